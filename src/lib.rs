@@ -1,0 +1,1 @@
+//! A payment worker for ApiPay.kz.

@@ -1,0 +1,2 @@
+//! apipayd
+fn main() {}
