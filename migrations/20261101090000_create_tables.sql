@@ -1,0 +1,403 @@
+-- The tables of the public interface. Names starting with an underscore are internal: they may
+-- change between versions, everything else only grows.
+
+create function apipay._operations() returns text[]
+language sql immutable parallel safe
+return array['invoice.cancel', 'invoice.create', 'invoice.refund'];
+comment on function apipay._operations() is
+  'The operations this version knows. A new one replaces this function.';
+
+create table apipay._control (
+  one         boolean primary key default true check (one),
+  stopped     boolean not null default false,
+  changed_at  timestamptz not null default now(),
+  changed_by  text not null default session_user,
+  reason      text
+);
+insert into apipay._control default values;
+comment on table apipay._control is 'One row: whether all sending is stopped (apipay.stop(), apipay.start()).';
+comment on column apipay._control.one is 'Always true: it keeps this table at one row.';
+comment on column apipay._control.stopped is 'While true, nothing is sent to the gateway, for any account.';
+comment on column apipay._control.changed_at is 'When stopped was last changed.';
+comment on column apipay._control.changed_by is 'The database role that changed it.';
+comment on column apipay._control.reason is 'The reason that was given.';
+
+create table apipay.accounts (
+  name                 text primary key check (name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+  state                text not null default 'active' check (state in ('active', 'parked')),
+  parked_reason        text,
+  parked_at            timestamptz,
+  parked_by            text,
+  probe_at             timestamptz,
+  probes               int not null default 0,
+  resumed_at           timestamptz,
+  requests_per_minute  int not null default 60 check (requests_per_minute > 0),
+  quota_used           int[] not null default '{}',
+  quota_second         bigint not null default 0,
+  blocked_until        timestamptz,
+  blocked_reason       text,
+  mode                 text check (mode in ('live', 'sandbox')),
+  created_at           timestamptz not null default now(),
+  updated_at           timestamptz not null default now(),
+  check ((state = 'parked') = (parked_at is not null)),
+  check ((state = 'parked') = (parked_reason is not null))
+);
+comment on table apipay.accounts is
+  'One row per account (one API key of one organisation), made from the configuration when the daemon starts. No secret is stored.';
+comment on column apipay.accounts.name is 'The name of the account in the configuration: [accounts.NAME].';
+comment on column apipay.accounts.state is 'active: jobs are sent. parked: nothing is sent but the probe, until the account is well again.';
+comment on column apipay.accounts.parked_reason is 'Why it is parked, a stable code such as session_expired; null while active.';
+comment on column apipay.accounts.parked_at is 'Since when it is parked; null while active.';
+comment on column apipay.accounts.parked_by is 'Who parked it: the daemon (apipayd) or the database role of an operator.';
+comment on column apipay.accounts.probe_at is 'When the daemon next asks the gateway whether the account is well; null while active, or when an operator parked it.';
+comment on column apipay.accounts.probes is 'Probes made since it was parked; their distance grows with it.';
+comment on column apipay.accounts.resumed_at is 'When it last became active again; sending then starts slowly.';
+comment on column apipay.accounts.requests_per_minute is 'The gateway''s limit for this key, as configured. No 60 seconds ever see more requests.';
+comment on column apipay.accounts.quota_used is 'Requests taken in each of the last seconds, the newest last (the sliding window of the quota).';
+comment on column apipay.accounts.quota_second is 'The unix second of the newest entry of quota_used.';
+comment on column apipay.accounts.blocked_until is 'Nothing is sent before this moment: the gateway answered 429.';
+comment on column apipay.accounts.blocked_reason is 'The code of the 429 that set blocked_until.';
+comment on column apipay.accounts.mode is 'live or sandbox, as seen in the gateway''s answers; null until one was seen.';
+comment on column apipay.accounts.created_at is 'When the daemon first started with this account.';
+comment on column apipay.accounts.updated_at is 'When the row last changed in anything but the quota.';
+
+create table apipay.jobs (
+  id               bigint generated always as identity primary key,
+  account          text not null default 'default' references apipay.accounts (name),
+  operation        text not null constraint jobs_operation_known check (operation = any (apipay._operations())),
+  params           jsonb not null constraint jobs_params_object check (jsonb_typeof(params) = 'object'),
+  token            uuid not null default gen_random_uuid(),
+  dedup_key        text constraint jobs_dedup_key_length check (length(dedup_key) between 1 and 255),
+  priority         smallint not null default 0,
+  run_at           timestamptz not null default now(),
+  expires_at       timestamptz,
+  metadata         jsonb not null default '{}' constraint jobs_metadata_object check (jsonb_typeof(metadata) = 'object'),
+  traceparent      text,
+  retry_of         bigint,
+  state            text not null default 'queued' constraint jobs_state_known check (state in
+                     ('queued', 'sending', 'uncertain', 'accepted', 'parked', 'held',
+                      'succeeded', 'failed', 'cancelled', 'expired')),
+  reason           text,
+  attempts         int not null default 0,
+  epoch            bigint not null default 0,
+  leased_by        uuid,
+  leased_until     timestamptz,
+  invoice_id       bigint,
+  refund_id        bigint,
+  subscription_id  bigint,
+  http_status      smallint,
+  error_code       text,
+  error_message    text,
+  errors           jsonb,
+  result           jsonb,
+  created_at       timestamptz not null default now(),
+  updated_at       timestamptz not null default now(),
+  finished_at      timestamptz,
+  generation       smallint not null default 1,
+  baseline         jsonb,
+  unproven_since   timestamptz,
+  absent_since     timestamptz,
+  lookups          int not null default 0,
+  constraint jobs_lease_while_sending check
+    ((state = 'sending') = (leased_until is not null) and (state = 'sending') = (leased_by is not null)),
+  constraint jobs_finished_when_final check
+    ((state in ('succeeded', 'failed', 'cancelled', 'expired')) = (finished_at is not null))
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
+comment on table apipay.jobs is 'The queue and its outcomes: one row per payment job. Enqueue by inserting operation and params; read the outcome from the same row.';
+comment on column apipay.jobs.id is 'The number of the job.';
+comment on column apipay.jobs.account is 'Which account sends it.';
+comment on column apipay.jobs.operation is 'What to do: invoice.create, invoice.cancel, invoice.refund.';
+comment on column apipay.jobs.params is 'What to send, an object; never changes. Bad params end the job failed with error_code invalid_params.';
+comment on column apipay.jobs.token is 'The name of the job at the gateway; random, never changes.';
+comment on column apipay.jobs.dedup_key is 'Your name for the business event; the same one cannot be enqueued twice in an account, for ever.';
+comment on column apipay.jobs.priority is 'Higher goes first within the account.';
+comment on column apipay.jobs.run_at is 'Not sent before this moment; for an uncertain job, when it is next looked up.';
+comment on column apipay.jobs.expires_at is 'Not sent after this moment: an unsent job past it ends expired. Null: no limit.';
+comment on column apipay.jobs.metadata is 'Yours; never sent to the gateway.';
+comment on column apipay.jobs.traceparent is 'W3C trace context of the enqueuer, carried into traces; never sent to the gateway.';
+comment on column apipay.jobs.retry_of is 'The final job that this one repeats (apipay.retry).';
+comment on column apipay.jobs.state is 'queued, sending, uncertain (a request may have had its effect), accepted (followed to its end), parked (the account is unwell), held (a human decides); final: succeeded, failed, cancelled, expired.';
+comment on column apipay.jobs.reason is 'Why the job is in this state: a stable code.';
+comment on column apipay.jobs.attempts is 'Requests that count against the limit of attempts.';
+comment on column apipay.jobs.epoch is 'The fence: rises with every claim, so that a worker that lost the job cannot write over newer work.';
+comment on column apipay.jobs.leased_by is 'The worker that holds the job while it is sending.';
+comment on column apipay.jobs.leased_until is 'Until when it holds it; after that the job becomes uncertain.';
+comment on column apipay.jobs.invoice_id is 'The gateway''s id of the invoice, once known.';
+comment on column apipay.jobs.refund_id is 'The gateway''s id of the refund, once known.';
+comment on column apipay.jobs.subscription_id is 'The gateway''s id of the subscription, once known.';
+comment on column apipay.jobs.http_status is 'HTTP status of the last answer.';
+comment on column apipay.jobs.error_code is 'Code of the last error, the gateway''s or ours (invalid_params).';
+comment on column apipay.jobs.error_message is 'Text of the last error.';
+comment on column apipay.jobs.errors is 'Errors by field, as the gateway writes them in a 422.';
+comment on column apipay.jobs.result is 'The gateway''s object, when succeeded.';
+comment on column apipay.jobs.created_at is 'When it was enqueued.';
+comment on column apipay.jobs.updated_at is 'When its state last changed.';
+comment on column apipay.jobs.finished_at is 'When it became final; null before.';
+comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoice that certainly died and was sent anew; part of the name at the gateway.';
+comment on column apipay.jobs.baseline is 'Internal: the refunds of the invoice that were known before this one was first sent.';
+comment on column apipay.jobs.unproven_since is 'Internal: since when a request of this generation is unproven; null when every request is known to have had no effect.';
+comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing.';
+comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
+
+-- Claimable rows only, in the order of the claim; rows due later stand behind the due ones of their lane.
+create index jobs_claim on apipay.jobs (account, priority desc, run_at, id) where state = 'queued';
+create index jobs_lookup on apipay.jobs (account, run_at, id) where state = 'uncertain';
+create index jobs_lease on apipay.jobs (leased_until) where state = 'sending';
+create index jobs_expiry on apipay.jobs (expires_at) where state = 'queued' and expires_at is not null;
+create index jobs_stopped on apipay.jobs (account, state) where state in ('parked', 'held');
+create unique index jobs_dedup on apipay.jobs (account, dedup_key) where dedup_key is not null;
+create index jobs_invoice on apipay.jobs (account, invoice_id) where invoice_id is not null;
+-- One open refund per invoice: two partial refunds in flight could not be told apart.
+create unique index jobs_one_open_refund on apipay.jobs (account, (params ->> 'invoice_id'))
+  where operation = 'invoice.refund' and state in ('sending', 'uncertain', 'accepted', 'held');
+
+create table apipay.attempts (
+  job_id          bigint not null,
+  epoch           bigint not null,
+  account         text not null,
+  kind            text not null check (kind in ('send', 'lookup')),
+  worker          uuid not null,
+  started_at      timestamptz not null default now(),
+  finished_at     timestamptz,
+  request         jsonb,
+  request_sha256  text,
+  effect          text check (effect in ('applied', 'rejected', 'not_applied', 'unknown')),
+  http_status     smallint,
+  error_code      text,
+  message         text,
+  retry_after     interval,
+  answer          jsonb,
+  duration_ms     int,
+  primary key (job_id, epoch)
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
+-- No foreign key to jobs: a check per row on the hottest path, for rows that only our own claim writes.
+create unique index attempts_one_open_send on apipay.attempts (job_id) where kind = 'send' and finished_at is null;
+comment on table apipay.attempts is 'One row per request about a job, written before it is sent and closed with its answer; never deleted by the daemon.';
+comment on column apipay.attempts.job_id is 'The job.';
+comment on column apipay.attempts.epoch is 'The job''s epoch of this attempt.';
+comment on column apipay.attempts.account is 'The account whose key was used.';
+comment on column apipay.attempts.kind is 'send: the operation itself. lookup: asking the gateway whether an earlier send had its effect.';
+comment on column apipay.attempts.worker is 'The worker; random for each start of a daemon.';
+comment on column apipay.attempts.started_at is 'When the job was claimed for this attempt, before anything was sent.';
+comment on column apipay.attempts.finished_at is 'When the attempt was closed; null while open.';
+comment on column apipay.attempts.request is 'Method, path and body of the request.';
+comment on column apipay.attempts.request_sha256 is 'SHA-256 of the body, hexadecimal.';
+comment on column apipay.attempts.effect is 'What the request did at the gateway, as far as its answer proves.';
+comment on column apipay.attempts.http_status is 'HTTP status of the answer; null when there was none.';
+comment on column apipay.attempts.error_code is 'The gateway''s error code, or the name of the network fault.';
+comment on column apipay.attempts.message is 'The gateway''s message, or what happened.';
+comment on column apipay.attempts.retry_after is 'How long the gateway asked to wait.';
+comment on column apipay.attempts.answer is 'The body of the answer; text that is not JSON or too long is cut and kept as a string.';
+comment on column apipay.attempts.duration_ms is 'Time from the first byte to the end of the answer.';
+
+create table apipay.invoices (
+  account            text not null references apipay.accounts (name),
+  id                 bigint not null,
+  job_id             bigint,
+  status             text not null,
+  amount             numeric(12, 2),
+  total_refunded     numeric(12, 2),
+  external_order_id  text,
+  kaspi_invoice_id   text,
+  error_code         text,
+  error_message      text,
+  is_sandbox         boolean,
+  gateway_created_at timestamptz,
+  gateway_updated_at timestamptz,
+  paid_at            timestamptz,
+  created_at         timestamptz not null default now(),
+  checked_at         timestamptz,
+  next_check_at      timestamptz not null default now(),
+  settled            boolean not null default false,
+  primary key (account, id)
+) with (fillfactor = 80);
+create index invoices_due on apipay.invoices (account, next_check_at) where not settled;
+create index invoices_job on apipay.invoices (job_id) where job_id is not null;
+comment on table apipay.invoices is 'Our copy of each invoice that a job created or cancelled, followed to its end. Whether the customer paid stands in status.';
+comment on column apipay.invoices.account is 'The account.';
+comment on column apipay.invoices.id is 'The gateway''s id.';
+comment on column apipay.invoices.job_id is 'The job that created it; null when it was created elsewhere.';
+comment on column apipay.invoices.status is 'The gateway''s status: processing, pending, cancelling, paid, partially_refunded, cancelled, expired, error.';
+comment on column apipay.invoices.amount is 'Amount in tenge.';
+comment on column apipay.invoices.total_refunded is 'Refunded so far, in tenge, as last seen.';
+comment on column apipay.invoices.external_order_id is 'The order id that the gateway has for it.';
+comment on column apipay.invoices.kaspi_invoice_id is 'Kaspi''s own id, once known.';
+comment on column apipay.invoices.error_code is 'Why it ended in error.';
+comment on column apipay.invoices.error_message is 'The gateway''s text for that.';
+comment on column apipay.invoices.is_sandbox is 'Whether it exists in the gateway''s sandbox only.';
+comment on column apipay.invoices.gateway_created_at is 'When the gateway created it.';
+comment on column apipay.invoices.gateway_updated_at is 'When the gateway last changed it.';
+comment on column apipay.invoices.paid_at is 'When the customer paid, as the gateway says; when it does not say, when we first saw it paid.';
+comment on column apipay.invoices.created_at is 'When this copy was made.';
+comment on column apipay.invoices.checked_at is 'When the gateway was last asked.';
+comment on column apipay.invoices.next_check_at is 'When it will be asked next; does not matter once settled.';
+comment on column apipay.invoices.settled is 'True when it is no longer followed.';
+
+create table apipay.refunds (
+  account            text not null references apipay.accounts (name),
+  id                 bigint not null,
+  job_id             bigint,
+  invoice_id         bigint not null,
+  status             text not null,
+  amount             numeric(12, 2),
+  external_order_id  text,
+  reason             text,
+  error_code         text,
+  error_message      text,
+  gateway_created_at timestamptz,
+  created_at         timestamptz not null default now(),
+  checked_at         timestamptz,
+  next_check_at      timestamptz not null default now(),
+  settled            boolean not null default false,
+  primary key (account, id)
+) with (fillfactor = 80);
+create index refunds_due on apipay.refunds (account, next_check_at) where not settled;
+create index refunds_invoice on apipay.refunds (account, invoice_id);
+comment on table apipay.refunds is 'Our copy of each refund that a job made, followed to its end.';
+comment on column apipay.refunds.account is 'The account.';
+comment on column apipay.refunds.id is 'The gateway''s id.';
+comment on column apipay.refunds.job_id is 'The job that made it.';
+comment on column apipay.refunds.invoice_id is 'The gateway''s id of the refunded invoice.';
+comment on column apipay.refunds.status is 'The gateway''s status: pending, processing, completed, failed.';
+comment on column apipay.refunds.amount is 'Amount in tenge.';
+comment on column apipay.refunds.external_order_id is 'The order id of the invoice, when known.';
+comment on column apipay.refunds.reason is 'The reason as the gateway has it.';
+comment on column apipay.refunds.error_code is 'Why it failed.';
+comment on column apipay.refunds.error_message is 'The gateway''s text for that.';
+comment on column apipay.refunds.gateway_created_at is 'When the gateway created it.';
+comment on column apipay.refunds.created_at is 'When this copy was made.';
+comment on column apipay.refunds.checked_at is 'When the gateway was last asked.';
+comment on column apipay.refunds.next_check_at is 'When it will be asked next; does not matter once settled.';
+comment on column apipay.refunds.settled is 'True when it is no longer followed.';
+
+create table apipay.subscriptions (
+  account            text not null references apipay.accounts (name),
+  id                 bigint not null,
+  job_id             bigint,
+  status             text not null,
+  amount             numeric(12, 2),
+  external_order_id  text,
+  error_code         text,
+  gateway_created_at timestamptz,
+  next_billing_at    timestamptz,
+  created_at         timestamptz not null default now(),
+  checked_at         timestamptz,
+  next_check_at      timestamptz not null default now(),
+  settled            boolean not null default false,
+  primary key (account, id)
+);
+comment on table apipay.subscriptions is 'Our copy of each subscription. No operation of this version makes one yet.';
+comment on column apipay.subscriptions.account is 'The account.';
+comment on column apipay.subscriptions.id is 'The gateway''s id.';
+comment on column apipay.subscriptions.job_id is 'The job that made it.';
+comment on column apipay.subscriptions.status is 'The gateway''s status: active, paused, cancelled, expired.';
+comment on column apipay.subscriptions.amount is 'Amount of each charge in tenge.';
+comment on column apipay.subscriptions.external_order_id is 'The subscriber''s id that the gateway has for it.';
+comment on column apipay.subscriptions.error_code is 'Why it ended, when the gateway says.';
+comment on column apipay.subscriptions.gateway_created_at is 'When the gateway created it.';
+comment on column apipay.subscriptions.next_billing_at is 'When the gateway charges next.';
+comment on column apipay.subscriptions.created_at is 'When this copy was made.';
+comment on column apipay.subscriptions.checked_at is 'When the gateway was last asked.';
+comment on column apipay.subscriptions.next_check_at is 'When it will be asked next; does not matter once settled.';
+comment on column apipay.subscriptions.settled is 'True when it is no longer followed.';
+
+create table apipay.events (
+  id          bigint generated always as identity primary key,
+  at          timestamptz not null default clock_timestamp(),
+  account     text,
+  job_id      bigint,
+  subject     text not null check (subject in ('job', 'invoice', 'refund', 'subscription', 'account', 'daemon')),
+  subject_id  text,
+  from_state  text,
+  to_state    text,
+  reason      text,
+  evidence    jsonb,
+  actor       text not null default session_user
+);
+create index events_job on apipay.events (job_id) where job_id is not null;
+comment on table apipay.events is 'Append-only history: every change of state of a job, a mirror or an account, with cause and evidence.';
+comment on column apipay.events.id is 'The number of the event.';
+comment on column apipay.events.at is 'When it happened.';
+comment on column apipay.events.account is 'The account it concerns.';
+comment on column apipay.events.job_id is 'The job it concerns.';
+comment on column apipay.events.subject is 'What changed: a job, an invoice, a refund, a subscription, an account, or sending as a whole (daemon).';
+comment on column apipay.events.subject_id is 'Its id: the job''s, the gateway''s, or the account''s name.';
+comment on column apipay.events.from_state is 'State or status before.';
+comment on column apipay.events.to_state is 'State or status after.';
+comment on column apipay.events.reason is 'The cause: a stable code, or what an operator gave as the reason.';
+comment on column apipay.events.evidence is 'What proves it: epoch, HTTP status, error code, ids.';
+comment on column apipay.events.actor is 'The database role that made the change.';
+
+create table apipay.alerts (
+  id           bigint generated always as identity primary key,
+  account      text references apipay.accounts (name),
+  kind         text not null,
+  severity     text not null default 'critical' check (severity in ('critical', 'warning')),
+  summary      text not null,
+  action       text not null,
+  details      jsonb not null default '{}',
+  opened_at    timestamptz not null default now(),
+  resolved_at  timestamptz,
+  resolution   text,
+  acked_at     timestamptz,
+  acked_by     text
+);
+create unique index alerts_one_open on apipay.alerts (coalesce(account, ''), kind) where resolved_at is null;
+comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
+comment on column apipay.alerts.id is 'The number of the alert.';
+comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, job_held, cap_reached, duplicate_detected.';
+comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
+comment on column apipay.alerts.summary is 'What happened, in one sentence.';
+comment on column apipay.alerts.action is 'What to do, with the exact command.';
+comment on column apipay.alerts.details is 'Codes and ids; no phone number, no secret.';
+comment on column apipay.alerts.opened_at is 'Since when.';
+comment on column apipay.alerts.resolved_at is 'Until when; null while open.';
+comment on column apipay.alerts.resolution is 'How it ended.';
+comment on column apipay.alerts.acked_at is 'When a human said that they saw it.';
+comment on column apipay.alerts.acked_by is 'Who.';
+
+create table apipay.alert_deliveries (
+  id            bigint generated always as identity primary key,
+  alert_id      bigint not null references apipay.alerts (id) on delete cascade,
+  channel       text not null,
+  notice        text not null check (notice in ('firing', 'repeat', 'resolved')),
+  sequence      int not null default 0,
+  created_at    timestamptz not null default now(),
+  next_try_at   timestamptz not null default now(),
+  tries         int not null default 0,
+  delivered_at  timestamptz,
+  last_error    text,
+  unique (alert_id, channel, notice, sequence)
+);
+create index alert_deliveries_due on apipay.alert_deliveries (next_try_at) where delivered_at is null;
+comment on table apipay.alert_deliveries is 'The outbox of alerts: one row per notice and channel, tried until it is delivered.';
+comment on column apipay.alert_deliveries.id is 'The number of the delivery.';
+comment on column apipay.alert_deliveries.alert_id is 'The alert.';
+comment on column apipay.alert_deliveries.channel is 'log or webhook.';
+comment on column apipay.alert_deliveries.notice is 'firing: it began. repeat: it is still open. resolved: it ended.';
+comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 otherwise.';
+comment on column apipay.alert_deliveries.created_at is 'When it was put here.';
+comment on column apipay.alert_deliveries.next_try_at is 'When it is tried next.';
+comment on column apipay.alert_deliveries.tries is 'How often it was tried.';
+comment on column apipay.alert_deliveries.delivered_at is 'When it was delivered; null before.';
+comment on column apipay.alert_deliveries.last_error is 'Why the last try failed.';
+
+create table apipay.webhooks (
+  id            bigint generated always as identity primary key,
+  account       text not null references apipay.accounts (name),
+  received_at   timestamptz not null default now(),
+  event         text not null,
+  dedup_key     text not null,
+  body          jsonb not null,
+  processed_at  timestamptz,
+  unique (account, dedup_key)
+);
+comment on table apipay.webhooks is 'Raw inbox of the gateway''s webhooks. This version does not receive any yet.';
+comment on column apipay.webhooks.id is 'The number of the webhook.';
+comment on column apipay.webhooks.account is 'The account whose address received it.';
+comment on column apipay.webhooks.received_at is 'When it came.';
+comment on column apipay.webhooks.event is 'The gateway''s name of the event.';
+comment on column apipay.webhooks.dedup_key is 'Event, object and status: the gateway repeats webhooks.';
+comment on column apipay.webhooks.body is 'The body as it came.';
+comment on column apipay.webhooks.processed_at is 'When the state was read again because of it.';

@@ -1,0 +1,97 @@
+-- Every change of state becomes an event, whoever makes it, and tells those who listen.
+-- `alter database … set apipay.notify = off` silences both channels; polling alone is correct.
+
+create function apipay._notify(channel text, payload text) returns void
+language sql set search_path = pg_catalog, pg_temp
+return case when coalesce(current_setting('apipay.notify', true), 'on') <> 'off' then pg_notify(channel, payload) end;
+comment on function apipay._notify(text, text) is 'pg_notify, unless the setting apipay.notify is off.';
+
+-- The cause that an operator function gave for the changes of its transaction.
+create function apipay._stated_cause() returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return nullif(current_setting('apipay.cause', true), '');
+comment on function apipay._stated_cause() is 'The reason that an operator gave for this transaction''s changes.';
+
+create function apipay._wake() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  perform apipay._notify('apipay_jobs', '');
+  return null;
+end $$;
+comment on function apipay._wake() is 'One hint per statement that there is work.';
+create trigger wake after insert on apipay.jobs
+  for each statement execute function apipay._wake();
+
+create function apipay._record_job_changes() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into apipay.events (account, job_id, subject, subject_id, from_state, to_state, reason, evidence, actor)
+  select n.account, n.id, 'job', n.id::text, o.state, n.state, coalesce(apipay._stated_cause(), n.reason),
+         case when n.state = 'sending' then jsonb_build_object('epoch', n.epoch)
+              else jsonb_strip_nulls(jsonb_build_object(
+                     'epoch', n.epoch, 'http_status', n.http_status, 'error_code', n.error_code,
+                     'invoice_id', n.invoice_id, 'refund_id', n.refund_id)) end,
+         session_user
+  from changed n join before_change o using (id)
+  where n.state is distinct from o.state or (n.state <> 'sending' and n.reason is distinct from o.reason);
+
+  perform apipay._notify('apipay_outcomes', json_build_object('job', n.id, 'state', n.state)::text)
+  from changed n join before_change o using (id)
+  where n.state is distinct from o.state and n.state not in ('queued', 'sending');
+  return null;
+end $$;
+comment on function apipay._record_job_changes() is 'Writes the events of changed jobs and notifies apipay_outcomes.';
+create trigger record_changes after update on apipay.jobs
+  referencing old table as before_change new table as changed
+  for each statement execute function apipay._record_job_changes();
+
+create function apipay._record_mirror_changes() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into apipay.events (account, job_id, subject, subject_id, from_state, to_state, reason, evidence, actor)
+  select n.account, n.job_id, tg_argv[0], n.id::text, o.status, n.status, n.error_code,
+         jsonb_strip_nulls(jsonb_build_object('error_code', n.error_code)), session_user
+  from changed n join before_change o using (account, id)
+  where n.status is distinct from o.status;
+
+  perform apipay._notify('apipay_outcomes', json_build_object(tg_argv[0], n.id, 'account', n.account, 'job', n.job_id, 'status', n.status)::text)
+  from changed n join before_change o using (account, id)
+  where n.status is distinct from o.status;
+  return null;
+end $$;
+comment on function apipay._record_mirror_changes() is 'Writes the events of changed mirrors and notifies apipay_outcomes.';
+create trigger record_changes after update on apipay.invoices
+  referencing old table as before_change new table as changed
+  for each statement execute function apipay._record_mirror_changes('invoice');
+create trigger record_changes after update on apipay.refunds
+  referencing old table as before_change new table as changed
+  for each statement execute function apipay._record_mirror_changes('refund');
+create trigger record_changes after update on apipay.subscriptions
+  referencing old table as before_change new table as changed
+  for each statement execute function apipay._record_mirror_changes('subscription');
+
+create function apipay._record_account_change() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into apipay.events (account, subject, subject_id, from_state, to_state, reason, evidence, actor)
+  values (new.name, 'account', new.name, old.state, new.state, coalesce(apipay._stated_cause(), new.parked_reason),
+          jsonb_strip_nulls(jsonb_build_object('parked_reason', coalesce(new.parked_reason, old.parked_reason))), session_user);
+  return null;
+end $$;
+comment on function apipay._record_account_change() is 'Writes the event of an account that was parked or resumed.';
+create trigger record_changes after update of state on apipay.accounts
+  for each row when (old.state is distinct from new.state)
+  execute function apipay._record_account_change();
+
+create function apipay._record_control_change() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into apipay.events (subject, from_state, to_state, reason, actor)
+  values ('daemon', case when old.stopped then 'stopped' else 'started' end,
+          case when new.stopped then 'stopped' else 'started' end, new.reason, session_user);
+  return null;
+end $$;
+comment on function apipay._record_control_change() is 'Writes the event of a stop or start of all sending.';
+create trigger record_changes after update on apipay._control
+  for each row when (old.stopped is distinct from new.stopped)
+  execute function apipay._record_control_change();
