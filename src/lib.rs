@@ -1,1 +1,3 @@
 //! A payment worker for ApiPay.kz.
+
+pub mod domain;

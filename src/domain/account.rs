@@ -1,0 +1,46 @@
+//! The account: one API key of one organisation.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of an account in the configuration and in `apipay.accounts`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AccountName(Arc<str>);
+
+impl AccountName {
+    /// Accepts what the database's check constraint accepts: a lower-case letter or digit, then up
+    /// to 62 of these, `_` and `-`.
+    pub fn parse(name: &str) -> Option<AccountName> {
+        let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let holds_well = name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
+        (starts_well && holds_well && name.len() <= 63).then(|| AccountName(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which of the gateway's two protections against a second invoice the account may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DuplicateProtection {
+    /// The gateway honours `external_order_id_idempotency`: after one look-up that finds nothing
+    /// the same key is sent again, and a 409 is then our own success.
+    #[default]
+    Key,
+    /// The gateway ignores the key: only two look-ups that find nothing, with the settle time
+    /// between them, allow a second send.
+    Lookup,
+}

@@ -1,0 +1,139 @@
+//! What came back from the gateway, as a value.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// The end of one request. A call cannot fail, it can only be unclear.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// An HTTP status came back, with a body that may still be broken.
+    Reply(Reply),
+    /// No byte of the request left this process.
+    NotSent(NotSent),
+    /// The request, or a part of it, left; no status came back.
+    Lost(Lost),
+}
+
+/// An answer with an HTTP status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, as far as it could be read.
+    pub body: Body,
+    /// What the headers say about limits.
+    pub limits: Limits,
+}
+
+/// The body of a reply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// Complete, valid JSON.
+    Json(Value),
+    /// Complete, but not JSON: a bounded excerpt of its text.
+    Text(String),
+    /// Longer than the limit; not read to its end.
+    TooLarge,
+    /// Cut off or stalled before its end.
+    Broken,
+}
+
+/// The headers about rate limits, unjudged.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// `Retry-After`, as it was sent: seconds or an HTTP date (RFC 9110, section 10.2.3).
+    pub retry_after: Option<String>,
+    /// `X-RateLimit-Reset`, unix seconds.
+    pub reset: Option<i64>,
+    /// `X-RateLimit-Remaining`.
+    pub remaining: Option<u32>,
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// The host name could not be resolved.
+    Dns,
+    /// No connection: refused, unreachable, or not made in time.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// The address is one the configuration does not allow.
+    ForbiddenAddress,
+    /// The lease was no longer ours, or too much of it was gone.
+    WindowClosed,
+    /// The account was parked, or sending stopped, between the claim and the send.
+    AccountParked,
+}
+
+/// How the answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// No complete answer within the time limit.
+    Timeout,
+    /// The connection ended.
+    Cut,
+}
+
+impl NotSent {
+    /// A stable code for `apipay.attempts.error_code`.
+    pub fn code(self) -> &'static str {
+        match self {
+            NotSent::Dns => "dns_failed",
+            NotSent::Connect => "connect_failed",
+            NotSent::Tls => "tls_failed",
+            NotSent::ForbiddenAddress => "forbidden_address",
+            NotSent::WindowClosed => "window_closed",
+            NotSent::AccountParked => "account_parked",
+        }
+    }
+}
+
+impl Lost {
+    /// A stable code for `apipay.attempts.error_code`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Lost::Timeout => "timeout",
+            Lost::Cut => "connection_cut",
+        }
+    }
+}
+
+impl Reply {
+    /// The body, when it is a JSON object.
+    pub fn object(&self) -> Option<&Value> {
+        match &self.body {
+            Body::Json(value) if value.is_object() => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether the gateway itself wrote this error, not a proxy before it: a JSON object with at
+    /// least one of the documented fields of an error (API, section 1, "Error envelopes").
+    pub fn is_gateway_error(&self) -> bool {
+        self.object().is_some_and(|object| {
+            ["error_code", "error", "message", "errors"].iter().any(|field| object.get(field).is_some())
+        })
+    }
+
+    /// The error's code: `error_code`, else `error`, which may be a sentence.
+    pub fn error_code(&self) -> Option<&str> {
+        let object = self.object()?;
+        ["error_code", "error"].iter().find_map(|field| object.get(field)?.as_str())
+    }
+
+    /// The error's text for people.
+    pub fn message(&self) -> Option<&str> {
+        self.object()?.get("message")?.as_str()
+    }
+}
+
+/// The answer together with how long it took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timed {
+    /// The answer.
+    pub answer: Answer,
+    /// From the first attempt to connect to the end of the answer.
+    pub took: Duration,
+}

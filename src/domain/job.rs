@@ -1,0 +1,85 @@
+//! The job as the decisions see it.
+
+use std::fmt;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// The number of a job, `apipay.jobs.id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub i64);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The fence of a job: rises with every claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub i64);
+
+/// The name of a job at the gateway: its token, and a counter from the second generation on.
+///
+/// It is the idempotency key, and it is written into every field that the gateway echoes, so that
+/// a look-up finds exactly this job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobName {
+    /// `apipay.jobs.token`.
+    pub token: Uuid,
+    /// `apipay.jobs.generation`; 1 unless an earlier invoice of the job certainly died.
+    pub generation: i16,
+}
+
+impl fmt::Display for JobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.generation <= 1 {
+            write!(f, "{}", self.token)
+        } else {
+            write!(f, "{}-{}", self.token, self.generation)
+        }
+    }
+}
+
+impl JobName {
+    /// The longest mark in bytes: see [`JobName::mark`].
+    pub const MARK_MAX: usize = 64;
+
+    /// The name in brackets, to stand at the end of a text of the user's.
+    ///
+    /// The closing bracket makes the match exact: the mark of generation 1 is no part of that of
+    /// generation 2.
+    pub fn mark(&self) -> String {
+        format!("[apipayd {self}]")
+    }
+
+    /// The user's text with the mark behind it, or the mark alone.
+    pub fn marked(&self, text: Option<&str>) -> String {
+        match text {
+            Some(text) if !text.is_empty() => format!("{text} {}", self.mark()),
+            _ => self.mark(),
+        }
+    }
+
+    /// Whether a text that the gateway echoed carries the mark.
+    pub fn marks(&self, text: &str) -> bool {
+        text.contains(&self.mark())
+    }
+}
+
+/// What already happened to a job: the part of it that decisions depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// Attempts that count against the limit, without the one being judged.
+    pub attempts: u32,
+    /// The generation of the name.
+    pub generation: i16,
+    /// Since when a request of this generation is unproven.
+    pub unproven_since: Option<OffsetDateTime>,
+    /// When a complete look-up first found nothing.
+    pub absent_since: Option<OffsetDateTime>,
+    /// Look-ups since the job became uncertain.
+    pub lookups: u32,
+    /// The invoice the job is known to have made or to act on.
+    pub invoice_id: Option<i64>,
+}

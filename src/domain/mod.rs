@@ -1,0 +1,12 @@
+//! The words of the trade as types: no I/O, no clock, no randomness.
+//!
+//! Everything here is a value that can be built in a test by hand. `domain` knows no other module
+//! of the crate.
+
+pub mod account;
+pub mod answer;
+pub mod errors;
+pub mod job;
+pub mod mirror;
+pub mod operation;
+pub mod phone;
