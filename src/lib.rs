@@ -1,3 +1,4 @@
 //! A payment worker for ApiPay.kz.
 
 pub mod domain;
+pub mod policy;

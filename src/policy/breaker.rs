@@ -1,0 +1,86 @@
+//! A parked account: when to probe it, what health means, how fast it starts again.
+
+use std::time::Duration;
+
+use crate::domain::answer::Answer;
+use crate::policy::backoff;
+use crate::policy::codes::{Class, classify};
+use crate::policy::rules::{BreakerRules, Curve, Jitter};
+use crate::policy::verdict::Reason;
+
+/// How long after the n-th probe (from 1; 0 for the moment of parking) the next one is due.
+///
+/// A hint of the gateway's only lengthens it.
+pub fn probe_delay(rules: &BreakerRules, probes: u32, hint: Option<Duration>, jitter: Jitter) -> Duration {
+    let curve = Curve {
+        initial: rules.probe_initial,
+        max: rules.probe_max,
+        multiplier: 2.0,
+        jitter: 0.1,
+        attempts: 0,
+    };
+    let hint = hint.unwrap_or_default().min(HINT_MAX);
+    backoff::delay(&curve, probes + 1, jitter).max(hint)
+}
+
+/// A maintenance of more than a day is worth a look in between.
+const HINT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What `GET /account/health` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Sending makes sense: let one job through.
+    Well,
+    /// It would fail again.
+    Unwell(Reason),
+    /// The gateway could not say; ask again later.
+    Unclear,
+}
+
+/// Reads the answer of a probe (API, section 2.12).
+///
+/// Fields that are missing count as well: older gateways know fewer, and the one job that goes
+/// through first is the true test. So does 404: a gateway without this call.
+pub fn health(answer: &Answer) -> Health {
+    match answer {
+        Answer::Reply(reply) => match classify(reply) {
+            Class::Success => reply.object().map_or(Health::Unclear, read_health),
+            Class::AccountFault(reason) => Health::Unwell(reason),
+            Class::Refused if reply.status == 404 => Health::Well,
+            Class::Refused => Health::Unwell(Reason::OrganizationNotReady),
+            _ => Health::Unclear,
+        },
+        Answer::NotSent(_) | Answer::Lost(_) => Health::Unclear,
+    }
+}
+
+fn read_health(body: &serde_json::Value) -> Health {
+    let at = |pointer| body.pointer(pointer);
+    let is_false = |pointer| at(pointer).and_then(|v| v.as_bool()) == Some(false);
+    let is_true = |pointer| at(pointer).and_then(|v| v.as_bool()) == Some(true);
+    let is_one_of = |pointer, words: &[&str]| {
+        at(pointer).and_then(|v| v.as_str()).is_some_and(|word| words.contains(&word))
+    };
+    if is_false("/connection/kaspi_connected")
+        || is_true("/connection/needs_reauth")
+        || is_one_of("/connection/session_status", &["expired", "error"])
+    {
+        Health::Unwell(Reason::SessionExpired)
+    } else if is_one_of("/tariff/status", &["none", "expired", "frozen"]) {
+        Health::Unwell(Reason::TariffInactive)
+    } else {
+        Health::Well
+    }
+}
+
+/// How many requests may be in flight this long after an account was resumed: one at first, then
+/// doubling in equal steps up to the full number at the end of the slow start.
+pub fn slow_start_limit(full: usize, since_resume: Option<Duration>, rules: &BreakerRules) -> usize {
+    let Some(elapsed) = since_resume.filter(|elapsed| *elapsed < rules.slow_start) else {
+        return full;
+    };
+    let doublings = usize::BITS - full.max(1).leading_zeros();
+    let share = elapsed.as_secs_f64() / rules.slow_start.as_secs_f64();
+    let steps = (share * f64::from(doublings)) as u32;
+    1_usize.checked_shl(steps).map_or(full, |limit| limit.min(full.max(1)))
+}

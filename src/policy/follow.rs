@@ -1,0 +1,148 @@
+//! What an accepted object looks like by now: whether its job is done, and when to look again.
+
+use std::time::Duration;
+
+use crate::domain::job::History;
+use crate::domain::mirror::{InvoiceStatus, RefundStatus};
+use crate::domain::operation::{Operation, Plan, Progress, Resend, Seen};
+use crate::policy::backoff;
+use crate::policy::codes::{AsyncClass, classify_async};
+use crate::policy::judge::Circumstances;
+use crate::policy::rules::{FollowRules, Jitter};
+use crate::policy::verdict::{Next, Proof, Reason, Strain};
+
+/// The decision about an accepted job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Followed {
+    /// What becomes of the job; `None` while it stays accepted for the same reason.
+    pub next: Option<Next>,
+    /// When to look again, if that is not the usual time.
+    pub check_after: Option<Duration>,
+    /// What it means for the account.
+    pub strain: Option<Strain>,
+}
+
+impl Followed {
+    const WAIT: Followed = Followed { next: None, check_after: None, strain: None };
+
+    fn becomes(next: Next) -> Followed {
+        Followed { next: Some(next), ..Followed::WAIT }
+    }
+}
+
+/// How long a cancel may be without a trace before it is asked for again: the gateway promises the
+/// real status within minutes (API, section 2.5).
+const SILENT_CANCEL: Duration = Duration::from_secs(600);
+
+/// Decides about an accepted job whose object looks like this now.
+///
+/// `seen_failed_before` tells whether the last check already saw it failed: a new object is sent
+/// only after two such checks with the back-off between them, because an invoice in error may turn
+/// pending after all.
+pub fn follow(
+    operation: &dyn Operation,
+    plan: &Plan,
+    history: &History,
+    seen: &Seen,
+    seen_failed_before: bool,
+    accepted_for: Duration,
+    at: Circumstances<'_>,
+) -> Followed {
+    match operation.progress(seen) {
+        Progress::Done => Followed::becomes(Next::Succeeded(seen.clone())),
+        Progress::UnderWay => Followed::WAIT,
+        Progress::NotStarted if accepted_for < SILENT_CANCEL => Followed::WAIT,
+        Progress::NotStarted => Followed::becomes(Next::Queued {
+            after: Duration::ZERO,
+            reason: Reason::NotApplied,
+            proof: Proof::NothingApplied,
+        }),
+        // What the object says is the end of it: there is nothing to make anew.
+        Progress::Failed if plan.resend == Resend::Harmless => {
+            Followed::becomes(Next::Failed(Reason::AsyncError))
+        }
+        Progress::Failed => failed(history, seen, seen_failed_before, at),
+    }
+}
+
+fn failed(history: &History, seen: &Seen, seen_failed_before: bool, at: Circumstances<'_>) -> Followed {
+    let generation = u32::try_from(history.generation).unwrap_or(1);
+    let curve = &at.rules.async_error;
+    let strain = match classify_async(seen.error_code().unwrap_or_default()) {
+        AsyncClass::Fatal => return Followed::becomes(Next::Failed(Reason::AsyncError)),
+        AsyncClass::Again | AsyncClass::AccountFault(_) if curve.is_exhausted_by(generation) => {
+            return Followed::becomes(Next::Failed(Reason::GaveUp));
+        }
+        AsyncClass::AccountFault(reason) if !seen_failed_before => Some(Strain::Park { reason, hint: None }),
+        AsyncClass::Again | AsyncClass::AccountFault(_) => None,
+    };
+    if seen_failed_before {
+        Followed::becomes(Next::Anew(Reason::AsyncRetry))
+    } else {
+        Followed {
+            next: Some(Next::Accepted { seen: seen.clone(), reason: Reason::AsyncRetry }),
+            check_after: Some(backoff::delay(curve, generation, at.jitter)),
+            strain,
+        }
+    }
+}
+
+/// When an object is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextCheck {
+    /// After this time.
+    After(Duration),
+    /// Never: nothing can change any more.
+    Settled,
+}
+
+/// When to look at an invoice again that has had this status for this long.
+///
+/// The distance of checks grows with the time that nothing happened. No status is quite final
+/// (API, section 5.1): cancelled, expired and failed invoices are watched on, for they may be paid.
+pub fn next_invoice_check(
+    status: &InvoiceStatus,
+    unchanged_for: Duration,
+    rules: &FollowRules,
+    jitter: Jitter,
+) -> NextCheck {
+    match status {
+        InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded => NextCheck::Settled,
+        InvoiceStatus::Cancelled | InvoiceStatus::Expired | InvoiceStatus::Error
+            if unchanged_for >= rules.watch_after_final =>
+        {
+            NextCheck::Settled
+        }
+        _ => NextCheck::After(growing(unchanged_for, rules, jitter)),
+    }
+}
+
+/// When to look at a refund again that has had this status for this long.
+pub fn next_refund_check(
+    status: &RefundStatus,
+    unchanged_for: Duration,
+    rules: &FollowRules,
+    jitter: Jitter,
+) -> NextCheck {
+    match status {
+        RefundStatus::Completed | RefundStatus::Failed => NextCheck::Settled,
+        RefundStatus::Pending | RefundStatus::Processing | RefundStatus::Other(_) => {
+            NextCheck::After(growing(unchanged_for, rules, jitter))
+        }
+    }
+}
+
+/// A tenth of the time is spread at random, so that objects made together are not checked together
+/// for ever.
+const SPREAD: f64 = 0.1;
+
+fn growing(unchanged_for: Duration, rules: &FollowRules, jitter: Jitter) -> Duration {
+    let half = unchanged_for / 2;
+    jitter.lengthen(half.clamp(rules.first.min(rules.max), rules.max), SPREAD)
+}
+
+/// Whether an invoice that was given up for dead, and replaced by one of a later generation, lives.
+pub fn lives_again(before: &InvoiceStatus, now: &InvoiceStatus) -> bool {
+    *before == InvoiceStatus::Error
+        && matches!(now, InvoiceStatus::Pending | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded)
+}

@@ -1,0 +1,234 @@
+//! The answer to a send: what becomes of the job and its account.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
+use crate::domain::job::History;
+use crate::domain::mirror::id;
+use crate::domain::operation::{Applied, Lookup, Operation, Plan, Progress, Seen};
+use crate::policy::backoff;
+use crate::policy::codes::{Class, classify};
+use crate::policy::hints;
+use crate::policy::rules::{Jitter, Rules};
+use crate::policy::verdict::{Effect, Next, Proof, Reason, Strain, Verdict};
+
+/// The circumstances of a decision: settings, time and randomness.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// The settings.
+    pub rules: &'a Rules,
+    /// The database's clock.
+    pub now: OffsetDateTime,
+    /// Randomness.
+    pub jitter: Jitter,
+}
+
+/// Decides about a job whose request got this answer.
+///
+/// A job whose effect is unknown only ever becomes [`Next::Uncertain`]; it is never sent again from
+/// here. A job with an earlier unproven request is looked up even after a plain refusal, which may
+/// be our own success.
+pub fn judge(
+    operation: &dyn Operation,
+    plan: &Plan,
+    history: &History,
+    timed: &Timed,
+    at: Circumstances<'_>,
+) -> Verdict {
+    match &timed.answer {
+        Answer::NotSent(cause) => not_sent(*cause, history, at),
+        Answer::Lost(lost) => {
+            let reason = match lost {
+                Lost::Timeout => Reason::Timeout,
+                Lost::Cut => Reason::ConnectionCut,
+            };
+            uncertain(reason, quiet(at.rules.quiet_after_timeout, timed.took, at))
+        }
+        Answer::Reply(reply) => replied(operation, plan, history, reply, timed.took, at),
+    }
+}
+
+fn replied(
+    operation: &dyn Operation,
+    plan: &Plan,
+    history: &History,
+    reply: &Reply,
+    took: Duration,
+    at: Circumstances<'_>,
+) -> Verdict {
+    let quiet = quiet(at.rules.quiet_after_answer, took, at);
+    match classify(reply) {
+        Class::Success => match read_success(operation, plan, reply) {
+            Some(applied) => self::applied(applied),
+            None => uncertain(Reason::UnreadableAnswer, quiet),
+        },
+        Class::DuplicateKey => duplicate_key(reply),
+        // What the state is, a look-up tells; sending again is then harmless by nature.
+        Class::StateRefused if matches!(plan.lookup, Lookup::Invoice { .. }) => Verdict {
+            effect: Effect::NotApplied,
+            next: look_up_soon(Reason::StateRefused, Duration::ZERO),
+            counts: true,
+            strain: None,
+        },
+        Class::Refused | Class::StateRefused if history.unproven_since.is_some() => Verdict {
+            effect: Effect::NotApplied,
+            next: look_up_soon(Reason::RefusedAfterUnknown, quiet),
+            counts: true,
+            strain: None,
+        },
+        Class::Refused | Class::StateRefused => Verdict {
+            effect: Effect::Rejected,
+            next: Next::Failed(Reason::Refused),
+            counts: true,
+            strain: None,
+        },
+        Class::Throttled | Class::Capped | Class::RecipientThrottled | Class::AccountFault(_) => {
+            let strain = strain_of(reply, at);
+            let next = match (&strain, classify(reply)) {
+                (_, Class::AccountFault(reason)) => Next::Parked(reason),
+                (Some(Strain::Block { wait, capped: true, .. }), _) => wait_for(history, *wait, Reason::CapReached),
+                (Some(Strain::Block { wait, .. }), _) => wait_for(history, *wait, Reason::RetryAfter),
+                _ => wait_for(history, rate_wait(reply, at), Reason::RetryAfter),
+            };
+            Verdict { strain, ..Verdict::not_applied(next, false) }
+        }
+        Class::Busy => back_off(history, Reason::Busy, at),
+        Class::Unknown(reason) => Verdict { strain: strain_of(reply, at), ..uncertain(reason, quiet) },
+    }
+}
+
+/// The gateway has an invoice with our key: read it, check that it is ours, adopt it.
+///
+/// Without the id that every document promises, no look-up could prove its absence: a human finds it.
+fn duplicate_key(reply: &Reply) -> Verdict {
+    let invoice_id = reply.object().and_then(|body| id(body, "invoice_id").or_else(|| id(body, "id")));
+    let next = match invoice_id {
+        Some(_) => Next::Uncertain {
+            after: Duration::ZERO,
+            reason: Reason::DuplicateKey,
+            invoice_id,
+            absent: false,
+        },
+        None => Next::Held(Reason::UnknownOutcome),
+    };
+    Verdict { effect: Effect::Applied, next, counts: true, strain: None }
+}
+
+/// What a reply means for the whole account, whatever was asked: sends, look-ups, checks and probes
+/// share this.
+pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
+    let code = || reply.error_code().unwrap_or("too_many_requests").to_owned();
+    match (classify(reply), reply.status) {
+        (Class::AccountFault(reason), _) => Some(Strain::Park { reason, hint: hints::wait(reply, at.now) }),
+        (Class::Throttled, _) => {
+            Some(Strain::Block { wait: rate_wait(reply, at), code: code(), capped: false })
+        }
+        (Class::Capped, _) => Some(Strain::Block { wait: cap_wait(reply, at), code: code(), capped: true }),
+        // Not the gateway's own words, so the job is looked up; but who asks on would be asked to stop.
+        (Class::Unknown(_), 429) => {
+            Some(Strain::Block { wait: rate_wait(reply, at), code: code(), capped: false })
+        }
+        (Class::Unknown(_), 503) => Some(Strain::Park {
+            reason: Reason::ServiceUnavailable,
+            hint: hints::wait(reply, at.now),
+        }),
+        _ => None,
+    }
+}
+
+/// Reads a 200, 201 or 202 of the expected shape.
+fn read_success(operation: &dyn Operation, plan: &Plan, reply: &Reply) -> Option<Applied> {
+    match &reply.body {
+        Body::Json(body) => operation.read_success(plan, reply.status, body),
+        Body::Text(_) | Body::TooLarge | Body::Broken => None,
+    }
+}
+
+fn applied(applied: Applied) -> Verdict {
+    Verdict { effect: Effect::Applied, next: conclude(applied.seen, applied.progress), counts: true, strain: None }
+}
+
+/// What becomes of a job whose effect stands as this object.
+///
+/// One that failed at Kaspi is accepted too: whether a new one follows is decided where it is
+/// followed.
+pub(crate) fn conclude(seen: Seen, progress: Progress) -> Next {
+    match progress {
+        Progress::Done => Next::Succeeded(seen),
+        Progress::UnderWay | Progress::NotStarted | Progress::Failed => {
+            Next::Accepted { seen, reason: Reason::UnderWay }
+        }
+    }
+}
+
+fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verdict {
+    match cause {
+        NotSent::Dns | NotSent::Connect | NotSent::Tls | NotSent::ForbiddenAddress => {
+            back_off_on(&at.rules.network, history, Reason::Network, at)
+        }
+        // Ours, not the job's: it costs no attempt.
+        NotSent::WindowClosed | NotSent::AccountParked => {
+            Verdict::not_applied(wait_for(history, Duration::ZERO, Reason::WindowClosed), false)
+        }
+    }
+}
+
+/// Sends again later something the gateway did not do.
+pub(crate) fn back_off(history: &History, reason: Reason, at: Circumstances<'_>) -> Verdict {
+    back_off_on(&at.rules.server_error, history, reason, at)
+}
+
+fn back_off_on(
+    curve: &crate::policy::rules::Curve,
+    history: &History,
+    reason: Reason,
+    at: Circumstances<'_>,
+) -> Verdict {
+    let attempt = history.attempts + 1;
+    let next = if curve.is_exhausted_by(attempt) && history.unproven_since.is_none() {
+        Next::Failed(Reason::GaveUp)
+    } else {
+        wait_for(history, backoff::delay(curve, attempt, at.jitter), reason)
+    };
+    Verdict::not_applied(next, true)
+}
+
+/// Sends again after the wait; with an unproven request in its history, looks up first.
+fn wait_for(history: &History, wait: Duration, reason: Reason) -> Next {
+    if history.unproven_since.is_some() {
+        look_up_soon(reason, wait)
+    } else {
+        Next::Queued { after: wait, reason, proof: Proof::Unchanged }
+    }
+}
+
+fn look_up_soon(reason: Reason, after: Duration) -> Next {
+    Next::Uncertain { after, reason, invoice_id: None, absent: false }
+}
+
+fn uncertain(reason: Reason, quiet: Duration) -> Verdict {
+    Verdict::unknown(look_up_soon(reason, quiet))
+}
+
+/// How long to keep quiet before a look-up: the request may still be at work for as long as its own
+/// time limit.
+fn quiet(wanted: Duration, took: Duration, at: Circumstances<'_>) -> Duration {
+    wanted.max(at.rules.request_timeout.saturating_sub(took))
+}
+
+fn rate_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
+    let hint = hints::wait(reply, at.now).map(|hint| hint.min(hints::RATE_WAIT_MAX));
+    let wait = hint.unwrap_or(at.rules.rate_limited.initial);
+    at.jitter.lengthen(wait.max(Duration::from_secs(1)), at.rules.rate_limited.jitter)
+}
+
+/// A cap without a hint is asked again every quarter of an hour.
+const CAP_WAIT_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+fn cap_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
+    let hint = hints::wait(reply, at.now).map(|hint| hint.min(hints::CAP_WAIT_MAX));
+    // A share of a wait of weeks would be days.
+    hint.unwrap_or(CAP_WAIT_DEFAULT) + at.jitter.of(Duration::from_secs(60))
+}

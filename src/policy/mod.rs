@@ -1,0 +1,20 @@
+//! What to do: pure functions from facts to decisions.
+//!
+//! Time and randomness are arguments. Nothing here knows sqlx, reqwest, tokio or a clock, so every
+//! decision about money can be tested as a table.
+//!
+//! - [`judge`](judge::judge): an answer to a send → what becomes of the job and its account.
+//! - [`reconcile`](reconcile::reconcile): what a look-up found → adopt, send again, wait or hold.
+//! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching.
+//! - [`breaker`]: when a parked account is probed, and how fast it starts again.
+//! - [`backoff`]: the curves of delays.
+
+pub mod backoff;
+pub mod breaker;
+pub mod codes;
+pub mod follow;
+pub mod hints;
+pub mod judge;
+pub mod reconcile;
+pub mod rules;
+pub mod verdict;

@@ -1,0 +1,262 @@
+//! What a look-up found about a job whose request may have had its effect.
+
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::account::DuplicateProtection;
+use crate::domain::answer::{Answer, Timed};
+use crate::domain::job::{History, JobName};
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen};
+use crate::domain::operation::{Expected, Operation, Plan, Progress, Resend, Seen};
+use crate::policy::backoff;
+use crate::policy::codes::{Class, classify};
+use crate::policy::judge::{Circumstances, back_off, conclude, strain_of};
+use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
+
+/// What a look-up brought.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// The invoices that a complete search by the job's name returned.
+    Invoices(Vec<InvoiceSeen>),
+    /// The invoice that the job acts on, or that the gateway says it made.
+    Invoice(InvoiceSeen),
+    /// All refunds of the invoice that the job acts on.
+    Refunds(RefundList),
+    /// An error, or a partial page: not a "no".
+    Unclear(Timed),
+}
+
+/// The refunds of an invoice that were known before a refund of ours was first sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// The gateway's ids.
+    pub refund_ids: Vec<i64>,
+}
+
+impl Baseline {
+    /// What the list shows now.
+    pub fn of(list: &RefundList) -> Baseline {
+        Baseline { refund_ids: list.refunds.iter().map(|refund| refund.id).collect() }
+    }
+}
+
+/// The job that is looked up.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its operation.
+    pub operation: &'a dyn Operation,
+    /// What follows from its params.
+    pub plan: &'a Plan,
+    /// Its name at the gateway.
+    pub name: JobName,
+    /// What already happened to it.
+    pub history: &'a History,
+    /// What the account may rely on.
+    pub protection: DuplicateProtection,
+    /// For a refund: what was known before. None: it was never sent.
+    pub baseline: Option<&'a Baseline>,
+}
+
+/// Decides about an uncertain job: adopt what was found, send again, look again, or hold.
+///
+/// Sending again needs the account's protection: with a key that the gateway honours one complete
+/// look-up that finds nothing is enough, because the same key is used; without it, two with the
+/// settle time between them.
+pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>) -> Verdict {
+    match finding {
+        Finding::Unclear(timed) => unclear(subject, timed, at),
+        Finding::Invoice(invoice) => invoice_read(subject, invoice, at),
+        Finding::Invoices(invoices) => {
+            let ours = invoices.iter().filter(|invoice| subject.name.names_invoice(invoice));
+            one_of(subject, ours.cloned().map(Seen::Invoice).collect(), at)
+        }
+        Finding::Refunds(list) => {
+            let ours: Vec<Seen> =
+                list.refunds.iter().filter(|refund| subject.name.names_refund(refund)).cloned().map(Seen::Refund).collect();
+            if ours.is_empty() && subject.baseline.is_some_and(|known| has_stranger(known, list)) {
+                return held(Reason::UnknownOutcome);
+            }
+            one_of(subject, ours, at)
+        }
+    }
+}
+
+impl JobName {
+    /// Whether an invoice carries this name where a create of ours writes it.
+    fn names_invoice(&self, invoice: &InvoiceSeen) -> bool {
+        let in_order_id = invoice.external_order_id.as_deref() == Some(self.to_string().as_str());
+        let in_comment = invoice.internal_comment.as_deref().is_some_and(|comment| self.marks(comment));
+        !invoice.is_imported && (in_order_id || in_comment)
+    }
+
+    /// Whether a refund carries this name.
+    fn names_refund(&self, refund: &RefundSeen) -> bool {
+        refund.reason.as_deref().is_some_and(|reason| self.marks(reason))
+    }
+}
+
+fn one_of(subject: &Subject<'_>, ours: Vec<Seen>, at: Circumstances<'_>) -> Verdict {
+    match <[Seen; 1]>::try_from(ours) {
+        Ok([seen]) => adopt(subject, seen),
+        Err(ours) if ours.is_empty() => nothing_found(subject, at),
+        Err(_) => held(Reason::DuplicateDetected),
+    }
+}
+
+/// The invoice that a cancel acts on, or that answered to our key.
+fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<'_>) -> Verdict {
+    let seen = Seen::Invoice(invoice.clone());
+    let history = subject.history;
+    match (subject.plan.resend, subject.operation.progress(&seen)) {
+        (Resend::Harmless, Progress::NotStarted) if at.rules.server_error.is_exhausted_by(history.attempts) => {
+            not_applied(Next::Failed(Reason::GaveUp))
+        }
+        (Resend::Harmless, Progress::NotStarted) => not_applied(Next::Queued {
+            after: backoff::delay(&at.rules.server_error, history.attempts, at.jitter),
+            reason: Reason::NotApplied,
+            proof: Proof::NothingApplied,
+        }),
+        (Resend::Harmless, Progress::Failed) => Verdict {
+            effect: Effect::Rejected,
+            next: Next::Failed(match invoice.status {
+                InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded => Reason::AlreadyPaid,
+                _ => Reason::Refused,
+            }),
+            counts: false,
+            strain: None,
+        },
+        _ => adopt(subject, seen),
+    }
+}
+
+/// Takes an object for the job's own, once amount and payer agree.
+fn adopt(subject: &Subject<'_>, seen: Seen) -> Verdict {
+    if !agrees(&subject.plan.expected, &seen) {
+        return held(Reason::Mismatch);
+    }
+    let progress = subject.operation.progress(&seen);
+    Verdict { effect: Effect::Applied, next: conclude(seen, progress), counts: false, strain: None }
+}
+
+/// Whether nothing that the object shows contradicts what was asked.
+fn agrees(expected: &Expected, seen: &Seen) -> bool {
+    let same_amount = |shown: Option<Decimal>| match (expected.amount, shown) {
+        (Some(asked), Some(shown)) => asked == shown,
+        _ => true,
+    };
+    match seen {
+        Seen::Invoice(invoice) => {
+            let same_phone = match (&expected.phone, &invoice.phone) {
+                (Some(asked), Some(shown)) => asked == shown,
+                _ => true,
+            };
+            same_amount(invoice.amount) && same_phone
+        }
+        Seen::Refund(refund) => same_amount(refund.amount),
+    }
+}
+
+/// A refund that was not there before and does not say whose it is: it may be ours with its reason
+/// lost, or a cashier's.
+fn has_stranger(known: &Baseline, list: &RefundList) -> bool {
+    list.refunds.iter().any(|refund| {
+        let is_new = !known.refund_ids.contains(&refund.id);
+        is_new && !refund.reason.as_deref().is_some_and(|reason| reason.contains(JobName::MARK_START))
+    })
+}
+
+fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
+    let history = subject.history;
+    let exhausted = at.rules.server_error.is_exhausted_by(history.attempts);
+    let settled = history.absent_since.is_some_and(|since| at.now - since >= at.rules.settle);
+    let never_sent = subject.plan.resend == Resend::ByBaseline && subject.baseline.is_none();
+    let by_key = subject.plan.resend == Resend::ByProtection && subject.protection == DuplicateProtection::Key;
+    // The key stops protecting once the first invoice may be dead (API, section 3.1).
+    let key_may_be_free = history.unproven_since.is_some_and(|since| at.now - since >= at.rules.give_up);
+
+    let queued = |proof| {
+        not_applied(Next::Queued {
+            after: backoff::delay(&at.rules.server_error, history.attempts, at.jitter),
+            reason: Reason::NotApplied,
+            proof,
+        })
+    };
+    match () {
+        () if key_may_be_free && !never_sent => held(Reason::UnknownOutcome),
+        () if (settled || never_sent) && exhausted => not_applied(Next::Failed(Reason::GaveUp)),
+        () if settled || never_sent => queued(Proof::NothingApplied),
+        () if by_key && !exhausted => queued(Proof::Unchanged),
+        () => Verdict {
+            effect: Effect::Unknown,
+            next: Next::Uncertain {
+                after: remaining_settle(history, at),
+                reason: Reason::LookupAbsent,
+                invoice_id: None,
+                absent: true,
+            },
+            counts: false,
+            strain: None,
+        },
+    }
+}
+
+fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
+    let waited = history
+        .absent_since
+        .map_or(Duration::ZERO, |since| Duration::try_from(at.now - since).unwrap_or_default());
+    at.rules.settle.saturating_sub(waited)
+}
+
+fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdict {
+    let history = subject.history;
+    let (class, strain) = match &timed.answer {
+        Answer::Reply(reply) => (Some(classify(reply)), strain_of(reply, at)),
+        Answer::NotSent(_) | Answer::Lost(_) => (None, None),
+    };
+    let given_up = history.unproven_since.is_some_and(|since| at.now - since >= at.rules.give_up);
+    let next = match class {
+        // The object that the job acts on does not exist: there is nothing it could have changed.
+        Some(Class::Refused) if subject.plan.resend == Resend::Harmless => Next::Failed(Reason::Refused),
+        _ if given_up => Next::Held(Reason::UnknownOutcome),
+        _ => Next::Uncertain {
+            after: backoff::delay(&at.rules.server_error, history.lookups + 1, at.jitter),
+            reason: Reason::LookupUnclear,
+            invoice_id: None,
+            absent: false,
+        },
+    };
+    Verdict { effect: Effect::Unknown, next, counts: false, strain }
+}
+
+fn held(reason: Reason) -> Verdict {
+    Verdict { effect: Effect::Unknown, next: Next::Held(reason), counts: false, strain: None }
+}
+
+fn not_applied(next: Next) -> Verdict {
+    Verdict { effect: Effect::NotApplied, next, counts: false, strain: None }
+}
+
+/// Decides about a refund whose baseline could not be read, so that nothing was sent.
+pub fn without_baseline(history: &History, timed: &Timed, at: Circumstances<'_>) -> Verdict {
+    let Answer::Reply(reply) = &timed.answer else {
+        return back_off(history, Reason::Network, at);
+    };
+    let strain = strain_of(reply, at);
+    let verdict = match classify(reply) {
+        Class::Refused if history.unproven_since.is_none() => Verdict {
+            effect: Effect::Rejected,
+            next: Next::Failed(Reason::Refused),
+            counts: true,
+            strain: None,
+        },
+        Class::AccountFault(reason) => Verdict::not_applied(Next::Parked(reason), false),
+        Class::Throttled | Class::Capped => Verdict { counts: false, ..back_off(history, Reason::RetryAfter, at) },
+        _ => back_off(history, Reason::ServerError, at),
+    };
+    match strain {
+        Some(strain) => verdict.straining(strain),
+        None => verdict,
+    }
+}

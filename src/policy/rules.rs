@@ -1,0 +1,131 @@
+//! The settings that decisions depend on.
+
+use std::time::Duration;
+
+/// Everything configurable about decisions: `[retry.*]`, `[reconcile]`, `[breaker]`, `[follow]` and
+/// the time limit of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    /// 429 without a hint.
+    pub rate_limited: Curve,
+    /// Sending again after a 5xx that is proven to have had no effect.
+    pub server_error: Curve,
+    /// Sending again when nothing had been sent.
+    pub network: Curve,
+    /// A new invoice or refund after one that failed at Kaspi.
+    pub async_error: Curve,
+    /// Before the first look-up after a lost answer.
+    pub quiet_after_timeout: Duration,
+    /// Before the first look-up after an unclear answer.
+    pub quiet_after_answer: Duration,
+    /// Between two look-ups that find nothing, before this counts as proof.
+    pub settle: Duration,
+    /// After this the outcome of a request is a human's to find.
+    pub give_up: Duration,
+    /// The time limit of a whole request, `http.timeout`.
+    pub request_timeout: Duration,
+    /// Probing of parked accounts.
+    pub breaker: BreakerRules,
+    /// Following of accepted objects.
+    pub follow: FollowRules,
+}
+
+/// An exponential curve of delays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Curve {
+    /// The first delay.
+    pub initial: Duration,
+    /// No delay is longer, before jitter.
+    pub max: Duration,
+    /// Each delay is this times the one before; at least 1.
+    pub multiplier: f64,
+    /// Up to this share is added at random, 0 to 1.
+    pub jitter: f64,
+    /// Attempts in all; 0 means without limit.
+    pub attempts: u32,
+}
+
+impl Curve {
+    /// Whether the attempt with this number (from 1) was the last one allowed.
+    pub fn is_exhausted_by(&self, attempt: u32) -> bool {
+        self.attempts > 0 && attempt >= self.attempts
+    }
+}
+
+/// Randomness as an argument: a number from 0 (inclusive) to 1 (exclusive).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Jitter(f64);
+
+impl Jitter {
+    /// No randomness: every delay at its shortest.
+    pub const NONE: Jitter = Jitter(0.0);
+
+    /// From any number; what lies outside is clamped.
+    pub fn new(number: f64) -> Jitter {
+        Jitter(if number.is_finite() { number.clamp(0.0, 1.0) } else { 0.0 })
+    }
+
+    /// The delay, lengthened by up to the share.
+    pub fn lengthen(self, delay: Duration, share: f64) -> Duration {
+        delay.saturating_add(self.of(delay.mul_f64(share.clamp(0.0, 1.0))))
+    }
+
+    /// A random part of the span.
+    pub fn of(self, span: Duration) -> Duration {
+        span.mul_f64(self.0)
+    }
+}
+
+/// `[breaker]`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakerRules {
+    /// Before the first probe.
+    pub probe_initial: Duration,
+    /// The longest distance of probes.
+    pub probe_max: Duration,
+    /// How long it takes from one request at a time to full concurrency after a park.
+    pub slow_start: Duration,
+}
+
+/// `[follow]`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FollowRules {
+    /// Before the first check of an accepted object.
+    pub first: Duration,
+    /// The longest distance of checks.
+    pub max: Duration,
+    /// How long an invoice is watched after cancelled, expired or error: it may still be paid.
+    pub watch_after_final: Duration,
+}
+
+#[cfg(test)]
+pub(crate) fn test_rules() -> Rules {
+    let curve = |initial, max, attempts| Curve {
+        initial: Duration::from_secs(initial),
+        max: Duration::from_secs(max),
+        multiplier: 2.0,
+        jitter: 0.2,
+        attempts,
+    };
+    Rules {
+        rate_limited: curve(60, 900, 0),
+        server_error: curve(5, 900, 5),
+        network: curve(1, 300, 30),
+        async_error: curve(90, 900, 3),
+        quiet_after_timeout: Duration::from_secs(60),
+        quiet_after_answer: Duration::from_secs(5),
+        settle: Duration::from_secs(900),
+        give_up: Duration::from_secs(20 * 3600),
+        request_timeout: Duration::from_secs(30),
+        breaker: BreakerRules {
+            probe_initial: Duration::from_secs(60),
+            probe_max: Duration::from_secs(900),
+            slow_start: Duration::from_secs(60),
+        },
+        follow: FollowRules {
+            first: Duration::from_secs(5),
+            max: Duration::from_secs(600),
+            watch_after_final: Duration::from_secs(72 * 3600),
+        },
+    }
+}

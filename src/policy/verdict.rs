@@ -1,0 +1,219 @@
+//! What is decided about a job.
+
+use std::time::Duration;
+
+use crate::domain::operation::Seen;
+
+/// The decision about one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// What the request did at the gateway, as far as its answer proves.
+    pub effect: Effect,
+    /// What becomes of the job.
+    pub next: Next,
+    /// Whether the request counts against the limit of attempts.
+    pub counts: bool,
+    /// What it means for the whole account.
+    pub strain: Option<Strain>,
+}
+
+/// What a request did at the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It did what was asked.
+    Applied,
+    /// The gateway refused it for good; nothing was done.
+    Rejected,
+    /// Nothing was done this time.
+    NotApplied,
+    /// It may have done what was asked.
+    Unknown,
+}
+
+impl Effect {
+    /// The word in `apipay.attempts.effect`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Effect::Applied => "applied",
+            Effect::Rejected => "rejected",
+            Effect::NotApplied => "not_applied",
+            Effect::Unknown => "unknown",
+        }
+    }
+}
+
+/// What becomes of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Final: the gateway did what was asked.
+    Succeeded(Seen),
+    /// The gateway has taken it on: follow the object.
+    Accepted {
+        /// The object to follow.
+        seen: Seen,
+        /// What is waited for.
+        reason: Reason,
+    },
+    /// Final: refused, or given up with proof that nothing was done.
+    Failed(Reason),
+    /// Send again after the delay: nothing was done so far.
+    Queued {
+        /// How long to wait.
+        after: Duration,
+        /// Why it waits.
+        reason: Reason,
+        /// What is known about earlier requests now.
+        proof: Proof,
+    },
+    /// Send again as a new generation: the earlier object is certainly dead.
+    Anew(Reason),
+    /// Wait until the account is well.
+    Parked(Reason),
+    /// Look up after the delay, before anything else.
+    Uncertain {
+        /// How long to wait before the look-up.
+        after: Duration,
+        /// Why it is uncertain.
+        reason: Reason,
+        /// The invoice that the gateway says it has for this job.
+        invoice_id: Option<i64>,
+        /// Whether this was a complete look-up that found nothing.
+        absent: bool,
+    },
+    /// A human decides.
+    Held(Reason),
+}
+
+/// What is known about the earlier requests of a job that is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Whatever was unproven stays so: the idempotency key is what protects.
+    Unchanged,
+    /// Every earlier request is proven to have had no effect.
+    NothingApplied,
+}
+
+/// What an answer means for the account as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Strain {
+    /// Nothing is sent for a while.
+    Block {
+        /// For how long.
+        wait: Duration,
+        /// The gateway's code.
+        code: String,
+        /// Whether a human must know: a cap, not a rate.
+        capped: bool,
+    },
+    /// Nothing is sent until a probe succeeds or a human resumes it.
+    Park {
+        /// Why.
+        reason: Reason,
+        /// How long the gateway asked to wait before asking again.
+        hint: Option<Duration>,
+    },
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+        /// Why a job or an account is in its state: stable codes, part of the public interface.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Reason] = &[$(Reason::$name,)*];
+
+            /// The code in `apipay.jobs.reason`, `apipay.accounts.parked_reason` and events.
+            pub fn code(self) -> &'static str {
+                match self { $(Reason::$name => $code,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The gateway has taken it on; it is followed.
+    UnderWay = "under_way",
+    /// 429: the account waits.
+    RetryAfter = "retry_after",
+    /// 429 of a cap: the wait may be long.
+    CapReached = "cap_reached",
+    /// 5xx: the request may have had its effect.
+    ServerError = "server_error",
+    /// No answer in time.
+    Timeout = "timeout",
+    /// The connection ended before the answer.
+    ConnectionCut = "connection_cut",
+    /// An answer that could not be read.
+    UnreadableAnswer = "unreadable_answer",
+    /// An answer that is in no document.
+    UnlistedAnswer = "unlisted_answer",
+    /// A refusal that may be our own earlier success.
+    RefusedAfterUnknown = "refused_after_unknown",
+    /// A refusal about the object's state: what the state is decides.
+    StateRefused = "state_refused",
+    /// The gateway already has an invoice with this job's key.
+    DuplicateKey = "duplicate_key",
+    /// No byte of the request left.
+    Network = "network",
+    /// The lease was too old when the send was due.
+    WindowClosed = "window_closed",
+    /// The gateway is busy with the object.
+    Busy = "busy",
+    /// A look-up proved that nothing was done.
+    NotApplied = "not_applied",
+    /// A look-up could not be completed.
+    LookupUnclear = "lookup_unclear",
+    /// A look-up found nothing; it counts once it is seen again.
+    LookupAbsent = "lookup_absent",
+    /// The gateway refused it.
+    Refused = "refused",
+    /// The invoice is paid, so it cannot be cancelled.
+    AlreadyPaid = "already_paid",
+    /// The params are not what the operation takes; nothing was sent.
+    InvalidParams = "invalid_params",
+    /// The attempts are used up; nothing was done.
+    GaveUp = "gave_up",
+    /// It failed at Kaspi after it was accepted.
+    AsyncError = "async_error",
+    /// It failed at Kaspi for the moment; a new one follows.
+    AsyncRetry = "async_retry",
+    /// Cannot be told from here whether the request had its effect.
+    UnknownOutcome = "unknown_outcome",
+    /// Two objects carry this job's name.
+    DuplicateDetected = "duplicate_detected",
+    /// The object with this job's name has another amount or payer.
+    Mismatch = "mismatch",
+    /// The Kaspi session behind the account is gone.
+    SessionExpired = "session_expired",
+    /// The API key is not accepted.
+    KeyRejected = "key_rejected",
+    /// The organisation is not set up or not allowed.
+    OrganizationNotReady = "organization_not_ready",
+    /// The tariff is not paid.
+    TariffInactive = "tariff_inactive",
+    /// The gateway takes no invoices now.
+    InvoicesDisabled = "invoices_disabled",
+    /// 503 of another kind.
+    ServiceUnavailable = "service_unavailable",
+    /// 403 of another kind.
+    AccessDenied = "access_denied",
+}
+
+impl Verdict {
+    /// A request that did nothing and is sent again; whatever was unproven before stays so.
+    pub(crate) fn not_applied(next: Next, counts: bool) -> Verdict {
+        Verdict { effect: Effect::NotApplied, next, counts, strain: None }
+    }
+
+    /// A request that may have done what was asked.
+    pub(crate) fn unknown(next: Next) -> Verdict {
+        Verdict { effect: Effect::Unknown, next, counts: true, strain: None }
+    }
+
+    /// The same verdict with a strain on the account.
+    pub(crate) fn straining(self, strain: Strain) -> Verdict {
+        Verdict { strain: Some(strain), ..self }
+    }
+}
