@@ -113,14 +113,18 @@ impl Reply {
     /// least one of the documented fields of an error (API, section 1, "Error envelopes").
     pub fn is_gateway_error(&self) -> bool {
         self.object().is_some_and(|object| {
-            ["error_code", "error", "message", "errors"].iter().any(|field| object.get(field).is_some())
+            ["error_code", "error", "message", "errors"]
+                .iter()
+                .any(|field| object.get(field).is_some())
         })
     }
 
     /// The error's code: `error_code`, else `error`, which may be a sentence.
     pub fn error_code(&self) -> Option<&str> {
         let object = self.object()?;
-        ["error_code", "error"].iter().find_map(|field| object.get(field)?.as_str())
+        ["error_code", "error"]
+            .iter()
+            .find_map(|field| object.get(field)?.as_str())
     }
 
     /// The error's text for people.

@@ -18,7 +18,10 @@ impl FieldErrors {
 
     /// Adds a sentence to a field.
     pub fn add(&mut self, field: impl Into<String>, sentence: impl Into<String>) {
-        self.0.entry(field.into()).or_default().push(sentence.into());
+        self.0
+            .entry(field.into())
+            .or_default()
+            .push(sentence.into());
     }
 
     /// Whether nothing was added.
@@ -28,7 +31,11 @@ impl FieldErrors {
 
     /// `Ok(value)` when nothing was added.
     pub fn or_ok<T>(self, value: T) -> Result<T, FieldErrors> {
-        if self.is_empty() { Ok(value) } else { Err(self) }
+        if self.is_empty() {
+            Ok(value)
+        } else {
+            Err(self)
+        }
     }
 
     /// The sentences of a field.
@@ -39,8 +46,11 @@ impl FieldErrors {
 
 impl fmt::Display for FieldErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fields: Vec<String> =
-            self.0.iter().map(|(field, sentences)| format!("{field}: {}", sentences.join(" "))).collect();
+        let fields: Vec<String> = self
+            .0
+            .iter()
+            .map(|(field, sentences)| format!("{field}: {}", sentences.join(" ")))
+            .collect();
         f.write_str(&fields.join("; "))
     }
 }

@@ -48,12 +48,15 @@ impl JobName {
     /// The longest mark in bytes: see [`JobName::mark`].
     pub const MARK_MAX: usize = 64;
 
+    /// How every mark begins.
+    pub const MARK_START: &'static str = "[apipayd ";
+
     /// The name in brackets, to stand at the end of a text of the user's.
     ///
     /// The closing bracket makes the match exact: the mark of generation 1 is no part of that of
     /// generation 2.
     pub fn mark(&self) -> String {
-        format!("[apipayd {self}]")
+        format!("{}{self}]", JobName::MARK_START)
     }
 
     /// The user's text with the mark behind it, or the mark alone.

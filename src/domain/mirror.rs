@@ -168,12 +168,42 @@ impl InvoiceSeen {
             error_code: text(object, "error_code"),
             error_message: text(object, "error_message"),
             is_sandbox: object.get("is_sandbox").and_then(Value::as_bool),
-            is_imported: object.get("is_imported").and_then(Value::as_bool).unwrap_or(false),
+            is_imported: object
+                .get("is_imported")
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
             total_refunded: decimal(object, "total_refunded"),
             created_at: moment(object, "created_at"),
             updated_at: moment(object, "updated_at"),
             paid_at: moment(object, "paid_at"),
         })
+    }
+
+    /// An invoice of which an answer says no more than what it is and how it stands.
+    pub fn bare(id: i64, status: InvoiceStatus) -> InvoiceSeen {
+        InvoiceSeen {
+            id,
+            status,
+            amount: None,
+            phone: None,
+            external_order_id: None,
+            internal_comment: None,
+            kaspi_invoice_id: None,
+            error_code: None,
+            error_message: None,
+            is_sandbox: None,
+            is_imported: false,
+            total_refunded: None,
+            created_at: None,
+            updated_at: None,
+            paid_at: None,
+        }
+    }
+
+    /// Whether nothing that it shows contradicts what was asked. What is not shown, or was not
+    /// asked for, contradicts nothing.
+    pub fn agrees(&self, amount: Option<Decimal>, phone: Option<&Phone>) -> bool {
+        agree(self.amount, amount) && agree(self.phone.as_ref(), phone)
     }
 }
 
@@ -213,6 +243,12 @@ impl RefundSeen {
             created_at: moment(object, "created_at"),
         })
     }
+
+    /// Whether it is a refund of this invoice, and its amount, where it shows one, is the one that
+    /// was asked for, if one was.
+    pub fn agrees(&self, invoice_id: i64, amount: Option<Decimal>) -> bool {
+        self.invoice_id == invoice_id && agree(self.amount, amount)
+    }
 }
 
 /// All refunds of an invoice, from one complete answer.
@@ -229,12 +265,18 @@ impl RefundList {
     /// `total` is not the number of rows: an incomplete list proves nothing (API, section 2.9).
     pub fn read(object: &Value, invoice_id: i64) -> Option<RefundList> {
         let rows = object.get("refunds")?.as_array()?;
-        let refunds: Vec<RefundSeen> =
-            rows.iter().map(|row| RefundSeen::read(row, invoice_id)).collect::<Option<_>>()?;
-        let complete = object.get("total").is_none_or(|total| total.as_u64() == Some(rows.len() as u64));
+        let refunds: Vec<RefundSeen> = rows
+            .iter()
+            .map(|row| RefundSeen::read(row, invoice_id))
+            .collect::<Option<_>>()?;
+        let complete = object
+            .get("total")
+            .is_none_or(|total| total.as_u64() == Some(rows.len() as u64));
         complete.then(|| RefundList {
             refunds,
-            total_refunded: object.get("invoice").and_then(|invoice| decimal(invoice, "total_refunded")),
+            total_refunded: object
+                .get("invoice")
+                .and_then(|invoice| decimal(invoice, "total_refunded")),
         })
     }
 }
@@ -244,6 +286,10 @@ pub fn id(object: &Value, key: &str) -> Option<i64> {
     let value = object.get(key)?;
     let id = value.as_i64().or_else(|| value.as_str()?.parse().ok())?;
     (id > 0).then_some(id)
+}
+
+fn agree<T: PartialEq>(shown: Option<T>, asked: Option<T>) -> bool {
+    shown.is_none() || asked.is_none() || shown == asked
 }
 
 fn text(object: &Value, key: &str) -> Option<String> {

@@ -19,13 +19,17 @@ impl Phone {
             Some(rest) => (true, rest),
             None => (false, trimmed),
         };
-        let is_filler = |c: char| c.is_whitespace() || matches!(c, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2015}');
+        let is_filler = |c: char| {
+            c.is_whitespace() || matches!(c, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2015}')
+        };
         if !rest.chars().all(|c| c.is_ascii_digit() || is_filler(c)) {
             return None;
         }
         let digits: String = rest.chars().filter(char::is_ascii_digit).collect();
         match (plus, digits.as_bytes().first(), digits.len()) {
-            (_, Some(b'7'), 11) | (false, Some(b'8'), 11) => Some(Phone(format!("8{}", &digits[1..]))),
+            (_, Some(b'7'), 11) | (false, Some(b'8'), 11) => {
+                Some(Phone(format!("8{}", &digits[1..])))
+            }
             _ => None,
         }
     }

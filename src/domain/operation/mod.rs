@@ -18,12 +18,18 @@ use crate::domain::mirror::{InvoiceSeen, RefundSeen};
 use crate::domain::phone::Phone;
 
 /// Every operation, by name.
-pub static OPERATIONS: &[&dyn Operation] =
-    &[&invoice_cancel::InvoiceCancel, &invoice_create::InvoiceCreate, &invoice_refund::InvoiceRefund];
+pub static OPERATIONS: &[&dyn Operation] = &[
+    &invoice_cancel::InvoiceCancel,
+    &invoice_create::InvoiceCreate,
+    &invoice_refund::InvoiceRefund,
+];
 
 /// Finds an operation by its name in `apipay.jobs.operation`.
 pub fn operation(name: &str) -> Option<&'static dyn Operation> {
-    OPERATIONS.iter().copied().find(|operation| operation.name() == name)
+    OPERATIONS
+        .iter()
+        .copied()
+        .find(|operation| operation.name() == name)
 }
 
 /// What the daemon needs to know about one kind of job.
@@ -73,12 +79,22 @@ pub struct Request {
 impl Request {
     /// A POST with a body.
     pub fn post(path: impl Into<String>, body: Option<Value>) -> Request {
-        Request { method: Method::Post, path: path.into(), query: Vec::new(), body }
+        Request {
+            method: Method::Post,
+            path: path.into(),
+            query: Vec::new(),
+            body,
+        }
     }
 
     /// A GET.
     pub fn get(path: impl Into<String>, query: Vec<(&'static str, String)>) -> Request {
-        Request { method: Method::Get, path: path.into(), query, body: None }
+        Request {
+            method: Method::Get,
+            path: path.into(),
+            query,
+            body: None,
+        }
     }
 }
 
