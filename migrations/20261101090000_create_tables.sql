@@ -206,6 +206,7 @@ create table apipay.invoices (
   gateway_updated_at timestamptz,
   paid_at            timestamptz,
   created_at         timestamptz not null default now(),
+  changed_at         timestamptz not null default now(),
   checked_at         timestamptz,
   next_check_at      timestamptz not null default now(),
   settled            boolean not null default false,
@@ -229,6 +230,7 @@ comment on column apipay.invoices.gateway_created_at is 'When the gateway create
 comment on column apipay.invoices.gateway_updated_at is 'When the gateway last changed it.';
 comment on column apipay.invoices.paid_at is 'When the customer paid, as the gateway says; when it does not say, when we first saw it paid.';
 comment on column apipay.invoices.created_at is 'When this copy was made.';
+comment on column apipay.invoices.changed_at is 'When its status last changed, as far as we saw.';
 comment on column apipay.invoices.checked_at is 'When the gateway was last asked.';
 comment on column apipay.invoices.next_check_at is 'When it will be asked next; does not matter once settled.';
 comment on column apipay.invoices.settled is 'True when it is no longer followed.';
@@ -246,6 +248,7 @@ create table apipay.refunds (
   error_message      text,
   gateway_created_at timestamptz,
   created_at         timestamptz not null default now(),
+  changed_at         timestamptz not null default now(),
   checked_at         timestamptz,
   next_check_at      timestamptz not null default now(),
   settled            boolean not null default false,
@@ -266,6 +269,7 @@ comment on column apipay.refunds.error_code is 'Why it failed.';
 comment on column apipay.refunds.error_message is 'The gateway''s text for that.';
 comment on column apipay.refunds.gateway_created_at is 'When the gateway created it.';
 comment on column apipay.refunds.created_at is 'When this copy was made.';
+comment on column apipay.refunds.changed_at is 'When its status last changed, as far as we saw.';
 comment on column apipay.refunds.checked_at is 'When the gateway was last asked.';
 comment on column apipay.refunds.next_check_at is 'When it will be asked next; does not matter once settled.';
 comment on column apipay.refunds.settled is 'True when it is no longer followed.';
@@ -281,6 +285,7 @@ create table apipay.subscriptions (
   gateway_created_at timestamptz,
   next_billing_at    timestamptz,
   created_at         timestamptz not null default now(),
+  changed_at         timestamptz not null default now(),
   checked_at         timestamptz,
   next_check_at      timestamptz not null default now(),
   settled            boolean not null default false,
@@ -297,6 +302,7 @@ comment on column apipay.subscriptions.error_code is 'Why it ended, when the gat
 comment on column apipay.subscriptions.gateway_created_at is 'When the gateway created it.';
 comment on column apipay.subscriptions.next_billing_at is 'When the gateway charges next.';
 comment on column apipay.subscriptions.created_at is 'When this copy was made.';
+comment on column apipay.subscriptions.changed_at is 'When its status last changed, as far as we saw.';
 comment on column apipay.subscriptions.checked_at is 'When the gateway was last asked.';
 comment on column apipay.subscriptions.next_check_at is 'When it will be asked next; does not matter once settled.';
 comment on column apipay.subscriptions.settled is 'True when it is no longer followed.';
@@ -346,7 +352,7 @@ create unique index alerts_one_open on apipay.alerts (coalesce(account, ''), kin
 comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
-comment on column apipay.alerts.kind is 'A stable code: account_parked, job_held, cap_reached, duplicate_detected.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, job_held, duplicate_detected, mode_mismatch.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';

@@ -42,9 +42,6 @@ impl fmt::Display for JobName {
 }
 
 impl JobName {
-    /// What every mark starts with.
-    pub const MARK_START: &str = "[apipayd ";
-
     /// The longest mark in bytes: see [`JobName::mark`].
     pub const MARK_MAX: usize = 64;
 

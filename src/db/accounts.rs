@@ -1,0 +1,183 @@
+//! Accounts: made from the configuration, blocked, parked, probed and resumed.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use super::{DbError, Task};
+use crate::domain::account::AccountName;
+
+/// An account's row, as far as the daemon acts on it.
+#[derive(Clone, Debug)]
+pub struct AccountRow {
+    /// The account.
+    pub name: String,
+    /// Whether it is parked, and why.
+    pub parked_reason: Option<String>,
+    /// Since when it is parked.
+    pub parked_at: Option<OffsetDateTime>,
+    /// Nothing is sent before this.
+    pub blocked_until: Option<OffsetDateTime>,
+    /// How long ago it was resumed, in seconds.
+    pub resumed_for_s: Option<f64>,
+    /// `live` or `sandbox`, once seen.
+    pub mode: Option<String>,
+}
+
+/// Makes the account's row, or brings its limit up to date.
+pub async fn ensure(pool: &PgPool, account: &AccountName, requests_per_minute: u32) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into apipay.accounts as a (name, requests_per_minute) values ($1, $2)
+         on conflict (name) do update
+            set requests_per_minute = excluded.requests_per_minute, updated_at = now()
+          where a.requests_per_minute <> excluded.requests_per_minute",
+        account.as_str(),
+        i32::try_from(requests_per_minute).unwrap_or(i32::MAX),
+    )
+    .execute(pool)
+    .await
+    .task("store the account")
+    .map(|_| ())
+}
+
+/// All accounts.
+pub async fn list(pool: &PgPool) -> Result<Vec<AccountRow>, DbError> {
+    sqlx::query_as!(
+        AccountRow,
+        r#"select name, parked_reason, parked_at, blocked_until, mode,
+                  extract(epoch from now() - resumed_at)::float8 as resumed_for_s
+             from apipay.accounts order by name"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("read the accounts")
+}
+
+/// Blocks an account: nothing is sent before the wait is over. A longer block stays.
+pub async fn block(pool: &PgPool, account: &AccountName, wait: Duration, code: &str) -> Result<(), DbError> {
+    sqlx::query!(
+        "update apipay.accounts
+            set blocked_until = now() + make_interval(secs => $2), blocked_reason = $3, updated_at = now()
+          where name = $1 and (blocked_until is null or blocked_until < now() + make_interval(secs => $2))",
+        account.as_str(),
+        super::record::seconds(wait),
+        code,
+    )
+    .execute(pool)
+    .await
+    .task("block the account")
+    .map(|_| ())
+}
+
+/// What an alert tells a human.
+#[derive(Clone, Debug)]
+pub struct AlertText {
+    /// What happened, in one sentence.
+    pub summary: String,
+    /// What to do, with the exact command.
+    pub action: String,
+    /// Codes and ids; no phone number, no secret.
+    pub details: Value,
+}
+
+/// Parks an account and opens its alert, both or neither. True when it was active before.
+pub async fn park(
+    pool: &PgPool,
+    account: &AccountName,
+    reason: &str,
+    probe_after: Duration,
+    text: &AlertText,
+) -> Result<bool, DbError> {
+    sqlx::query_scalar!(
+        r#"select apipay._park($1, $2, 'apipayd', make_interval(secs => $3), $4, $5, $6) as "parked!""#,
+        account.as_str(),
+        reason,
+        super::record::seconds(probe_after),
+        text.summary,
+        text.action,
+        text.details,
+    )
+    .fetch_one(pool)
+    .await
+    .task("park the account")
+}
+
+/// Resumes an account: its parked jobs go on, its alert is resolved. Returns how many jobs.
+pub async fn resume(pool: &PgPool, account: &AccountName, resolution: &str) -> Result<i32, DbError> {
+    sqlx::query_scalar!(r#"select apipay._resume($1, $2) as "jobs!""#, account.as_str(), resolution)
+        .fetch_one(pool)
+        .await
+        .task("resume the account")
+}
+
+/// A parked account whose probe this worker makes.
+#[derive(Clone, Debug)]
+pub struct DueProbe {
+    /// The account.
+    pub account: String,
+    /// Probes so far, without this one.
+    pub probes: i32,
+    /// Why it is parked.
+    pub reason: String,
+}
+
+/// Claims probes that are due; until `promise` is over no other worker probes the account. A stop of
+/// all sending stops probes too. The quota for its requests is taken one by one.
+pub async fn claim_probes(
+    pool: &PgPool,
+    accounts: &[String],
+    promise: Duration,
+) -> Result<Vec<DueProbe>, DbError> {
+    sqlx::query_as!(
+        DueProbe,
+        r#"update apipay.accounts a
+              set probe_at = now() + make_interval(secs => $2), probes = a.probes + 1
+            where a.name = any ($1) and a.state = 'parked' and a.probe_at <= now()
+              and not (select stopped from apipay._control)
+        returning a.name as "account!", a.probes - 1 as "probes!", a.parked_reason as "reason!""#,
+        accounts,
+        promise.as_secs_f64(),
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim probes")
+}
+
+/// Sets when the account is probed next, and what the gateway says is wrong with it now.
+pub async fn schedule_probe(
+    pool: &PgPool,
+    account: &AccountName,
+    after: Duration,
+    reason: Option<&str>,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "update apipay.accounts
+            set probe_at = now() + make_interval(secs => $2), parked_reason = coalesce($3, parked_reason),
+                updated_at = now()
+          where name = $1 and state = 'parked' and parked_by = 'apipayd'",
+        account.as_str(),
+        super::record::seconds(after),
+        reason,
+    )
+    .execute(pool)
+    .await
+    .task("schedule a probe")
+    .map(|_| ())
+}
+
+/// Stores in which mode the gateway treats the account. Returns the mode known before, if it is
+/// another one: then nothing is changed.
+pub async fn saw_mode(pool: &PgPool, account: &AccountName, mode: &str) -> Result<Option<String>, DbError> {
+    sqlx::query_scalar!(
+        r#"with stored as (
+             update apipay.accounts set mode = $2, updated_at = now() where name = $1 and mode is null)
+           select mode as "mode!" from apipay.accounts where name = $1 and mode <> $2"#,
+        account.as_str(),
+        mode,
+    )
+    .fetch_optional(pool)
+    .await
+    .task("store the account's mode")
+}

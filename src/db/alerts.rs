@@ -1,0 +1,192 @@
+//! Alerts and their outbox.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use super::accounts::AlertText;
+use super::{DbError, Task};
+use crate::domain::account::AccountName;
+
+/// Opens an alert unless one of its kind is open for the account.
+pub async fn open(
+    pool: &PgPool,
+    account: &AccountName,
+    kind: &str,
+    severity: &str,
+    text: &AlertText,
+) -> Result<(), DbError> {
+    sqlx::query_scalar!(
+        r#"select apipay._open_alert($1, $2, $3, $4, $5, $6) as "id!""#,
+        account.as_str(),
+        kind,
+        severity,
+        text.summary,
+        text.action,
+        text.details,
+    )
+    .fetch_one(pool)
+    .await
+    .task("open an alert")
+    .map(|_| ())
+}
+
+/// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more.
+pub async fn resolve_cleared(pool: &PgPool) -> Result<u64, DbError> {
+    sqlx::query!(
+        "update apipay.alerts l
+            set resolved_at = now(),
+                resolution = case l.kind when 'job_held' then 'no job is held any more'
+                                         else 'the account may send again' end
+          where l.resolved_at is null
+            and case l.kind
+                when 'job_held' then not exists (
+                  select from apipay.jobs j where j.account = l.account and j.state = 'held')
+                when 'cap_reached' then exists (
+                  select from apipay.accounts a
+                  where a.name = l.account and (a.blocked_until is null or a.blocked_until <= now()))
+                else false end"
+    )
+    .execute(pool)
+    .await
+    .task("resolve cleared alerts")
+    .map(|done| done.rows_affected())
+}
+
+/// Puts into the outbox what each channel has to be told: that an alert began, that it is still
+/// open, that it ended. One that began and ended between two calls is told of too.
+pub async fn fill_outbox(pool: &PgPool, channels: &[String], repeat: Duration) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into apipay.alert_deliveries (alert_id, channel, notice, sequence)
+         select l.id, c.name, n.notice, n.sequence
+           from apipay.alerts l
+           cross join unnest($1::text[]) as c(name)
+           cross join lateral (
+             select 'firing' as notice, 0 as sequence
+             union all
+             select 'repeat', floor(extract(epoch from now() - l.opened_at) / $2)::int
+              where l.resolved_at is null and l.acked_at is null and now() - l.opened_at >= make_interval(secs => $2)
+             union all
+             select 'resolved', 0 where l.resolved_at is not null
+           ) n
+          where l.resolved_at is null or l.resolved_at > now() - interval '1 hour'
+         on conflict do nothing",
+        channels,
+        repeat.as_secs_f64(),
+    )
+    .execute(pool)
+    .await
+    .task("fill the outbox of alerts")
+    .map(|_| ())
+}
+
+/// A notice that this worker delivers.
+#[derive(Clone, Debug)]
+pub struct DueNotice {
+    /// The delivery.
+    pub id: i64,
+    /// The channel.
+    pub channel: String,
+    /// `firing`, `repeat` or `resolved`.
+    pub notice: String,
+    /// Tries so far, without this one.
+    pub tries: i32,
+    /// The alert.
+    pub alert_id: i64,
+    /// The account it concerns.
+    pub account: Option<String>,
+    /// Its kind.
+    pub kind: String,
+    /// `critical` or `warning`.
+    pub severity: String,
+    /// What happened.
+    pub summary: String,
+    /// What to do.
+    pub action: String,
+    /// Codes and ids.
+    pub details: Value,
+    /// Since when.
+    pub opened_at: OffsetDateTime,
+    /// Until when.
+    pub resolved_at: Option<OffsetDateTime>,
+    /// How it ended.
+    pub resolution: Option<String>,
+    /// Jobs of the account that wait now.
+    pub jobs_waiting: i64,
+    /// The tenge in them, as far as their params say.
+    pub amount_waiting: Option<rust_decimal::Decimal>,
+}
+
+/// Claims notices that are due, oldest first; until `promise` is over no other worker delivers them.
+///
+/// A channel gets the notices of an alert in their order: a later one waits for the earlier.
+pub async fn claim_notices(
+    pool: &PgPool,
+    channels: &[String],
+    promise: Duration,
+) -> Result<Vec<DueNotice>, DbError> {
+    sqlx::query_as!(
+        DueNotice,
+        r#"with due as (
+             select d.id from apipay.alert_deliveries d
+              where d.delivered_at is null and d.next_try_at <= now() and d.channel = any ($1)
+                and not exists (select from apipay.alert_deliveries e
+                                 where e.alert_id = d.alert_id and e.channel = d.channel and e.id < d.id
+                                   and e.delivered_at is null)
+              order by d.id
+              limit 20
+              for no key update of d skip locked),
+           claimed as (
+             update apipay.alert_deliveries d
+                set tries = d.tries + 1, next_try_at = now() + make_interval(secs => $2)
+              where d.id in (select id from due)
+          returning d.*)
+           select c.id as "id!", c.channel as "channel!", c.notice as "notice!", c.tries - 1 as "tries!",
+                  l.id as "alert_id!", l.account as "account?", l.kind as "kind!", l.severity as "severity!",
+                  l.summary as "summary!", l.action as "action!", l.details as "details!",
+                  l.opened_at as "opened_at!", l.resolved_at as "resolved_at?", l.resolution as "resolution?",
+                  w.jobs as "jobs_waiting!", w.amount as "amount_waiting?"
+             from claimed c
+             join apipay.alerts l on l.id = c.alert_id
+             cross join lateral (
+               select count(*) as jobs, sum(apipay._amount(j.params)) as amount
+                 from apipay.jobs j
+                where j.account = l.account and j.state in ('queued', 'parked', 'held', 'uncertain')) w
+            order by c.id"#,
+        channels,
+        promise.as_secs_f64(),
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim notices to deliver")
+}
+
+/// The notice was delivered.
+pub async fn delivered(pool: &PgPool, id: i64) -> Result<(), DbError> {
+    sqlx::query!(
+        "update apipay.alert_deliveries set delivered_at = now(), last_error = null where id = $1",
+        id
+    )
+    .execute(pool)
+    .await
+    .task("close a delivery")
+    .map(|_| ())
+}
+
+/// The notice was not delivered: try again later.
+pub async fn not_delivered(pool: &PgPool, id: i64, after: Duration, error: &str) -> Result<(), DbError> {
+    sqlx::query!(
+        "update apipay.alert_deliveries
+            set next_try_at = now() + make_interval(secs => $2), last_error = $3
+          where id = $1",
+        id,
+        super::record::seconds(after),
+        error,
+    )
+    .execute(pool)
+    .await
+    .task("put off a delivery")
+    .map(|_| ())
+}

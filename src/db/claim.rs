@@ -1,0 +1,225 @@
+//! Claiming: nothing is sent before its claim is committed.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{DbError, Task};
+use crate::domain::account::AccountName;
+use crate::domain::job::{Epoch, History, JobId, JobName};
+
+/// A job that this worker holds, with everything decisions need.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The job.
+    pub id: JobId,
+    /// The fence of this claim.
+    pub epoch: Epoch,
+    /// Its account.
+    pub account: AccountName,
+    /// The name of its operation.
+    pub operation: String,
+    /// Its params.
+    pub params: Value,
+    /// Its name at the gateway.
+    pub name: JobName,
+    /// What already happened to it.
+    pub history: History,
+    /// The refunds known before it was first sent.
+    pub baseline: Option<Value>,
+    /// The database's clock at the claim.
+    pub now: OffsetDateTime,
+}
+
+struct ClaimRow {
+    id: i64,
+    account: String,
+    operation: String,
+    params: Value,
+    token: Uuid,
+    generation: i16,
+    epoch: i64,
+    attempts: i32,
+    lookups: i32,
+    unproven_since: Option<OffsetDateTime>,
+    absent_since: Option<OffsetDateTime>,
+    invoice_id: Option<i64>,
+    baseline: Option<Value>,
+    now: OffsetDateTime,
+}
+
+impl ClaimRow {
+    /// The account is one of those that were asked for, so its name is known to be well-formed.
+    fn into_claim(self) -> Option<Claim> {
+        Some(Claim {
+            id: JobId(self.id),
+            epoch: Epoch(self.epoch),
+            account: AccountName::parse(&self.account)?,
+            operation: self.operation,
+            params: self.params,
+            name: JobName { token: self.token, generation: self.generation },
+            history: History {
+                attempts: u32::try_from(self.attempts).unwrap_or(0),
+                generation: self.generation,
+                unproven_since: self.unproven_since,
+                absent_since: self.absent_since,
+                lookups: u32::try_from(self.lookups).unwrap_or(0),
+                invoice_id: self.invoice_id,
+            },
+            baseline: self.baseline,
+            now: self.now,
+        })
+    }
+}
+
+fn claims(rows: Vec<ClaimRow>) -> Vec<Claim> {
+    rows.into_iter().filter_map(ClaimRow::into_claim).collect()
+}
+
+/// How many requests of an account this daemon has room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The account.
+    pub account: AccountName,
+    /// Free slots.
+    pub slots: usize,
+}
+
+/// Claims due jobs and opens their attempts, within quota, slots and fairness.
+///
+/// When this returns the claims are committed. When it fails they may be too: then their leases run
+/// out and the jobs become uncertain, which costs a look-up and never a second effect.
+pub async fn claim(
+    pool: &PgPool,
+    worker: Uuid,
+    lease: Duration,
+    rooms: &[Room],
+    slots: usize,
+) -> Result<Vec<Claim>, DbError> {
+    let names: Vec<String> = rooms.iter().map(|room| room.account.to_string()).collect();
+    let free: Vec<i32> = rooms.iter().map(|room| i32::try_from(room.slots).unwrap_or(i32::MAX)).collect();
+    sqlx::query_file_as!(
+        ClaimRow,
+        "src/db/claim.sql",
+        worker,
+        lease.as_secs_f64(),
+        &names,
+        &free,
+        i64::try_from(slots).unwrap_or(i64::MAX),
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim jobs")
+    .map(claims)
+}
+
+/// Claims one job of a parked account, of an operation that is safe to try.
+pub async fn claim_canary(
+    pool: &PgPool,
+    worker: Uuid,
+    lease: Duration,
+    account: &AccountName,
+    operations: &[String],
+) -> Result<Option<Claim>, DbError> {
+    sqlx::query_file_as!(
+        ClaimRow,
+        "src/db/claim_canary.sql",
+        worker,
+        lease.as_secs_f64(),
+        account.as_str(),
+        operations,
+    )
+    .fetch_optional(pool)
+    .await
+    .task("claim a job for a probe")
+    .map(|row| row.and_then(ClaimRow::into_claim))
+}
+
+/// Claims uncertain jobs that are due for a look-up; until `promise` is over no other worker does.
+pub async fn claim_lookups(
+    pool: &PgPool,
+    worker: Uuid,
+    accounts: &[String],
+    most_per_account: usize,
+    promise: Duration,
+) -> Result<Vec<Claim>, DbError> {
+    sqlx::query_file_as!(
+        ClaimRow,
+        "src/db/claim_lookups.sql",
+        worker,
+        accounts,
+        i64::try_from(most_per_account).unwrap_or(i64::MAX),
+        promise.as_secs_f64(),
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim look-ups")
+    .map(claims)
+}
+
+/// Whether a claim still holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// The job is still ours.
+    Yes,
+    /// Somebody else has it: the lease ran out.
+    No,
+}
+
+/// Stores the refunds that were known before a refund is sent, and renews the lease.
+pub async fn store_baseline(
+    pool: &PgPool,
+    claim: &Claim,
+    baseline: &Value,
+    lease: Duration,
+) -> Result<Held, DbError> {
+    let done = sqlx::query!(
+        "update apipay.jobs
+            set baseline = coalesce(baseline, $3), leased_until = now() + make_interval(secs => $4)
+          where id = $1 and epoch = $2 and state = 'sending' and leased_until > now()",
+        claim.id.0,
+        claim.epoch.0,
+        baseline,
+        lease.as_secs_f64(),
+    )
+    .execute(pool)
+    .await
+    .task("store a baseline")?;
+    Ok(if done.rows_affected() == 1 { Held::Yes } else { Held::No })
+}
+
+/// Takes one more request from an account's quota, for a look-up or check that needs it.
+pub async fn take_one(pool: &PgPool, account: &AccountName, purpose: Purpose) -> Result<bool, DbError> {
+    sqlx::query_scalar!(
+        r#"select apipay._take_quota($1, 1, $2) = 1 as "granted!""#,
+        account.as_str(),
+        purpose.as_str(),
+    )
+    .fetch_one(pool)
+    .await
+    .task("take quota")
+}
+
+/// What a request is for: sends leave a reserve of the quota to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Looking up an uncertain job, or reading what is known before a refund.
+    Lookup,
+    /// Following an accepted job.
+    Follow,
+    /// Asking whether a parked account is well.
+    Probe,
+}
+
+impl Purpose {
+    fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Lookup => "lookup",
+            Purpose::Follow => "follow",
+            Purpose::Probe => "probe",
+        }
+    }
+}

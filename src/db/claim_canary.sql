@@ -1,0 +1,27 @@
+-- Lets one job of a parked account through: the gateway says that it is well, the job will tell.
+--
+-- $1 worker   $2 lease in seconds   $3 account   $4 operations that are safe to try
+with candidate as (
+  select id from apipay.jobs
+  where account = $3 and operation = any ($4::text[]) and unproven_since is null
+    and (state = 'parked' or (state = 'queued' and run_at <= now()))
+    and (expires_at is null or expires_at > now())
+  order by state = 'parked' desc, priority desc, run_at, id
+  limit 1
+  for no key update skip locked
+),
+claimed as (
+  update apipay.jobs j
+     set state = 'sending', reason = 'probe', epoch = j.epoch + 1,
+         leased_by = $1, leased_until = now() + make_interval(secs => $2), updated_at = now()
+   where j.id = (select id from candidate where apipay._take_quota($3, 1, 'probe') = 1)
+  returning j.*
+),
+opened as (
+  insert into apipay.attempts (job_id, epoch, account, kind, worker)
+  select id, epoch, account, 'send', $1 from claimed
+)
+select id as "id!", account as "account!", operation as "operation!", params as "params!", token as "token!",
+       generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
+       unproven_since, absent_since, invoice_id, baseline, now() as "now!"
+from claimed

@@ -1,0 +1,33 @@
+-- Claims the invoices that are due for a check, with the accepted jobs that wait for them.
+--
+-- $1 accounts   $2 most invoices per account   $3 invoices per request   $4 seconds until another worker may try
+with due as (
+  select d.account, d.id, row_number() over (partition by d.account order by d.next_check_at, d.id) as place
+  from unnest($1::text[]) as a(name)
+  join apipay.accounts account on account.name = a.name
+   and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
+  cross join lateral (
+    select m.account, m.id, m.next_check_at from apipay.invoices m
+    where m.account = a.name and not m.settled and m.next_check_at <= now()
+    order by m.next_check_at
+    limit $2
+    for no key update of m skip locked) d
+),
+granted as (
+  select c.account, apipay._take_quota(c.account, c.wanted, 'follow') as requests
+  from (select account, ceil(count(*)::numeric / $3)::int as wanted from due group by account order by account) c
+),
+claimed as (
+  update apipay.invoices m
+     set next_check_at = now() + make_interval(secs => $4)
+    from due d join granted g on g.account = d.account
+   where m.account = d.account and m.id = d.id and d.place <= g.requests * $3
+  returning m.account, m.id, m.job_id, m.status, m.changed_at
+)
+select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",
+       extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", now() as "now!",
+       j.id as "job_id?", j.operation as "operation?", j.params as "params?", j.token as "token?",
+       j.generation as "generation?", j.epoch as "epoch?", j.attempts as "attempts?",
+       extract(epoch from now() - j.updated_at)::float8 as "accepted_for_s?"
+from claimed c
+left join apipay.jobs j on j.account = c.account and j.invoice_id = c.id and j.state = 'accepted' and j.refund_id is null

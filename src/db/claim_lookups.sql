@@ -1,0 +1,43 @@
+-- Claims uncertain jobs that are due for a look-up, and opens the attempts of the look-ups.
+--
+-- The claim is a promise until run_at, not a state: a worker that dies leaves the job uncertain and
+-- due again.
+-- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
+with due as (
+  select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place
+  from unnest($2::text[]) as a(name)
+  join apipay.accounts account on account.name = a.name
+   and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
+  cross join lateral (
+    select j.id, j.account, j.run_at from apipay.jobs j
+    where j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
+    order by j.run_at, j.id
+    limit $3
+    for no key update of j skip locked) d
+),
+granted as (
+  select c.account, apipay._take_quota(c.account, c.wanted, 'lookup') as requests
+  from (select account, count(*)::int as wanted from due group by account order by account) c
+),
+claimed as (
+  update apipay.jobs j
+     set epoch = j.epoch + 1, lookups = j.lookups + 1,
+         run_at = now() + make_interval(secs => $4), updated_at = now()
+   where j.id = any (array(select d.id from due d join granted g on g.account = d.account where d.place <= g.requests))
+  returning j.*
+),
+abandoned as (
+  update apipay.attempts t
+     set finished_at = now(), effect = 'unknown', error_code = 'lease_expired',
+         message = 'the worker did not finish this look-up'
+    from claimed c
+   where t.job_id = c.id and t.kind = 'lookup' and t.finished_at is null and t.epoch < c.epoch
+),
+opened as (
+  insert into apipay.attempts (job_id, epoch, account, kind, worker)
+  select id, epoch, account, 'lookup', $1 from claimed
+)
+select id as "id!", account as "account!", operation as "operation!", params as "params!", token as "token!",
+       generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
+       unproven_since, absent_since, invoice_id, baseline, now() as "now!"
+from claimed

@@ -1,0 +1,105 @@
+//! What the status line and `apipayd check` read.
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use super::{DbError, Task};
+
+/// How many jobs of an account are in a state that is not final.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The account.
+    pub account: String,
+    /// The state.
+    pub state: String,
+    /// Jobs in it.
+    pub jobs: i64,
+}
+
+/// Counts the jobs that are not final, up to 10,000 for each account and state: a status line needs
+/// no more, and a queue of millions is not read each time.
+pub async fn waiting(pool: &PgPool) -> Result<Vec<Waiting>, DbError> {
+    sqlx::query_as!(
+        Waiting,
+        r#"select a.name as "account!", s.state as "state!", c.jobs as "jobs!"
+             from apipay.accounts a
+             cross join (values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)
+             cross join lateral (
+               select count(*) as jobs from (
+                 select from apipay.jobs j where j.account = a.name and j.state = 'queued' and s.state = 'queued'
+                 union all
+                 select from apipay.jobs j where j.account = a.name and j.state = 'uncertain' and s.state = 'uncertain'
+                 union all
+                 select from apipay.jobs j
+                  where j.account = a.name and j.state in ('parked', 'held') and j.state = s.state
+                 limit 10000) counted) c
+            where c.jobs > 0
+            order by a.name, s.state"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("count what waits")
+}
+
+/// Whether all sending is stopped.
+pub async fn stopped(pool: &PgPool) -> Result<bool, DbError> {
+    sqlx::query_scalar!(r#"select stopped from apipay._control"#).fetch_one(pool).await.task("read whether sending is stopped")
+}
+
+/// Facts about the server and our rights in it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// `server_version_num`, such as 150006.
+    pub version: i32,
+    /// Its clock.
+    pub now: OffsetDateTime,
+    /// Whether it takes no writes: a replica, or set so.
+    pub read_only: bool,
+    /// Who we are.
+    pub user: String,
+}
+
+/// Reads facts about the server.
+pub async fn server(pool: &PgPool) -> Result<Server, DbError> {
+    sqlx::query_as!(
+        Server,
+        r#"select current_setting('server_version_num')::int as "version!", clock_timestamp() as "now!",
+                  (pg_is_in_recovery() or current_setting('transaction_read_only') = 'on') as "read_only!",
+                  current_user::text as "user!""#
+    )
+    .fetch_one(pool)
+    .await
+    .task("ask the server about itself")
+}
+
+/// The privileges that the daemon needs and this user lacks, in words such as
+/// `update on apipay.jobs`.
+pub async fn missing_privileges(pool: &PgPool) -> Result<Vec<String>, DbError> {
+    sqlx::query_scalar!(
+        r#"select n.privilege || ' on ' || n.relation as "missing!"
+             from (values
+               ('apipay.jobs', 'select'), ('apipay.accounts', 'select'), ('apipay.accounts', 'insert'),
+               ('apipay.accounts', 'update'), ('apipay.attempts', 'select'), ('apipay.attempts', 'insert'),
+               ('apipay.attempts', 'update'), ('apipay.invoices', 'insert'), ('apipay.invoices', 'update'),
+               ('apipay.refunds', 'insert'), ('apipay.refunds', 'update'), ('apipay.alerts', 'insert'),
+               ('apipay.alerts', 'update'), ('apipay.alert_deliveries', 'insert'),
+               ('apipay.alert_deliveries', 'update'), ('apipay._control', 'select')
+             ) as n(relation, privilege)
+            where not has_table_privilege(n.relation, n.privilege)
+            union all
+           select 'update (' || c.name || ') on apipay.jobs'
+             from unnest(array['state', 'epoch', 'leased_by', 'leased_until', 'run_at']) as c(name)
+            where not has_column_privilege('apipay.jobs', c.name, 'update')"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("read our privileges")
+}
+
+/// The roles of the public interface that do not exist: only a superuser can create them.
+pub async fn missing_roles(pool: &PgPool) -> Result<Vec<String>, DbError> {
+    sqlx::query_scalar!(r#"select unnest(apipay._missing_roles()) as "role!""#)
+        .fetch_all(pool)
+        .await
+        .task("look for the roles")
+}

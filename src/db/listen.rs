@@ -1,0 +1,33 @@
+//! Wake-ups: NOTIFY becomes a hint that there is work. Polling alone must be correct.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+
+use super::{DbError, Task};
+
+/// A connection that listens on `apipay_jobs`.
+pub struct Listener(PgListener);
+
+impl Listener {
+    /// Connects and listens. The connection is direct: poolers lose LISTEN.
+    pub async fn connect(options: PgConnectOptions) -> Result<Listener, DbError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options.application_name("apipayd listen"))
+            .await
+            .task("connect to listen")?;
+        let mut listener = PgListener::connect_with(&pool).await.task("connect to listen")?;
+        listener.listen("apipay_jobs").await.task("listen for jobs")?;
+        Ok(Listener(listener))
+    }
+
+    /// Waits for the next hint. An error means that the connection is gone, and hints with it.
+    pub async fn hint(&mut self) -> Result<(), DbError> {
+        match self.0.try_recv().await.task("receive hints")? {
+            Some(_) => Ok(()),
+            None => Err(sqlx::Error::PoolClosed).task("keep listening"),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Claiming what is to be looked at again: invoices and refunds that are not settled.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{DbError, Task};
+use crate::domain::account::AccountName;
+use crate::domain::job::{Epoch, History, JobId, JobName};
+
+/// A mirror that is due for a check, with the accepted jobs that wait for its object.
+#[derive(Clone, Debug)]
+pub struct DueMirror {
+    /// The account.
+    pub account: AccountName,
+    /// The gateway's id of the invoice.
+    pub invoice_id: i64,
+    /// The gateway's id of the refund, when that is what is followed.
+    pub refund_id: Option<i64>,
+    /// The job that made the object.
+    pub made_by: Option<i64>,
+    /// The status at the last check.
+    pub status: String,
+    /// How long it has been that.
+    pub unchanged_for: Duration,
+    /// The jobs that wait for it.
+    pub waiting: Vec<Waiting>,
+    /// The database's clock.
+    pub now: OffsetDateTime,
+}
+
+/// An accepted job that waits for an object.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The job.
+    pub id: JobId,
+    /// Its fence.
+    pub epoch: Epoch,
+    /// The name of its operation.
+    pub operation: String,
+    /// Its params.
+    pub params: Value,
+    /// Its name at the gateway.
+    pub name: JobName,
+    /// What already happened to it.
+    pub history: History,
+    /// How long it has been accepted.
+    pub accepted_for: Duration,
+}
+
+struct DueRow {
+    account: String,
+    invoice_id: i64,
+    refund_id: Option<i64>,
+    made_by: Option<i64>,
+    status: String,
+    unchanged_for_s: f64,
+    now: OffsetDateTime,
+    job_id: Option<i64>,
+    operation: Option<String>,
+    params: Option<Value>,
+    token: Option<Uuid>,
+    generation: Option<i16>,
+    epoch: Option<i64>,
+    attempts: Option<i32>,
+    accepted_for_s: Option<f64>,
+}
+
+impl DueRow {
+    fn waiting(&mut self) -> Option<Waiting> {
+        let generation = self.generation?;
+        Some(Waiting {
+            id: JobId(self.job_id?),
+            epoch: Epoch(self.epoch?),
+            operation: self.operation.take()?,
+            params: self.params.take()?,
+            name: JobName { token: self.token?, generation },
+            history: History {
+                attempts: u32::try_from(self.attempts?).unwrap_or(0),
+                generation,
+                unproven_since: None,
+                absent_since: None,
+                lookups: 0,
+                invoice_id: Some(self.invoice_id),
+            },
+            accepted_for: Duration::try_from_secs_f64(self.accepted_for_s?).unwrap_or_default(),
+        })
+    }
+}
+
+/// One mirror for each object, its waiting jobs gathered.
+fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
+    let mut due: BTreeMap<(String, i64, Option<i64>), DueMirror> = BTreeMap::new();
+    for mut row in rows {
+        let waiting = row.waiting();
+        let Some(account) = AccountName::parse(&row.account) else { continue };
+        due.entry((row.account, row.invoice_id, row.refund_id))
+            .or_insert_with(|| DueMirror {
+                account,
+                invoice_id: row.invoice_id,
+                refund_id: row.refund_id,
+                made_by: row.made_by,
+                status: row.status,
+                unchanged_for: Duration::try_from_secs_f64(row.unchanged_for_s).unwrap_or_default(),
+                waiting: Vec::new(),
+                now: row.now,
+            })
+            .waiting
+            .extend(waiting);
+    }
+    due.into_values().collect()
+}
+
+/// Claims invoices that are due, with quota for one request per `per_request` of them; until
+/// `promise` is over no other worker does.
+pub async fn claim_invoices(
+    pool: &PgPool,
+    accounts: &[String],
+    most_per_account: usize,
+    per_request: usize,
+    promise: Duration,
+) -> Result<Vec<DueMirror>, DbError> {
+    sqlx::query_file_as!(
+        DueRow,
+        "src/db/claim_invoices.sql",
+        accounts,
+        i64::try_from(most_per_account).unwrap_or(i64::MAX),
+        i32::try_from(per_request).unwrap_or(i32::MAX),
+        promise.as_secs_f64(),
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim invoices to check")
+    .map(gather)
+}
+
+/// Claims refunds that are due, with quota for one request per invoice; until `promise` is over no
+/// other worker does.
+pub async fn claim_refunds(
+    pool: &PgPool,
+    accounts: &[String],
+    most_per_account: usize,
+    promise: Duration,
+) -> Result<Vec<DueMirror>, DbError> {
+    sqlx::query_file_as!(
+        DueRow,
+        "src/db/claim_refunds.sql",
+        accounts,
+        i64::try_from(most_per_account).unwrap_or(i64::MAX),
+        promise.as_secs_f64(),
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim refunds to check")
+    .map(gather)
+}

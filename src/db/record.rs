@@ -1,0 +1,289 @@
+//! Recording decisions: guarded by state and epoch, a batch in one statement.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use super::{DbError, Task};
+use crate::domain::account::AccountName;
+use crate::domain::job::{Epoch, JobId};
+
+/// A job's move from one state to the next, with the evidence of the attempt that caused it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Transition {
+    /// The job.
+    pub job_id: i64,
+    /// The epoch that the decision was made for.
+    pub epoch: i64,
+    /// The state that the decision was made for.
+    pub from_state: &'static str,
+    /// `send` or `lookup`, when an attempt is to be closed.
+    pub kind: Option<&'static str>,
+    /// What the request did.
+    pub effect: Option<&'static str>,
+    /// HTTP status of the answer.
+    pub http_status: Option<i16>,
+    /// The gateway's code, or the fault's.
+    pub error_code: Option<String>,
+    /// The gateway's text, or what happened.
+    pub message: Option<String>,
+    /// Errors by field.
+    pub errors: Option<Value>,
+    /// The wait that the gateway asked for.
+    pub retry_after_s: Option<f64>,
+    /// The bounded body of the answer.
+    pub answer: Option<Value>,
+    /// Method, path and body of the request.
+    pub request: Option<Value>,
+    /// SHA-256 of the body.
+    pub request_sha256: Option<String>,
+    /// How long the request took.
+    pub duration_ms: Option<i32>,
+    /// The state to move to.
+    pub state: &'static str,
+    /// Why.
+    pub reason: Option<&'static str>,
+    /// Not before this many seconds from now.
+    pub after_s: Option<f64>,
+    /// Counts against the limit of attempts.
+    pub counts: bool,
+    /// The request may have had its effect.
+    pub unproven: bool,
+    /// Every request so far is proven to have had none.
+    pub proven: bool,
+    /// A complete look-up found nothing.
+    pub absent: bool,
+    /// Begins a new generation.
+    pub anew: bool,
+    /// The gateway's id of the invoice.
+    pub invoice_id: Option<i64>,
+    /// The gateway's id of the refund.
+    pub refund_id: Option<i64>,
+    /// The gateway's object, when succeeded.
+    pub result: Option<Value>,
+}
+
+impl Transition {
+    /// Without what the gateway wrote, for a database that cannot store it.
+    fn without_answer(&self) -> Transition {
+        Transition {
+            answer: None,
+            result: None,
+            errors: None,
+            retry_after_s: None,
+            message: Some("the database cannot store what the gateway wrote".to_owned()),
+            ..self.clone()
+        }
+    }
+}
+
+/// An invoice as last seen, for its mirror.
+#[derive(Clone, Debug, Serialize)]
+pub struct InvoiceRow {
+    /// The account.
+    pub account: String,
+    /// The gateway's id.
+    pub id: i64,
+    /// The job that made it.
+    pub job_id: Option<i64>,
+    /// Its status.
+    pub status: String,
+    /// Amount in tenge.
+    pub amount: Option<Decimal>,
+    /// Refunded so far.
+    pub total_refunded: Option<Decimal>,
+    /// The merchant's order id.
+    pub external_order_id: Option<String>,
+    /// Kaspi's own id.
+    pub kaspi_invoice_id: Option<String>,
+    /// Why it is in error.
+    pub error_code: Option<String>,
+    /// The text for that.
+    pub error_message: Option<String>,
+    /// Whether it exists in the sandbox only.
+    pub is_sandbox: Option<bool>,
+    /// When the gateway created it.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub created_at: Option<OffsetDateTime>,
+    /// When the gateway last changed it.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub updated_at: Option<OffsetDateTime>,
+    /// When it was paid, if the gateway says.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub paid_at: Option<OffsetDateTime>,
+    /// Whether it is paid.
+    pub paid: bool,
+    /// When to look again, in seconds.
+    pub check_after_s: f64,
+    /// No longer followed.
+    pub settled: bool,
+}
+
+/// A refund as last seen, for its mirror.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefundRow {
+    /// The account.
+    pub account: String,
+    /// The gateway's id.
+    pub id: i64,
+    /// The job that made it.
+    pub job_id: Option<i64>,
+    /// The refunded invoice.
+    pub invoice_id: i64,
+    /// Its status.
+    pub status: String,
+    /// Amount in tenge.
+    pub amount: Option<Decimal>,
+    /// The reason as the gateway has it.
+    pub reason: Option<String>,
+    /// Why it failed.
+    pub error_code: Option<String>,
+    /// The text for that.
+    pub error_message: Option<String>,
+    /// When the gateway created it.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub created_at: Option<OffsetDateTime>,
+    /// When to look again, in seconds.
+    pub check_after_s: f64,
+    /// No longer followed.
+    pub settled: bool,
+}
+
+/// Everything that one decision makes true; recorded whole or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// The job's move.
+    pub transition: Option<Transition>,
+    /// The invoice that was seen.
+    pub invoice: Option<InvoiceRow>,
+    /// The refund that was seen.
+    pub refund: Option<RefundRow>,
+    /// The account, when quota was taken for a request of which no byte left.
+    pub unspent: Option<AccountName>,
+}
+
+/// What became of a transition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// The job moved.
+    Moved,
+    /// The job had moved on: the attempt keeps its evidence, the job stays as it is.
+    Stale,
+}
+
+/// Records a batch in one statement and tells for each entry with a transition what became of it.
+pub async fn record(pool: &PgPool, entries: &[Entry]) -> Result<HashMap<(JobId, Epoch), Recorded>, DbError> {
+    let transitions: Vec<&Transition> = entries.iter().filter_map(|entry| entry.transition.as_ref()).collect();
+    let moved: HashSet<(i64, i64)> = sqlx::query_file!(
+        "src/db/record.sql",
+        json(&transitions)?,
+        json(&last_of_each(entries.iter().filter_map(|entry| entry.invoice.as_ref()), |row| {
+            (row.account.as_str(), row.id)
+        }))?,
+        json(&last_of_each(entries.iter().filter_map(|entry| entry.refund.as_ref()), |row| {
+            (row.account.as_str(), row.id)
+        }))?,
+    )
+    .fetch_all(pool)
+    .await
+    .task("record outcomes")?
+    .into_iter()
+    .map(|row| (row.id, row.epoch))
+    .collect();
+    Ok(transitions
+        .into_iter()
+        .map(|transition| {
+            let key = (transition.job_id, transition.epoch);
+            let recorded = if moved.contains(&key) { Recorded::Moved } else { Recorded::Stale };
+            ((JobId(key.0), Epoch(key.1)), recorded)
+        })
+        .collect())
+}
+
+/// Records an entry that the database refused as it was: without the gateway's own words, which are
+/// the only part of it that we did not make.
+pub async fn record_without_answer(pool: &PgPool, entry: &Entry) -> Result<(), DbError> {
+    let bare = Entry {
+        transition: entry.transition.as_ref().map(Transition::without_answer),
+        invoice: entry.invoice.clone().map(|row| InvoiceRow {
+            external_order_id: None,
+            kaspi_invoice_id: None,
+            error_message: None,
+            ..row
+        }),
+        refund: entry.refund.clone().map(|row| RefundRow { reason: None, error_message: None, ..row }),
+        unspent: None,
+    };
+    record(pool, &[bare]).await.map(|_| ())
+}
+
+/// One statement must not touch a row twice: of several sightings the last one stays.
+fn last_of_each<'a, T, K: std::hash::Hash + Eq>(
+    rows: impl Iterator<Item = &'a T>,
+    key: impl Fn(&'a T) -> K,
+) -> Vec<&'a T> {
+    rows.map(|row| (key(row), row)).collect::<HashMap<_, _>>().into_values().collect()
+}
+
+/// JSON for a parameter, without the one character that Postgres cannot store.
+fn json(rows: &impl Serialize) -> Result<Value, DbError> {
+    let mut value =
+        serde_json::to_value(rows).map_err(|error| sqlx::Error::Encode(error.into())).task("encode outcomes")?;
+    remove_nul(&mut value);
+    Ok(value)
+}
+
+fn remove_nul(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
+        Value::Array(items) => items.iter_mut().for_each(remove_nul),
+        Value::Object(fields) => {
+            if fields.keys().any(|key| key.contains('\0')) {
+                *fields = std::mem::take(fields)
+                    .into_iter()
+                    .map(|(key, item)| (key.replace('\0', "\u{fffd}"), item))
+                    .collect();
+            }
+            fields.values_mut().for_each(remove_nul);
+        }
+        _ => {}
+    }
+}
+
+/// Gives back quota that was taken for requests of which no byte left.
+pub async fn return_quota(pool: &PgPool, account: &AccountName, unspent: usize) -> Result<(), DbError> {
+    sqlx::query!(
+        "select apipay._return_quota($1, $2)::text",
+        account.as_str(),
+        i32::try_from(unspent).unwrap_or(i32::MAX),
+    )
+    .fetch_one(pool)
+    .await
+    .task("return quota")
+    .map(|_| ())
+}
+
+/// Counts as used what the gateway says is no longer there.
+pub async fn correct_quota(pool: &PgPool, account: &AccountName, remaining: u32) -> Result<(), DbError> {
+    sqlx::query!(
+        "select apipay._correct_quota($1, $2)::text",
+        account.as_str(),
+        i32::try_from(remaining).unwrap_or(i32::MAX),
+    )
+    .fetch_one(pool)
+    .await
+    .task("correct the quota")
+    .map(|_| ())
+}
+
+/// Seconds for a column, within what an interval of ours can mean.
+pub fn seconds(duration: Duration) -> f64 {
+    const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+    duration.min(YEAR).as_secs_f64()
+}

@@ -1,0 +1,105 @@
+-- Records decisions: closes attempts, moves jobs, writes mirrors, in one statement for a batch.
+--
+-- $1 an array of transitions, $2 of invoices, $3 of refunds (db::record has their fields).
+-- A job moves only if it is still in the state and the epoch that the decision was made for.
+-- The attempt keeps its evidence in any case.
+with transition as materialized (
+  select * from jsonb_to_recordset($1) as t(
+    job_id bigint, epoch bigint, from_state text, kind text,
+    effect text, http_status smallint, error_code text, message text, errors jsonb, retry_after_s float8,
+    answer jsonb, request jsonb, request_sha256 text, duration_ms int,
+    state text, reason text, after_s float8, counts boolean, unproven boolean, proven boolean, absent boolean,
+    anew boolean, invoice_id bigint, refund_id bigint, result jsonb)
+),
+moved as (
+  update apipay.jobs j
+     set state = t.state,
+         reason = t.reason,
+         attempts = j.attempts + t.counts::int,
+         run_at = case when t.after_s is null then j.run_at else now() + make_interval(secs => t.after_s) end,
+         leased_by = null,
+         leased_until = null,
+         invoice_id = case when t.anew then null else coalesce(t.invoice_id, j.invoice_id) end,
+         refund_id = case when t.anew then null else coalesce(t.refund_id, j.refund_id) end,
+         generation = j.generation + t.anew::int,
+         baseline = case when t.anew then null else j.baseline end,
+         unproven_since = case when t.anew or t.proven then null
+                               when t.unproven then coalesce(j.unproven_since, now())
+                               else j.unproven_since end,
+         absent_since = case when t.absent then coalesce(j.absent_since, now())
+                             when t.from_state = 'uncertain' and t.state = 'uncertain' then j.absent_since end,
+         lookups = case when t.state = 'uncertain' and t.from_state = 'uncertain' then j.lookups else 0 end,
+         http_status = coalesce(t.http_status, j.http_status),
+         error_code = t.error_code,
+         error_message = t.message,
+         errors = t.errors,
+         result = t.result,
+         updated_at = now(),
+         finished_at = case when t.state in ('succeeded', 'failed') then now() end
+    from transition t
+   where j.id = t.job_id and j.epoch = t.epoch and j.state = t.from_state
+  returning j.id, j.epoch
+),
+closed as (
+  update apipay.attempts a
+     set finished_at = coalesce(a.finished_at, now()), effect = t.effect, http_status = t.http_status,
+         error_code = t.error_code, message = t.message, retry_after = make_interval(secs => t.retry_after_s),
+         answer = t.answer, request = t.request, request_sha256 = t.request_sha256, duration_ms = t.duration_ms
+    from transition t
+   where a.job_id = t.job_id and a.epoch = t.epoch and t.kind is not null
+     and (a.finished_at is null or (a.effect = 'unknown' and a.http_status is null and a.answer is null))
+),
+invoice as (
+  insert into apipay.invoices as m
+    (account, id, job_id, status, amount, total_refunded, external_order_id, kaspi_invoice_id, error_code,
+     error_message, is_sandbox, gateway_created_at, gateway_updated_at, paid_at, checked_at, next_check_at, settled)
+  select i.account, i.id, i.job_id, i.status, i.amount, i.total_refunded, i.external_order_id, i.kaspi_invoice_id,
+         i.error_code, i.error_message, i.is_sandbox, i.created_at, i.updated_at,
+         case when i.paid then coalesce(i.paid_at, now()) end,
+         now(), now() + make_interval(secs => i.check_after_s), i.settled
+  from jsonb_to_recordset($2) as i(
+    account text, id bigint, job_id bigint, status text, amount numeric, total_refunded numeric,
+    external_order_id text, kaspi_invoice_id text, error_code text, error_message text, is_sandbox boolean,
+    created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean,
+    check_after_s float8, settled boolean)
+  on conflict (account, id) do update
+     set job_id = coalesce(m.job_id, excluded.job_id),
+         status = excluded.status,
+         changed_at = case when m.status is distinct from excluded.status then now() else m.changed_at end,
+         amount = coalesce(excluded.amount, m.amount),
+         total_refunded = coalesce(excluded.total_refunded, m.total_refunded),
+         external_order_id = coalesce(excluded.external_order_id, m.external_order_id),
+         kaspi_invoice_id = coalesce(excluded.kaspi_invoice_id, m.kaspi_invoice_id),
+         error_code = excluded.error_code,
+         error_message = excluded.error_message,
+         is_sandbox = coalesce(excluded.is_sandbox, m.is_sandbox),
+         gateway_created_at = coalesce(excluded.gateway_created_at, m.gateway_created_at),
+         gateway_updated_at = coalesce(excluded.gateway_updated_at, m.gateway_updated_at),
+         paid_at = coalesce(m.paid_at, excluded.paid_at),
+         checked_at = excluded.checked_at,
+         next_check_at = excluded.next_check_at,
+         settled = excluded.settled
+),
+refund as (
+  insert into apipay.refunds as m
+    (account, id, job_id, invoice_id, status, amount, reason, error_code, error_message, gateway_created_at,
+     checked_at, next_check_at, settled)
+  select r.account, r.id, r.job_id, r.invoice_id, r.status, r.amount, r.reason, r.error_code, r.error_message,
+         r.created_at, now(), now() + make_interval(secs => r.check_after_s), r.settled
+  from jsonb_to_recordset($3) as r(
+    account text, id bigint, job_id bigint, invoice_id bigint, status text, amount numeric, reason text,
+    error_code text, error_message text, created_at timestamptz, check_after_s float8, settled boolean)
+  on conflict (account, id) do update
+     set job_id = coalesce(m.job_id, excluded.job_id),
+         status = excluded.status,
+         changed_at = case when m.status is distinct from excluded.status then now() else m.changed_at end,
+         amount = coalesce(excluded.amount, m.amount),
+         reason = coalesce(excluded.reason, m.reason),
+         error_code = excluded.error_code,
+         error_message = excluded.error_message,
+         gateway_created_at = coalesce(excluded.gateway_created_at, m.gateway_created_at),
+         checked_at = excluded.checked_at,
+         next_check_at = excluded.next_check_at,
+         settled = excluded.settled
+)
+select id as "id!", epoch as "epoch!" from moved

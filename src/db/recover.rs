@@ -1,0 +1,61 @@
+//! Putting right what time alone made wrong.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use super::{DbError, Task};
+use crate::domain::job::JobId;
+
+/// Moves jobs whose lease ran out to uncertain, and closes their attempts as unknown.
+pub async fn expire_leases(pool: &PgPool, quiet: Duration, most: usize) -> Result<Vec<JobId>, DbError> {
+    sqlx::query_file_scalar!(
+        "src/db/recover.sql",
+        quiet.as_secs_f64(),
+        i64::try_from(most).unwrap_or(i64::MAX),
+    )
+    .fetch_all(pool)
+    .await
+    .task("recover expired leases")
+    .map(|ids| ids.into_iter().map(JobId).collect())
+}
+
+/// Ends unsent jobs that are past their `expires_at`. A job that may have been sent is uncertain,
+/// not queued, or carries what is unproven: it is settled first.
+pub async fn expire_jobs(pool: &PgPool, most: usize) -> Result<u64, DbError> {
+    sqlx::query!(
+        "update apipay.jobs
+            set state = 'expired', reason = 'expired', finished_at = now(), updated_at = now()
+          where id = any (array(
+            select id from apipay.jobs
+            where state = 'queued' and expires_at <= now() and unproven_since is null
+            order by expires_at
+            limit $1
+            for no key update skip locked))",
+        i64::try_from(most).unwrap_or(i64::MAX),
+    )
+    .execute(pool)
+    .await
+    .task("expire jobs")
+    .map(|done| done.rows_affected())
+}
+
+/// Puts back parked jobs whose account is active: they were recorded after it was resumed.
+pub async fn release_parked(pool: &PgPool, most: usize) -> Result<u64, DbError> {
+    sqlx::query!(
+        "update apipay.jobs j
+            set state = case when j.unproven_since is null then 'queued' else 'uncertain' end,
+                reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
+          where j.id = any (array(
+            select p.id from apipay.jobs p
+            join apipay.accounts a on a.name = p.account and a.state = 'active'
+            where p.state = 'parked'
+            limit $1
+            for no key update of p skip locked))",
+        i64::try_from(most).unwrap_or(i64::MAX),
+    )
+    .execute(pool)
+    .await
+    .task("release parked jobs")
+    .map(|done| done.rows_affected())
+}
