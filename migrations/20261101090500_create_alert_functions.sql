@@ -1,0 +1,37 @@
+-- Alerts: opened and resolved here and nowhere else; the daemon delivers them.
+
+create function apipay._open_alert(
+  account_name text, kind text, severity text, summary text, action text, details jsonb) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  alert bigint;
+begin
+  -- Another transaction may open it or resolve it between the two statements; then once more.
+  loop
+    select a.id into alert from apipay.alerts a
+     where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _open_alert.kind and a.resolved_at is null;
+    if found then
+      return alert;
+    end if;
+    insert into apipay.alerts as a (account, kind, severity, summary, action, details)
+    values (account_name, _open_alert.kind, _open_alert.severity, _open_alert.summary, _open_alert.action,
+            coalesce(_open_alert.details, '{}'))
+    on conflict do nothing
+    returning a.id into alert;
+    if found then
+      return alert;
+    end if;
+  end loop;
+end $$;
+comment on function apipay._open_alert(text, text, text, text, text, jsonb) is
+  'Opens the alert of this account (null: the whole daemon) and kind unless it is open; returns the id of the open one.';
+
+create function apipay._resolve_alert(account_name text, kind text, resolution text) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  update apipay.alerts a
+     set resolved_at = now(), resolution = _resolve_alert.resolution
+   where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _resolve_alert.kind and a.resolved_at is null;
+  return found;
+end $$;
+comment on function apipay._resolve_alert(text, text, text) is 'Resolves the open alert of this account and kind; true when there was one.';

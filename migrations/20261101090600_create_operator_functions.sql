@@ -1,0 +1,373 @@
+-- What operators do. Each function takes a reason, which lands in apipay.events, and refuses what is
+-- unsafe with a sentence that says what to do instead.
+--
+-- `set apipay.cause = ''` on a function confines the cause that it states to its own statements.
+-- Locks are taken in one order: job, then account, then alert; _park and _resume, which start at the
+-- account, touch parked jobs only after it.
+
+-- A job is repeated once; then its copy is. Two people who retry the same job make one copy.
+create unique index jobs_retry_of on apipay.jobs (retry_of) where retry_of is not null;
+
+-- Accounts: park and resume. The daemon uses these two as well.
+
+create function apipay._park(
+  account_name text, why text, who text, probe_after interval, summary text, action text, details jsonb) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  current apipay.accounts;
+begin
+  -- The lock matters even when nothing changes: it makes _resume wait, and see, the job that the
+  -- calling statement is parking.
+  select * into current from apipay.accounts where name = account_name for no key update;
+  if not found then
+    raise exception 'account "%" is unknown', account_name using errcode = 'invalid_parameter_value';
+  end if;
+  if current.state = 'parked' and (who = 'apipayd' or current.parked_by is distinct from 'apipayd') then
+    return false;
+  end if;
+  update apipay.accounts
+     set state = 'parked', parked_reason = why, parked_at = coalesce(current.parked_at, now()), parked_by = who,
+         probe_at = now() + probe_after, probes = 0, updated_at = now()
+   where name = account_name;
+  if current.state = 'active' then
+    perform apipay._open_alert(account_name, 'account_parked', 'critical', summary, action, details);
+    return true;
+  end if;
+  -- Taken over from the daemon: the account stays parked, now until an operator resumes it.
+  insert into apipay.events (account, subject, subject_id, from_state, to_state, reason, evidence)
+  values (account_name, 'account', account_name, 'parked', 'parked', coalesce(apipay._stated_cause(), why),
+          jsonb_build_object('parked_reason', why, 'parked_reason_before', current.parked_reason));
+  update apipay.alerts a
+     set summary = _park.summary, action = _park.action, details = a.details || coalesce(_park.details, '{}')
+   where a.account = account_name and a.kind = 'account_parked' and a.resolved_at is null;
+  return false;
+end $$;
+comment on function apipay._park(text, text, text, interval, text, text, jsonb) is
+  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. Call it in the statement that parks a job.';
+
+create function apipay._resume(account_name text, resolution text) returns int
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  put_back int;
+begin
+  update apipay.accounts
+     set state = 'active', parked_reason = null, parked_at = null, parked_by = null, probe_at = null, probes = 0,
+         resumed_at = case when state = 'parked' then now() else resumed_at end,
+         blocked_until = null, blocked_reason = null, updated_at = now()
+   where name = account_name;
+  if not found then
+    raise exception 'account "%" is unknown', account_name using errcode = 'invalid_parameter_value';
+  end if;
+  -- A request that is still unproven is looked up before anything is sent again.
+  update apipay.jobs
+     set state = case when unproven_since is null then 'queued' else 'uncertain' end,
+         reason = 'resumed', run_at = least(run_at, now()), updated_at = now()
+   where account = account_name and state = 'parked';
+  get diagnostics put_back = row_count;
+  perform apipay._resolve_alert(account_name, 'account_parked', resolution);
+  perform apipay._resolve_alert(account_name, 'cap_reached', resolution);
+  perform apipay._notify('apipay_jobs', '');
+  return put_back;
+end $$;
+comment on function apipay._resume(text, text) is
+  'Makes an account active again, puts its parked jobs back (looked up first where a request is unproven) and resolves its alerts; returns how many jobs.';
+
+-- What the public functions share.
+
+create function apipay._require(argument text, given boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if not given then
+    raise exception '% is null: it must be given', argument using errcode = 'null_value_not_allowed';
+  end if;
+end $$;
+comment on function apipay._require(text, boolean) is 'Refuses an argument that is missing.';
+
+create function apipay._refuse(job apipay.jobs, wanted text, instead text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'job % is %: it cannot be %; %', job.id, job.state, wanted, instead
+    using errcode = 'object_not_in_prerequisite_state';
+end $$;
+comment on function apipay._refuse(apipay.jobs, text, text) is 'Raises the refusal of an operator function: what the job is, and what to do instead.';
+
+create function apipay._lock_job(job bigint) returns apipay.jobs
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  locked apipay.jobs;
+begin
+  perform apipay._require('job', job is not null);
+  select * into locked from apipay.jobs where id = job for update;
+  if not found then
+    raise exception 'there is no job %; the numbers of all jobs stand in apipay.overview', job using errcode = 'no_data_found';
+  end if;
+  return locked;
+end $$;
+comment on function apipay._lock_job(bigint) is 'The job, locked for the transaction; an error that says so when there is none.';
+
+create function apipay._require_account(account_name text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  perform apipay._require('account', account_name is not null);
+  if not exists (select from apipay.accounts where name = account_name) then
+    raise exception 'account "%" is unknown; known: %', account_name,
+      coalesce((select string_agg(name, ', ' order by name) from apipay.accounts), 'none yet')
+      using errcode = 'invalid_parameter_value';
+  end if;
+end $$;
+comment on function apipay._require_account(text) is 'Refuses an unknown account and names the known ones.';
+
+create function apipay._id(value jsonb) returns bigint
+language sql immutable parallel safe
+return case
+  when apipay._number_within(value, 1, 9223372036854775807, 0) then value::numeric::bigint
+  when jsonb_typeof(value) = 'string' and value #>> '{}' ~ '^[0-9]{1,18}$' then nullif((value #>> '{}')::bigint, 0) end;
+comment on function apipay._id(jsonb) is 'An id of the gateway out of params; null when it is none.';
+
+-- Jobs.
+
+-- Why a final job may not be repeated; null when it may.
+create function apipay._why_not_again(job apipay.jobs) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return (
+  with copy as (select id, state from apipay.jobs where retry_of = job.id),
+       alive as (select id, status from apipay.invoices
+                  where job_id = job.id and status not in ('cancelled', 'expired', 'error') limit 1),
+       dead as (select from apipay.invoices where job_id = job.id and status in ('cancelled', 'expired', 'error'))
+  select case
+    when exists (select from copy) then
+      (select format('job %s repeats it already and is %s: look at that one', id, state) from copy)
+    when job.operation = 'invoice.create' and exists (select from alive) then
+      (select format('its invoice %s is %s and a copy would bill the customer twice: insert a new job if you mean that', id, status) from alive)
+    when job.state = 'succeeded' and not (job.operation = 'invoice.create' and exists (select from dead)) then
+      'it has been done and a copy would do it twice: insert a new job if you mean that' end);
+comment on function apipay._why_not_again(apipay.jobs) is
+  'Why a copy of a final job could do something twice; null when it cannot (it had no effect, or its invoice is dead).';
+
+create function apipay.retry(job bigint, reason text default null) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+declare
+  old apipay.jobs := apipay._lock_job(job);
+  copy bigint;
+begin
+  perform set_config('apipay.cause', coalesce(retry.reason, ''), true);
+  case
+    when old.state = 'queued' then
+      update apipay.jobs set run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now() where id = job;
+    when old.state = 'parked' then
+      if (select state from apipay.accounts where name = old.account) = 'parked' then
+        perform apipay._refuse(old, 'sent now', format('its account is parked: select apipay.resume(''%s'', ''why'') when the cause is gone', old.account));
+      end if;
+      update apipay.jobs
+         set state = case when unproven_since is null then 'queued' else 'uncertain' end,
+             run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now()
+       where id = job;
+    when old.state = 'uncertain' then
+      perform apipay._refuse(old, 'sent again', format(
+        'a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, …)', job));
+    when old.state = 'held' then
+      perform apipay._refuse(old, 'sent again', format(
+        'say first what the gateway did: select apipay.resolve(%s, true, ID, ''why'') or apipay.resolve(%s, false, null, ''why'')', job, job));
+    when old.state in ('sending', 'accepted') then
+      perform apipay._refuse(old, 'sent again', 'it is under way; wait for its end, apipay.overview says what comes next');
+    when apipay._why_not_again(old) is not null then
+      perform apipay._refuse(old, 'repeated', apipay._why_not_again(old));
+    else
+      insert into apipay.jobs (account, operation, params, priority, metadata, traceparent, retry_of)
+      values (old.account, old.operation, old.params, old.priority, old.metadata, old.traceparent, old.id)
+      returning id into copy;
+      insert into apipay.events (account, job_id, subject, subject_id, to_state, reason, evidence)
+      values (old.account, copy, 'job', copy::text, 'queued', coalesce(retry.reason, 'retried_by_user'),
+              jsonb_build_object('retry_of', old.id));
+      return copy;
+  end case;
+  perform apipay._notify('apipay_jobs', '');
+  return job;
+end $$;
+comment on function apipay.retry(bigint, text) is
+  'Makes a waiting job due now and returns its id; of a final job enqueues a copy (retry_of, a new token) and returns the copy''s id. Refused where it could do something twice.';
+
+create function apipay.cancel(job bigint, reason text default null) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+declare
+  old apipay.jobs := apipay._lock_job(job);
+  invoice constant bigint := case when old.operation = 'invoice.create' then old.invoice_id end;
+begin
+  perform set_config('apipay.cause', coalesce(cancel.reason, ''), true);
+  if old.state in ('queued', 'parked') and old.unproven_since is null then
+    update apipay.jobs
+       set state = 'cancelled', reason = 'cancelled_by_user', finished_at = now(), updated_at = now()
+     where id = job;
+    return job;
+  end if;
+  perform apipay._refuse(old, 'cancelled', case
+    when invoice is not null and old.state in ('accepted', 'succeeded') then
+      format('the gateway has invoice %s; to cancel that: select apipay.cancel_invoice(%s, account => ''%s'')', invoice, invoice, old.account)
+    when old.state = 'sending' then 'its request is in flight; wait for the answer'
+    when old.state in ('queued', 'parked') then 'an earlier request of it may have had its effect; it is looked up first'
+    when old.state = 'uncertain' then format(
+      'a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, …)', job)
+    when old.state = 'held' then format(
+      'say first what the gateway did: select apipay.resolve(%s, true, ID, ''why''), or apipay.resolve(%s, false, null, ''why'') and then cancel', job, job)
+    when old.state = 'accepted' then 'the gateway has taken it; it is followed to its end'
+    else 'how it ended never changes' end);
+end $$;
+comment on function apipay.cancel(bigint, text) is
+  'Cancels a job of which nothing was ever sent; returns its id. Refused for any other, with what to do instead. To cancel an invoice at the gateway use apipay.cancel_invoice.';
+
+-- Makes sure that the gateway's object is followed, and that no other job owns it.
+create function apipay._adopt_invoice(job apipay.jobs, gateway_id bigint) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into apipay.invoices as m (account, id, job_id, status)
+  values (job.account, gateway_id, case when job.operation = 'invoice.create' then job.id end, 'unknown')
+  on conflict (account, id) do update
+     set job_id = coalesce(m.job_id, excluded.job_id), next_check_at = now(), settled = false
+   where job.operation <> 'invoice.create' or coalesce(m.job_id, job.id) = job.id;
+  if not found then
+    perform apipay._refuse(job, 'resolved so', format('invoice %s belongs to another job (%s)', gateway_id,
+      (select job_id from apipay.invoices where account = job.account and id = gateway_id)));
+  end if;
+end $$;
+comment on function apipay._adopt_invoice(apipay.jobs, bigint) is
+  'Has an invoice followed for a job, with a new mirror row when there is none; refused when another job made it.';
+
+create function apipay._adopt_refund(job apipay.jobs, gateway_id bigint, invoice bigint) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into apipay.refunds as m (account, id, job_id, invoice_id, status)
+  values (job.account, gateway_id, job.id, invoice, 'unknown')
+  on conflict (account, id) do update
+     set job_id = job.id, next_check_at = now(), settled = false
+   where coalesce(m.job_id, job.id) = job.id and m.invoice_id = invoice;
+  if not found then
+    perform apipay._refuse(job, 'resolved so', (
+      select case when m.invoice_id <> invoice then format('refund %s is of invoice %s, not %s', gateway_id, m.invoice_id, invoice)
+                  else format('refund %s belongs to another job (%s)', gateway_id, m.job_id) end
+      from apipay.refunds m where m.account = job.account and m.id = gateway_id));
+  end if;
+end $$;
+comment on function apipay._adopt_refund(apipay.jobs, bigint, bigint) is
+  'Has a refund followed for a job, with a new mirror row when there is none; refused when another job made it.';
+
+create function apipay.resolve(job bigint, applied boolean, gateway_id bigint default null, reason text default null) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+declare
+  old apipay.jobs := apipay._lock_job(job);
+  invoice bigint := coalesce(old.invoice_id, apipay._id(old.params -> 'invoice_id'));
+  other bigint;
+begin
+  perform apipay._require('applied', applied is not null);
+  if old.state not in ('held', 'uncertain') then
+    perform apipay._refuse(old, 'resolved', case
+      when old.finished_at is not null then 'how it ended never changes'
+      else 'only a held or uncertain job waits for that; apipay.overview says what comes next' end);
+  elsif not applied and gateway_id is not null then
+    raise exception 'gateway_id is given although nothing was applied: give one or the other' using errcode = 'invalid_parameter_value';
+  elsif gateway_id < 1 then
+    raise exception 'gateway_id is not an id of the gateway: a whole number from 1' using errcode = 'invalid_parameter_value';
+  end if;
+  perform set_config('apipay.cause', coalesce(resolve.reason, ''), true);
+
+  if not applied then
+    -- A send that was never closed would stand in the way of the next one.
+    update apipay.attempts a
+       set finished_at = clock_timestamp(), effect = 'unknown', message = 'closed by apipay.resolve'
+     where a.job_id = job and a.kind = 'send' and a.finished_at is null;
+    update apipay.jobs
+       set state = 'queued', reason = 'resolved_not_applied', run_at = now(), unproven_since = null, absent_since = null,
+           lookups = 0, attempts = 0, epoch = epoch + 1, updated_at = now()
+     where id = job;
+  else
+    case old.operation
+      when 'invoice.create' then
+        perform apipay._require('gateway_id (the id of the invoice)', gateway_id is not null);
+        select j.id into other from apipay.jobs j
+         where j.account = old.account and j.invoice_id = gateway_id and j.operation = 'invoice.create' and j.id <> job limit 1;
+        if found then
+          perform apipay._refuse(old, 'resolved so', format('invoice %s belongs to another job (%s)', gateway_id, other));
+        end if;
+        invoice := gateway_id;
+        perform apipay._adopt_invoice(old, invoice);
+      when 'invoice.refund' then
+        perform apipay._require('gateway_id (the id of the refund)', gateway_id is not null);
+        select j.id into other from apipay.jobs j
+         where j.account = old.account and j.invoice_id = invoice and j.refund_id = gateway_id and j.id <> job limit 1;
+        if found then
+          perform apipay._refuse(old, 'resolved so', format('refund %s belongs to another job (%s)', gateway_id, other));
+        end if;
+        perform apipay._adopt_refund(old, gateway_id, invoice);
+      else
+        if gateway_id <> invoice then
+          raise exception 'job % is about invoice %, not %', job, invoice, gateway_id using errcode = 'invalid_parameter_value';
+        end if;
+        perform apipay._adopt_invoice(old, invoice);
+    end case;
+    update apipay.jobs
+       set state = 'accepted', reason = 'resolved_applied', run_at = now(), invoice_id = invoice,
+           refund_id = case when old.operation = 'invoice.refund' then gateway_id else refund_id end,
+           unproven_since = null, absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
+     where id = job;
+  end if;
+
+  if not exists (select from apipay.jobs where account = old.account and state = 'held') then
+    perform apipay._resolve_alert(old.account, 'job_held', coalesce(resolve.reason, 'no job is held any more'));
+  end if;
+  perform apipay._notify('apipay_jobs', '');
+  return job;
+end $$;
+comment on function apipay.resolve(bigint, boolean, bigint, text) is
+  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there (then it is followed), or not applied (then it is sent again). Returns its id.';
+
+-- Accounts and all sending.
+
+create function apipay.park(account text, reason text default null) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+begin
+  perform apipay._require_account(park.account);
+  perform set_config('apipay.cause', coalesce(park.reason, ''), true);
+  return apipay._park(park.account, 'parked_by_user', session_user::text, null,
+    format('Account "%s" was parked by %s%s.', park.account, session_user, coalesce(': ' || nullif(park.reason, ''), '')),
+    format('select apipay.resume(''%s'', ''why'')', park.account), '{}');
+end $$;
+comment on function apipay.park(text, text) is
+  'Stops sending for one account until apipay.resume; true when it became parked now. What is in flight is finished.';
+
+create function apipay.resume(account text, reason text default null) returns int
+language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+begin
+  perform apipay._require_account(resume.account);
+  perform set_config('apipay.cause', coalesce(resume.reason, ''), true);
+  if exists (select from apipay.accounts a
+              where a.name = resume.account and a.state = 'active' and coalesce(a.blocked_until <= now(), true))
+     and not exists (select from apipay.jobs j where j.account = resume.account and j.state = 'parked') then
+    return 0;
+  end if;
+  return apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', session_user)));
+end $$;
+comment on function apipay.resume(text, text) is
+  'Sends for one account again, at once: ends a park and a block after 429; returns how many parked jobs were put back.';
+
+create function apipay.stop(reason text default null) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  update apipay._control
+     set stopped = true, changed_at = now(), changed_by = session_user, reason = stop.reason
+   where not stopped;
+  return found;
+end $$;
+comment on function apipay.stop(text) is 'Stops all sending, of every account, within a second; true when it was not stopped. What is in flight is finished.';
+
+create function apipay.start(reason text default null) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  changed boolean;
+begin
+  update apipay._control
+     set stopped = false, changed_at = now(), changed_by = session_user, reason = start.reason
+   where stopped;
+  changed := found;
+  perform apipay._notify('apipay_jobs', '');
+  return changed;
+end $$;
+comment on function apipay.start(text) is 'Starts sending again after apipay.stop; true when it was stopped.';

@@ -1,0 +1,517 @@
+-- Views for people. Phones are masked wherever they may stand; no view shows params.
+--
+-- The functions below make the sentence `explain`. They are pure: they read their arguments and the
+-- clock, never a table, because a view's functions run with the rights of whoever reads the view.
+-- Whatever stands in params, they never fail.
+
+-- Words.
+
+create function apipay._mask_phone(phone text) returns text
+language sql immutable parallel safe
+return case when phone ~ '^8[0-9]{10}$' then left(phone, 4) || '***' || right(phone, 4) end;
+comment on function apipay._mask_phone(text) is 'A phone number with its middle hidden: 8700***4567.';
+
+-- With a prefix (+7, 7, 8) any ten digits, without one those of a mobile number; separators as people write them.
+create function apipay._mask_phones(written text) returns text
+language sql immutable parallel safe
+return regexp_replace(written,
+  '(?<![0-9])(?:(?:\+?7|8)[\s().\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212-]{0,3}([0-9]{3})|(7[0-9]{2}))[\s().\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212-]{0,3}[0-9]{3}[\s.\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212-]{0,2}([0-9]{2})[\s.\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212-]{0,2}([0-9]{2})(?![0-9])',
+  '8\1\2***\3\4', 'g');
+comment on function apipay._mask_phones(text) is 'A text with the middle of everything hidden that looks like a phone number.';
+
+create function apipay._amount(params jsonb) returns numeric
+language sql immutable parallel safe
+return case
+  when apipay._number_within(params -> 'amount', 0.01, 99999999.99, 2) then (params -> 'amount')::numeric
+  when jsonb_typeof(params -> 'amount') = 'string' and params ->> 'amount' ~ '^[0-9]{1,8}([.][0-9]{1,2})?$' then (params ->> 'amount')::numeric
+  end;
+comment on function apipay._amount(jsonb) is 'The amount in params in tenge; null when there is none that the gateway could take.';
+
+create function apipay._job_amount(job apipay.jobs, mirrored numeric) returns numeric
+language sql immutable parallel safe
+return case when job.operation <> 'invoice.cancel' then
+  coalesce(mirrored, case when not job.params ? 'cart_items' then apipay._amount(job.params) end) end;
+comment on function apipay._job_amount(apipay.jobs, numeric) is
+  'The amount of a job in tenge: the gateway''s, else that of its params; null for a cancel, a cart or a full refund that the gateway has not priced yet.';
+
+create function apipay._tenge(amount numeric) returns text
+language sql immutable parallel safe
+return regexp_replace(trim_scale(round(amount, 2))::text, '(\d)(?=(\d{3})+($|\.))', '\1 ', 'g') || ' tenge';
+comment on function apipay._tenge(numeric) is 'An amount for a sentence: 15 000 tenge.';
+
+create function apipay._span(seconds numeric) returns text
+language sql immutable parallel safe
+return case
+  when seconds < 90 then trunc(seconds) || ' s'
+  when seconds < 5400 then trunc(seconds / 60) || ' min'
+  when seconds < 172800 then trunc(seconds / 3600) || ' h'
+  else trunc(seconds / 86400) || ' days' end;
+comment on function apipay._span(numeric) is 'A length of time for a sentence: 40 s, 5 min, 3 h, 2 days.';
+
+create function apipay._clock(moment timestamptz) returns text
+language sql stable parallel safe
+return case
+  when isfinite(moment) then to_char(moment, 'YYYY-MM-DD HH24:MI:SS OF')
+  when moment is null then 'an unknown time'
+  when moment > now() then 'the end of time' else 'the beginning of time' end;
+comment on function apipay._clock(timestamptz) is 'A moment for a sentence, in the time zone of the session.';
+
+create function apipay._seconds_until(moment timestamptz) returns numeric
+language sql stable parallel safe
+return extract(epoch from moment) - extract(epoch from now());
+comment on function apipay._seconds_until(timestamptz) is 'Seconds from now; unlike the difference of moments it takes infinity.';
+
+create function apipay._when(moment timestamptz) returns text
+language sql stable parallel safe
+return case
+  when moment <= now() then 'now'
+  when isfinite(moment) then format('at %s (in %s)', apipay._clock(moment), apipay._span(apipay._seconds_until(moment)))
+  when moment is null then 'at an unknown time'
+  else 'never' end;
+comment on function apipay._when(timestamptz) is 'When something happens next, for a sentence.';
+
+create function apipay._since(moment timestamptz) returns text
+language sql stable parallel safe
+return case
+  when isfinite(moment) then format('since %s (%s)', apipay._clock(moment), apipay._span(greatest(-apipay._seconds_until(moment), 0)))
+  else 'since ' || apipay._clock(moment) end;
+comment on function apipay._since(timestamptz) is 'Since when, for a sentence.';
+
+create function apipay._age(moment timestamptz) returns interval
+language sql stable parallel safe
+return case when isfinite(moment) then date_trunc('second', now() - moment) end;
+comment on function apipay._age(timestamptz) is 'How long ago, in whole seconds; null for infinity.';
+
+-- What a job is about, in words.
+
+create function apipay._deed(job apipay.jobs) returns text
+language sql immutable parallel safe
+return case job.operation
+  when 'invoice.create' then concat('the invoice', ' of ' || apipay._tenge(apipay._job_amount(job, null)),
+    ' to ' || apipay._mask_phone(apipay._phone(job.params ->> 'phone_number')))
+  when 'invoice.cancel' then concat('the cancellation', ' of invoice ' || coalesce(job.invoice_id, apipay._id(job.params -> 'invoice_id')))
+  when 'invoice.refund' then concat('the ', case when not job.params ? 'amount' and not job.params ? 'return_items' then 'full ' end,
+    'refund', ' of ' || apipay._tenge(apipay._job_amount(job, null)), ' from invoice ' || coalesce(job.invoice_id, apipay._id(job.params -> 'invoice_id')))
+  else job.operation end;
+comment on function apipay._deed(apipay.jobs) is 'What a job asks for, for a sentence.';
+
+create function apipay._last_answer(job apipay.jobs) returns text
+language sql immutable parallel safe
+return case when job.http_status is not null or job.error_code is not null or job.error_message is not null then
+  concat_ws(', ', 'HTTP ' || job.http_status, apipay._mask_phones(left(job.error_code, 200)))
+  || coalesce(case when job.http_status is not null or job.error_code is not null then ': ' end
+              || apipay._mask_phones(left(job.error_message, 500)),
+              apipay._mask_phones(left(job.error_message, 500)), '') end;
+comment on function apipay._last_answer(apipay.jobs) is 'What the gateway, or the network, last answered; null when nothing did.';
+
+create function apipay._field_errors(errors jsonb) returns text
+language sql immutable parallel safe
+return case when jsonb_typeof(errors) = 'object' then (
+  select string_agg(apipay._mask_phones(left(format('%s (%s)', key,
+           case when jsonb_typeof(value) = 'array'
+                then (select string_agg(text, '; ') from jsonb_array_elements_text(value) as text)
+                else value #>> '{}' end), 300)), ', ' order by key)
+  from (select key, value from jsonb_each(errors) order by key limit 20) as field) end;
+comment on function apipay._field_errors(jsonb) is 'Errors by field, for a sentence.';
+
+-- What stands in the way of everything of an account; null when nothing does.
+create function apipay._obstacle(account apipay.accounts, control apipay._control) returns text
+language sql stable parallel safe
+return case
+  when control.stopped then concat('all sending is stopped ', apipay._since(control.changed_at), ' by ', control.changed_by,
+    ' (' || apipay._mask_phones(left(control.reason, 200)) || ')', ', until select apipay.start(''why'')')
+  when account.state = 'parked' then concat('account ', account.name, ' is parked ', apipay._since(account.parked_at),
+    ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by ', account.parked_by, '), ',
+    case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
+         else 'until it is well again, which is probed next ' || apipay._when(account.probe_at) end)
+  when account.blocked_until > now() then concat('account ', account.name, ' may not send until ', apipay._clock(account.blocked_until),
+    ' (in ', apipay._span(least(apipay._seconds_until(account.blocked_until), 1e9)), '): the gateway limits it',
+    ' (' || apipay._mask_phones(left(account.blocked_reason, 200)) || ')') end;
+comment on function apipay._obstacle(apipay.accounts, apipay._control) is
+  'Why nothing of this account is sent, and until when; null when something is.';
+
+-- One sentence per state.
+
+create function apipay._explain_queued(job apipay.jobs, obstacle text) returns text
+language sql stable parallel safe
+return case
+  when job.expires_at <= now() and job.unproven_since is null then
+    format('Its time ran out at %s: it ends expired, unsent.', apipay._clock(job.expires_at))
+  when obstacle is not null then
+    concat('Waiting: ', obstacle, '. ', case when job.run_at > now() then 'Then it is due ' || apipay._when(job.run_at) || '.' else 'Then it goes out.' end)
+  when job.run_at > now() then
+    concat('Due ', apipay._when(job.run_at), case
+      when job.attempts > 0 or job.http_status is not null or job.error_code is not null then concat(': backing off',
+        ' (' || apipay._mask_phones(job.reason) || ')', ' after ' || nullif(job.attempts, 0) || ' counted attempts',
+        '; last answer: ' || apipay._last_answer(job))
+      when job.reason is not null then ' (' || apipay._mask_phones(job.reason) || ')'
+      else ', as asked' end, '.')
+  else
+    concat('Due now: it goes out as soon as the account''s quota has room for it',
+      '; the last answer was ' || apipay._last_answer(job), '.') end
+  || case when job.unproven_since is not null
+          then ' It goes out under the same name as before, so that the gateway sees a repetition.' else '' end;
+comment on function apipay._explain_queued(apipay.jobs, text) is 'explain of a queued job.';
+
+create function apipay._explain_sending(job apipay.jobs) returns text
+language sql stable parallel safe
+return case
+  when job.leased_until > now() then
+    format('Its request is under way %s; without an answer by %s it becomes uncertain and is looked up, never sent blindly again.',
+           apipay._since(job.updated_at), apipay._clock(job.leased_until))
+  else format('Its worker should have answered by %s: it becomes uncertain within moments and is looked up.',
+              apipay._clock(job.leased_until)) end;
+comment on function apipay._explain_sending(apipay.jobs) is 'explain of a job that is sending.';
+
+create function apipay._explain_uncertain(job apipay.jobs, obstacle text) returns text
+language sql stable parallel safe
+return concat('A request for ', apipay._deed(job), ' may or may not have had its effect, ',
+  apipay._since(coalesce(job.unproven_since, job.updated_at)), ' (last: ' || apipay._last_answer(job) || ')',
+  '. The gateway is asked ', case when job.lookups > 0 then 'again (' || job.lookups || ' times so far) ' end,
+  apipay._when(job.run_at), ', ' || 'once this is over: ' || obstacle, '. Nothing is sent before that is known.');
+comment on function apipay._explain_uncertain(apipay.jobs, text) is 'explain of an uncertain job.';
+
+create function apipay._explain_accepted(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds, obstacle text) returns text
+language sql stable parallel safe
+return concat(case job.operation
+    when 'invoice.create' then concat('The gateway has taken it as invoice ', job.invoice_id, ' and delivers it to the customer')
+    when 'invoice.cancel' then concat('The gateway is cancelling invoice ', job.invoice_id)
+    when 'invoice.refund' then concat('The gateway is making refund ', job.refund_id, ' of invoice ', job.invoice_id)
+    else concat('The gateway has taken ', job.operation) end,
+  ' (status ' || case when job.operation = 'invoice.refund' then refund.status else invoice.status end || ')',
+  '. It is asked again ',
+  apipay._when(case when job.operation = 'invoice.refund' then refund.next_check_at else invoice.next_check_at end),
+  ', ' || 'once this is over: ' || obstacle, '.');
+comment on function apipay._explain_accepted(apipay.jobs, apipay.invoices, apipay.refunds, text) is 'explain of an accepted job.';
+
+create function apipay._explain_parked(job apipay.jobs, account apipay.accounts, obstacle text) returns text
+language sql stable parallel safe
+return concat('Parked', ' (' || apipay._mask_phones(job.reason) || ')', case
+  when account.state = 'parked' then ' with its account: ' || obstacle
+  else format(', but account %s is active: select apipay.resume(''%s'', ''why'') puts it back', account.name, account.name) end,
+  '. ', case when job.unproven_since is null then 'Nothing of it had an effect; then it is sent.'
+             else 'A request for ' || apipay._deed(job) || ' is unproven; then it is looked up first.' end);
+comment on function apipay._explain_parked(apipay.jobs, apipay.accounts, text) is 'explain of a parked job.';
+
+create function apipay._explain_held(job apipay.jobs) returns text
+language sql stable parallel safe
+return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipay._since(job.updated_at),
+  ': nobody but a human can tell whether ', apipay._deed(job), ' was done',
+  ' (last: ' || apipay._last_answer(job) || ')',
+  '. Look for ', job.token, ' in ApiPay''s dashboard. Done: select apipay.resolve(', job.id, ', true, ',
+  case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end,
+  ', ''why''). Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again.');
+comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
+
+create function apipay._explain_bill(job apipay.jobs, invoice apipay.invoices) returns text
+language sql stable parallel safe
+return concat('Invoice ', job.invoice_id, ' ', case invoice.status
+  when 'processing' then 'is being delivered to the customer'
+  when 'pending' then 'was delivered and waits for the customer to pay'
+  when 'cancelling' then 'was delivered and is being cancelled'
+  when 'paid' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at),
+    case when invoice.total_refunded >= invoice.amount then ' and fully refunded'
+         when invoice.total_refunded > 0 then ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded' end)
+  when 'partially_refunded' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at),
+    ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded')
+  when 'expired' then 'was delivered; the customer let it expire unpaid'
+  when 'cancelled' then 'was delivered and then cancelled, unpaid'
+  when 'error' then concat('was accepted and then ended in error',
+    ' (' || concat_ws(': ', apipay._mask_phones(invoice.error_code), apipay._mask_phones(left(invoice.error_message, 500))) || ')')
+  else concat('was delivered', '; its status is ' || apipay._mask_phones(left(invoice.status, 100))) end,
+  case when not invoice.settled then '; it is asked about again ' || apipay._when(invoice.next_check_at) end, '.');
+comment on function apipay._explain_bill(apipay.jobs, apipay.invoices) is 'explain of an invoice.create that succeeded: what the customer did.';
+
+create function apipay._explain_succeeded(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds) returns text
+language sql stable parallel safe
+return case job.operation
+  when 'invoice.create' then apipay._explain_bill(job, invoice)
+  when 'invoice.cancel' then concat('Invoice ', coalesce(job.invoice_id, apipay._id(job.params -> 'invoice_id')),
+    case when invoice.status in ('paid', 'partially_refunded') then ' was seen cancelled, but the customer''s payment came first: the money is in.'
+         when invoice.status = 'expired' then ' is dead: it expired unpaid.'
+         else ' is cancelled.' end)
+  when 'invoice.refund' then concat('Refund ', job.refund_id, ' of ' || apipay._tenge(apipay._job_amount(job, refund.amount)),
+    ' from invoice ', coalesce(job.invoice_id, apipay._id(job.params -> 'invoice_id')), ' was made.')
+  else 'Done.' end;
+comment on function apipay._explain_succeeded(apipay.jobs, apipay.invoices, apipay.refunds) is 'explain of a job that succeeded.';
+
+create function apipay._explain_failed(job apipay.jobs) returns text
+language sql stable parallel safe
+return case
+  when job.error_code = 'invalid_params' then concat('Nothing was sent: its params are wrong',
+    ': ' || coalesce(apipay._field_errors(job.errors), apipay._mask_phones(left(job.error_message, 500))),
+    '. Enqueue a new job with right ones.')
+  when job.reason = 'gave_up' then concat('Given up after ', job.attempts, ' counted attempts, none of which had an effect',
+    '; last answer: ' || apipay._last_answer(job), format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
+  else concat('The gateway refused it', ': ' || coalesce(apipay._last_answer(job), apipay._mask_phones(job.reason)),
+    ' [' || apipay._field_errors(job.errors) || ']',
+    format('. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.', job.id)) end;
+comment on function apipay._explain_failed(apipay.jobs) is 'explain of a job that failed.';
+
+create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
+language sql stable parallel safe
+return concat('Cancelled', ' by ' || who, ' at ', apipay._clock(job.finished_at),
+  ' (' || apipay._mask_phones(left(coalesce(why, job.reason), 300)) || ')', ', before anything was sent.');
+comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';
+
+create function apipay._explain_expired(job apipay.jobs) returns text
+language sql stable parallel safe
+return concat('Nothing was sent by its expires_at, ', apipay._clock(job.expires_at),
+  format('. select apipay.retry(%s, ''why'') enqueues a copy without a limit.', job.id));
+comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expired job.';
+
+create function apipay._explain(
+  job apipay.jobs, account apipay.accounts, control apipay._control,
+  invoice apipay.invoices, refund apipay.refunds, who text, why text) returns text
+language sql stable parallel safe
+return case job.state
+  when 'queued' then apipay._explain_queued(job, apipay._obstacle(account, control))
+  when 'sending' then apipay._explain_sending(job)
+  when 'uncertain' then apipay._explain_uncertain(job, apipay._obstacle(account, control))
+  when 'accepted' then apipay._explain_accepted(job, invoice, refund, apipay._obstacle(account, control))
+  when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control))
+  when 'held' then apipay._explain_held(job)
+  when 'succeeded' then apipay._explain_succeeded(job, invoice, refund)
+  when 'failed' then apipay._explain_failed(job)
+  when 'cancelled' then apipay._explain_cancelled(job, who, why)
+  when 'expired' then apipay._explain_expired(job) end
+  || coalesce(' It repeats job ' || job.retry_of || '.', '');
+comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, text, text) is
+  'The sentence of a job: why it is where it is, what happens next and when.';
+
+-- The views.
+
+create view apipay.overview as
+select j.id, j.account, j.operation, j.state,
+       apipay._mask_phones(j.reason) as reason,
+       apipay._explain(j, a, c, i, r, cancelled.actor, cancelled.reason) as explain,
+       apipay._mask_phone(apipay._phone(j.params ->> 'phone_number')) as phone,
+       apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end) as amount,
+       apipay._mask_phones(left(coalesce(j.params ->> 'external_order_id', i.external_order_id), 255)) as external_order_id,
+       coalesce(j.invoice_id, apipay._id(j.params -> 'invoice_id')) as invoice_id,
+       apipay._mask_phones(i.status) as invoice_status,
+       j.refund_id,
+       apipay._mask_phones(r.status) as refund_status,
+       j.attempts, j.http_status,
+       apipay._mask_phones(left(j.error_code, 200)) as error_code,
+       apipay._mask_phones(left(j.error_message, 500)) as error_message,
+       j.lookups, j.unproven_since, j.priority, j.retry_of,
+       j.created_at, j.run_at, j.expires_at, j.updated_at, j.finished_at
+from apipay.jobs j
+join apipay.accounts a on a.name = j.account
+join apipay._control c on c.one
+left join apipay.invoices i on i.account = j.account and i.id = coalesce(j.invoice_id, apipay._id(j.params -> 'invoice_id'))
+left join apipay.refunds r on r.account = j.account and r.id = j.refund_id
+left join lateral (
+  select e.actor, e.reason from apipay.events e
+   where j.state = 'cancelled' and e.job_id = j.id and e.subject = 'job' and e.to_state = 'cancelled'
+   order by e.id desc limit 1) as cancelled on true;
+comment on view apipay.overview is 'One line per job: where it is, why, what happens next and when. Phones are masked.';
+comment on column apipay.overview.id is 'The number of the job.';
+comment on column apipay.overview.account is 'Which account sends it.';
+comment on column apipay.overview.operation is 'What to do.';
+comment on column apipay.overview.state is 'As in apipay.jobs.';
+comment on column apipay.overview.reason is 'Why it is in that state: a stable code.';
+comment on column apipay.overview.explain is 'One sentence: why it is where it is, what happens next and when.';
+comment on column apipay.overview.phone is 'The customer''s phone, masked; null when params hold none.';
+comment on column apipay.overview.amount is 'Tenge: the gateway''s amount once known, else that of params; null for a cancellation, and for a cart or full refund not priced yet.';
+comment on column apipay.overview.external_order_id is 'Your order id.';
+comment on column apipay.overview.invoice_id is 'The gateway''s id of the invoice.';
+comment on column apipay.overview.invoice_status is 'What became of the invoice: apipay.invoices.status.';
+comment on column apipay.overview.refund_id is 'The gateway''s id of the refund.';
+comment on column apipay.overview.refund_status is 'What became of the refund: apipay.refunds.status.';
+comment on column apipay.overview.attempts is 'Requests that count against the limit of attempts.';
+comment on column apipay.overview.http_status is 'HTTP status of the last answer.';
+comment on column apipay.overview.error_code is 'Code of the last error.';
+comment on column apipay.overview.error_message is 'Text of the last error.';
+comment on column apipay.overview.lookups is 'How often the gateway was asked whether an unproven request had its effect.';
+comment on column apipay.overview.unproven_since is 'Since when a request is unproven; null when none is.';
+comment on column apipay.overview.priority is 'Higher goes first within the account.';
+comment on column apipay.overview.retry_of is 'The final job that this one repeats.';
+comment on column apipay.overview.created_at is 'When it was enqueued.';
+comment on column apipay.overview.run_at is 'Not sent before this moment; for an uncertain job, when it is next looked up.';
+comment on column apipay.overview.expires_at is 'Not sent after this moment; null: no limit.';
+comment on column apipay.overview.updated_at is 'When its state last changed.';
+comment on column apipay.overview.finished_at is 'When it became final; null before.';
+
+-- One arm per partial index, so that the final rows, which are nearly all, are not read.
+create view apipay.waiting as
+select o.id, o.account, o.operation, o.state, apipay._age(o.created_at) as age,
+       case o.state
+         when 'uncertain' then 'unproven_request'
+         when 'held' then 'human_decides'
+         when 'accepted' then 'not_followed'
+         else case
+           when c.stopped then 'stopped'
+           when a.state = 'parked' then 'account_parked'
+           when o.state = 'parked' then 'parked'
+           when a.blocked_until > now() then 'account_blocked'
+           when o.run_at <= now() then 'quota'
+           when o.attempts > 0 then 'back_off'
+           else 'not_due' end end as cause,
+       o.reason, o.explain, o.amount, o.external_order_id, o.run_at, o.created_at
+from (
+  select * from apipay.overview where state = 'queued'
+  union all
+  select * from apipay.overview where state = 'uncertain'
+  union all
+  select * from apipay.overview where state in ('parked', 'held')
+  union all
+  select q.* from apipay.overview q
+  left join apipay.invoices i on q.operation <> 'invoice.refund' and i.account = q.account and i.id = q.invoice_id
+  left join apipay.refunds r on q.operation = 'invoice.refund' and r.account = q.account and r.id = q.refund_id
+  where q.state = 'accepted'
+    and coalesce(i.next_check_at, r.next_check_at, '-infinity') < now() - interval '10 minutes'
+) as o
+join apipay.accounts a on a.name = o.account
+join apipay._control c on c.one;
+comment on view apipay.waiting is 'Jobs that are not final and not moving, with their age and what they wait for.';
+comment on column apipay.waiting.id is 'The number of the job.';
+comment on column apipay.waiting.account is 'Which account sends it.';
+comment on column apipay.waiting.operation is 'What to do.';
+comment on column apipay.waiting.state is 'As in apipay.jobs.';
+comment on column apipay.waiting.age is 'Time since it was enqueued.';
+comment on column apipay.waiting.cause is 'What it waits for: stopped, account_parked, parked, account_blocked (429), quota (its turn), back_off, not_due, unproven_request, human_decides, not_followed (the daemon should have asked about it 10 minutes ago).';
+comment on column apipay.waiting.reason is 'Why it is in that state: a stable code.';
+comment on column apipay.waiting.explain is 'One sentence: why it is where it is, what happens next and when.';
+comment on column apipay.waiting.amount is 'Tenge; null when unknown.';
+comment on column apipay.waiting.external_order_id is 'Your order id.';
+comment on column apipay.waiting.run_at is 'When it is due, or next looked up.';
+comment on column apipay.waiting.created_at is 'When it was enqueued.';
+
+create view apipay.uncertain as
+select o.id, o.account, o.operation, o.state, o.reason, coalesce(o.unproven_since, o.updated_at) as uncertain_since,
+       apipay._age(coalesce(o.unproven_since, o.updated_at)) as age, o.amount as at_risk, o.phone, o.external_order_id,
+       o.invoice_id, o.lookups, case when o.state = 'uncertain' then o.run_at end as next_lookup_at,
+       o.http_status, o.error_code, o.explain
+from (
+  select * from apipay.overview where state = 'uncertain'
+  union all
+  select * from apipay.overview where state = 'held'
+) as o;
+comment on view apipay.uncertain is 'Jobs of which a request may have had its effect: looked up by the daemon (uncertain) or left to a human (held).';
+comment on column apipay.uncertain.id is 'The number of the job.';
+comment on column apipay.uncertain.account is 'Which account sent it.';
+comment on column apipay.uncertain.operation is 'What was asked.';
+comment on column apipay.uncertain.state is 'uncertain: the daemon looks it up. held: a human decides.';
+comment on column apipay.uncertain.reason is 'Why it is in that state: a stable code.';
+comment on column apipay.uncertain.uncertain_since is 'Since when a request is unproven.';
+comment on column apipay.uncertain.age is 'How long that is.';
+comment on column apipay.uncertain.at_risk is 'Money at risk in tenge: what would be billed or refunded twice, or not at all; null when unknown.';
+comment on column apipay.uncertain.phone is 'The customer''s phone, masked.';
+comment on column apipay.uncertain.external_order_id is 'Your order id.';
+comment on column apipay.uncertain.invoice_id is 'The gateway''s id of the invoice, when known.';
+comment on column apipay.uncertain.lookups is 'How often the gateway was asked.';
+comment on column apipay.uncertain.next_lookup_at is 'When it is asked next; null when held.';
+comment on column apipay.uncertain.http_status is 'HTTP status of the last answer.';
+comment on column apipay.uncertain.error_code is 'Code of the last error.';
+comment on column apipay.uncertain.explain is 'One sentence: which request is unproven, and what to do.';
+
+create view apipay.parked as
+select o.account, apipay._mask_phones(a.parked_reason) as parked_reason, a.parked_at, a.parked_by, a.probe_at,
+       o.id, o.operation, o.state, o.reason, apipay._age(o.created_at) as age,
+       o.amount, o.external_order_id, o.explain, o.created_at
+from (
+  select q.* from apipay.overview q where q.state = 'parked'
+  union all
+  select q.* from apipay.accounts p join apipay.overview q on q.account = p.name
+   where p.state = 'parked' and q.state = 'queued'
+) as o
+join apipay.accounts a on a.name = o.account;
+comment on view apipay.parked is 'Jobs that wait for their account: parked ones, and queued ones of a parked account.';
+comment on column apipay.parked.account is 'The account.';
+comment on column apipay.parked.parked_reason is 'Why the account is parked; null when it is active again.';
+comment on column apipay.parked.parked_at is 'Since when the account is parked.';
+comment on column apipay.parked.parked_by is 'Who parked it: the daemon (apipayd) or a database role.';
+comment on column apipay.parked.probe_at is 'When the daemon next asks whether the account is well; null when an operator must resume it.';
+comment on column apipay.parked.id is 'The number of the job.';
+comment on column apipay.parked.operation is 'What to do.';
+comment on column apipay.parked.state is 'parked or queued.';
+comment on column apipay.parked.reason is 'Why the job is in that state: a stable code.';
+comment on column apipay.parked.age is 'Time since it was enqueued.';
+comment on column apipay.parked.amount is 'Tenge; null when unknown.';
+comment on column apipay.parked.external_order_id is 'Your order id.';
+comment on column apipay.parked.explain is 'One sentence: why it waits, and until when.';
+comment on column apipay.parked.created_at is 'When it was enqueued.';
+
+create view apipay.daily as
+select j.account, (j.created_at at time zone 'Asia/Almaty')::date as day, j.operation, j.state, count(*) as jobs,
+       sum(apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end)) as amount
+from apipay.jobs j
+left join apipay.invoices i on j.operation = 'invoice.create' and i.account = j.account and i.id = j.invoice_id
+left join apipay.refunds r on j.operation = 'invoice.refund' and r.account = j.account and r.id = j.refund_id
+group by 1, 2, 3, 4;
+comment on view apipay.daily is 'Per account, day of enqueueing (Almaty), operation and state: how many jobs, and how much money.';
+comment on column apipay.daily.account is 'The account.';
+comment on column apipay.daily.day is 'The day in Almaty on which they were enqueued.';
+comment on column apipay.daily.operation is 'What to do; billed and refunded money are never added up.';
+comment on column apipay.daily.state is 'The state they are in now.';
+comment on column apipay.daily.jobs is 'How many.';
+comment on column apipay.daily.amount is 'Tenge; jobs of unknown amount are left out, null when all are.';
+
+create function apipay._explain_account(account apipay.accounts, control apipay._control, used bigint, waiting bigint, tenge numeric, unsure bigint) returns text
+language sql stable parallel safe
+return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control),
+    format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)), '. ',
+  case when waiting = 0 then 'No job waits' else waiting || case when waiting = 1 then ' job waits' else ' jobs wait' end
+    || coalesce(' for ' || apipay._tenge(tenge), '') end,
+  case when unsure > 0 then ', ' || unsure || ' of unknown outcome' end, '.');
+comment on function apipay._explain_account(apipay.accounts, apipay._control, bigint, bigint, numeric, bigint) is
+  'The sentence of an account: whether it sends, why not, what waits.';
+
+create view apipay.account_status as
+select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) as parked_reason, a.parked_at, a.parked_by, a.probe_at,
+       a.blocked_until, apipay._mask_phones(a.blocked_reason) as blocked_reason,
+       a.requests_per_minute as quota_limit, quota.used as quota_used,
+       greatest(a.requests_per_minute - quota.used, 0) as quota_left,
+       n.queued, n.sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
+       (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
+       apipay._explain_account(a, c, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held) as explain
+from apipay.accounts a
+join apipay._control c on c.one
+cross join lateral (
+  select apipay._quota_sum(apipay._quota_slide(a.quota_used, a.quota_second, floor(extract(epoch from now()))::bigint)) as used) as quota
+cross join lateral (
+  select count(*) filter (where o.state = 'queued') as queued,
+         count(*) filter (where o.state = 'sending') as sending,
+         count(*) filter (where o.state = 'uncertain') as uncertain,
+         count(*) filter (where o.state = 'accepted') as accepted,
+         count(*) filter (where o.state = 'parked') as parked,
+         count(*) filter (where o.state = 'held') as held,
+         sum(o.amount) filter (where o.state in ('queued', 'parked')) as tenge_waiting,
+         min(o.created_at) filter (where o.state not in ('sending', 'accepted')) as oldest_waiting_at
+  from (
+    select j.state, j.created_at, apipay._job_amount(j, null) as amount from apipay.jobs j
+     where j.account = a.name and j.state = 'queued'
+    union all
+    select j.state, j.created_at, null from apipay.jobs j where j.account = a.name and j.state = 'sending'
+    union all
+    select j.state, j.created_at, null from apipay.jobs j where j.account = a.name and j.state = 'uncertain'
+    union all
+    select j.state, j.created_at, apipay._job_amount(j, null) from apipay.jobs j
+     where j.account = a.name and j.state in ('parked', 'held', 'accepted')
+  ) as o
+) as n;
+comment on view apipay.account_status is 'One line per account: whether it sends, why not, how much of its quota is left, what waits.';
+comment on column apipay.account_status.account is 'The name of the account.';
+comment on column apipay.account_status.mode is 'live or sandbox; null until seen.';
+comment on column apipay.account_status.state is 'active or parked.';
+comment on column apipay.account_status.parked_reason is 'Why it is parked, a stable code; null while active.';
+comment on column apipay.account_status.parked_at is 'Since when it is parked.';
+comment on column apipay.account_status.parked_by is 'Who parked it: the daemon (apipayd) or a database role.';
+comment on column apipay.account_status.probe_at is 'When the daemon next asks whether it is well; null while active, or when an operator must resume it.';
+comment on column apipay.account_status.blocked_until is 'Nothing is sent before this moment: the gateway answered 429.';
+comment on column apipay.account_status.blocked_reason is 'The code of that 429.';
+comment on column apipay.account_status.quota_limit is 'Requests a minute that the key allows.';
+comment on column apipay.account_status.quota_used is 'Requests in the window now.';
+comment on column apipay.account_status.quota_left is 'Requests that may still go out now.';
+comment on column apipay.account_status.queued is 'Jobs in that state.';
+comment on column apipay.account_status.sending is 'Jobs in that state.';
+comment on column apipay.account_status.uncertain is 'Jobs in that state.';
+comment on column apipay.account_status.accepted is 'Jobs in that state.';
+comment on column apipay.account_status.parked is 'Jobs in that state.';
+comment on column apipay.account_status.held is 'Jobs in that state.';
+comment on column apipay.account_status.tenge_waiting is 'Money of queued and parked jobs; jobs of unknown amount are left out.';
+comment on column apipay.account_status.oldest_waiting_at is 'When the oldest job was enqueued that is queued, uncertain, parked or held.';
+comment on column apipay.account_status.open_alerts is 'Alerts of this account that are open.';
+comment on column apipay.account_status.explain is 'One sentence: whether it sends, why not, and what waits.';

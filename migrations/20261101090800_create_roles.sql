@@ -1,0 +1,96 @@
+-- Who may do what. Four roles without login, for the user to grant to the roles of their programs and
+-- people. Roles belong to the whole cluster: where the migration may not create them it goes on, and
+-- a superuser does it later: create role …; select apipay._grant_roles();
+
+create function apipay._roles() returns text[]
+language sql immutable parallel safe
+return array['apipay_auditor', 'apipay_enqueuer', 'apipay_operator', 'apipay_worker'];
+comment on function apipay._roles() is 'The roles of the public interface.';
+
+create function apipay._missing_roles() returns text[]
+language sql stable set search_path = pg_catalog, pg_temp
+return array(select name from unnest(apipay._roles()) as name
+              where not exists (select from pg_roles where rolname = name) order by name);
+comment on function apipay._missing_roles() is 'Roles that a superuser still has to create, before apipay._grant_roles().';
+
+-- Names of the schema's own functions, as grants want them.
+create function apipay._signatures(names text[]) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return (
+  select string_agg(p.oid::regprocedure::text, ', ' order by p.oid)
+  from pg_proc p where p.pronamespace = 'apipay'::regnamespace and p.proname = any (names));
+comment on function apipay._signatures(text[]) is 'Functions of the schema by name, with their arguments, as grants want them.';
+
+create function apipay._grant_roles() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  views constant text := 'apipay.overview, apipay.waiting, apipay.uncertain, apipay.parked, apipay.daily, apipay.account_status';
+  -- A view's functions run with the rights of its reader. These are pure: they show nothing but their arguments.
+  of_views constant text[] := array['_phone', '_number_within', '_id', '_amount', '_job_amount', '_mask_phone', '_mask_phones',
+    '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_age', '_deed', '_last_answer', '_field_errors', '_obstacle',
+    '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_accepted', '_explain_parked', '_explain_held',
+    '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_cancelled', '_explain_expired', '_explain_account',
+    '_quota_seconds', '_quota_slide', '_quota_sum'];
+  of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within',
+    '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
+  of_worker constant text[] := of_views || array['_operations', '_notify', '_stated_cause', '_open_alert', '_resolve_alert', '_park', '_resume',
+    '_quota_reserve', '_take_quota', '_return_quota', '_correct_quota', '_roles', '_missing_roles'];
+  of_operator constant text[] := array['retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start'];
+  grants constant text[][] := array[
+    ['apipay_auditor', 'usage on schema apipay'],
+    ['apipay_auditor', 'select on ' || views],
+    ['apipay_auditor', 'execute on function ' || apipay._signatures(of_views)],
+
+    ['apipay_enqueuer', 'usage on schema apipay'],
+    ['apipay_enqueuer', 'insert (account, operation, params, dedup_key, priority, run_at, expires_at, metadata, traceparent), select on apipay.jobs'],
+    ['apipay_enqueuer', 'select (name) on apipay.accounts'],
+    ['apipay_enqueuer', 'execute on function ' || apipay._signatures(of_enqueuer)],
+
+    ['apipay_operator', 'usage on schema apipay'],
+    ['apipay_operator', 'select on ' || views],
+    ['apipay_operator', 'execute on function ' || apipay._signatures(of_views || of_operator)],
+
+    ['apipay_worker', 'usage on schema apipay'],
+    ['apipay_worker', 'select on ' || views],
+    ['apipay_worker', 'select on apipay.jobs, apipay._control'],
+    ['apipay_worker', 'update (run_at, state, reason, attempts, epoch, leased_by, leased_until, invoice_id, refund_id, subscription_id, '
+       'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, baseline, unproven_since, absent_since, lookups) on apipay.jobs'],
+    ['apipay_worker', 'select, insert, update on apipay.accounts, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
+       'apipay.alerts, apipay.alert_deliveries, apipay.webhooks'],
+    ['apipay_worker', 'select, insert on apipay.events'],
+    ['apipay_worker', 'execute on function ' || apipay._signatures(of_worker)]];
+  migrations constant regclass := to_regclass('apipay._migrations');
+begin
+  for i in 1 .. array_length(grants, 1) loop
+    if to_regrole(grants[i][1]) is not null then
+      execute format('grant %s to %I', grants[i][2], grants[i][1]);
+    end if;
+  end loop;
+  -- Only sqlx makes this table; a schema that was installed with psql has none.
+  if migrations is not null and to_regrole('apipay_worker') is not null then
+    grant select on apipay._migrations to apipay_worker;
+  end if;
+end $$;
+comment on function apipay._grant_roles() is
+  'Grants the roles that exist what they need; may be run again at any time, by the owner of the schema or a superuser.';
+
+-- Functions are public by default. Left so: two that run inside every insert into apipay.jobs.
+revoke execute on all functions in schema apipay from public;
+grant execute on function apipay._operations(), apipay._notify(text, text) to public;
+
+do $$
+declare
+  role text;
+begin
+  foreach role in array apipay._missing_roles() loop
+    begin
+      execute format('create role %I nologin', role);
+    exception
+      when insufficient_privilege then
+        raise notice 'role % was not created: %; a superuser may do it, then: select apipay._grant_roles()', role, sqlerrm;
+      when duplicate_object or unique_violation then
+        raise notice 'role % was created by another migration just now', role;
+    end;
+  end loop;
+  perform apipay._grant_roles();
+end $$;
