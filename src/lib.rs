@@ -1,5 +1,5 @@
 //! A payment worker for ApiPay.kz.
 
-pub mod domain;
 pub mod db;
+pub mod domain;
 pub mod policy;

@@ -27,7 +27,11 @@ pub struct AccountRow {
 }
 
 /// Makes the account's row, or brings its limit up to date.
-pub async fn ensure(pool: &PgPool, account: &AccountName, requests_per_minute: u32) -> Result<(), DbError> {
+pub async fn ensure(
+    pool: &PgPool,
+    account: &AccountName,
+    requests_per_minute: u32,
+) -> Result<(), DbError> {
     sqlx::query!(
         "insert into apipay.accounts as a (name, requests_per_minute) values ($1, $2)
          on conflict (name) do update
@@ -56,7 +60,12 @@ pub async fn list(pool: &PgPool) -> Result<Vec<AccountRow>, DbError> {
 }
 
 /// Blocks an account: nothing is sent before the wait is over. A longer block stays.
-pub async fn block(pool: &PgPool, account: &AccountName, wait: Duration, code: &str) -> Result<(), DbError> {
+pub async fn block(
+    pool: &PgPool,
+    account: &AccountName,
+    wait: Duration,
+    code: &str,
+) -> Result<(), DbError> {
     sqlx::query!(
         "update apipay.accounts
             set blocked_until = now() + make_interval(secs => $2), blocked_reason = $3, updated_at = now()
@@ -105,11 +114,19 @@ pub async fn park(
 }
 
 /// Resumes an account: its parked jobs go on, its alert is resolved. Returns how many jobs.
-pub async fn resume(pool: &PgPool, account: &AccountName, resolution: &str) -> Result<i32, DbError> {
-    sqlx::query_scalar!(r#"select apipay._resume($1, $2) as "jobs!""#, account.as_str(), resolution)
-        .fetch_one(pool)
-        .await
-        .task("resume the account")
+pub async fn resume(
+    pool: &PgPool,
+    account: &AccountName,
+    resolution: &str,
+) -> Result<i32, DbError> {
+    sqlx::query_scalar!(
+        r#"select apipay._resume($1, $2) as "jobs!""#,
+        account.as_str(),
+        resolution
+    )
+    .fetch_one(pool)
+    .await
+    .task("resume the account")
 }
 
 /// A parked account whose probe this worker makes.
@@ -169,7 +186,11 @@ pub async fn schedule_probe(
 
 /// Stores in which mode the gateway treats the account. Returns the mode known before, if it is
 /// another one: then nothing is changed.
-pub async fn saw_mode(pool: &PgPool, account: &AccountName, mode: &str) -> Result<Option<String>, DbError> {
+pub async fn saw_mode(
+    pool: &PgPool,
+    account: &AccountName,
+    mode: &str,
+) -> Result<Option<String>, DbError> {
     sqlx::query_scalar!(
         r#"with stored as (
              update apipay.accounts set mode = $2, updated_at = now() where name = $1 and mode is null)

@@ -57,7 +57,11 @@ pub async fn resolve_cleared(pool: &PgPool) -> Result<u64, DbError> {
 
 /// Puts into the outbox what each channel has to be told: that an alert began, that it is still
 /// open, that it ended. One that began and ended between two calls is told of too.
-pub async fn fill_outbox(pool: &PgPool, channels: &[String], repeat: Duration) -> Result<(), DbError> {
+pub async fn fill_outbox(
+    pool: &PgPool,
+    channels: &[String],
+    repeat: Duration,
+) -> Result<(), DbError> {
     sqlx::query!(
         "insert into apipay.alert_deliveries (alert_id, channel, notice, sequence)
          select l.id, c.name, n.notice, n.sequence
@@ -66,7 +70,7 @@ pub async fn fill_outbox(pool: &PgPool, channels: &[String], repeat: Duration) -
            cross join lateral (
              select 'firing' as notice, 0 as sequence
              union all
-             select 'repeat', floor(extract(epoch from now() - l.opened_at) / $2)::int
+             select 'repeat', floor(extract(epoch from now() - l.opened_at)::float8 / $2::float8)::int
               where l.resolved_at is null and l.acked_at is null and now() - l.opened_at >= make_interval(secs => $2)
              union all
              select 'resolved', 0 where l.resolved_at is not null
@@ -176,7 +180,12 @@ pub async fn delivered(pool: &PgPool, id: i64) -> Result<(), DbError> {
 }
 
 /// The notice was not delivered: try again later.
-pub async fn not_delivered(pool: &PgPool, id: i64, after: Duration, error: &str) -> Result<(), DbError> {
+pub async fn not_delivered(
+    pool: &PgPool,
+    id: i64,
+    after: Duration,
+    error: &str,
+) -> Result<(), DbError> {
     sqlx::query!(
         "update apipay.alert_deliveries
             set next_try_at = now() + make_interval(secs => $2), last_error = $3

@@ -60,7 +60,10 @@ impl ClaimRow {
             account: AccountName::parse(&self.account)?,
             operation: self.operation,
             params: self.params,
-            name: JobName { token: self.token, generation: self.generation },
+            name: JobName {
+                token: self.token,
+                generation: self.generation,
+            },
             history: History {
                 attempts: u32::try_from(self.attempts).unwrap_or(0),
                 generation: self.generation,
@@ -100,7 +103,10 @@ pub async fn claim(
     slots: usize,
 ) -> Result<Vec<Claim>, DbError> {
     let names: Vec<String> = rooms.iter().map(|room| room.account.to_string()).collect();
-    let free: Vec<i32> = rooms.iter().map(|room| i32::try_from(room.slots).unwrap_or(i32::MAX)).collect();
+    let free: Vec<i32> = rooms
+        .iter()
+        .map(|room| i32::try_from(room.slots).unwrap_or(i32::MAX))
+        .collect();
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim.sql",
@@ -188,11 +194,19 @@ pub async fn store_baseline(
     .execute(pool)
     .await
     .task("store a baseline")?;
-    Ok(if done.rows_affected() == 1 { Held::Yes } else { Held::No })
+    Ok(if done.rows_affected() == 1 {
+        Held::Yes
+    } else {
+        Held::No
+    })
 }
 
 /// Takes one more request from an account's quota, for a look-up or check that needs it.
-pub async fn take_one(pool: &PgPool, account: &AccountName, purpose: Purpose) -> Result<bool, DbError> {
+pub async fn take_one(
+    pool: &PgPool,
+    account: &AccountName,
+    purpose: Purpose,
+) -> Result<bool, DbError> {
     sqlx::query_scalar!(
         r#"select apipay._take_quota($1, 1, $2) = 1 as "granted!""#,
         account.as_str(),

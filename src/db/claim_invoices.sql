@@ -15,13 +15,13 @@ with due as (
 ),
 granted as (
   select c.account, apipay._take_quota(c.account, c.wanted, 'follow') as requests
-  from (select account, ceil(count(*)::numeric / $3)::int as wanted from due group by account order by account) c
+  from (select account, ((count(*) + $3::int - 1) / $3::int)::int as wanted from due group by account order by account) c
 ),
 claimed as (
   update apipay.invoices m
      set next_check_at = now() + make_interval(secs => $4)
     from due d join granted g on g.account = d.account
-   where m.account = d.account and m.id = d.id and d.place <= g.requests * $3
+   where m.account = d.account and m.id = d.id and d.place <= g.requests * $3::int
   returning m.account, m.id, m.job_id, m.status, m.changed_at
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",

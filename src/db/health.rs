@@ -43,7 +43,10 @@ pub async fn waiting(pool: &PgPool) -> Result<Vec<Waiting>, DbError> {
 
 /// Whether all sending is stopped.
 pub async fn stopped(pool: &PgPool) -> Result<bool, DbError> {
-    sqlx::query_scalar!(r#"select stopped from apipay._control"#).fetch_one(pool).await.task("read whether sending is stopped")
+    sqlx::query_scalar!(r#"select stopped from apipay._control"#)
+        .fetch_one(pool)
+        .await
+        .task("read whether sending is stopped")
 }
 
 /// Facts about the server and our rights in it.

@@ -18,8 +18,13 @@ impl Listener {
             .connect_with(options.application_name("apipayd listen"))
             .await
             .task("connect to listen")?;
-        let mut listener = PgListener::connect_with(&pool).await.task("connect to listen")?;
-        listener.listen("apipay_jobs").await.task("listen for jobs")?;
+        let mut listener = PgListener::connect_with(&pool)
+            .await
+            .task("connect to listen")?;
+        listener
+            .listen("apipay_jobs")
+            .await
+            .task("listen for jobs")?;
         Ok(Listener(listener))
     }
 

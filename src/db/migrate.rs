@@ -38,19 +38,24 @@ pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
 
 /// Compares without changing anything.
 pub async fn version(pool: &PgPool) -> Result<SchemaVersion, DbError> {
-    let known = sqlx::query_scalar::<_, Option<String>>("select to_regclass('apipay._migrations')::text")
-        .fetch_one(pool)
-        .await
-        .task("look for the schema")?;
+    let known =
+        sqlx::query_scalar::<_, Option<String>>("select to_regclass('apipay._migrations')::text")
+            .fetch_one(pool)
+            .await
+            .task("look for the schema")?;
     if known.is_none() {
         return Ok(SchemaVersion::Missing);
     }
-    let applied: Vec<i64> =
-        sqlx::query_scalar::<_, i64>("select version from apipay._migrations where success order by version")
-            .fetch_all(pool)
-            .await
-            .task("read the schema's version")?;
-    let ours: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+    let applied: Vec<i64> = sqlx::query_scalar::<_, i64>(
+        "select version from apipay._migrations where success order by version",
+    )
+    .fetch_all(pool)
+    .await
+    .task("read the schema's version")?;
+    let ours: Vec<i64> = MIGRATIONS
+        .iter()
+        .map(|migration| migration.version)
+        .collect();
     Ok(if applied.iter().any(|version| !ours.contains(version)) {
         SchemaVersion::Newer
     } else if ours.iter().any(|version| !applied.contains(version)) {

@@ -78,7 +78,10 @@ impl DueRow {
             epoch: Epoch(self.epoch?),
             operation: self.operation.take()?,
             params: self.params.take()?,
-            name: JobName { token: self.token?, generation },
+            name: JobName {
+                token: self.token?,
+                generation,
+            },
             history: History {
                 attempts: u32::try_from(self.attempts?).unwrap_or(0),
                 generation,
@@ -97,7 +100,9 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
     let mut due: BTreeMap<(String, i64, Option<i64>), DueMirror> = BTreeMap::new();
     for mut row in rows {
         let waiting = row.waiting();
-        let Some(account) = AccountName::parse(&row.account) else { continue };
+        let Some(account) = AccountName::parse(&row.account) else {
+            continue;
+        };
         due.entry((row.account, row.invoice_id, row.refund_id))
             .or_insert_with(|| DueMirror {
                 account,

@@ -43,7 +43,9 @@ impl DbError {
 
     /// Whether the statement lost against a concurrent one and may simply be run again.
     pub fn is_conflict(&self) -> bool {
-        let sqlx::Error::Database(error) = &self.source else { return false };
+        let sqlx::Error::Database(error) = &self.source else {
+            return false;
+        };
         // Deadlock, serialization failure, and two claims that met on one_open_refund.
         matches!(error.code().as_deref(), Some("40P01" | "40001" | "23505"))
     }

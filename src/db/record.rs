@@ -178,17 +178,25 @@ pub enum Recorded {
 }
 
 /// Records a batch in one statement and tells for each entry with a transition what became of it.
-pub async fn record(pool: &PgPool, entries: &[Entry]) -> Result<HashMap<(JobId, Epoch), Recorded>, DbError> {
-    let transitions: Vec<&Transition> = entries.iter().filter_map(|entry| entry.transition.as_ref()).collect();
+pub async fn record(
+    pool: &PgPool,
+    entries: &[Entry],
+) -> Result<HashMap<(JobId, Epoch), Recorded>, DbError> {
+    let transitions: Vec<&Transition> = entries
+        .iter()
+        .filter_map(|entry| entry.transition.as_ref())
+        .collect();
     let moved: HashSet<(i64, i64)> = sqlx::query_file!(
         "src/db/record.sql",
         json(&transitions)?,
-        json(&last_of_each(entries.iter().filter_map(|entry| entry.invoice.as_ref()), |row| {
-            (row.account.as_str(), row.id)
-        }))?,
-        json(&last_of_each(entries.iter().filter_map(|entry| entry.refund.as_ref()), |row| {
-            (row.account.as_str(), row.id)
-        }))?,
+        json(&last_of_each(
+            entries.iter().filter_map(|entry| entry.invoice.as_ref()),
+            |row| { (row.account.as_str(), row.id) }
+        ))?,
+        json(&last_of_each(
+            entries.iter().filter_map(|entry| entry.refund.as_ref()),
+            |row| { (row.account.as_str(), row.id) }
+        ))?,
     )
     .fetch_all(pool)
     .await
@@ -200,7 +208,11 @@ pub async fn record(pool: &PgPool, entries: &[Entry]) -> Result<HashMap<(JobId, 
         .into_iter()
         .map(|transition| {
             let key = (transition.job_id, transition.epoch);
-            let recorded = if moved.contains(&key) { Recorded::Moved } else { Recorded::Stale };
+            let recorded = if moved.contains(&key) {
+                Recorded::Moved
+            } else {
+                Recorded::Stale
+            };
             ((JobId(key.0), Epoch(key.1)), recorded)
         })
         .collect())
@@ -217,7 +229,11 @@ pub async fn record_without_answer(pool: &PgPool, entry: &Entry) -> Result<(), D
             error_message: None,
             ..row
         }),
-        refund: entry.refund.clone().map(|row| RefundRow { reason: None, error_message: None, ..row }),
+        refund: entry.refund.clone().map(|row| RefundRow {
+            reason: None,
+            error_message: None,
+            ..row
+        }),
         unspent: None,
     };
     record(pool, &[bare]).await.map(|_| ())
@@ -228,13 +244,17 @@ fn last_of_each<'a, T, K: std::hash::Hash + Eq>(
     rows: impl Iterator<Item = &'a T>,
     key: impl Fn(&'a T) -> K,
 ) -> Vec<&'a T> {
-    rows.map(|row| (key(row), row)).collect::<HashMap<_, _>>().into_values().collect()
+    rows.map(|row| (key(row), row))
+        .collect::<HashMap<_, _>>()
+        .into_values()
+        .collect()
 }
 
 /// JSON for a parameter, without the one character that Postgres cannot store.
 fn json(rows: &impl Serialize) -> Result<Value, DbError> {
-    let mut value =
-        serde_json::to_value(rows).map_err(|error| sqlx::Error::Encode(error.into())).task("encode outcomes")?;
+    let mut value = serde_json::to_value(rows)
+        .map_err(|error| sqlx::Error::Encode(error.into()))
+        .task("encode outcomes")?;
     remove_nul(&mut value);
     Ok(value)
 }
@@ -257,7 +277,11 @@ fn remove_nul(value: &mut Value) {
 }
 
 /// Gives back quota that was taken for requests of which no byte left.
-pub async fn return_quota(pool: &PgPool, account: &AccountName, unspent: usize) -> Result<(), DbError> {
+pub async fn return_quota(
+    pool: &PgPool,
+    account: &AccountName,
+    unspent: usize,
+) -> Result<(), DbError> {
     sqlx::query!(
         "select apipay._return_quota($1, $2)::text",
         account.as_str(),
@@ -270,7 +294,11 @@ pub async fn return_quota(pool: &PgPool, account: &AccountName, unspent: usize) 
 }
 
 /// Counts as used what the gateway says is no longer there.
-pub async fn correct_quota(pool: &PgPool, account: &AccountName, remaining: u32) -> Result<(), DbError> {
+pub async fn correct_quota(
+    pool: &PgPool,
+    account: &AccountName,
+    remaining: u32,
+) -> Result<(), DbError> {
     sqlx::query!(
         "select apipay._correct_quota($1, $2)::text",
         account.as_str(),

@@ -8,7 +8,11 @@ use super::{DbError, Task};
 use crate::domain::job::JobId;
 
 /// Moves jobs whose lease ran out to uncertain, and closes their attempts as unknown.
-pub async fn expire_leases(pool: &PgPool, quiet: Duration, most: usize) -> Result<Vec<JobId>, DbError> {
+pub async fn expire_leases(
+    pool: &PgPool,
+    quiet: Duration,
+    most: usize,
+) -> Result<Vec<JobId>, DbError> {
     sqlx::query_file_scalar!(
         "src/db/recover.sql",
         quiet.as_secs_f64(),

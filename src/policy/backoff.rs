@@ -28,7 +28,10 @@ pub fn delay(curve: &Curve, attempt: u32, jitter: Jitter) -> Duration {
     for _ in 0..attempt.clamp(1, STEPS_MAX) {
         step = steps.next_backoff().unwrap_or(curve.max);
     }
-    jitter.lengthen(step.clamp(curve.initial.min(curve.max), curve.max), curve.jitter)
+    jitter.lengthen(
+        step.clamp(curve.initial.min(curve.max), curve.max),
+        curve.jitter,
+    )
 }
 
 /// By then every curve that grows at all has reached any maximum worth configuring.
@@ -52,15 +55,19 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_maximum() {
         let curve = curve(1_000, 10_000, 2.0, 0.0);
-        let seconds: Vec<u64> =
-            (1..=6).map(|attempt| delay(&curve, attempt, Jitter::NONE).as_secs()).collect();
+        let seconds: Vec<u64> = (1..=6)
+            .map(|attempt| delay(&curve, attempt, Jitter::NONE).as_secs())
+            .collect();
         assert_eq!(seconds, [1, 2, 4, 8, 10, 10]);
     }
 
     #[test]
     fn jitter_adds_its_share_and_no_more() {
         let curve = curve(1_000, 10_000, 2.0, 0.5);
-        assert_eq!(delay(&curve, 1, Jitter::new(1.0)), Duration::from_millis(1_500));
+        assert_eq!(
+            delay(&curve, 1, Jitter::new(1.0)),
+            Duration::from_millis(1_500)
+        );
         assert_eq!(delay(&curve, 9, Jitter::new(1.0)), Duration::from_secs(15));
     }
 

@@ -11,7 +11,12 @@ use crate::policy::verdict::Reason;
 /// How long after the n-th probe (from 1; 0 for the moment of parking) the next one is due.
 ///
 /// A hint of the gateway's only lengthens it.
-pub fn probe_delay(rules: &BreakerRules, probes: u32, hint: Option<Duration>, jitter: Jitter) -> Duration {
+pub fn probe_delay(
+    rules: &BreakerRules,
+    probes: u32,
+    hint: Option<Duration>,
+    jitter: Jitter,
+) -> Duration {
     let curve = Curve {
         initial: rules.probe_initial,
         max: rules.probe_max,
@@ -59,7 +64,9 @@ fn read_health(body: &serde_json::Value) -> Health {
     let is_false = |pointer| at(pointer).and_then(|v| v.as_bool()) == Some(false);
     let is_true = |pointer| at(pointer).and_then(|v| v.as_bool()) == Some(true);
     let is_one_of = |pointer, words: &[&str]| {
-        at(pointer).and_then(|v| v.as_str()).is_some_and(|word| words.contains(&word))
+        at(pointer)
+            .and_then(|v| v.as_str())
+            .is_some_and(|word| words.contains(&word))
     };
     if is_false("/connection/kaspi_connected")
         || is_true("/connection/needs_reauth")
@@ -75,12 +82,18 @@ fn read_health(body: &serde_json::Value) -> Health {
 
 /// How many requests may be in flight this long after an account was resumed: one at first, then
 /// doubling in equal steps up to the full number at the end of the slow start.
-pub fn slow_start_limit(full: usize, since_resume: Option<Duration>, rules: &BreakerRules) -> usize {
+pub fn slow_start_limit(
+    full: usize,
+    since_resume: Option<Duration>,
+    rules: &BreakerRules,
+) -> usize {
     let Some(elapsed) = since_resume.filter(|elapsed| *elapsed < rules.slow_start) else {
         return full;
     };
     let doublings = usize::BITS - full.max(1).leading_zeros();
     let share = elapsed.as_secs_f64() / rules.slow_start.as_secs_f64();
     let steps = (share * f64::from(doublings)) as u32;
-    1_usize.checked_shl(steps).map_or(full, |limit| limit.min(full.max(1)))
+    1_usize
+        .checked_shl(steps)
+        .map_or(full, |limit| limit.min(full.max(1)))
 }

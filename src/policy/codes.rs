@@ -60,26 +60,69 @@ fn by_status(status: u16) -> Class {
 }
 
 fn listed(status: u16, code: &str) -> Option<Class> {
-    CODES.iter().find(|(s, c, _)| *s == status && *c == code).map(|(_, _, class)| *class)
+    CODES
+        .iter()
+        .find(|(s, c, _)| *s == status && *c == code)
+        .map(|(_, _, class)| *class)
 }
 
 const CODES: &[(u16, &str, Class)] = &[
-    (400, "organization_required", Class::AccountFault(Reason::OrganizationNotReady)),
-    (400, "organization_not_verified", Class::AccountFault(Reason::OrganizationNotReady)),
-    (400, "Organization not found or not verified", Class::AccountFault(Reason::OrganizationNotReady)),
-    (400, "kaspi_session_not_configured", Class::AccountFault(Reason::SessionExpired)),
+    (
+        400,
+        "organization_required",
+        Class::AccountFault(Reason::OrganizationNotReady),
+    ),
+    (
+        400,
+        "organization_not_verified",
+        Class::AccountFault(Reason::OrganizationNotReady),
+    ),
+    (
+        400,
+        "Organization not found or not verified",
+        Class::AccountFault(Reason::OrganizationNotReady),
+    ),
+    (
+        400,
+        "kaspi_session_not_configured",
+        Class::AccountFault(Reason::SessionExpired),
+    ),
     (400, "Invoice cannot be cancelled", Class::StateRefused),
-    (403, "tariff_inactive", Class::AccountFault(Reason::TariffInactive)),
-    (403, "kyc_rejected", Class::AccountFault(Reason::OrganizationNotReady)),
-    (403, "organization_archived", Class::AccountFault(Reason::OrganizationNotReady)),
-    (403, "channel_required", Class::AccountFault(Reason::OrganizationNotReady)),
-    (403, "grant_snapshot_unreadable", Class::AccountFault(Reason::AccessDenied)),
+    (
+        403,
+        "tariff_inactive",
+        Class::AccountFault(Reason::TariffInactive),
+    ),
+    (
+        403,
+        "kyc_rejected",
+        Class::AccountFault(Reason::OrganizationNotReady),
+    ),
+    (
+        403,
+        "organization_archived",
+        Class::AccountFault(Reason::OrganizationNotReady),
+    ),
+    (
+        403,
+        "channel_required",
+        Class::AccountFault(Reason::OrganizationNotReady),
+    ),
+    (
+        403,
+        "grant_snapshot_unreadable",
+        Class::AccountFault(Reason::AccessDenied),
+    ),
     // About this one call, not about the account.
     (403, "grant_not_granted", Class::Refused),
     (403, "not_sandbox", Class::Refused),
     (403, "static_qr_disabled", Class::Refused),
     (409, "duplicate_idempotency_key", Class::DuplicateKey),
-    (409, "kaspi_session_expired", Class::AccountFault(Reason::SessionExpired)),
+    (
+        409,
+        "kaspi_session_expired",
+        Class::AccountFault(Reason::SessionExpired),
+    ),
     (409, "kaspi_session_unavailable", Class::Busy),
     (409, "subscription_busy", Class::Busy),
     (409, "catalog_busy", Class::Busy),
@@ -91,11 +134,31 @@ const CODES: &[(u16, &str, Class)] = &[
     (429, "trial_daily_limit", Class::Capped),
     (429, "outstanding_org_limit", Class::Capped),
     (429, "recipient_fanout_exceeded", Class::Capped),
-    (429, "outstanding_recipient_limit", Class::RecipientThrottled),
-    (503, "kaspi_session_invalid", Class::AccountFault(Reason::SessionExpired)),
-    (503, "Kaspi session expired", Class::AccountFault(Reason::SessionExpired)),
-    (503, "Kaspi session unavailable", Class::AccountFault(Reason::SessionExpired)),
-    (503, "invoices_disabled", Class::AccountFault(Reason::InvoicesDisabled)),
+    (
+        429,
+        "outstanding_recipient_limit",
+        Class::RecipientThrottled,
+    ),
+    (
+        503,
+        "kaspi_session_invalid",
+        Class::AccountFault(Reason::SessionExpired),
+    ),
+    (
+        503,
+        "Kaspi session expired",
+        Class::AccountFault(Reason::SessionExpired),
+    ),
+    (
+        503,
+        "Kaspi session unavailable",
+        Class::AccountFault(Reason::SessionExpired),
+    ),
+    (
+        503,
+        "invoices_disabled",
+        Class::AccountFault(Reason::InvoicesDisabled),
+    ),
 ];
 
 /// What the error code of an accepted object that failed at Kaspi means.
@@ -112,7 +175,11 @@ pub enum AsyncClass {
 /// What the error code means. Unlisted codes are final: no money moved, and a human sees the code.
 pub fn classify_async(code: &str) -> AsyncClass {
     match code {
-        "network_unavailable" | "kaspi_throttled" | "session_transient" | "kaspi_error" | "qr_render_failed"
+        "network_unavailable"
+        | "kaspi_throttled"
+        | "session_transient"
+        | "kaspi_error"
+        | "qr_render_failed"
         | "unknown_error" => AsyncClass::Again,
         "kaspi_session_invalid" | "kaspi_session_expired" => {
             AsyncClass::AccountFault(Reason::SessionExpired)

@@ -23,10 +23,17 @@ pub struct Followed {
 }
 
 impl Followed {
-    const WAIT: Followed = Followed { next: None, check_after: None, strain: None };
+    const WAIT: Followed = Followed {
+        next: None,
+        check_after: None,
+        strain: None,
+    };
 
     fn becomes(next: Next) -> Followed {
-        Followed { next: Some(next), ..Followed::WAIT }
+        Followed {
+            next: Some(next),
+            ..Followed::WAIT
+        }
     }
 }
 
@@ -65,7 +72,12 @@ pub fn follow(
     }
 }
 
-fn failed(history: &History, seen: &Seen, seen_failed_before: bool, at: Circumstances<'_>) -> Followed {
+fn failed(
+    history: &History,
+    seen: &Seen,
+    seen_failed_before: bool,
+    at: Circumstances<'_>,
+) -> Followed {
     let generation = u32::try_from(history.generation).unwrap_or(1);
     let curve = &at.rules.async_error;
     let strain = match classify_async(seen.error_code().unwrap_or_default()) {
@@ -73,14 +85,19 @@ fn failed(history: &History, seen: &Seen, seen_failed_before: bool, at: Circumst
         AsyncClass::Again | AsyncClass::AccountFault(_) if curve.is_exhausted_by(generation) => {
             return Followed::becomes(Next::Failed(Reason::GaveUp));
         }
-        AsyncClass::AccountFault(reason) if !seen_failed_before => Some(Strain::Park { reason, hint: None }),
+        AsyncClass::AccountFault(reason) if !seen_failed_before => {
+            Some(Strain::Park { reason, hint: None })
+        }
         AsyncClass::Again | AsyncClass::AccountFault(_) => None,
     };
     if seen_failed_before {
         Followed::becomes(Next::Anew(Reason::AsyncRetry))
     } else {
         Followed {
-            next: Some(Next::Accepted { seen: seen.clone(), reason: Reason::AsyncRetry }),
+            next: Some(Next::Accepted {
+                seen: seen.clone(),
+                reason: Reason::AsyncRetry,
+            }),
             check_after: Some(backoff::delay(curve, generation, at.jitter)),
             strain,
         }
@@ -144,5 +161,8 @@ fn growing(unchanged_for: Duration, rules: &FollowRules, jitter: Jitter) -> Dura
 /// Whether an invoice that was given up for dead, and replaced by one of a later generation, lives.
 pub fn lives_again(before: &InvoiceStatus, now: &InvoiceStatus) -> bool {
     *before == InvoiceStatus::Error
-        && matches!(now, InvoiceStatus::Pending | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded)
+        && matches!(
+            now,
+            InvoiceStatus::Pending | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded
+        )
 }

@@ -18,8 +18,15 @@ pub const CAP_WAIT_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 ///
 /// Moments in the past and negative numbers ask for no wait; what cannot be read is no hint.
 pub fn wait(reply: &Reply, now: OffsetDateTime) -> Option<Duration> {
-    let header = reply.limits.retry_after.as_deref().and_then(|written| retry_after(written, now));
-    let reset = reply.limits.reset.and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
+    let header = reply
+        .limits
+        .retry_after
+        .as_deref()
+        .and_then(|written| retry_after(written, now));
+    let reset = reply
+        .limits
+        .reset
+        .and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
     let body = reply.object();
     let field = |key| body.and_then(|object| object.get(key));
     let meta = field("meta").and_then(|meta| meta.get("reset_at"));
@@ -49,7 +56,9 @@ fn retry_after(written: &str, now: OffsetDateTime) -> Option<Duration> {
 }
 
 fn seconds(value: &Value) -> Option<Duration> {
-    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    let number = value
+        .as_f64()
+        .or_else(|| value.as_str()?.trim().parse().ok())?;
     from_seconds(number)
 }
 
@@ -62,7 +71,9 @@ fn from_seconds(number: f64) -> Option<Duration> {
 
 fn moment(value: &Value, now: OffsetDateTime) -> Option<Duration> {
     let written = value.as_str()?.replacen(' ', "T", 1);
-    OffsetDateTime::parse(&written, &Rfc3339).ok().map(|moment| until(moment, now))
+    OffsetDateTime::parse(&written, &Rfc3339)
+        .ok()
+        .map(|moment| until(moment, now))
 }
 
 fn until(moment: OffsetDateTime, now: OffsetDateTime) -> Duration {
@@ -79,8 +90,16 @@ mod tests {
     const NOW: OffsetDateTime = datetime!(2026-09-06 12:00:00 UTC);
 
     fn reply(retry_after: Option<&str>, reset: Option<i64>, body: Value) -> Reply {
-        let limits = Limits { retry_after: retry_after.map(str::to_owned), reset, remaining: None };
-        Reply { status: 429, body: Body::Json(body), limits }
+        let limits = Limits {
+            retry_after: retry_after.map(str::to_owned),
+            reset,
+            remaining: None,
+        };
+        Reply {
+            status: 429,
+            body: Body::Json(body),
+            limits,
+        }
     }
 
     #[test]
@@ -89,23 +108,53 @@ mod tests {
         for (case, seconds) in [
             (reply(Some("17"), None, json!({})), Some(17)),
             (reply(Some(" 17 "), None, json!({})), Some(17)),
-            (reply(Some("Sun, 06 Sep 2026 12:00:42 GMT"), None, json!({})), Some(42)),
+            (
+                reply(Some("Sun, 06 Sep 2026 12:00:42 GMT"), None, json!({})),
+                Some(42),
+            ),
             (reply(None, Some(unix + 5), json!({})), Some(5)),
-            (reply(None, None, json!({"retry_after_seconds": 60})), Some(60)),
+            (
+                reply(None, None, json!({"retry_after_seconds": 60})),
+                Some(60),
+            ),
             (reply(None, None, json!({"retry_after": 42})), Some(42)),
             (reply(None, None, json!({"retry_after": "42"})), Some(42)),
-            (reply(None, None, json!({"reset_at": "2026-09-06T12:01:00+00:00"})), Some(60)),
-            (reply(None, None, json!({"meta": {"reset_at": "2026-09-06T17:02:00+05:00"}})), Some(120)),
-            (reply(None, None, json!({"message": "Too Many Attempts."})), None),
-            (reply(None, None, json!({"reset_at": null, "retry_after": null})), None),
+            (
+                reply(None, None, json!({"reset_at": "2026-09-06T12:01:00+00:00"})),
+                Some(60),
+            ),
+            (
+                reply(
+                    None,
+                    None,
+                    json!({"meta": {"reset_at": "2026-09-06T17:02:00+05:00"}}),
+                ),
+                Some(120),
+            ),
+            (
+                reply(None, None, json!({"message": "Too Many Attempts."})),
+                None,
+            ),
+            (
+                reply(None, None, json!({"reset_at": null, "retry_after": null})),
+                None,
+            ),
         ] {
-            assert_eq!(wait(&case, NOW), seconds.map(Duration::from_secs), "{case:?}");
+            assert_eq!(
+                wait(&case, NOW),
+                seconds.map(Duration::from_secs),
+                "{case:?}"
+            );
         }
     }
 
     #[test]
     fn the_longest_hint_counts() {
-        let both = reply(Some("5"), None, json!({"retry_after_seconds": 30, "retry_after": 7}));
+        let both = reply(
+            Some("5"),
+            None,
+            json!({"retry_after_seconds": 30, "retry_after": 7}),
+        );
         assert_eq!(wait(&both, NOW), Some(Duration::from_secs(30)));
     }
 
@@ -119,7 +168,11 @@ mod tests {
             ("", None),
             ("Thu, 01 Jan 1970 00:00:00 GMT", Some(Duration::ZERO)),
         ] {
-            assert_eq!(wait(&reply(Some(written), None, json!({})), NOW), expected, "{written:?}");
+            assert_eq!(
+                wait(&reply(Some(written), None, json!({})), NOW),
+                expected,
+                "{written:?}"
+            );
         }
         assert_eq!(wait(&reply(None, Some(i64::MAX), json!({})), NOW), None);
     }

@@ -88,14 +88,27 @@ fn replied(
             let strain = strain_of(reply, at);
             let next = match (&strain, classify(reply)) {
                 (_, Class::AccountFault(reason)) => Next::Parked(reason),
-                (Some(Strain::Block { wait, capped: true, .. }), _) => wait_for(history, *wait, Reason::CapReached),
-                (Some(Strain::Block { wait, .. }), _) => wait_for(history, *wait, Reason::RetryAfter),
+                (
+                    Some(Strain::Block {
+                        wait, capped: true, ..
+                    }),
+                    _,
+                ) => wait_for(history, *wait, Reason::CapReached),
+                (Some(Strain::Block { wait, .. }), _) => {
+                    wait_for(history, *wait, Reason::RetryAfter)
+                }
                 _ => wait_for(history, rate_wait(reply, at), Reason::RetryAfter),
             };
-            Verdict { strain, ..Verdict::not_applied(next, false) }
+            Verdict {
+                strain,
+                ..Verdict::not_applied(next, false)
+            }
         }
         Class::Busy => back_off(history, Reason::Busy, at),
-        Class::Unknown(reason) => Verdict { strain: strain_of(reply, at), ..uncertain(reason, quiet) },
+        Class::Unknown(reason) => Verdict {
+            strain: strain_of(reply, at),
+            ..uncertain(reason, quiet)
+        },
     }
 }
 
@@ -103,7 +116,9 @@ fn replied(
 ///
 /// Without the id that every document promises, no look-up could prove its absence: a human finds it.
 fn duplicate_key(reply: &Reply) -> Verdict {
-    let invoice_id = reply.object().and_then(|body| id(body, "invoice_id").or_else(|| id(body, "id")));
+    let invoice_id = reply
+        .object()
+        .and_then(|body| id(body, "invoice_id").or_else(|| id(body, "id")));
     let next = match invoice_id {
         Some(_) => Next::Uncertain {
             after: Duration::ZERO,
@@ -113,7 +128,12 @@ fn duplicate_key(reply: &Reply) -> Verdict {
         },
         None => Next::Held(Reason::UnknownOutcome),
     };
-    Verdict { effect: Effect::Applied, next, counts: true, strain: None }
+    Verdict {
+        effect: Effect::Applied,
+        next,
+        counts: true,
+        strain: None,
+    }
 }
 
 /// What a reply means for the whole account, whatever was asked: sends, look-ups, checks and probes
@@ -121,15 +141,26 @@ fn duplicate_key(reply: &Reply) -> Verdict {
 pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
     let code = || reply.error_code().unwrap_or("too_many_requests").to_owned();
     match (classify(reply), reply.status) {
-        (Class::AccountFault(reason), _) => Some(Strain::Park { reason, hint: hints::wait(reply, at.now) }),
-        (Class::Throttled, _) => {
-            Some(Strain::Block { wait: rate_wait(reply, at), code: code(), capped: false })
-        }
-        (Class::Capped, _) => Some(Strain::Block { wait: cap_wait(reply, at), code: code(), capped: true }),
+        (Class::AccountFault(reason), _) => Some(Strain::Park {
+            reason,
+            hint: hints::wait(reply, at.now),
+        }),
+        (Class::Throttled, _) => Some(Strain::Block {
+            wait: rate_wait(reply, at),
+            code: code(),
+            capped: false,
+        }),
+        (Class::Capped, _) => Some(Strain::Block {
+            wait: cap_wait(reply, at),
+            code: code(),
+            capped: true,
+        }),
         // Not the gateway's own words, so the job is looked up; but who asks on would be asked to stop.
-        (Class::Unknown(_), 429) => {
-            Some(Strain::Block { wait: rate_wait(reply, at), code: code(), capped: false })
-        }
+        (Class::Unknown(_), 429) => Some(Strain::Block {
+            wait: rate_wait(reply, at),
+            code: code(),
+            capped: false,
+        }),
         (Class::Unknown(_), 503) => Some(Strain::Park {
             reason: Reason::ServiceUnavailable,
             hint: hints::wait(reply, at.now),
@@ -147,7 +178,12 @@ fn read_success(operation: &dyn Operation, plan: &Plan, reply: &Reply) -> Option
 }
 
 fn applied(applied: Applied) -> Verdict {
-    Verdict { effect: Effect::Applied, next: conclude(applied.seen, applied.progress), counts: true, strain: None }
+    Verdict {
+        effect: Effect::Applied,
+        next: conclude(applied.seen, applied.progress),
+        counts: true,
+        strain: None,
+    }
 }
 
 /// What becomes of a job whose effect stands as this object.
@@ -157,9 +193,10 @@ fn applied(applied: Applied) -> Verdict {
 pub(crate) fn conclude(seen: Seen, progress: Progress) -> Next {
     match progress {
         Progress::Done => Next::Succeeded(seen),
-        Progress::UnderWay | Progress::NotStarted | Progress::Failed => {
-            Next::Accepted { seen, reason: Reason::UnderWay }
-        }
+        Progress::UnderWay | Progress::NotStarted | Progress::Failed => Next::Accepted {
+            seen,
+            reason: Reason::UnderWay,
+        },
     }
 }
 
@@ -169,9 +206,10 @@ fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verdict
             back_off_on(&at.rules.network, history, Reason::Network, at)
         }
         // Ours, not the job's: it costs no attempt.
-        NotSent::WindowClosed | NotSent::AccountParked => {
-            Verdict::not_applied(wait_for(history, Duration::ZERO, Reason::WindowClosed), false)
-        }
+        NotSent::WindowClosed | NotSent::AccountParked => Verdict::not_applied(
+            wait_for(history, Duration::ZERO, Reason::WindowClosed),
+            false,
+        ),
     }
 }
 
@@ -200,12 +238,21 @@ fn wait_for(history: &History, wait: Duration, reason: Reason) -> Next {
     if history.unproven_since.is_some() {
         look_up_soon(reason, wait)
     } else {
-        Next::Queued { after: wait, reason, proof: Proof::Unchanged }
+        Next::Queued {
+            after: wait,
+            reason,
+            proof: Proof::Unchanged,
+        }
     }
 }
 
 fn look_up_soon(reason: Reason, after: Duration) -> Next {
-    Next::Uncertain { after, reason, invoice_id: None, absent: false }
+    Next::Uncertain {
+        after,
+        reason,
+        invoice_id: None,
+        absent: false,
+    }
 }
 
 fn uncertain(reason: Reason, quiet: Duration) -> Verdict {
@@ -221,7 +268,10 @@ fn quiet(wanted: Duration, took: Duration, at: Circumstances<'_>) -> Duration {
 fn rate_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     let hint = hints::wait(reply, at.now).map(|hint| hint.min(hints::RATE_WAIT_MAX));
     let wait = hint.unwrap_or(at.rules.rate_limited.initial);
-    at.jitter.lengthen(wait.max(Duration::from_secs(1)), at.rules.rate_limited.jitter)
+    at.jitter.lengthen(
+        wait.max(Duration::from_secs(1)),
+        at.rules.rate_limited.jitter,
+    )
 }
 
 /// A cap without a hint is asked again every quarter of an hour.

@@ -38,7 +38,9 @@ pub struct Baseline {
 impl Baseline {
     /// What the list shows now.
     pub fn of(list: &RefundList) -> Baseline {
-        Baseline { refund_ids: list.refunds.iter().map(|refund| refund.id).collect() }
+        Baseline {
+            refund_ids: list.refunds.iter().map(|refund| refund.id).collect(),
+        }
     }
 }
 
@@ -69,13 +71,24 @@ pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>
         Finding::Unclear(timed) => unclear(subject, timed, at),
         Finding::Invoice(invoice) => invoice_read(subject, invoice, at),
         Finding::Invoices(invoices) => {
-            let ours = invoices.iter().filter(|invoice| subject.name.names_invoice(invoice));
+            let ours = invoices
+                .iter()
+                .filter(|invoice| subject.name.names_invoice(invoice));
             one_of(subject, ours.cloned().map(Seen::Invoice).collect(), at)
         }
         Finding::Refunds(list) => {
-            let ours: Vec<Seen> =
-                list.refunds.iter().filter(|refund| subject.name.names_refund(refund)).cloned().map(Seen::Refund).collect();
-            if ours.is_empty() && subject.baseline.is_some_and(|known| has_stranger(known, list)) {
+            let ours: Vec<Seen> = list
+                .refunds
+                .iter()
+                .filter(|refund| subject.name.names_refund(refund))
+                .cloned()
+                .map(Seen::Refund)
+                .collect();
+            if ours.is_empty()
+                && subject
+                    .baseline
+                    .is_some_and(|known| has_stranger(known, list))
+            {
                 return held(Reason::UnknownOutcome);
             }
             one_of(subject, ours, at)
@@ -87,13 +100,19 @@ impl JobName {
     /// Whether an invoice carries this name where a create of ours writes it.
     fn names_invoice(&self, invoice: &InvoiceSeen) -> bool {
         let in_order_id = invoice.external_order_id.as_deref() == Some(self.to_string().as_str());
-        let in_comment = invoice.internal_comment.as_deref().is_some_and(|comment| self.marks(comment));
+        let in_comment = invoice
+            .internal_comment
+            .as_deref()
+            .is_some_and(|comment| self.marks(comment));
         !invoice.is_imported && (in_order_id || in_comment)
     }
 
     /// Whether a refund carries this name.
     fn names_refund(&self, refund: &RefundSeen) -> bool {
-        refund.reason.as_deref().is_some_and(|reason| self.marks(reason))
+        refund
+            .reason
+            .as_deref()
+            .is_some_and(|reason| self.marks(reason))
     }
 }
 
@@ -110,7 +129,9 @@ fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<
     let seen = Seen::Invoice(invoice.clone());
     let history = subject.history;
     match (subject.plan.resend, subject.operation.progress(&seen)) {
-        (Resend::Harmless, Progress::NotStarted) if at.rules.server_error.is_exhausted_by(history.attempts) => {
+        (Resend::Harmless, Progress::NotStarted)
+            if at.rules.server_error.is_exhausted_by(history.attempts) =>
+        {
             not_applied(Next::Failed(Reason::GaveUp))
         }
         (Resend::Harmless, Progress::NotStarted) => not_applied(Next::Queued {
@@ -137,7 +158,12 @@ fn adopt(subject: &Subject<'_>, seen: Seen) -> Verdict {
         return held(Reason::Mismatch);
     }
     let progress = subject.operation.progress(&seen);
-    Verdict { effect: Effect::Applied, next: conclude(seen, progress), counts: false, strain: None }
+    Verdict {
+        effect: Effect::Applied,
+        next: conclude(seen, progress),
+        counts: false,
+        strain: None,
+    }
 }
 
 /// Whether nothing that the object shows contradicts what was asked.
@@ -163,18 +189,27 @@ fn agrees(expected: &Expected, seen: &Seen) -> bool {
 fn has_stranger(known: &Baseline, list: &RefundList) -> bool {
     list.refunds.iter().any(|refund| {
         let is_new = !known.refund_ids.contains(&refund.id);
-        is_new && !refund.reason.as_deref().is_some_and(|reason| reason.contains(JobName::MARK_START))
+        is_new
+            && !refund
+                .reason
+                .as_deref()
+                .is_some_and(|reason| reason.contains(JobName::MARK_START))
     })
 }
 
 fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     let history = subject.history;
     let exhausted = at.rules.server_error.is_exhausted_by(history.attempts);
-    let settled = history.absent_since.is_some_and(|since| at.now - since >= at.rules.settle);
+    let settled = history
+        .absent_since
+        .is_some_and(|since| at.now - since >= at.rules.settle);
     let never_sent = subject.plan.resend == Resend::ByBaseline && subject.baseline.is_none();
-    let by_key = subject.plan.resend == Resend::ByProtection && subject.protection == DuplicateProtection::Key;
+    let by_key = subject.plan.resend == Resend::ByProtection
+        && subject.protection == DuplicateProtection::Key;
     // The key stops protecting once the first invoice may be dead (API, section 3.1).
-    let key_may_be_free = history.unproven_since.is_some_and(|since| at.now - since >= at.rules.give_up);
+    let key_may_be_free = history
+        .unproven_since
+        .is_some_and(|since| at.now - since >= at.rules.give_up);
 
     let queued = |proof| {
         not_applied(Next::Queued {
@@ -203,9 +238,9 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
 }
 
 fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
-    let waited = history
-        .absent_since
-        .map_or(Duration::ZERO, |since| Duration::try_from(at.now - since).unwrap_or_default());
+    let waited = history.absent_since.map_or(Duration::ZERO, |since| {
+        Duration::try_from(at.now - since).unwrap_or_default()
+    });
     at.rules.settle.saturating_sub(waited)
 }
 
@@ -215,10 +250,14 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
         Answer::Reply(reply) => (Some(classify(reply)), strain_of(reply, at)),
         Answer::NotSent(_) | Answer::Lost(_) => (None, None),
     };
-    let given_up = history.unproven_since.is_some_and(|since| at.now - since >= at.rules.give_up);
+    let given_up = history
+        .unproven_since
+        .is_some_and(|since| at.now - since >= at.rules.give_up);
     let next = match class {
         // The object that the job acts on does not exist: there is nothing it could have changed.
-        Some(Class::Refused) if subject.plan.resend == Resend::Harmless => Next::Failed(Reason::Refused),
+        Some(Class::Refused) if subject.plan.resend == Resend::Harmless => {
+            Next::Failed(Reason::Refused)
+        }
         _ if given_up => Next::Held(Reason::UnknownOutcome),
         _ => Next::Uncertain {
             after: backoff::delay(&at.rules.server_error, history.lookups + 1, at.jitter),
@@ -227,15 +266,30 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
             absent: false,
         },
     };
-    Verdict { effect: Effect::Unknown, next, counts: false, strain }
+    Verdict {
+        effect: Effect::Unknown,
+        next,
+        counts: false,
+        strain,
+    }
 }
 
 fn held(reason: Reason) -> Verdict {
-    Verdict { effect: Effect::Unknown, next: Next::Held(reason), counts: false, strain: None }
+    Verdict {
+        effect: Effect::Unknown,
+        next: Next::Held(reason),
+        counts: false,
+        strain: None,
+    }
 }
 
 fn not_applied(next: Next) -> Verdict {
-    Verdict { effect: Effect::NotApplied, next, counts: false, strain: None }
+    Verdict {
+        effect: Effect::NotApplied,
+        next,
+        counts: false,
+        strain: None,
+    }
 }
 
 /// Decides about a refund whose baseline could not be read, so that nothing was sent.
@@ -252,7 +306,10 @@ pub fn without_baseline(history: &History, timed: &Timed, at: Circumstances<'_>)
             strain: None,
         },
         Class::AccountFault(reason) => Verdict::not_applied(Next::Parked(reason), false),
-        Class::Throttled | Class::Capped => Verdict { counts: false, ..back_off(history, Reason::RetryAfter, at) },
+        Class::Throttled | Class::Capped => Verdict {
+            counts: false,
+            ..back_off(history, Reason::RetryAfter, at)
+        },
         _ => back_off(history, Reason::ServerError, at),
     };
     match strain {

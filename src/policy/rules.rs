@@ -62,7 +62,11 @@ impl Jitter {
 
     /// From any number; what lies outside is clamped.
     pub fn new(number: f64) -> Jitter {
-        Jitter(if number.is_finite() { number.clamp(0.0, 1.0) } else { 0.0 })
+        Jitter(if number.is_finite() {
+            number.clamp(0.0, 1.0)
+        } else {
+            0.0
+        })
     }
 
     /// The delay, lengthened by up to the share.

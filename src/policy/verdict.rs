@@ -204,16 +204,29 @@ reasons! {
 impl Verdict {
     /// A request that did nothing and is sent again; whatever was unproven before stays so.
     pub(crate) fn not_applied(next: Next, counts: bool) -> Verdict {
-        Verdict { effect: Effect::NotApplied, next, counts, strain: None }
+        Verdict {
+            effect: Effect::NotApplied,
+            next,
+            counts,
+            strain: None,
+        }
     }
 
     /// A request that may have done what was asked.
     pub(crate) fn unknown(next: Next) -> Verdict {
-        Verdict { effect: Effect::Unknown, next, counts: true, strain: None }
+        Verdict {
+            effect: Effect::Unknown,
+            next,
+            counts: true,
+            strain: None,
+        }
     }
 
     /// The same verdict with a strain on the account.
     pub(crate) fn straining(self, strain: Strain) -> Verdict {
-        Verdict { strain: Some(strain), ..self }
+        Verdict {
+            strain: Some(strain),
+            ..self
+        }
     }
 }
