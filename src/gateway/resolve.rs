@@ -1,0 +1,110 @@
+//! Names to addresses, with the addresses refused that an account may not use.
+//!
+//! The check is made where the address is used, so that a name cannot be checked with one address
+//! and connected to with another.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// Why a name did not become an address.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResolveError {
+    /// The system's resolver failed.
+    #[error("the name could not be resolved")]
+    Failed(#[source] std::io::Error),
+    /// It has only addresses of private networks.
+    #[error("the name has no public address")]
+    Forbidden,
+}
+
+/// The system's resolver, with a filter.
+pub(crate) struct Resolver {
+    /// Also accept addresses of private networks.
+    pub(crate) allow_private: bool,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allow_private = self.allow_private;
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
+                .await
+                .map_err(ResolveError::Failed)?
+                .collect();
+            let usable: Vec<SocketAddr> = found
+                .into_iter()
+                .filter(|address| allow_private || is_public(address.ip()))
+                .collect();
+            if usable.is_empty() {
+                return Err(ResolveError::Forbidden.into());
+            }
+            Ok(Box::new(usable.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Whether an address belongs to the public internet.
+pub(crate) fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+fn is_public_v4(v4: Ipv4Addr) -> bool {
+    let [a, b, ..] = v4.octets();
+    // 100.64.0.0/10 is shared by carriers (RFC 6598); 0.0.0.0/8 and 240.0.0.0/4 are no hosts.
+    let is_shared = a == 100 && (64..128).contains(&b);
+    !(v4.is_private()
+        || v4.is_loopback()
+        || v4.is_link_local()
+        || v4.is_multicast()
+        || v4.is_documentation()
+        || is_shared
+        || a == 0
+        || a >= 240)
+}
+
+fn is_public_v6(v6: Ipv6Addr) -> bool {
+    !(v6.is_loopback()
+        || v6.is_unspecified()
+        || v6.is_multicast()
+        || v6.is_unique_local()
+        || v6.is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_the_public_internet_are_public() {
+        for private in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+        for public in [
+            "93.184.216.34",
+            "100.128.0.1",
+            "172.32.0.1",
+            "2a00:1450:4010::1",
+        ] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+    }
+}

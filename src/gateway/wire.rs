@@ -1,0 +1,103 @@
+//! The calls that belong to no single operation: look-ups, checks, probes.
+
+use serde_json::{Value, json};
+
+use crate::domain::answer::{Answer, Body, Reply, Timed};
+use crate::domain::job::JobName;
+use crate::domain::mirror::{InvoiceSeen, RefundList};
+use crate::domain::operation::Request;
+
+/// Rows of a page: the most the gateway gives (API, section 2.4).
+pub const PAGE_ROWS: usize = 100;
+
+/// Invoices of one status check: the most the gateway takes (API, section 2.6).
+pub const CHECK_IDS: usize = 100;
+
+/// A page of the invoices that carry a job's name somewhere. The search is for a substring, so what
+/// it returns has to be matched exactly. In the order of ids, which no later change disturbs.
+pub fn search_invoices(name: &JobName, page: usize) -> Request {
+    Request::get(
+        "/invoices",
+        vec![
+            ("search", name.to_string()),
+            ("per_page", PAGE_ROWS.to_string()),
+            ("page", page.to_string()),
+            ("sort_by", "id".to_owned()),
+            ("sort_order", "asc".to_owned()),
+        ],
+    )
+}
+
+/// One page of a search.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InvoicePage {
+    /// Its rows.
+    pub invoices: Vec<InvoiceSeen>,
+    /// Rows of all pages.
+    pub total: usize,
+}
+
+/// Reads a page; `None` when any of it cannot be read: a partial page is not a "no".
+pub fn read_invoice_page(timed: &Timed) -> Option<InvoicePage> {
+    let body = success(timed)?;
+    let invoices = body
+        .get("data")?
+        .as_array()?
+        .iter()
+        .map(InvoiceSeen::read)
+        .collect::<Option<_>>()?;
+    let total = usize::try_from(body.get("total")?.as_u64()?).ok()?;
+    Some(InvoicePage { invoices, total })
+}
+
+/// One invoice.
+pub fn get_invoice(id: i64) -> Request {
+    Request::get(format!("/invoices/{id}"), Vec::new())
+}
+
+/// Reads one invoice, if it is the one that was asked for.
+pub fn read_invoice(timed: &Timed, id: i64) -> Option<InvoiceSeen> {
+    InvoiceSeen::read(success(timed)?).filter(|invoice| invoice.id == id)
+}
+
+/// The refunds of an invoice.
+pub fn list_refunds(invoice_id: i64) -> Request {
+    Request::get(format!("/invoices/{invoice_id}/refunds"), Vec::new())
+}
+
+/// Reads the refunds of an invoice, if the list is complete.
+pub fn read_refunds(timed: &Timed, invoice_id: i64) -> Option<RefundList> {
+    RefundList::read(success(timed)?, invoice_id)
+}
+
+/// The status of up to [`CHECK_IDS`] invoices.
+pub fn check_invoices(ids: &[i64]) -> Request {
+    Request::post(
+        "/invoices/status/check",
+        Some(json!({ "invoice_ids": ids })),
+    )
+}
+
+/// Reads a status check. Rows that cannot be read and invoices that are not there are left out: the
+/// next check asks again.
+pub fn read_check(timed: &Timed) -> Option<Vec<InvoiceSeen>> {
+    let rows = success(timed)?.get("invoices")?.as_array()?;
+    Some(rows.iter().filter_map(InvoiceSeen::read).collect())
+}
+
+/// Whether the account is well.
+pub fn account_health() -> Request {
+    Request::get("/account/health", Vec::new())
+}
+
+/// The body of a 200.
+fn success(timed: &Timed) -> Option<&Value> {
+    match &timed.answer {
+        Answer::Reply(Reply {
+            status: 200,
+            body: Body::Json(body),
+            ..
+        }) => Some(body),
+        _ => None,
+    }
+}
