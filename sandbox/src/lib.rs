@@ -63,7 +63,7 @@ impl Default for Settings {
     }
 }
 
-/// A stand-in that serves. Dropping it without [`Running::stop`] leaves it serving.
+/// A stand-in that serves. Dropping it stops it too, but waits for nothing.
 #[derive(Debug)]
 pub struct Running {
     /// Where it listens.

@@ -4,13 +4,12 @@ use serde_json::json;
 
 use super::{Answer, Call, show};
 use crate::envelope::Reply;
-use crate::world::{CancelTaken, Mode, Session};
+use crate::world::{CancelTaken, Session};
 
 pub(super) fn cancel(call: &mut Call<'_>) -> Answer {
     call.require_tariff()?;
     call.invoice()?;
-    let switches = call.switches();
-    if switches.mode == Mode::Live && switches.session != Session::Active {
+    if call.switches().session != Session::Active {
         return Err(Reply::session_invalid());
     }
     match call.world.cancel(call.origin, call.id) {

@@ -15,6 +15,8 @@ mod refunds;
 mod route;
 mod show;
 mod simulate;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use create::is_phone;
 pub(crate) use input::parse_query;

@@ -147,7 +147,7 @@ pub(super) struct Page {
 
 impl Page {
     /// The rows of this page. `shifted` loses one row at each page's start, as when rows move up between two reads.
-    pub(super) fn cut<'a, T>(self, rows: &'a [T], shifted: bool) -> &'a [T] {
+    pub(super) fn cut<T>(self, rows: &[T], shifted: bool) -> &[T] {
         let moved = if shifted { self.number - 1 } else { 0 };
         let start = ((self.number - 1).saturating_mul(self.size) + moved).min(rows.len());
         &rows[start..rows.len().min(start + self.size)]

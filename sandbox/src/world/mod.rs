@@ -611,5 +611,5 @@ fn masked(key: &str) -> String {
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    format!("{start}…{:08x}", hash >> 32 ^ hash & 0xffff_ffff)
+    format!("{start}…{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
 }
