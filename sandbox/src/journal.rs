@@ -1,0 +1,236 @@
+//! The request log, bounded, and what can be counted exactly while it fills.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::limits::unix_us;
+use crate::stamp;
+
+const WINDOW_US: i64 = 60_000_000;
+const BODY_LIMIT: usize = 4_096;
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) at: OffsetDateTime,
+    /// The owner's name or a mask, never the key.
+    pub(crate) key: String,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: String,
+    pub(crate) route: &'static str,
+    pub(crate) status: Option<u16>,
+    pub(crate) fault: Option<String>,
+    pub(crate) applied: bool,
+    pub(crate) limited: bool,
+    pub(crate) duration_us: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Minute {
+    seen_us: VecDeque<i64>,
+    most: usize,
+    total: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Journal {
+    entries: VecDeque<Entry>,
+    first_seq: u64,
+    capacity: usize,
+    answers: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    minutes: HashMap<String, Minute>,
+    in_flight: usize,
+    most_in_flight: usize,
+}
+
+impl Journal {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            first_seq: 1,
+            capacity: capacity.max(1),
+            answers: BTreeMap::new(),
+            minutes: HashMap::new(),
+            in_flight: 0,
+            most_in_flight: 0,
+        }
+    }
+
+    /// Forgets everything but the numbering, so that requests still under way keep numbers of their own.
+    pub(crate) fn clear(&mut self) {
+        let mut fresh = Self::new(self.capacity);
+        fresh.first_seq = self.first_seq + self.entries.len() as u64;
+        fresh.in_flight = self.in_flight;
+        fresh.most_in_flight = self.in_flight;
+        *self = fresh;
+    }
+
+    /// Notes a request at its arrival and gives it a number.
+    pub(crate) fn open(&mut self, entry: Entry) -> u64 {
+        self.count_minute(&entry.key, unix_us(entry.at));
+        self.in_flight += 1;
+        self.most_in_flight = self.most_in_flight.max(self.in_flight);
+        if self.entries.len() == self.capacity {
+            self.entries.pop_front();
+            self.first_seq += 1;
+        }
+        self.entries.push_back(entry);
+        self.first_seq + self.entries.len() as u64 - 1
+    }
+
+    pub(crate) fn entry(&mut self, seq: u64) -> Option<&mut Entry> {
+        let index = usize::try_from(seq.checked_sub(self.first_seq)?).ok()?;
+        self.entries.get_mut(index)
+    }
+
+    /// Notes the end of a request; `status` is `None` when no whole answer was sent.
+    pub(crate) fn close(&mut self, seq: u64, status: Option<u16>, now: OffsetDateTime) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let Some(entry) = self.entry(seq) else {
+            return;
+        };
+        entry.status = status;
+        entry.duration_us = i64::try_from((now - entry.at).whole_microseconds()).ok();
+        let route = entry.route;
+        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        *self
+            .answers
+            .entry(route)
+            .or_default()
+            .entry(status)
+            .or_default() += 1;
+    }
+
+    pub(crate) fn show(&self, since: u64, route: Option<&str>) -> Vec<Value> {
+        let numbered = (self.first_seq..).zip(&self.entries);
+        let wanted = numbered
+            .filter(|(seq, entry)| *seq > since && route.is_none_or(|route| route == entry.route));
+        wanted.map(|(seq, entry)| show(seq, entry)).collect()
+    }
+
+    pub(crate) fn stats(&self) -> Value {
+        let keys: BTreeMap<_, _> = self
+            .minutes
+            .iter()
+            .map(|(key, minute)| {
+                (
+                    key,
+                    json!({"requests": minute.total, "most_in_60s": minute.most}),
+                )
+            })
+            .collect();
+        let most = self
+            .minutes
+            .values()
+            .map(|minute| minute.most)
+            .max()
+            .unwrap_or_default();
+        json!({
+            "routes": self.answers,
+            "keys": keys,
+            "max_requests_per_key_60s": most,
+            "in_flight": self.in_flight,
+            "max_in_flight": self.most_in_flight,
+        })
+    }
+
+    fn count_minute(&mut self, key: &str, now_us: i64) {
+        if !self.minutes.contains_key(key) {
+            self.minutes.insert(key.to_owned(), Minute::default());
+        }
+        let Some(minute) = self.minutes.get_mut(key) else {
+            return;
+        };
+        while minute
+            .seen_us
+            .front()
+            .is_some_and(|seen| *seen <= now_us - WINDOW_US)
+        {
+            minute.seen_us.pop_front();
+        }
+        minute.seen_us.push_back(now_us);
+        minute.most = minute.most.max(minute.seen_us.len());
+        minute.total += 1;
+    }
+}
+
+/// The start of a body, as text.
+pub(crate) fn excerpt(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(BODY_LIMIT)]).into_owned()
+}
+
+fn show(seq: u64, entry: &Entry) -> Value {
+    json!({
+        "seq": seq,
+        "at": stamp::micros(entry.at),
+        "at_unix_us": unix_us(entry.at),
+        "key": entry.key,
+        "method": entry.method,
+        "path": entry.path,
+        "query": entry.query,
+        "body": entry.body,
+        "route": entry.route,
+        "status": entry.status,
+        "fault": entry.fault,
+        "applied": entry.applied,
+        "limited": entry.limited,
+        "duration_ms": entry.duration_us.map(|us| us as f64 / 1_000.0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::Duration;
+    use time::macros::datetime;
+
+    fn entry(seconds: i64) -> Entry {
+        Entry {
+            at: datetime!(2026-09-06 10:00 UTC) + Duration::seconds(seconds),
+            key: "k…1".to_owned(),
+            method: "GET".to_owned(),
+            path: "/api/v1/invoices".to_owned(),
+            query: String::new(),
+            body: String::new(),
+            route: "GET /invoices",
+            status: None,
+            fault: None,
+            applied: false,
+            limited: false,
+            duration_us: None,
+        }
+    }
+
+    #[test]
+    fn the_log_keeps_the_newest_and_its_numbers() {
+        let mut journal = Journal::new(2);
+        assert_eq!(
+            [1, 2, 3].map(|second| journal.open(entry(second))),
+            [1, 2, 3]
+        );
+        journal.close(3, Some(200), entry(4).at);
+        let shown = journal.show(0, Some("GET /invoices"));
+        assert_eq!(
+            shown
+                .iter()
+                .map(|entry| entry["seq"].as_u64())
+                .collect::<Vec<_>>(),
+            [Some(2), Some(3)]
+        );
+        assert_eq!(shown[1]["duration_ms"].to_string(), "1000.0");
+        assert_eq!(journal.stats()["routes"]["GET /invoices"]["200"], 1);
+    }
+
+    #[test]
+    fn the_busiest_minute_is_exact() {
+        let mut journal = Journal::new(10);
+        for second in [0, 30, 59, 60, 61] {
+            journal.open(entry(second));
+        }
+        assert_eq!(journal.stats()["max_requests_per_key_60s"], 4);
+        assert_eq!(journal.stats()["max_in_flight"], 5);
+    }
+}

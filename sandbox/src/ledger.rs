@@ -1,0 +1,84 @@
+//! The ledger of effects: what really happened, whatever the client was told.
+
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::{money, stamp};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Create,
+    Cancel,
+    Refund,
+}
+
+impl Kind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "invoice.create",
+            Self::Cancel => "invoice.cancel",
+            Self::Refund => "invoice.refund",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Effect {
+    /// Real time.
+    pub(crate) at: OffsetDateTime,
+    pub(crate) kind: Kind,
+    pub(crate) organisation: String,
+    pub(crate) invoice: u64,
+    pub(crate) refund: Option<u64>,
+    pub(crate) amount: Decimal,
+    pub(crate) phone: Option<String>,
+    pub(crate) external_order_id: Option<String>,
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) internal_comment: Option<String>,
+    pub(crate) reason: Option<String>,
+    /// The request, by its number in the request log.
+    pub(crate) request: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    effects: Vec<Effect>,
+}
+
+impl Ledger {
+    pub(crate) fn enter(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.effects.len()
+    }
+
+    /// The effects after `since` that pass the filter, numbered from 1.
+    pub(crate) fn show(&self, since: usize, passes: impl Fn(&Effect) -> bool) -> Vec<Value> {
+        let numbered = self.effects.iter().enumerate().skip(since);
+        numbered
+            .filter(|(_, effect)| passes(effect))
+            .map(|(index, effect)| show(index + 1, effect))
+            .collect()
+    }
+}
+
+fn show(seq: usize, effect: &Effect) -> Value {
+    json!({
+        "seq": seq,
+        "at": stamp::millis(effect.at),
+        "kind": effect.kind.as_str(),
+        "organisation": effect.organisation,
+        "invoice_id": effect.invoice,
+        "refund_id": effect.refund,
+        "amount": money::text(effect.amount),
+        "phone": effect.phone,
+        "external_order_id": effect.external_order_id,
+        "idempotency_key": effect.idempotency_key,
+        "internal_comment": effect.internal_comment,
+        "reason": effect.reason,
+        "request": effect.request,
+    })
+}

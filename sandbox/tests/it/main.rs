@@ -1,0 +1,7 @@
+//! The stand-in over real sockets.
+
+mod client;
+mod control;
+mod faults;
+mod gateway;
+mod limits;
