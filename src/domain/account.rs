@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The name of an account in the configuration and in `apipay.accounts`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AccountName(Arc<str>);
 
 impl AccountName {
@@ -23,6 +24,22 @@ impl AccountName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for AccountName {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<AccountName, &'static str> {
+        AccountName::parse(&name).ok_or(
+            "an account's name is a lower-case letter or digit, then up to 62 of these, \"_\" and \"-\"",
+        )
+    }
+}
+
+impl From<AccountName> for String {
+    fn from(name: AccountName) -> String {
+        name.as_str().to_owned()
     }
 }
 

@@ -110,12 +110,15 @@ impl Reply {
     }
 
     /// Whether the gateway itself wrote this error, not a proxy before it: a JSON object with at
-    /// least one of the documented fields of an error (API, section 1, "Error envelopes").
+    /// least one of the documented fields of an error, and in the documented type (API, section 1,
+    /// "Error envelopes").
     pub fn is_gateway_error(&self) -> bool {
         self.object().is_some_and(|object| {
-            ["error_code", "error", "message", "errors"]
+            let texts = ["error_code", "error", "message"];
+            texts
                 .iter()
-                .any(|field| object.get(field).is_some())
+                .any(|field| object.get(field).is_some_and(Value::is_string))
+                || object.get("errors").is_some_and(Value::is_object)
         })
     }
 

@@ -44,7 +44,7 @@ impl InvoiceStatus {
             "cancelled" => InvoiceStatus::Cancelled,
             "expired" => InvoiceStatus::Expired,
             "error" => InvoiceStatus::Error,
-            other => InvoiceStatus::Other(other.to_owned()),
+            other => InvoiceStatus::Other(storable(other)),
         }
     }
 
@@ -93,7 +93,7 @@ impl RefundStatus {
             "processing" => RefundStatus::Processing,
             "completed" => RefundStatus::Completed,
             "failed" => RefundStatus::Failed,
-            other => RefundStatus::Other(other.to_owned()),
+            other => RefundStatus::Other(storable(other)),
         }
     }
 
@@ -261,9 +261,11 @@ pub struct RefundList {
 }
 
 impl RefundList {
-    /// Reads the answer of `GET /invoices/{id}/refunds`; `None` when a row cannot be read or
-    /// `total` is not the number of rows: an incomplete list proves nothing (API, section 2.9).
+    /// Reads the answer of `GET /invoices/{id}/refunds`; `None` when a row cannot be read, when
+    /// anything in it belongs to another invoice, or when `total` is not the number of rows: such
+    /// a list proves nothing (API, section 2.9).
     pub fn read(object: &Value, invoice_id: i64) -> Option<RefundList> {
+        let invoice = object.get("invoice");
         let rows = object.get("refunds")?.as_array()?;
         let refunds: Vec<RefundSeen> = rows
             .iter()
@@ -272,11 +274,13 @@ impl RefundList {
         let complete = object
             .get("total")
             .is_none_or(|total| total.as_u64() == Some(rows.len() as u64));
-        complete.then(|| RefundList {
+        let of_invoice = invoice
+            .and_then(|invoice| id(invoice, "id"))
+            .is_none_or(|id| id == invoice_id)
+            && refunds.iter().all(|refund| refund.invoice_id == invoice_id);
+        (complete && of_invoice).then(|| RefundList {
             refunds,
-            total_refunded: object
-                .get("invoice")
-                .and_then(|invoice| decimal(invoice, "total_refunded")),
+            total_refunded: invoice.and_then(|invoice| decimal(invoice, "total_refunded")),
         })
     }
 }
@@ -284,7 +288,12 @@ impl RefundList {
 /// A positive id under a key, written as a number or as digits.
 pub fn id(object: &Value, key: &str) -> Option<i64> {
     let value = object.get(key)?;
-    let id = value.as_i64().or_else(|| value.as_str()?.parse().ok())?;
+    let digits = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| text.parse().ok())?
+    };
+    let id = value.as_i64().or_else(|| digits(value.as_str()?))?;
     (id > 0).then_some(id)
 }
 
@@ -292,13 +301,18 @@ fn agree<T: PartialEq>(shown: Option<T>, asked: Option<T>) -> bool {
     shown.is_none() || asked.is_none() || shown == asked
 }
 
+/// Postgres can store any text but one with NUL, and a stored answer must not fail for that.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 fn text(object: &Value, key: &str) -> Option<String> {
-    object.get(key)?.as_str().map(str::to_owned)
+    object.get(key)?.as_str().map(storable)
 }
 
 fn text_or_number(object: &Value, key: &str) -> Option<String> {
     match object.get(key)? {
-        Value::String(text) => Some(text.clone()),
+        Value::String(text) => Some(storable(text)),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
@@ -308,8 +322,8 @@ fn text_or_number(object: &Value, key: &str) -> Option<String> {
 fn decimal(object: &Value, key: &str) -> Option<Decimal> {
     let written = text_or_number(object, key)?;
     let amount = Decimal::from_str_exact(&written).ok()?;
-    // What the mirror's columns hold: numeric(12, 2).
-    (amount.abs() < Decimal::from(10_000_000_000_i64)).then_some(amount)
+    // The most that the mirror's columns hold, numeric(12, 2); a fraction above would round up.
+    (amount.abs() <= Decimal::new(999_999_999_999, 2)).then_some(amount)
 }
 
 fn moment(object: &Value, key: &str) -> Option<OffsetDateTime> {
