@@ -61,3 +61,37 @@ pub enum DuplicateProtection {
     /// between them, allow a second send.
     Lookup,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_what_the_database_accepts() {
+        let longest = "a".repeat(63);
+        for name in ["default", "0", "shop-2_b", &longest] {
+            assert_eq!(AccountName::parse(name).expect("a name").as_str(), name);
+            let read: AccountName = serde_json::from_value(json!(name)).expect("a name");
+            assert_eq!(serde_json::to_value(&read).expect("JSON"), json!(name));
+        }
+        let too_long = "a".repeat(64);
+        for name in ["", "-a", "_a", "Shop", "магазин", "a b", "a\n", &too_long] {
+            assert_eq!(AccountName::parse(name), None, "{name:?}");
+            assert!(
+                serde_json::from_value::<AccountName>(json!(name)).is_err(),
+                "{name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_key_protects_unless_configured_otherwise() {
+        assert_eq!(DuplicateProtection::default(), DuplicateProtection::Key);
+        let read = |word: &str| serde_json::from_value::<DuplicateProtection>(json!(word)).ok();
+        assert_eq!(read("key"), Some(DuplicateProtection::Key));
+        assert_eq!(read("lookup"), Some(DuplicateProtection::Lookup));
+        assert_eq!(read("both"), None);
+    }
+}

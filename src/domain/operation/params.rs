@@ -312,3 +312,6 @@ fn written(value: &Value) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod laws;
