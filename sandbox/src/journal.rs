@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -104,11 +105,11 @@ impl Journal {
             .or_default() += 1;
     }
 
-    pub(crate) fn show(&self, since: u64, route: Option<&str>) -> Vec<Value> {
-        let numbered = (self.first_seq..).zip(&self.entries);
-        let wanted = numbered
-            .filter(|(seq, entry)| *seq > since && route.is_none_or(|route| route == entry.route));
-        wanted.map(|(seq, entry)| show(seq, entry)).collect()
+    pub(crate) fn show(&self, since: u64, route: Option<&str>) -> Vec<Row<'_>> {
+        let known = usize::try_from(since.saturating_sub(self.first_seq - 1)).unwrap_or(usize::MAX);
+        let numbered = (self.first_seq..).zip(&self.entries).skip(known);
+        let wanted = numbered.filter(|(_, entry)| route.is_none_or(|route| route == entry.route));
+        wanted.map(|(seq, entry)| Row::new(seq, entry)).collect()
     }
 
     pub(crate) fn stats(&self) -> Value {
@@ -162,23 +163,44 @@ pub(crate) fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(BODY_LIMIT)]).into_owned()
 }
 
-fn show(seq: u64, entry: &Entry) -> Value {
-    json!({
-        "seq": seq,
-        "at": stamp::micros(entry.at),
-        "at_unix_us": unix_us(entry.at),
-        "key": entry.key,
-        "method": entry.method,
-        "path": entry.path,
-        "query": entry.query,
-        "body": entry.body,
-        "route": entry.route,
-        "status": entry.status,
-        "fault": entry.fault,
-        "applied": entry.applied,
-        "limited": entry.limited,
-        "duration_ms": entry.duration_us.map(|us| us as f64 / 1_000.0),
-    })
+/// A request as the control API shows it; a log can be long, so it is written without detours.
+#[derive(Serialize)]
+pub(crate) struct Row<'a> {
+    seq: u64,
+    at: String,
+    at_unix_us: i64,
+    key: &'a str,
+    method: &'a str,
+    path: &'a str,
+    query: &'a str,
+    body: &'a str,
+    route: &'static str,
+    status: Option<u16>,
+    fault: Option<&'a str>,
+    applied: bool,
+    limited: bool,
+    duration_ms: Option<f64>,
+}
+
+impl<'a> Row<'a> {
+    fn new(seq: u64, entry: &'a Entry) -> Self {
+        Self {
+            seq,
+            at: stamp::micros(entry.at),
+            at_unix_us: unix_us(entry.at),
+            key: &entry.key,
+            method: &entry.method,
+            path: &entry.path,
+            query: &entry.query,
+            body: &entry.body,
+            route: entry.route,
+            status: entry.status,
+            fault: entry.fault.as_deref(),
+            applied: entry.applied,
+            limited: entry.limited,
+            duration_ms: entry.duration_us.map(|us| us as f64 / 1_000.0),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -213,14 +235,10 @@ mod tests {
         );
         journal.close(3, Some(200), entry(4).at);
         let shown = journal.show(0, Some("GET /invoices"));
-        assert_eq!(
-            shown
-                .iter()
-                .map(|entry| entry["seq"].as_u64())
-                .collect::<Vec<_>>(),
-            [Some(2), Some(3)]
-        );
-        assert_eq!(shown[1]["duration_ms"].to_string(), "1000.0");
+        assert_eq!(shown.iter().map(|row| row.seq).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(shown[1].duration_ms, Some(1000.0));
+        assert_eq!(journal.show(2, None).len(), 1);
+        assert_eq!(journal.show(9, None).len(), 0);
         assert_eq!(journal.stats()["routes"]["GET /invoices"]["200"], 1);
     }
 

@@ -10,6 +10,8 @@ use crate::world::{CatalogItem, Mode, Status, Switches, World};
 
 const ORDINARY: &str = "87011234567";
 
+type Close = fn(&mut Switches);
+
 struct Bench {
     world: World,
     now: OffsetDateTime,
@@ -772,7 +774,7 @@ fn gates_stand_before_the_idempotency_key() {
     let keyed = valid(&[("external_order_id_idempotency", json!("k"))]);
     let mut bench = Bench::new();
     bench.call("POST /invoices", keyed.clone());
-    let closed: [(fn(&mut Switches), u16, &str); 7] = [
+    let closed: [(Close, u16, &str); 7] = [
         (
             |switches| switches.tariff = crate::world::Tariff::Expired,
             403,

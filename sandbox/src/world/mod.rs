@@ -248,7 +248,7 @@ impl World {
         });
         let id = self.insert_refund(origin.organisation, origin.now, invoice, draft, outcome);
         self.enter(origin, Kind::Refund, invoice, Some(id));
-        let at = origin.now.life + REFUND_STEP;
+        let at = origin.now.life.saturating_add(REFUND_STEP);
         self.set_timer(
             at,
             Event::Refund {
@@ -562,7 +562,10 @@ impl World {
         };
         self.force_refund(id, to, error_code, at);
         if let (Some(end), Some(turn)) = (end, self.refund(id).map(|refund| refund.turn)) {
-            self.set_timer(at + REFUND_STEP, Event::Refund { id, turn, to: end });
+            self.set_timer(
+                at.saturating_add(REFUND_STEP),
+                Event::Refund { id, turn, to: end },
+            );
         }
     }
 
