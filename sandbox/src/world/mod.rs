@@ -150,7 +150,7 @@ fn index(id: u64, first: u64) -> Option<usize> {
 }
 
 /// A stable name for a key that does not give the key away.
-fn masked(key: &str) -> String {
+pub(crate) fn masked(key: &str) -> String {
     let shown = key.chars().count().min(8) / 2;
     let start: String = key.chars().take(shown).collect();
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
