@@ -10,7 +10,7 @@ comment on function apipay._quota_seconds() is 'Length of the quota''s window in
 create function apipay._quota_slide(used int[], newest bigint, second bigint) returns int[]
 language sql immutable parallel safe
 return array(
-  select coalesce(used[i + greatest(second - newest, 0)], 0)
+  select coalesce(used[i + least(greatest(second - newest, 0), apipay._quota_seconds())], 0)
   from generate_series(1, apipay._quota_seconds()) as i);
 comment on function apipay._quota_slide(int[], bigint, bigint) is 'The window moved on to the given unix second. A clock that went back does not move it.';
 
