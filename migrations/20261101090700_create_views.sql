@@ -52,8 +52,8 @@ create function apipay._clock(moment timestamptz) returns text
 language sql stable parallel safe
 return case
   when isfinite(moment) then to_char(moment, 'YYYY-MM-DD HH24:MI:SS OF')
-  when moment is null then 'an unknown time'
-  when moment > now() then 'the end of time' else 'the beginning of time' end;
+  when moment > now() then 'the end of time'
+  when moment < now() then 'the beginning of time' end;
 comment on function apipay._clock(timestamptz) is 'A moment for a sentence, in the time zone of the session.';
 
 create function apipay._seconds_until(moment timestamptz) returns numeric
@@ -142,7 +142,7 @@ return case
   when job.run_at > now() then
     concat('Due ', apipay._when(job.run_at), case
       when job.attempts > 0 or job.http_status is not null or job.error_code is not null then concat(': backing off',
-        ' (' || apipay._mask_phones(job.reason) || ')', ' after ' || nullif(job.attempts, 0) || ' counted attempts',
+        ' (' || apipay._mask_phones(job.reason) || ')', ' after ' || nullif(job.attempts, 0) || case when job.attempts = 1 then ' counted attempt' else ' counted attempts' end,
         '; last answer: ' || apipay._last_answer(job))
       when job.reason is not null then ' (' || apipay._mask_phones(job.reason) || ')'
       else ', as asked' end, '.')
@@ -241,7 +241,8 @@ return case
   when job.error_code = 'invalid_params' then concat('Nothing was sent: its params are wrong',
     ': ' || coalesce(apipay._field_errors(job.errors), apipay._mask_phones(left(job.error_message, 500))),
     '. Enqueue a new job with right ones.')
-  when job.reason = 'gave_up' then concat('Given up after ', job.attempts, ' counted attempts, none of which had an effect',
+  when job.reason = 'gave_up' then concat('Given up after ', job.attempts, case when job.attempts = 1 then ' counted attempt, which had no effect'
+      else ' counted attempts, none of which had an effect' end,
     '; last answer: ' || apipay._last_answer(job), format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
   else concat('The gateway refused it', ': ' || coalesce(apipay._last_answer(job), apipay._mask_phones(job.reason)),
     ' [' || apipay._field_errors(job.errors) || ']',
