@@ -349,6 +349,8 @@ begin
   perform apipay.retry(id);
   assert apipay._stated_cause() = 'a script';
   perform set_config('apipay.cause', '', true);
+  perform pg_temp.expect_refusal('select apipay.retry(pg_temp.job(''held''), ''refused'')', '55000', '%');
+  assert apipay._stated_cause() is null, 'nor when it was refused';
 end $$;
 
 -- Alerts: one open per account and kind.
