@@ -63,10 +63,11 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
   now_second constant bigint := floor(extract(epoch from clock_timestamp()));
 begin
-  -- Given back to the newest seconds, where it was taken: a request that never left is not counted.
+  -- Given back to the oldest seconds: what stays counted is then never older than what was sent. From the
+  -- newest ones it would be a younger request, really sent, that the window forgot too early.
   update apipay.accounts a
      set quota_used = array(
-           select n - greatest(0, least(n::bigint, unspent - coalesce(sum(n) over (order by i desc rows between unbounded preceding and 1 preceding), 0)))
+           select n - greatest(0, least(n::bigint, unspent - coalesce(sum(n) over (order by i rows between unbounded preceding and 1 preceding), 0)))
            from unnest(apipay._quota_slide(a.quota_used, a.quota_second, now_second)) with ordinality as u(n, i)
            order by i)::int[],
          quota_second = greatest(now_second, a.quota_second)

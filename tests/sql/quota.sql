@@ -54,3 +54,23 @@ begin
   assert apipay._quota_sum(apipay._quota_slide('{}', 0, 4000000000)) = 0;
   assert apipay._quota_reserve(60) = 10 and apipay._quota_reserve(2) = 1 and apipay._quota_reserve(1) = 0;
 end $$;
+
+-- What is given back never makes the window forget a request that was sent later: 30 taken 6 seconds ago
+-- and never sent, 30 taken just now and sent.
+insert into apipay.accounts (name, quota_used, quota_second)
+values ('default', array_fill(0, array[59]) || 30 || array_fill(0, array[5]) || 30, floor(extract(epoch from clock_timestamp())));
+
+do $$
+declare
+  used int[];
+begin
+  perform apipay._return_quota('default', 30);
+  select quota_used into used from apipay.accounts;
+  assert apipay._quota_sum(used) = 30;
+  -- Near the end, should a second or two have passed meanwhile.
+  assert apipay._quota_sum(used[62:66]) = 30, format('%s', used);
+  perform apipay._return_quota('default', 1000);
+  assert apipay._quota_sum((select quota_used from apipay.accounts)) = 0;
+  perform apipay._return_quota('default', 1);
+  assert apipay._quota_sum((select quota_used from apipay.accounts)) = 0;
+end $$;
