@@ -37,7 +37,7 @@ begin
      and not coalesce(p.proconfig @> array['search_path=pg_catalog, pg_temp'], false);
   assert opened is null, format('security definer without a fixed search_path: %s', opened);
 
-  -- The six operator functions each end in a reason; phones and codes need no more words here.
+  -- Operators can always say why.
   assert (select bool_and(proargnames[array_length(proargnames, 1)] = 'reason') from pg_proc
            where pronamespace = 'apipay'::regnamespace and proname in ('retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start'));
 end $$;
