@@ -1,5 +1,6 @@
 //! A payment worker for ApiPay.kz.
 
+pub mod config;
 pub mod db;
 pub mod domain;
 pub mod gateway;
