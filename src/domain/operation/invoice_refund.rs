@@ -23,6 +23,11 @@ impl Operation for InvoiceRefund {
         "invoice.refund"
     }
 
+    // Money goes out: not for a test.
+    fn is_safe_to_try(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, params: &Value, name: &JobName) -> Result<Plan, FieldErrors> {
         let mut params = Params::open(params, FIELDS, &[])?;
         params.require("invoice_id");
