@@ -1,6 +1,8 @@
 //! A payment worker for ApiPay.kz.
 
+pub mod alert;
 pub mod config;
 pub mod db;
 pub mod domain;
 pub mod policy;
+pub mod telemetry;
