@@ -1,6 +1,8 @@
 //! A payment worker for ApiPay.kz.
 
 pub mod alert;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod db;
 pub mod domain;
