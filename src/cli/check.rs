@@ -8,14 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::{EXIT_CONFIGURATION, EXIT_FAILURE, roles_sql, schema_advice};
 use crate::config::{AccountSettings, Environment, HttpSettings, Settings, Sources};
 use crate::db::health::Server;
 use crate::db::migrate::SchemaVersion;
-use crate::db::{DbError, health, migrate};
+use crate::db::{Connect, DbError, health, migrate};
 use crate::domain::answer::{Answer, Body};
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::gateway::wire;
@@ -131,7 +130,7 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
             None => "understood".to_owned(),
         },
     )];
-    let pool = settings.connect().pool();
+    let connect = settings.connect();
     let http = settings.http.clone();
     let mut accounts = Vec::new();
     if settings.accounts.is_empty() {
@@ -153,7 +152,7 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
             Err(error) => findings.push(Finding::misconfigured("credentials", error)),
         }
     }
-    findings.extend(ask_database(&pool, sources).await);
+    findings.extend(ask_database(&connect, sources).await);
     for account in &accounts {
         findings.extend(gateway(
             account.name.as_str(),
@@ -163,7 +162,11 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
     findings
 }
 
-async fn ask_database(pool: &PgPool, sources: &Sources) -> Vec<Finding> {
+async fn ask_database(connect: &Connect, sources: &Sources) -> Vec<Finding> {
+    if let Err(error) = health::reach(&connect.options).await {
+        return vec![unreachable_database(&error)];
+    }
+    let pool = &connect.pool();
     let before = OffsetDateTime::now_utc();
     let server = match health::server(pool).await {
         Ok(server) => server,
@@ -175,7 +178,11 @@ async fn ask_database(pool: &PgPool, sources: &Sources) -> Vec<Finding> {
     let version = match migrate::version(pool).await {
         Ok(version) => version,
         Err(error) => {
-            findings.push(Finding::failed("schema", Chain(&error)));
+            findings.push(if error.is_denied() {
+                privileges(&server.user, &["usage on schema apipay".to_owned()])
+            } else {
+                Finding::failed("schema", Chain(&error))
+            });
             return findings;
         }
     };

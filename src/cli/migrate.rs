@@ -8,22 +8,29 @@ use crate::db::{Connect, health, migrate};
 /// Brings the schema up to date and says what it did.
 pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
     let settings = Settings::read(sources)?;
-    let pool = past_the_pooler(settings.connect()).pool();
+    let connect = past_the_pooler(settings.connect());
+    health::reach(&connect.options)
+        .await
+        .map_err(|error| Failure::of(&error))?;
+    let pool = connect.pool();
     let before = migrate::version(&pool)
         .await
         .map_err(|error| Failure::of(&error))?;
     let done = match before {
         SchemaVersion::Missing => "created the schema apipay",
         SchemaVersion::Older => "brought the schema apipay up to date",
+        // Not even an empty run: it would need the rights of the schema's owner.
         SchemaVersion::Current => "the schema apipay is up to date already",
         SchemaVersion::Newer => {
             let advice = schema_advice(before, sources.file.as_deref());
             return Err(Failure::of_configuration(advice.unwrap_or_default()));
         }
     };
-    migrate::migrate(&pool)
-        .await
-        .map_err(|error| Failure::of(&error))?;
+    if before != SchemaVersion::Current {
+        migrate::migrate(&pool)
+            .await
+            .map_err(|error| Failure::of(&error))?;
+    }
     println!("{done}");
     let missing = health::missing_roles(&pool)
         .await

@@ -349,6 +349,32 @@ fn a_sandbox_and_an_empty_web_section_are_fine() {
 }
 
 #[test]
+fn the_example_is_understood() {
+    let settings = read(include_str!("../../config/apipayd.example.toml"));
+    let names: Vec<_> = settings.accounts.iter().map(|a| a.name.as_str()).collect();
+    assert_eq!(names, ["clinic", "default"]);
+    assert_eq!(settings.connect().options.get_database(), Some("shop"));
+    let socket = settings.connect().options.get_socket().cloned();
+    assert_eq!(socket.as_deref(), Some(Path::new("/run/postgresql")));
+}
+
+#[test]
+fn the_units_leave_time_for_the_grace_period() {
+    let grace = read(LEAST).worker.grace;
+    for unit in [
+        include_str!("../../systemd/apipayd.service"),
+        include_str!("../../systemd/apipayd@.service"),
+    ] {
+        let limit = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("TimeoutStopSec="))
+            .unwrap();
+        let limit = duration::parse(limit).unwrap();
+        assert!(limit >= grace + Duration::from_secs(15), "{limit:?}");
+    }
+}
+
+#[test]
 fn the_trailing_slash_of_a_base_url_is_dropped() {
     assert_eq!(
         read(LEAST).accounts[0].base_url.as_str(),
