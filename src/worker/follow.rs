@@ -27,8 +27,9 @@ use crate::worker::outcome::{self, Guard};
 use crate::worker::recorder::{Alarm, Outcome};
 use crate::worker::{Context, Step};
 
-/// Invoices of an account in one round.
-const INVOICES: usize = 10 * wire::CHECK_IDS;
+/// Invoices of an account in one round: few enough that the claim, which locks the account's quota,
+/// keeps no send waiting.
+const INVOICES: usize = 3 * wire::CHECK_IDS;
 
 /// Refunds of an account in one round; each invoice of theirs is a request.
 const REFUNDS: usize = 20;
