@@ -41,7 +41,7 @@ create table apipay.accounts (
   updated_at           timestamptz not null default now(),
   check ((state = 'parked') = (parked_at is not null)),
   check ((state = 'parked') = (parked_reason is not null))
-);
+) with (fillfactor = 50);
 comment on table apipay.accounts is
   'One row per account (one API key of one organisation), made from the configuration when the daemon starts. No secret is stored.';
 comment on column apipay.accounts.name is 'The name of the account in the configuration: [accounts.NAME].';

@@ -14,16 +14,16 @@ create trigger refuse_unknown_operation before insert on apipay.jobs
 create function apipay._refuse_changed_request() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-  raise exception 'job %: account, operation, params, token, dedup_key, retry_of and created_at never change; enqueue a new job instead', old.id
+  raise exception 'job %: id, account, operation, params, token, dedup_key, retry_of and created_at never change; enqueue a new job instead', old.id
     using errcode = 'integrity_constraint_violation';
 end $$;
 comment on function apipay._refuse_changed_request() is 'What was asked is immutable.';
 create trigger refuse_changed_request
   before update of id, account, operation, params, token, dedup_key, retry_of, created_at on apipay.jobs
   for each row when (
-    (old.account, old.operation, old.params, old.token, old.dedup_key, old.retry_of, old.created_at)
+    (old.id, old.account, old.operation, old.params, old.token, old.dedup_key, old.retry_of, old.created_at)
     is distinct from
-    (new.account, new.operation, new.params, new.token, new.dedup_key, new.retry_of, new.created_at))
+    (new.id, new.account, new.operation, new.params, new.token, new.dedup_key, new.retry_of, new.created_at))
   execute function apipay._refuse_changed_request();
 
 create function apipay._refuse_changed_final() returns trigger

@@ -10,7 +10,7 @@ comment on function apipay._quota_seconds() is 'Length of the quota''s window in
 create function apipay._quota_slide(used int[], newest bigint, second bigint) returns int[]
 language sql immutable parallel safe
 return array(
-  select coalesce(used[i + greatest(second - newest, 0)], 0)
+  select coalesce(used[i + least(greatest(second - newest, 0), apipay._quota_seconds())], 0)
   from generate_series(1, apipay._quota_seconds()) as i);
 comment on function apipay._quota_slide(int[], bigint, bigint) is 'The window moved on to the given unix second. A clock that went back does not move it.';
 
@@ -63,10 +63,11 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
   now_second constant bigint := floor(extract(epoch from clock_timestamp()));
 begin
-  -- Given back to the newest seconds, where it was taken: a request that never left is not counted.
+  -- Given back to the oldest seconds: what stays counted is then never older than what was sent. From the
+  -- newest ones it would be a younger request, really sent, that the window forgot too early.
   update apipay.accounts a
      set quota_used = array(
-           select n - greatest(0, least(n::bigint, unspent - coalesce(sum(n) over (order by i desc rows between unbounded preceding and 1 preceding), 0)))
+           select n - greatest(0, least(n::bigint, unspent - coalesce(sum(n) over (order by i rows between unbounded preceding and 1 preceding), 0)))
            from unnest(apipay._quota_slide(a.quota_used, a.quota_second, now_second)) with ordinality as u(n, i)
            order by i)::int[],
          quota_second = greatest(now_second, a.quota_second)

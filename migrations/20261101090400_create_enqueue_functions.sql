@@ -189,7 +189,8 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if apipay._phone(phone_number) is null then
     perform apipay._refuse_argument('phone_number',
-      coalesce(format('is not a phone number of Kazakhstan (%s characters given)', length(phone_number)), 'is null'),
+      case when phone_number is null then 'is null'
+           else format('is not a phone number of Kazakhstan (%s characters given)', length(phone_number)) end,
       '8 and ten digits like 87001234567, also written +7 700 123-45-67');
   elsif cart_items is null and amount is null then
     perform apipay._refuse_argument('amount', 'is missing', 'whole tenge from 1 to 99999999, or cart_items instead');

@@ -1,7 +1,8 @@
 -- What operators do. Each function takes a reason, which lands in apipay.events, and refuses what is
 -- unsafe with a sentence that says what to do instead.
 --
--- `set apipay.cause = ''` on a function confines the cause that it states to its own statements.
+-- Each states its reason as the cause of its own statements and puts the earlier cause back; an error
+-- does that by itself. (`set apipay.cause = …` on the function would be shorter, but takes a superuser.)
 -- Locks are taken in one order: job, then account, then alert; _park and _resume, which start at the
 -- account, touch parked jobs only after it.
 
@@ -91,6 +92,17 @@ begin
 end $$;
 comment on function apipay._refuse(apipay.jobs, text, text) is 'Raises the refusal of an operator function: what the job is, and what to do instead.';
 
+create function apipay._state_cause(cause text) returns text
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  before constant text := current_setting('apipay.cause', true);
+begin
+  perform set_config('apipay.cause', coalesce(cause, ''), true);
+  return before;
+end $$;
+comment on function apipay._state_cause(text) is
+  'States the cause of what follows in this transaction, for apipay.events; returns the one that was stated before.';
+
 create function apipay._lock_job(job bigint) returns apipay.jobs
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -145,12 +157,13 @@ comment on function apipay._why_not_again(apipay.jobs) is
   'Why a copy of a final job could do something twice; null when it cannot (it had no effect, or its invoice is dead).';
 
 create function apipay.retry(job bigint, reason text default null) returns bigint
-language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old apipay.jobs := apipay._lock_job(job);
   copy bigint;
+  before text;
 begin
-  perform set_config('apipay.cause', coalesce(retry.reason, ''), true);
+  before := apipay._state_cause(retry.reason);
   case
     when old.state = 'queued' then
       update apipay.jobs set run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now() where id = job;
@@ -179,25 +192,27 @@ begin
       insert into apipay.events (account, job_id, subject, subject_id, to_state, reason, evidence)
       values (old.account, copy, 'job', copy::text, 'queued', coalesce(retry.reason, 'retried_by_user'),
               jsonb_build_object('retry_of', old.id));
-      return copy;
   end case;
   perform apipay._notify('apipay_jobs', '');
-  return job;
+  perform apipay._state_cause(before);
+  return coalesce(copy, job);
 end $$;
 comment on function apipay.retry(bigint, text) is
   'Makes a waiting job due now and returns its id; of a final job enqueues a copy (retry_of, a new token) and returns the copy''s id. Refused where it could do something twice.';
 
 create function apipay.cancel(job bigint, reason text default null) returns bigint
-language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old apipay.jobs := apipay._lock_job(job);
   invoice constant bigint := case when old.operation = 'invoice.create' then old.invoice_id end;
+  before text;
 begin
-  perform set_config('apipay.cause', coalesce(cancel.reason, ''), true);
+  before := apipay._state_cause(cancel.reason);
   if old.state in ('queued', 'parked') and old.unproven_since is null then
     update apipay.jobs
        set state = 'cancelled', reason = 'cancelled_by_user', finished_at = now(), updated_at = now()
      where id = job;
+    perform apipay._state_cause(before);
     return job;
   end if;
   perform apipay._refuse(old, 'cancelled', case
@@ -251,11 +266,12 @@ comment on function apipay._adopt_refund(apipay.jobs, bigint, bigint) is
   'Has a refund followed for a job, with a new mirror row when there is none; refused when another job made it.';
 
 create function apipay.resolve(job bigint, applied boolean, gateway_id bigint default null, reason text default null) returns bigint
-language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old apipay.jobs := apipay._lock_job(job);
   invoice bigint := coalesce(old.invoice_id, apipay._id(old.params -> 'invoice_id'));
   other bigint;
+  before text;
 begin
   perform apipay._require('applied', applied is not null);
   if old.state not in ('held', 'uncertain') then
@@ -267,7 +283,7 @@ begin
   elsif gateway_id < 1 then
     raise exception 'gateway_id is not an id of the gateway: a whole number from 1' using errcode = 'invalid_parameter_value';
   end if;
-  perform set_config('apipay.cause', coalesce(resolve.reason, ''), true);
+  before := apipay._state_cause(resolve.reason);
 
   if not applied then
     -- A send that was never closed would stand in the way of the next one.
@@ -314,6 +330,7 @@ begin
     perform apipay._resolve_alert(old.account, 'job_held', coalesce(resolve.reason, 'no job is held any more'));
   end if;
   perform apipay._notify('apipay_jobs', '');
+  perform apipay._state_cause(before);
   return job;
 end $$;
 comment on function apipay.resolve(bigint, boolean, bigint, text) is
@@ -322,28 +339,37 @@ comment on function apipay.resolve(bigint, boolean, bigint, text) is
 -- Accounts and all sending.
 
 create function apipay.park(account text, reason text default null) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  before text;
+  parked boolean;
 begin
   perform apipay._require_account(park.account);
-  perform set_config('apipay.cause', coalesce(park.reason, ''), true);
-  return apipay._park(park.account, 'parked_by_user', session_user::text, null,
+  before := apipay._state_cause(park.reason);
+  parked := apipay._park(park.account, 'parked_by_user', session_user::text, null,
     format('Account "%s" was parked by %s%s.', park.account, session_user, coalesce(': ' || nullif(park.reason, ''), '')),
     format('select apipay.resume(''%s'', ''why'')', park.account), '{}');
+  perform apipay._state_cause(before);
+  return parked;
 end $$;
 comment on function apipay.park(text, text) is
   'Stops sending for one account until apipay.resume; true when it became parked now. What is in flight is finished.';
 
 create function apipay.resume(account text, reason text default null) returns int
-language plpgsql security definer set search_path = pg_catalog, pg_temp set apipay.cause = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  before text;
+  put_back int := 0;
 begin
   perform apipay._require_account(resume.account);
-  perform set_config('apipay.cause', coalesce(resume.reason, ''), true);
+  before := apipay._state_cause(resume.reason);
   if exists (select from apipay.accounts a
-              where a.name = resume.account and a.state = 'active' and coalesce(a.blocked_until <= now(), true))
-     and not exists (select from apipay.jobs j where j.account = resume.account and j.state = 'parked') then
-    return 0;
+              where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now()))
+     or exists (select from apipay.jobs j where j.account = resume.account and j.state = 'parked') then
+    put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', session_user)));
   end if;
-  return apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', session_user)));
+  perform apipay._state_cause(before);
+  return put_back;
 end $$;
 comment on function apipay.resume(text, text) is
   'Sends for one account again, at once: ends a park and a block after 429; returns how many parked jobs were put back.';

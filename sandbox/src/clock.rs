@@ -2,7 +2,11 @@
 
 use std::time::Instant;
 
+use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
+
+/// The end of time, far enough from the last date there is to be shown in any offset.
+const LATEST: OffsetDateTime = datetime!(9000-01-01 0:00 UTC);
 
 /// One instant in both times.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +68,7 @@ impl Clock {
     }
 
     pub(crate) fn advance(&mut self, by: Duration) {
-        self.from_life = self.from_life.saturating_add(by);
+        self.from_life = self.from_life.saturating_add(by).min(LATEST);
     }
 
     fn rebase(&mut self) {
@@ -82,6 +86,7 @@ impl Clock {
             .saturating_add(Duration::saturating_seconds_f64(
                 passed.as_seconds_f64() * self.speed,
             ))
+            .min(LATEST)
     }
 }
 
@@ -136,6 +141,16 @@ mod tests {
         ] {
             assert_eq!(parse_span(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_clock_ends_before_the_calendar() {
+        let mut clock = Clock::new(1e9);
+        for _ in 0..3 {
+            clock.advance(Duration::MAX);
+        }
+        assert_eq!(clock.now().life, LATEST);
+        assert!(crate::stamp::almaty(clock.now().life).starts_with("9000-01-01"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The shapes of answers: success, and every kind of refusal the gateway documents.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// One answer, ready for the wire but for its length.
@@ -11,8 +12,10 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    pub(crate) fn json(status: u16, body: &Value) -> Self {
-        Self::with_type(status, "application/json", body.to_string().into_bytes())
+    pub(crate) fn json(status: u16, body: &impl Serialize) -> Self {
+        // Only maps with keys that are no texts can fail, and there are none.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self::with_type(status, "application/json", body)
     }
 
     pub(crate) fn html(status: u16, body: &str) -> Self {

@@ -12,7 +12,7 @@ use crate::envelope::Reply;
 use crate::faults::{Effect, Faults, Hit, Target};
 use crate::journal::{Entry, Journal, excerpt};
 use crate::limits::{Allowance, Bucket, Limits};
-use crate::world::{Switches, World};
+use crate::world::{Switches, World, masked};
 use crate::{Settings, control};
 
 pub(crate) struct State {
@@ -146,20 +146,27 @@ impl State {
         let owner = self.owner_of(&request);
         let template = route.map_or("unknown", |route| route.template);
         let body = excerpt(&request.body);
-        let seq = self.journal.open(Entry {
-            at: now.real,
-            key: owner.clone(),
-            method: request.method.clone(),
-            path: request.path.clone(),
-            query: request.query.clone(),
-            body: body.clone(),
-            route: template,
-            status: None,
-            fault: None,
-            applied: false,
-            limited: false,
-            duration_us: None,
-        });
+        let masked_key = request
+            .key
+            .as_deref()
+            .map_or_else(|| "none".to_owned(), masked);
+        let seq = self.journal.open(
+            Entry {
+                at: now.real,
+                key: owner.clone(),
+                method: request.method.clone(),
+                path: request.path.clone(),
+                query: request.query.clone(),
+                body: body.clone(),
+                route: template,
+                status: None,
+                fault: None,
+                applied: false,
+                limited: false,
+                duration_us: None,
+            },
+            &masked_key,
+        );
         let buckets = route.map_or(&[Bucket::General][..], |route| route.buckets);
         let allowance = match self.take_allowance(&request, buckets, peer, now) {
             Ok(allowance) => allowance,

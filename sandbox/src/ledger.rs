@@ -1,7 +1,7 @@
 //! The ledger of effects: what really happened, whatever the client was told.
 
 use rust_decimal::Decimal;
-use serde_json::{Value, json};
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{money, stamp};
@@ -56,29 +56,49 @@ impl Ledger {
     }
 
     /// The effects after `since` that pass the filter, numbered from 1.
-    pub(crate) fn show(&self, since: usize, passes: impl Fn(&Effect) -> bool) -> Vec<Value> {
+    pub(crate) fn show(&self, since: usize, passes: impl Fn(&Effect) -> bool) -> Vec<Row<'_>> {
         let numbered = self.effects.iter().enumerate().skip(since);
         numbered
             .filter(|(_, effect)| passes(effect))
-            .map(|(index, effect)| show(index + 1, effect))
+            .map(|(index, effect)| Row::new(index + 1, effect))
             .collect()
     }
 }
 
-fn show(seq: usize, effect: &Effect) -> Value {
-    json!({
-        "seq": seq,
-        "at": stamp::millis(effect.at),
-        "kind": effect.kind.as_str(),
-        "organisation": effect.organisation,
-        "invoice_id": effect.invoice,
-        "refund_id": effect.refund,
-        "amount": money::text(effect.amount),
-        "phone": effect.phone,
-        "external_order_id": effect.external_order_id,
-        "idempotency_key": effect.idempotency_key,
-        "internal_comment": effect.internal_comment,
-        "reason": effect.reason,
-        "request": effect.request,
-    })
+/// An effect as the control API shows it; a ledger can be long, so it is written without detours.
+#[derive(Serialize)]
+pub(crate) struct Row<'a> {
+    seq: usize,
+    at: String,
+    kind: &'static str,
+    organisation: &'a str,
+    invoice_id: u64,
+    refund_id: Option<u64>,
+    amount: String,
+    phone: Option<&'a str>,
+    external_order_id: Option<&'a str>,
+    idempotency_key: Option<&'a str>,
+    internal_comment: Option<&'a str>,
+    reason: Option<&'a str>,
+    request: u64,
+}
+
+impl<'a> Row<'a> {
+    fn new(seq: usize, effect: &'a Effect) -> Self {
+        Self {
+            seq,
+            at: stamp::millis(effect.at),
+            kind: effect.kind.as_str(),
+            organisation: &effect.organisation,
+            invoice_id: effect.invoice,
+            refund_id: effect.refund,
+            amount: money::text(effect.amount),
+            phone: effect.phone.as_deref(),
+            external_order_id: effect.external_order_id.as_deref(),
+            idempotency_key: effect.idempotency_key.as_deref(),
+            internal_comment: effect.internal_comment.as_deref(),
+            reason: effect.reason.as_deref(),
+            request: effect.request,
+        }
+    }
 }

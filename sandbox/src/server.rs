@@ -89,9 +89,9 @@ async fn answer(
         (None, Some(_)) if matches!(manner, Manner::Never | Manner::CloseAfter(_)) => {
             Reply::message_only(500, "")
         }
-        (None, Some(late)) => match late.await {
-            Ok(reply) => reply,
-            Err(_) => return Ok(None),
+        (None, Some(late)) => match connection.hold_for(late).await {
+            Some(Ok(reply)) => reply,
+            Some(Err(_)) | None => return Ok(None),
         },
         (None, None) => return Ok(None),
     };

@@ -75,7 +75,9 @@ pub async fn fill_outbox(
              union all
              select 'resolved', 0 where l.resolved_at is not null
            ) n
-          where l.resolved_at is null or l.resolved_at > now() - interval '1 hour'
+          where (l.resolved_at is null or l.resolved_at > now() - interval '1 hour')
+            and not exists (select from apipay.alert_deliveries d
+                             where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, n.notice, n.sequence))
          on conflict do nothing",
         channels,
         repeat.as_secs_f64(),

@@ -40,7 +40,8 @@ due as (
         select from apipay.jobs o
         where o.account = j.account and o.operation = 'invoice.refund'
           and o.params ->> 'invoice_id' = j.params ->> 'invoice_id'
-          and o.state in ('sending', 'uncertain', 'accepted', 'held')))
+          and (o.state in ('sending', 'uncertain', 'accepted', 'held')
+               or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
     order by j.run_at, j.id
     limit l.room
     for no key update of j skip locked) d

@@ -1,9 +1,13 @@
 -- Lets one job of a parked account through: the gateway says that it is well, the job will tell.
 --
 -- $1 worker   $2 lease in seconds   $3 account   $4 operations that are safe to try
-with candidate as (
+with granted as (
+  -- The account is locked before the job, as _resume locks them.
+  select apipay._take_quota($3, 1, 'probe') = 1 as yes
+),
+candidate as (
   select id from apipay.jobs
-  where account = $3 and operation = any ($4::text[]) and unproven_since is null
+  where (select yes from granted) and account = $3 and operation = any ($4::text[]) and unproven_since is null
     and (state = 'parked' or (state = 'queued' and run_at <= now()))
     and (expires_at is null or expires_at > now())
   order by state = 'parked' desc, priority desc, run_at, id
@@ -14,7 +18,7 @@ claimed as (
   update apipay.jobs j
      set state = 'sending', reason = 'probe', epoch = j.epoch + 1,
          leased_by = $1, leased_until = now() + make_interval(secs => $2), updated_at = now()
-   where j.id = (select id from candidate where apipay._take_quota($3, 1, 'probe') = 1)
+   where j.id = (select id from candidate)
   returning j.*
 ),
 opened as (

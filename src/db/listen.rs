@@ -2,20 +2,25 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPoolOptions};
 
-use super::{DbError, Task};
+use super::{Connect, DbError, Task};
 
 /// A connection that listens on `apipay_jobs`.
 pub struct Listener(PgListener);
 
 impl Listener {
     /// Connects and listens. The connection is direct: poolers lose LISTEN.
-    pub async fn connect(options: PgConnectOptions) -> Result<Listener, DbError> {
+    pub async fn connect(connect: &Connect) -> Result<Listener, DbError> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options.application_name("apipayd listen"))
+            .connect_with(
+                connect
+                    .listen_options
+                    .clone()
+                    .application_name("apipayd listen"),
+            )
             .await
             .task("connect to listen")?;
         let mut listener = PgListener::connect_with(&pool)

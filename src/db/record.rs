@@ -177,11 +177,11 @@ pub enum Recorded {
     Stale,
 }
 
+/// What became of each transition of a batch.
+pub type Results = HashMap<(JobId, Epoch), Recorded>;
+
 /// Records a batch in one statement and tells for each entry with a transition what became of it.
-pub async fn record(
-    pool: &PgPool,
-    entries: &[Entry],
-) -> Result<HashMap<(JobId, Epoch), Recorded>, DbError> {
+pub async fn record(pool: &PgPool, entries: &[Entry]) -> Result<Results, DbError> {
     let transitions: Vec<&Transition> = entries
         .iter()
         .filter_map(|entry| entry.transition.as_ref())
@@ -220,7 +220,7 @@ pub async fn record(
 
 /// Records an entry that the database refused as it was: without the gateway's own words, which are
 /// the only part of it that we did not make.
-pub async fn record_without_answer(pool: &PgPool, entry: &Entry) -> Result<(), DbError> {
+pub async fn record_without_answer(pool: &PgPool, entry: &Entry) -> Result<Results, DbError> {
     let bare = Entry {
         transition: entry.transition.as_ref().map(Transition::without_answer),
         invoice: entry.invoice.clone().map(|row| InvoiceRow {
@@ -236,7 +236,7 @@ pub async fn record_without_answer(pool: &PgPool, entry: &Entry) -> Result<(), D
         }),
         unspent: None,
     };
-    record(pool, &[bare]).await.map(|_| ())
+    record(pool, &[bare]).await
 }
 
 /// One statement must not touch a row twice: of several sightings the last one stays.

@@ -110,12 +110,15 @@ impl Reply {
     }
 
     /// Whether the gateway itself wrote this error, not a proxy before it: a JSON object with at
-    /// least one of the documented fields of an error (API, section 1, "Error envelopes").
+    /// least one of the documented fields of an error, and in the documented type (API, section 1,
+    /// "Error envelopes").
     pub fn is_gateway_error(&self) -> bool {
         self.object().is_some_and(|object| {
-            ["error_code", "error", "message", "errors"]
+            let texts = ["error_code", "error", "message"];
+            texts
                 .iter()
-                .any(|field| object.get(field).is_some())
+                .any(|field| object.get(field).is_some_and(Value::is_string))
+                || object.get("errors").is_some_and(Value::is_object)
         })
     }
 
@@ -140,4 +143,81 @@ pub struct Timed {
     pub answer: Answer,
     /// From the first attempt to connect to the end of the answer.
     pub took: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reply(body: Value) -> Reply {
+        Reply {
+            status: 400,
+            body: Body::Json(body),
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn the_gateways_own_errors_are_told_from_a_proxys() {
+        for body in [
+            json!({"message": "Validation failed", "errors": {"amount": ["wrong"]}}),
+            json!({"errors": {}}),
+            json!({"error": "Invoice not found"}),
+            json!({"error_code": "tariff_inactive", "success": false}),
+            json!({"message": "Too Many Attempts."}),
+        ] {
+            assert!(reply(body.clone()).is_gateway_error(), "{body}");
+        }
+        for body in [
+            json!({}),
+            json!([]),
+            json!("error"),
+            json!({"error": {"code": 502}}),
+            json!({"message": null}),
+            json!({"status": 502, "title": "Bad Gateway"}),
+        ] {
+            assert!(!reply(body.clone()).is_gateway_error(), "{body}");
+        }
+        for body in [
+            Body::Text("<html>".to_owned()),
+            Body::TooLarge,
+            Body::Broken,
+        ] {
+            let reply = Reply {
+                status: 502,
+                body,
+                limits: Limits::default(),
+            };
+            assert!(
+                !reply.is_gateway_error()
+                    && reply.error_code().is_none()
+                    && reply.message().is_none()
+            );
+        }
+    }
+
+    #[test]
+    fn the_code_is_error_code_else_error() {
+        for (body, code) in [
+            (
+                json!({"error": "a sentence", "error_code": "a_code"}),
+                Some("a_code"),
+            ),
+            (
+                json!({"error": "a sentence", "error_code": null}),
+                Some("a sentence"),
+            ),
+            (
+                json!({"error": "kaspi_session_invalid", "message": "text"}),
+                Some("kaspi_session_invalid"),
+            ),
+            (json!({"message": "text"}), None),
+            (json!({"error": 5}), None),
+        ] {
+            assert_eq!(reply(body.clone()).error_code(), code, "{body}");
+        }
+        assert_eq!(reply(json!({"message": "text"})).message(), Some("text"));
+    }
 }

@@ -54,3 +54,31 @@ impl fmt::Display for FieldErrors {
         f.write_str(&fields.join("; "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn errors_have_the_gateways_shape() {
+        let mut errors = FieldErrors::new();
+        assert_eq!(errors.clone().or_ok(7), Ok(7));
+        errors.add("phone_number", "is required");
+        errors.add("amount", "must be whole.");
+        errors.add("amount", "must be positive.");
+
+        assert_eq!(
+            serde_json::to_value(&errors).expect("JSON"),
+            json!({"amount": ["must be whole.", "must be positive."], "phone_number": ["is required"]})
+        );
+        assert_eq!(
+            errors.to_string(),
+            "amount: must be whole. must be positive.; phone_number: is required"
+        );
+        assert_eq!(errors.of("phone_number"), ["is required"]);
+        assert!(errors.of("description").is_empty());
+        assert_eq!(errors.clone().or_ok(7), Err(errors));
+    }
+}

@@ -86,3 +86,55 @@ pub struct History {
     /// The invoice the job is known to have made or to act on.
     pub invoice_id: Option<i64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(token: u128, generation: i16) -> JobName {
+        JobName {
+            token: Uuid::from_u128(token),
+            generation,
+        }
+    }
+
+    #[test]
+    fn the_first_generation_is_the_bare_token() {
+        let token = "00000000-0000-0000-0000-000000000007";
+        assert_eq!(name(7, 1).to_string(), token);
+        assert_eq!(name(7, 2).to_string(), format!("{token}-2"));
+        assert_eq!(name(7, 1).marked(None), format!("[apipayd {token}]"));
+        assert_eq!(name(7, 1).marked(Some("")), format!("[apipayd {token}]"));
+        assert_eq!(
+            name(7, 3).marked(Some("till 2")),
+            format!("till 2 [apipayd {token}-3]")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_mark_is_found_in_any_text(token: u128, generation in 1..=i16::MAX, text in ".*") {
+            let name = name(token, generation);
+            prop_assert!(name.marks(&name.marked(Some(&text))));
+            prop_assert!(name.mark().len() <= JobName::MARK_MAX);
+            prop_assert!(name.mark().starts_with(JobName::MARK_START));
+        }
+
+        #[test]
+        fn no_job_is_taken_for_another(token: u128, other: u128, one in 1_i16..=30, two in 1_i16..=30) {
+            let seen = name(token, two).marked(Some("a text"));
+            prop_assert_eq!(name(token, one).marks(&seen), one == two);
+            prop_assert_eq!(name(other, two).marks(&seen), other == token);
+        }
+
+        #[test]
+        fn a_cut_mark_is_no_mark(token: u128, generation in 1..=i16::MAX, cut in 1_usize..40) {
+            let name = name(token, generation);
+            let mark = name.mark();
+            prop_assert!(!name.marks(&mark[..mark.len() - cut]));
+            prop_assert!(!name.marks(&mark[cut..]));
+        }
+    }
+}

@@ -44,7 +44,7 @@ impl InvoiceStatus {
             "cancelled" => InvoiceStatus::Cancelled,
             "expired" => InvoiceStatus::Expired,
             "error" => InvoiceStatus::Error,
-            other => InvoiceStatus::Other(other.to_owned()),
+            other => InvoiceStatus::Other(storable(other)),
         }
     }
 
@@ -93,7 +93,7 @@ impl RefundStatus {
             "processing" => RefundStatus::Processing,
             "completed" => RefundStatus::Completed,
             "failed" => RefundStatus::Failed,
-            other => RefundStatus::Other(other.to_owned()),
+            other => RefundStatus::Other(storable(other)),
         }
     }
 
@@ -261,9 +261,11 @@ pub struct RefundList {
 }
 
 impl RefundList {
-    /// Reads the answer of `GET /invoices/{id}/refunds`; `None` when a row cannot be read or
-    /// `total` is not the number of rows: an incomplete list proves nothing (API, section 2.9).
+    /// Reads the answer of `GET /invoices/{id}/refunds`; `None` when a row cannot be read, when
+    /// anything in it belongs to another invoice, or when `total` is not the number of rows: such
+    /// a list proves nothing (API, section 2.9).
     pub fn read(object: &Value, invoice_id: i64) -> Option<RefundList> {
+        let invoice = object.get("invoice");
         let rows = object.get("refunds")?.as_array()?;
         let refunds: Vec<RefundSeen> = rows
             .iter()
@@ -272,11 +274,13 @@ impl RefundList {
         let complete = object
             .get("total")
             .is_none_or(|total| total.as_u64() == Some(rows.len() as u64));
-        complete.then(|| RefundList {
+        let of_invoice = invoice
+            .and_then(|invoice| id(invoice, "id"))
+            .is_none_or(|id| id == invoice_id)
+            && refunds.iter().all(|refund| refund.invoice_id == invoice_id);
+        (complete && of_invoice).then(|| RefundList {
             refunds,
-            total_refunded: object
-                .get("invoice")
-                .and_then(|invoice| decimal(invoice, "total_refunded")),
+            total_refunded: invoice.and_then(|invoice| decimal(invoice, "total_refunded")),
         })
     }
 }
@@ -284,7 +288,12 @@ impl RefundList {
 /// A positive id under a key, written as a number or as digits.
 pub fn id(object: &Value, key: &str) -> Option<i64> {
     let value = object.get(key)?;
-    let id = value.as_i64().or_else(|| value.as_str()?.parse().ok())?;
+    let digits = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| text.parse().ok())?
+    };
+    let id = value.as_i64().or_else(|| digits(value.as_str()?))?;
     (id > 0).then_some(id)
 }
 
@@ -292,13 +301,18 @@ fn agree<T: PartialEq>(shown: Option<T>, asked: Option<T>) -> bool {
     shown.is_none() || asked.is_none() || shown == asked
 }
 
+/// Postgres can store any text but one with NUL, and a stored answer must not fail for that.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 fn text(object: &Value, key: &str) -> Option<String> {
-    object.get(key)?.as_str().map(str::to_owned)
+    object.get(key)?.as_str().map(storable)
 }
 
 fn text_or_number(object: &Value, key: &str) -> Option<String> {
     match object.get(key)? {
-        Value::String(text) => Some(text.clone()),
+        Value::String(text) => Some(storable(text)),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
@@ -308,12 +322,263 @@ fn text_or_number(object: &Value, key: &str) -> Option<String> {
 fn decimal(object: &Value, key: &str) -> Option<Decimal> {
     let written = text_or_number(object, key)?;
     let amount = Decimal::from_str_exact(&written).ok()?;
-    // What the mirror's columns hold: numeric(12, 2).
-    (amount.abs() < Decimal::from(10_000_000_000_i64)).then_some(amount)
+    // The most that the mirror's columns hold, numeric(12, 2); a fraction above would round up.
+    (amount.abs() <= Decimal::new(999_999_999_999, 2)).then_some(amount)
 }
 
 fn moment(object: &Value, key: &str) -> Option<OffsetDateTime> {
     let written = object.get(key)?.as_str()?;
     // Samples show both "T" and a blank between date and time.
     OffsetDateTime::parse(&written.replacen(' ', "T", 1), &Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn invoice(body: Value) -> InvoiceSeen {
+        InvoiceSeen::read(&body).expect("an invoice")
+    }
+
+    fn refund(body: Value) -> RefundSeen {
+        RefundSeen::read(&body, 15).expect("a refund")
+    }
+
+    #[test]
+    fn every_documented_status_has_a_name_of_its_own() {
+        let documented =
+            "processing pending cancelling paid partially_refunded cancelled expired error";
+        for word in documented.split(' ') {
+            let status = InvoiceStatus::parse(word);
+            assert_eq!(status.to_string(), word);
+            assert!(!matches!(status, InvoiceStatus::Other(_)), "{word}");
+        }
+        for word in "pending processing completed failed".split(' ') {
+            let status = RefundStatus::parse(word);
+            assert_eq!(status.to_string(), word);
+            assert!(!matches!(status, RefundStatus::Other(_)), "{word}");
+        }
+        assert_eq!(InvoiceStatus::parse("Paid").to_string(), "Paid");
+        assert_eq!(RefundStatus::parse("refunded").to_string(), "refunded");
+    }
+
+    #[test]
+    fn a_whole_invoice_is_read() {
+        let seen = invoice(json!({
+            "id": 15, "status": "paid", "amount": "5000.00", "phone": "87001234567",
+            "external_order_id": "order-15", "internal_comment": "x", "kaspi_invoice_id": 77,
+            "error_code": null, "error_message": null, "is_sandbox": true, "is_imported": true,
+            "total_refunded": 10.5, "created_at": "2026-09-06T10:00:00+00:00",
+            "updated_at": "2026-09-06 15:00:00+05:00", "paid_at": "2026-09-06T10:00:00.000000Z",
+        }));
+        let moment = Some(datetime!(2026-09-06 10:00 UTC));
+        assert_eq!(
+            seen,
+            InvoiceSeen {
+                amount: Some(Decimal::from(5000)),
+                phone: Phone::parse("87001234567"),
+                external_order_id: Some("order-15".to_owned()),
+                internal_comment: Some("x".to_owned()),
+                kaspi_invoice_id: Some("77".to_owned()),
+                is_sandbox: Some(true),
+                is_imported: true,
+                total_refunded: Some(Decimal::new(105, 1)),
+                created_at: moment,
+                updated_at: moment,
+                paid_at: moment,
+                ..InvoiceSeen::bare(15, InvoiceStatus::Paid)
+            }
+        );
+    }
+
+    #[test]
+    fn an_id_and_a_status_are_enough() {
+        let bare = InvoiceSeen::bare(15, InvoiceStatus::Pending);
+        assert_eq!(invoice(json!({"id": "15", "status": "pending"})), bare);
+        // What cannot be read is as good as not shown.
+        let odd = json!({
+            "id": 15, "status": "pending", "amount": "much", "phone": "8700***4567", "is_sandbox": "yes",
+            "total_refunded": [], "created_at": "today", "paid_at": 5, "external_order_id": 5,
+        });
+        assert_eq!(invoice(odd), bare);
+        for body in [
+            json!({"status": "pending"}),
+            json!({"id": 15}),
+            json!({"id": 15, "status": null}),
+            json!({"id": 15, "status": 1}),
+            json!([]),
+            json!("pending"),
+        ] {
+            assert_eq!(InvoiceSeen::read(&body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn ids_are_positive_whole_numbers() {
+        for (written, expected) in [
+            (json!(15), Some(15)),
+            (json!("15"), Some(15)),
+            (json!(i64::MAX), Some(i64::MAX)),
+            (json!(0), None),
+            (json!(-15), None),
+            (json!("-15"), None),
+            (json!("+15"), None),
+            (json!(""), None),
+            (json!(" 15"), None),
+            (json!(15.0), None),
+            (json!(u64::MAX), None),
+            (json!(null), None),
+            (json!([15]), None),
+        ] {
+            assert_eq!(id(&json!({"id": written}), "id"), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn amounts_fit_the_mirrors_columns() {
+        let amount =
+            |written: Value| invoice(json!({"id": 1, "status": "x", "amount": written})).amount;
+        assert_eq!(
+            amount(json!("9999999999.99")),
+            Some(Decimal::new(999_999_999_999, 2))
+        );
+        assert_eq!(amount(json!(0)), Some(Decimal::ZERO));
+        for written in [
+            json!("9999999999.995"),
+            json!("10000000000"),
+            json!("-1e3"),
+            json!("NaN"),
+            json!(""),
+        ] {
+            assert_eq!(amount(written.clone()), None, "{written}");
+        }
+    }
+
+    #[test]
+    fn no_text_holds_what_postgres_cannot_store() {
+        let seen = invoice(json!({
+            "id": 1, "status": "pa\0id", "external_order_id": "a\0", "kaspi_invoice_id": "\0", "error_message": "\0",
+        }));
+        assert_eq!(seen.status, InvoiceStatus::Other("pa\u{fffd}id".to_owned()));
+        assert_eq!(seen.external_order_id.as_deref(), Some("a\u{fffd}"));
+        assert!(!format!("{seen:?}").contains("\\0"));
+        assert!(
+            !format!(
+                "{:?}",
+                refund(json!({"id": 1, "status": "\0", "reason": "\0"}))
+            )
+            .contains("\\0")
+        );
+    }
+
+    #[test]
+    fn only_what_is_shown_and_asked_can_disagree() {
+        let shown = invoice(
+            json!({"id": 1, "status": "paid", "amount": "5000.00", "phone": "87001234567"}),
+        );
+        let silent = InvoiceSeen::bare(1, InvoiceStatus::Paid);
+        let (amount, phone) = (
+            Decimal::from(5000),
+            Phone::parse("87001234567").expect("a number"),
+        );
+        let other = Phone::parse("87001234568").expect("a number");
+        assert!(shown.agrees(Some(amount), Some(&phone)));
+        assert!(shown.agrees(None, None));
+        assert!(silent.agrees(Some(amount), Some(&phone)));
+        assert!(!shown.agrees(Some(amount), Some(&other)));
+        assert!(!shown.agrees(Some(Decimal::from(4999)), Some(&phone)));
+
+        let shown = refund(json!({"id": 1, "status": "pending", "amount": 100.0}));
+        assert!(shown.agrees(15, Some(Decimal::from(100))) && shown.agrees(15, None));
+        assert!(!shown.agrees(16, None) && !shown.agrees(15, Some(Decimal::from(99))));
+    }
+
+    #[test]
+    fn only_a_complete_list_of_refunds_is_read() {
+        let row = json!({"id": 3, "invoice_id": 15, "status": "completed", "amount": "10.00", "reason": "x"});
+        let list = |body: Value| RefundList::read(&body, 15);
+        let whole = list(
+            json!({"invoice": {"id": 15, "total_refunded": "10.00"}, "refunds": [row], "total": 1}),
+        );
+        let whole = whole.expect("a list");
+        assert_eq!(whole.refunds, [refund(row.clone())]);
+        assert_eq!(whole.total_refunded, Some(Decimal::from(10)));
+        assert_eq!(
+            list(json!({"refunds": []})).map(|list| list.refunds.len()),
+            Some(0)
+        );
+
+        for body in [
+            json!({}),
+            json!({"refunds": {}}),
+            json!({"refunds": [row], "total": 2}),
+            json!({"refunds": [row], "total": null}),
+            json!({"refunds": [row, {"id": 4}]}),
+            json!({"refunds": [{"id": 3, "invoice_id": 16, "status": "pending"}]}),
+            json!({"invoice": {"id": 16}, "refunds": []}),
+        ] {
+            assert_eq!(list(body.clone()), None, "{body}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let keys = [
+            "id",
+            "invoice_id",
+            "status",
+            "amount",
+            "phone",
+            "phone_number",
+            "kaspi_invoice_id",
+            "refunds",
+            "total",
+            "invoice",
+            "total_refunded",
+            "created_at",
+            "is_imported",
+            "reason",
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[0-9.eE+-]{1,60}"
+                .prop_map(|digits| serde_json::from_str(&digits).unwrap_or(Value::from(digits))),
+            ".{0,30}".prop_map(Value::from),
+            prop::sample::select(vec![
+                "pending",
+                "paid",
+                "2026-09-06 10:00:00Z",
+                "0000-01-01T00:00:00Z"
+            ])
+            .prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 60, 8, move |inner| {
+            let key = prop::sample::select(keys.to_vec()).prop_map(str::to_owned);
+            prop_oneof![
+                1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                4 => prop::collection::btree_map(key, inner, 0..10)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_read_or_refused(body in any_json()) {
+            if let Some(seen) = InvoiceSeen::read(&body) {
+                prop_assert!(seen.id > 0);
+            }
+            if let Some(seen) = RefundSeen::read(&body, 15) {
+                prop_assert!(seen.id > 0 && seen.invoice_id > 0);
+            }
+            if let Some(list) = RefundList::read(&body, 15) {
+                prop_assert!(list.refunds.iter().all(|refund| refund.invoice_id == 15));
+            }
+        }
+    }
 }

@@ -51,3 +51,78 @@ impl fmt::Debug for Phone {
         write!(f, "Phone({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(written: &str) -> Option<String> {
+        Phone::parse(written).map(|phone| phone.as_str().to_owned())
+    }
+
+    #[test]
+    fn the_forms_people_store_are_one_number() {
+        for written in [
+            "87001234567",
+            "77001234567",
+            "+77001234567",
+            "+7 700 123-45-67",
+            "8 (700) 123 45 67",
+            " 8.700.123.45.67\n",
+            "8\u{a0}700\u{2011}123\u{2013}45\u{2013}67",
+        ] {
+            assert_eq!(
+                parsed(written).as_deref(),
+                Some("87001234567"),
+                "{written:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for written in [
+            "",
+            "+",
+            "8700123456",
+            "870012345678",
+            "+87001234567",
+            "++77001234567",
+            "97001234567",
+            "8700123456a",
+            "8700123456٧",
+            "7001234567",
+            "8700123+4567",
+            "87001234567;",
+            "8700***4567",
+        ] {
+            assert_eq!(parsed(written), None, "{written:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_read_is_read_again(digits in "[0-9]{10}", start in "(8|7|\\+7) ?") {
+            let phone = Phone::parse(&format!("{start}{digits}")).expect("a number");
+            prop_assert_eq!(phone.as_str(), format!("8{digits}"));
+            prop_assert_eq!(Phone::parse(phone.as_str()), Some(phone));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(written in ".*") {
+            if let Some(phone) = Phone::parse(&written) {
+                prop_assert!(phone.as_str().len() == 11 && phone.as_str().starts_with('8'));
+            }
+        }
+
+        /// Numbers that differ in the middle only are printed alike, so the print tells nothing of it.
+        #[test]
+        fn the_middle_is_never_shown(code in "[0-9]{3}", middle in "[0-9]{3}", end in "[0-9]{4}") {
+            let phone = Phone::parse(&format!("8{code}{middle}{end}")).expect("a number");
+            prop_assert_eq!(phone.to_string(), format!("8{code}***{end}"));
+            prop_assert_eq!(format!("{phone:?}"), format!("Phone(8{code}***{end})"));
+        }
+    }
+}

@@ -84,6 +84,35 @@ pub enum Next {
     Held(Reason),
 }
 
+impl Next {
+    /// The word in `apipay.jobs.state`.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Next::Succeeded(_) => "succeeded",
+            Next::Accepted { .. } => "accepted",
+            Next::Failed(_) => "failed",
+            Next::Queued { .. } | Next::Anew(_) => "queued",
+            Next::Parked(_) => "parked",
+            Next::Uncertain { .. } => "uncertain",
+            Next::Held(_) => "held",
+        }
+    }
+
+    /// Why; a success needs no reason.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Next::Succeeded(_) => None,
+            Next::Accepted { reason, .. }
+            | Next::Queued { reason, .. }
+            | Next::Uncertain { reason, .. } => Some(*reason),
+            Next::Failed(reason)
+            | Next::Anew(reason)
+            | Next::Parked(reason)
+            | Next::Held(reason) => Some(*reason),
+        }
+    }
+}
+
 /// What is known about the earlier requests of a job that is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -171,6 +200,8 @@ reasons! {
     Refused = "refused",
     /// The invoice is paid, so it cannot be cancelled.
     AlreadyPaid = "already_paid",
+    /// This version does not know the operation.
+    UnknownOperation = "unknown_operation",
     /// The params are not what the operation takes; nothing was sent.
     InvalidParams = "invalid_params",
     /// The attempts are used up; nothing was done.
@@ -210,6 +241,18 @@ impl Verdict {
             counts,
             strain: None,
         }
+    }
+
+    /// A job that was claimed and not sent, for a cause of ours: it costs no attempt.
+    pub fn put_back(after: Duration, reason: Reason) -> Verdict {
+        Verdict::not_applied(
+            Next::Queued {
+                after,
+                reason,
+                proof: Proof::Unchanged,
+            },
+            false,
+        )
     }
 
     /// A request that may have done what was asked.

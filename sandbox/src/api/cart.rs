@@ -136,13 +136,17 @@ fn value_return(
         .lines
         .iter()
         .filter(|line| line.catalog_item_id == wanted.catalog_item_id);
-    let (count, total) = lines.fold((0, Decimal::ZERO), |(count, total), line| {
-        (count + line.count, total + line.total)
+    let (count, total) = lines.fold((0_u64, Decimal::ZERO), |(count, total), line| {
+        (count + u64::from(line.count), total + line.total)
     });
-    let taken_count: u32 = taken.iter().filter_map(|item| item.count).sum();
+    let taken_count: u64 = taken
+        .iter()
+        .filter_map(|item| item.count)
+        .map(u64::from)
+        .sum();
     let taken_amount: Decimal = taken.iter().map(|item| item.amount).sum();
     let (returned, amount) = match wanted.what {
-        What::Count(returned) if returned <= count.checked_sub(taken_count)? => (
+        What::Count(returned) if u64::from(returned) <= count.checked_sub(taken_count)? => (
             Some(returned),
             (total * Decimal::from(returned) / Decimal::from(count)).round_dp(2),
         ),

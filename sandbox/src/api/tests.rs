@@ -10,6 +10,8 @@ use crate::world::{CatalogItem, Mode, Status, Switches, World};
 
 const ORDINARY: &str = "87011234567";
 
+type Close = fn(&mut Switches);
+
 struct Bench {
     world: World,
     now: OffsetDateTime,
@@ -772,7 +774,7 @@ fn gates_stand_before_the_idempotency_key() {
     let keyed = valid(&[("external_order_id_idempotency", json!("k"))]);
     let mut bench = Bench::new();
     bench.call("POST /invoices", keyed.clone());
-    let closed: [(fn(&mut Switches), u16, &str); 7] = [
+    let closed: [(Close, u16, &str); 7] = [
         (
             |switches| switches.tariff = crate::world::Tariff::Expired,
             403,
@@ -892,4 +894,43 @@ fn a_cached_terminal_status_goes_stale() {
     assert_eq!(bench.status_of(id), "expired");
     bench.wait(Duration::seconds(6));
     assert_eq!(bench.status_of(id), "paid");
+}
+
+#[test]
+fn no_body_or_query_makes_it_panic() {
+    let bodies = [
+        r#"{"phone_number":"87011234567","amount":1000,"discount_percentage":10,"description":"d"}"#,
+        r#"{"amount":400,"reason":"r","return_items":[{"catalog_item_id":1,"count":4294967295}]}"#,
+        r#"{"phone_number":"87011234567","cart_items":[{"catalog_item_id":1,"count":4294967295,"price":0.01}]}"#,
+        r#"{"invoice_ids":[100001,2]}"#,
+        r#"{"status":"paid"}"#,
+    ];
+    let query = "search=7&status[]=paid&date_from=2026-09-06T10:00&page=2&per_page=5&sort_by=id";
+    let mut dice = 7_u64;
+    let mut bench = with_catalog();
+    bench.paid();
+    for round in 0..20_000 {
+        dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let (at, byte) = ((dice >> 40) as usize, (dice >> 32) as u8);
+        let route = &super::ROUTES[round % super::ROUTES.len()];
+        let (method, pattern) = route.template.split_once(' ').unwrap();
+        let mut body = bodies[at % bodies.len()].as_bytes().to_vec();
+        let place = at % body.len();
+        body[place] = byte;
+        let mut query = query.as_bytes().to_vec();
+        let place = at % query.len();
+        query[place] = byte;
+        let request = Request {
+            method: method.to_owned(),
+            path: format!("/api/v1{}", pattern.replace("{id}", "100001")),
+            query: String::from_utf8_lossy(&query).into_owned(),
+            key: Some("key-of-the-shop".to_owned()),
+            body,
+        };
+        let moment = bench.moment();
+        let reply = answer(&mut bench.world, &request, moment, 1);
+        assert!((200..500).contains(&reply.status));
+    }
 }

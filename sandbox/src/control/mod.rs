@@ -25,14 +25,16 @@ pub(crate) fn answer(state: &mut State, request: &Request, now: Moment) -> Reply
         .split('/')
         .filter(|segment| !segment.is_empty())
         .collect();
-    let outcome = dispatch(state, request, &segments, now);
-    outcome.map_or_else(|refusal| refusal, |body| Reply::json(200, &body))
+    let outcome = match (request.method.as_str(), segments.as_slice()) {
+        ("GET", ["ledger"]) => report::show_ledger(state, &request.query),
+        ("GET", ["requests"]) => report::show_requests(state, &request.query),
+        _ => dispatch(state, request, &segments, now).map(|body| Reply::json(200, &body)),
+    };
+    outcome.unwrap_or_else(|refusal| refusal)
 }
 
 fn dispatch(state: &mut State, request: &Request, segments: &[&str], now: Moment) -> Outcome {
     match (request.method.as_str(), segments) {
-        ("GET", ["ledger"]) => report::ledger(state, &request.query),
-        ("GET", ["requests"]) => report::requests(state, &request.query),
         ("GET", ["stats"]) => Ok(state.journal.stats()),
         ("GET", ["presets"]) => Ok(report::presets()),
         ("GET", ["faults"]) => Ok(json!({"faults": state.faults.show()})),

@@ -1,13 +1,15 @@
 //! What happened: the ledger, the request log, the list of presets.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Outcome, refuse};
+use super::refuse;
 use crate::api::{parse_query, show_invoice_in_full, show_refund_in_full};
 use crate::envelope::Reply;
 use crate::hub::State;
 use crate::life::STORIES;
 use crate::presets::PRESETS;
+use crate::{journal, ledger};
 
 /// The parameters of a report; anything unknown is refused.
 struct Parameters {
@@ -44,7 +46,21 @@ impl Parameters {
     }
 }
 
-pub(super) fn ledger(state: &State, query: &str) -> Outcome {
+#[derive(Serialize)]
+struct LedgerReport<'a> {
+    effects: Vec<ledger::Row<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invoices: Option<Vec<Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refunds: Option<Vec<Value>>,
+}
+
+#[derive(Serialize)]
+struct RequestReport<'a> {
+    requests: Vec<journal::Row<'a>>,
+}
+
+pub(super) fn show_ledger(state: &State, query: &str) -> Result<Reply, Reply> {
     let parameters = Parameters::read(query, &["kind", "external_order_id", "since", "only"])?;
     let kind = parameters.get("kind");
     let kinds = ["invoice.create", "invoice.cancel", "invoice.refund"];
@@ -60,11 +76,22 @@ pub(super) fn ledger(state: &State, query: &str) -> Outcome {
         kind.is_none_or(|kind| kind == effect.kind.as_str())
             && order.is_none_or(|order| Some(order) == effect.external_order_id.as_deref())
     });
-    if parameters.get("only") == Some("effects") {
-        return Ok(json!({"effects": effects}));
-    }
-    let (invoices, refunds) = objects(state, order);
-    Ok(json!({"effects": effects, "invoices": invoices, "refunds": refunds}))
+    let (invoices, refunds) = match parameters.get("only") {
+        Some("effects") => (None, None),
+        Some(_) => return Err(refuse("only", "expected effects")),
+        None => {
+            let (invoices, refunds) = objects(state, order);
+            (Some(invoices), Some(refunds))
+        }
+    };
+    Ok(Reply::json(
+        200,
+        &LedgerReport {
+            effects,
+            invoices,
+            refunds,
+        },
+    ))
 }
 
 fn objects(state: &State, order: Option<&str>) -> (Vec<Value>, Vec<Value>) {
@@ -91,9 +118,12 @@ fn objects(state: &State, order: Option<&str>) -> (Vec<Value>, Vec<Value>) {
     )
 }
 
-pub(super) fn requests(state: &State, query: &str) -> Outcome {
+pub(super) fn show_requests(state: &State, query: &str) -> Result<Reply, Reply> {
     let parameters = Parameters::read(query, &["since", "route"])?;
-    Ok(json!({"requests": state.journal.show(parameters.since()?, parameters.get("route"))}))
+    let requests = state
+        .journal
+        .show(parameters.since()?, parameters.get("route"));
+    Ok(Reply::json(200, &RequestReport { requests }))
 }
 
 pub(super) fn presets() -> Value {

@@ -80,18 +80,18 @@ impl Connection {
 
     /// Waits, `None` for ever; false when the client hung up meanwhile.
     pub(crate) async fn hold(&mut self, span: Option<Duration>) -> bool {
-        if span == Some(Duration::ZERO) {
-            return true;
+        match span {
+            Some(Duration::ZERO) => true,
+            Some(span) => self.hold_for(tokio::time::sleep(span)).await.is_some(),
+            None => self.hold_for(std::future::pending::<()>()).await.is_some(),
         }
-        let sleep = async {
-            match span {
-                Some(span) => tokio::time::sleep(span).await,
-                None => std::future::pending().await,
-            }
-        };
+    }
+
+    /// Waits for something; `None` when the client hung up meanwhile.
+    pub(crate) async fn hold_for<T>(&mut self, event: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            () = sleep => true,
-            () = self.hung_up() => false,
+            outcome = event => Some(outcome),
+            () = self.hung_up() => None,
         }
     }
 

@@ -165,6 +165,69 @@ async fn refunds_of_others_appear_and_can_be_undone() {
 }
 
 #[tokio::test]
+async fn the_ledger_tells_everything_of_an_effect() {
+    let bench = Bench::new().await;
+    bench
+        .control(
+            "POST /organisation",
+            json!({"organisation": KEY, "name": "shop"}),
+        )
+        .await;
+    let body = json!({
+        "phone_number": "87011234567",
+        "amount": 5000,
+        "external_order_id": "o-1",
+        "external_order_id_idempotency": "k-1",
+        "internal_comment": "note",
+    });
+    let id = bench.api("POST /invoices", body).await.body["id"].clone();
+    bench
+        .control(&format!("POST /invoices/{id}"), json!({"status": "paid"}))
+        .await;
+    bench
+        .api(
+            &format!("POST /invoices/{id}/refund"),
+            json!({"amount": 0.5, "reason": "token-7"}),
+        )
+        .await;
+    let mut effects = bench.effects().await;
+    for effect in &mut effects {
+        assert!(effect["at"].as_str().unwrap().ends_with('Z'));
+        effect.as_object_mut().unwrap().remove("at");
+    }
+    let expected = |seq, kind: &str, amount: &str, refund: Value, reason: Value, request| {
+        json!({
+            "seq": seq, "kind": kind, "organisation": "shop", "invoice_id": id, "refund_id": refund,
+            "amount": amount, "phone": "87011234567", "external_order_id": "o-1", "idempotency_key": "k-1",
+            "internal_comment": "note", "reason": reason, "request": request,
+        })
+    };
+    assert_eq!(
+        effects[0],
+        expected(1, "invoice.create", "5000.00", Value::Null, Value::Null, 1)
+    );
+    assert_eq!(
+        effects[1],
+        expected(
+            2,
+            "invoice.refund",
+            "0.50",
+            json!(500_001),
+            json!("token-7"),
+            2
+        )
+    );
+    let ledger = bench.control("GET /ledger", Value::Null).await;
+    assert_eq!(
+        (
+            &ledger["invoices"][0]["status"],
+            &ledger["refunds"][0]["status"]
+        ),
+        (&json!("paid"), &json!("pending"))
+    );
+}
+
+#[tokio::test]
 async fn reports_filter_and_hide_keys() {
     let bench = Bench::new().await;
     for order in ["a", "b"] {

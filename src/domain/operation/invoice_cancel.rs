@@ -18,7 +18,7 @@ impl Operation for InvoiceCancel {
     }
 
     fn prepare(&self, params: &Value, _name: &JobName) -> Result<Plan, FieldErrors> {
-        let mut params = Params::open(params, &["invoice_id"])?;
+        let mut params = Params::open(params, &["invoice_id"], &[])?;
         params.require("invoice_id");
         let plan = params.id("invoice_id").map(|id| Plan {
             request: Request::post(format!("/invoices/{id}/cancel"), None),
@@ -68,6 +68,149 @@ fn progress(invoice: &InvoiceSeen) -> Progress {
         }
         InvoiceStatus::Error | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded => {
             Progress::Failed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NAME: JobName = JobName {
+        token: Uuid::from_u128(7),
+        generation: 1,
+    };
+
+    fn plan() -> Plan {
+        InvoiceCancel
+            .prepare(&json!({"invoice_id": 15}), &NAME)
+            .expect("valid params")
+    }
+
+    fn read(status: u16, body: Value) -> Option<(InvoiceStatus, Progress)> {
+        let applied = InvoiceCancel.read_success(&plan(), status, &body)?;
+        let Seen::Invoice(invoice) = applied.seen else {
+            panic!("not an invoice")
+        };
+        assert_eq!(invoice.id, 15);
+        Some((invoice.status, applied.progress))
+    }
+
+    #[test]
+    fn the_id_is_all_that_is_sent() {
+        assert_eq!(
+            plan(),
+            Plan {
+                request: Request::post("/invoices/15/cancel", None),
+                lookup: Lookup::Invoice { id: 15 },
+                resend: Resend::Harmless,
+                expected: Expected::default(),
+            }
+        );
+        let written = InvoiceCancel.prepare(&json!({"invoice_id": "15"}), &NAME);
+        assert_eq!(written, Ok(plan()));
+    }
+
+    #[test]
+    fn wrong_params_are_named() {
+        let positive = "must be a positive whole number";
+        for (params, field, sentence) in [
+            (json!({}), "invoice_id", "is required"),
+            (json!({"invoice_id": null}), "invoice_id", "is required"),
+            (json!({"invoice_id": 0}), "invoice_id", positive),
+            (json!({"invoice_id": -15}), "invoice_id", positive),
+            (json!({"invoice_id": 1.5}), "invoice_id", positive),
+            (json!({"invoice_id": ""}), "invoice_id", positive),
+            (json!({"invoice_id": "15/../16"}), "invoice_id", positive),
+            (
+                json!({"invoice_id": "9223372036854775808"}),
+                "invoice_id",
+                positive,
+            ),
+            (json!({"invoice_id": [15]}), "invoice_id", positive),
+            (
+                json!({"invoice_id": 15, "why": 1}),
+                "why",
+                "is not a known field; allowed: invoice_id",
+            ),
+            (json!([15]), "params", "must be an object"),
+        ] {
+            let mut expected = FieldErrors::new();
+            expected.add(field, sentence);
+            assert_eq!(
+                InvoiceCancel.prepare(&params, &NAME),
+                Err(expected),
+                "{params}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cancel_is_done_at_once_or_queued() {
+        let cancelled =
+            json!({"message": "Invoice cancelled", "invoice": {"id": 15, "status": "cancelled"}});
+        assert_eq!(
+            read(200, cancelled),
+            Some((InvoiceStatus::Cancelled, Progress::Done))
+        );
+        let queued = json!({"message": "Invoice cancellation queued", "invoice_id": 15});
+        assert_eq!(
+            read(202, queued),
+            Some((InvoiceStatus::Cancelling, Progress::UnderWay))
+        );
+    }
+
+    #[test]
+    fn an_answer_that_contradicts_the_request_proves_nothing() {
+        for (status, body) in [
+            (202, json!({"message": "queued", "invoice_id": 16})),
+            (202, json!({"message": "queued"})),
+            (200, json!({"message": "cancelled", "invoice_id": 15})),
+            (
+                200,
+                json!({"message": "cancelled", "invoice": {"id": 16, "status": "cancelled"}}),
+            ),
+            (
+                200,
+                json!({"message": "cancelled", "invoice": {"id": 15, "status": "pending"}}),
+            ),
+            (200, json!({"message": "cancelled", "invoice": {"id": 15}})),
+            (200, json!([])),
+        ] {
+            assert_eq!(read(status, body.clone()), None, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn progress_by_status() {
+        for (status, code, expected) in [
+            ("processing", None, Progress::NotStarted),
+            ("pending", None, Progress::NotStarted),
+            ("cancelling", None, Progress::UnderWay),
+            ("paid", None, Progress::Failed),
+            ("partially_refunded", None, Progress::Failed),
+            ("cancelled", None, Progress::Done),
+            ("expired", None, Progress::Done),
+            ("error", None, Progress::Failed),
+            ("error", Some("invoice_already_paid"), Progress::Failed),
+            (
+                "error",
+                Some("invoice_not_found_in_kaspi"),
+                Progress::Failed,
+            ),
+            ("error", Some("invoice_already_cancelled"), Progress::Done),
+            ("accumulating", None, Progress::UnderWay),
+        ] {
+            let mut invoice = InvoiceSeen::bare(15, InvoiceStatus::parse(status));
+            invoice.error_code = code.map(str::to_owned);
+            assert_eq!(
+                InvoiceCancel.progress(&Seen::Invoice(invoice)),
+                expected,
+                "{status} {code:?}"
+            );
         }
     }
 }

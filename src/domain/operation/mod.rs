@@ -48,6 +48,12 @@ pub trait Operation: Sync {
 
     /// Whether what is seen of the object ends the job.
     fn progress(&self, seen: &Seen) -> Progress;
+
+    /// Whether one job of this kind may test if an unwell account is well again: nothing worse than
+    /// a refusal can come of it that a look-up could not settle.
+    fn is_safe_to_try(&self) -> bool {
+        true
+    }
 }
 
 /// Everything about a job that follows from its params.

@@ -34,8 +34,12 @@ pub(super) struct Params<'p> {
 
 impl<'p> Params<'p> {
     /// Opens the params of a job. Refuses what is not an object, and notes every field that is
-    /// not in `allowed`.
-    pub(super) fn open(params: &'p Value, allowed: &[&str]) -> Result<Params<'p>, FieldErrors> {
+    /// not in `allowed`; those in `reserved` with the sentence beside them.
+    pub(super) fn open(
+        params: &'p Value,
+        allowed: &[&str],
+        reserved: &[(&str, &str)],
+    ) -> Result<Params<'p>, FieldErrors> {
         let Some(fields) = params.as_object() else {
             let mut errors = FieldErrors::new();
             errors.add("params", "must be an object");
@@ -46,7 +50,7 @@ impl<'p> Params<'p> {
             path: String::new(),
             errors: FieldErrors::new(),
         };
-        params.refuse_unknown(allowed);
+        params.refuse_unknown(allowed, reserved);
         Ok(params)
     }
 
@@ -200,7 +204,7 @@ impl<'p> Params<'p> {
             path: format!("{at}."),
             errors,
         };
-        inner.refuse_unknown(allowed);
+        inner.refuse_unknown(allowed, &[]);
         let value = read(&mut inner);
         self.errors = inner.errors;
         Some(value)
@@ -223,21 +227,29 @@ impl<'p> Params<'p> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
 
-    fn refuse_unknown(&mut self, allowed: &[&str]) {
-        let list = allowed.join(", ");
+    fn refuse_unknown(&mut self, allowed: &[&str], reserved: &[(&str, &str)]) {
         let fields = self.fields;
         let unknown = fields
             .keys()
             .filter(|field| !allowed.contains(&field.as_str()));
         for field in unknown.take(UNKNOWN_MAX) {
-            if can_be_named(field) {
-                self.refuse(field, format!("is not a known field; allowed: {list}"));
-            } else {
-                self.errors.add(
-                    format!("{}params", self.path),
-                    format!("has a field with an unreadable name; allowed: {list}"),
-                );
+            match reserved.iter().find(|(name, _)| name == field) {
+                Some((name, sentence)) => self.refuse(name, *sentence),
+                None => self.refuse_unknown_field(field, allowed),
             }
+        }
+    }
+
+    fn refuse_unknown_field(&mut self, field: &str, allowed: &[&str]) {
+        let list = allowed.join(", ");
+        if can_be_named(field) {
+            self.refuse(field, format!("is not a known field; allowed: {list}"));
+        } else {
+            let object = self.path.strip_suffix('.').unwrap_or("params");
+            self.errors.add(
+                object,
+                format!("has a field with an unreadable name; allowed: {list}"),
+            );
         }
     }
 }
@@ -300,3 +312,6 @@ fn written(value: &Value) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod laws;

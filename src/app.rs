@@ -1,0 +1,290 @@
+//! Wiring, and the order of starting and stopping.
+//!
+//! Start: clients → database (waited for, however long it takes) → schema → accounts → loops.
+//! Stop: claim no more → finish what is in flight → record it → leave. What is not finished when the
+//! grace is over is settled by its lease: it becomes uncertain and is looked up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::migrate::MigrateError;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::alert::webhook::Webhook;
+use crate::config::{AccountSettings, Settings};
+use crate::db::migrate::SchemaVersion;
+use crate::db::{Connect, DbError, accounts, health, migrate};
+use crate::gateway::client::{Gateway, GatewayError, HttpLimits};
+use crate::policy::rules::Jitter;
+use crate::service::Service;
+use crate::telemetry::Chain;
+use crate::worker::account::Account;
+use crate::worker::recorder::{Inbox, Recorder};
+use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
+
+/// Why the daemon ended otherwise than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An account's client could not be made.
+    #[error("account {account} cannot be used")]
+    Gateway {
+        /// The account.
+        account: String,
+        /// Why.
+        #[source]
+        source: GatewayError,
+    },
+    /// The channel of alerts could not be made.
+    #[error("alerts.webhook cannot be used")]
+    Webhook(#[source] reqwest::Error),
+    /// The schema is not the one this version works with.
+    #[error("the database's schema is {}", match .0 {
+        SchemaVersion::Missing => "missing",
+        SchemaVersion::Older => "older than this apipayd",
+        SchemaVersion::Newer => "newer than this apipayd",
+        SchemaVersion::Current => "current",
+    })]
+    Schema(SchemaVersion),
+    /// The server takes no writes.
+    #[error(
+        "the database is read-only: it is a replica, or set so; database.url must lead to the primary"
+    )]
+    ReadOnly,
+    /// The schema could not be brought up to date.
+    #[error("the migration failed")]
+    Migrate(#[source] MigrateError),
+    /// The database refused what every start needs.
+    #[error("the database refused the start")]
+    Database(#[source] DbError),
+    /// The operating system refused a signal handler.
+    #[error("signals cannot be handled")]
+    Signals(#[source] std::io::Error),
+    /// Outcomes could not be written before the grace was over.
+    #[error(
+        "the grace period is over and not everything is recorded; what is missing will be looked up"
+    )]
+    Grace,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(settings: Settings) -> Result<(), RunError> {
+    let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
+    let service = Service::from_environment();
+    let connect = settings.connect();
+    let pool = connect.pool();
+    let grace = settings.worker.grace;
+    let (recorder, inbox) = Recorder::new();
+    let ctx = Arc::new(context(&settings, pool.clone(), recorder)?);
+    info!(version = env!("CARGO_PKG_VERSION"), worker = %ctx.worker, accounts = ctx.accounts.len(), "starting");
+
+    // Ready before the database is: a unit that waits for Postgres must not fail with it.
+    service.ready("waiting for the database");
+    let prepared = tokio::select! {
+        prepared = prepare_database(&pool, &settings, &service) => prepared,
+        () = stop_signals.wait() => {
+            service.stopping("stopped before the database was there");
+            return Ok(());
+        }
+    };
+    prepared?;
+    info!("the database is ready");
+    serve(ctx, connect, inbox, grace, &service, &mut stop_signals).await
+}
+
+fn context(settings: &Settings, pool: PgPool, recorder: Recorder) -> Result<Context, RunError> {
+    let mut accounts = BTreeMap::new();
+    for account in &settings.accounts {
+        accounts.insert(account.name.clone(), open_account(account, settings)?);
+    }
+    let webhook = settings
+        .alerts
+        .webhook
+        .as_ref()
+        .map(Webhook::new)
+        .transpose()
+        .map_err(RunError::Webhook)?;
+    Ok(Context {
+        pool,
+        worker: Uuid::new_v4(),
+        accounts,
+        rules: settings.rules(),
+        lease: settings.worker.lease,
+        poll_interval: settings.worker.poll_interval,
+        claim_batch: settings.worker.claim_batch,
+        concurrency: settings.worker.concurrency,
+        webhook,
+        alert_repeat: settings.alerts.repeat,
+        recorder,
+        sends: TaskTracker::new(),
+        wake: Wake::default(),
+    })
+}
+
+fn open_account(account: &AccountSettings, settings: &Settings) -> Result<Account, RunError> {
+    let limits = HttpLimits {
+        connect_timeout: settings.http.connect_timeout,
+        timeout: settings.http.timeout,
+        max_body_bytes: settings.http.max_body_bytes,
+    };
+    let gateway = Gateway::new(
+        &account.base_url,
+        &account.api_key,
+        account.allow_insecure,
+        limits,
+    )
+    .map_err(|source| RunError::Gateway {
+        account: account.name.to_string(),
+        source,
+    })?;
+    Ok(Account::new(
+        account.name.clone(),
+        gateway,
+        account.duplicate_protection,
+        account.concurrency,
+        account.requests_per_minute,
+    ))
+}
+
+/// Waits for the database, checks or migrates its schema, and stores the accounts.
+async fn prepare_database(
+    pool: &PgPool,
+    settings: &Settings,
+    service: &Service,
+) -> Result<(), RunError> {
+    let mut failures = 0;
+    loop {
+        match try_prepare(pool, settings).await {
+            Err(RunError::Database(error)) => {
+                failures += 1;
+                if failures == 1 {
+                    warn!(error = %Chain(&error), "the database cannot be reached; trying again");
+                }
+                service.status("the database cannot be reached; nothing is sent");
+                service.alive();
+                wait_for_database(failures, Jitter::NONE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn try_prepare(pool: &PgPool, settings: &Settings) -> Result<(), RunError> {
+    if health::server(pool)
+        .await
+        .map_err(RunError::Database)?
+        .read_only
+    {
+        return Err(RunError::ReadOnly);
+    }
+    if settings.database.migrate_on_start {
+        migrate::migrate(pool).await.map_err(RunError::Migrate)?;
+    }
+    match migrate::version(pool).await.map_err(RunError::Database)? {
+        SchemaVersion::Current => {}
+        other => return Err(RunError::Schema(other)),
+    }
+    for account in &settings.accounts {
+        accounts::ensure(pool, &account.name, account.requests_per_minute)
+            .await
+            .map_err(RunError::Database)?;
+    }
+    Ok(())
+}
+
+async fn serve(
+    ctx: Arc<Context>,
+    connect: Connect,
+    inbox: Inbox,
+    grace: Duration,
+    service: &Service,
+    stop_signals: &mut StopSignals,
+) -> Result<(), RunError> {
+    let stop = CancellationToken::new();
+    let loops = TaskTracker::new();
+    let writer = tokio::spawn(recorder::write(ctx.clone(), inbox));
+    let pulses = worker::spawn_loops(&ctx, &stop, &loops);
+    loops.spawn(listen::run(ctx.clone(), connect, stop.clone()));
+    loops.close();
+
+    tokio::select! {
+        () = stop_signals.wait() => {}
+        () = oversee_for_ever(&ctx, &pulses, service) => {}
+    }
+    service.stopping(&format!("stopping; {} requests in flight", ctx.sends.len()));
+    info!(
+        in_flight = ctx.sends.len(),
+        "stopping: nothing new is claimed"
+    );
+    stop.cancel();
+    let finish = async {
+        // The loops first: a step under way may still start sends.
+        loops.wait().await;
+        ctx.sends.close();
+        ctx.sends.wait().await;
+        ctx.recorder.close();
+        if let Err(panic) = writer.await {
+            error!(error = %Chain(&panic), "the writer of outcomes panicked");
+        }
+    };
+    tokio::pin!(finish);
+    let deadline = tokio::time::sleep(grace);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            () = &mut finish => {
+                info!("stopped; everything is recorded");
+                return Ok(());
+            }
+            () = &mut deadline => return Err(RunError::Grace),
+            () = stop_signals.wait() => info!("stopping already; what is in flight is being finished"),
+        }
+    }
+}
+
+/// Keeps the status line and the watchdog.
+async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &Service) {
+    // No step takes longer than a lease: its longest part is a request, or a wait for the database.
+    let limit = ctx.lease * 2;
+    loop {
+        let status = match oversee::look(ctx).await {
+            Ok(status) => status,
+            Err(_) => "the database cannot be reached; nothing is sent".to_owned(),
+        };
+        service.status(&status);
+        match pulses.iter().find(|pulse| pulse.is_stuck(limit)) {
+            Some(pulse) => error!(
+                task = pulse.name,
+                "a loop is stuck; the watchdog is not fed"
+            ),
+            None => service.alive(),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+struct StopSignals {
+    term: Signal,
+    int: Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<StopSignals> {
+        Ok(StopSignals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What systemd is told: READY, STATUS, WATCHDOG, STOPPING. Without systemd, nothing.
+
+use std::sync::Mutex;
+
+use sd_notify::NotifyState;
+use tracing::debug;
+
+/// The service manager, if there is one.
+pub struct Service {
+    last_status: Mutex<String>,
+}
+
+impl Service {
+    /// The manager named by `NOTIFY_SOCKET`.
+    pub fn from_environment() -> Service {
+        Service {
+            last_status: Mutex::default(),
+        }
+    }
+
+    /// The service is up.
+    pub fn ready(&self, status: &str) {
+        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// One line for a human. The same line is not told twice.
+    pub fn status(&self, status: &str) {
+        let mut last = self
+            .last_status
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *last != status {
+            tell(&[NotifyState::Status(status)]);
+            status.clone_into(&mut last);
+        }
+    }
+
+    /// Every loop moves.
+    pub fn alive(&self) {
+        tell(&[NotifyState::Watchdog]);
+    }
+
+    /// The service is going down.
+    pub fn stopping(&self, status: &str) {
+        tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+    }
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        debug!(error = %error, "the service manager was not told");
+    }
+}

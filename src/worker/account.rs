@@ -1,0 +1,136 @@
+//! An account at run time: its client, its slots, and what is known of its state.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::domain::account::{AccountName, DuplicateProtection};
+use crate::gateway::client::Gateway;
+use crate::policy::breaker::slow_start_limit;
+use crate::policy::rules::BreakerRules;
+use crate::worker::clock::Moment;
+
+/// An account at run time.
+pub struct Account {
+    /// Its name.
+    pub name: AccountName,
+    /// Its client.
+    pub gateway: Gateway,
+    /// What it may rely on against a second invoice.
+    pub protection: DuplicateProtection,
+    /// Requests in flight at once.
+    pub concurrency: usize,
+    /// Its limit at the gateway.
+    pub requests_per_minute: u32,
+    slots: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Claims from before this moment must not be sent any more.
+    parked_at: Option<Moment>,
+    /// What the database said last.
+    seen: Seen,
+    mode: Option<String>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Seen {
+    /// Active for so long that no slow start is due.
+    #[default]
+    Active,
+    /// Parked: one request at a time until the resumption is seen.
+    Parked,
+    /// Resumed at this moment.
+    ResumedAt(Moment),
+}
+
+/// One of an account's slots, taken for a send.
+pub struct Slot(
+    #[expect(dead_code, reason = "held for its drop, which frees the slot")] OwnedSemaphorePermit,
+);
+
+impl Account {
+    /// An account of which nothing is known yet.
+    pub fn new(
+        name: AccountName,
+        gateway: Gateway,
+        protection: DuplicateProtection,
+        concurrency: usize,
+        requests_per_minute: u32,
+    ) -> Account {
+        Account {
+            name,
+            gateway,
+            protection,
+            concurrency,
+            requests_per_minute,
+            slots: Arc::new(Semaphore::new(concurrency)),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Slots that are free now, within the slow start.
+    pub fn room(&self, rules: &BreakerRules) -> usize {
+        let free = self.slots.available_permits();
+        let in_flight = self.concurrency.saturating_sub(free);
+        let limit = match self.state().seen {
+            Seen::Active => self.concurrency,
+            Seen::Parked => 1,
+            Seen::ResumedAt(moment) => {
+                slow_start_limit(self.concurrency, Some(moment.elapsed()), rules)
+            }
+        };
+        limit.saturating_sub(in_flight).min(free)
+    }
+
+    /// Takes a slot, if one is free.
+    pub fn take_slot(&self) -> Option<Slot> {
+        self.slots.clone().try_acquire_owned().ok().map(Slot)
+    }
+
+    /// From now on nothing claimed before is sent: the gateway said that the account is unwell.
+    ///
+    /// This is known at once, before the database knows it.
+    pub fn park(&self) {
+        self.state().parked_at = Some(Moment::now());
+    }
+
+    /// The database has the account parked now: claims from before this moment are not sent.
+    pub fn parked_in_database(&self) {
+        let mut state = self.state();
+        state.parked_at = Some(Moment::now());
+        state.seen = Seen::Parked;
+    }
+
+    /// Whether a job that was claimed at this moment may still be sent.
+    pub fn may_send(&self, claimed_at: Moment) -> bool {
+        self.state()
+            .parked_at
+            .is_none_or(|parked_at| claimed_at > parked_at)
+    }
+
+    /// What the database says of the account.
+    pub fn observe(&self, parked: bool, resumed_for: Option<Duration>, slow_start: Duration) {
+        self.state().seen = match resumed_for.filter(|time| *time < slow_start) {
+            _ if parked => Seen::Parked,
+            Some(time) => Seen::ResumedAt(Moment::now().before(time)),
+            None => Seen::Active,
+        };
+    }
+
+    /// Notes in which mode the gateway treats the account; true when that is news.
+    pub fn is_news(&self, mode: &str) -> bool {
+        let mut state = self.state();
+        let news = state.mode.as_deref() != Some(mode);
+        state.mode = Some(mode.to_owned());
+        news
+    }
+
+    /// Nothing in it can be half-changed, so a panic elsewhere does not spoil it.
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,77 @@
+//! Carries alerts out: resolves what has cleared, fills the outbox, empties it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use crate::alert::{Notice, log_line, retry_delay};
+use crate::db::DbError;
+use crate::db::alerts::{self, DueNotice};
+use crate::worker::{Context, Step};
+
+/// The channel that is always there: a line in the log.
+const LOG: &str = "log";
+
+/// The channel of `[alerts.webhook]`.
+const WEBHOOK: &str = "webhook";
+
+/// How long another daemon waits before it delivers a notice that this one has claimed.
+const PROMISE: Duration = Duration::from_secs(60);
+
+/// One round.
+pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+    let mut channels = vec![LOG.to_owned()];
+    channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
+    alerts::resolve_cleared(&ctx.pool).await?;
+    alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await?;
+    let due = alerts::claim_notices(&ctx.pool, &channels, PROMISE).await?;
+    let step = if due.is_empty() {
+        Step::Idle
+    } else {
+        Step::Worked
+    };
+    for notice in due {
+        deliver(ctx, notice).await?;
+    }
+    Ok(step)
+}
+
+async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
+    let (id, channel, tries) = (
+        due.id,
+        due.channel.clone(),
+        u32::try_from(due.tries).unwrap_or(0),
+    );
+    let notice = Notice::from(due);
+    let result = match (channel.as_str(), &ctx.webhook) {
+        (WEBHOOK, Some(webhook)) => webhook
+            .send(&notice)
+            .await
+            .map_err(|error| error.to_string()),
+        (WEBHOOK, None) => Err("no webhook is configured".to_owned()),
+        _ => {
+            log(&notice);
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => alerts::delivered(&ctx.pool, id).await,
+        Err(reason) => {
+            warn!(
+                alert.delivery = id,
+                channel, reason, "an alert was not delivered; trying again"
+            );
+            alerts::not_delivered(&ctx.pool, id, retry_delay(tries + 1, ctx.jitter()), &reason)
+                .await
+        }
+    }
+}
+
+fn log(notice: &Notice) {
+    if notice.is_resolved() {
+        info!(alert = %log_line(notice), "alert resolved");
+    } else {
+        error!(alert = %log_line(notice), "alert");
+    }
+}

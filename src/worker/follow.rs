@@ -1,0 +1,294 @@
+//! Watches accepted objects to their end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::info;
+
+use crate::db::DbError;
+use crate::db::accounts::AlertText;
+use crate::db::mirrors::{self, DueMirror, Waiting};
+use crate::db::record::Entry;
+use crate::domain::account::AccountName;
+use crate::domain::answer::{Answer, Timed};
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus};
+use crate::domain::operation::{Seen, operation};
+use crate::gateway::wire;
+use crate::policy::follow::{
+    Followed, NextCheck, follow, lives_again, next_invoice_check, next_refund_check,
+};
+use crate::policy::judge::{Circumstances, strain_of};
+use crate::policy::verdict::{Reason, Strain};
+use crate::worker::account::Account;
+use crate::worker::clock::Moment;
+use crate::worker::outcome::{self, Guard};
+use crate::worker::recorder::{Alarm, Outcome};
+use crate::worker::{Context, Step};
+
+/// Invoices of an account in one round.
+const INVOICES: usize = 10 * wire::CHECK_IDS;
+
+/// Refunds of an account in one round; each invoice of theirs is a request.
+const REFUNDS: usize = 20;
+
+/// Checks what is due.
+pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+    let accounts = ctx.account_names();
+    let claimed_at = Moment::now();
+    let invoices =
+        mirrors::claim_invoices(&ctx.pool, &accounts, INVOICES, wire::CHECK_IDS, ctx.lease).await?;
+    let refunds = mirrors::claim_refunds(&ctx.pool, &accounts, REFUNDS, ctx.lease).await?;
+    if invoices.is_empty() && refunds.is_empty() {
+        return Ok(Step::Idle);
+    }
+    for (account, due) in by(invoices, |mirror| mirror.account.clone()) {
+        for chunk in due.chunks(wire::CHECK_IDS) {
+            check_invoices(ctx, &account, chunk, claimed_at).await;
+        }
+    }
+    for ((account, invoice_id), due) in by(refunds, |mirror| {
+        (mirror.account.clone(), mirror.invoice_id)
+    }) {
+        check_refunds(ctx, &account, invoice_id, &due, claimed_at).await;
+    }
+    Ok(Step::Worked)
+}
+
+fn by<K: Ord>(due: Vec<DueMirror>, key: impl Fn(&DueMirror) -> K) -> BTreeMap<K, Vec<DueMirror>> {
+    let mut groups: BTreeMap<K, Vec<DueMirror>> = BTreeMap::new();
+    for mirror in due {
+        groups.entry(key(&mirror)).or_default().push(mirror);
+    }
+    groups
+}
+
+async fn check_invoices(
+    ctx: &Arc<Context>,
+    name: &AccountName,
+    due: &[DueMirror],
+    claimed_at: Moment,
+) {
+    let Some(account) = ctx
+        .accounts
+        .get(name)
+        .filter(|account| account.may_send(claimed_at))
+    else {
+        return;
+    };
+    let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
+    let timed = account.gateway.call(&wire::check_invoices(&ids)).await;
+    let Some(rows) = wire::read_check(&timed) else {
+        unreadable(ctx, account, &timed, due).await;
+        return;
+    };
+    let mut shown: HashMap<i64, InvoiceSeen> = rows
+        .into_iter()
+        .map(|invoice| (invoice.id, invoice))
+        .collect();
+    for mirror in due {
+        // What is not shown keeps the promise of its claim, and is asked about again.
+        let Some(invoice) = shown.remove(&mirror.invoice_id) else {
+            continue;
+        };
+        let check = next_invoice_check(
+            &invoice.status,
+            unchanged_for(mirror, invoice.status.as_str()),
+            &ctx.rules.follow,
+            ctx.jitter(),
+        );
+        let before = InvoiceStatus::parse(&mirror.status);
+        let alert = (mirror.waiting.is_empty()
+            && mirror.made_by.is_some()
+            && lives_again(&before, &invoice.status))
+        .then(|| revival(mirror, &invoice.status));
+        let seen = Seen::Invoice(invoice.clone());
+        let failed_before = before == InvoiceStatus::Error;
+        let check = settle_waiting(ctx, mirror, &seen, failed_before, check).await;
+        let row = outcome::invoice_row(name, mirror.made_by, &invoice, check);
+        let entry = Entry {
+            invoice: Some(row),
+            ..Entry::default()
+        };
+        ctx.recorder
+            .record(Outcome {
+                alert,
+                ..Outcome::plain(name, entry)
+            })
+            .await;
+    }
+}
+
+async fn check_refunds(
+    ctx: &Arc<Context>,
+    name: &AccountName,
+    invoice_id: i64,
+    due: &[DueMirror],
+    claimed_at: Moment,
+) {
+    let Some(account) = ctx
+        .accounts
+        .get(name)
+        .filter(|account| account.may_send(claimed_at))
+    else {
+        return;
+    };
+    let timed = account.gateway.call(&wire::list_refunds(invoice_id)).await;
+    let Some(list) = wire::read_refunds(&timed, invoice_id) else {
+        unreadable(ctx, account, &timed, due).await;
+        return;
+    };
+    let mut shown: HashMap<i64, RefundSeen> = list
+        .refunds
+        .into_iter()
+        .map(|refund| (refund.id, refund))
+        .collect();
+    for mirror in due {
+        let Some(refund) = mirror.refund_id.and_then(|id| shown.remove(&id)) else {
+            continue;
+        };
+        let check = next_refund_check(
+            &refund.status,
+            unchanged_for(mirror, refund.status.as_str()),
+            &ctx.rules.follow,
+            ctx.jitter(),
+        );
+        let failed_before = RefundStatus::parse(&mirror.status) == RefundStatus::Failed;
+        let seen = Seen::Refund(refund.clone());
+        let check = settle_waiting(ctx, mirror, &seen, failed_before, check).await;
+        let row = outcome::refund_row(name, mirror.made_by, &refund, check);
+        ctx.recorder
+            .record(Outcome::plain(
+                name,
+                Entry {
+                    refund: Some(row),
+                    ..Entry::default()
+                },
+            ))
+            .await;
+    }
+}
+
+/// Decides about the jobs that wait for an object; returns when to look again.
+async fn settle_waiting(
+    ctx: &Arc<Context>,
+    mirror: &DueMirror,
+    seen: &Seen,
+    failed_before: bool,
+    usual: NextCheck,
+) -> NextCheck {
+    let mut check = usual;
+    for job in &mirror.waiting {
+        let Some(followed) = decide(ctx, mirror, job, seen, failed_before) else {
+            continue;
+        };
+        if let Some(after) = followed.check_after {
+            check = NextCheck::After(after);
+        }
+        if followed.next.is_none() && followed.strain.is_none() {
+            continue;
+        }
+        let guard = Guard {
+            account: mirror.account.clone(),
+            id: job.id,
+            epoch: job.epoch,
+            state: "accepted",
+        };
+        let entry = match &followed.next {
+            Some(next) => {
+                info!(job.id = %job.id, next = next.state(), reason = next.reason().map(Reason::code), "followed");
+                outcome::followed(&guard, next, seen)
+            }
+            None => Entry::default(),
+        };
+        ctx.recorder
+            .record(Outcome {
+                strain: followed.strain,
+                ..Outcome::plain(&mirror.account, entry)
+            })
+            .await;
+    }
+    ctx.wake.dispatch.notify_one();
+    check
+}
+
+fn decide(
+    ctx: &Context,
+    mirror: &DueMirror,
+    job: &Waiting,
+    seen: &Seen,
+    failed_before: bool,
+) -> Option<Followed> {
+    let operation = operation(&job.operation)?;
+    let plan = operation.prepare(&job.params, &job.name).ok()?;
+    let at = Circumstances {
+        rules: &ctx.rules,
+        now: mirror.now,
+        jitter: ctx.jitter(),
+    };
+    Some(follow(
+        operation,
+        &plan,
+        &job.history,
+        seen,
+        failed_before,
+        job.accepted_for,
+        at,
+    ))
+}
+
+fn unchanged_for(mirror: &DueMirror, status: &str) -> Duration {
+    if mirror.status == status {
+        mirror.unchanged_for
+    } else {
+        Duration::ZERO
+    }
+}
+
+/// A check that brought nothing: what it means for the account is all there is to record.
+async fn unreadable(ctx: &Arc<Context>, account: &Account, timed: &Timed, due: &[DueMirror]) {
+    let Answer::Reply(reply) = &timed.answer else {
+        return;
+    };
+    let Some(now) = due.first().map(|mirror| mirror.now) else {
+        return;
+    };
+    let at = Circumstances {
+        rules: &ctx.rules,
+        now,
+        jitter: ctx.jitter(),
+    };
+    let strain = strain_of(reply, at);
+    if matches!(strain, Some(Strain::Park { .. })) {
+        account.park();
+    }
+    let outcome = Outcome {
+        strain,
+        ..Outcome::plain(&account.name, Entry::default())
+    };
+    ctx.recorder.record(outcome).await;
+}
+
+/// An invoice that was given up for dead is alive: the customer may pay it, and a later one too.
+fn revival(mirror: &DueMirror, status: &InvoiceStatus) -> Alarm {
+    let (account, invoice, job) = (
+        &mirror.account,
+        mirror.invoice_id,
+        mirror.made_by.unwrap_or_default(),
+    );
+    Alarm {
+        kind: "duplicate_detected",
+        severity: "critical",
+        text: AlertText {
+            summary: format!(
+                "Invoice {invoice} of account {account} had failed and is {status} after all."
+            ),
+            action: format!(
+                "job {job} was given up or sent anew because of it: if both invoices live, cancel one with \
+                 select apipay.cancel_invoice({invoice});"
+            ),
+            details: json!({ "invoice": invoice, "job": job, "status": status.as_str() }),
+        },
+    }
+}

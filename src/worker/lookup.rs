@@ -1,0 +1,198 @@
+//! Finds out what became of uncertain jobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::db::DbError;
+use crate::db::claim::{self, Claim, Purpose};
+use crate::domain::answer::{Answer, Lost, Timed};
+use crate::domain::mirror::InvoiceSeen;
+use crate::domain::operation::{Lookup, Request, operation};
+use crate::gateway::wire;
+use crate::policy::judge::Circumstances;
+use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
+use crate::policy::verdict::{Next, Reason, Strain};
+use crate::telemetry::Chain;
+use crate::worker::account::Account;
+use crate::worker::clock::Moment;
+use crate::worker::outcome::{self, Evidence, Kind};
+use crate::worker::recorder::Outcome;
+use crate::worker::send::{alarm, conclude, guard};
+use crate::worker::{Context, Step};
+
+/// Look-ups of an account at once.
+const MOST: usize = 8;
+
+/// Pages of a search that are read at most. A job's name is random: more than one page is odd.
+const PAGES: usize = 20;
+
+/// Looks up the jobs that are due.
+pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+    let accounts = ctx.account_names();
+    let claimed_at = Moment::now();
+    let claims = claim::claim_lookups(&ctx.pool, ctx.worker, &accounts, MOST, ctx.lease).await?;
+    if claims.is_empty() {
+        return Ok(Step::Idle);
+    }
+    let mut lookups = JoinSet::new();
+    for claim in claims {
+        let ctx = ctx.clone();
+        lookups.spawn(async move { look_up(&ctx, claim, claimed_at).await });
+    }
+    while let Some(done) = lookups.join_next().await {
+        if let Err(panic) = done {
+            error!(error = %Chain(&panic), "a look-up panicked; the job will be looked up again");
+        }
+    }
+    ctx.wake.dispatch.notify_one();
+    Ok(Step::Worked)
+}
+
+async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
+    let guard = guard(&claim, "uncertain");
+    let Some(account) = ctx.accounts.get(&claim.account) else {
+        return;
+    };
+    let prepared = operation(&claim.operation).and_then(|operation| {
+        Some((
+            operation,
+            operation.prepare(&claim.params, &claim.name).ok()?,
+        ))
+    });
+    let Some((operation, plan)) = prepared else {
+        let entry = outcome::held(
+            &guard,
+            "this version cannot read the job that an earlier one sent",
+        );
+        let alert = alarm(&guard, &Next::Held(Reason::UnknownOutcome));
+        ctx.recorder
+            .record(Outcome {
+                alert,
+                ..Outcome::plain(&guard.account, entry)
+            })
+            .await;
+        return;
+    };
+    if !account.may_send(claimed_at) {
+        // The promise of the claim runs out, and the job is looked up once the account is well.
+        return;
+    }
+    let (request, timed, finding) = ask(ctx, account, &claim, &plan.lookup).await;
+    let known = baseline(claim.baseline.as_ref());
+    let subject = Subject {
+        operation,
+        plan: &plan,
+        name: claim.name,
+        history: &claim.history,
+        protection: account.protection,
+        baseline: known.as_ref(),
+    };
+    let at = Circumstances {
+        rules: &ctx.rules,
+        now: claim.now + claimed_at.elapsed(),
+        jitter: ctx.jitter(),
+    };
+    let verdict = reconcile(&subject, &finding, at);
+    if matches!(verdict.strain, Some(Strain::Park { .. })) {
+        account.park();
+    }
+    info!(
+        job.id = %claim.id, next = verdict.next.state(),
+        reason = verdict.next.reason().map(Reason::code), "looked up"
+    );
+    let evidence = Evidence {
+        guard: &guard,
+        kind: Kind::Lookup,
+        plan: &plan,
+        request: &request,
+        timed: &timed,
+        now: claim.now,
+    };
+    conclude(ctx, &evidence, verdict, true).await;
+}
+
+fn baseline(stored: Option<&Value>) -> Option<Baseline> {
+    stored.map(|stored| {
+        serde_json::from_value(stored.clone()).unwrap_or_else(|error| {
+            warn!(error = %error, "a stored baseline cannot be read; every refund counts as new");
+            Baseline::default()
+        })
+    })
+}
+
+/// Asks the gateway. Returns what was asked first, the last answer, and what it comes to.
+async fn ask(
+    ctx: &Context,
+    account: &Account,
+    claim: &Claim,
+    lookup: &Lookup,
+) -> (Request, Timed, Finding) {
+    match (lookup, claim.history.invoice_id) {
+        (Lookup::InvoiceByName, None) => search(ctx, account, claim).await,
+        (Lookup::InvoiceByName, Some(id)) => read_invoice(account, id).await,
+        (Lookup::Invoice { id }, _) => read_invoice(account, *id).await,
+        (Lookup::Refunds { invoice_id }, _) => {
+            let request = wire::list_refunds(*invoice_id);
+            let timed = account.gateway.call(&request).await;
+            let finding = wire::read_refunds(&timed, *invoice_id)
+                .map_or_else(|| Finding::Unclear(timed.clone()), Finding::Refunds);
+            (request, timed, finding)
+        }
+    }
+}
+
+async fn read_invoice(account: &Account, id: i64) -> (Request, Timed, Finding) {
+    let request = wire::get_invoice(id);
+    let timed = account.gateway.call(&request).await;
+    let finding = wire::read_invoice(&timed, id)
+        .map_or_else(|| Finding::Unclear(timed.clone()), Finding::Invoice);
+    (request, timed, finding)
+}
+
+/// Reads all pages. What shifted while it was read, or could not be read to its end, is unclear.
+async fn search(ctx: &Context, account: &Account, claim: &Claim) -> (Request, Timed, Finding) {
+    let first = wire::search_invoices(&claim.name, 1);
+    let mut found: BTreeMap<i64, InvoiceSeen> = BTreeMap::new();
+    let mut last = Timed {
+        answer: Answer::Lost(Lost::Cut),
+        took: std::time::Duration::ZERO,
+    };
+    for page in 1..=PAGES {
+        if page > 1
+            && !matches!(
+                claim::take_one(&ctx.pool, &account.name, Purpose::Lookup).await,
+                Ok(true)
+            )
+        {
+            break;
+        }
+        last = account
+            .gateway
+            .call(&wire::search_invoices(&claim.name, page))
+            .await;
+        let Some(read) = wire::read_invoice_page(&last) else {
+            break;
+        };
+        let rows = read.invoices.len();
+        found.extend(
+            read.invoices
+                .into_iter()
+                .map(|invoice| (invoice.id, invoice)),
+        );
+        if found.len() >= read.total {
+            return (
+                first,
+                last,
+                Finding::Invoices(found.into_values().collect()),
+            );
+        }
+        if rows == 0 {
+            break;
+        }
+    }
+    (first, last.clone(), Finding::Unclear(last))
+}

@@ -1,0 +1,259 @@
+//! The only place that loops: claim → call → decide → record.
+//!
+//! Each loop is a reconciler: its step compares what is with what should be and does one bounded
+//! piece of work, takes no input, and may run at any time. A signal or a timer only says when. A
+//! step is never dropped half-way: an answer of the gateway would be lost with it.
+//!
+//! - [`dispatch`] claims due jobs and hands each to [`send`].
+//! - [`lookup`] finds out what became of uncertain jobs.
+//! - [`follow`] watches accepted objects to their end.
+//! - [`probe`] asks whether parked accounts are well again.
+//! - [`recover`] moves jobs whose time has come: expired leases, expired jobs.
+//! - [`deliver`] carries alerts out.
+//! - [`oversee`] reads the accounts' states and writes the status line.
+//! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows.
+
+pub mod account;
+pub mod clock;
+pub mod deliver;
+pub mod dispatch;
+pub mod follow;
+pub mod listen;
+pub mod lookup;
+pub mod outcome;
+pub mod oversee;
+pub mod probe;
+pub mod recorder;
+pub mod recover;
+pub mod send;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::alert::webhook::Webhook;
+use crate::db::DbError;
+use crate::domain::account::AccountName;
+use crate::policy::backoff;
+use crate::policy::rules::{Curve, Jitter, Rules};
+use crate::telemetry::Chain;
+use account::Account;
+use clock::Moment;
+use recorder::Recorder;
+
+/// Everything the loops share.
+pub struct Context {
+    /// The database.
+    pub pool: PgPool,
+    /// This process, random for each start: a worker that comes back is another one.
+    pub worker: Uuid,
+    /// The accounts, by name.
+    pub accounts: BTreeMap<AccountName, Account>,
+    /// What decisions depend on.
+    pub rules: Rules,
+    /// How long a claim holds a job.
+    pub lease: Duration,
+    /// The longest distance of polls for jobs.
+    pub poll_interval: Duration,
+    /// Most jobs of one claim.
+    pub claim_batch: usize,
+    /// Requests in flight at once, of all accounts.
+    pub concurrency: usize,
+    /// Where alerts go besides the log.
+    pub webhook: Option<Webhook>,
+    /// How often an open alert is told again.
+    pub alert_repeat: Duration,
+    /// The writer of outcomes.
+    pub recorder: Recorder,
+    /// Sends under way; a stop waits for them.
+    pub sends: TaskTracker,
+    /// Wakes the loops before their timers.
+    pub wake: Wake,
+}
+
+/// One signal for each loop that is worth waking.
+#[derive(Default)]
+pub struct Wake {
+    /// There may be due jobs, or free slots.
+    pub dispatch: Notify,
+    /// There may be a notice to deliver.
+    pub deliver: Notify,
+}
+
+impl Context {
+    /// The names of all accounts, for statements.
+    pub fn account_names(&self) -> Vec<String> {
+        self.accounts.keys().map(AccountName::to_string).collect()
+    }
+
+    /// A fresh random number for a decision.
+    pub fn jitter(&self) -> Jitter {
+        // The upper 53 bits of a random UUID's 64: what a float between 0 and 1 can hold.
+        let random = Uuid::new_v4().as_u64_pair().0 >> 11;
+        Jitter::new(random as f64 / (1_u64 << 53) as f64)
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something; there may be more.
+    Worked,
+    /// There was nothing to do.
+    Idle,
+}
+
+/// A loop's sign of life, for the watchdog.
+pub struct Pulse {
+    /// The loop.
+    pub name: &'static str,
+    /// When the current step began, in milliseconds since the start; 0 between steps.
+    step_began_ms: AtomicU64,
+    started: Moment,
+}
+
+impl Pulse {
+    fn new(name: &'static str) -> Pulse {
+        Pulse {
+            name,
+            step_began_ms: AtomicU64::new(0),
+            started: Moment::now(),
+        }
+    }
+
+    fn begin(&self) {
+        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.step_began_ms.store(ms.max(1), Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.step_began_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the current step takes longer than any step may.
+    pub fn is_stuck(&self, limit: Duration) -> bool {
+        let began = self.step_began_ms.load(Ordering::Relaxed);
+        began != 0
+            && self
+                .started
+                .elapsed()
+                .saturating_sub(Duration::from_millis(began))
+                > limit
+    }
+}
+
+/// How a loop waits after the database failed it.
+const DATABASE_BACKOFF: Curve = Curve {
+    initial: Duration::from_millis(200),
+    max: Duration::from_secs(5),
+    multiplier: 2.0,
+    jitter: 0.5,
+    attempts: 0,
+};
+
+/// Waits for the database: long enough not to hurt it, short enough to move again soon.
+pub(crate) async fn wait_for_database(failures: u32, jitter: Jitter) {
+    tokio::time::sleep(backoff::delay(&DATABASE_BACKOFF, failures, jitter)).await;
+}
+
+/// Runs a step whenever it is woken or the interval is over, until the stop.
+///
+/// A failure is logged here, once for each spell of failures.
+pub async fn run_loop<F>(
+    ctx: Arc<Context>,
+    pulse: Arc<Pulse>,
+    interval: Duration,
+    wake: impl Fn(&Context) -> Option<&Notify>,
+    stop: CancellationToken,
+    mut step: F,
+) where
+    F: AsyncFnMut(&Arc<Context>) -> Result<Step, DbError>,
+{
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        pulse.begin();
+        let result = step(&ctx).await;
+        pulse.end();
+        match result {
+            Ok(done) => {
+                if failures > 0 {
+                    info!(task = pulse.name, failures, "working again");
+                    failures = 0;
+                }
+                if done == Step::Worked {
+                    continue;
+                }
+                let signal = async {
+                    match wake(&ctx) {
+                        Some(notify) => notify.notified().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = signal => {}
+                    () = tokio::time::sleep(interval) => {}
+                }
+            }
+            Err(error) => {
+                failures += 1;
+                if failures == 1 {
+                    warn!(task = pulse.name, error = %Chain(&error), "the database failed; trying again");
+                }
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = wait_for_database(failures, ctx.jitter()) => {}
+                }
+            }
+        }
+    }
+}
+
+/// A pulse for each loop, and the loops themselves, spawned on the tracker.
+pub fn spawn_loops(
+    ctx: &Arc<Context>,
+    stop: &CancellationToken,
+    tracker: &TaskTracker,
+) -> Vec<Arc<Pulse>> {
+    let mut pulses = Vec::new();
+    macro_rules! spawn {
+        ($name:literal, $interval:expr, $wake:expr, $step:expr) => {{
+            let pulse = Arc::new(Pulse::new($name));
+            pulses.push(pulse.clone());
+            tracker.spawn(run_loop(
+                ctx.clone(),
+                pulse,
+                $interval,
+                $wake,
+                stop.clone(),
+                $step,
+            ));
+        }};
+    }
+    let mut dispatcher = dispatch::Dispatcher::default();
+    spawn!(
+        "dispatch",
+        ctx.poll_interval,
+        |ctx| Some(&ctx.wake.dispatch),
+        async move |ctx| dispatcher.step(ctx).await
+    );
+    spawn!("recover", Duration::from_secs(1), |_| None, recover::step);
+    spawn!("lookup", Duration::from_millis(500), |_| None, lookup::step);
+    spawn!("follow", Duration::from_millis(500), |_| None, follow::step);
+    spawn!("probe", Duration::from_millis(500), |_| None, probe::step);
+    spawn!(
+        "deliver",
+        Duration::from_secs(2),
+        |ctx| Some(&ctx.wake.deliver),
+        deliver::step
+    );
+    pulses
+}

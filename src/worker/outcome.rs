@@ -1,0 +1,464 @@
+//! Decisions as rows: a verdict with its evidence becomes an entry of the record. Pure.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::db::record::{Entry, InvoiceRow, RefundRow, Transition, seconds};
+use crate::domain::account::AccountName;
+use crate::domain::answer::{Answer, Body, NotSent, Reply, Timed};
+use crate::domain::errors::FieldErrors;
+use crate::domain::job::{Epoch, JobId};
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
+use crate::domain::operation::{Lookup, Plan, Request, Seen};
+use crate::policy::follow::{NextCheck, next_invoice_check, next_refund_check};
+use crate::policy::hints;
+use crate::policy::rules::{FollowRules, Jitter};
+use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
+
+/// The job that a decision is about, as the guard of its record sees it.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// Its account.
+    pub account: AccountName,
+    /// The job.
+    pub id: JobId,
+    /// The epoch that the decision was made for.
+    pub epoch: Epoch,
+    /// The state that the decision was made for.
+    pub state: &'static str,
+}
+
+/// When a mirror is looked at again.
+#[derive(Clone, Copy, Debug)]
+pub struct Following<'a> {
+    /// The settings.
+    pub rules: &'a FollowRules,
+    /// Randomness.
+    pub jitter: Jitter,
+}
+
+/// What a decision rests on: a request about a job and its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The job.
+    pub guard: &'a Guard,
+    /// What the request was for.
+    pub kind: Kind,
+    /// What the job asks for.
+    pub plan: &'a Plan,
+    /// What was sent.
+    pub request: &'a Request,
+    /// What came back.
+    pub timed: &'a Timed,
+    /// The database's clock.
+    pub now: OffsetDateTime,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The operation itself.
+    Send,
+    /// Asking whether an earlier send had its effect.
+    Lookup,
+}
+
+impl Kind {
+    /// The word in `apipay.attempts.kind`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Send => "send",
+            Kind::Lookup => "lookup",
+        }
+    }
+}
+
+/// The entry for a send or a look-up that got this verdict.
+pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_>) -> Entry {
+    let Evidence {
+        guard,
+        kind,
+        plan,
+        request,
+        timed,
+        now,
+    } = *evidence;
+    let mut transition = Transition {
+        kind: Some(kind.as_str()),
+        effect: Some(verdict.effect.as_str()),
+        counts: verdict.counts,
+        // A look-up is a read: what may be unproven is an earlier send, which is noted already.
+        unproven: kind == Kind::Send && is_unproven(verdict),
+        request: Some(written(request)),
+        request_sha256: request.body.as_ref().map(|body| sha256(&body.to_string())),
+        ..moved(guard, &verdict.next)
+    };
+    attach_answer(&mut transition, timed, now);
+    if !matches!(verdict.next, Next::Succeeded(_) | Next::Accepted { .. })
+        && transition.message.is_none()
+    {
+        transition.message = explain(&timed.answer);
+    }
+    let unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
+    Entry {
+        unspent: unspent.then(|| guard.account.clone()),
+        ..mirrored(guard, plan, &verdict.next, transition, following)
+    }
+}
+
+/// The entry for a job whose params the operation refuses: nothing was sent.
+pub fn invalid_params(guard: &Guard, errors: &FieldErrors) -> Entry {
+    let transition = Transition {
+        kind: Some(Kind::Send.as_str()),
+        effect: Some(Effect::NotApplied.as_str()),
+        error_code: Some("invalid_params".to_owned()),
+        message: Some(errors.to_string()),
+        errors: serde_json::to_value(errors).ok(),
+        ..moved(guard, &Next::Failed(Reason::InvalidParams))
+    };
+    Entry {
+        transition: Some(transition),
+        unspent: Some(guard.account.clone()),
+        ..Entry::default()
+    }
+}
+
+/// The entry for a job that was claimed and not sent, for a cause of ours.
+pub fn not_sent(guard: &Guard, cause: NotSent, verdict: &Verdict) -> Entry {
+    let transition = Transition {
+        kind: Some(Kind::Send.as_str()),
+        effect: Some(verdict.effect.as_str()),
+        error_code: Some(cause.code().to_owned()),
+        message: explain(&Answer::NotSent(cause)),
+        counts: verdict.counts,
+        ..moved(guard, &verdict.next)
+    };
+    Entry {
+        transition: Some(transition),
+        unspent: Some(guard.account.clone()),
+        ..Entry::default()
+    }
+}
+
+/// The move of an accepted job whose object looks like this; the object's mirror is not in it.
+pub fn followed(guard: &Guard, next: &Next, seen: &Seen) -> Entry {
+    let mut transition = moved(guard, next);
+    if matches!(
+        next,
+        Next::Failed(_) | Next::Anew(_) | Next::Accepted { .. }
+    ) {
+        let (code, message) = match seen {
+            Seen::Invoice(invoice) => (&invoice.error_code, &invoice.error_message),
+            Seen::Refund(refund) => (&refund.error_code, &refund.error_message),
+        };
+        transition.error_code = code.clone();
+        transition.message = message.clone();
+    }
+    Entry {
+        transition: Some(transition),
+        ..Entry::default()
+    }
+}
+
+/// Closes a look-up that could not be made, and holds the job.
+pub fn held(guard: &Guard, message: &str) -> Entry {
+    let transition = Transition {
+        kind: Some(Kind::Lookup.as_str()),
+        effect: Some(Effect::Unknown.as_str()),
+        message: Some(message.to_owned()),
+        ..moved(guard, &Next::Held(Reason::UnknownOutcome))
+    };
+    Entry {
+        transition: Some(transition),
+        ..Entry::default()
+    }
+}
+
+/// Whether the request of this verdict may have had an effect that stands nowhere yet.
+fn is_unproven(verdict: &Verdict) -> bool {
+    let undecided = matches!(verdict.next, Next::Uncertain { .. } | Next::Held(_));
+    undecided && matches!(verdict.effect, Effect::Unknown | Effect::Applied)
+}
+
+/// The job's move, without evidence.
+fn moved(guard: &Guard, next: &Next) -> Transition {
+    let mut transition = Transition {
+        job_id: guard.id.0,
+        epoch: guard.epoch.0,
+        from_state: guard.state,
+        state: next.state(),
+        reason: next.reason().map(Reason::code),
+        ..Transition::default()
+    };
+    match next {
+        Next::Succeeded(seen) => {
+            attach_ids(&mut transition, seen);
+            transition.proven = true;
+            transition.result = Some(object(seen));
+        }
+        Next::Accepted { seen, .. } => {
+            attach_ids(&mut transition, seen);
+            transition.proven = true;
+            transition.error_code = seen.error_code().map(str::to_owned);
+        }
+        Next::Queued { after, proof, .. } => {
+            transition.after_s = Some(seconds(*after));
+            transition.proven = *proof == Proof::NothingApplied;
+        }
+        Next::Anew(_) => {
+            transition.after_s = Some(0.0);
+            transition.anew = true;
+        }
+        Next::Uncertain {
+            after,
+            invoice_id,
+            absent,
+            ..
+        } => {
+            transition.after_s = Some(seconds(*after));
+            transition.invoice_id = *invoice_id;
+            transition.absent = *absent;
+        }
+        Next::Failed(_) => transition.proven = true,
+        Next::Parked(_) | Next::Held(_) => {}
+    }
+    transition
+}
+
+fn attach_ids(transition: &mut Transition, seen: &Seen) {
+    match seen {
+        Seen::Invoice(invoice) => transition.invoice_id = Some(invoice.id),
+        Seen::Refund(refund) => {
+            transition.invoice_id = Some(refund.invoice_id);
+            transition.refund_id = Some(refund.id);
+        }
+    }
+}
+
+fn attach_answer(transition: &mut Transition, timed: &Timed, now: OffsetDateTime) {
+    transition.duration_ms = i32::try_from(timed.took.as_millis()).ok();
+    match &timed.answer {
+        Answer::NotSent(cause) => transition.error_code = Some(cause.code().to_owned()),
+        Answer::Lost(lost) => transition.error_code = Some(lost.code().to_owned()),
+        Answer::Reply(reply) => {
+            transition.http_status = i16::try_from(reply.status).ok();
+            transition.answer = bounded(&reply.body);
+            transition.retry_after_s = hints::wait(reply, now).map(seconds);
+            if reply.status >= 400 {
+                transition.error_code = reply.error_code().map(str::to_owned);
+                transition.message = reply.message().map(str::to_owned);
+                transition.errors = reply.object().and_then(|body| body.get("errors")).cloned();
+            }
+        }
+    }
+}
+
+/// What happened, where the gateway gave no text of its own.
+fn explain(answer: &Answer) -> Option<String> {
+    let text = match answer {
+        Answer::NotSent(NotSent::Dns) => {
+            "the gateway's name could not be resolved; nothing was sent"
+        }
+        Answer::NotSent(NotSent::Connect) => "no connection to the gateway; nothing was sent",
+        Answer::NotSent(NotSent::Tls) => {
+            "the TLS handshake with the gateway failed; nothing was sent"
+        }
+        Answer::NotSent(NotSent::ForbiddenAddress) => {
+            "the gateway's name leads to a private address; nothing was sent"
+        }
+        Answer::NotSent(NotSent::WindowClosed) => {
+            "too much of the lease was gone; nothing was sent"
+        }
+        Answer::NotSent(NotSent::AccountParked) => {
+            "the account was parked after the job was claimed; nothing was sent"
+        }
+        Answer::Lost(lost) => match lost {
+            crate::domain::answer::Lost::Timeout => "no complete answer in time",
+            crate::domain::answer::Lost::Cut => "the connection ended before the answer",
+        },
+        Answer::Reply(Reply {
+            body: Body::TooLarge,
+            ..
+        }) => "the answer was longer than http.max_body_bytes",
+        Answer::Reply(Reply {
+            body: Body::Broken, ..
+        }) => "the answer broke off",
+        Answer::Reply(Reply {
+            body: Body::Text(_),
+            ..
+        }) => "the answer was not JSON",
+        Answer::Reply(Reply {
+            body: Body::Json(_),
+            status,
+            ..
+        }) if *status < 400 => "the answer had not the documented shape",
+        Answer::Reply(_) => return None,
+    };
+    Some(text.to_owned())
+}
+
+const ANSWER_BYTES: usize = 16 * 1024;
+
+/// The body of an answer for the ledger: whole if it is short JSON, else the beginning of its text.
+fn bounded(body: &Body) -> Option<Value> {
+    match body {
+        Body::Json(value) => {
+            let text = value.to_string();
+            Some(if text.len() <= ANSWER_BYTES {
+                value.clone()
+            } else {
+                Value::String(beginning(&text))
+            })
+        }
+        Body::Text(text) => Some(Value::String(beginning(text))),
+        Body::TooLarge | Body::Broken => None,
+    }
+}
+
+fn beginning(text: &str) -> String {
+    let mut end = text.len().min(ANSWER_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+fn written(request: &Request) -> Value {
+    json!({ "method": request.method.as_str(), "path": request.path, "body": request.body })
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The gateway's object as the job's result.
+fn object(seen: &Seen) -> Value {
+    match seen {
+        Seen::Invoice(invoice) => json!({
+            "id": invoice.id,
+            "status": invoice.status.as_str(),
+            "amount": invoice.amount.map(|amount| amount.to_string()),
+            "kaspi_invoice_id": invoice.kaspi_invoice_id,
+            "is_sandbox": invoice.is_sandbox,
+        }),
+        Seen::Refund(refund) => json!({
+            "id": refund.id,
+            "invoice_id": refund.invoice_id,
+            "status": refund.status.as_str(),
+            "amount": refund.amount.map(|amount| amount.to_string()),
+        }),
+    }
+}
+
+/// Adds the mirror of the object that the decision saw.
+fn mirrored(
+    guard: &Guard,
+    plan: &Plan,
+    next: &Next,
+    transition: Transition,
+    following: Following<'_>,
+) -> Entry {
+    let mut entry = Entry {
+        transition: Some(transition),
+        ..Entry::default()
+    };
+    if let Next::Succeeded(seen) | Next::Accepted { seen, .. } = next {
+        match seen {
+            Seen::Invoice(invoice) => {
+                // Only a create makes the invoice that it sees.
+                let made = plan.lookup == Lookup::InvoiceByName;
+                let check = next_invoice_check(
+                    &invoice.status,
+                    Duration::ZERO,
+                    following.rules,
+                    following.jitter,
+                );
+                entry.invoice = Some(invoice_row(
+                    &guard.account,
+                    made.then_some(guard.id.0),
+                    invoice,
+                    check,
+                ));
+            }
+            Seen::Refund(refund) => {
+                let check = next_refund_check(
+                    &refund.status,
+                    Duration::ZERO,
+                    following.rules,
+                    following.jitter,
+                );
+                entry.refund = Some(refund_row(&guard.account, Some(guard.id.0), refund, check));
+            }
+        }
+    }
+    entry
+}
+
+/// An invoice's mirror.
+pub fn invoice_row(
+    account: &AccountName,
+    made_by: Option<i64>,
+    invoice: &InvoiceSeen,
+    check: NextCheck,
+) -> InvoiceRow {
+    let (check_after_s, settled) = when(check);
+    InvoiceRow {
+        account: account.to_string(),
+        id: invoice.id,
+        job_id: made_by,
+        status: invoice.status.as_str().to_owned(),
+        amount: invoice.amount,
+        total_refunded: invoice.total_refunded,
+        external_order_id: invoice.external_order_id.clone(),
+        kaspi_invoice_id: invoice.kaspi_invoice_id.clone(),
+        error_code: invoice.error_code.clone(),
+        error_message: invoice.error_message.clone(),
+        is_sandbox: invoice.is_sandbox,
+        created_at: invoice.created_at,
+        updated_at: invoice.updated_at,
+        paid_at: invoice.paid_at,
+        paid: matches!(
+            invoice.status,
+            InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded
+        ),
+        check_after_s,
+        settled,
+    }
+}
+
+/// A refund's mirror.
+pub fn refund_row(
+    account: &AccountName,
+    made_by: Option<i64>,
+    refund: &RefundSeen,
+    check: NextCheck,
+) -> RefundRow {
+    let (check_after_s, settled) = when(check);
+    RefundRow {
+        account: account.to_string(),
+        id: refund.id,
+        job_id: made_by,
+        invoice_id: refund.invoice_id,
+        status: refund.status.as_str().to_owned(),
+        amount: refund.amount,
+        reason: refund.reason.clone(),
+        error_code: refund.error_code.clone(),
+        error_message: refund.error_message.clone(),
+        created_at: refund.created_at,
+        check_after_s,
+        settled,
+    }
+}
+
+fn when(check: NextCheck) -> (f64, bool) {
+    match check {
+        NextCheck::After(delay) => (seconds(delay), false),
+        NextCheck::Settled => (0.0, true),
+    }
+}

@@ -1,0 +1,103 @@
+//! Reads what the database says of the accounts, and writes the line that `systemctl status` shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use crate::db::accounts::AccountRow;
+use crate::db::health::Waiting;
+use crate::db::{DbError, accounts, health};
+use crate::domain::account::AccountName;
+use crate::worker::Context;
+
+/// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.
+/// Returns the status line.
+pub async fn look(ctx: &Arc<Context>) -> Result<String, DbError> {
+    let rows = accounts::list(&ctx.pool).await?;
+    for row in &rows {
+        let Some(account) = AccountName::parse(&row.name).and_then(|name| ctx.accounts.get(&name))
+        else {
+            continue;
+        };
+        let resumed_for = row
+            .resumed_for_s
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        account.observe(
+            row.parked_at.is_some(),
+            resumed_for,
+            ctx.rules.breaker.slow_start,
+        );
+    }
+    let stopped = health::stopped(&ctx.pool).await?;
+    let waiting = health::waiting(&ctx.pool).await?;
+    let ours: Vec<AccountRow> = rows
+        .into_iter()
+        .filter(|row| {
+            AccountName::parse(&row.name).is_some_and(|name| ctx.accounts.contains_key(&name))
+        })
+        .collect();
+    Ok(status_line(&ours, &waiting, stopped, ctx.sends.len()))
+}
+
+/// One line for a human: what is wrong first, then what waits.
+fn status_line(
+    accounts: &[AccountRow],
+    waiting: &[Waiting],
+    stopped: bool,
+    in_flight: usize,
+) -> String {
+    let mut counts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for row in waiting {
+        counts
+            .entry(&row.account)
+            .or_default()
+            .push(format!("{} {}", row.jobs, row.state));
+    }
+    let now = OffsetDateTime::now_utc();
+    let mut parts: Vec<String> = Vec::new();
+    if stopped {
+        parts.push("ALL SENDING STOPPED by apipay.stop()".to_owned());
+    }
+    for account in accounts {
+        let state = match (
+            &account.parked_reason,
+            account.parked_at,
+            account.blocked_until,
+        ) {
+            (Some(reason), Some(since), _) => {
+                Some(format!("PARKED {reason} since {}", clock(since)))
+            }
+            (_, _, Some(until)) if until > now => Some(format!("waiting until {}", clock(until))),
+            _ => None,
+        };
+        let counted = counts
+            .get(account.name.as_str())
+            .map(|counts| counts.join(", "));
+        if let Some(text) = [state, counted]
+            .into_iter()
+            .flatten()
+            .reduce(|state, counts| format!("{state}, {counts}"))
+        {
+            parts.push(format!("{}: {text}", account.name));
+        }
+    }
+    if parts.is_empty() {
+        parts.push("all well".to_owned());
+    }
+    parts.push(format!("{in_flight} in flight"));
+    parts.join("; ")
+}
+
+/// Hours and minutes if it is today, else the date as well; in UTC, as everything in the log.
+fn clock(moment: OffsetDateTime) -> String {
+    let today = moment.date() == OffsetDateTime::now_utc().date();
+    let written = if today {
+        moment.format(format_description!("[hour]:[minute]Z"))
+    } else {
+        moment.format(format_description!("[year]-[month]-[day] [hour]:[minute]Z"))
+    };
+    written.unwrap_or_default()
+}

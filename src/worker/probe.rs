@@ -1,0 +1,114 @@
+//! Asks whether parked accounts are well again, and lets one job through before all others.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::db::DbError;
+use crate::db::accounts::{self, DueProbe};
+use crate::db::claim::{self, Purpose};
+use crate::domain::account::AccountName;
+use crate::domain::answer::Answer;
+use crate::domain::operation::OPERATIONS;
+use crate::gateway::wire;
+use crate::policy::breaker::{Health, health, probe_delay};
+use crate::policy::hints;
+use crate::worker::account::Account;
+use crate::worker::clock::Moment;
+use crate::worker::send::{self, Job, Sent};
+use crate::worker::{Context, Step};
+
+/// Probes what is due.
+pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+    let due = accounts::claim_probes(&ctx.pool, &ctx.account_names(), ctx.lease).await?;
+    if due.is_empty() {
+        return Ok(Step::Idle);
+    }
+    for probe in due {
+        let Some(account) =
+            AccountName::parse(&probe.account).and_then(|name| ctx.accounts.get(&name))
+        else {
+            continue;
+        };
+        probe_account(ctx, account, &probe).await?;
+    }
+    Ok(Step::Worked)
+}
+
+async fn probe_account(
+    ctx: &Arc<Context>,
+    account: &Account,
+    probe: &DueProbe,
+) -> Result<(), DbError> {
+    let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
+    let retry = |hint| probe_delay(&ctx.rules.breaker, probes, hint, ctx.jitter());
+    if !claim::take_one(&ctx.pool, &account.name, Purpose::Probe).await? {
+        return accounts::schedule_probe(&ctx.pool, &account.name, retry(None), None).await;
+    }
+    let timed = account.gateway.call(&wire::account_health()).await;
+    let hint = match &timed.answer {
+        Answer::Reply(reply) => hints::wait(reply, time::OffsetDateTime::now_utc()),
+        Answer::NotSent(_) | Answer::Lost(_) => None,
+    };
+    match health(&timed.answer) {
+        Health::Well => {}
+        Health::Unwell(reason) => {
+            info!(account = %account.name, reason = reason.code(), probes, "still unwell");
+            return accounts::schedule_probe(
+                &ctx.pool,
+                &account.name,
+                retry(hint),
+                Some(reason.code()),
+            )
+            .await;
+        }
+        Health::Unclear => {
+            warn!(account = %account.name, probes, "a probe got no clear answer");
+            return accounts::schedule_probe(&ctx.pool, &account.name, retry(hint), None).await;
+        }
+    }
+    match let_one_through(ctx, account).await? {
+        Sent::Well => {
+            let jobs = accounts::resume(&ctx.pool, &account.name, "a probe succeeded").await?;
+            info!(account = %account.name, jobs, was = probe.reason, "resumed: a probe succeeded");
+            ctx.wake.dispatch.notify_one();
+            ctx.wake.deliver.notify_one();
+            Ok(())
+        }
+        Sent::NotWell => {
+            accounts::schedule_probe(&ctx.pool, &account.name, retry(None), None).await
+        }
+    }
+}
+
+/// Sends one job of the account. Health is what the gateway says; a job is the proof. With no job
+/// that is safe to try, health has to do, and the slow start tries the next one alone.
+async fn let_one_through(ctx: &Arc<Context>, account: &Account) -> Result<Sent, DbError> {
+    let safe: Vec<String> = OPERATIONS
+        .iter()
+        .filter(|o| o.is_safe_to_try())
+        .map(|o| o.name().to_owned())
+        .collect();
+    let claimed_at = Moment::now();
+    let Some(slot) = account.take_slot() else {
+        return Ok(Sent::NotWell);
+    };
+    match claim::claim_canary(&ctx.pool, ctx.worker, ctx.lease, &account.name, &safe).await? {
+        Some(claim) => {
+            let ctx = ctx.clone();
+            let job = Job {
+                claim,
+                claimed_at,
+                canary: true,
+            };
+            // A task of its own: a stop waits for it, and nothing can drop it half-way.
+            let sent = ctx
+                .sends
+                .clone()
+                .spawn(async move { send::send(&ctx, job, slot).await })
+                .await;
+            Ok(sent.unwrap_or(Sent::NotWell))
+        }
+        None => Ok(Sent::Well),
+    }
+}

@@ -1,0 +1,424 @@
+//! The one writer of outcomes: whatever gathered while the last statement ran goes into the next.
+//!
+//! An outcome is kept until the database has it. While the database is away nothing new can be
+//! claimed, so what waits here is bounded by what was in flight.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::db::accounts::AlertText;
+use crate::db::record::{self, Entry, Recorded, Results};
+use crate::db::{DbError, accounts, alerts};
+use crate::domain::account::AccountName;
+use crate::domain::job::{Epoch, JobId};
+use crate::policy::breaker::probe_delay;
+use crate::policy::verdict::{Reason, Strain};
+use crate::telemetry::Chain;
+use crate::worker::{Context, wait_for_database};
+
+/// A decision and everything that has to become true with it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The account it concerns.
+    pub account: AccountName,
+    /// The rows.
+    pub entry: Entry,
+    /// What it means for the account.
+    pub strain: Option<Strain>,
+    /// An alert that belongs to it.
+    pub alert: Option<Alarm>,
+    /// What the answer said remains of the quota.
+    pub remaining: Option<u32>,
+}
+
+impl Outcome {
+    /// A decision that concerns nothing but its rows.
+    pub fn plain(account: &AccountName, entry: Entry) -> Outcome {
+        Outcome {
+            account: account.clone(),
+            entry,
+            strain: None,
+            alert: None,
+            remaining: None,
+        }
+    }
+}
+
+/// An alert to open.
+#[derive(Clone, Debug)]
+pub struct Alarm {
+    /// Its kind.
+    pub kind: &'static str,
+    /// `critical` or `warning`.
+    pub severity: &'static str,
+    /// What it says.
+    pub text: AlertText,
+}
+
+struct Message {
+    outcome: Outcome,
+    reply: Option<oneshot::Sender<Recorded>>,
+}
+
+/// The way to the writer.
+pub struct Recorder {
+    sender: mpsc::Sender<Message>,
+    closed: CancellationToken,
+}
+
+/// The writer's end.
+pub struct Inbox {
+    receiver: mpsc::Receiver<Message>,
+    closed: CancellationToken,
+}
+
+/// Outcomes that may wait before those who bring more have to.
+const QUEUE: usize = 4_096;
+
+/// Outcomes of one statement.
+const BATCH: usize = 256;
+
+impl Recorder {
+    /// A recorder and the end that [`write`] reads.
+    pub fn new() -> (Recorder, Inbox) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let closed = CancellationToken::new();
+        (
+            Recorder {
+                sender,
+                closed: closed.clone(),
+            },
+            Inbox { receiver, closed },
+        )
+    }
+
+    /// Nothing more comes: the writer ends once everything is written.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Hands an outcome over; it will be recorded.
+    pub async fn record(&self, outcome: Outcome) {
+        self.hand_over(Message {
+            outcome,
+            reply: None,
+        })
+        .await;
+    }
+
+    /// Hands an outcome over and waits until it is recorded.
+    pub async fn record_now(&self, outcome: Outcome) -> Recorded {
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(Message {
+            outcome,
+            reply: Some(reply),
+        })
+        .await;
+        // The writer answers every message, unless the process ends: then nobody reads this.
+        answer.await.unwrap_or(Recorded::Stale)
+    }
+
+    async fn hand_over(&self, message: Message) {
+        if let Err(mpsc::error::SendError(message)) = self.sender.send(message).await {
+            // The writer ends only after everything that could record has ended.
+            error!(account = %message.outcome.account, "the writer of outcomes is gone; the job will be looked up");
+        }
+    }
+}
+
+/// Writes until the recorder is closed and everything is written.
+pub async fn write(ctx: Arc<Context>, mut inbox: Inbox) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        tokio::select! {
+            biased;
+            count = inbox.receiver.recv_many(&mut batch, BATCH) => {
+                if count == 0 {
+                    return;
+                }
+                write_batch(&ctx, std::mem::take(&mut batch)).await;
+            }
+            () = inbox.closed.cancelled(), if !inbox.receiver.is_closed() => inbox.receiver.close(),
+        }
+    }
+}
+
+async fn write_batch(ctx: &Context, batch: Vec<Message>) {
+    strain_accounts(ctx, &batch).await;
+    open_alarms(ctx, &batch).await;
+    let (outcomes, replies): (Vec<Outcome>, Vec<_>) = batch
+        .into_iter()
+        .map(|message| (message.outcome, message.reply))
+        .unzip();
+    let mut keys = Vec::with_capacity(outcomes.len());
+    let mut entries = Vec::with_capacity(outcomes.len());
+    let mut remaining: BTreeMap<AccountName, u32> = BTreeMap::new();
+    for outcome in outcomes {
+        if let Some(count) = outcome.remaining {
+            remaining
+                .entry(outcome.account.clone())
+                .and_modify(|least| *least = count.min(*least))
+                .or_insert(count);
+        }
+        keys.push(
+            outcome
+                .entry
+                .transition
+                .as_ref()
+                .map(|t| (JobId(t.job_id), Epoch(t.epoch))),
+        );
+        entries.push(outcome.entry);
+    }
+    let recorded = record_all(ctx, &entries).await;
+    for (key, reply) in keys.into_iter().zip(replies) {
+        let result = key.and_then(|key| recorded.get(&key).copied());
+        if let (Some((job, epoch)), Some(Recorded::Stale)) = (key, result) {
+            warn!(job.id = %job, job.epoch = epoch.0, "a stale outcome was refused: the job had moved on");
+        }
+        if let Some(reply) = reply {
+            if reply.send(result.unwrap_or(Recorded::Stale)).is_err() {
+                debug!("whoever waited for a record is gone; the record stands");
+            }
+        }
+    }
+    return_unspent(ctx, &entries).await;
+    correct_quotas(ctx, remaining).await;
+    note_modes(ctx, &entries).await;
+}
+
+/// Records until it is done. Rows that the database cannot take are recorded one by one, the bad
+/// ones without the gateway's words.
+async fn record_all(ctx: &Context, entries: &[Entry]) -> Results {
+    match insist(ctx, "record outcomes", || {
+        record::record(&ctx.pool, entries)
+    })
+    .await
+    {
+        Ok(results) => results,
+        Err(_) if entries.len() > 1 => {
+            let mut results = Results::new();
+            for entry in entries {
+                results.extend(Box::pin(record_all(ctx, std::slice::from_ref(entry))).await);
+            }
+            results
+        }
+        Err(error) => {
+            let Some(entry) = entries.first() else {
+                return Results::new();
+            };
+            warn!(error = %Chain(&error), "an outcome could not be stored as it was; storing it without the gateway's words");
+            let bare = || record::record_without_answer(&ctx.pool, entry);
+            insist(ctx, "record an outcome", bare).await.unwrap_or_else(|error| {
+                error!(error = %Chain(&error), "an outcome could not be stored; the job will be looked up");
+                Results::new()
+            })
+        }
+    }
+}
+
+/// Repeats a statement until it succeeds, or fails for a reason that no repetition mends.
+async fn insist<T, F>(ctx: &Context, task: &'static str, run: impl Fn() -> F) -> Result<T, DbError>
+where
+    F: Future<Output = Result<T, DbError>>,
+{
+    let mut failures = 0;
+    loop {
+        match run().await {
+            Ok(value) => {
+                if failures > 0 {
+                    info!(task, failures, "the database took it after all");
+                }
+                return Ok(value);
+            }
+            Err(error) if error.is_about_data() && !error.is_conflict() => return Err(error),
+            Err(error) => {
+                failures += 1;
+                if failures == 1 {
+                    warn!(task, error = %Chain(&error), "the database failed; the outcome waits in memory");
+                }
+                wait_for_database(failures, ctx.jitter()).await;
+            }
+        }
+    }
+}
+
+/// Blocks and parks accounts before the jobs are recorded that wait for it: a daemon that dies in
+/// between leaves leases to run out, never a parked job without a parked account.
+async fn strain_accounts(ctx: &Context, batch: &[Message]) {
+    let mut parks: BTreeMap<&AccountName, (Reason, Option<Duration>)> = BTreeMap::new();
+    for Message { outcome, .. } in batch {
+        match &outcome.strain {
+            Some(Strain::Park { reason, hint }) => {
+                parks.insert(&outcome.account, (*reason, *hint));
+            }
+            Some(Strain::Block { wait, code, capped }) => {
+                let (account, wait) = (&outcome.account, *wait);
+                log_refusal(
+                    insist(ctx, "block an account", || {
+                        accounts::block(&ctx.pool, account, wait, code)
+                    })
+                    .await,
+                );
+                if *capped {
+                    let alarm = cap_alarm(account, code, wait);
+                    open_alarm(ctx, account, &alarm).await;
+                }
+                debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
+            }
+            None => {}
+        }
+    }
+    for (account, (reason, hint)) in parks {
+        let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
+        let text = park_text(account, reason);
+        let run = || accounts::park(&ctx.pool, account, reason.code(), delay, &text);
+        log_refusal(insist(ctx, "park an account", run).await);
+        if let Some(account) = ctx.accounts.get(account) {
+            account.parked_in_database();
+        }
+        ctx.wake.deliver.notify_one();
+    }
+}
+
+async fn open_alarms(ctx: &Context, batch: &[Message]) {
+    for Message { outcome, .. } in batch {
+        if let Some(alarm) = &outcome.alert {
+            open_alarm(ctx, &outcome.account, alarm).await;
+        }
+    }
+}
+
+async fn open_alarm(ctx: &Context, account: &AccountName, alarm: &Alarm) {
+    let run = || alerts::open(&ctx.pool, account, alarm.kind, alarm.severity, &alarm.text);
+    log_refusal(insist(ctx, "open an alert", run).await);
+    ctx.wake.deliver.notify_one();
+}
+
+fn log_refusal<T>(result: Result<T, DbError>) {
+    if let Err(error) = result {
+        error!(error = %Chain(&error), "the database refused what it must be told");
+    }
+}
+
+async fn return_unspent(ctx: &Context, entries: &[Entry]) {
+    let mut unspent: BTreeMap<&AccountName, usize> = BTreeMap::new();
+    for account in entries.iter().filter_map(|entry| entry.unspent.as_ref()) {
+        *unspent.entry(account).or_default() += 1;
+    }
+    for (account, count) in unspent {
+        // Quota that is not given back comes back by itself within the minute: not worth insisting.
+        if let Err(error) = record::return_quota(&ctx.pool, account, count).await {
+            warn!(account = %account, error = %Chain(&error), "quota of unsent requests was not given back");
+        }
+    }
+}
+
+/// Somebody else may use the key too. Only a low count can bind, so only a low count is looked at.
+async fn correct_quotas(ctx: &Context, remaining: BTreeMap<AccountName, u32>) {
+    for (name, count) in remaining {
+        let low = ctx
+            .accounts
+            .get(&name)
+            .is_some_and(|account| count < account.requests_per_minute / 2);
+        if low && let Err(error) = record::correct_quota(&ctx.pool, &name, count).await {
+            warn!(account = %name, error = %Chain(&error), "the quota was not corrected");
+        }
+    }
+}
+
+/// A key whose organisation moves between sandbox and live is a mistake of somebody's.
+async fn note_modes(ctx: &Context, entries: &[Entry]) {
+    for row in entries.iter().filter_map(|entry| entry.invoice.as_ref()) {
+        let mode = match row.is_sandbox {
+            Some(true) => "sandbox",
+            Some(false) => "live",
+            None => continue,
+        };
+        let Some((name, account)) =
+            AccountName::parse(&row.account).and_then(|name| ctx.accounts.get_key_value(&name))
+        else {
+            continue;
+        };
+        if !account.is_news(mode) {
+            continue;
+        }
+        match accounts::saw_mode(&ctx.pool, name, mode).await {
+            Ok(None) => {}
+            Ok(Some(before)) => open_alarm(ctx, name, &mode_alarm(name, &before, mode)).await,
+            Err(error) => {
+                warn!(account = %name, error = %Chain(&error), "the account's mode was not stored")
+            }
+        }
+    }
+}
+
+fn park_text(account: &AccountName, reason: Reason) -> AlertText {
+    let (what, remedy) = match reason {
+        Reason::SessionExpired => (
+            "the Kaspi session is gone",
+            "log the cashier in again in the ApiPay dashboard",
+        ),
+        Reason::KeyRejected => (
+            "the API key is not accepted",
+            "put a valid key into the credential and restart apipayd",
+        ),
+        Reason::OrganizationNotReady => (
+            "the organisation is not set up or not verified",
+            "complete it in the ApiPay dashboard",
+        ),
+        Reason::TariffInactive => ("the tariff is not paid", "pay it in the ApiPay dashboard"),
+        Reason::InvoicesDisabled => (
+            "ApiPay takes no invoices now",
+            "wait; the daemon asks again by itself",
+        ),
+        Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
+        _ => (
+            "ApiPay is out of service",
+            "wait; the daemon asks again by itself",
+        ),
+    };
+    AlertText {
+        summary: format!("Account {account} is parked: {what}. Its payments wait."),
+        action: format!(
+            "{remedy}. Payments go on by themselves once a probe succeeds, or at once with: \
+             select apipay.resume('{account}', 'why');"
+        ),
+        details: json!({ "reason": reason.code() }),
+    }
+}
+
+fn cap_alarm(account: &AccountName, code: &str, wait: Duration) -> Alarm {
+    Alarm {
+        kind: "cap_reached",
+        severity: "critical",
+        text: AlertText {
+            summary: format!(
+                "Account {account} has reached a cap ({code}); its payments wait {} minutes.",
+                wait.as_secs().div_ceil(60)
+            ),
+            action: format!(
+                "raise the cap or get the organisation approved in the ApiPay dashboard, then: \
+                 select apipay.resume('{account}', 'why');"
+            ),
+            details: json!({ "code": code }),
+        },
+    }
+}
+
+fn mode_alarm(account: &AccountName, before: &str, now: &str) -> Alarm {
+    Alarm {
+        kind: "mode_mismatch",
+        severity: "critical",
+        text: AlertText {
+            summary: format!("Account {account} was {before} and its invoices are {now} now."),
+            action: "check which organisation the API key belongs to".to_owned(),
+            details: json!({ "before": before, "now": now }),
+        },
+    }
+}

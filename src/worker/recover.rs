@@ -1,0 +1,31 @@
+//! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::db::{DbError, recover};
+use crate::worker::{Context, Step};
+
+/// Jobs of one statement.
+const MOST: usize = 500;
+
+/// One round.
+pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+    let quiet = ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout);
+    let lost = recover::expire_leases(&ctx.pool, quiet, MOST).await?;
+    for id in &lost {
+        warn!(job.id = %id, "its lease ran out: whether it was sent is unknown, it will be looked up");
+    }
+    let expired = recover::expire_jobs(&ctx.pool, MOST).await?;
+    let released = recover::release_parked(&ctx.pool, MOST).await?;
+    if expired > 0 || released > 0 {
+        info!(expired, released, "jobs moved on");
+    }
+    if released > 0 {
+        ctx.wake.dispatch.notify_one();
+    }
+    let full = u64::try_from(MOST).unwrap_or(u64::MAX);
+    let more = lost.len() == MOST || expired == full || released == full;
+    Ok(if more { Step::Worked } else { Step::Idle })
+}

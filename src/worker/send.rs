@@ -1,0 +1,318 @@
+//! One job's send: prepare → read what is known before → window → call → judge → record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::{error, info};
+
+use crate::db::accounts::AlertText;
+use crate::db::claim::{self, Claim, Held, Purpose};
+use crate::db::record::Recorded;
+use crate::domain::answer::{Answer, NotSent, Timed};
+use crate::domain::job::JobId;
+use crate::domain::operation::{Lookup, Operation, Plan, Resend, operation};
+use crate::gateway::wire;
+use crate::policy::judge::{Circumstances, judge};
+use crate::policy::reconcile::{Baseline, without_baseline};
+use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
+use crate::telemetry::Chain;
+use crate::worker::Context;
+use crate::worker::account::{Account, Slot};
+use crate::worker::clock::Moment;
+use crate::worker::outcome::{self, Evidence, Following, Guard, Kind};
+use crate::worker::recorder::{Alarm, Outcome};
+
+/// How old a claim may be when its request leaves. The configuration keeps the lease longer than
+/// this and a whole request together, so within it the lease, and with it the epoch, is still ours.
+pub const SEND_WINDOW: Duration = Duration::from_secs(5);
+
+/// A job in this worker's hands.
+pub struct Job {
+    /// What was claimed.
+    pub claim: Claim,
+    /// From before the claim was asked for, so that a slow claim counts.
+    pub claimed_at: Moment,
+    /// The one job that a parked account lets through.
+    pub canary: bool,
+}
+
+/// What the account looks like after a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The gateway took the request for what it is.
+    Well,
+    /// Nothing can be said, or it is unwell.
+    NotWell,
+}
+
+/// Sends a job and records what came of it. Not to be dropped before it ends.
+pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
+    let Some(account) = ctx.accounts.get(&job.claim.account) else {
+        error!(job.id = %job.claim.id, account = %job.claim.account, "claimed a job of an account that is not configured");
+        return Sent::NotWell;
+    };
+    let guard = guard(&job.claim, "sending");
+    let Some(operation) = operation(&job.claim.operation) else {
+        record_unknown_operation(ctx, &guard, &job.claim).await;
+        return Sent::NotWell;
+    };
+    let plan = match operation.prepare(&job.claim.params, &job.claim.name) {
+        Ok(plan) => plan,
+        Err(errors) => {
+            info!(job.id = %guard.id, "invalid params; nothing was sent");
+            let entry = outcome::invalid_params(&guard, &errors);
+            ctx.recorder
+                .record(Outcome::plain(&guard.account, entry))
+                .await;
+            return Sent::NotWell;
+        }
+    };
+    if plan.resend == Resend::ByBaseline && job.claim.baseline.is_none() {
+        match store_baseline(ctx, account, &guard, &plan, &job).await {
+            Some(fresh) => job.claimed_at = fresh,
+            None => return Sent::NotWell,
+        }
+    }
+    if let Some(cause) = window(account, &job) {
+        let verdict = judge_now(
+            ctx,
+            operation,
+            &plan,
+            &job,
+            &Timed {
+                answer: Answer::NotSent(cause),
+                took: Duration::ZERO,
+            },
+        );
+        ctx.recorder
+            .record(Outcome::plain(
+                &guard.account,
+                outcome::not_sent(&guard, cause, &verdict),
+            ))
+            .await;
+        return Sent::NotWell;
+    }
+    let timed = account.gateway.call(&plan.request).await;
+    drop(slot);
+    let verdict = judge_now(ctx, operation, &plan, &job, &timed);
+    if matches!(verdict.strain, Some(Strain::Park { .. })) {
+        account.park();
+    }
+    ctx.wake.dispatch.notify_one();
+    let sent = wellness(&timed, &verdict);
+    log(&guard.id, &verdict);
+    let evidence = Evidence {
+        guard: &guard,
+        kind: Kind::Send,
+        plan: &plan,
+        request: &plan.request,
+        timed: &timed,
+        now: job.claim.now,
+    };
+    let recorded = conclude(ctx, &evidence, verdict, job.canary).await;
+    if recorded == Some(Recorded::Stale) {
+        Sent::NotWell
+    } else {
+        sent
+    }
+}
+
+/// The guard of a claim.
+pub fn guard(claim: &Claim, state: &'static str) -> Guard {
+    Guard {
+        account: claim.account.clone(),
+        id: claim.id,
+        epoch: claim.epoch,
+        state,
+    }
+}
+
+/// Records a verdict with its evidence; waits for it only if asked to.
+pub async fn conclude(
+    ctx: &Context,
+    evidence: &Evidence<'_>,
+    verdict: Verdict,
+    wait: bool,
+) -> Option<Recorded> {
+    let following = Following {
+        rules: &ctx.rules.follow,
+        jitter: ctx.jitter(),
+    };
+    let outcome = Outcome {
+        account: evidence.guard.account.clone(),
+        entry: outcome::entry(evidence, &verdict, following),
+        alert: alarm(evidence.guard, &verdict.next),
+        remaining: match &evidence.timed.answer {
+            Answer::Reply(reply) => reply.limits.remaining,
+            Answer::NotSent(_) | Answer::Lost(_) => None,
+        },
+        strain: verdict.strain,
+    };
+    if wait {
+        Some(ctx.recorder.record_now(outcome).await)
+    } else {
+        ctx.recorder.record(outcome).await;
+        None
+    }
+}
+
+/// The alert of a job that a human has to decide.
+pub fn alarm(guard: &Guard, next: &Next) -> Option<Alarm> {
+    let Next::Held(reason) = next else {
+        return None;
+    };
+    let (kind, what) = match reason {
+        Reason::DuplicateDetected => (
+            "duplicate_detected",
+            "more than one object at ApiPay carries its name",
+        ),
+        Reason::Mismatch => (
+            "job_held",
+            "the object with its name has another amount or payer",
+        ),
+        _ => (
+            "job_held",
+            "whether its request had its effect cannot be told from here",
+        ),
+    };
+    let (account, id) = (&guard.account, guard.id);
+    Some(Alarm {
+        kind,
+        severity: "critical",
+        text: AlertText {
+            summary: format!("Job {id} of account {account} is held: {what}."),
+            action: format!(
+                "look the payment up in the ApiPay dashboard, then: \
+                 select apipay.resolve({id}, true, GATEWAY_ID, 'why'); if it is there, or \
+                 select apipay.resolve({id}, false, null, 'why'); if it is not. \
+                 All held jobs: select * from apipay.uncertain;"
+            ),
+            details: json!({ "job": id.0, "reason": reason.code() }),
+        },
+    })
+}
+
+/// Why the request must not leave, if so: the last look before the first byte.
+fn window(account: &Account, job: &Job) -> Option<NotSent> {
+    if job.claimed_at.elapsed() > SEND_WINDOW {
+        Some(NotSent::WindowClosed)
+    } else if !job.canary && !account.may_send(job.claimed_at) {
+        Some(NotSent::AccountParked)
+    } else {
+        None
+    }
+}
+
+fn judge_now(
+    ctx: &Context,
+    operation: &dyn Operation,
+    plan: &Plan,
+    job: &Job,
+    timed: &Timed,
+) -> Verdict {
+    judge(
+        operation,
+        plan,
+        &job.claim.history,
+        timed,
+        circumstances(ctx, job),
+    )
+}
+
+fn circumstances<'a>(ctx: &'a Context, job: &Job) -> Circumstances<'a> {
+    Circumstances {
+        rules: &ctx.rules,
+        now: job.claim.now + job.claimed_at.elapsed(),
+        jitter: ctx.jitter(),
+    }
+}
+
+/// Stores the refunds of the invoice before this one is sent. Returns from when the renewed lease
+/// counts; `None` when the job was recorded otherwise, or is no longer ours.
+async fn store_baseline(
+    ctx: &Arc<Context>,
+    account: &Account,
+    guard: &Guard,
+    plan: &Plan,
+    job: &Job,
+) -> Option<Moment> {
+    let Lookup::Refunds { invoice_id } = plan.lookup else {
+        return Some(job.claimed_at);
+    };
+    match claim::take_one(&ctx.pool, &guard.account, Purpose::Lookup).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let verdict = Verdict::put_back(Duration::from_secs(1), Reason::RetryAfter);
+            let entry = outcome::not_sent(guard, NotSent::WindowClosed, &verdict);
+            ctx.recorder
+                .record(Outcome::plain(&guard.account, entry))
+                .await;
+            return None;
+        }
+        Err(error) => {
+            // The lease runs out and the job is looked up: without a baseline it was never sent.
+            error!(job.id = %guard.id, error = %Chain(&error), "no quota could be taken; the job waits for its lease");
+            return None;
+        }
+    }
+    let request = wire::list_refunds(invoice_id);
+    let timed = account.gateway.call(&request).await;
+    let Some(list) = wire::read_refunds(&timed, invoice_id) else {
+        let verdict = without_baseline(&job.claim.history, &timed, circumstances(ctx, job));
+        if matches!(verdict.strain, Some(Strain::Park { .. })) {
+            account.park();
+        }
+        let evidence = Evidence {
+            guard,
+            kind: Kind::Send,
+            plan,
+            request: &request,
+            timed: &timed,
+            now: job.claim.now,
+        };
+        conclude(ctx, &evidence, verdict, job.canary).await;
+        return None;
+    };
+    let renewed_at = Moment::now();
+    let baseline = json!(Baseline::of(&list));
+    match claim::store_baseline(&ctx.pool, &job.claim, &baseline, ctx.lease).await {
+        Ok(Held::Yes) => Some(renewed_at),
+        Ok(Held::No) => None,
+        Err(error) => {
+            error!(job.id = %guard.id, error = %Chain(&error), "the baseline was not stored; the job waits for its lease");
+            None
+        }
+    }
+}
+
+async fn record_unknown_operation(ctx: &Context, guard: &Guard, claim: &Claim) {
+    error!(job.id = %guard.id, operation = claim.operation, "this version does not know the operation; a newer apipayd will");
+    let verdict = Verdict::put_back(Duration::from_secs(60), Reason::UnknownOperation);
+    let entry = outcome::not_sent(guard, NotSent::WindowClosed, &verdict);
+    ctx.recorder
+        .record(Outcome::plain(&guard.account, entry))
+        .await;
+}
+
+/// What the answer to a probe's job says of its account.
+fn wellness(timed: &Timed, verdict: &Verdict) -> Sent {
+    let answered = matches!(timed.answer, Answer::Reply(_));
+    let unclear = verdict.effect == Effect::Unknown;
+    if answered && !unclear && !matches!(verdict.strain, Some(Strain::Park { .. })) {
+        Sent::Well
+    } else {
+        Sent::NotWell
+    }
+}
+
+fn log(id: &JobId, verdict: &Verdict) {
+    match &verdict.next {
+        Next::Succeeded(_) | Next::Accepted { .. } => {
+            tracing::debug!(job.id = %id, "done or accepted")
+        }
+        next => {
+            info!(job.id = %id, effect = verdict.effect.as_str(), next = next.state(), reason = next.reason().map(Reason::code), "not done yet, or refused")
+        }
+    }
+}

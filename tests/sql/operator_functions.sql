@@ -1,0 +1,372 @@
+-- What operators do: every change, every refusal with its sentence, the events they leave.
+
+insert into apipay.accounts (name) values ('default'), ('other');
+
+create function pg_temp.expect_refusal(statement text, code text, message text) returns void language plpgsql as $$
+begin
+  execute statement;
+  raise exception 'accepted: %', statement using errcode = 'ZZ001';
+exception when others then
+  if sqlstate = 'ZZ001' then
+    raise;
+  end if;
+  assert sqlstate = code and sqlerrm like message, format('%s: %s %s', statement, sqlstate, sqlerrm);
+end $$;
+
+-- A job in any state, as the daemon would leave it.
+create function pg_temp.job(wanted text, operation text default 'invoice.create', unproven boolean default false,
+  params jsonb default '{"phone_number": "87001234567", "amount": 100}', account text default 'default') returns bigint
+language sql as $$
+  insert into apipay.jobs (account, operation, params, state, run_at, attempts, epoch, leased_by, leased_until, finished_at,
+                           unproven_since, dedup_key, priority, metadata, traceparent)
+  values (account, operation, params, wanted, now() + interval '1 hour', 2, 5,
+          case when wanted = 'sending' then gen_random_uuid() end, case when wanted = 'sending' then now() + interval '1 min' end,
+          case when wanted in ('succeeded', 'failed', 'cancelled', 'expired') then now() end,
+          case when unproven then now() end, gen_random_uuid()::text, 3, '{"order": 1}', 'trace')
+  returning id
+$$;
+create function pg_temp.read(job bigint) returns apipay.jobs language sql as 'select * from apipay.jobs where id = job';
+create function pg_temp.last_event(of_subject text, of_id text) returns apipay.events language sql as
+  'select * from apipay.events where subject = of_subject and subject_id = of_id order by id desc limit 1';
+
+-- retry
+do $$
+declare
+  id bigint;
+  copy apipay.jobs;
+  state text;
+begin
+  id := pg_temp.job('queued');
+  assert apipay.retry(id, 'hurry') = id;
+  assert (pg_temp.read(id)).run_at = now() and (pg_temp.read(id)).state = 'queued';
+  assert (pg_temp.last_event('job', id::text)).reason = 'hurry';
+
+  id := pg_temp.job('parked');
+  perform apipay.retry(id);
+  assert (pg_temp.read(id)).state = 'queued' and (pg_temp.read(id)).run_at = now();
+  assert (pg_temp.last_event('job', id::text)).reason = 'retried_by_user', 'the reason before must not be inherited';
+  id := pg_temp.job('parked', unproven => true);
+  perform apipay.retry(id);
+  assert (pg_temp.read(id)).state = 'uncertain', 'an unproven request is looked up, not sent';
+
+  update apipay.accounts set state = 'parked', parked_at = now(), parked_reason = 'session_expired', parked_by = 'apipayd' where name = 'other';
+  id := pg_temp.job('parked', account => 'other');
+  perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
+    format('job %s is parked: it cannot be sent now; its account is parked: select apipay.resume(''other'', ''why'') when the cause is gone', id));
+
+  id := pg_temp.job('uncertain', unproven => true);
+  perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
+    format('job %s is uncertain: it cannot be sent again; a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, …)', id, id));
+  id := pg_temp.job('held', unproven => true);
+  perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
+    format('job %s is held: it cannot be sent again; say first what the gateway did: select apipay.resolve(%s, true, ID, ''why'') or apipay.resolve(%s, false, null, ''why'')', id, id, id));
+  foreach state in array array['sending', 'accepted'] loop
+    id := pg_temp.job(state);
+    perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
+      format('job %s is %s: it cannot be sent again; it is under way; wait for its end, apipay.overview says what comes next', id, state));
+  end loop;
+
+  foreach state in array array['failed', 'cancelled', 'expired'] loop
+    id := pg_temp.job(state);
+    select * into copy from pg_temp.read(apipay.retry(id, 'again'));
+    assert copy.id <> id and copy.retry_of = id and copy.state = 'queued' and copy.dedup_key is null and copy.attempts = 0 and copy.epoch = 0;
+    assert copy.token <> (pg_temp.read(id)).token and copy.run_at = now();
+    assert (copy.account, copy.operation, copy.params, copy.priority, copy.metadata, copy.traceparent)
+         = ('default', 'invoice.create', '{"phone_number": "87001234567", "amount": 100}'::jsonb, 3, '{"order": 1}'::jsonb, 'trace');
+    assert (pg_temp.last_event('job', copy.id::text)).reason = 'again';
+    assert (pg_temp.last_event('job', copy.id::text)).evidence = jsonb_build_object('retry_of', id);
+    assert (pg_temp.read(id)).state = state, 'history is never rewritten';
+    perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
+      format('job %s is %s: it cannot be repeated; job %s repeats it already and is queued: look at that one', id, state, copy.id));
+  end loop;
+
+  id := pg_temp.job('succeeded');
+  perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
+    format('job %s is succeeded: it cannot be repeated; it has been done and a copy would do it twice: insert a new job if you mean that', id));
+  id := pg_temp.job('succeeded', 'invoice.refund', params => '{"invoice_id": 1}');
+  perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000', '%it has been done and a copy would do it twice%');
+  id := pg_temp.job('succeeded', 'invoice.cancel', params => '{"invoice_id": 1}');
+  perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000', '%it has been done and a copy would do it twice%');
+
+  -- A bill may be sent again when its invoice is dead, and only then.
+  foreach state in array array['processing', 'pending', 'cancelling', 'paid', 'partially_refunded', 'unknown'] loop
+    id := pg_temp.job('succeeded');
+    insert into apipay.invoices (account, id, job_id, status) values ('default', id, id, state);
+    perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
+      format('job %s is succeeded: it cannot be repeated; its invoice %s is %s and a copy would bill the customer twice: insert a new job if you mean that', id, id, state));
+    id := pg_temp.job('failed');
+    insert into apipay.invoices (account, id, job_id, status) values ('default', id, id, state);
+    perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000', '%would bill the customer twice%');
+  end loop;
+  foreach state in array array['cancelled', 'expired', 'error'] loop
+    id := pg_temp.job('succeeded');
+    insert into apipay.invoices (account, id, job_id, status) values ('default', id, id, state);
+    assert (pg_temp.read(apipay.retry(id))).retry_of = id;
+  end loop;
+  id := pg_temp.job('succeeded');
+  insert into apipay.invoices (account, id, job_id, status) values ('default', id, id, 'expired'), ('other', id, id, 'pending');
+  perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000', '%is pending and a copy would bill the customer twice%');
+
+  perform pg_temp.expect_refusal('select apipay.retry(-1)', 'P0002', 'there is no job -1; %');
+  perform pg_temp.expect_refusal('select apipay.retry(null)', '22004', 'job is null: it must be given');
+end $$;
+
+-- cancel
+do $$
+declare
+  id bigint;
+  state text;
+begin
+  foreach state in array array['queued', 'parked'] loop
+    id := pg_temp.job(state);
+    assert apipay.cancel(id, 'the customer called') = id;
+    assert ((pg_temp.read(id)).state, (pg_temp.read(id)).reason) = ('cancelled', 'cancelled_by_user') and (pg_temp.read(id)).finished_at = now();
+    assert (pg_temp.last_event('job', id::text)).reason = 'the customer called';
+    assert (pg_temp.last_event('job', id::text)).actor = session_user;
+    perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000',
+      format('job %s is cancelled: it cannot be cancelled; how it ended never changes', id));
+    id := pg_temp.job(state, unproven => true);
+    perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000',
+      format('job %s is %s: it cannot be cancelled; an earlier request of it may have had its effect; it is looked up first', id, state));
+  end loop;
+  id := pg_temp.job('sending');
+  perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000',
+    format('job %s is sending: it cannot be cancelled; its request is in flight; wait for the answer', id));
+  id := pg_temp.job('uncertain', unproven => true);
+  perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000',
+    format('job %s is uncertain: it cannot be cancelled; a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, …)', id, id));
+  id := pg_temp.job('held', unproven => true);
+  perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000', format('job %s is held: %% and then cancel', id));
+  foreach state in array array['accepted', 'succeeded'] loop
+    id := pg_temp.job(state, 'invoice.refund', params => jsonb_build_object('invoice_id', state));
+    perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000', format('job %s is %s: it cannot be cancelled; %s', id, state,
+      case state when 'accepted' then 'the gateway has taken it; it is followed to its end' else 'how it ended never changes' end));
+  end loop;
+  foreach state in array array['accepted', 'succeeded'] loop
+    id := pg_temp.job('sending');
+    update apipay.jobs j
+       set state = cancel_state.state, invoice_id = 4711, leased_by = null, leased_until = null,
+           finished_at = case when cancel_state.state = 'succeeded' then now() end
+      from (select state) as cancel_state
+     where j.id = (select max(m.id) from apipay.jobs m);
+    perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000',
+      format('job %s is %s: it cannot be cancelled; the gateway has invoice 4711; to cancel that: select apipay.cancel_invoice(4711, account => ''default'')', id, state));
+  end loop;
+  perform pg_temp.expect_refusal('select apipay.cancel(-1)', 'P0002', 'there is no job -1; %');
+  perform pg_temp.expect_refusal('select apipay.cancel(null)', '22004', 'job is null: it must be given');
+end $$;
+
+-- resolve
+do $$
+declare
+  job bigint;
+  other bigint;
+  found apipay.jobs;
+  state text;
+begin
+  delete from apipay.jobs j where j.state = 'held';
+  foreach state in array array['held', 'uncertain'] loop
+    -- Not applied: sent again, with a fence before whoever still works on it.
+    job := pg_temp.job(state, unproven => true);
+    insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
+    perform apipay._open_alert('default', 'job_held', 'critical', 'a job is held', 'resolve it', null);
+    assert apipay.resolve(job, false, reason => 'not in the dashboard') = job;
+    found := pg_temp.read(job);
+    assert (found.state, found.reason, found.attempts, found.lookups, found.epoch) = ('queued', 'resolved_not_applied', 0, 0, 6);
+    assert found.unproven_since is null and found.absent_since is null and found.run_at = now();
+    assert (pg_temp.last_event('job', job::text)).reason = 'not in the dashboard';
+    assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
+    assert (select resolution from apipay.alerts where kind = 'job_held' order by id desc limit 1) = 'not in the dashboard';
+    perform apipay.cancel(job);
+
+    -- Applied: followed from now on.
+    job := pg_temp.job(state, unproven => true);
+    perform apipay.resolve(job, true, 100 + job);
+    found := pg_temp.read(job);
+    assert (found.state, found.reason, found.invoice_id, found.epoch) = ('accepted', 'resolved_applied', 100 + job, 6) and found.unproven_since is null;
+    assert (select (m.job_id, m.status, m.settled, m.next_check_at) = (job, 'unknown', false, now()) from apipay.invoices m where id = 100 + job);
+
+    job := pg_temp.job(state, 'invoice.refund', true, jsonb_build_object('invoice_id', 50 + job));
+    perform apipay.resolve(job, true, 900 + job, 'seen');
+    found := pg_temp.read(job);
+    assert (found.state, found.invoice_id, found.refund_id) = ('accepted', (found.params ->> 'invoice_id')::bigint, 900 + job);
+    assert (select (m.job_id, m.invoice_id, m.status) = (job, found.invoice_id, 'unknown') from apipay.refunds m where id = 900 + job);
+
+    job := pg_temp.job(state, 'invoice.cancel', true, '{"invoice_id": 77}');
+    perform apipay.resolve(job, true);
+    found := pg_temp.read(job);
+    assert (found.state, found.invoice_id) = ('accepted', 77);
+    assert (select m.job_id is null and not m.settled from apipay.invoices m where id = 77), 'a cancel did not create the invoice';
+    update apipay.invoices set settled = true, next_check_at = now() + interval '1 day' where id = 77;
+    perform apipay.resolve(pg_temp.job(state, 'invoice.cancel', true, '{"invoice_id": 77}'), true, 77);
+    assert (select not m.settled and m.next_check_at = now() from apipay.invoices m where id = 77), 'it is followed again';
+  end loop;
+
+  -- The alert stays while another job is held.
+  job := pg_temp.job('held', unproven => true);
+  other := pg_temp.job('held', unproven => true);
+  perform apipay._open_alert('default', 'job_held', 'critical', 'two jobs are held', 'resolve them', null);
+  perform apipay.resolve(job, false);
+  assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+  perform apipay.resolve(other, false);
+  assert not exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+
+  -- What belongs to one job cannot be given to another.
+  job := pg_temp.job('held', unproven => true);
+  other := pg_temp.job('held', unproven => true);
+  perform apipay.resolve(other, true, 5000);
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5000)', job), '55000',
+    format('job %s is held: it cannot be resolved so; invoice 5000 belongs to another job (%s)', job, other));
+  insert into apipay.invoices (account, id, job_id, status) values ('default', 5001, other, 'pending'), ('default', 5002, null, 'pending');
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5001)', job), '55000', format('%%invoice 5001 belongs to another job (%s)', other));
+  perform apipay.resolve(job, true, 5002);
+  assert (select (m.job_id, m.status) = (job, 'pending') from apipay.invoices m where id = 5002), 'a copy that was there is linked, not overwritten';
+
+  insert into apipay.refunds (account, id, job_id, invoice_id, status) values ('default', 600, other, 60, 'pending'), ('default', 601, null, 61, 'pending');
+  job := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 60}');
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 600)', job), '55000', format('%%refund 600 belongs to another job (%s)', other));
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 601)', job), '55000', '%refund 601 is of invoice 61, not 60');
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true)', job), '22004', 'gateway_id (the id of the refund) is null: it must be given');
+  job := pg_temp.job('held', 'invoice.cancel', true, '{"invoice_id": 60}');
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 61)', job), '22023', format('job %s is about invoice 60, not 61', job));
+
+  job := pg_temp.job('held', unproven => true);
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true)', job), '22004', 'gateway_id (the id of the invoice) is null: it must be given');
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 0)', job), '22023', 'gateway_id is not an id of the gateway: a whole number from 1');
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, false, 1)', job), '22023', 'gateway_id is given although nothing was applied: give one or the other');
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, null)', job), '22004', 'applied is null: it must be given');
+  perform pg_temp.expect_refusal('select apipay.resolve(null, true)', '22004', 'job is null: it must be given');
+  perform pg_temp.expect_refusal('select apipay.resolve(-1, true)', 'P0002', 'there is no job -1; %');
+  foreach state in array array['queued', 'sending', 'accepted', 'parked'] loop
+    job := pg_temp.job(state);
+    perform pg_temp.expect_refusal(format('select apipay.resolve(%s, false)', job), '55000',
+      format('job %s is %s: it cannot be resolved; only a held or uncertain job waits for that; apipay.overview says what comes next', job, state));
+  end loop;
+  foreach state in array array['succeeded', 'failed', 'cancelled', 'expired'] loop
+    job := pg_temp.job(state);
+    perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 1)', job), '55000',
+      format('job %s is %s: it cannot be resolved; how it ended never changes', job, state));
+  end loop;
+end $$;
+
+-- park and resume
+do $$
+declare
+  account apipay.accounts;
+  alert apipay.alerts;
+  plain bigint;
+  unproven bigint;
+  early bigint;
+begin
+  update apipay.accounts set state = 'active', parked_at = null, parked_reason = null, parked_by = null, probe_at = null;
+  delete from apipay.jobs where jobs.state = 'parked';
+  assert apipay.resume('default', 'nothing to do') = 0;
+
+  -- By the daemon: probed.
+  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{"http_status": 503}');
+  select * into account from apipay.accounts where name = 'default';
+  assert (account.state, account.parked_reason, account.parked_by, account.parked_at, account.probe_at, account.probes)
+       = ('parked', 'session_expired', 'apipayd', now(), now() + interval '1 min', 0);
+  assert (pg_temp.last_event('account', 'default')).to_state = 'parked' and (pg_temp.last_event('account', 'default')).reason = 'session_expired';
+  select * into alert from apipay.alerts where kind = 'account_parked' and resolved_at is null;
+  assert (alert.account, alert.severity, alert.summary, alert.action, alert.details) = ('default', 'critical', 'session expired', 'log in', '{"http_status": 503}'::jsonb);
+
+  -- Again by the daemon: nothing changes.
+  update apipay.accounts set probes = 3 where name = 'default';
+  assert not apipay._park('default', 'tariff_inactive', 'apipayd', interval '1 h', 'tariff', 'pay', null);
+  select * into account from apipay.accounts where name = 'default';
+  assert (account.parked_reason, account.probe_at, account.probes) = ('session_expired', now() + interval '1 min', 3);
+
+  -- By an operator: theirs, no probe any more; the daemon cannot take it back.
+  assert not apipay.park('default', 'maintenance');
+  select * into account from apipay.accounts where name = 'default';
+  assert (account.state, account.parked_reason, account.parked_by) = ('parked', 'parked_by_user', session_user::text) and account.probe_at is null;
+  assert (pg_temp.last_event('account', 'default')).reason = 'maintenance';
+  assert (select summary from apipay.alerts where id = alert.id) = format('Account "default" was parked by %s: maintenance.', session_user);
+  assert (select action from apipay.alerts where id = alert.id) = 'select apipay.resume(''default'', ''why'')';
+  assert not apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', null);
+  assert not apipay.park('default', 'again');
+  assert (select probe_at is null and parked_reason = 'parked_by_user' from apipay.accounts where name = 'default');
+
+  -- Resumed: what is unproven is looked up, the rest is due.
+  plain := pg_temp.job('parked');
+  unproven := pg_temp.job('parked', unproven => true);
+  early := pg_temp.job('parked');
+  update apipay.jobs set run_at = now() - interval '1 day' where id = early;
+  update apipay.accounts set blocked_until = now() + interval '1 h', blocked_reason = 'request_rate_limited';
+  perform apipay._open_alert('default', 'cap_reached', 'critical', 'cap', 'wait', null);
+  assert apipay.resume('default', 'session is back') = 3;
+  assert ((pg_temp.read(plain)).state, (pg_temp.read(plain)).reason, (pg_temp.read(plain)).run_at) = ('queued', 'resumed', now());
+  assert ((pg_temp.read(unproven)).state, (pg_temp.read(unproven)).run_at) = ('uncertain', now());
+  assert (pg_temp.read(early)).run_at = now() - interval '1 day', 'its place in the queue is kept';
+  assert (pg_temp.last_event('job', plain::text)).reason = 'session is back';
+  select * into account from apipay.accounts where name = 'default';
+  assert (account.state, account.probes, account.resumed_at) = ('active', 0, now());
+  assert num_nulls(account.parked_reason, account.parked_at, account.parked_by, account.probe_at, account.blocked_until, account.blocked_reason) = 6;
+  assert (select blocked_until is not null from apipay.accounts where name = 'other'), 'other accounts are left alone';
+  assert (pg_temp.last_event('account', 'default')).to_state = 'active' and (pg_temp.last_event('account', 'default')).reason = 'session is back';
+  assert not exists (select from apipay.alerts where kind in ('account_parked', 'cap_reached') and resolved_at is null);
+  assert (select resolution from apipay.alerts where id = alert.id) = 'session is back';
+
+  assert apipay.resume('default', 'nothing to do') = 0;
+  assert apipay.resume('other', 'the limit was lifted') = 0;
+  assert (select blocked_until is null and resumed_at is null from apipay.accounts where name = 'other'), 'a block ends; it was not parked';
+  assert apipay.park('other') and (pg_temp.last_event('account', 'other')).reason = 'parked_by_user', 'no cause is inherited';
+  assert apipay.resume('other') = 0;
+
+  perform pg_temp.expect_refusal('select apipay.park(''nobody'')', '22023', 'account "nobody" is unknown; known: default, other');
+  perform pg_temp.expect_refusal('select apipay.resume(''nobody'')', '22023', 'account "nobody" is unknown; known: default, other');
+  perform pg_temp.expect_refusal('select apipay.park(null)', '22004', 'account is null: it must be given');
+  perform pg_temp.expect_refusal('select apipay.resume(null)', '22004', 'account is null: it must be given');
+  perform pg_temp.expect_refusal('select apipay._park(''nobody'', ''x'', ''apipayd'', null, '''', '''', null)', '22023', 'account "nobody" is unknown');
+  perform pg_temp.expect_refusal('select apipay._resume(''nobody'', ''x'')', '22023', 'account "nobody" is unknown');
+end $$;
+
+-- stop and start
+do $$
+begin
+  assert apipay.stop('fire drill');
+  assert (select stopped and reason = 'fire drill' and changed_by = session_user and changed_at = now() from apipay._control);
+  assert (select (to_state, reason) = ('stopped', 'fire drill') from apipay.events where subject = 'daemon' order by id desc limit 1);
+  assert apipay._take_quota('default', 1, 'send') = 0;
+  assert not apipay.stop('again');
+  assert (select reason = 'fire drill' from apipay._control);
+  assert apipay.start('over');
+  assert (select not stopped and reason = 'over' from apipay._control);
+  assert (select (to_state, reason) = ('started', 'over') from apipay.events where subject = 'daemon' order by id desc limit 1);
+  assert not apipay.start();
+  assert apipay._take_quota('default', 1, 'send') = 1;
+end $$;
+
+-- The reason of one call is not the cause of what follows in its transaction, whatever was set before.
+do $$
+declare
+  id bigint := pg_temp.job('queued');
+begin
+  perform apipay.retry(id, 'because');
+  assert apipay._stated_cause() is null;
+  perform set_config('apipay.cause', 'a script', true);
+  perform apipay.retry(id);
+  assert apipay._stated_cause() = 'a script';
+  perform set_config('apipay.cause', '', true);
+  perform pg_temp.expect_refusal('select apipay.retry(pg_temp.job(''held''), ''refused'')', '55000', '%');
+  assert apipay._stated_cause() is null, 'nor when it was refused';
+end $$;
+
+-- Alerts: one open per account and kind.
+do $$
+declare
+  first bigint := apipay._open_alert('default', 'duplicate_detected', 'critical', 'two invoices', 'look', '{"ids": [1, 2]}');
+  daemon bigint := apipay._open_alert(null, 'duplicate_detected', 'warning', 'daemon', 'look', null);
+begin
+  assert first = apipay._open_alert('default', 'duplicate_detected', 'warning', 'another text', 'other', null);
+  assert (select (severity, summary, details) = ('critical', 'two invoices', '{"ids": [1, 2]}'::jsonb) from apipay.alerts where id = first);
+  assert daemon not in (first, apipay._open_alert('other', 'duplicate_detected', 'critical', 'x', 'y', null));
+  assert daemon = apipay._open_alert(null, 'duplicate_detected', 'warning', 'daemon', 'look', null);
+  assert apipay._resolve_alert('default', 'duplicate_detected', 'looked');
+  assert (select resolved_at = now() and resolution = 'looked' from apipay.alerts where id = first);
+  assert not apipay._resolve_alert('default', 'duplicate_detected', 'looked');
+  assert (select resolved_at is null from apipay.alerts where id = daemon);
+  assert apipay._resolve_alert(null, 'duplicate_detected', 'looked');
+  assert apipay._open_alert('default', 'duplicate_detected', 'critical', 'again', 'look', null) > first;
+end $$;

@@ -1,0 +1,215 @@
+-- The views: one sentence per job for every state and combination, no phone in full, no failure
+-- whatever stands in params.
+
+insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited');
+update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
+       probe_at = now() + interval '630 s' where name = 'sick';
+update apipay.accounts set state = 'parked', parked_at = now() - interval '3 h', parked_reason = 'parked_by_user', parked_by = 'aida' where name = 'owned';
+update apipay.accounts set blocked_until = now() + interval '2430 s', blocked_reason = 'request_rate_limited' where name = 'limited';
+set time zone 'Asia/Almaty';
+
+-- {ID} stands for the job's id, {TOKEN} for its token; a moment for any moment.
+create function pg_temp.explains(columns jsonb, sentence text) returns bigint language plpgsql as $$
+declare
+  job apipay.jobs := jsonb_populate_record(null::apipay.jobs, jsonb_build_object(
+    'id', nextval('apipay.jobs_id_seq'), 'account', 'default', 'operation', 'invoice.create', 'params', '{"phone_number": "87007654321", "amount": 15000}'::jsonb,
+    'token', gen_random_uuid(), 'priority', 0, 'run_at', now(), 'metadata', '{}'::jsonb, 'state', 'queued', 'attempts', 0, 'epoch', 0,
+    'created_at', now(), 'updated_at', now(), 'generation', 1, 'lookups', 0) || columns);
+  said text;
+begin
+  if job.state = 'sending' then
+    job.leased_by := gen_random_uuid();
+  elsif job.state in ('succeeded', 'failed', 'cancelled', 'expired') then
+    job.finished_at := now();
+  end if;
+  insert into apipay.jobs overriding system value select job.*;
+  select explain into strict said from apipay.overview where id = job.id;
+  said := regexp_replace(said, '[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} \+0[56]', 'MOMENT', 'g');
+  sentence := replace(replace(sentence, '{ID}', job.id::text), '{TOKEN}', job.token::text);
+  assert said = sentence, format(E'%s\n  says    %s\n  expected %s', columns, said, sentence);
+  return job.id;
+end $$;
+
+create function pg_temp.invoice(id bigint, status text, columns jsonb default '{}') returns void language sql as $$
+  insert into apipay.invoices select * from jsonb_populate_record(null::apipay.invoices, jsonb_build_object(
+    'account', 'default', 'id', id, 'status', status, 'amount', 15000, 'settled', true, 'created_at', now(),
+    'next_check_at', now() + interval '1 min') || columns)
+$$;
+
+do $$
+declare
+  id bigint;
+begin
+  -- queued
+  perform pg_temp.explains('{}', 'Due now: it goes out as soon as the account''s quota has room for it.');
+  perform pg_temp.explains('{"attempts": 1, "http_status": 502, "error_code": "kaspi_error", "error_message": "bad gateway"}',
+    'Due now: it goes out as soon as the account''s quota has room for it; the last answer was HTTP 502, kaspi_error: bad gateway.');
+  perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '2 h'), 'Due at MOMENT (in 2 h), as asked.');
+  perform pg_temp.explains(jsonb_build_object('run_at', 'infinity'), 'Due never, as asked.');
+  perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '40 s', 'reason', 'server_error', 'attempts', 3, 'http_status', 502),
+    'Due at MOMENT (in 40 s): backing off (server_error) after 3 counted attempts; last answer: HTTP 502.');
+  perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '17 s', 'reason', 'retry_after', 'http_status', 429, 'error_code', 'request_rate_limited'),
+    'Due at MOMENT (in 17 s): backing off (retry_after); last answer: HTTP 429, request_rate_limited.');
+  perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '20 min', 'reason', 'lookup_absent', 'unproven_since', now(), 'attempts', 1),
+    'Due at MOMENT (in 20 min): backing off (lookup_absent) after 1 counted attempt. It goes out under the same name as before, so that the gateway sees a repetition.');
+  perform pg_temp.explains(jsonb_build_object('expires_at', now() - interval '1 s'), 'Its time ran out at MOMENT: it ends expired, unsent.');
+  perform pg_temp.explains('{"account": "sick"}',
+    'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out.');
+  perform pg_temp.explains(jsonb_build_object('account', 'owned', 'run_at', now() + interval '3 days'),
+    'Waiting: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). Then it is due at MOMENT (in 3 days).');
+  perform pg_temp.explains('{"account": "limited"}',
+    'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). Then it goes out.');
+
+  -- sending
+  perform pg_temp.explains(jsonb_build_object('state', 'sending', 'leased_until', now() + interval '1 min'),
+    'Its request is under way since MOMENT (0 s ago); without an answer by MOMENT it becomes uncertain and is looked up, never sent blindly again.');
+  perform pg_temp.explains(jsonb_build_object('state', 'sending', 'leased_until', now() - interval '1 min'),
+    'Its worker should have answered by MOMENT: it becomes uncertain within moments and is looked up.');
+
+  -- uncertain
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'unproven_since', now() - interval '1 min', 'run_at', now() + interval '30 s', 'http_status', 504),
+    'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (60 s ago) (last: HTTP 504). The gateway is asked at MOMENT (in 30 s). Nothing is sent before that is known.');
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'account', 'sick', 'operation', 'invoice.refund', 'params', '{"invoice_id": 17, "amount": 200.5}'::jsonb, 'unproven_since', now(), 'lookups', 2),
+    'A request for the refund of 200.5 tenge from invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked again (2 times so far) now, once this is over: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Nothing is sent before that is known.');
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked now. Nothing is sent before that is known.');
+
+  -- accepted
+  perform pg_temp.invoice(1, 'processing', '{"settled": false}');
+  perform pg_temp.explains('{"state": "accepted", "invoice_id": 1}',
+    'The gateway has taken it as invoice 1 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s).');
+  perform pg_temp.explains('{"state": "accepted", "invoice_id": 999}',
+    'The gateway has taken it as invoice 999 and delivers it to the customer. It is asked again at an unknown time.');
+  perform pg_temp.invoice(2, 'cancelling', '{"settled": false}');
+  perform pg_temp.explains('{"state": "accepted", "operation": "invoice.cancel", "params": {"invoice_id": 2}, "invoice_id": 2}',
+    'The gateway is cancelling invoice 2 (status cancelling). It is asked again at MOMENT (in 60 s).');
+  insert into apipay.refunds (account, id, invoice_id, status, amount, next_check_at) values ('default', 7, 3, 'pending', 200, now());
+  perform pg_temp.explains('{"state": "accepted", "operation": "invoice.refund", "params": {"invoice_id": 3}, "invoice_id": 3, "refund_id": 7}',
+    'The gateway is making refund 7 of invoice 3 (status pending). It is asked again now.');
+
+  -- parked
+  perform pg_temp.explains('{"state": "parked", "reason": "session_expired", "account": "owned"}',
+    'Parked (session_expired) with its account: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). Nothing of it had an effect; then it is sent.');
+  perform pg_temp.explains(jsonb_build_object('state', 'parked', 'unproven_since', now()),
+    'Parked, but account default is active: select apipay.resume(''default'', ''why'') puts it back. A request for the invoice of 15 000 tenge to 8700***4321 is unproven; then it is looked up first.');
+
+  -- held: the exact calls
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'gave_up', 'unproven_since', now()),
+    'Held (gave_up) since MOMENT (0 s ago): nobody but a human can tell whether the invoice of 15 000 tenge to 8700***4321 was done. Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again.');
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.refund', 'params', '{"invoice_id": 4}'::jsonb, 'unproven_since', now(), 'http_status', 500),
+    'Held since MOMENT (0 s ago): nobody but a human can tell whether the full refund from invoice 4 was done (last: HTTP 500). Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again.');
+
+  -- succeeded: what the customer did
+  perform pg_temp.invoice(10, 'pending', '{"settled": false}');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 10}', 'Invoice 10 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s).');
+  perform pg_temp.invoice(11, 'paid', jsonb_build_object('paid_at', now()));
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 11, "retry_of": 1}', 'Invoice 11 was paid by the customer at MOMENT. It repeats job 1.');
+  perform pg_temp.invoice(12, 'paid', '{"total_refunded": 15000}');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 12}', 'Invoice 12 was paid by the customer and fully refunded.');
+  perform pg_temp.invoice(13, 'partially_refunded', '{"total_refunded": 1234567.5}');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 13}', 'Invoice 13 was paid by the customer, of which 1 234 567.5 tenge were refunded.');
+  perform pg_temp.invoice(14, 'expired');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 14}', 'Invoice 14 was delivered; the customer let it expire unpaid.');
+  perform pg_temp.invoice(15, 'cancelled');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 15}', 'Invoice 15 was delivered and then cancelled, unpaid.');
+  perform pg_temp.invoice(16, 'error', '{"error_code": "client_not_found", "error_message": "no Kaspi at 87007654321"}');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 16}', 'Invoice 16 was accepted and then ended in error (client_not_found: no Kaspi at 8700***4321).');
+  perform pg_temp.invoice(17, 'reversed');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 17}', 'Invoice 17 was delivered; its status is reversed.');
+  perform pg_temp.invoice(18, 'processing');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 18}', 'Invoice 18 is being delivered to the customer.');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 998}', 'Invoice 998 was delivered.');
+  perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 15}}', 'Invoice 15 is cancelled.');
+  perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 11}}', 'Invoice 11 was seen cancelled, but the customer''s payment came first: the money is in.');
+  perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 14}}', 'Invoice 14 is dead: it expired unpaid.');
+  perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.refund", "params": {"invoice_id": 3}, "invoice_id": 3, "refund_id": 7}', 'Refund 7 of 200 tenge from invoice 3 was made.');
+
+  -- failed
+  perform pg_temp.explains('{"state": "failed", "reason": "refused", "http_status": 422, "error_code": "content_rejected", "error_message": "text refused for +7 700 765-43-21", "errors": {"description": ["bad word", "too long"]}}',
+    'The gateway refused it: HTTP 422, content_rejected: text refused for 8700***4321 [description (bad word; too long)]. Once the cause is gone, select apipay.retry({ID}, ''why'') enqueues a copy.');
+  perform pg_temp.explains('{"state": "failed", "reason": "invalid_params", "error_code": "invalid_params", "errors": {"phone_number": ["87007654321 has no prefix"], "amount": "must be whole"}}',
+    'Nothing was sent: its params are wrong: amount (must be whole), phone_number (8700***4321 has no prefix). Enqueue a new job with right ones.');
+  perform pg_temp.explains('{"state": "failed", "error_code": "invalid_params", "error_message": "phone_number is missing"}',
+    'Nothing was sent: its params are wrong: phone_number is missing. Enqueue a new job with right ones.');
+  perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "attempts": 8, "error_message": "connection refused"}',
+    'Given up after 8 counted attempts, none of which had an effect; last answer: connection refused. select apipay.retry({ID}, ''why'') enqueues a copy.');
+
+  -- cancelled, expired
+  insert into apipay.jobs (operation, params) values ('invoice.create', '{"amount": 15000}') returning jobs.id into id;
+  perform apipay.cancel(id, 'customer +77007654321 called');
+  assert (select explain from apipay.overview o where o.id = explain_id.id) like format('Cancelled by %s at %% (customer 8700***4321 called), before anything was sent.', session_user)
+    from (select id) as explain_id;
+  perform pg_temp.explains(jsonb_build_object('state', 'expired', 'expires_at', now()), 'Nothing was sent by its expires_at, MOMENT. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
+
+  -- all sending stopped comes before everything else
+  perform apipay.stop('fire at 87007654321');
+  perform pg_temp.explains('{"account": "sick"}',
+    format('Waiting: all sending is stopped since MOMENT (0 s ago) by %s (fire at 8700***4321), until select apipay.start(''why''). Then it goes out.', session_user));
+  perform apipay.start();
+end $$;
+
+-- Money and phones, each in its view.
+do $$
+begin
+  assert (select (o.phone, o.amount, o.invoice_status) = ('8700***4321', 15000.00, 'paid') from apipay.overview o where o.invoice_id = 11 and o.operation = 'invoice.create');
+  assert (select o.amount is null from apipay.overview o where o.operation = 'invoice.cancel' limit 1);
+  assert (select (w.cause) = 'account_parked' from apipay.waiting w where w.account = 'sick' and w.state = 'queued' limit 1);
+  assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w)
+       = array['account_blocked', 'account_parked', 'back_off', 'human_decides', 'not_due', 'not_followed', 'parked', 'quota', 'unproven_request'];
+  assert not exists (select from apipay.waiting w where w.state in ('sending', 'succeeded', 'failed', 'cancelled', 'expired'));
+  assert (select count(*) = 5 and sum(u.at_risk) = 30200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
+  assert (select bool_and((u.state = 'held') = (u.next_lookup_at is null)) from apipay.uncertain u);
+  assert (select count(*) = 5 from apipay.parked p), (select jsonb_agg(p) from apipay.parked p)::text;
+  assert (select count(*) = 1 from apipay.parked p where p.parked_reason is null);
+  assert (select (a.queued, a.uncertain, a.tenge_waiting) = (2, 1, 30000.00) from apipay.account_status a where a.account = 'sick');
+  assert (select a.explain from apipay.account_status a where a.account = 'limited') like
+    'Nothing is sent: account limited may not send until % (in 40 min): the gateway limits it (request_rate_limited). 1 job waits for 15 000 tenge.';
+  assert (select a.explain from apipay.account_status a where a.account = 'owned') like
+    'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
+  assert (select sum(d.jobs) from apipay.daily d) = (select count(*) from apipay.jobs);
+  assert (select d.amount = 200 from apipay.daily d where d.operation = 'invoice.refund' and d.state = 'succeeded');
+  perform apipay._take_quota('default', 20, 'send');
+  assert (select (a.quota_limit, a.quota_used, a.quota_left) = (60, 20, 40) from apipay.account_status a where a.account = 'default');
+  perform apipay._open_alert('default', 'cap_reached', 'critical', 's', 'a', null);
+  assert (select a.open_alerts = 1 from apipay.account_status a where a.account = 'default');
+end $$;
+
+-- Whatever stands in params, errors and texts, in whichever state: no view fails, none shows a phone.
+do $$
+declare
+  garbage jsonb;
+  params jsonb;
+  operation text;
+  shown text;
+begin
+  foreach garbage in array array['null', 'true', '""', '"x"', '"87007654321"', '"+7 (700) 765-43-21"', '-1', '0', '1e300', '1e-300', '0.005', '123456789012345678901234567890',
+    '9223372036854775807', '9223372036854775808', '[]', '[1, [2]]', '{}', '{"a": {"b": 1}}', '"1e5"', '"15000.00"', '"15000.001"', '"NaN"', '"%s %I $1 \\1 {}"',
+    '"Қазақ ₸ 🙂"', '"999999999999999999999"', '["87007654321"]', '{"87007654321": ["87007654321"]}']::jsonb[] loop
+    -- A phone in the place of an id is an id: nothing tells them apart.
+    params := (select jsonb_object_agg(key, case when key = 'invoice_id' and garbage::text ~ '765' then '17' else garbage end) from unnest(array['phone_number', 'amount', 'cart_items', 'discount_percentage', 'description',
+      'internal_comment', 'external_order_id', 'kaspi_connection_id', 'invoice_id', 'reason', 'return_items', 'other']) as key);
+    foreach operation in array apipay._operations() loop
+      insert into apipay.jobs (operation, params, state, reason, error_code, error_message, errors, run_at, expires_at, http_status, leased_by, leased_until, finished_at, unproven_since)
+      select operation, v.params, state, garbage #>> '{}', garbage #>> '{}', garbage #>> '{}', garbage, run_at,
+             case when operation = 'invoice.cancel' then '-infinity'::timestamptz when operation = 'invoice.refund' then 'infinity' end, -1,
+             case when state = 'sending' then gen_random_uuid() end, case when state = 'sending' then 'infinity'::timestamptz end,
+             case when final then now() end, case when operation = 'invoice.create' then '-infinity'::timestamptz end
+      from (values (params), (params - 'cart_items'), (params - 'cart_items' - 'return_items' - 'amount')) as v (params),
+           (values ('sending', now(), false), ('uncertain', '-infinity', false), ('accepted', 'infinity', false), ('parked', now(), false), ('held', now(), false),
+             ('succeeded', now(), true), ('failed', now(), true), ('cancelled', now(), true), ('expired', now(), true), ('queued', '294000-01-01', false)) as s (state, run_at, final)
+      on conflict do nothing;
+    end loop;
+    insert into apipay.jobs (operation, params, error_code, errors, state, finished_at) values ('invoice.create', params, 'invalid_params', garbage, 'failed', now());
+    assert apipay._amount(garbage) is null and apipay._amount(null) is null;
+  end loop;
+  assert apipay._amount('{"amount": 15000}') = 15000 and apipay._amount('{"amount": "15000.50"}') = 15000.50 and apipay._amount('{"amount": 100000000}') is null;
+  assert (select count(*) > 1000 from apipay.overview), 'the garbage is there';
+
+  shown := concat((select string_agg(v::text, ' ') from apipay.overview v), (select string_agg(v::text, ' ') from apipay.waiting v),
+    (select string_agg(v::text, ' ') from apipay.uncertain v), (select string_agg(v::text, ' ') from apipay.parked v),
+    (select string_agg(v::text, ' ') from apipay.daily v), (select string_agg(v::text, ' ') from apipay.account_status v));
+  assert shown like '%8700***4321%' and shown !~ '765.?43', substring(shown from '.{200}765.?43.{50}');
+  assert not exists (select from apipay.overview where explain is null), (select jsonb_agg(o)::text from apipay.overview o where explain is null);
+end $$;
+
+reset time zone;
