@@ -87,6 +87,13 @@ impl Cluster {
     pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
         options(&self.directory, database)
     }
+
+    /// A connection that can make and drop databases.
+    pub(crate) async fn admin(&self) -> PgConnection {
+        PgConnection::connect_with(&self.options("postgres"))
+            .await
+            .unwrap()
+    }
 }
 
 impl Drop for Cluster {

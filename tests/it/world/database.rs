@@ -1,7 +1,7 @@
 //! A database per test, cloned from the migrated template.
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgPool};
 use uuid::Uuid;
 
 use super::cluster::{Cluster, run};
@@ -30,9 +30,7 @@ impl Database {
 
     async fn create(cluster: Cluster, template: &str) -> Database {
         let name = format!("test_{}", Uuid::new_v4().simple());
-        let mut admin = PgConnection::connect_with(&cluster.options("postgres"))
-            .await
-            .unwrap();
+        let mut admin = cluster.admin().await;
         run(
             &mut admin,
             format!("create database {name} template {template}"),
@@ -56,18 +54,5 @@ impl Database {
             "postgres://postgres:{PASSWORD_CANARY}@{socket}/{}",
             self.name
         )
-    }
-
-    pub(crate) async fn drop(self) {
-        self.pool.close().await;
-        let mut admin = PgConnection::connect_with(&self.cluster.options("postgres"))
-            .await
-            .unwrap();
-        run(
-            &mut admin,
-            format!("drop database {} with (force)", self.name),
-        )
-        .await;
-        admin.close().await.unwrap();
     }
 }

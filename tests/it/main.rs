@@ -1,0 +1,10 @@
+//! What the daemon promises, shown with the real binary, a real Postgres and a stand-in for the
+//! gateway. One file per behaviour; `world` is the harness.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails, and the place says why"
+)]
+
+mod creating;
+mod world;
