@@ -16,11 +16,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::alert::webhook::Webhook;
+use crate::alert::{SendError, Webhook};
 use crate::config::{AccountSettings, Settings};
 use crate::db::migrate::SchemaVersion;
 use crate::db::{Connect, DbError, accounts, health, migrate};
-use crate::gateway::client::{Gateway, GatewayError, HttpLimits};
+use crate::gateway::client::{Gateway, GatewayError};
 use crate::policy::rules::Jitter;
 use crate::service::Service;
 use crate::telemetry::Chain;
@@ -42,7 +42,7 @@ pub enum RunError {
     },
     /// The channel of alerts could not be made.
     #[error("alerts.webhook cannot be used")]
-    Webhook(#[source] reqwest::Error),
+    Webhook(#[source] SendError),
     /// The schema is not the one this version works with.
     #[error("the database's schema is {}", match .0 {
         SchemaVersion::Missing => "missing",
@@ -127,16 +127,11 @@ fn context(settings: &Settings, pool: PgPool, recorder: Recorder) -> Result<Cont
 }
 
 fn open_account(account: &AccountSettings, settings: &Settings) -> Result<Account, RunError> {
-    let limits = HttpLimits {
-        connect_timeout: settings.http.connect_timeout,
-        timeout: settings.http.timeout,
-        max_body_bytes: settings.http.max_body_bytes,
-    };
     let gateway = Gateway::new(
         &account.base_url,
         &account.api_key,
         account.allow_insecure,
-        limits,
+        settings.http.limits(),
     )
     .map_err(|source| RunError::Gateway {
         account: account.name.to_string(),

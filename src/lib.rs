@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod db;
 pub mod domain;

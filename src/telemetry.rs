@@ -1,7 +1,311 @@
-//! stub
-pub struct Chain<'a>(pub &'a dyn std::error::Error);
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)
+//! Logs: set-up of the subscriber, and how a chain of errors is printed.
+//!
+//! Libraries below us could log statements, URLs and headers; they are capped here whatever the level
+//! is. Nothing else may log secrets or phone numbers.
+
+use std::error::Error;
+use std::fmt;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{FilterExt, Targets};
+use tracing_subscriber::fmt::format::{Format, Writer};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::config::{Environment, LogFormat, LogLevel, LogSettings};
+
+/// Why logs could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// RUST_LOG is wrong.
+    #[error("environment variable RUST_LOG: not a list of filters such as info,apipayd=debug")]
+    Filter(#[source] tracing_subscriber::filter::ParseError),
+    /// There is no journal here.
+    #[error(
+        "log.format = \"journald\", but the journal cannot be reached; allowed is also \"text\" or \"json\""
+    )]
+    Journal(#[source] std::io::Error),
+}
+
+/// Starts logging to stderr or the journal, for the whole process; once.
+pub fn init(settings: &LogSettings, environment: &Environment) -> Result<(), TelemetryError> {
+    let writer = || BoxMakeWriter::new(std::io::stderr);
+    let layer = match settings.format {
+        LogFormat::Text if stderr_is_the_journal(environment) => journal_text(writer()),
+        LogFormat::Text => text(writer(), std::io::stderr().is_terminal()),
+        LogFormat::Json => json(writer()),
+        LogFormat::Journald => tracing_journald::layer()
+            .map_err(TelemetryError::Journal)?
+            .boxed(),
+    };
+    let filter = filter(settings.level, environment.get("RUST_LOG"))?;
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter.and(caps())))
+        .init();
+    Ok(())
+}
+
+type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn text(writer: BoxMakeWriter, with_colours: bool) -> AnyLayer {
+    tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(with_colours)
+        .boxed()
+}
+
+/// The journal knows the time, and wants to know the priority.
+fn journal_text(writer: BoxMakeWriter) -> AnyLayer {
+    tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(false)
+        .event_format(Prioritized(
+            Format::default().without_time().with_level(false),
+        ))
+        .boxed()
+}
+
+fn json(writer: BoxMakeWriter) -> AnyLayer {
+    tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_writer(writer)
+        .boxed()
+}
+
+fn filter(level: LogLevel, override_: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    EnvFilter::builder()
+        .with_default_directive(level.into())
+        .parse(override_.unwrap_or_default())
+        .map_err(TelemetryError::Filter)
+}
+
+/// What libraries may say at most, by the beginning of their targets. Below, hyper and reqwest log
+/// URLs and headers, sqlx logs statements; sqlx logs slow ones as a warning.
+fn caps() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_target("sqlx", LevelFilter::WARN)
+        .with_target("sqlx::query", LevelFilter::ERROR)
+        .with_target("hyper", LevelFilter::WARN)
+        .with_target("h2", LevelFilter::WARN)
+        .with_target("reqwest", LevelFilter::WARN)
+        .with_target("rustls", LevelFilter::WARN)
+        .with_target("tower", LevelFilter::WARN)
+}
+
+/// systemd says which stream it reads; somebody may have redirected ours since.
+fn stderr_is_the_journal(environment: &Environment) -> bool {
+    let ours = || {
+        let stderr = std::io::stderr().as_fd().try_clone_to_owned().ok()?;
+        let metadata = std::fs::File::from(stderr).metadata().ok()?;
+        Some(format!("{}:{}", metadata.dev(), metadata.ino()))
+    };
+    environment
+        .get("JOURNAL_STREAM")
+        .is_some_and(|stream| Some(stream.to_owned()) == ours())
+}
+
+/// Puts the priority before each line in the way of sd-daemon(3).
+struct Prioritized<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Prioritized<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+/// Shows an error with all its causes, in one line.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = self.0.to_string();
+        f.write_str(&told)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // sqlx and others end their own text with that of the cause.
+            if !told.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            told = text;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        fn writer(&self) -> BoxMakeWriter {
+            let captured = self.clone();
+            BoxMakeWriter::new(move || captured.clone())
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log_with(
+        layer: impl FnOnce(BoxMakeWriter) -> AnyLayer,
+        level: LogLevel,
+        rust_log: Option<&str>,
+        log: impl FnOnce(),
+    ) -> String {
+        let captured = Captured::default();
+        let filter = filter(level, rust_log).unwrap().and(caps());
+        let subscriber =
+            tracing_subscriber::registry().with(layer(captured.writer()).with_filter(filter));
+        tracing::subscriber::with_default(subscriber, log);
+        captured.text()
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_no_time() {
+        let text = log_with(journal_text, LogLevel::Debug, None, || {
+            tracing::error!(job.id = 7, "one");
+            tracing::warn!("two");
+            tracing::info!("three");
+            tracing::debug!("four");
+            tracing::trace!("five");
+        });
+        let here = "apipayd::telemetry::tests";
+        let expected =
+            format!("<3>{here}: one job.id=7\n<4>{here}: two\n<6>{here}: three\n<7>{here}: four\n");
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn json_has_one_object_a_line_with_the_fields_beside_the_message() {
+        let text = log_with(json, LogLevel::Info, None, || {
+            tracing::info!(job.id = 7, "one");
+        });
+        let object: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!(object["message"], "one");
+        assert_eq!(object["job.id"], 7);
+        assert_eq!(object["level"], "INFO");
+    }
+
+    #[test]
+    fn rust_log_overrides_the_level() {
+        let plain = |writer| text(writer, false);
+        let log = || {
+            tracing::info!("told");
+            tracing::debug!("whispered");
+        };
+        assert!(!log_with(plain, LogLevel::Error, None, log).contains("told"));
+        let overridden = log_with(plain, LogLevel::Error, Some("apipayd=debug"), log);
+        assert!(overridden.contains("told") && overridden.contains("whispered"));
+    }
+
+    #[test]
+    fn no_level_makes_libraries_tell_statements_and_urls() {
+        let plain = |writer| text(writer, false);
+        let told = log_with(
+            plain,
+            LogLevel::Trace,
+            Some("trace,sqlx=trace,hyper_util=trace"),
+            || {
+                tracing::warn!(target: "sqlx::query", "select phone");
+                tracing::info!(target: "sqlx::postgres::notice", "notice");
+                tracing::debug!(target: "hyper_util::client", "https://secret");
+                tracing::trace!(target: "reqwest::connect", "https://secret");
+                tracing::debug!(target: "rustls::client", "hello");
+                tracing::warn!(target: "rustls::client", "important");
+            },
+        );
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains("important"));
+    }
+
+    #[test]
+    fn a_wrong_rust_log_is_refused() {
+        let error = filter(LogLevel::Info, Some("apipayd=loud")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "environment variable RUST_LOG: not a list of filters such as info,apipayd=debug"
+        );
+    }
+
+    #[test]
+    fn another_stream_than_systemds_is_not_the_journal() {
+        assert!(!stderr_is_the_journal(&Environment::default()));
+        let other = Environment::from([("JOURNAL_STREAM", "1:1")]);
+        assert!(!stderr_is_the_journal(&other));
+    }
+
+    #[test]
+    fn a_chain_shows_every_cause() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the payment stopped")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("the disk is full"));
+        assert_eq!(
+            Chain(&error).to_string(),
+            "the payment stopped: the disk is full"
+        );
+    }
+
+    #[test]
+    fn a_cause_that_was_told_already_is_not_told_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("it stopped: {0}")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("the disk is full"));
+        assert_eq!(Chain(&error).to_string(), "it stopped: the disk is full");
     }
 }

@@ -1,20 +1,38 @@
-//! stub
-pub mod webhook;
-use crate::db::alerts::DueNotice;
-pub struct Notice;
-impl From<DueNotice> for Notice {
-    fn from(_: DueNotice) -> Notice {
-        Notice
+//! Alerts on their way to people: what a notice says, and the channels that carry it.
+//!
+//! Alerts are rows first (`db::alerts`); this module knows neither the database's statements nor the
+//! loop that delivers. A notice holds no phone number and no secret, because its row holds none.
+
+mod notice;
+mod webhook;
+
+pub use notice::{Notice, Status, log_line};
+pub use webhook::{SendError, Webhook};
+
+use std::time::Duration;
+
+use crate::policy::backoff;
+use crate::policy::rules::{Curve, Jitter};
+
+/// How long after a failed delivery the next one is due; `tries` counts the failed one too.
+pub fn retry_after(tries: u32) -> Duration {
+    let curve = Curve {
+        initial: Duration::from_secs(5),
+        max: Duration::from_secs(300),
+        multiplier: 2.0,
+        jitter: 0.0,
+        attempts: 0,
+    };
+    backoff::delay(&curve, tries, Jitter::NONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_are_tried_again_after_five_seconds_doubling_to_five_minutes() {
+        let seconds: Vec<u64> = (0..=8).map(|tries| retry_after(tries).as_secs()).collect();
+        assert_eq!(seconds, [5, 5, 10, 20, 40, 80, 160, 300, 300]);
     }
-}
-impl Notice {
-    pub fn is_resolved(&self) -> bool {
-        true
-    }
-}
-pub fn log_line(_: &Notice) -> String {
-    String::new()
-}
-pub fn retry_delay(_: u32, _: crate::policy::rules::Jitter) -> std::time::Duration {
-    std::time::Duration::ZERO
 }

@@ -14,6 +14,8 @@ mod endpoint;
 mod read;
 mod settings;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use credentials::KeyFile;
 pub use settings::{

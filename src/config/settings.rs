@@ -11,6 +11,7 @@ use super::credentials::KeyFile;
 use super::source::{ConfigError, Environment, Sources};
 use crate::db::Connect;
 use crate::domain::account::{AccountName, DuplicateProtection};
+use crate::gateway::client::HttpLimits;
 use crate::policy::rules::Rules;
 
 /// Everything that can be configured.
@@ -179,6 +180,17 @@ pub struct HttpSettings {
     pub timeout: Duration,
     /// The longest answer that is read.
     pub max_body_bytes: usize,
+}
+
+impl HttpSettings {
+    /// The limits of every request to the gateway.
+    pub fn limits(&self) -> HttpLimits {
+        HttpLimits {
+            connect_timeout: self.connect_timeout,
+            timeout: self.timeout,
+            max_body_bytes: self.max_body_bytes,
+        }
+    }
 }
 
 /// `[alerts]`

@@ -1,9 +1,21 @@
 //! What the status line and `apipayd check` read.
 
-use sqlx::PgPool;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgPool};
 use time::OffsetDateTime;
 
 use super::{DbError, Task};
+
+/// Connects once and hangs up. A pool tries again until its time is over, and then tells only that:
+/// people who wait for an answer want the cause.
+pub async fn reach(options: &PgConnectOptions) -> Result<(), DbError> {
+    let connected = tokio::time::timeout(Duration::from_secs(10), options.connect()).await;
+    let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let connection = connected.map_err(late).flatten().task("let us in")?;
+    connection.close().await.task("let us go")
+}
 
 /// How many jobs of an account are in a state that is not final.
 #[derive(Clone, Debug)]

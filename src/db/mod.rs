@@ -41,6 +41,12 @@ impl DbError {
         code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
     }
 
+    /// Whether our user lacks a privilege.
+    pub fn is_denied(&self) -> bool {
+        let error = self.source.as_database_error();
+        error.and_then(|error| error.code()).as_deref() == Some("42501")
+    }
+
     /// Whether the statement lost against a concurrent one and may simply be run again.
     pub fn is_conflict(&self) -> bool {
         let sqlx::Error::Database(error) = &self.source else {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::alert::{Notice, log_line, retry_delay};
+use crate::alert::{Notice, Status, log_line, retry_after};
 use crate::db::DbError;
 use crate::db::alerts::{self, DueNotice};
+use crate::telemetry::Chain;
 use crate::worker::{Context, Step};
 
 /// The channel that is always there: a line in the log.
@@ -38,17 +39,12 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
 }
 
 async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
-    let (id, channel, tries) = (
-        due.id,
-        due.channel.clone(),
-        u32::try_from(due.tries).unwrap_or(0),
-    );
-    let notice = Notice::from(due);
-    let result = match (channel.as_str(), &ctx.webhook) {
+    let notice = Notice::from(&due);
+    let result = match (due.channel.as_str(), &ctx.webhook) {
         (WEBHOOK, Some(webhook)) => webhook
             .send(&notice)
             .await
-            .map_err(|error| error.to_string()),
+            .map_err(|error| Chain(&error).to_string()),
         (WEBHOOK, None) => Err("no webhook is configured".to_owned()),
         _ => {
             log(&notice);
@@ -56,20 +52,22 @@ async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
         }
     };
     match result {
-        Ok(()) => alerts::delivered(&ctx.pool, id).await,
+        Ok(()) => alerts::delivered(&ctx.pool, due.id).await,
         Err(reason) => {
             warn!(
-                alert.delivery = id,
-                channel, reason, "an alert was not delivered; trying again"
+                alert.delivery = due.id,
+                channel = due.channel,
+                reason,
+                "an alert was not delivered; trying again"
             );
-            alerts::not_delivered(&ctx.pool, id, retry_delay(tries + 1, ctx.jitter()), &reason)
-                .await
+            let tries = u32::try_from(due.tries).unwrap_or(0) + 1;
+            alerts::not_delivered(&ctx.pool, due.id, retry_after(tries), &reason).await
         }
     }
 }
 
 fn log(notice: &Notice) {
-    if notice.is_resolved() {
+    if matches!(notice.status, Status::Resolved { .. }) {
         info!(alert = %log_line(notice), "alert resolved");
     } else {
         error!(alert = %log_line(notice), "alert");

@@ -39,7 +39,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::alert::webhook::Webhook;
+use crate::alert::Webhook;
 use crate::db::DbError;
 use crate::domain::account::AccountName;
 use crate::policy::backoff;

@@ -181,10 +181,9 @@ async fn write_batch(ctx: &Context, batch: Vec<Message>) {
         if let (Some((job, epoch)), Some(Recorded::Stale)) = (key, result) {
             warn!(job.id = %job, job.epoch = epoch.0, "a stale outcome was refused: the job had moved on");
         }
-        if let Some(reply) = reply {
-            if reply.send(result.unwrap_or(Recorded::Stale)).is_err() {
-                debug!("whoever waited for a record is gone; the record stands");
-            }
+        let told = reply.map(|reply| reply.send(result.unwrap_or(Recorded::Stale)));
+        if told.is_some_and(|told| told.is_err()) {
+            debug!("whoever waited for a record is gone; the record stands");
         }
     }
     return_unspent(ctx, &entries).await;

@@ -1,0 +1,231 @@
+//! What is told about an alert, in words and as values.
+
+use std::fmt::Write;
+
+use rust_decimal::Decimal;
+use time::OffsetDateTime;
+
+use crate::db::alerts::DueNotice;
+
+/// Something to tell about one alert.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// What is new.
+    pub status: Status,
+    /// The account it concerns; none: the whole daemon.
+    pub account: Option<String>,
+    /// The alert's kind, such as `account_parked`.
+    pub kind: String,
+    /// `critical` or `warning`.
+    pub severity: String,
+    /// What happened.
+    pub summary: String,
+    /// What to do, with the exact command.
+    pub action: String,
+    /// Since when.
+    pub opened_at: OffsetDateTime,
+    /// Jobs of the account that wait.
+    pub jobs_waiting: i64,
+    /// The tenge in them, as far as known.
+    pub amount_waiting: Option<Decimal>,
+}
+
+/// What is new about an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It began.
+    Firing,
+    /// It is still open.
+    StillFiring,
+    /// It ended.
+    Resolved {
+        /// When.
+        at: OffsetDateTime,
+        /// How.
+        how: String,
+    },
+}
+
+impl From<&DueNotice> for Notice {
+    fn from(due: &DueNotice) -> Notice {
+        let status = match (due.notice.as_str(), due.resolved_at) {
+            ("resolved", at) => Status::Resolved {
+                at: at.unwrap_or(due.opened_at),
+                how: due.resolution.clone().unwrap_or_default(),
+            },
+            ("repeat", _) => Status::StillFiring,
+            _ => Status::Firing,
+        };
+        Notice {
+            status,
+            account: due.account.clone(),
+            kind: due.kind.clone(),
+            severity: due.severity.clone(),
+            summary: due.summary.clone(),
+            action: due.action.clone(),
+            opened_at: due.opened_at,
+            jobs_waiting: due.jobs_waiting,
+            amount_waiting: due.amount_waiting,
+        }
+    }
+}
+
+/// The notice as one line for the log.
+pub fn log_line(notice: &Notice) -> String {
+    let mut line = match &notice.status {
+        Status::Firing => format!("ALERT {}", notice.kind),
+        Status::StillFiring => format!("ALERT still open: {}", notice.kind),
+        Status::Resolved { .. } => format!("ALERT resolved: {}", notice.kind),
+    };
+    if let Some(account) = &notice.account {
+        line += &format!(" of account {account}");
+    }
+    line += &match &notice.status {
+        Status::Firing => format!(": {}", notice.summary),
+        Status::StillFiring => format!(" since {}: {}", clock(notice.opened_at), notice.summary),
+        Status::Resolved { at, how } => {
+            format!(" after {}: {how}", span(*at - notice.opened_at))
+        }
+    };
+    line += &waiting(notice);
+    if !matches!(notice.status, Status::Resolved { .. }) {
+        line += &format!(" To do: {}", notice.action);
+    }
+    // One notice is one line, and a terminal obeys no gateway.
+    line.replace(|c: char| c.is_control(), " ")
+}
+
+fn waiting(notice: &Notice) -> String {
+    let jobs = match notice.jobs_waiting {
+        0 => return String::new(),
+        1 => "1 job waits".to_owned(),
+        jobs => format!("{jobs} jobs wait"),
+    };
+    match notice.amount_waiting {
+        Some(amount) => format!(" ({jobs}, {amount} KZT)."),
+        None => format!(" ({jobs})."),
+    }
+}
+
+fn clock(at: OffsetDateTime) -> String {
+    at.format(&time::format_description::well_known::Rfc3339)
+        .unwrap_or_else(|_| at.unix_timestamp().to_string())
+}
+
+/// The two largest units.
+fn span(length: time::Duration) -> String {
+    let seconds = length.whole_seconds().max(0);
+    let units = [
+        (seconds / 86_400, "d"),
+        (seconds / 3_600 % 24, "h"),
+        (seconds / 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ];
+    let from = units
+        .iter()
+        .position(|(number, _)| *number > 0)
+        .unwrap_or(units.len() - 1);
+    let mut text = String::new();
+    for (number, unit) in units.iter().skip(from).take(2) {
+        let blank = if text.is_empty() { "" } else { " " };
+        // Writing to a String cannot fail.
+        write!(text, "{blank}{number} {unit}").ok();
+    }
+    text
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    pub(in crate::alert) fn notice(status: Status) -> Notice {
+        Notice {
+            status,
+            account: Some("shop".into()),
+            kind: "account_parked".into(),
+            severity: "critical".into(),
+            summary: "The Kaspi session has expired.".into(),
+            action: "Log in again, then: select apipay.resume('shop', 'logged in');".into(),
+            opened_at: datetime!(2026-11-01 14:02:03 UTC),
+            jobs_waiting: 37,
+            amount_waiting: Some(Decimal::new(12_500_050, 2)),
+        }
+    }
+
+    pub(in crate::alert) fn resolved() -> Status {
+        Status::Resolved {
+            at: datetime!(2026-11-01 16:07:03 UTC),
+            how: "the gateway is well again".into(),
+        }
+    }
+
+    #[test]
+    fn a_line_says_what_happened_what_waits_and_what_to_do() {
+        assert_eq!(
+            log_line(&notice(Status::Firing)),
+            "ALERT account_parked of account shop: The Kaspi session has expired. (37 jobs wait, 125000.50 KZT). \
+             To do: Log in again, then: select apipay.resume('shop', 'logged in');"
+        );
+        assert_eq!(
+            log_line(&notice(Status::StillFiring)),
+            "ALERT still open: account_parked of account shop since 2026-11-01T14:02:03Z: The Kaspi session has \
+             expired. (37 jobs wait, 125000.50 KZT). To do: Log in again, then: select apipay.resume('shop', \
+             'logged in');"
+        );
+        assert_eq!(
+            log_line(&notice(resolved())),
+            "ALERT resolved: account_parked of account shop after 2 h 5 min: the gateway is well again (37 jobs \
+             wait, 125000.50 KZT)."
+        );
+    }
+
+    #[test]
+    fn a_line_stays_one_line() {
+        let mut notice = notice(Status::Firing);
+        notice.account = None;
+        notice.summary = "two\nlines \u{1b}[31mred".into();
+        notice.jobs_waiting = 0;
+        notice.action = "look".into();
+        assert_eq!(
+            log_line(&notice),
+            "ALERT account_parked: two lines  [31mred To do: look"
+        );
+    }
+
+    #[test]
+    fn spans_show_two_units() {
+        let shown = |seconds| span(time::Duration::seconds(seconds));
+        assert_eq!(shown(-5), "0 s");
+        assert_eq!(shown(59), "59 s");
+        assert_eq!(shown(60), "1 min 0 s");
+        assert_eq!(shown(90_000), "1 d 1 h");
+    }
+
+    #[test]
+    fn a_row_becomes_a_notice() {
+        let due = |notice: &str| DueNotice {
+            id: 1,
+            channel: "log".into(),
+            notice: notice.into(),
+            tries: 0,
+            alert_id: 2,
+            account: None,
+            kind: "job_held".into(),
+            severity: "warning".into(),
+            summary: "s".into(),
+            action: "a".into(),
+            details: serde_json::Value::Null,
+            opened_at: datetime!(2026-11-01 14:02:03 UTC),
+            resolved_at: Some(datetime!(2026-11-01 16:07:03 UTC)),
+            resolution: Some("the gateway is well again".into()),
+            jobs_waiting: 0,
+            amount_waiting: None,
+        };
+        let status = |notice| Notice::from(&due(notice)).status;
+        assert_eq!(status("firing"), Status::Firing);
+        assert_eq!(status("repeat"), Status::StillFiring);
+        assert_eq!(status("resolved"), resolved());
+    }
+}

@@ -1,0 +1,55 @@
+//! `apipayd migrate`
+
+use super::{Failure, roles_sql, schema_advice};
+use crate::config::{Settings, Sources};
+use crate::db::migrate::SchemaVersion;
+use crate::db::{Connect, health, migrate};
+
+/// Brings the schema up to date and says what it did.
+pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
+    let settings = Settings::read(sources)?;
+    let connect = past_the_pooler(settings.connect());
+    health::reach(&connect.options)
+        .await
+        .map_err(|error| Failure::of(&error))?;
+    let pool = connect.pool();
+    let before = migrate::version(&pool)
+        .await
+        .map_err(|error| Failure::of(&error))?;
+    let done = match before {
+        SchemaVersion::Missing => "created the schema apipay",
+        SchemaVersion::Older => "brought the schema apipay up to date",
+        // Not even an empty run: it would need the rights of the schema's owner.
+        SchemaVersion::Current => "the schema apipay is up to date already",
+        SchemaVersion::Newer => {
+            let advice = schema_advice(before, sources.file.as_deref());
+            return Err(Failure::of_configuration(advice.unwrap_or_default()));
+        }
+    };
+    if before != SchemaVersion::Current {
+        migrate::migrate(&pool)
+            .await
+            .map_err(|error| Failure::of(&error))?;
+    }
+    println!("{done}");
+    let missing = health::missing_roles(&pool)
+        .await
+        .map_err(|error| Failure::of(&error))?;
+    if !missing.is_empty() {
+        println!(
+            "roles are missing; a superuser runs once, in this database: {}",
+            roles_sql(&missing)
+        );
+    }
+    pool.close().await;
+    Ok(())
+}
+
+/// Migrations hold a lock of their session, which poolers do not keep.
+fn past_the_pooler(connect: Connect) -> Connect {
+    Connect {
+        options: connect.listen_options.clone(),
+        max_connections: 1,
+        ..connect
+    }
+}

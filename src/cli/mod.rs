@@ -1,0 +1,224 @@
+//! The command line: one file for each command.
+//!
+//! Exit codes: 0 fine; 78 the configuration, the command line or the schema must be changed by a
+//! human (systemd does not restart then); 1 anything else.
+
+mod check;
+mod migrate;
+mod run;
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigError, Environment, Sources};
+use crate::db::migrate::SchemaVersion;
+use crate::telemetry::Chain;
+
+/// Sends payment jobs from your Postgres to ApiPay.kz, never twice and never lost.
+///
+/// Your program inserts rows into apipay.jobs; apipayd carries them out and writes down what happened.
+/// Start: write /etc/apipayd/apipayd.toml, then `apipayd migrate`, `apipayd check`, `apipayd run`.
+#[derive(Debug, Parser)]
+#[command(name = "apipayd", version, max_term_width = 100)]
+pub struct Arguments {
+    /// The configuration file [default: /etc/apipayd/apipayd.toml, if there is one]
+    ///
+    /// Each setting can also be given as an environment variable APIPAYD__SECTION__KEY, which
+    /// overrides the file.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Carry out jobs until told to stop: this is the daemon
+    ///
+    /// SIGTERM or SIGINT stop it: it claims no more, and ends what is under way.
+    Run,
+    /// Create the schema apipay in your database, or bring it up to date
+    ///
+    /// Needs a user who may create schemas, and no API key. May be run again at any time.
+    Migrate,
+    /// Check configuration, credentials, database and gateway; changes nothing
+    ///
+    /// Prints one line for each check. Exit code 0: nothing failed; 78: the configuration or the schema
+    /// is at fault; 1: something else is.
+    Check {
+        /// Print a JSON array instead of lines
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Arguments {
+    /// Reads the command line; help, version and mistakes are printed, and end with an exit code.
+    pub fn read() -> Result<Arguments, u8> {
+        Arguments::try_parse().map_err(|error| {
+            let code = if error.use_stderr() {
+                EXIT_CONFIGURATION
+            } else {
+                0
+            };
+            // Nobody is left to tell when the terminal is gone.
+            error.print().ok();
+            code
+        })
+    }
+}
+
+/// Does what the arguments say.
+pub async fn execute(arguments: Arguments, environment: Environment) -> ExitCode {
+    // The TLS of every client in this process. An error only says that it is installed already.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    let sources = Sources {
+        file: arguments.config,
+        environment,
+    };
+    let done = match arguments.command {
+        Command::Run => run::run(&sources).await,
+        Command::Migrate => migrate::migrate(&sources).await,
+        Command::Check { json } => return check::check(&sources, json).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// `EX_CONFIG` of sysexits.h: a restart does not help.
+const EXIT_CONFIGURATION: u8 = 78;
+const EXIT_FAILURE: u8 = 1;
+
+/// Why a command ended badly: what the user is told, and the exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    message: String,
+    exit: u8,
+}
+
+impl Failure {
+    fn of_configuration(message: impl fmt::Display) -> Failure {
+        Failure {
+            message: message.to_string(),
+            exit: EXIT_CONFIGURATION,
+        }
+    }
+
+    fn of(error: &(dyn std::error::Error + 'static)) -> Failure {
+        Failure {
+            message: Chain(error).to_string(),
+            exit: EXIT_FAILURE,
+        }
+    }
+
+    /// Tells the user, and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        // Nobody is left to tell when stderr is gone.
+        writeln!(std::io::stderr(), "apipayd: {}", self.message).ok();
+        ExitCode::from(self.exit)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::of_configuration(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::of(&error)
+    }
+}
+
+/// What to do about a schema that does not fit; none when it does.
+fn schema_advice(version: SchemaVersion, config: Option<&Path>) -> Option<String> {
+    let command = match config {
+        Some(file) => format!("apipayd --config {} migrate", file.display()),
+        None => "apipayd migrate".to_owned(),
+    };
+    match version {
+        SchemaVersion::Current => None,
+        SchemaVersion::Missing => {
+            Some(format!("the database has no schema apipay; run: {command}"))
+        }
+        SchemaVersion::Older => Some(format!(
+            "the schema apipay is older than this program; run: {command}"
+        )),
+        SchemaVersion::Newer => Some(format!(
+            "the schema apipay is newer than this program, apipayd {}; install the version that made it, \
+             or a newer one",
+            env!("CARGO_PKG_VERSION")
+        )),
+    }
+}
+
+/// What a superuser runs once, when our user may not create the roles.
+fn roles_sql(missing: &[String]) -> String {
+    let mut sql: String = missing
+        .iter()
+        .map(|role| format!("create role {role} nologin; "))
+        .collect();
+    sql += "select apipay._grant_roles();";
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_file_may_be_named_before_or_after_the_command() {
+        for words in [
+            ["apipayd", "--config", "/a.toml", "run"],
+            ["apipayd", "run", "--config", "/a.toml"],
+        ] {
+            let arguments = Arguments::try_parse_from(words).unwrap();
+            assert_eq!(arguments.config.as_deref(), Some(Path::new("/a.toml")));
+            assert!(matches!(arguments.command, Command::Run));
+        }
+    }
+
+    #[test]
+    fn advice_about_the_schema_names_the_whole_command() {
+        let file = Some(Path::new("/srv/a.toml"));
+        let advice = |version, file| schema_advice(version, file).unwrap();
+        assert_eq!(
+            advice(SchemaVersion::Missing, file),
+            "the database has no schema apipay; run: apipayd --config /srv/a.toml migrate"
+        );
+        assert_eq!(
+            advice(SchemaVersion::Older, None),
+            "the schema apipay is older than this program; run: apipayd migrate"
+        );
+        assert!(
+            advice(SchemaVersion::Newer, None)
+                .starts_with("the schema apipay is newer than this program, apipayd ")
+        );
+        assert_eq!(schema_advice(SchemaVersion::Current, None), None);
+    }
+
+    #[test]
+    fn the_sql_for_a_superuser_creates_the_roles_and_grants_to_them() {
+        assert_eq!(
+            roles_sql(&["apipay_auditor".into(), "apipay_worker".into()]),
+            "create role apipay_auditor nologin; create role apipay_worker nologin; \
+             select apipay._grant_roles();"
+        );
+    }
+}

@@ -1,0 +1,19 @@
+//! `apipayd run`
+
+use super::{Failure, schema_advice};
+use crate::app::{self, RunError};
+use crate::config::{Settings, Sources};
+use crate::telemetry::{self, Chain};
+
+/// Runs the daemon until it is told to stop.
+pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
+    let settings = Settings::read(sources)?.load_keys(&sources.environment)?;
+    telemetry::init(&settings.log, &sources.environment)
+        .map_err(|error| Failure::of_configuration(Chain(&error)))?;
+    app::run(settings).await.map_err(|error| match error {
+        RunError::Schema(version) => Failure::of_configuration(
+            schema_advice(version, sources.file.as_deref()).unwrap_or_default(),
+        ),
+        error => Failure::of(&error),
+    })
+}
