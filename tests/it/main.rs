@@ -6,5 +6,6 @@
     reason = "a test that cannot go on fails, and the place says why"
 )]
 
+mod answers;
 mod creating;
 mod world;

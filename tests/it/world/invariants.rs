@@ -289,7 +289,7 @@ fn check_parks(world: &World, facts: &Facts, violations: &mut Vec<String>) {
         for (from, until) in parks(facts, account) {
             for request in &facts.requests {
                 let at = number(request, "at_unix_us");
-                let inside = at > from + ON_ITS_WAY_US && at < until && request["key"] == **account;
+                let inside = at > from + ON_ITS_WAY_US && at < until && request["key"] == account.as_str();
                 if inside && request["route"] != "GET /account/health" && !is_probe(facts, request) {
                     violations.push(format!(
                         "request {} ({}) of the parked account {account} left {} ms after the park",

@@ -47,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Wish {
     /// Settings of the daemon that differ from [`CONFIG`], as `("worker.lease", "20s")`.
     pub(crate) tuning: Vec<(&'static str, String)>,
-    pub(crate) accounts: Vec<&'static str>,
+    pub(crate) accounts: Vec<String>,
     pub(crate) sandbox: apipay_sandbox::Settings,
     /// A cluster that the test may stop.
     pub(crate) own_cluster: bool,
@@ -57,7 +57,7 @@ impl Default for Wish {
     fn default() -> Wish {
         Wish {
             tuning: Vec::new(),
-            accounts: vec!["default"],
+            accounts: vec!["default".to_owned()],
             sandbox: apipay_sandbox::Settings {
                 // An invoice reaches the customer after 50 ms and is paid 100 ms later.
                 speed: 20.0,
@@ -75,8 +75,8 @@ impl Wish {
         self
     }
 
-    pub(crate) fn accounts(mut self, names: &[&'static str]) -> Wish {
-        self.accounts = names.to_vec();
+    pub(crate) fn accounts<T: ToString>(mut self, names: &[T]) -> Wish {
+        self.accounts = names.iter().map(ToString::to_string).collect();
         self
     }
 
