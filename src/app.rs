@@ -177,12 +177,16 @@ async fn try_prepare(pool: &PgPool, settings: &Settings) -> Result<(), RunError>
     {
         return Err(RunError::ReadOnly);
     }
-    if settings.database.migrate_on_start {
-        migrate::migrate(pool).await.map_err(RunError::Migrate)?;
+    let mut version = migrate::version(pool).await.map_err(RunError::Database)?;
+    let is_behind = matches!(version, SchemaVersion::Missing | SchemaVersion::Older);
+    if is_behind && settings.database.migrate_on_start {
+        migrate::migrate(&settings.connect().direct().pool())
+            .await
+            .map_err(RunError::Migrate)?;
+        version = migrate::version(pool).await.map_err(RunError::Database)?;
     }
-    match migrate::version(pool).await.map_err(RunError::Database)? {
-        SchemaVersion::Current => {}
-        other => return Err(RunError::Schema(other)),
+    if version != SchemaVersion::Current {
+        return Err(RunError::Schema(version));
     }
     for account in &settings.accounts {
         accounts::ensure(pool, &account.name, account.requests_per_minute)

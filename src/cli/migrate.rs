@@ -3,12 +3,12 @@
 use super::{Failure, roles_sql, schema_advice};
 use crate::config::{Settings, Sources};
 use crate::db::migrate::SchemaVersion;
-use crate::db::{Connect, health, migrate};
+use crate::db::{health, migrate};
 
 /// Brings the schema up to date and says what it did.
 pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
     let settings = Settings::read(sources)?;
-    let connect = past_the_pooler(settings.connect());
+    let connect = settings.connect().direct();
     health::reach(&connect.options)
         .await
         .map_err(|error| Failure::of(&error))?;
@@ -43,13 +43,4 @@ pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
     }
     pool.close().await;
     Ok(())
-}
-
-/// Migrations hold a lock of their session, which poolers do not keep.
-fn past_the_pooler(connect: Connect) -> Connect {
-    Connect {
-        options: connect.listen_options.clone(),
-        max_connections: 1,
-        ..connect
-    }
 }

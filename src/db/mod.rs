@@ -83,6 +83,16 @@ pub struct Connect {
 const STATEMENT_TIMEOUT: &str = "30s";
 
 impl Connect {
+    /// The same past a pooler, with one connection: migrations hold a lock of their session, which
+    /// poolers do not keep.
+    pub fn direct(&self) -> Connect {
+        Connect {
+            options: self.listen_options.clone(),
+            max_connections: 1,
+            ..self.clone()
+        }
+    }
+
     /// Opens the pool without connecting: the database may come up later.
     pub fn pool(&self) -> PgPool {
         let options = self.options.clone().application_name("apipayd").options([
