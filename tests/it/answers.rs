@@ -188,11 +188,12 @@ fn throttles() -> Vec<Case> {
 }
 
 fn all() -> Vec<Case> {
-    let mut cases = lost_replies();
+    // Those that wait come first: they are looked at before their wait is over.
+    let mut cases = throttles();
+    cases.extend(lost_replies());
     cases.extend(lost_requests());
     cases.extend(refusals());
     cases.extend(account_faults());
-    cases.extend(throttles());
     cases
 }
 

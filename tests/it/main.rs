@@ -7,5 +7,17 @@
 )]
 
 mod answers;
+mod cancelling;
+mod claim_plan;
 mod creating;
+mod following;
+mod outage;
+mod parking;
+mod queueing;
+mod refunding;
+mod schema;
+mod starting;
+mod stopping;
+mod tidy;
+mod uncertain;
 mod world;

@@ -55,4 +55,15 @@ impl Database {
             self.name
         )
     }
+
+    pub(crate) async fn drop_database(&self) {
+        self.pool.close().await;
+        let mut admin = self.cluster.admin().await;
+        run(
+            &mut admin,
+            format!("drop database {} with (force)", self.name),
+        )
+        .await;
+        admin.close().await.unwrap();
+    }
 }
