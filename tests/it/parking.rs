@@ -38,7 +38,8 @@ async fn a_503_parks_job_and_account_and_nothing_more_leaves_until_an_operator_r
     assert_eq!(requests.len(), 1, "{requests:?}");
     let waiting = world.rows("select explain from apipay.overview where state in ('queued', 'parked')").await;
     for line in waiting {
-        assert!(line["explain"].as_str().unwrap().contains("apipay.resume"), "{line}");
+        let explain = line["explain"].as_str().unwrap();
+        assert!(explain.contains("account default is parked"), "{explain}");
     }
 
     // One alert: a row, a line in the log at error level, and a post that was tried until it was taken.

@@ -64,10 +64,6 @@ impl Daemon {
         self.log.lock().unwrap().join("\n")
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Whether the service manager was told this, `READY=1` for instance, or a part of it.
     pub(crate) fn was_told(&self, what: &str) -> bool {
         self.notified

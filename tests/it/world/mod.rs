@@ -78,11 +78,6 @@ impl Wish {
         self.accounts = names.iter().map(ToString::to_string).collect();
         self
     }
-
-    pub(crate) fn speed(mut self, speed: f64) -> Wish {
-        self.sandbox.speed = speed;
-        self
-    }
 }
 
 /// Everything that takes minutes in production takes a fraction of a second here. The cross-checks
@@ -385,7 +380,7 @@ impl World {
     /// Waits until a boolean query is true.
     pub(crate) async fn until_true(&self, query: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while self.value(&format!("select to_jsonb(({query}))")).await != true {
+        while self.value(&format!("select to_jsonb(coalesce(({query}), false))")).await != true {
             if Instant::now() >= deadline {
                 panic!("never: {query}\n{}", self.report(None).await);
             }

@@ -30,10 +30,6 @@ impl Sandbox {
         self.control("POST /faults", rule).await;
     }
 
-    pub(crate) async fn end_faults(&self) {
-        self.control("DELETE /faults", Value::Null).await;
-    }
-
     pub(crate) async fn organisation(&self, settings: Value) {
         self.control("POST /organisation", settings).await;
     }
