@@ -59,16 +59,37 @@ fn lost_replies() -> Vec<Case> {
         applied("an empty 201 applied", json!({"preset": "201_empty"})),
         applied("a 201 without id applied", json!({"preset": "201_no_id"})),
         applied("204 applied", json!({"status": 204})),
-        applied("408 applied", json!({"status": 408, "json": {"message": "Request Timeout"}})),
-        applied("a list as 201 applied", json!({"status": 201, "json": [1, 2, 3]})),
-        applied("a number as 200 applied", json!({"status": 200, "text": "1e400"})),
-        case("hang applied", json!({"effect": "apply", "hang": true}), WELL),
+        applied(
+            "408 applied",
+            json!({"status": 408, "json": {"message": "Request Timeout"}}),
+        ),
+        applied(
+            "a list as 201 applied",
+            json!({"status": 201, "json": [1, 2, 3]}),
+        ),
+        applied(
+            "a number as 200 applied",
+            json!({"status": 200, "text": "1e400"}),
+        ),
+        case(
+            "hang applied",
+            json!({"effect": "apply", "hang": true}),
+            WELL,
+        ),
         case("cut after the effect", json!({"cut": "after_effect"}), WELL),
-        case("cut within the headers", json!({"cut": "mid_headers"}), WELL),
+        case(
+            "cut within the headers",
+            json!({"cut": "mid_headers"}),
+            WELL,
+        ),
         case("cut within the body", json!({"cut": "mid_body"}), WELL),
         case("broken JSON", json!({"broken_json": true}), WELL),
         case("a huge body", json!({"body_bytes": 200_000}), WELL),
-        case("a body in drops", json!({"drip": {"bytes": 1, "every_ms": 50}}), WELL),
+        case(
+            "a body in drops",
+            json!({"drip": {"bytes": 1, "every_ms": 50}}),
+            WELL,
+        ),
         case("endless headers", json!({"endless_headers": true}), WELL),
         case("a gzip bomb", json!({"gzip_bomb": true}), WELL),
         case(
@@ -107,10 +128,22 @@ fn lost_requests() -> Vec<Case> {
             json!({"answer": {"status": 422, "text": "<html>no</html>"}}),
             SENT_AGAIN,
         ),
-        case("599", json!({"answer": {"status": 599, "json": {"message": "?"}}}), SENT_AGAIN),
+        case(
+            "599",
+            json!({"answer": {"status": 599, "json": {"message": "?"}}}),
+            SENT_AGAIN,
+        ),
         case("hang", json!({"effect": "none", "hang": true}), SENT_AGAIN),
-        case("cut before the effect", json!({"cut": "before_effect"}), SENT_AGAIN),
-        case("a redirect", json!({"redirect_to": "http://127.0.0.1:9/elsewhere"}), SENT_AGAIN),
+        case(
+            "cut before the effect",
+            json!({"cut": "before_effect"}),
+            SENT_AGAIN,
+        ),
+        case(
+            "a redirect",
+            json!({"redirect_to": "http://127.0.0.1:9/elsewhere"}),
+            SENT_AGAIN,
+        ),
         // The gateway says that nothing was done: no look-up, the same request again.
         answered("409_kaspi_session_unavailable", SENT_AGAIN),
         // An HTML 503 is a proxy's: the account is parked, and the job looked up after a probe.
@@ -141,14 +174,26 @@ fn account_faults() -> Vec<Case> {
         answered("503_kaspi_session_invalid", ParksFor("session_expired")),
         answered("503_invoices_disabled", ParksFor("invoices_disabled")),
         answered("409_kaspi_session_expired", ParksFor("session_expired")),
-        answered("400_kaspi_session_not_configured", ParksFor("session_expired")),
-        answered("400_organization_required", ParksFor("organization_not_ready")),
-        answered("400_organization_not_verified", ParksFor("organization_not_ready")),
+        answered(
+            "400_kaspi_session_not_configured",
+            ParksFor("session_expired"),
+        ),
+        answered(
+            "400_organization_required",
+            ParksFor("organization_not_ready"),
+        ),
+        answered(
+            "400_organization_not_verified",
+            ParksFor("organization_not_ready"),
+        ),
         answered("401", ParksFor("key_rejected")),
         answered("401_message_only", ParksFor("key_rejected")),
         answered("403_tariff_inactive", ParksFor("tariff_inactive")),
         answered("403_kyc_rejected", ParksFor("organization_not_ready")),
-        answered("403_organization_archived", ParksFor("organization_not_ready")),
+        answered(
+            "403_organization_archived",
+            ParksFor("organization_not_ready"),
+        ),
         answered("403_channel_required", ParksFor("organization_not_ready")),
         answered("403_grant_snapshot_unreadable", ParksFor("access_denied")),
         case(
@@ -172,11 +217,19 @@ fn throttles() -> Vec<Case> {
         answered("429_legacy", waits("retry_after", 59, 75)),
         answered("429_authentication", waits("retry_after", 59, 75)),
         answered("429_tariff_limit", waits("cap_reached", 3599, 3665)),
-        answered("429_tariff_limit_monthly", waits("cap_reached", 770_000, 780_000)),
+        answered(
+            "429_tariff_limit_monthly",
+            waits("cap_reached", 770_000, 780_000),
+        ),
         answered("429_trial_daily_limit", waits("cap_reached", 3599, 3665)),
         answered("429_outstanding_org", waits("cap_reached", 59, 125)),
         answered("429_recipient_fanout", waits("cap_reached", 59, 125)),
-        answered("429_outstanding", WaitsAlone { reason: "retry_after" }),
+        answered(
+            "429_outstanding",
+            WaitsAlone {
+                reason: "retry_after",
+            },
+        ),
         // Without a hint it is the configured second.
         answered("429_no_hint", SENT_AGAIN),
         case(
@@ -243,7 +296,10 @@ impl Operation {
                 ("invoice.create", params)
             }
             Operation::Cancel => {
-                let id = world.sandbox.invoice(&key, json!({"status": "pending"})).await;
+                let id = world
+                    .sandbox
+                    .invoice(&key, json!({"status": "pending"}))
+                    .await;
                 ("invoice.cancel", json!({"invoice_id": id}))
             }
             Operation::Refund => {
@@ -285,7 +341,9 @@ async fn check(operation: Operation, cases: Vec<Case>) {
     assert!(wrong.is_empty(), "\n{wrong}");
     // Each park that ended was told of once when it began and once when it ended.
     world
-        .until_true("select not exists (select from apipay.alert_deliveries where delivered_at is null)")
+        .until_true(
+            "select not exists (select from apipay.alert_deliveries where delivered_at is null)",
+        )
         .await;
     let parks = cases
         .iter()
@@ -311,7 +369,10 @@ async fn check_case(
         }
         Fails { status } => {
             let row = settled(world, job, "failed").await?;
-            expect(row["http_status"] == *status, &format!("http_status is not {status}"))?;
+            expect(
+                row["http_status"] == *status,
+                &format!("http_status is not {status}"),
+            )?;
             expect(row["reason"] == "refused", "reason is not refused")?;
             let why = ["error_code", "error_message", "errors"];
             let is_told = why.iter().any(|column| !row[column].is_null());
@@ -337,7 +398,9 @@ async fn check_case(
                      from apipay.accounts a, apipay.attempts t where a.name = '{account}' and t.job_id = {job}"
                 ))
                 .await;
-            let is_right = wait.as_i64().is_some_and(|s| (*at_least_s..=*at_most_s).contains(&s));
+            let is_right = wait
+                .as_i64()
+                .is_some_and(|s| (*at_least_s..=*at_most_s).contains(&s));
             expect(is_right, &format!("the account waits for {wait} s"))?;
             expect_alert(world, account, "cap_reached", *reason == "cap_reached").await?;
             expect_sends(world, operation, account, 1, 0).await
@@ -346,7 +409,9 @@ async fn check_case(
             let row = settled(world, job, "queued").await?;
             expect(row["reason"] == *reason, &format!("reason is not {reason}"))?;
             let blocked = world
-                .count(&format!("apipay.accounts where name = '{account}' and blocked_until is not null"))
+                .count(&format!(
+                    "apipay.accounts where name = '{account}' and blocked_until is not null"
+                ))
                 .await;
             expect(blocked == 0, "the account is blocked")?;
             expect_sends(world, operation, account, 1, 0).await
@@ -397,7 +462,10 @@ async fn expect_park(world: &World, account: &str, reason: &str) -> Result<(), S
     let told = world
         .count(&format!("apipay.alerts where account = '{account}' and kind = 'account_parked' and resolved_at is not null"))
         .await;
-    expect(told == 1, &format!("{told} alerts were opened and resolved"))
+    expect(
+        told == 1,
+        &format!("{told} alerts were opened and resolved"),
+    )
 }
 
 async fn expect_alert(
@@ -411,7 +479,10 @@ async fn expect_alert(
             "apipay.alerts where account = '{account}' and kind = '{kind}' and resolved_at is null"
         ))
         .await;
-    expect(open == i64::from(wanted), &format!("{open} open alerts of kind {kind}"))
+    expect(
+        open == i64::from(wanted),
+        &format!("{open} open alerts of kind {kind}"),
+    )
 }
 
 fn expect(holds: bool, otherwise: &str) -> Result<(), String> {

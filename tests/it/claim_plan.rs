@@ -35,19 +35,38 @@ async fn the_claim_reads_only_claimable_rows_beside_a_million_finished_ones() {
         let plan = explain(&world).await;
         let mut nodes = Vec::new();
         collect(&plan["Plan"], &mut nodes);
-        let on_jobs: Vec<&&Value> = nodes.iter().filter(|node| node["Relation Name"] == "jobs").collect();
-        assert!(on_jobs.iter().any(|node| node["Index Name"] == "jobs_claim"), "{plan:#}");
+        let on_jobs: Vec<&&Value> = nodes
+            .iter()
+            .filter(|node| node["Relation Name"] == "jobs")
+            .collect();
+        assert!(
+            on_jobs
+                .iter()
+                .any(|node| node["Index Name"] == "jobs_claim"),
+            "{plan:#}"
+        );
         for node in &on_jobs {
             let kind = node["Node Type"].as_str().unwrap();
             let index = node["Index Name"].as_str().unwrap_or_default();
-            let is_fine = matches!(index, "jobs_claim" | "jobs_pkey" | "jobs_one_open_refund" | "jobs_stopped") || kind == "ModifyTable";
-            assert!(is_fine && kind != "Seq Scan", "{kind} with {index:?}: {plan:#}");
-            let rows = node["Actual Rows"].as_f64().unwrap() * node["Actual Loops"].as_f64().unwrap();
+            let is_fine = matches!(
+                index,
+                "jobs_claim" | "jobs_pkey" | "jobs_one_open_refund" | "jobs_stopped"
+            ) || kind == "ModifyTable";
+            assert!(
+                is_fine && kind != "Seq Scan",
+                "{kind} with {index:?}: {plan:#}"
+            );
+            let rows =
+                node["Actual Rows"].as_f64().unwrap() * node["Actual Loops"].as_f64().unwrap();
             assert!(rows <= 200.0, "{kind} reads {rows} rows: {plan:#}");
             let removed = node["Rows Removed by Filter"].as_f64().unwrap_or_default();
-            assert!(removed <= 200.0, "{kind} throws away {removed} rows: {plan:#}");
+            assert!(
+                removed <= 200.0,
+                "{kind} throws away {removed} rows: {plan:#}"
+            );
         }
-        let pages = plan["Plan"]["Shared Hit Blocks"].as_i64().unwrap() + plan["Plan"]["Shared Read Blocks"].as_i64().unwrap();
+        let pages = plan["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+            + plan["Plan"]["Shared Read Blocks"].as_i64().unwrap();
         assert!(pages < 3_000, "{pages} pages for 8 jobs: {plan:#}");
     }
 
@@ -70,7 +89,10 @@ async fn the_claim_reads_only_claimable_rows_beside_a_million_finished_ones() {
     let eldest = world
         .rows("select id from apipay.jobs where state in ('queued', 'sending') and run_at <= now() order by run_at limit 8")
         .await;
-    let mut eldest: Vec<i64> = eldest.iter().map(|row| row["id"].as_i64().unwrap()).collect();
+    let mut eldest: Vec<i64> = eldest
+        .iter()
+        .map(|row| row["id"].as_i64().unwrap())
+        .collect();
     let mut claimed = claimed;
     eldest.sort_unstable();
     claimed.sort_unstable();

@@ -22,9 +22,14 @@ async fn open_invoices_are_checked_a_hundred_a_request() {
     world
         .until_true("select count(*) = 250 from apipay.jobs where state = 'accepted'")
         .await;
-    world.sql("update apipay.invoices set next_check_at = now()").await;
+    world
+        .sql("update apipay.invoices set next_check_at = now()")
+        .await;
     world.until_all_final().await;
-    let checks = world.sandbox.requests_to("POST /invoices/status/check").await;
+    let checks = world
+        .sandbox
+        .requests_to("POST /invoices/status/check")
+        .await;
     let mut sizes: Vec<usize> = checks.iter().map(ids).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [50, 100, 100]);
@@ -60,7 +65,12 @@ async fn a_bill_that_keeps_failing_at_kaspi_is_made_anew_as_often_as_allowed() {
 
 #[tokio::test]
 async fn a_bill_that_recovers_by_itself_is_not_made_anew() {
-    let (world, daemon) = World::running_as(Wish::default().tune("retry.async_error.initial", "600ms").tune("retry.async_error.max", "600ms")).await;
+    let (world, daemon) = World::running_as(
+        Wish::default()
+            .tune("retry.async_error.initial", "600ms")
+            .tune("retry.async_error.max", "600ms"),
+    )
+    .await;
     let job = world.bill(phone::ERROR_THEN_PENDING, 500).await;
     world.until(job, "succeeded").await;
     assert_eq!(world.effects_of(job).await.len(), 1);
@@ -85,6 +95,8 @@ async fn a_session_that_ends_while_a_bill_is_delivered_parks_the_account() {
         .await;
     // The phone's story repeats itself, so the bill never gets through; but it ends, and is not lost.
     world.until(job, "failed").await;
-    world.until_true("select not exists (select from apipay.alerts where resolved_at is null)").await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
     world.end([daemon]).await;
 }

@@ -8,6 +8,7 @@
 
 mod answers;
 mod cancelling;
+mod chaos;
 mod claim_plan;
 mod creating;
 mod following;

@@ -57,7 +57,11 @@ async fn an_answer_that_comes_while_the_database_is_down_is_recorded_when_it_is_
     world.database.cluster.restart();
     world.until(job, "succeeded").await;
     let attempts = world.attempts(job).await;
-    assert_eq!(attempts.len(), 1, "the answer itself was recorded: {attempts:?}");
+    assert_eq!(
+        attempts.len(),
+        1,
+        "the answer itself was recorded: {attempts:?}"
+    );
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);
 
     let next = world.bill(phone::PAID, 200).await;
@@ -79,6 +83,9 @@ async fn a_database_that_restarts_again_and_again_costs_no_job() {
     // What was claimed and not yet sent when the database went is settled by its lease.
     world.sql("update apipay.jobs set leased_until = now() + interval '1 second' where state = 'sending'").await;
     world.until_all_final().await;
-    assert_eq!(world.count("apipay.jobs where state = 'succeeded'").await, 30);
+    assert_eq!(
+        world.count("apipay.jobs where state = 'succeeded'").await,
+        30
+    );
     world.end([daemon]).await;
 }

@@ -28,8 +28,15 @@ async fn order_of_arrival(world: &World) -> Vec<String> {
 #[tokio::test]
 async fn what_makes_no_sense_is_refused_by_the_insert() {
     let (world, daemon) = World::running().await;
-    let unknown = refusal(&world, "insert into apipay.jobs (operation, params) values ('invoice.pay', '{}')").await;
-    assert!(unknown.contains("invoice.cancel, invoice.create, invoice.refund"), "{unknown}");
+    let unknown = refusal(
+        &world,
+        "insert into apipay.jobs (operation, params) values ('invoice.pay', '{}')",
+    )
+    .await;
+    assert!(
+        unknown.contains("invoice.cancel, invoice.create, invoice.refund"),
+        "{unknown}"
+    );
     let account = refusal(
         &world,
         "insert into apipay.jobs (account, operation, params) values ('nobody', 'invoice.create', '{}')",
@@ -43,11 +50,27 @@ async fn what_makes_no_sense_is_refused_by_the_insert() {
 async fn bad_params_fail_with_a_field_map_and_nothing_is_sent() {
     let (world, daemon) = World::running().await;
     for (operation, params, fields) in [
-        ("invoice.create", json!({"phone_number": "12345", "amount": 1.5}), vec!["amount", "phone_number"]),
+        (
+            "invoice.create",
+            json!({"phone_number": "12345", "amount": 1.5}),
+            vec!["amount", "phone_number"],
+        ),
         ("invoice.create", json!({}), vec!["amount", "phone_number"]),
-        ("invoice.create", json!({"phone_number": phone::PAID, "amount": 10, "tip": 1}), vec!["tip"]),
-        ("invoice.cancel", json!({"invoice_id": -1}), vec!["invoice_id"]),
-        ("invoice.refund", json!({"invoice_id": 1, "amount": 0.001}), vec!["amount"]),
+        (
+            "invoice.create",
+            json!({"phone_number": phone::PAID, "amount": 10, "tip": 1}),
+            vec!["tip"],
+        ),
+        (
+            "invoice.cancel",
+            json!({"invoice_id": -1}),
+            vec!["invoice_id"],
+        ),
+        (
+            "invoice.refund",
+            json!({"invoice_id": 1, "amount": 0.001}),
+            vec!["amount"],
+        ),
     ] {
         let job = world.enqueue(operation, params.clone()).await;
         let row = world.until(job, "failed").await;
@@ -55,7 +78,10 @@ async fn bad_params_fail_with_a_field_map_and_nothing_is_sent() {
         let errors = row["errors"].as_object().unwrap();
         let named: Vec<&str> = errors.keys().map(String::as_str).collect();
         assert_eq!(named, fields, "{params}");
-        assert!(errors.values().all(|list| list[0].is_string()), "{errors:?}");
+        assert!(
+            errors.values().all(|list| list[0].is_string()),
+            "{errors:?}"
+        );
     }
     assert_eq!(world.sandbox.requests().await.len(), 0);
     world.end([daemon]).await;
@@ -86,8 +112,11 @@ async fn the_same_business_event_is_enqueued_once() {
 async fn higher_priority_goes_first_and_then_who_came_first() {
     let world = World::made(Wish::default().tune("accounts.default.concurrency", "1")).await;
     for (order, priority) in [("c", 0), ("a", 10), ("d", 0), ("b", 5), ("e", -1)] {
-        let params = json!({"phone_number": phone::UNPAID, "amount": 100, "external_order_id": order});
-        world.enqueue_with("invoice.create", params, json!({"priority": priority})).await;
+        let params =
+            json!({"phone_number": phone::UNPAID, "amount": 100, "external_order_id": order});
+        world
+            .enqueue_with("invoice.create", params, json!({"priority": priority}))
+            .await;
     }
     let daemon = world.daemon().await;
     world.until_all_final().await;
@@ -99,10 +128,18 @@ async fn higher_priority_goes_first_and_then_who_came_first() {
 async fn a_job_is_not_sent_before_its_time_nor_after_its_end() {
     let (world, daemon) = World::running().await;
     let params = json!({"phone_number": phone::UNPAID, "amount": 100});
-    let soon = world.value("select to_jsonb(now() + interval '1500 milliseconds')").await;
-    let past = world.value("select to_jsonb(now() - interval '1 second')").await;
-    let later = world.enqueue_with("invoice.create", params.clone(), json!({"run_at": soon})).await;
-    let never = world.enqueue_with("invoice.create", params, json!({"expires_at": past})).await;
+    let soon = world
+        .value("select to_jsonb(now() + interval '1500 milliseconds')")
+        .await;
+    let past = world
+        .value("select to_jsonb(now() - interval '1 second')")
+        .await;
+    let later = world
+        .enqueue_with("invoice.create", params.clone(), json!({"run_at": soon}))
+        .await;
+    let never = world
+        .enqueue_with("invoice.create", params, json!({"expires_at": past}))
+        .await;
     let expired = world.until(never, "expired").await;
     assert_eq!(expired["attempts"], 0);
     assert_eq!(world.attempts(never).await.len(), 0);
@@ -121,9 +158,15 @@ async fn a_job_is_not_sent_before_its_time_nor_after_its_end() {
 async fn a_job_that_nobody_sent_can_be_cancelled_and_a_final_one_is_repeated_as_a_copy() {
     let world = World::made(Wish::default()).await;
     let job = world.bill(phone::PAID, 100).await;
-    world.sql(&format!("select apipay.cancel({job}, 'changed their mind')")).await;
+    world
+        .sql(&format!(
+            "select apipay.cancel({job}, 'changed their mind')"
+        ))
+        .await;
     let daemon = world.daemon().await;
-    let copy = world.value(&format!("select to_jsonb(apipay.retry({job}, 'again'))")).await;
+    let copy = world
+        .value(&format!("select to_jsonb(apipay.retry({job}, 'again'))"))
+        .await;
     let copy = copy.as_i64().unwrap();
     let row = world.until(copy, "succeeded").await;
     assert_eq!(row["retry_of"], job);
@@ -135,13 +178,20 @@ async fn a_job_that_nobody_sent_can_be_cancelled_and_a_final_one_is_repeated_as_
 
 #[tokio::test]
 async fn a_new_job_goes_out_at_once() {
-    let (world, daemon) = World::running_as(Wish::default().tune("worker.poll_interval", "20s")).await;
+    let (world, daemon) =
+        World::running_as(Wish::default().tune("worker.poll_interval", "20s")).await;
     // Let it come to rest first.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let started = Instant::now();
     let job = world.bill(phone::PAID, 100).await;
-    world.until_job(job, "it is sent", |row| row["epoch"] != 0).await;
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    world
+        .until_job(job, "it is sent", |row| row["epoch"] != 0)
+        .await;
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
     world.until(job, "succeeded").await;
     world.end([daemon]).await;
 }
@@ -190,13 +240,23 @@ async fn a_thousand_jobs_of_one_account_do_not_delay_anothers_first() {
         })
         .await;
     let before = world.sandbox.requests_to("POST /invoices").await.len();
-    let params = json!({"phone_number": phone::UNPAID, "amount": 100, "external_order_id": "small"});
-    let small = world.enqueue_with("invoice.create", params, json!({"account": "small"})).await;
-    world.until_job(small, "it is sent", |row| row["epoch"] != 0).await;
-    world.until_job(small, "it is done", |row| row["state"] != "sending").await;
+    let params =
+        json!({"phone_number": phone::UNPAID, "amount": 100, "external_order_id": "small"});
+    let small = world
+        .enqueue_with("invoice.create", params, json!({"account": "small"}))
+        .await;
+    world
+        .until_job(small, "it is sent", |row| row["epoch"] != 0)
+        .await;
+    world
+        .until_job(small, "it is done", |row| row["state"] != "sending")
+        .await;
     let order = order_of_arrival(&world).await;
     let place = order.iter().position(|order| order == "small").unwrap();
-    assert!(place < before + 60, "{before} before it was enqueued, {place} before it was sent");
+    assert!(
+        place < before + 60,
+        "{before} before it was enqueued, {place} before it was sent"
+    );
     world.sql("select apipay.stop('enough')").await;
     world.end([daemon]).await;
 }
@@ -214,7 +274,10 @@ async fn two_daemons_on_one_database_send_each_job_once() {
     let first = world.spawn(&["run"], &[]);
     let second = world.spawn(&["run"], &[]);
     world.until_all_final().await;
-    assert_eq!(world.count("apipay.jobs where state = 'succeeded'").await, 300);
+    assert_eq!(
+        world.count("apipay.jobs where state = 'succeeded'").await,
+        300
+    );
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 300);
     let workers = world
         .value("select to_jsonb(count(distinct worker)) from apipay.attempts")
@@ -239,10 +302,18 @@ async fn no_sixty_seconds_see_more_requests_than_the_key_allows() {
         .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let stats = world.sandbox.control("GET /stats", Value::Null).await;
-    assert!(stats["max_requests_per_key_60s"].as_u64().unwrap() <= 12, "{stats}");
+    assert!(
+        stats["max_requests_per_key_60s"].as_u64().unwrap() <= 12,
+        "{stats}"
+    );
     let limited = world.sandbox.requests().await;
-    assert!(limited.iter().all(|request| request["limited"] == false), "a request was over the limit");
-    let explain = world.rows("select explain from apipay.overview where state = 'queued'").await;
+    assert!(
+        limited.iter().all(|request| request["limited"] == false),
+        "a request was over the limit"
+    );
+    let explain = world
+        .rows("select explain from apipay.overview where state = 'queued'")
+        .await;
     assert_eq!(explain.len(), 20);
     world.end([daemon]).await;
 }
@@ -260,14 +331,32 @@ async fn a_limit_that_others_use_up_is_waited_for_and_costs_no_attempt() {
         .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let refused = world.sandbox.requests().await;
-    let refused = refused.iter().filter(|request| request["limited"] == true).count();
-    assert!(refused <= 16, "{refused} requests after the limit: what was in flight, and no more");
-    world.sandbox.organisation(json!({"requests_per_minute": 0})).await;
+    let refused = refused
+        .iter()
+        .filter(|request| request["limited"] == true)
+        .count();
+    assert!(
+        refused <= 16,
+        "{refused} requests after the limit: what was in flight, and no more"
+    );
+    world
+        .sandbox
+        .organisation(json!({"requests_per_minute": 0}))
+        .await;
     // A test does not wait for the minute to be over.
-    world.sql("update apipay.accounts set quota_used = '{}'").await;
-    world.sql("select apipay.resume('default', 'the limit was lifted')").await;
+    world
+        .sql("update apipay.accounts set quota_used = '{}'")
+        .await;
+    world
+        .sql("select apipay.resume('default', 'the limit was lifted')")
+        .await;
     world.sql("select apipay.retry(id, 'the limit was lifted') from apipay.jobs where state = 'queued'").await;
     world.until_all_final().await;
-    assert_eq!(world.count("apipay.jobs where state = 'succeeded' and attempts = 1").await, 12);
+    assert_eq!(
+        world
+            .count("apipay.jobs where state = 'succeeded' and attempts = 1")
+            .await,
+        12
+    );
     world.end([daemon]).await;
 }

@@ -8,13 +8,19 @@ use crate::world::{Job, World};
 async fn paid_invoice(world: &World) -> i64 {
     world
         .sandbox
-        .invoice(&world.key("default"), json!({"status": "paid", "amount": "1000.00"}))
+        .invoice(
+            &world.key("default"),
+            json!({"status": "paid", "amount": "1000.00"}),
+        )
         .await
 }
 
 async fn refund(world: &World, invoice: i64, amount: i64) -> Job {
     world
-        .enqueue("invoice.refund", json!({"invoice_id": invoice, "amount": amount, "reason": "a torn sleeve"}))
+        .enqueue(
+            "invoice.refund",
+            json!({"invoice_id": invoice, "amount": amount, "reason": "a torn sleeve"}),
+        )
         .await
 }
 
@@ -22,7 +28,9 @@ async fn refund(world: &World, invoice: i64, amount: i64) -> Job {
 async fn a_refund_is_followed_until_the_money_is_back() {
     let (world, daemon) = World::running().await;
     let invoice = paid_invoice(&world).await;
-    let job = world.enqueue("invoice.refund", json!({"invoice_id": invoice})).await;
+    let job = world
+        .enqueue("invoice.refund", json!({"invoice_id": invoice}))
+        .await;
     let row = world.until(job, "succeeded").await;
     world
         .until_true(&format!(
@@ -96,19 +104,28 @@ async fn a_cashiers_own_refund_at_the_wrong_moment_is_a_humans_to_tell_apart() {
     let job = refund(&world, invoice, 100).await;
     world
         .until_holds("the refund is on its way", async || {
-            !world.sandbox.requests_to("POST /invoices/{id}/refund").await.is_empty()
+            !world
+                .sandbox
+                .requests_to("POST /invoices/{id}/refund")
+                .await
+                .is_empty()
         })
         .await;
     world
         .sandbox
-        .control("POST /refunds", json!({"invoice_id": invoice, "amount": 100, "status": "completed"}))
+        .control(
+            "POST /refunds",
+            json!({"invoice_id": invoice, "amount": 100, "status": "completed"}),
+        )
         .await;
     let row = world.until(job, "held").await;
     assert_eq!(row["reason"], "unknown_outcome");
     assert_eq!(world.effects_of(job).await.len(), 0);
 
     world
-        .sql(&format!("select apipay.resolve({job}, false, null, 'the cashier''s own')"))
+        .sql(&format!(
+            "select apipay.resolve({job}, false, null, 'the cashier''s own')"
+        ))
         .await;
     world.until(job, "succeeded").await;
     assert_eq!(world.effects_of(job).await.len(), 1);
@@ -140,9 +157,14 @@ async fn a_refund_that_failed_for_the_moment_is_made_anew_under_a_new_name() {
     let invoice = paid_invoice(&world).await;
     let job = refund(&world, invoice, 100).await;
     world
-        .until_job(job, "the first refund failed", |row| row["reason"] == "async_retry")
+        .until_job(job, "the first refund failed", |row| {
+            row["reason"] == "async_retry"
+        })
         .await;
-    world.sandbox.organisation(json!({"refund_outcome": "completed"})).await;
+    world
+        .sandbox
+        .organisation(json!({"refund_outcome": "completed"}))
+        .await;
     let row = world.until(job, "succeeded").await;
     assert_eq!(row["generation"], 2);
     let reasons: Vec<Value> = world

@@ -21,7 +21,10 @@ async fn every_file_of_sql_tests_holds() {
         let text = std::fs::read_to_string(&file).unwrap();
         // A connection of its own, for what the file sets and creates for its session.
         let mut connection = database.pool.acquire().await.unwrap();
-        if let Err(error) = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *connection).await {
+        if let Err(error) = sqlx::raw_sql(AssertSqlSafe(text))
+            .execute(&mut *connection)
+            .await
+        {
             broken.push(format!("{}: {error}", file.display()));
         }
         drop(connection.detach());

@@ -54,7 +54,12 @@ async fn migrate_makes_the_schema_and_may_be_run_again() {
         assert_eq!(status.code(), Some(0), "{}", migrate.log_text());
     }
     let daemon = world.daemon().await;
-    assert_eq!(world.count("apipay.accounts where name = 'default' and requests_per_minute = 6000").await, 1);
+    assert_eq!(
+        world
+            .count("apipay.accounts where name = 'default' and requests_per_minute = 6000")
+            .await,
+        1
+    );
     let job = world.bill(phone::PAID, 100).await;
     world.until(job, "succeeded").await;
     world.end([daemon]).await;
@@ -88,11 +93,15 @@ async fn migrations_of_the_users_own_live_beside_ours() {
         ..Migrator::DEFAULT
     };
     of_the_user.run(world.pool()).await.unwrap();
-    let before = world.rows("select version, description, encode(checksum, 'hex') from public._sqlx_migrations").await;
+    let before = world
+        .rows("select version, description, encode(checksum, 'hex') from public._sqlx_migrations")
+        .await;
 
     let mut migrate = world.spawn(&["migrate"], &[]);
     assert_eq!(migrate.ended(Duration::from_secs(20)).await.code(), Some(0));
-    let after = world.rows("select version, description, encode(checksum, 'hex') from public._sqlx_migrations").await;
+    let after = world
+        .rows("select version, description, encode(checksum, 'hex') from public._sqlx_migrations")
+        .await;
     assert_eq!(before, after);
     // And again the other way: neither takes the other's rows for missing ones of its own.
     of_the_user.run(world.pool()).await.unwrap();
@@ -109,11 +118,26 @@ async fn a_wrong_setting_ends_the_start_with_its_place_and_what_is_allowed() {
     let good = std::fs::read_to_string(&path).unwrap();
     let place = path.to_str().unwrap();
     for (wrong, words) in [
-        (format!("{good}\n[wroker]\nlease = \"1m\"\n"), vec![place, "wroker", "worker"]),
-        (good.replace("lease = \"12s\"", "lease = \"11s\""), vec![place, "worker.lease", "http.timeout"]),
-        (good.replace("lease = \"12s\"", "lease = \"12 parsecs\""), vec![place, "worker.lease"]),
-        (good.replace("api_key_file = ", "api_key_file = \"/nowhere/key\" # "), vec!["/nowhere/key"]),
-        (good.replace("allow_insecure = true", "allow_insecure = false"), vec!["accounts.default.base_url", "https"]),
+        (
+            format!("{good}\n[wroker]\nlease = \"1m\"\n"),
+            vec![place, "wroker", "worker"],
+        ),
+        (
+            good.replace("lease = \"12s\"", "lease = \"11s\""),
+            vec![place, "worker.lease", "http.timeout"],
+        ),
+        (
+            good.replace("lease = \"12s\"", "lease = \"12 parsecs\""),
+            vec![place, "worker.lease"],
+        ),
+        (
+            good.replace("api_key_file = ", "api_key_file = \"/nowhere/key\" # "),
+            vec!["/nowhere/key"],
+        ),
+        (
+            good.replace("allow_insecure = true", "allow_insecure = false"),
+            vec!["accounts.default.base_url", "https"],
+        ),
         (good.replace("[database]", "[database"), vec![place, "line"]),
     ] {
         assert_ne!(wrong, good);
@@ -134,7 +158,10 @@ async fn check_says_what_is_well_and_what_is_not() {
     let mut check = world.spawn(&["check", "--json"], &[]);
     check.ended(Duration::from_secs(20)).await;
     let lines: serde_json::Value = serde_json::from_str(&check.log_text()).unwrap();
-    assert!(lines.as_array().is_some_and(|lines| !lines.is_empty()), "{lines}");
+    assert!(
+        lines.as_array().is_some_and(|lines| !lines.is_empty()),
+        "{lines}"
+    );
 
     world.sandbox.session("expired").await;
     let mut check = world.spawn(&["check"], &[]);
@@ -148,12 +175,20 @@ async fn check_says_what_is_well_and_what_is_not() {
 #[tokio::test]
 async fn a_key_that_the_gateway_refuses_parks_only_its_account() {
     let world = World::made(Wish::default().accounts(&["default", "other"])).await;
-    world.sandbox.organisation(json!({"organisation": "other", "revoked": true})).await;
+    world
+        .sandbox
+        .organisation(json!({"organisation": "other", "revoked": true}))
+        .await;
     let daemon = world.daemon().await;
     let params = json!({"phone_number": phone::PAID, "amount": 100});
-    let refused = world.enqueue_with("invoice.create", params, json!({"account": "other"})).await;
+    let refused = world
+        .enqueue_with("invoice.create", params, json!({"account": "other"}))
+        .await;
     let fine = world.bill(phone::PAID, 100).await;
-    assert_eq!(world.until(refused, "parked").await["reason"], "key_rejected");
+    assert_eq!(
+        world.until(refused, "parked").await["reason"],
+        "key_rejected"
+    );
     world.until(fine, "succeeded").await;
     world.end([daemon]).await;
 }

@@ -30,11 +30,25 @@ async fn on_sigterm_nothing_new_is_claimed_and_what_is_in_flight_is_recorded() {
     daemon.until_told("STOPPING=1").await;
     let status = daemon.ended(Duration::from_secs(6)).await;
     assert_eq!(status.code(), Some(0));
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 3);
-    assert_eq!(world.count("apipay.jobs where state in ('accepted', 'succeeded')").await, 3);
+    assert_eq!(
+        world
+            .count("apipay.jobs where state in ('accepted', 'succeeded')")
+            .await,
+        3
+    );
     assert_eq!(world.count("apipay.jobs where state = 'queued'").await, 7);
-    assert_eq!(world.count("apipay.attempts where finished_at is null").await, 0);
+    assert_eq!(
+        world
+            .count("apipay.attempts where finished_at is null")
+            .await,
+        0
+    );
 
     let heir = world.daemon().await;
     world.until_all_final().await;
@@ -76,9 +90,14 @@ async fn the_service_manager_hears_of_start_life_and_end() {
 
 #[tokio::test]
 async fn an_idle_daemon_stops_within_a_second() {
-    let (world, mut daemon) = World::running_as(Wish::default().tune("worker.poll_interval", "30s")).await;
+    let (world, mut daemon) =
+        World::running_as(Wish::default().tune("worker.poll_interval", "30s")).await;
     let started = Instant::now();
     daemon.stop().await;
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
     world.end([]).await;
 }

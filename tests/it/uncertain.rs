@@ -63,7 +63,8 @@ async fn a_worker_killed_before_the_effect_leaves_a_job_that_is_looked_up_and_se
 
 #[tokio::test]
 async fn a_lease_runs_out_by_itself() {
-    let (world, mut daemon) = World::running_as(Wish::default().tune("worker.lease", "11600ms")).await;
+    let (world, mut daemon) =
+        World::running_as(Wish::default().tune("worker.lease", "11600ms")).await;
     let fault = json!({"route": "POST /invoices", "effect": "apply", "hang": true});
     world.sandbox.fault(fault).await;
     let job = world.bill(PHONE, 900).await;
@@ -98,8 +99,12 @@ async fn a_worker_that_wakes_up_too_late_changes_nothing() {
 #[tokio::test]
 async fn what_the_list_does_not_show_yet_is_found_through_its_key() {
     let (world, daemon) = World::running().await;
-    world.sandbox.organisation(json!({"list_lag_ms": 600_000})).await;
-    let fault = json!({"route": "POST /invoices", "effect": "apply", "answer": {"preset": "502_html"}});
+    world
+        .sandbox
+        .organisation(json!({"list_lag_ms": 600_000}))
+        .await;
+    let fault =
+        json!({"route": "POST /invoices", "effect": "apply", "answer": {"preset": "502_html"}});
     world.sandbox.fault(fault).await;
     let job = world.bill(PHONE, 900).await;
     world.until(job, "succeeded").await;
@@ -135,7 +140,10 @@ fn keyless() -> Wish {
 #[tokio::test]
 async fn a_gateway_without_keys_is_asked_twice_before_anything_is_sent_again() {
     let (world, daemon) = World::running_as(keyless()).await;
-    world.sandbox.organisation(json!({"honour_idempotency_key": false})).await;
+    world
+        .sandbox
+        .organisation(json!({"honour_idempotency_key": false}))
+        .await;
     world
         .sandbox
         .fault(json!({"route": "POST /invoices", "answer": {"preset": "502_html"}}))
@@ -144,7 +152,10 @@ async fn a_gateway_without_keys_is_asked_twice_before_anything_is_sent_again() {
     world.until(job, "succeeded").await;
     expect_sends_and_effects(&world, job, 2).await;
     let attempts = world.attempts(job).await;
-    let kinds: Vec<&str> = attempts.iter().map(|a| a["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> = attempts
+        .iter()
+        .map(|a| a["kind"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds, ["send", "lookup", "lookup", "send"]);
     let settled = world
         .value(&format!(
@@ -176,7 +187,10 @@ async fn a_gateway_without_keys_and_with_a_late_list_still_gets_one_invoice() {
 #[tokio::test]
 async fn an_invoice_with_another_amount_is_not_adopted_but_held_until_a_human_decides() {
     let (world, daemon) = World::running().await;
-    world.sandbox.organisation(json!({"wrong_amount": true})).await;
+    world
+        .sandbox
+        .organisation(json!({"wrong_amount": true}))
+        .await;
     let fault = json!({"route": "POST /invoices", "cut": "after_effect"});
     world.sandbox.fault(fault).await;
     let job = world.bill(PHONE, 900).await;
@@ -184,14 +198,23 @@ async fn an_invoice_with_another_amount_is_not_adopted_but_held_until_a_human_de
     assert_eq!(row["reason"], "mismatch");
     let alert = &world.rows("select * from apipay.alerts").await[0];
     assert_eq!(alert["kind"], "job_held");
-    assert!(alert["action"].as_str().unwrap().contains(&format!("apipay.resolve({job},")));
+    assert!(
+        alert["action"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("apipay.resolve({job},"))
+    );
 
     let invoice = world.effects_of(job).await[0]["invoice_id"].clone();
     world
-        .sql(&format!("select apipay.resolve({job}, true, {invoice}, 'it is ours')"))
+        .sql(&format!(
+            "select apipay.resolve({job}, true, {invoice}, 'it is ours')"
+        ))
         .await;
     world.until(job, "succeeded").await;
-    world.until_true("select resolved_at is not null from apipay.alerts").await;
+    world
+        .until_true("select resolved_at is not null from apipay.alerts")
+        .await;
     expect_sends_and_effects(&world, job, 1).await;
     world.end([daemon]).await;
 }
@@ -246,7 +269,9 @@ async fn what_cannot_be_looked_up_for_too_long_is_held_and_sent_again_only_on_a_
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);
 
     world
-        .sql(&format!("select apipay.resolve({job}, false, null, 'not in the dashboard')"))
+        .sql(&format!(
+            "select apipay.resolve({job}, false, null, 'not in the dashboard')"
+        ))
         .await;
     world.until(job, "succeeded").await;
     expect_sends_and_effects(&world, job, 2).await;

@@ -191,7 +191,11 @@ async fn make_template(socket: &Path) -> String {
             .unwrap();
         apipayd::db::migrate::migrate(&pool).await.unwrap();
         pool.close().await;
-        run(&mut admin, format!("alter database {draft} rename to {name}")).await;
+        run(
+            &mut admin,
+            format!("alter database {draft} rename to {name}"),
+        )
+        .await;
     }
     admin.close().await.unwrap();
     name

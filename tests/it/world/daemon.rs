@@ -32,7 +32,9 @@ pub(crate) struct Start<'a> {
 
 impl Daemon {
     pub(crate) fn spawn(start: &Start<'_>) -> Daemon {
-        let socket = start.directory.join(format!("n{}", Uuid::new_v4().simple()));
+        let socket = start
+            .directory
+            .join(format!("n{}", Uuid::new_v4().simple()));
         let notified = Lines::default();
         read_notifications(UnixDatagram::bind(&socket).unwrap(), notified.clone());
         let mut child = command()
@@ -185,9 +187,7 @@ fn read_notifications(socket: UnixDatagram, into: Lines) {
         let mut buffer = [0; 4096];
         while let Ok(length) = socket.recv(&mut buffer) {
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            into.lock()
-                .unwrap()
-                .extend(text.lines().map(str::to_owned));
+            into.lock().unwrap().extend(text.lines().map(str::to_owned));
         }
     });
 }

@@ -48,12 +48,17 @@ impl Facts {
             ))
             .await
         {
-            attempts.entry(number(&attempt, "job_id")).or_default().push(attempt);
+            attempts
+                .entry(number(&attempt, "job_id"))
+                .or_default()
+                .push(attempt);
         }
         let ledger = world.sandbox.ledger().await;
         let by_id = |list: &Value| {
             let items = list.as_array().unwrap().iter();
-            items.map(|item| (number(item, "id"), item.clone())).collect()
+            items
+                .map(|item| (number(item, "id"), item.clone()))
+                .collect()
         };
         Facts {
             jobs: world.rows("select * from apipay.jobs order by id").await,
@@ -113,7 +118,12 @@ pub(super) fn is_effect_of(effect: &Value, job: &Value) -> bool {
 /// The job's name at the gateway as it stands in an effect: the token, with its generation.
 fn name_in(effect: &Value, job: &Value) -> Option<String> {
     let token = text(job, "token");
-    let fields = ["idempotency_key", "external_order_id", "internal_comment", "reason"];
+    let fields = [
+        "idempotency_key",
+        "external_order_id",
+        "internal_comment",
+        "reason",
+    ];
     fields.iter().find_map(|field| {
         let written = effect[field].as_str()?;
         let start = written.find(token)?;
@@ -132,7 +142,9 @@ fn check_effects(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
     }
     // A cancel that the gateway dropped without a word is asked for again; nothing happens twice.
     let dropped = facts.events.iter().filter(|event| {
-        event["job_id"] == job["id"] && event["from_state"] == "accepted" && event["reason"] == "not_applied"
+        event["job_id"] == job["id"]
+            && event["from_state"] == "accepted"
+            && event["reason"] == "not_applied"
     });
     let allowed = match text(job, "operation") {
         "invoice.cancel" => 1 + dropped.count(),
@@ -140,12 +152,20 @@ fn check_effects(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
     };
     for (name, effects) in &by_name {
         if effects.len() > allowed {
-            violations.push(format!("job {id} had {} effects as {name:?}: {effects:?}", effects.len()));
+            violations.push(format!(
+                "job {id} had {} effects as {name:?}: {effects:?}",
+                effects.len()
+            ));
         }
     }
-    let alive = facts.effects_of(job).filter(|effect| !is_dead(facts, effect)).count();
+    let alive = facts
+        .effects_of(job)
+        .filter(|effect| !is_dead(facts, effect))
+        .count();
     if alive > allowed {
-        violations.push(format!("job {id} has {alive} living objects at the gateway"));
+        violations.push(format!(
+            "job {id} has {alive} living objects at the gateway"
+        ));
     }
 }
 
@@ -176,7 +196,9 @@ fn check_state(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
                     || invoice["error_code"] == "invoice_already_cancelled"
             });
             if !gone {
-                violations.push(format!("job {id} succeeded, but the invoice is {invoice:?}"));
+                violations.push(format!(
+                    "job {id} succeeded, but the invoice is {invoice:?}"
+                ));
             }
         }
         "succeeded" => {
@@ -192,7 +214,10 @@ fn check_state(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
         }
         "failed" | "cancelled" | "expired" => {
             if let Some(alive) = effects.find(|effect| !is_dead(facts, effect)) {
-                violations.push(format!("job {id} is {}, but had an effect: {alive}", job["state"]));
+                violations.push(format!(
+                    "job {id} is {}, but had an effect: {alive}",
+                    job["state"]
+                ));
             }
         }
         "parked" if !parked => violations.push(format!("job {id} is parked, its account is not")),
@@ -206,7 +231,9 @@ fn check_state(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
         violations.push(format!("account {account} is parked without an open alert"));
     }
     if !parked && facts.has_open_alert(account, &["account_parked"]) {
-        violations.push(format!("account {account} is active with an open alert of its park"));
+        violations.push(format!(
+            "account {account} is active with an open alert of its park"
+        ));
     }
 }
 
@@ -219,7 +246,10 @@ fn check_sends(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
         .filter(|attempt| attempt["kind"] == "send")
         .map(|attempt| number(attempt, "started_us"))
         .collect();
-    let sends = facts.requests.iter().filter(|request| is_send_of(request, job));
+    let sends = facts
+        .requests
+        .iter()
+        .filter(|request| is_send_of(request, job));
     for (place, request) in sends.enumerate() {
         let at = number(request, "at_unix_us");
         let promised = starts.iter().filter(|start| **start <= at).count();
@@ -249,7 +279,12 @@ fn is_send_of(request: &Value, job: &Value) -> bool {
 
 fn is_send(request: &Value) -> bool {
     let route = text(request, "route");
-    ["POST /invoices", "POST /invoices/{id}/cancel", "POST /invoices/{id}/refund"].contains(&route)
+    [
+        "POST /invoices",
+        "POST /invoices/{id}/cancel",
+        "POST /invoices/{id}/refund",
+    ]
+    .contains(&route)
 }
 
 /// The rows themselves.
@@ -258,22 +293,39 @@ fn check_row(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
     let attempts = facts.attempts_of(job);
     let is_final = ["succeeded", "failed", "cancelled", "expired"].contains(&state);
     if is_final == job["finished_at"].is_null() {
-        violations.push(format!("job {id} is {state} with finished_at {}", job["finished_at"]));
+        violations.push(format!(
+            "job {id} is {state} with finished_at {}",
+            job["finished_at"]
+        ));
     }
     if state == "sending" {
-        violations.push(format!("job {id} is sending although every daemon ended cleanly"));
+        violations.push(format!(
+            "job {id} is sending although every daemon ended cleanly"
+        ));
     }
-    let newest = attempts.iter().map(|attempt| number(attempt, "epoch")).max();
+    let newest = attempts
+        .iter()
+        .map(|attempt| number(attempt, "epoch"))
+        .max();
     if newest.is_some_and(|newest| newest > number(job, "epoch")) {
-        violations.push(format!("job {id} has an attempt above its epoch {}", job["epoch"]));
+        violations.push(format!(
+            "job {id} has an attempt above its epoch {}",
+            job["epoch"]
+        ));
     }
     for attempt in attempts {
         let open = attempt["finished_at"].is_null();
         if open && is_final {
-            violations.push(format!("job {id} is {state} with an open attempt {}", attempt["epoch"]));
+            violations.push(format!(
+                "job {id} is {state} with an open attempt {}",
+                attempt["epoch"]
+            ));
         }
         if open != attempt["effect"].is_null() {
-            violations.push(format!("attempt {} of job {id} is half closed", attempt["epoch"]));
+            violations.push(format!(
+                "attempt {} of job {id} is half closed",
+                attempt["epoch"]
+            ));
         }
     }
     let left = facts.events.iter().filter(|event| {
@@ -297,11 +349,15 @@ fn check_parks(world: &World, facts: &Facts, violations: &mut Vec<String>) {
         for (from, until) in parks(facts, account) {
             for request in &facts.requests {
                 let at = number(request, "at_unix_us");
-                let inside = at > from + ON_ITS_WAY_US && at < until && request["key"] == account.as_str();
-                if inside && request["route"] != "GET /account/health" && !is_probe(facts, request) {
+                let inside =
+                    at > from + ON_ITS_WAY_US && at < until && request["key"] == account.as_str();
+                if inside && request["route"] != "GET /account/health" && !is_probe(facts, request)
+                {
                     violations.push(format!(
                         "request {} ({}) of the parked account {account} left {} ms after the park",
-                        request["seq"], request["route"], (at - from) / 1000
+                        request["seq"],
+                        request["route"],
+                        (at - from) / 1000
                     ));
                 }
             }
@@ -335,12 +391,18 @@ fn parks(facts: &Facts, account: &str) -> Vec<(i64, i64)> {
 /// request was one for a probe. Reading the refunds of an invoice first is part of a refund.
 fn is_probe(facts: &Facts, request: &Value) -> bool {
     let at = number(request, "at_unix_us");
-    facts.jobs.iter().filter(|job| is_send_of(request, job)).any(|job| {
-        let claim = facts.events.iter().rev().find(|event| {
-            event["job_id"] == job["id"] && event["to_state"] == "sending" && number(event, "at_us") <= at
-        });
-        claim.is_some_and(|claim| claim["reason"] == "probe")
-    })
+    facts
+        .jobs
+        .iter()
+        .filter(|job| is_send_of(request, job))
+        .any(|job| {
+            let claim = facts.events.iter().rev().find(|event| {
+                event["job_id"] == job["id"]
+                    && event["to_state"] == "sending"
+                    && number(event, "at_us") <= at
+            });
+            claim.is_some_and(|claim| claim["reason"] == "probe")
+        })
 }
 
 /// Nothing at the gateway that no job explains.
@@ -356,7 +418,10 @@ fn check_strangers(facts: &Facts, violations: &mut Vec<String>) {
 async fn check_canaries(world: &World, facts: &Facts, violations: &mut Vec<String>) {
     let mut secrets: Vec<(String, String)> = vec![
         ("an API key".to_owned(), world.canary.clone()),
-        ("the database's password".to_owned(), PASSWORD_CANARY.to_owned()),
+        (
+            "the database's password".to_owned(),
+            PASSWORD_CANARY.to_owned(),
+        ),
     ];
     for job in &facts.jobs {
         if let Some(phone) = job["params"]["phone_number"].as_str() {
@@ -369,8 +434,22 @@ async fn check_canaries(world: &World, facts: &Facts, violations: &mut Vec<Strin
     }
     secrets.sort();
     secrets.dedup();
-    let mut places = vec![("the log".to_owned(), world.said()), ("a posted alert".to_owned(), world.alerts.raw())];
-    for table in ["alerts", "alert_deliveries", "events", "accounts", "overview", "waiting", "uncertain", "parked", "daily", "account_status"] {
+    let mut places = vec![
+        ("the log".to_owned(), world.said()),
+        ("a posted alert".to_owned(), world.alerts.raw()),
+    ];
+    for table in [
+        "alerts",
+        "alert_deliveries",
+        "events",
+        "accounts",
+        "overview",
+        "waiting",
+        "uncertain",
+        "parked",
+        "daily",
+        "account_status",
+    ] {
         let rows = world.rows(&format!("select * from apipay.{table}")).await;
         places.push((format!("apipay.{table}"), Value::from(rows).to_string()));
     }
@@ -383,14 +462,18 @@ async fn check_canaries(world: &World, facts: &Facts, violations: &mut Vec<Strin
             }
         }
     }
-    let silent = world.rows("select id from apipay.overview where coalesce(explain, '') = ''").await;
+    let silent = world
+        .rows("select id from apipay.overview where coalesce(explain, '') = ''")
+        .await;
     if !silent.is_empty() {
         violations.push(format!("apipay.overview explains nothing of {silent:?}"));
     }
 }
 
 fn number(row: &Value, column: &str) -> i64 {
-    row[column].as_i64().unwrap_or_else(|| panic!("{column} is no number in {row}"))
+    row[column]
+        .as_i64()
+        .unwrap_or_else(|| panic!("{column} is no number in {row}"))
 }
 
 fn text<'a>(row: &'a Value, column: &str) -> &'a str {

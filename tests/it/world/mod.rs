@@ -34,12 +34,13 @@ pub(crate) mod phone {
     pub(crate) const CLIENT_NOT_FOUND: &str = "87000000003";
     pub(crate) const NETWORK_UNAVAILABLE: &str = "87000000004";
     pub(crate) const SESSION_INVALID: &str = "87000000006";
+    pub(crate) const HELD: &str = "87000000014";
     pub(crate) const INVOICE_ALREADY_PAID: &str = "87000000007";
     pub(crate) const ERROR_THEN_PENDING: &str = "87000000010";
 }
 
 /// How long anything may take before a test gives up on it. Other tests and builds share the machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// The world as a test wants it; [`Wish::default`] is what most want.
 #[derive(Clone)]
@@ -179,8 +180,10 @@ impl World {
 
     /// On a database as it is.
     pub(crate) async fn on(database: Database, wish: Wish) -> World {
-        let directory =
-            std::env::temp_dir().join(format!("apipayd-w{}", &Uuid::new_v4().simple().to_string()[..12]));
+        let directory = std::env::temp_dir().join(format!(
+            "apipayd-w{}",
+            &Uuid::new_v4().simple().to_string()[..12]
+        ));
         std::fs::create_dir(&directory).unwrap();
         let world = World {
             database,
@@ -280,7 +283,12 @@ impl World {
         for (column, value) in columns.as_object().unwrap() {
             row[column] = value.clone();
         }
-        let names: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        let names: Vec<&str> = row
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
         let names = names.join(", ");
         sqlx::query_scalar(AssertSqlSafe(format!(
             "insert into apipay.jobs ({names})
@@ -294,8 +302,11 @@ impl World {
 
     /// Enqueues a bill.
     pub(crate) async fn bill(&self, phone: &str, amount: i64) -> Job {
-        self.enqueue("invoice.create", json!({"phone_number": phone, "amount": amount}))
-            .await
+        self.enqueue(
+            "invoice.create",
+            json!({"phone_number": phone, "amount": amount}),
+        )
+        .await
     }
 
     /// A whole row.
@@ -324,8 +335,7 @@ impl World {
 
     /// The rows of a query as objects.
     pub(crate) async fn rows(&self, query: &str) -> Vec<Value> {
-        let wrapped =
-            format!("select coalesce(jsonb_agg(to_jsonb(q)), '[]') from ({query}) as q");
+        let wrapped = format!("select coalesce(jsonb_agg(to_jsonb(q)), '[]') from ({query}) as q");
         let Value::Array(rows) = self.value(&wrapped).await else {
             unreachable!("jsonb_agg makes an array");
         };
@@ -380,7 +390,11 @@ impl World {
     /// Waits until a boolean query is true.
     pub(crate) async fn until_true(&self, query: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while self.value(&format!("select to_jsonb(coalesce(({query}), false))")).await != true {
+        while self
+            .value(&format!("select to_jsonb(coalesce(({query}), false))"))
+            .await
+            != true
+        {
             if Instant::now() >= deadline {
                 panic!("never: {query}\n{}", self.report(None).await);
             }
@@ -402,6 +416,12 @@ impl World {
     /// Waits until every job is final.
     pub(crate) async fn until_all_final(&self) {
         self.until_true("select not exists (select from apipay.jobs where finished_at is null)")
+            .await;
+    }
+
+    /// Waits until every job is final, or a human's to decide.
+    pub(crate) async fn until_all_done_or_held(&self) {
+        self.until_true("select not exists (select from apipay.jobs where finished_at is null and state <> 'held')")
             .await;
     }
 
@@ -494,7 +514,10 @@ impl World {
 }
 
 impl Drop for World {
-    #[expect(clippy::print_stderr, reason = "the test runner shows it with the failure")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "the test runner shows it with the failure"
+    )]
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
         if std::thread::panicking() {
