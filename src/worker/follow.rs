@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::db::DbError;
 use crate::db::accounts::AlertText;
+use crate::db::claim::{self, Purpose};
 use crate::db::mirrors::{self, DueMirror, Waiting};
 use crate::db::record::Entry;
 use crate::domain::account::AccountName;
@@ -21,6 +22,7 @@ use crate::policy::follow::{
 };
 use crate::policy::judge::{Circumstances, strain_of};
 use crate::policy::verdict::{Reason, Strain};
+use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::clock::Moment;
 use crate::worker::outcome::{self, Guard};
@@ -93,6 +95,9 @@ async fn check_invoices(
         let Some(invoice) = shown.remove(&mirror.invoice_id) else {
             continue;
         };
+        let Some(invoice) = with_code(ctx, account, mirror, invoice).await else {
+            continue;
+        };
         let check = next_invoice_check(
             &invoice.status,
             unchanged_for(mirror, invoice.status.as_str()),
@@ -119,6 +124,34 @@ async fn check_invoices(
             })
             .await;
     }
+}
+
+/// A check does not show why an invoice failed (API, section 2.6), and the code decides what
+/// follows: a failed invoice is read by itself. `None` when that is not possible now; then it keeps
+/// the promise of its claim, and is asked about again.
+async fn with_code(
+    ctx: &Arc<Context>,
+    account: &Account,
+    mirror: &DueMirror,
+    shown: InvoiceSeen,
+) -> Option<InvoiceSeen> {
+    if shown.status != InvoiceStatus::Error || shown.error_code.is_some() {
+        return Some(shown);
+    }
+    match claim::take_one(&ctx.pool, &account.name, Purpose::Follow).await {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(error) => {
+            warn!(error = %Chain(&error), "no quota could be taken; the invoice is read later");
+            return None;
+        }
+    }
+    let timed = account.gateway.call(&wire::get_invoice(shown.id)).await;
+    let read = wire::read_invoice(&timed, shown.id);
+    if read.is_none() {
+        unreadable(ctx, account, &timed, std::slice::from_ref(mirror)).await;
+    }
+    read
 }
 
 async fn check_refunds(

@@ -1,0 +1,62 @@
+# Installs what is missing, asking for nothing. For scripts to source; uses Debian's packages.
+
+as_root() {
+  if [[ $(id -u) == 0 ]]; then
+    "$@"
+  elif sudo -n true 2>/dev/null; then
+    sudo -n "$@"
+  else
+    return 1
+  fi
+}
+
+# Installs packages, or says which ones a human has to install.
+install_packages() {
+  if ! command -v apt-get >/dev/null; then
+    echo "missing: $*. This is no Debian: install what corresponds to these packages, then run this again." >&2
+    return 1
+  fi
+  if ! as_root true; then
+    echo "missing: $*. This user may not install packages; run: sudo apt-get install $*" >&2
+    return 1
+  fi
+  echo "installing $* …"
+  local log
+  log=$(mktemp)
+  # The lists of packages may be old, or not there at all.
+  if ! { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
+    { as_root apt-get update && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }; } \
+    </dev/null >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    return 1
+  fi
+  rm -f "$log"
+}
+
+# A Postgres server to start clusters from; none of the system's own is started.
+need_postgres() {
+  local found
+  if found=$(scripts/throwaway-postgres bin); then
+    echo "Postgres server programs: $found"
+    return
+  fi
+  install_packages postgresql-common || return
+  # Without this the package starts a server for the whole machine, which nobody asked for.
+  local quiet=/etc/postgresql-common/createcluster.d/throwaway.conf
+  as_root mkdir -p "${quiet%/*}"
+  echo "create_main_cluster = false" | as_root tee "$quiet" >/dev/null
+  local done=0
+  install_packages postgresql || done=$?
+  as_root rm -f "$quiet"
+  return "$done"
+}
+
+# What Rust's crates are linked and built with.
+need_compiler() {
+  command -v cc >/dev/null || install_packages gcc libc6-dev
+  command -v cargo >/dev/null || {
+    echo "missing: cargo; see https://rustup.rs" >&2
+    return 1
+  }
+}

@@ -1,0 +1,133 @@
+//! Cancels: accepted with 202, and done once the invoice is seen cancelled.
+
+use serde_json::json;
+
+use crate::world::{Job, World, phone};
+
+async fn pending_invoice(world: &World, outcome: &str) -> i64 {
+    let id = world
+        .sandbox
+        .invoice(&world.key("default"), json!({"status": "pending"}))
+        .await;
+    world
+        .sandbox
+        .set_invoice(id, json!({"cancel_outcome": outcome}))
+        .await;
+    id
+}
+
+async fn cancel(world: &World, invoice: i64) -> Job {
+    world
+        .enqueue("invoice.cancel", json!({"invoice_id": invoice}))
+        .await
+}
+
+#[tokio::test]
+async fn a_cancel_succeeds_once_the_invoice_is_seen_cancelled() {
+    let (world, daemon) = World::running().await;
+    let invoice = pending_invoice(&world, "cancelled").await;
+    let job = cancel(&world, invoice).await;
+    world.until(job, "succeeded").await;
+    let sent = world
+        .sandbox
+        .requests_to("POST /invoices/{id}/cancel")
+        .await;
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["status"], 202);
+    let walked = world
+        .rows(&format!("select to_state from apipay.events where job_id = {job} and subject = 'job' order by id"))
+        .await;
+    let walked: Vec<&str> = walked
+        .iter()
+        .map(|e| e["to_state"].as_str().unwrap())
+        .collect();
+    assert_eq!(walked, ["sending", "accepted", "succeeded"]);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_the_customer_outran_fails_and_the_invoice_is_paid() {
+    let (world, daemon) = World::running().await;
+    let invoice = pending_invoice(&world, "already_paid").await;
+    let job = cancel(&world, invoice).await;
+    let row = world.until(job, "failed").await;
+    assert_eq!(row["error_code"], "invoice_already_paid");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_cancel_of_a_paid_invoice_fails_as_already_paid() {
+    let (world, daemon) = World::running().await;
+    let invoice = world
+        .sandbox
+        .invoice(&world.key("default"), json!({"status": "paid"}))
+        .await;
+    let job = cancel(&world, invoice).await;
+    let row = world.until(job, "failed").await;
+    assert_eq!(row["reason"], "already_paid");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_was_silently_dropped_is_asked_for_again_after_ten_minutes() {
+    let (world, daemon) = World::running().await;
+    let invoice = pending_invoice(&world, "pending").await;
+    let job = cancel(&world, invoice).await;
+    world.until(job, "accepted").await;
+    world
+        .until_true(&format!(
+            "select status = 'pending' from apipay.invoices where id = {invoice}"
+        ))
+        .await;
+    world
+        .sandbox
+        .set_invoice(invoice, json!({"cancel_outcome": "cancelled"}))
+        .await;
+    assert_eq!(
+        world
+            .sandbox
+            .requests_to("POST /invoices/{id}/cancel")
+            .await
+            .len(),
+        1
+    );
+    world
+        .sql(&format!(
+            "update apipay.jobs set updated_at = now() - interval '11 minutes' where id = {job}"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    assert_eq!(
+        world
+            .sandbox
+            .requests_to("POST /invoices/{id}/cancel")
+            .await
+            .len(),
+        2
+    );
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_bill_can_be_cancelled_by_the_id_that_its_job_brought_back() {
+    let (world, daemon) = World::running().await;
+    let bill = world.bill(phone::UNPAID, 1200).await;
+    let invoice = world.until(bill, "succeeded").await["invoice_id"]
+        .as_i64()
+        .unwrap();
+    let job = cancel(&world, invoice).await;
+    world.until(job, "succeeded").await;
+    world
+        .until_true(&format!("select status = 'cancelled' and job_id = {bill} from apipay.invoices where id = {invoice}"))
+        .await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_cancel_of_an_unknown_invoice_fails() {
+    let (world, daemon) = World::running().await;
+    let job = cancel(&world, 999_999).await;
+    let row = world.until(job, "failed").await;
+    assert_eq!(row["http_status"], 404);
+    world.end([daemon]).await;
+}

@@ -1,0 +1,102 @@
+//! What the gateway accepted is watched to its end, many invoices a request.
+
+use serde_json::Value;
+
+use crate::world::{Wish, World, phone};
+
+#[tokio::test]
+async fn open_invoices_are_checked_a_hundred_a_request() {
+    let wish = Wish::default()
+        .tune("follow.first", "10m")
+        .tune("accounts.default.concurrency", "32");
+    let wish = wish.tune("follow.max", "10m");
+    let world = World::made(wish).await;
+    world
+        .sql(&format!(
+            r#"insert into apipay.jobs (operation, params)
+               select 'invoice.create', '{{"phone_number": "{}", "amount": 100}}' from generate_series(1, 250)"#,
+            phone::UNPAID
+        ))
+        .await;
+    let daemon = world.daemon().await;
+    world
+        .until_true("select count(*) = 250 from apipay.jobs where state = 'accepted'")
+        .await;
+    world
+        .sql("update apipay.invoices set next_check_at = now()")
+        .await;
+    world.until_all_final().await;
+    let checks = world
+        .sandbox
+        .requests_to("POST /invoices/status/check")
+        .await;
+    let mut sizes: Vec<usize> = checks.iter().map(ids).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [50, 100, 100]);
+    world.end([daemon]).await;
+}
+
+/// How many invoices a check asks for.
+fn ids(check: &Value) -> usize {
+    check["body"].as_str().unwrap().matches(',').count() + 1
+}
+
+#[tokio::test]
+async fn a_bill_to_nobody_fails_with_the_gateways_code() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::CLIENT_NOT_FOUND, 500).await;
+    let row = world.until(job, "failed").await;
+    assert_eq!(row["error_code"], "client_not_found");
+    assert_eq!(row["reason"], "async_error");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_bill_that_keeps_failing_at_kaspi_is_made_anew_as_often_as_allowed() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::NETWORK_UNAVAILABLE, 500).await;
+    let row = world.until(job, "failed").await;
+    assert_eq!(row["reason"], "gave_up");
+    assert_eq!(row["generation"], 3);
+    // One each, under three names, and all of them dead: the checker at the end looks.
+    assert_eq!(world.effects_of(job).await.len(), 3);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_bill_that_recovers_by_itself_is_not_made_anew() {
+    let (world, daemon) = World::running_as(
+        Wish::default()
+            .tune("retry.async_error.initial", "600ms")
+            .tune("retry.async_error.max", "600ms"),
+    )
+    .await;
+    let job = world.bill(phone::ERROR_THEN_PENDING, 500).await;
+    world.until(job, "succeeded").await;
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_bill_that_was_paid_before_is_done() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::INVOICE_ALREADY_PAID, 500).await;
+    world.until(job, "succeeded").await;
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_a_bill_is_delivered_parks_the_account() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::SESSION_INVALID, 500).await;
+    world
+        .until_true("select exists (select from apipay.events where subject = 'account' and to_state = 'parked' and reason = 'session_expired')")
+        .await;
+    // The phone's story repeats itself, so the bill never gets through; but it ends, and is not lost.
+    world.until(job, "failed").await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.end([daemon]).await;
+}

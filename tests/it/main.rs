@@ -1,0 +1,24 @@
+//! What the daemon promises, shown with the real binary, a real Postgres and a stand-in for the
+//! gateway. One file per behaviour; `world` is the harness.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails, and the place says why"
+)]
+
+mod answers;
+mod cancelling;
+mod chaos;
+mod claim_plan;
+mod creating;
+mod following;
+mod outage;
+mod parking;
+mod queueing;
+mod refunding;
+mod schema;
+mod starting;
+mod stopping;
+mod tidy;
+mod uncertain;
+mod world;

@@ -1,0 +1,232 @@
+//! An account that is unwell: everything of it stops, one alert says so, and a probe or a human
+//! ends it.
+
+use serde_json::json;
+
+use crate::world::{Wish, World, phone};
+
+/// Parked until a human says otherwise, as far as a test can wait.
+fn without_probes() -> Wish {
+    Wish::default()
+        .tune("breaker.probe_initial", "1h")
+        .tune("breaker.probe_max", "1h")
+}
+
+async fn until_parked(world: &World) {
+    world
+        .until_true("select state = 'parked' from apipay.accounts where name = 'default'")
+        .await;
+}
+
+#[tokio::test]
+async fn a_503_parks_job_and_account_and_nothing_more_leaves_until_an_operator_resumes_it() {
+    let (world, daemon) = World::running_as(without_probes()).await;
+    world.alerts.refuse(2);
+    world.sandbox.session("expired").await;
+    let first = world.bill(phone::PAID, 1500).await;
+    let row = world.until(first, "parked").await;
+    assert_eq!(row["reason"], "session_expired");
+    assert_eq!(row["http_status"], 503);
+    until_parked(&world).await;
+
+    let mut jobs = vec![first];
+    for _ in 0..5 {
+        jobs.push(world.bill(phone::PAID, 2000).await);
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let requests = world.sandbox.requests().await;
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    let waiting = world
+        .rows("select explain from apipay.overview where state in ('queued', 'parked')")
+        .await;
+    for line in waiting {
+        let explain = line["explain"].as_str().unwrap();
+        assert!(explain.contains("account default is parked"), "{explain}");
+    }
+
+    // One alert: a row, a line in the log at error level, and a post that was tried until it was taken.
+    let alerts = world.rows("select * from apipay.alerts").await;
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!(alerts[0]["kind"], "account_parked");
+    assert_eq!(alerts[0]["severity"], "critical");
+    assert!(
+        alerts[0]["action"]
+            .as_str()
+            .unwrap()
+            .contains("apipay.resume('default'")
+    );
+    world
+        .until_holds("the alert is posted", async || {
+            !world.alerts.bodies().is_empty()
+        })
+        .await;
+    assert_eq!(world.alerts.refused(), 2);
+    let error = daemon
+        .log_text()
+        .lines()
+        .any(|line| line.contains("ERROR") && line.contains("default"));
+    assert!(error, "no line at error level:\n{}", daemon.log_text());
+    daemon.until_told("PARKED session_expired").await;
+
+    world.sandbox.session("active").await;
+    world
+        .sql("select apipay.resume('default', 'session renewed')")
+        .await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    world
+        .until_holds("the end is posted", async || {
+            !world.alerts.notices("resolved").is_empty()
+        })
+        .await;
+    let told: Vec<_> = world
+        .alerts
+        .bodies()
+        .iter()
+        .map(|body| body["status"].clone())
+        .collect();
+    assert_eq!(told, ["firing", "resolved"]);
+    let alert = &world.rows("select * from apipay.alerts").await[0];
+    assert_eq!(alert["resolution"], "session renewed");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_probe_that_succeeds_resumes_the_account() {
+    let (world, daemon) = World::running().await;
+    world.sandbox.session("expired").await;
+    let mut jobs = Vec::new();
+    for _ in 0..12 {
+        jobs.push(world.bill(phone::PAID, 1500).await);
+    }
+    until_parked(&world).await;
+    world
+        .until_holds("two probes", async || {
+            world.sandbox.requests_to("GET /account/health").await.len() >= 2
+        })
+        .await;
+    world.sandbox.session("active").await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    world
+        .until_holds("the end is posted", async || {
+            !world.alerts.notices("resolved").is_empty()
+        })
+        .await;
+    assert_eq!(world.alerts.notices("firing").len(), 1);
+    assert_eq!(world.alerts.notices("resolved").len(), 1);
+    let alerts = world.rows("select * from apipay.alerts").await;
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_park_survives_a_restart() {
+    let (world, mut daemon) = World::running_as(without_probes()).await;
+    world.sandbox.session("expired").await;
+    let job = world.bill(phone::PAID, 1500).await;
+    world.until(job, "parked").await;
+    daemon.stop().await;
+    let heir = world.daemon().await;
+    world.bill(phone::PAID, 1600).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(world.sandbox.requests().await.len(), 1);
+    world.sandbox.session("active").await;
+    world
+        .sql("select apipay.resume('default', 'renewed')")
+        .await;
+    world.until_all_final().await;
+    world.end([heir]).await;
+}
+
+#[tokio::test]
+async fn the_park_of_one_account_does_not_touch_another() {
+    let wish = without_probes().accounts(&["default", "other"]);
+    let (world, daemon) = World::running_as(wish).await;
+    world
+        .sandbox
+        .control(
+            "POST /session",
+            json!({"organisation": "default", "state": "expired"}),
+        )
+        .await;
+    let unwell = world.bill(phone::PAID, 1500).await;
+    world.until(unwell, "parked").await;
+    let params = json!({"phone_number": phone::PAID, "amount": 700});
+    let well = world
+        .enqueue_with("invoice.create", params, json!({"account": "other"}))
+        .await;
+    world.until(well, "succeeded").await;
+    assert_eq!(world.job(unwell).await["state"], "parked");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn what_an_operator_parked_only_an_operator_resumes() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql("select apipay.park('default', 'the till is being counted')")
+        .await;
+    let job = world.bill(phone::PAID, 1500).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    assert_eq!(world.sandbox.requests().await.len(), 0);
+    assert_eq!(world.job(job).await["state"], "queued");
+    world
+        .sql("select apipay.resume('default', 'counted')")
+        .await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn alerts_that_nobody_takes_do_not_hold_up_payments() {
+    let wish = Wish::default().accounts(&["default", "other"]);
+    let (world, daemon) = World::running_as(wish).await;
+    world.alerts.refuse(usize::MAX);
+    world.sql("select apipay.park('other', 'a test')").await;
+    world
+        .until_holds("a post is refused", async || world.alerts.refused() > 0)
+        .await;
+    for _ in 0..10 {
+        world.bill(phone::PAID, 1500).await;
+    }
+    world
+        .until_true("select count(*) = 10 from apipay.jobs where state = 'succeeded'")
+        .await;
+    world
+        .until_true("select exists (select from apipay.alert_deliveries where channel = 'webhook' and tries > 0 and delivered_at is null and last_error is not null)")
+        .await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn an_open_alert_is_told_again() {
+    let wish = without_probes().tune("alerts.repeat", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    world.sandbox.session("expired").await;
+    let job = world.bill(phone::PAID, 1500).await;
+    world.until(job, "parked").await;
+    world
+        .until_holds("it is told again", async || {
+            world.alerts.notices("firing").len() >= 2
+        })
+        .await;
+    assert_eq!(world.count("apipay.alerts").await, 1);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn no_request_leaves_while_all_sending_is_stopped() {
+    let (world, daemon) = World::running().await;
+    world.sql("select apipay.stop('closing time')").await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let job = world.bill(phone::PAID, 1500).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(world.sandbox.requests().await.len(), 0);
+    daemon.until_told("STOPPED").await;
+    world.sql("select apipay.start('morning')").await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}

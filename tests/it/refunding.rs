@@ -1,0 +1,185 @@
+//! Refunds: the gateway knows no key for them, so the mark in the reason and the stored baseline
+//! are all there is.
+
+use serde_json::{Value, json};
+
+use crate::world::{Job, World};
+
+async fn paid_invoice(world: &World) -> i64 {
+    world
+        .sandbox
+        .invoice(
+            &world.key("default"),
+            json!({"status": "paid", "amount": "1000.00"}),
+        )
+        .await
+}
+
+async fn refund(world: &World, invoice: i64, amount: i64) -> Job {
+    world
+        .enqueue(
+            "invoice.refund",
+            json!({"invoice_id": invoice, "amount": amount, "reason": "a torn sleeve"}),
+        )
+        .await
+}
+
+#[tokio::test]
+async fn a_refund_is_followed_until_the_money_is_back() {
+    let (world, daemon) = World::running().await;
+    let invoice = paid_invoice(&world).await;
+    let job = world
+        .enqueue("invoice.refund", json!({"invoice_id": invoice}))
+        .await;
+    let row = world.until(job, "succeeded").await;
+    world
+        .until_true(&format!(
+            "select status = 'completed' and amount = 1000 and settled from apipay.refunds where job_id = {job} and id = {}",
+            row["refund_id"]
+        ))
+        .await;
+    let effects = world.effects_of(job).await;
+    assert_eq!(effects.len(), 1, "{effects:?}");
+    let token = row["token"].as_str().unwrap();
+    assert_eq!(effects[0]["reason"], format!("[apipayd {token}]"));
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn equal_partial_refunds_of_one_invoice_go_out_one_after_another() {
+    let (world, daemon) = World::running().await;
+    let invoice = paid_invoice(&world).await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        jobs.push(refund(&world, invoice, 100).await);
+    }
+    world.until_all_final().await;
+    for job in jobs {
+        let row = world.job(job).await;
+        assert_eq!(row["state"], "succeeded");
+        let effects = world.effects_of(job).await;
+        assert_eq!(effects.len(), 1, "{effects:?}");
+        let reason = effects[0]["reason"].as_str().unwrap();
+        assert!(reason.starts_with("a torn sleeve [apipayd "), "{reason}");
+    }
+    let overlaps = world
+        .count(
+            "apipay.attempts a join apipay.jobs j on j.id = a.job_id
+             join apipay.jobs o on o.id <> j.id and a.kind = 'send'
+              and a.started_at < o.finished_at
+              and a.started_at > (select min(started_at) from apipay.attempts where job_id = o.id)",
+        )
+        .await;
+    assert_eq!(overlaps, 0, "a refund began while another one was open");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn equal_partial_refunds_with_lost_replies_are_told_apart() {
+    let (world, daemon) = World::running().await;
+    let invoice = paid_invoice(&world).await;
+    for cut in ["after_effect", "before_effect", "mid_body"] {
+        world
+            .sandbox
+            .fault(json!({"route": "POST /invoices/{id}/refund", "cut": cut}))
+            .await;
+    }
+    let first = refund(&world, invoice, 100).await;
+    let second = refund(&world, invoice, 100).await;
+    world.until(first, "succeeded").await;
+    world.until(second, "succeeded").await;
+    let refunds = world.sandbox.ledger().await["refunds"].clone();
+    assert_eq!(refunds.as_array().unwrap().len(), 2, "{refunds}");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_cashiers_own_refund_at_the_wrong_moment_is_a_humans_to_tell_apart() {
+    let (world, daemon) = World::running().await;
+    let invoice = paid_invoice(&world).await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices/{id}/refund", "effect": "none", "hang": true}))
+        .await;
+    let job = refund(&world, invoice, 100).await;
+    world
+        .until_holds("the refund is on its way", async || {
+            !world
+                .sandbox
+                .requests_to("POST /invoices/{id}/refund")
+                .await
+                .is_empty()
+        })
+        .await;
+    world
+        .sandbox
+        .control(
+            "POST /refunds",
+            json!({"invoice_id": invoice, "amount": 100, "status": "completed"}),
+        )
+        .await;
+    let row = world.until(job, "held").await;
+    assert_eq!(row["reason"], "unknown_outcome");
+    assert_eq!(world.effects_of(job).await.len(), 0);
+
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, false, null, 'the cashier''s own')"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_refund_that_fails_at_kaspi_fails_with_its_code() {
+    let (world, daemon) = World::running().await;
+    world
+        .sandbox
+        .organisation(json!({"refund_outcome": "refund_window_expired"}))
+        .await;
+    let invoice = paid_invoice(&world).await;
+    let job = refund(&world, invoice, 100).await;
+    let row = world.until(job, "failed").await;
+    assert_eq!(row["error_code"], "refund_window_expired");
+    assert_eq!(row["reason"], "async_error");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_refund_that_failed_for_the_moment_is_made_anew_under_a_new_name() {
+    let (world, daemon) = World::running().await;
+    world
+        .sandbox
+        .organisation(json!({"refund_outcome": "network_unavailable"}))
+        .await;
+    let invoice = paid_invoice(&world).await;
+    let job = refund(&world, invoice, 100).await;
+    world
+        .until_job(job, "the first refund failed", |row| {
+            row["reason"] == "async_retry"
+        })
+        .await;
+    world
+        .sandbox
+        .organisation(json!({"refund_outcome": "completed"}))
+        .await;
+    let row = world.until(job, "succeeded").await;
+    assert_eq!(row["generation"], 2);
+    let reasons: Vec<Value> = world
+        .effects_of(job)
+        .await
+        .iter()
+        .map(|effect| effect["reason"].clone())
+        .collect();
+    let token = row["token"].as_str().unwrap();
+    assert_eq!(
+        reasons,
+        [
+            format!("a torn sleeve [apipayd {token}]"),
+            format!("a torn sleeve [apipayd {token}-2]")
+        ]
+    );
+    world.end([daemon]).await;
+}

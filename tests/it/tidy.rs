@@ -1,0 +1,193 @@
+//! The shape of the code: dependencies point one way, and each part keeps to what it may know.
+
+use std::path::{Path, PathBuf};
+
+use crate::world::ROOT;
+
+struct File {
+    path: String,
+    /// Without the unit tests at its end.
+    code: String,
+}
+
+fn sources(folder: &str) -> Vec<File> {
+    let mut files = Vec::new();
+    walk(&Path::new(ROOT).join(folder), &mut files);
+    let files: Vec<File> = files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            let code = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .collect::<Vec<_>>()
+                .join("\n");
+            let path = path
+                .strip_prefix(ROOT)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            File { path, code }
+        })
+        .collect();
+    assert!(!files.is_empty(), "{folder} holds no Rust");
+    files
+}
+
+fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, into);
+        } else {
+            into.push(path);
+        }
+    }
+}
+
+/// Fails with every place where a file of the folder holds one of the words.
+fn forbid(folder: &str, words: &[&str], allowed: &[&str], why: &str) {
+    let mut found = Vec::new();
+    for file in sources(folder) {
+        if allowed.iter().any(|allowed| file.path.starts_with(allowed)) {
+            continue;
+        }
+        let words = words.iter().filter(|word| file.code.contains(**word));
+        found.extend(words.map(|word| format!("{}: {word}", file.path)));
+    }
+    assert!(found.is_empty(), "{why}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn sql_stands_in_db_only() {
+    let queries = ["sqlx::query", "sqlx::raw_sql", "QueryBuilder"];
+    forbid(
+        "src",
+        &queries,
+        &["src/db/", "src/telemetry.rs"],
+        "only db asks the database",
+    );
+    // The configuration reads URLs into its types, and the wiring hands a pool around;
+    // the log has a filter for the driver.
+    let allowed = [
+        "src/db/",
+        "src/config/",
+        "src/app.rs",
+        "src/cli/",
+        "src/worker/",
+        "src/telemetry.rs",
+    ];
+    forbid("src", &["sqlx::"], &allowed, "only db speaks to Postgres");
+    forbid(
+        "src/worker",
+        &["sqlx::Postgres", "sqlx::postgres", "sqlx::Error"],
+        &[],
+        "a worker knows the pool and nothing else of it",
+    );
+}
+
+#[test]
+fn http_stands_in_the_gateway_and_the_alerts_only() {
+    let allowed = ["src/gateway/", "src/alert/", "src/config/", "src/app.rs"];
+    forbid(
+        "src",
+        &["reqwest::"],
+        &allowed,
+        "only gateway and alert speak HTTP; config knows its Url",
+    );
+}
+
+/// The modules that a folder may not know, as they are written in paths.
+fn forbid_modules(folder: &str, modules: &[&str], why: &str) {
+    let paths: Vec<String> = modules
+        .iter()
+        .map(|module| format!("crate::{module}"))
+        .collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    forbid(folder, &paths, &[], why);
+}
+
+#[test]
+fn policy_decides_without_database_network_runtime_and_clock() {
+    let words = [
+        "sqlx::",
+        "reqwest::",
+        "tokio::",
+        "SystemTime",
+        "Instant",
+        "now_utc",
+        "now_local",
+        "rustix::",
+    ];
+    forbid(
+        "src/policy",
+        &words,
+        &[],
+        "policy is pure: time and randomness are arguments",
+    );
+    let others = [
+        "db", "gateway", "worker", "alert", "config", "app", "cli", "service",
+    ];
+    forbid_modules("src/policy", &others, "policy knows the domain only");
+}
+
+#[test]
+fn domain_knows_nobody_else() {
+    forbid(
+        "src/domain",
+        &["sqlx::", "reqwest::", "tokio::"],
+        &[],
+        "domain is words and their checks",
+    );
+    let others = [
+        "policy", "db", "gateway", "worker", "alert", "config", "app", "cli", "service",
+    ];
+    forbid_modules("src/domain", &others, "domain knows nobody");
+}
+
+#[test]
+fn the_database_and_the_gateway_know_neither_policy_nor_worker() {
+    forbid_modules(
+        "src/db",
+        &["policy", "worker", "gateway"],
+        "db carries out, it does not decide",
+    );
+    forbid_modules(
+        "src/gateway",
+        &["policy", "worker", "db"],
+        "the gateway's client reports, it does not decide",
+    );
+}
+
+#[test]
+fn only_one_module_knows_the_crate_backoff() {
+    let words = [
+        "::backoff::Exponential",
+        "use ::backoff",
+        "ExponentialBackoff",
+    ];
+    forbid(
+        "src",
+        &words,
+        &["src/policy/backoff.rs"],
+        "another crate must be able to replace it in an hour",
+    );
+}
+
+#[test]
+fn no_file_is_a_giant() {
+    for folder in ["src", "tests/it"] {
+        for file in sources(folder) {
+            let lines = file.code.lines().count();
+            let is_test = file.path.ends_with("tests.rs") || file.path.ends_with("laws.rs");
+            assert!(
+                is_test || lines <= 600,
+                "{} has {lines} lines of code",
+                file.path
+            );
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! A request whose outcome is unknown: looked up, adopted or proven absent, never blindly repeated.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::world::{Job, Wish, World};
+
+const PHONE: &str = "87015550022";
+
+/// Waits until the gateway has got a request of this route.
+async fn until_requested(world: &World, route: &str, count: usize) {
+    world
+        .until_holds(&format!("{count} requests to {route}"), async || {
+            world.sandbox.requests_to(route).await.len() >= count
+        })
+        .await;
+}
+
+async fn expect_sends_and_effects(world: &World, job: Job, sends: usize) {
+    let requests = world.sandbox.requests_to("POST /invoices").await;
+    assert_eq!(requests.len(), sends, "{requests:?}");
+    let effects = world.effects_of(job).await;
+    assert_eq!(effects.len(), 1, "{effects:?}");
+}
+
+#[tokio::test]
+async fn a_worker_killed_after_the_effect_leaves_a_job_that_is_looked_up_and_adopted() {
+    let (world, mut daemon) = World::running().await;
+    let fault = json!({"route": "POST /invoices", "effect": "apply", "hang": true});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(PHONE, 900).await;
+    until_requested(&world, "POST /invoices", 1).await;
+    daemon.kill().await;
+    assert_eq!(world.job(job).await["state"], "sending");
+
+    let heir = world.daemon().await;
+    world.expire_lease(job).await;
+    let row = world.until(job, "succeeded").await;
+    expect_sends_and_effects(&world, job, 1).await;
+    let attempts = world.attempts(job).await;
+    assert_eq!(attempts[0]["effect"], "unknown");
+    assert_eq!(attempts[0]["error_code"], "lease_expired");
+    assert_eq!(attempts[1]["kind"], "lookup");
+    assert!(row["epoch"].as_i64() > attempts[0]["epoch"].as_i64());
+    world.end([heir]).await;
+}
+
+#[tokio::test]
+async fn a_worker_killed_before_the_effect_leaves_a_job_that_is_looked_up_and_sent_again() {
+    let (world, mut daemon) = World::running().await;
+    let fault = json!({"route": "POST /invoices", "effect": "none", "hang": true});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(PHONE, 900).await;
+    until_requested(&world, "POST /invoices", 1).await;
+    daemon.kill().await;
+
+    let heir = world.daemon().await;
+    world.expire_lease(job).await;
+    world.until(job, "succeeded").await;
+    expect_sends_and_effects(&world, job, 2).await;
+    world.end([heir]).await;
+}
+
+#[tokio::test]
+async fn a_lease_runs_out_by_itself() {
+    let (world, mut daemon) =
+        World::running_as(Wish::default().tune("worker.lease", "11600ms")).await;
+    let fault = json!({"route": "POST /invoices", "effect": "apply", "hang": true});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(PHONE, 900).await;
+    until_requested(&world, "POST /invoices", 1).await;
+    daemon.kill().await;
+    let heir = world.daemon().await;
+    world.until(job, "succeeded").await;
+    expect_sends_and_effects(&world, job, 1).await;
+    world.end([heir]).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_wakes_up_too_late_changes_nothing() {
+    let (world, sleeper) = World::running().await;
+    let fault = json!({"route": "POST /invoices", "effect": "apply", "delay_ms": 700});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(PHONE, 900).await;
+    until_requested(&world, "POST /invoices", 1).await;
+    sleeper.signal(Signal::STOP);
+    let heir = world.daemon().await;
+    world.expire_lease(job).await;
+    let before = world.until(job, "succeeded").await;
+
+    // It finds its answer, or that its time is over; either way it is too late to say so.
+    sleeper.signal(Signal::CONT);
+    sleeper.until_logged("a stale outcome was refused").await;
+    assert_eq!(world.job(job).await, before);
+    expect_sends_and_effects(&world, job, 1).await;
+    world.end([sleeper, heir]).await;
+}
+
+#[tokio::test]
+async fn what_the_list_does_not_show_yet_is_found_through_its_key() {
+    let (world, daemon) = World::running().await;
+    world
+        .sandbox
+        .organisation(json!({"list_lag_ms": 600_000}))
+        .await;
+    let fault =
+        json!({"route": "POST /invoices", "effect": "apply", "answer": {"preset": "502_html"}});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(PHONE, 900).await;
+    world.until(job, "succeeded").await;
+    // The second request is answered 409 duplicate_idempotency_key, which is our own success.
+    expect_sends_and_effects(&world, job, 2).await;
+    let statuses: Vec<Value> = world
+        .sandbox
+        .requests_to("POST /invoices")
+        .await
+        .iter()
+        .map(|request| request["status"].clone())
+        .collect();
+    assert_eq!(statuses, [502, 409]);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_search_that_finds_nothing_at_all_does_no_harm() {
+    let (world, daemon) = World::running().await;
+    world.sandbox.organisation(json!({"search": "lost"})).await;
+    let fault = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(PHONE, 900).await;
+    world.until(job, "succeeded").await;
+    expect_sends_and_effects(&world, job, 2).await;
+    world.end([daemon]).await;
+}
+
+fn keyless() -> Wish {
+    Wish::default().tune("accounts.default.duplicate_protection", "lookup")
+}
+
+#[tokio::test]
+async fn a_gateway_without_keys_is_asked_twice_before_anything_is_sent_again() {
+    let (world, daemon) = World::running_as(keyless()).await;
+    world
+        .sandbox
+        .organisation(json!({"honour_idempotency_key": false}))
+        .await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "answer": {"preset": "502_html"}}))
+        .await;
+    let job = world.bill(PHONE, 900).await;
+    world.until(job, "succeeded").await;
+    expect_sends_and_effects(&world, job, 2).await;
+    let attempts = world.attempts(job).await;
+    let kinds: Vec<&str> = attempts
+        .iter()
+        .map(|a| a["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["send", "lookup", "lookup", "send"]);
+    let settled = world
+        .value(&format!(
+            "select to_jsonb(max(started_at) - min(started_at) >= interval '1 second')
+               from apipay.attempts where job_id = {job} and kind = 'lookup'"
+        ))
+        .await;
+    assert_eq!(settled, true, "the settle time lies between the look-ups");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_gateway_without_keys_and_with_a_late_list_still_gets_one_invoice() {
+    let (world, daemon) = World::running_as(keyless()).await;
+    world
+        .sandbox
+        .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 2_000}))
+        .await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "cut": "after_effect"}))
+        .await;
+    let job = world.bill(PHONE, 900).await;
+    world.until(job, "succeeded").await;
+    expect_sends_and_effects(&world, job, 1).await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn an_invoice_with_another_amount_is_not_adopted_but_held_until_a_human_decides() {
+    let (world, daemon) = World::running().await;
+    world
+        .sandbox
+        .organisation(json!({"wrong_amount": true}))
+        .await;
+    let fault = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(PHONE, 900).await;
+    let row = world.until(job, "held").await;
+    assert_eq!(row["reason"], "mismatch");
+    let alert = &world.rows("select * from apipay.alerts").await[0];
+    assert_eq!(alert["kind"], "job_held");
+    assert!(
+        alert["action"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("apipay.resolve({job},"))
+    );
+
+    let invoice = world.effects_of(job).await[0]["invoice_id"].clone();
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, true, {invoice}, 'it is ours')"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    world
+        .until_true("select resolved_at is not null from apipay.alerts")
+        .await;
+    expect_sends_and_effects(&world, job, 1).await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn two_objects_with_one_name_are_held_with_an_alert_of_their_own() {
+    let (world, daemon) = World::running().await;
+    let fault = json!({"route": "POST /invoices", "effect": "apply", "hang": true});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(PHONE, 900).await;
+    until_requested(&world, "POST /invoices", 1).await;
+    let token = world.job(job).await["token"].as_str().unwrap().to_owned();
+    world
+        .sandbox
+        .invoice(
+            &world.key("default"),
+            json!({"phone": PHONE, "amount": "900.00", "status": "pending",
+                   "internal_comment": format!("[apipayd {token}]")}),
+        )
+        .await;
+    let row = world.until(job, "held").await;
+    assert_eq!(row["reason"], "duplicate_detected");
+    world.until_true("select exists (select from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null)").await;
+    expect_sends_and_effects(&world, job, 1).await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_up_for_too_long_is_held_and_sent_again_only_on_a_humans_word() {
+    let wish = Wish::default()
+        .tune("reconcile.settle", "500ms")
+        .tune("reconcile.give_up", "1500ms");
+    let (world, daemon) = World::running_as(wish).await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "cut": "before_effect"}))
+        .await;
+    world
+        .sandbox
+        .fault(json!({"route": "GET /invoices", "share": 1, "seed": 1, "answer": {"preset": "500_json"}}))
+        .await;
+    let job = world.bill(PHONE, 900).await;
+    let row = world.until(job, "held").await;
+    assert_eq!(row["reason"], "unknown_outcome");
+    let refusal = sqlx::query("select apipay.retry($1, 'impatient')")
+        .bind(job)
+        .execute(world.pool())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refusal.contains("apipay.resolve"), "{refusal}");
+    assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);
+
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, false, null, 'not in the dashboard')"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    expect_sends_and_effects(&world, job, 2).await;
+    world.end([daemon]).await;
+}

@@ -1,0 +1,218 @@
+//! A throw-away Postgres, shared by all tests that run at the same time.
+//!
+//! Test runners put tests into one process or into many, so the cluster belongs to none of them:
+//! whoever comes first starts it, everybody holds a shared lock while they use it, and a guard
+//! process removes it some seconds after the last lock is gone, however its holder ended.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use uuid::Uuid;
+
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// How long the shared cluster outlives the last test.
+const IDLE_SECONDS: &str = "5";
+
+pub(crate) struct Cluster {
+    directory: PathBuf,
+    /// The database that tests are cloned from.
+    pub(crate) template: String,
+    /// Held for its lock: the guard removes the cluster once nobody has it.
+    _in_use: File,
+    private: bool,
+}
+
+impl Cluster {
+    /// The cluster that all tests share.
+    pub(crate) async fn shared() -> Cluster {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let starting = lock_file(&place.join("cluster.starting"));
+        starting.lock().unwrap();
+        let in_use = lock_file(&place.join("cluster.lock"));
+        in_use.lock_shared().unwrap();
+
+        let note = place.join("cluster.directory");
+        let noted = std::fs::read_to_string(&note).unwrap_or_default();
+        let directory = if is_alive(&noted) {
+            PathBuf::from(noted)
+        } else {
+            let fresh = start_fresh();
+            std::fs::write(&note, fresh.to_str().unwrap()).unwrap();
+            fresh
+        };
+        guard(&directory, &place.join("cluster.lock"), IDLE_SECONDS);
+        let template = make_template(&directory).await;
+        Cluster {
+            directory,
+            template,
+            _in_use: in_use,
+            private: false,
+        }
+    }
+
+    /// One of a test's own, for tests that stop it.
+    pub(crate) async fn private() -> Cluster {
+        let directory = start_fresh();
+        let lock = directory.with_extension("lock");
+        let in_use = lock_file(&lock);
+        in_use.lock_shared().unwrap();
+        guard(&directory, &lock, "1");
+        let template = make_template(&directory).await;
+        Cluster {
+            directory,
+            template,
+            _in_use: in_use,
+            private: true,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Stops a private cluster: `fast`, or `immediate` as if it had crashed.
+    pub(crate) fn stop(&self, mode: &str) {
+        assert!(self.private, "the shared cluster is not one test's to stop");
+        script(&["stop", self.directory.to_str().unwrap(), mode]);
+    }
+
+    pub(crate) fn restart(&self) {
+        script(&["restart", self.directory.to_str().unwrap()]);
+    }
+
+    pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
+        options(&self.directory, database)
+    }
+
+    /// A connection that can make and drop databases.
+    pub(crate) async fn admin(&self) -> PgConnection {
+        PgConnection::connect_with(&self.options("postgres"))
+            .await
+            .unwrap()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.private {
+            script(&["remove", self.directory.to_str().unwrap()]);
+            for extension in ["lock", "lock.guard"] {
+                let _ = std::fs::remove_file(self.directory.with_extension(extension));
+            }
+        }
+    }
+}
+
+fn options(socket: &Path, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket)
+        .username("postgres")
+        .database(database)
+}
+
+fn lock_file(path: &Path) -> File {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .unwrap()
+}
+
+/// Whether the noted cluster still runs: its postmaster's process is there.
+fn is_alive(directory: &str) -> bool {
+    let pid = std::fs::read_to_string(Path::new(directory).join("data/postmaster.pid"));
+    pid.is_ok_and(|pid| {
+        let pid = pid.lines().next().unwrap_or_default();
+        !pid.is_empty() && Path::new("/proc").join(pid).exists()
+    })
+}
+
+/// A socket's path is short, so the cluster is in the system's own place for such things.
+fn start_fresh() -> PathBuf {
+    let name = format!("apipayd-it-{}", &Uuid::new_v4().simple().to_string()[..12]);
+    let directory = std::env::temp_dir().join(name);
+    script(&["start", directory.to_str().unwrap()]);
+    directory
+}
+
+fn script(arguments: &[&str]) {
+    let output = Command::new(Path::new(ROOT).join("scripts/throwaway-postgres"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("scripts/throwaway-postgres cannot be run");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Starts a guard unless there is one. It must outlive us, so nobody waits for it.
+fn guard(directory: &Path, lock: &Path, seconds: &str) {
+    use std::os::unix::process::CommandExt;
+    let guard = Command::new(Path::new(ROOT).join("scripts/throwaway-postgres"))
+        .arg("guard")
+        .arg(directory)
+        .arg(lock)
+        .arg(seconds)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    drop(guard);
+}
+
+/// A database with the schema, named after it, so that a changed schema gets another one.
+async fn make_template(socket: &Path) -> String {
+    let name = template_name();
+    let mut admin = PgConnection::connect_with(&options(socket, "postgres"))
+        .await
+        .unwrap();
+    let exists: bool =
+        sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+            .bind(&name)
+            .fetch_one(&mut admin)
+            .await
+            .unwrap();
+    if !exists {
+        // Under another name first: a template whose making was interrupted is never used.
+        let draft = format!("{name}_{}", Uuid::new_v4().simple());
+        run(&mut admin, format!("create database {draft}")).await;
+        let pool = sqlx::PgPool::connect_with(options(socket, &draft))
+            .await
+            .unwrap();
+        apipayd::db::migrate::migrate(&pool).await.unwrap();
+        pool.close().await;
+        run(
+            &mut admin,
+            format!("alter database {draft} rename to {name}"),
+        )
+        .await;
+    }
+    admin.close().await.unwrap();
+    name
+}
+
+pub(crate) async fn run(connection: &mut PgConnection, statement: String) {
+    sqlx::raw_sql(AssertSqlSafe(statement.clone()))
+        .execute(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error}"));
+}
+
+fn template_name() -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    for migration in sqlx::migrate!().iter() {
+        migration.checksum.hash(&mut hasher);
+    }
+    format!("template_{:016x}", hasher.finish())
+}

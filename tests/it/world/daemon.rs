@@ -1,0 +1,193 @@
+//! The real binary as a child process, with its log and what it tells the service manager.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+/// Lines of the log and of the service manager's socket, shared with the threads that read them.
+pub(crate) type Lines = Arc<Mutex<Vec<String>>>;
+
+pub(crate) struct Daemon {
+    child: Child,
+    /// Standard output and error.
+    pub(crate) log: Lines,
+    /// What came through NOTIFY_SOCKET, one assignment a line.
+    pub(crate) notified: Lines,
+}
+
+/// How to start it.
+pub(crate) struct Start<'a> {
+    pub(crate) arguments: &'a [&'a str],
+    pub(crate) config: &'a Path,
+    pub(crate) directory: &'a Path,
+    pub(crate) environment: &'a [(String, String)],
+}
+
+impl Daemon {
+    pub(crate) fn spawn(start: &Start<'_>) -> Daemon {
+        let socket = start
+            .directory
+            .join(format!("n{}", Uuid::new_v4().simple()));
+        let notified = Lines::default();
+        read_notifications(UnixDatagram::bind(&socket).unwrap(), notified.clone());
+        let mut child = command()
+            .args(start.arguments)
+            .arg("--config")
+            .arg(start.config)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("NOTIFY_SOCKET", &socket)
+            .env("WATCHDOG_USEC", "2000000")
+            .env("RUST_BACKTRACE", "1")
+            .envs(start.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the daemon cannot be started");
+        let log = Lines::default();
+        read_lines(child.stdout.take().unwrap(), log.clone());
+        read_lines(child.stderr.take().unwrap(), log.clone());
+        Daemon {
+            child,
+            log,
+            notified,
+        }
+    }
+
+    pub(crate) fn log_text(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Whether the service manager was told this, `READY=1` for instance, or a part of it.
+    pub(crate) fn was_told(&self, what: &str) -> bool {
+        self.notified
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line.contains(what))
+    }
+
+    /// The last `STATUS=` line.
+    pub(crate) fn status(&self) -> String {
+        let notified = self.notified.lock().unwrap();
+        let mut statuses = notified
+            .iter()
+            .filter_map(|line| line.strip_prefix("STATUS="));
+        statuses.next_back().unwrap_or_default().to_owned()
+    }
+
+    pub(crate) async fn until_told(&self, what: &str) {
+        self.until_holds(&format!("the service manager is told {what}"), || {
+            self.was_told(what)
+        })
+        .await;
+    }
+
+    pub(crate) async fn until_logged(&self, what: &str) {
+        self.until_holds(&format!("the log says {what}"), || {
+            self.log_text().contains(what)
+        })
+        .await;
+    }
+
+    async fn until_holds(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(
+                Instant::now() < deadline,
+                "never: {what}\ntold: {:?}\nlog:\n{}",
+                self.notified.lock().unwrap(),
+                self.log_text()
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        // It may have ended by itself.
+        let _ = kill_process(pid, signal);
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self, within: Duration) -> ExitStatus {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                // The readers are a moment behind.
+                sleep(Duration::from_millis(50)).await;
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the daemon does not end\nlog:\n{}",
+                self.log_text()
+            );
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// SIGTERM, and a clean end.
+    pub(crate) async fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.ended(Duration::from_secs(15)).await;
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "{status} after SIGTERM\nlog:\n{}",
+            self.log_text()
+        );
+    }
+
+    /// SIGKILL: as if the machine had lost its power.
+    pub(crate) async fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.ended(Duration::from_secs(5)).await;
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary; it dies with us, however we end.
+fn command() -> Command {
+    let binary = env!("CARGO_BIN_EXE_apipayd");
+    if Path::new("/usr/bin/setpriv").exists() {
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--pdeathsig", "KILL", "--", binary]);
+        command
+    } else {
+        Command::new(binary)
+    }
+}
+
+fn read_lines(stream: impl Read + Send + 'static, into: Lines) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            into.lock().unwrap().push(line);
+        }
+    });
+}
+
+fn read_notifications(socket: UnixDatagram, into: Lines) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            into.lock().unwrap().extend(text.lines().map(str::to_owned));
+        }
+    });
+}
