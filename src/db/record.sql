@@ -77,8 +77,9 @@ invoice as (
          total_refunded = coalesce(excluded.total_refunded, m.total_refunded),
          external_order_id = coalesce(excluded.external_order_id, m.external_order_id),
          kaspi_invoice_id = coalesce(excluded.kaspi_invoice_id, m.kaspi_invoice_id),
-         error_code = excluded.error_code,
-         error_message = excluded.error_message,
+         -- A check of many invoices shows no code: what was read before stays.
+         error_code = case when excluded.status = 'error' then coalesce(excluded.error_code, m.error_code) end,
+         error_message = case when excluded.status = 'error' then coalesce(excluded.error_message, m.error_message) end,
          is_sandbox = coalesce(excluded.is_sandbox, m.is_sandbox),
          gateway_created_at = coalesce(excluded.gateway_created_at, m.gateway_created_at),
          gateway_updated_at = coalesce(excluded.gateway_updated_at, m.gateway_updated_at),

@@ -135,7 +135,8 @@ async fn with_code(
     mirror: &DueMirror,
     shown: InvoiceSeen,
 ) -> Option<InvoiceSeen> {
-    if shown.status != InvoiceStatus::Error || shown.error_code.is_some() {
+    let is_known = shown.status != InvoiceStatus::Error || shown.error_code.is_some();
+    if is_known || mirror.waiting.is_empty() {
         return Some(shown);
     }
     match claim::take_one(&ctx.pool, &account.name, Purpose::Follow).await {
