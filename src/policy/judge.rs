@@ -279,6 +279,10 @@ const CAP_WAIT_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
 fn cap_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     let hint = hints::wait(reply, at.now).map(|hint| hint.min(hints::CAP_WAIT_MAX));
+    // A moment in the past is a clock that differs: what is used up is not asked for in a loop.
+    let wait = hint
+        .unwrap_or(CAP_WAIT_DEFAULT)
+        .max(at.rules.rate_limited.initial);
     // A share of a wait of weeks would be days.
-    hint.unwrap_or(CAP_WAIT_DEFAULT) + at.jitter.of(Duration::from_secs(60))
+    wait + at.jitter.of(Duration::from_secs(60))
 }
