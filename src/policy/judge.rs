@@ -286,3 +286,6 @@ fn cap_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     // A share of a wait of weeks would be days.
     wait + at.jitter.of(Duration::from_secs(60))
 }
+
+#[cfg(test)]
+mod tests;

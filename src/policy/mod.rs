@@ -12,6 +12,8 @@
 pub mod backoff;
 pub mod breaker;
 pub mod codes;
+#[cfg(test)]
+mod fixtures;
 pub mod follow;
 pub mod hints;
 pub mod judge;

@@ -101,35 +101,3 @@ pub struct FollowRules {
     /// How long an invoice is watched after cancelled, expired or error: it may still be paid.
     pub watch_after_final: Duration,
 }
-
-#[cfg(test)]
-pub(crate) fn test_rules() -> Rules {
-    let curve = |initial, max, attempts| Curve {
-        initial: Duration::from_secs(initial),
-        max: Duration::from_secs(max),
-        multiplier: 2.0,
-        jitter: 0.2,
-        attempts,
-    };
-    Rules {
-        rate_limited: curve(60, 900, 0),
-        server_error: curve(5, 900, 5),
-        network: curve(1, 300, 30),
-        async_error: curve(90, 900, 3),
-        quiet_after_timeout: Duration::from_secs(60),
-        quiet_after_answer: Duration::from_secs(5),
-        settle: Duration::from_secs(900),
-        give_up: Duration::from_secs(20 * 3600),
-        request_timeout: Duration::from_secs(30),
-        breaker: BreakerRules {
-            probe_initial: Duration::from_secs(60),
-            probe_max: Duration::from_secs(900),
-            slow_start: Duration::from_secs(60),
-        },
-        follow: FollowRules {
-            first: Duration::from_secs(5),
-            max: Duration::from_secs(600),
-            watch_after_final: Duration::from_secs(72 * 3600),
-        },
-    }
-}
