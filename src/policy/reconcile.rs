@@ -12,7 +12,7 @@ use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen};
 use crate::domain::operation::{Expected, Operation, Plan, Progress, Resend, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
-use crate::policy::judge::{Circumstances, back_off, conclude, strain_of};
+use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, strain_of};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
 
 /// What a look-up brought.
@@ -294,26 +294,24 @@ fn not_applied(next: Next) -> Verdict {
 
 /// Decides about a refund whose baseline could not be read, so that nothing was sent.
 pub fn without_baseline(history: &History, timed: &Timed, at: Circumstances<'_>) -> Verdict {
-    let Answer::Reply(reply) = &timed.answer else {
-        return back_off(history, Reason::Network, at);
+    let reply = match &timed.answer {
+        Answer::NotSent(cause) => return not_sent(*cause, history, at),
+        Answer::Lost(_) => return back_off(history, Reason::Network, at),
+        Answer::Reply(reply) => reply,
     };
-    let strain = strain_of(reply, at);
-    let verdict = match classify(reply) {
+    match classify(reply) {
         Class::Refused if history.unproven_since.is_none() => Verdict {
             effect: Effect::Rejected,
             next: Next::Failed(Reason::Refused),
             counts: true,
             strain: None,
         },
-        Class::AccountFault(reason) => Verdict::not_applied(Next::Parked(reason), false),
-        Class::Throttled | Class::Capped => Verdict {
-            counts: false,
-            ..back_off(history, Reason::RetryAfter, at)
+        Class::Throttled | Class::Capped | Class::RecipientThrottled | Class::AccountFault(_) => {
+            not_now(history, reply, at)
+        }
+        _ => Verdict {
+            strain: strain_of(reply, at),
+            ..back_off(history, Reason::ServerError, at)
         },
-        _ => back_off(history, Reason::ServerError, at),
-    };
-    match strain {
-        Some(strain) => verdict.straining(strain),
-        None => verdict,
     }
 }

@@ -264,12 +264,4 @@ impl Verdict {
             strain: None,
         }
     }
-
-    /// The same verdict with a strain on the account.
-    pub(crate) fn straining(self, strain: Strain) -> Verdict {
-        Verdict {
-            strain: Some(strain),
-            ..self
-        }
-    }
 }
