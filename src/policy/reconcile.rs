@@ -246,31 +246,46 @@ fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
 
 fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdict {
     let history = subject.history;
-    let (class, strain) = match &timed.answer {
-        Answer::Reply(reply) => (Some(classify(reply)), strain_of(reply, at)),
-        Answer::NotSent(_) | Answer::Lost(_) => (None, None),
+    if subject.plan.resend == Resend::Harmless && is_missing(timed) {
+        return not_applied(Next::Failed(Reason::Refused));
+    }
+    let given_up = match history.unproven_since {
+        Some(since) => at.now - since >= at.rules.give_up,
+        None => history.lookups >= UNCLEAR_MAX,
     };
-    let given_up = history
-        .unproven_since
-        .is_some_and(|since| at.now - since >= at.rules.give_up);
-    let next = match class {
-        // The object that the job acts on does not exist: there is nothing it could have changed.
-        Some(Class::Refused) if subject.plan.resend == Resend::Harmless => {
-            Next::Failed(Reason::Refused)
-        }
-        _ if given_up => Next::Held(Reason::UnknownOutcome),
-        _ => Next::Uncertain {
-            after: backoff::delay(&at.rules.server_error, history.lookups + 1, at.jitter),
+    let next = if given_up {
+        Next::Held(Reason::UnknownOutcome)
+    } else {
+        Next::Uncertain {
+            after: backoff::delay(&at.rules.server_error, history.lookups, at.jitter),
             reason: Reason::LookupUnclear,
             invoice_id: None,
             absent: false,
-        },
+        }
     };
     Verdict {
         effect: Effect::Unknown,
         next,
         counts: false,
-        strain,
+        strain: match &timed.answer {
+            Answer::Reply(reply) => strain_of(reply, at),
+            Answer::NotSent(_) | Answer::Lost(_) => None,
+        },
+    }
+}
+
+/// With no unproven request to set a term, a human is asked after so many look-ups: a day of them at
+/// the longest usual distance.
+const UNCLEAR_MAX: u32 = 100;
+
+/// The object that the job acts on does not exist: there is nothing it could have changed. Other
+/// refusals are about the look-up.
+fn is_missing(timed: &Timed) -> bool {
+    match &timed.answer {
+        Answer::Reply(reply) => {
+            matches!(reply.status, 404 | 410) && classify(reply) == Class::Refused
+        }
+        Answer::NotSent(_) | Answer::Lost(_) => false,
     }
 }
 
