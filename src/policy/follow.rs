@@ -66,9 +66,25 @@ pub fn follow(
         }),
         // What the object says is the end of it: there is nothing to make anew.
         Progress::Failed if plan.resend == Resend::Harmless => {
-            Followed::becomes(Next::Failed(Reason::AsyncError))
+            Followed::becomes(Next::Failed(why_failed(seen, Reason::AsyncError)))
         }
         Progress::Failed => failed(history, seen, seen_failed_before, at),
+    }
+}
+
+/// Why something can no longer be done to an object: it is paid, or `otherwise`.
+pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
+    let is_paid = match seen {
+        Seen::Invoice(invoice) => match invoice.status {
+            InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded => true,
+            _ => invoice.error_code.as_deref() == Some("invoice_already_paid"),
+        },
+        Seen::Refund(_) => false,
+    };
+    if is_paid {
+        Reason::AlreadyPaid
+    } else {
+        otherwise
     }
 }
 

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen};
+use crate::domain::mirror::{InvoiceSeen, RefundList, RefundSeen};
 use crate::domain::operation::{Expected, Operation, Plan, Progress, Resend, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
+use crate::policy::follow::why_failed;
 use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, strain_of};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
 
@@ -141,10 +142,7 @@ fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<
         }),
         (Resend::Harmless, Progress::Failed) => Verdict {
             effect: Effect::Rejected,
-            next: Next::Failed(match invoice.status {
-                InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded => Reason::AlreadyPaid,
-                _ => Reason::Refused,
-            }),
+            next: Next::Failed(why_failed(&seen, Reason::Refused)),
             counts: false,
             strain: None,
         },
