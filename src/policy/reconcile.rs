@@ -328,3 +328,6 @@ pub fn without_baseline(history: &History, timed: &Timed, at: Circumstances<'_>)
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
