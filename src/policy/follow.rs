@@ -59,6 +59,9 @@ pub fn follow(
         Progress::Done => Followed::becomes(Next::Succeeded(seen.clone())),
         Progress::UnderWay => Followed::WAIT,
         Progress::NotStarted if accepted_for < SILENT_CANCEL => Followed::WAIT,
+        Progress::NotStarted if at.rules.server_error.is_exhausted_by(history.attempts) => {
+            Followed::becomes(Next::Failed(Reason::GaveUp))
+        }
         Progress::NotStarted => Followed::becomes(Next::Queued {
             after: Duration::ZERO,
             reason: Reason::NotApplied,
