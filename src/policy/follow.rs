@@ -43,15 +43,15 @@ const SILENT_CANCEL: Duration = Duration::from_secs(600);
 
 /// Decides about an accepted job whose object looks like this now.
 ///
-/// `seen_failed_before` tells whether the last check already saw it failed: a new object is sent
-/// only after two such checks with the back-off between them, because an invoice in error may turn
-/// pending after all.
+/// `unchanged_for` is how long it has been seen so, nought at first sight: a new object is sent only
+/// once the old one was seen failed twice with the back-off between, because an invoice in error may
+/// turn pending after all.
 pub fn follow(
     operation: &dyn Operation,
     plan: &Plan,
     history: &History,
     seen: &Seen,
-    seen_failed_before: bool,
+    unchanged_for: Duration,
     accepted_for: Duration,
     at: Circumstances<'_>,
 ) -> Followed {
@@ -71,7 +71,7 @@ pub fn follow(
         Progress::Failed if plan.resend == Resend::Harmless => {
             Followed::becomes(Next::Failed(why_failed(seen, Reason::AsyncError)))
         }
-        Progress::Failed => failed(history, seen, seen_failed_before, at),
+        Progress::Failed => failed(history, seen, unchanged_for, at),
     }
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
 fn failed(
     history: &History,
     seen: &Seen,
-    seen_failed_before: bool,
+    unchanged_for: Duration,
     at: Circumstances<'_>,
 ) -> Followed {
     let generation = u32::try_from(history.generation).unwrap_or(1);
@@ -104,22 +104,20 @@ fn failed(
         AsyncClass::Again | AsyncClass::AccountFault(_) if curve.is_exhausted_by(generation) => {
             return Followed::becomes(Next::Failed(Reason::GaveUp));
         }
-        AsyncClass::AccountFault(reason) if !seen_failed_before => {
-            Some(Strain::Park { reason, hint: None })
-        }
-        AsyncClass::Again | AsyncClass::AccountFault(_) => None,
+        AsyncClass::AccountFault(reason) => Some(Strain::Park { reason, hint: None }),
+        AsyncClass::Again => None,
     };
-    if seen_failed_before {
-        Followed::becomes(Next::Anew(Reason::AsyncRetry))
-    } else {
-        Followed {
-            next: Some(Next::Accepted {
-                seen: seen.clone(),
-                reason: Reason::AsyncRetry,
-            }),
-            check_after: Some(backoff::delay(curve, generation, at.jitter)),
-            strain,
-        }
+    if unchanged_for >= backoff::delay(curve, generation, Jitter::NONE) {
+        return Followed::becomes(Next::Anew(Reason::AsyncRetry));
+    }
+    let wait = backoff::delay(curve, generation, at.jitter);
+    Followed {
+        next: Some(Next::Accepted {
+            seen: seen.clone(),
+            reason: Reason::AsyncRetry,
+        }),
+        check_after: Some(wait.saturating_sub(unchanged_for)),
+        strain,
     }
 }
 
