@@ -152,6 +152,9 @@ pub fn next_invoice_check(
 }
 
 /// When to look at a refund again that has had this status for this long.
+///
+/// One that failed is looked at once more: its job may have been adopted with it, and is decided
+/// where it is followed.
 pub fn next_refund_check(
     status: &RefundStatus,
     unchanged_for: Duration,
@@ -159,10 +162,12 @@ pub fn next_refund_check(
     jitter: Jitter,
 ) -> NextCheck {
     match status {
-        RefundStatus::Completed | RefundStatus::Failed => NextCheck::Settled,
-        RefundStatus::Pending | RefundStatus::Processing | RefundStatus::Other(_) => {
-            NextCheck::After(growing(unchanged_for, rules, jitter))
-        }
+        RefundStatus::Completed => NextCheck::Settled,
+        RefundStatus::Failed if unchanged_for >= rules.first => NextCheck::Settled,
+        RefundStatus::Pending
+        | RefundStatus::Processing
+        | RefundStatus::Failed
+        | RefundStatus::Other(_) => NextCheck::After(growing(unchanged_for, rules, jitter)),
     }
 }
 
