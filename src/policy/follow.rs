@@ -71,7 +71,7 @@ pub fn follow(
         Progress::Failed if plan.resend == Resend::Harmless => {
             Followed::becomes(Next::Failed(why_failed(seen, Reason::AsyncError)))
         }
-        Progress::Failed => failed(history, seen, unchanged_for, at),
+        Progress::Failed => failed(plan, history, seen, unchanged_for, at),
     }
 }
 
@@ -92,6 +92,7 @@ pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
 }
 
 fn failed(
+    plan: &Plan,
     history: &History,
     seen: &Seen,
     unchanged_for: Duration,
@@ -99,7 +100,7 @@ fn failed(
 ) -> Followed {
     let generation = u32::try_from(history.generation).unwrap_or(1);
     let curve = &at.rules.async_error;
-    let strain = match classify_async(seen.error_code().unwrap_or_default()) {
+    let strain = match classify_async(seen.error_code().unwrap_or_default(), plan.resend) {
         AsyncClass::Fatal => return Followed::becomes(Next::Failed(Reason::AsyncError)),
         AsyncClass::Again | AsyncClass::AccountFault(_) if curve.is_exhausted_by(generation) => {
             return Followed::becomes(Next::Failed(Reason::GaveUp));
