@@ -215,6 +215,10 @@ pub(crate) fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>)
             wait_for(history, Duration::ZERO, Reason::WindowClosed),
             false,
         ),
+        NotSent::KeyTooOld => Verdict::not_applied(
+            wait_for(history, Duration::ZERO, Reason::UnknownOutcome),
+            false,
+        ),
     }
 }
 

@@ -204,10 +204,6 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     let never_sent = subject.plan.resend == Resend::ByBaseline && subject.baseline.is_none();
     let by_key = subject.plan.resend == Resend::ByProtection
         && subject.protection == DuplicateProtection::Key;
-    // The key stops protecting once the first invoice may be dead (API, section 3.1).
-    let key_may_be_free = history
-        .unproven_since
-        .is_some_and(|since| at.now - since >= at.rules.give_up);
 
     let queued = |proof| {
         not_applied(Next::Queued {
@@ -217,7 +213,7 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
         })
     };
     match () {
-        () if key_may_be_free && !never_sent => held(Reason::UnknownOutcome),
+        () if key_may_be_free(history, at) && !never_sent => held(Reason::UnknownOutcome),
         () if (settled || never_sent) && exhausted => not_applied(Next::Failed(Reason::GaveUp)),
         () if settled || never_sent => queued(Proof::NothingApplied),
         () if by_key && !exhausted => queued(Proof::Unchanged),
@@ -235,6 +231,16 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     }
 }
 
+/// Whether the key of an unproven request may protect no longer: the gateway releases it once the
+/// first invoice is dead (API, section 3.1).
+///
+/// A job that waited so long to be sent again, behind a cap or a park, is looked up first.
+pub fn key_may_be_free(history: &History, at: Circumstances<'_>) -> bool {
+    history
+        .unproven_since
+        .is_some_and(|since| at.now - since >= at.rules.give_up)
+}
+
 fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
     let waited = history.absent_since.map_or(Duration::ZERO, |since| {
         Duration::try_from(at.now - since).unwrap_or_default()
@@ -248,7 +254,7 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
         return not_applied(Next::Failed(Reason::Refused));
     }
     let given_up = match history.unproven_since {
-        Some(since) => at.now - since >= at.rules.give_up,
+        Some(_) => key_may_be_free(history, at),
         None => history.lookups >= UNCLEAR_MAX,
     };
     let next = if given_up {

@@ -424,6 +424,9 @@ fn failures_of_the_network_are_told_apart() {
         check_all(&clean(), &answer, expected);
         check_all(&attempted(99, clean()), &answer, expected);
     }
+    let stale = Answer::NotSent(NotSent::KeyTooOld);
+    let expected = "not_applied uncertain unknown_outcome in 0ns free";
+    check_all(&attempted(99, unproven()), &stale, expected);
     for history in [clean(), unproven(), attempted(99, unproven())] {
         for (lost, expected) in [
             (Lost::Timeout, "unknown uncertain timeout in 60s counts"),
