@@ -193,3 +193,6 @@ pub fn classify_async(code: &str, resend: Resend) -> AsyncClass {
         _ => AsyncClass::Fatal,
     }
 }
+
+#[cfg(test)]
+mod tests;

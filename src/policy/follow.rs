@@ -189,3 +189,6 @@ pub fn lives_again(before: &InvoiceStatus, now: &InvoiceStatus) -> bool {
             InvoiceStatus::Pending | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded
         )
 }
+
+#[cfg(test)]
+mod tests;
