@@ -43,9 +43,9 @@ const SILENT_CANCEL: Duration = Duration::from_secs(600);
 
 /// Decides about an accepted job whose object looks like this now.
 ///
-/// `unchanged_for` is how long it has been seen so, nought at first sight: a new object is sent only
-/// once the old one was seen failed twice with the back-off between, because an invoice in error may
-/// turn pending after all.
+/// `unchanged_for` is how long it has been seen so, nought at first sight: a new object is sent, or
+/// the job given up, only once the old one was seen failed twice with the back-off between, because
+/// an invoice in error may turn pending after all.
 pub fn follow(
     operation: &dyn Operation,
     plan: &Plan,
@@ -102,14 +102,15 @@ fn failed(
     let curve = &at.rules.async_error;
     let strain = match classify_async(seen.error_code().unwrap_or_default(), plan.resend) {
         AsyncClass::Fatal => return Followed::becomes(Next::Failed(Reason::AsyncError)),
-        AsyncClass::Again | AsyncClass::AccountFault(_) if curve.is_exhausted_by(generation) => {
-            return Followed::becomes(Next::Failed(Reason::GaveUp));
-        }
         AsyncClass::AccountFault(reason) => Some(Strain::Park { reason, hint: None }),
         AsyncClass::Again => None,
     };
     if unchanged_for >= backoff::delay(curve, generation, Jitter::NONE) {
-        return Followed::becomes(Next::Anew(Reason::AsyncRetry));
+        return Followed::becomes(if curve.is_exhausted_by(generation) {
+            Next::Failed(Reason::GaveUp)
+        } else {
+            Next::Anew(Reason::AsyncRetry)
+        });
     }
     let wait = backoff::delay(curve, generation, at.jitter);
     Followed {
