@@ -75,6 +75,12 @@ pub(super) struct Kind {
     pub plan: Plan,
 }
 
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.operation.name())
+    }
+}
+
 fn kind(name: &str, params: Value) -> Kind {
     let operation = operation(name).expect("a known operation");
     let plan = operation.prepare(&params, &NAME).expect("valid params");

@@ -17,6 +17,8 @@ mod fixtures;
 pub mod follow;
 pub mod hints;
 pub mod judge;
+#[cfg(test)]
+mod laws;
 pub mod reconcile;
 pub mod rules;
 pub mod verdict;

@@ -379,6 +379,12 @@ fn a_success_of_the_expected_shape_is_adopted() {
                 json!({"invoice": {"id": 15, "status": "pending"}}),
                 UNREADABLE,
             ),
+            (
+                cancel(),
+                200,
+                json!({"invoice": {"id": 15, "status": "paid"}}),
+                UNREADABLE,
+            ),
             (cancel(), 202, json!({"invoice_id": 16}), UNREADABLE),
             (
                 refund(),
