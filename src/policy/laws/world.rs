@@ -14,6 +14,8 @@ pub(super) struct World {
     job: Job,
     honours_key: bool,
     forgets_reasons: bool,
+    /// How long after it was made an object shows up in searches and lists.
+    lag: Duration,
     books: Vec<Entry>,
     /// Requests that are still at work, and when they have their effect.
     arriving: Vec<(OffsetDateTime, JobName)>,
@@ -28,16 +30,23 @@ struct Entry {
     status: &'static str,
     code: Option<&'static str>,
     revives_at: Option<OffsetDateTime>,
+    shown_from: OffsetDateTime,
 }
 
 impl Entry {
-    fn new(id: usize, name: Option<JobName>, status: &'static str) -> Entry {
+    fn new(
+        id: usize,
+        name: Option<JobName>,
+        status: &'static str,
+        shown_from: OffsetDateTime,
+    ) -> Entry {
         Entry {
             id: i64::try_from(id).expect("a small number"),
             name,
             status,
             code: None,
             revives_at: None,
+            shown_from,
         }
     }
 
@@ -69,14 +78,22 @@ impl World {
             false => DuplicateProtection::Lookup,
         };
         let books = match kind.plan.lookup {
-            Lookup::Invoice { .. } => vec![Entry::new(15, None, "pending")],
+            Lookup::Invoice { .. } => vec![Entry::new(15, None, "pending", NOW)],
             _ => Vec::new(),
         };
-        let forgets_reasons = tape.first().is_some_and(|number| number % 4 == 0);
+        let first = tape.first().copied().unwrap_or_default();
+        let forgets_reasons = first % 4 == 0;
+        // Less than the settle time: that is what it is for.
+        let lag = seconds(if first % 3 == 0 {
+            u64::from(first) % 890
+        } else {
+            0
+        });
         World {
             job: Job::new(kind, protection),
             honours_key,
             forgets_reasons,
+            lag,
             books,
             arriving: Vec::new(),
             tape,
@@ -144,7 +161,7 @@ impl World {
             return self.job.send(&timed(Answer::NotSent(NotSent::KeyTooOld)));
         }
         if self.job.baseline.is_none() {
-            let refund_ids = self.books.iter().map(|entry| entry.id).collect();
+            let refund_ids = self.shown().map(|entry| entry.id).collect();
             self.job.baseline = Some(Baseline { refund_ids });
         }
         match self.draw(8) {
@@ -220,6 +237,7 @@ impl World {
     /// The request has its effect. Returns what is answered, if the answer arrives.
     fn apply(&mut self, name: JobName) -> Answer {
         let id = self.books.len() + 20;
+        let shown_from = self.job.now + self.lag;
         if self.is(Resend::Harmless) {
             let target = &mut self.books[TARGET];
             if !matches!(target.status, "pending" | "processing") {
@@ -229,7 +247,8 @@ impl World {
             return json_reply(202, json!({"invoice_id": 15}));
         }
         if self.is(Resend::ByBaseline) {
-            self.books.push(Entry::new(id, Some(name), "pending"));
+            self.books
+                .push(Entry::new(id, Some(name), "pending", shown_from));
             let refund = json!({"id": id, "invoice_id": 15, "status": "pending"});
             return json_reply(201, json!({"refund": refund}));
         }
@@ -238,7 +257,8 @@ impl World {
             let body = json!({"error": "duplicate_idempotency_key", "invoice_id": first.id});
             return json_reply(409, body);
         }
-        self.books.push(Entry::new(id, Some(name), "processing"));
+        self.books
+            .push(Entry::new(id, Some(name), "processing", shown_from));
         json_reply(201, json!({"id": id, "status": "processing"}))
     }
 
@@ -250,17 +270,23 @@ impl World {
         match (&self.job.kind.plan.lookup, self.job.history.invoice_id) {
             (Lookup::Invoice { .. }, _) => Finding::Invoice(self.books[TARGET].invoice()),
             (Lookup::InvoiceByName, None) => {
-                Finding::Invoices(self.books.iter().map(Entry::invoice).collect())
+                Finding::Invoices(self.shown().map(Entry::invoice).collect())
             }
             (Lookup::InvoiceByName, Some(id)) => {
                 let entry = self.books.iter().find(|entry| entry.id == id);
                 Finding::Invoice(entry.expect("an invoice of the gateway's").invoice())
             }
             (Lookup::Refunds { .. }, _) => Finding::Refunds(RefundList {
-                refunds: self.books.iter().map(|entry| self.refund(entry)).collect(),
+                refunds: self.shown().map(|entry| self.refund(entry)).collect(),
                 total_refunded: None,
             }),
         }
+    }
+
+    fn shown(&self) -> impl Iterator<Item = &Entry> {
+        self.books
+            .iter()
+            .filter(|entry| entry.shown_from <= self.job.now)
     }
 
     fn refund(&self, entry: &Entry) -> crate::domain::mirror::RefundSeen {
@@ -293,6 +319,10 @@ impl World {
             let (turn, code) = (self.draw(6), self.draw(3));
             let after = seconds(u64::from(self.draw(85)));
             let entry = &mut self.books[index];
+            // An invoice that dies unseen frees its key unseen: no look-up and no key helps then.
+            if now < entry.shown_from {
+                continue;
+            }
             if entry.revives_at.is_some_and(|at| at <= now) {
                 (entry.status, entry.revives_at) = ("pending", None);
             }
@@ -326,7 +356,8 @@ impl World {
         }
         if self.is(Resend::ByBaseline) && self.draw(12) == 0 {
             let id = self.books.len() + 20;
-            self.books.push(Entry::new(id, None, "completed"));
+            self.books
+                .push(Entry::new(id, None, "completed", now + self.lag));
         }
     }
 
