@@ -17,7 +17,7 @@ pub(super) enum State {
     Queued,
     Parked,
     Uncertain,
-    Accepted(Seen),
+    Accepted(Box<Seen>),
     Held,
     Succeeded,
     Failed,
@@ -221,7 +221,7 @@ impl Job {
                     let usual = usual_check(&seen, Duration::ZERO, &rules());
                     assert!(matches!(usual, NextCheck::After(_)), "left alone: {seen:?}");
                 }
-                State::Accepted(seen)
+                State::Accepted(Box::new(seen))
             }
             Next::Uncertain {
                 invoice_id, absent, ..

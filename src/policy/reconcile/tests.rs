@@ -238,7 +238,7 @@ fn what_contradicts_the_job_is_held() {
     let adopted = "applied succeeded invoice 15 pending free";
     check(
         &case(cart, history(1, 60, None)),
-        &invoices(&[own.clone()]),
+        &invoices(std::slice::from_ref(&own)),
         adopted,
     );
 
