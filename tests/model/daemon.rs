@@ -110,7 +110,7 @@ impl Daemon {
             plans: (0..setup.jobs)
                 .map(|job| plan(job).expect("valid params"))
                 .collect(),
-            rules: rules(setup.give_up),
+            rules: rules(setup.attempts, setup.give_up),
             made: Mutex::default(),
         }
     }

@@ -52,7 +52,7 @@ pub(crate) fn fails(name: &str, setup: Setup, property: &'static str) -> usize {
 fn shortest(setup: Setup, property: &'static str) -> Option<Run> {
     let mut best: Option<Run> = None;
     loop {
-        let mut builder = Protocol::new(setup)
+        let mut builder = Protocol::with_names(setup)
             .checker()
             .finish_when(HasDiscoveries::AnyOf([property].into()));
         if let Some(run) = &best {
@@ -71,7 +71,7 @@ fn told(run: &Run) -> String {
     let mut text = String::new();
     let steps = run.clone().into_vec();
     for (number, pair) in steps.windows(2).enumerate() {
-        let ([(_, Some(action)), (after, _)] | [(_, Some(action)), (after, ..)]) = pair else {
+        let [(_, Some(action)), (after, _)] = pair else {
             continue;
         };
         let rows: Vec<String> = after
@@ -94,46 +94,71 @@ fn told(run: &Run) -> String {
 /// Asserts that from every state in reach every job can still end, by steps that happen when
 /// nothing goes wrong any more: there is no dead end and no endless round without a way out.
 pub(crate) fn ends(name: &str, setup: Setup) {
-    let model = Protocol::new(setup);
     let started = Instant::now();
-    let mut numbers: HashMap<State, usize> = HashMap::new();
-    let mut states: Vec<State> = Vec::new();
-    let mut back: Vec<Vec<usize>> = Vec::new();
+    let model = Protocol::new(setup);
+    let mut reached = Reached::default();
     for state in model.init_states() {
-        numbers.insert(state.clone(), states.len());
-        states.push(state);
-        back.push(Vec::new());
+        reached.number(state);
     }
+    let mut actions = Vec::new();
     let mut at = 0;
-    while at < states.len() {
-        for (action, next) in model.next_steps(&states[at].clone()) {
-            let number = *numbers.entry(next.clone()).or_insert_with(|| {
-                states.push(next);
-                back.push(Vec::new());
-                states.len() - 1
-            });
-            if action.is_calm() {
-                back[number].push(at);
+    while let Some(state) = reached.states.get(at).cloned() {
+        model.actions(&state, &mut actions);
+        for action in actions.drain(..) {
+            let calm = action.is_calm();
+            if let Some(next) = model.next_state(&state, action) {
+                let number = reached.number(next);
+                if calm {
+                    reached.before[number].push(at);
+                }
             }
         }
         at += 1;
     }
-    let mut can_end: Vec<bool> = states.iter().map(|state| model.is_over(state)).collect();
-    let mut open: Vec<usize> = (0..states.len()).filter(|at| can_end[*at]).collect();
-    while let Some(at) = open.pop() {
-        for before in &back[at] {
-            if !can_end[*before] {
-                can_end[*before] = true;
-                open.push(*before);
-            }
-        }
-    }
+    let stuck = reached.without_way_to(|state| model.is_over(state));
     println!(
         "{name}: every job can end from each of {} states, {:.1} s",
-        states.len(),
+        reached.states.len(),
         started.elapsed().as_secs_f64()
     );
-    if let Some(stuck) = can_end.iter().position(|can| !can) {
-        panic!("{name}: nothing ends from here any more: {:#?}", states[stuck]);
+    if let Some(stuck) = stuck {
+        panic!("{name}: nothing ends from here any more: {stuck:#?}");
+    }
+}
+
+/// The states in reach, and which calm steps lead to them.
+#[derive(Default)]
+struct Reached {
+    numbers: HashMap<State, usize>,
+    states: Vec<State>,
+    before: Vec<Vec<usize>>,
+}
+
+impl Reached {
+    fn number(&mut self, state: State) -> usize {
+        if let Some(number) = self.numbers.get(&state) {
+            return *number;
+        }
+        let number = self.states.len();
+        self.numbers.insert(state.clone(), number);
+        self.states.push(state);
+        self.before.push(Vec::new());
+        number
+    }
+
+    /// The first state from which no calm steps lead to one that is over.
+    fn without_way_to(&self, is_over: impl Fn(&State) -> bool) -> Option<&State> {
+        let mut leads: Vec<bool> = self.states.iter().map(is_over).collect();
+        let mut open: Vec<usize> = (0..leads.len()).filter(|at| leads[*at]).collect();
+        while let Some(at) = open.pop() {
+            for before in &self.before[at] {
+                if !leads[*before] {
+                    leads[*before] = true;
+                    open.push(*before);
+                }
+            }
+        }
+        let stuck = leads.iter().position(|leads| !leads)?;
+        Some(&self.states[stuck])
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct Object {
 }
 
 /// How the invoice of a cancel stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Target {
     /// With the customer.
     #[default]
@@ -82,7 +82,7 @@ pub(crate) enum Response {
 }
 
 /// What a read of the gateway showed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Glimpse {
     /// An error.
     Nothing,

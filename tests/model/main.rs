@@ -35,8 +35,7 @@ holds! {
     parked: Setup { may_park: true, ..Setup::CREATE_BY_LOOKUP };
     parked_by_key: Setup { may_park: true, ..Setup::CREATE_BY_KEY };
     parked_cancel: Setup { may_park: true, ..Setup::CANCEL };
-    give_up: Setup { give_up: Some(6), ..Setup::CREATE_BY_LOOKUP };
-    give_up_by_key: Setup { give_up: Some(6), invoice_life: Some(20), ..Setup::CREATE_BY_KEY };
+    give_up: Setup { give_up: Some(5), ..Setup::CREATE_BY_LOOKUP };
 }
 
 macro_rules! fails {
@@ -50,14 +49,17 @@ macro_rules! fails {
 
 fails! {
     no_intent: Setup::CREATE_BY_LOOKUP.broken(Variant::NoIntentRow), ONE_EFFECT;
+    no_intent_attempt: Setup::CREATE_BY_LOOKUP.broken(Variant::NoIntentRow), SENT_UNDER_ATTEMPT;
     rescue: Setup::CREATE_BY_LOOKUP.broken(Variant::RescueToQueued), ONE_EFFECT;
     resend: Setup::CREATE_BY_LOOKUP.broken(Variant::ResendWithoutLookup), ONE_EFFECT;
     no_quiet: Setup::CREATE_BY_LOOKUP.broken(Variant::NoQuietPeriod), ONE_EFFECT;
     no_window: Setup::CREATE_BY_LOOKUP.broken(Variant::NoWindowCheck), ONE_EFFECT;
+    no_window_attempt: Setup::CREATE_BY_LOOKUP.broken(Variant::NoWindowCheck), SENT_UNDER_ATTEMPT;
     unguarded: Setup::CREATE_BY_LOOKUP.broken(Variant::SettleUnguarded), FINAL_STAYS;
     unguarded_effect: Setup::CREATE_BY_LOOKUP.broken(Variant::SettleUnguarded), ONE_EFFECT;
     limit_suspend: Setup { suspends_after_check: true, ..Setup::CREATE_BY_LOOKUP }, ONE_EFFECT;
     limit_lag: Setup { lag: time::SETTLE + 1, ..Setup::CREATE_BY_LOOKUP }, ONE_EFFECT;
-    limit_late: Setup { late: 1, ..Setup::CREATE_BY_LOOKUP }, ONE_EFFECT;
-    limit_false_failed: Setup { lag: FOR_EVER, ..Setup::CREATE_BY_LOOKUP }, ONE_EFFECT;
+    limit_lag_failed: Setup { lag: time::SETTLE + 1, ..Setup::CREATE_BY_LOOKUP }, TRUE_ENDS;
+    limit_late: Setup { late: 2, ..Setup::CREATE_BY_LOOKUP }, ONE_EFFECT;
+    limit_life: Setup { give_up: Some(4), invoice_life: Some(9), ..Setup::CREATE_BY_KEY }, ONE_EFFECT;
 }

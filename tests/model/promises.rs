@@ -39,12 +39,6 @@ pub(crate) fn properties(setup: &Setup) -> Vec<Property<Protocol>> {
         Property::sometimes("uncertain", |_: &Protocol, state: &State| some_row(state, Status::Uncertain)),
     ];
     all.extend(vec![
-        Property::sometimes("adopted after a look-up", |_: &Protocol, state: &State| {
-            decided(state, |outcome| {
-                outcome.from == Status::Uncertain
-                    && matches!(outcome.to, Status::Succeeded | Status::Accepted)
-            })
-        }),
         Property::sometimes("queued again after a look-up found nothing", |_: &Protocol, state: &State| {
             decided(state, |outcome| {
                 outcome.from == Status::Uncertain && outcome.to == Status::Queued
@@ -78,6 +72,14 @@ pub(crate) fn properties(setup: &Setup) -> Vec<Property<Protocol>> {
     if setup.give_up.is_some() || !setup.echoes {
         all.push(Property::sometimes("held", |_: &Protocol, state: &State| {
             some_row(state, Status::Held)
+        }));
+    }
+    if setup.echoes {
+        all.push(Property::sometimes("adopted after a look-up", |_: &Protocol, state: &State| {
+            decided(state, |outcome| {
+                outcome.from == Status::Uncertain
+                    && matches!(outcome.to, Status::Succeeded | Status::Accepted)
+            })
         }));
     }
     if setup.may_park {

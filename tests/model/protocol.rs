@@ -31,7 +31,7 @@ pub(crate) struct State {
 }
 
 /// A job in a worker's hands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Hand {
     /// The job.
     pub(crate) job: u8,
@@ -44,7 +44,7 @@ pub(crate) struct Hand {
 }
 
 /// How far a worker is with a job.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Step {
     /// A refund of which the refunds before it are not known yet.
     NeedsBaseline,
@@ -175,15 +175,26 @@ impl Action {
 pub(crate) struct Protocol {
     /// The configuration.
     pub(crate) setup: Setup,
+    /// Whether workers and jobs keep their names. For proofs they need none; a story does.
+    keeps_names: bool,
     daemon: Daemon,
 }
 
 impl Protocol {
-    /// The model of a configuration.
+    /// The model of a configuration, for a proof: workers are alike, and so are jobs.
     pub(crate) fn new(setup: Setup) -> Protocol {
         Protocol {
             setup,
+            keeps_names: false,
             daemon: Daemon::new(setup),
+        }
+    }
+
+    /// The same model, for a story of who did what.
+    pub(crate) fn with_names(setup: Setup) -> Protocol {
+        Protocol {
+            keeps_names: true,
+            ..Protocol::new(setup)
         }
     }
 
@@ -194,7 +205,8 @@ impl Protocol {
     }
 
     fn is_broken(&self, state: &State) -> bool {
-        state.flaw.is_some()
+        // Broken variants are to go on to what comes of it.
+        (state.flaw.is_some() && self.setup.variant == Variant::Full)
             || !at_most_one_effect(self, state)
             || !ends_tell_the_truth(self, state)
     }
@@ -306,9 +318,7 @@ impl Protocol {
         for request in &mut state.requests {
             request.left = request.left.saturating_sub(1);
         }
-        state
-            .requests
-            .retain(|request| request.left > 0 || request.response.is_some());
+        forget_lost(state);
         state.gateway.tick(&self.setup);
     }
 
@@ -377,8 +387,7 @@ impl Protocol {
             && row.epoch == hand.epoch
             && row.status == Status::Sending
             && !is_lease_over(row.lease_age);
-        // Broken variants are to fail for what comes of it.
-        if !covered && self.setup.variant == Variant::Full && !self.setup.suspends_after_check {
+        if !covered {
             state.flaw = state.flaw.or(Some(Flaw::SentWithoutAttempt));
         }
         state.requests.push(Request {
@@ -556,43 +565,65 @@ fn hang_up(state: &mut State, worker: usize, left: Option<u8>) {
             request.left = request.left.min(left.unwrap_or(u8::MAX));
         }
     }
+    forget_lost(state);
+}
+
+/// A request that had no effect in its time never has one.
+fn forget_lost(state: &mut State) {
+    state
+        .requests
+        .retain(|request| request.left > 0 || request.response.is_some());
 }
 
 /// Gives states that differ only in what nothing depends on the same form.
 fn normalise(state: &mut State) {
-    state.requests.sort_unstable();
     for row in &mut state.rows {
         row.forget();
     }
     for hand in state.hands.iter_mut().flatten() {
-        if matches!(
-            hand.step,
-            Step::NeedsBaseline | Step::BaselineRead(_) | Step::Asking | Step::LookedUp(_)
-        ) || matches!(hand.step, Step::Decided(_) | Step::Checked)
-        {
+        if !matches!(hand.step, Step::Ready | Step::Waiting) {
             hand.age = 0;
         }
     }
+    close_up_epochs(state);
+    state.requests.sort_unstable();
+}
+
+/// Epochs are only compared, so what counts is their order.
+fn close_up_epochs(state: &mut State) {
     for (job, row) in (0_u8..).zip(&mut state.rows) {
-        let mut hands: Vec<&mut Hand> = state
-            .hands
-            .iter_mut()
-            .flatten()
-            .filter(|hand| hand.job == job)
-            .collect();
-        let mut epochs: Vec<u8> = hands.iter().map(|hand| hand.epoch).collect();
-        epochs.extend(row.open_send);
-        epochs.push(row.epoch);
-        epochs.sort_unstable();
-        epochs.dedup();
-        let rank = |epoch: &mut u8| {
-            let place = epochs.iter().position(|known| known == epoch);
-            *epoch = place.and_then(|place| u8::try_from(place).ok()).unwrap_or(0);
-        };
-        hands.iter_mut().for_each(|hand| rank(&mut hand.epoch));
-        row.open_send.as_mut().map(rank);
-        rank(&mut row.epoch);
+        let mut epochs: Vec<&mut u8> = vec![&mut row.epoch];
+        epochs.extend(&mut row.open_send);
+        let hands = state.hands.iter_mut().flatten();
+        epochs.extend(hands.filter(|hand| hand.job == job).map(|hand| &mut hand.epoch));
+        let mut order: Vec<u8> = epochs.iter().map(|epoch| **epoch).collect();
+        order.sort_unstable();
+        order.dedup();
+        for epoch in epochs {
+            let below = order.iter().filter(|known| **known < *epoch).count();
+            *epoch = u8::try_from(below).unwrap_or(u8::MAX);
+        }
     }
+}
+
+/// Gives states that differ only in which worker or which job is which the same form.
+fn forget_names(state: &mut State) {
+    if state.hands[0] > state.hands[1] {
+        state.hands.swap(0, 1);
+        for request in &mut state.requests {
+            request.client = request.client.map(|worker| 1 - worker);
+        }
+    }
+    if state.rows.len() == 2 && state.rows[0] > state.rows[1] {
+        state.rows.swap(0, 1);
+        let objects = state.gateway.objects.iter_mut().map(|object| &mut object.job);
+        let requests = state.requests.iter_mut().map(|request| &mut request.job);
+        let hands = state.hands.iter_mut().flatten().map(|hand| &mut hand.job);
+        for job in objects.chain(requests).chain(hands) {
+            *job = 1 - *job;
+        }
+    }
+    state.requests.sort_unstable();
 }
 
 impl Model for Protocol {
@@ -653,6 +684,9 @@ impl Model for Protocol {
         let mut next = state.clone();
         self.act(&mut next, &action)?;
         normalise(&mut next);
+        if !self.keeps_names {
+            forget_names(&mut next);
+        }
         (next != *state).then_some(next)
     }
 

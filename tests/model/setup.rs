@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) echoes: bool,
     /// Whether the gateway may answer 503, which parks the account.
     pub(crate) may_park: bool,
+    /// Counted attempts, in all.
+    pub(crate) attempts: u8,
     /// After how many ticks the daemon gives up; none: never within a run.
     pub(crate) give_up: Option<u8>,
     /// After how many ticks an invoice ends and its key is free again; none: never within a run.
@@ -77,6 +79,7 @@ impl Setup {
         late: 0,
         echoes: true,
         may_park: false,
+        attempts: 3,
         give_up: None,
         invoice_life: None,
         suspends_after_check: false,
@@ -94,6 +97,7 @@ impl Setup {
     pub(crate) const TWO_REFUNDS: Setup = Setup {
         operation: Op::Refund,
         jobs: 2,
+        attempts: 2,
         ..Setup::CREATE_BY_LOOKUP
     };
 

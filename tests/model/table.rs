@@ -5,7 +5,7 @@
 //! that is the protocol's matter.
 
 use crate::setup::{Op, Setup, Variant};
-use crate::time::{ATTEMPTS, LEASE, QUIET, REQUEST, SETTLE, is_lease_over};
+use crate::time::{LEASE, QUIET, REQUEST, SETTLE, is_lease_over};
 
 /// `apipay.jobs.state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ impl Status {
 }
 
 /// A row of `apipay.jobs`, with the one open attempt of its that matters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Row {
     /// `state`
     pub(crate) status: Status,
@@ -140,7 +140,7 @@ impl Row {
 
 /// What a worker decided, as the statement that records it takes it: the fields of
 /// `db::record::Transition` that the protocol depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Move {
     /// The attempt to close: a send's. A look-up's has no part in the protocol.
     pub(crate) closes_send: bool,
@@ -221,7 +221,7 @@ pub(crate) fn record(row: &mut Row, epoch: u8, outcome: &Move, setup: &Setup) ->
     if !holds(row, epoch, outcome, setup) {
         return Recorded::Stale;
     }
-    row.attempts = (row.attempts + u8::from(outcome.counts)).min(ATTEMPTS);
+    row.attempts = (row.attempts + u8::from(outcome.counts)).min(setup.attempts);
     row.due_in = outcome.after.unwrap_or(row.due_in);
     row.object = outcome.object.or(row.object);
     row.unproven = match () {
@@ -252,7 +252,7 @@ pub(crate) fn holds(row: &Row, epoch: u8, outcome: &Move, setup: &Setup) -> bool
 pub(crate) fn recover(row: &mut Row, setup: &Setup) {
     row.open_send = row.open_send.filter(|epoch| *epoch != row.epoch);
     row.epoch += 1;
-    row.attempts = (row.attempts + 1).min(ATTEMPTS);
+    row.attempts = (row.attempts + 1).min(setup.attempts);
     if setup.variant == Variant::RescueToQueued {
         row.status = Status::Queued;
         return;

@@ -17,11 +17,9 @@ const TICK: Duration = Duration::from_secs(10);
 pub(crate) const REQUEST: u8 = 1;
 /// Before the look-up after a lost answer. After an unclear answer it is zero: the rest of the
 /// request's own time limit is all that protects then.
-pub(crate) const QUIET: u8 = 1;
+pub(crate) const QUIET: u8 = 2;
 /// Between two look-ups that find nothing.
 pub(crate) const SETTLE: u8 = 2;
-/// Counted attempts, in all.
-pub(crate) const ATTEMPTS: u8 = 3;
 /// A lease is over once this many ticks have begun after the claim.
 pub(crate) const LEASE: u8 = 3;
 /// What `worker.lease` says: longer than request, window and margin together, as the settings
@@ -50,13 +48,13 @@ pub(crate) fn is_lease_over(age: u8) -> bool {
 
 /// The daemon's settings. Delays between attempts are zero: a delay only takes orders of events
 /// away.
-pub(crate) fn rules(give_up: Option<u8>) -> Rules {
+pub(crate) fn rules(attempts: u8, give_up: Option<u8>) -> Rules {
     let at_once = Curve {
         initial: Duration::ZERO,
         max: Duration::ZERO,
         multiplier: 1.0,
         jitter: 0.0,
-        attempts: u32::from(ATTEMPTS),
+        attempts: u32::from(attempts),
     };
     Rules {
         rate_limited: at_once,
