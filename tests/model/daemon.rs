@@ -137,7 +137,9 @@ impl Daemon {
         if let Some(known) = made.get(&question) {
             return known.clone();
         }
-        let fresh = self.answer(&question).map(|fresh| self.broken(fresh, learned));
+        let fresh = self
+            .answer(&question)
+            .map(|fresh| self.broken(fresh, learned));
         made.insert(question, fresh.clone());
         fresh
     }
@@ -264,7 +266,12 @@ impl Daemon {
     }
 
     /// `ask` of worker/lookup.rs: what was asked, the answer, and what the daemon reads in it.
-    fn found(&self, question: &Question, plan: &Plan, glimpse: &Glimpse) -> (Request, Timed, Finding) {
+    fn found(
+        &self,
+        question: &Question,
+        plan: &Plan,
+        glimpse: &Glimpse,
+    ) -> (Request, Timed, Finding) {
         let by_id = match (&plan.lookup, glimpse) {
             (Lookup::Invoice { id }, _) => Some(*id),
             (Lookup::InvoiceByName, Glimpse::One(object, _)) => Some(id_of(*object)),

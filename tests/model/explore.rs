@@ -1,13 +1,13 @@
 //! Runs the checker and says what it found.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Path};
 
 use crate::protocol::{Action, Protocol, State};
 use crate::setup::Setup;
+use crate::table::Row;
 
 /// A run that ends in something that must not be.
 type Run = Path<State, Action>;
@@ -37,14 +37,17 @@ pub(crate) fn holds(name: &str, setup: Setup) {
     }
 }
 
-/// Asserts that the property fails, and returns the shortest way in which it does.
-pub(crate) fn fails(name: &str, setup: Setup, property: &'static str) -> usize {
+/// Asserts that the property fails, and in how many steps at least.
+pub(crate) fn fails(name: &str, setup: Setup, property: &'static str, steps: usize) {
     let Some(run) = shortest(setup, property) else {
         panic!("{name}: \"{property}\" holds, so the model does not see what it is there to see");
     };
-    let steps = run.clone().into_actions().len();
-    println!("{name}: \"{property}\" fails in {steps} steps:\n{}", told(&run));
-    steps
+    let found = run.clone().into_actions().len();
+    println!(
+        "{name}: \"{property}\" fails in {found} steps:\n{}",
+        told(&run)
+    );
+    assert_eq!(found, steps, "{name}: the shortest way to fail has changed");
 }
 
 /// The shortest run that violates a property. The checker tells of a late one among the first that
@@ -68,27 +71,20 @@ fn shortest(setup: Setup, property: &'static str) -> Option<Run> {
 
 /// The run in words.
 fn told(run: &Run) -> String {
-    let mut text = String::new();
     let steps = run.clone().into_vec();
-    for (number, pair) in steps.windows(2).enumerate() {
-        let [(_, Some(action)), (after, _)] = pair else {
-            continue;
+    let lines = steps.windows(2).zip(1..).filter_map(|(pair, number)| {
+        let [(_, action), (after, _)] = pair else {
+            return None;
         };
-        let rows: Vec<String> = after
-            .rows
-            .iter()
-            .map(|row| format!("{:?}", row.status).to_lowercase())
-            .collect();
-        writeln!(
-            text,
-            "  {:>2}. {action}  [{}; effects {}]",
-            number + 1,
-            rows.join(", "),
-            after.gateway.objects.len() + usize::from(after.gateway.cancels)
-        )
-        .expect("a string takes any text");
-    }
-    text
+        let words = |row: &Row| format!("{:?}", row.status).to_lowercase();
+        let rows: Vec<String> = after.rows.iter().map(words).collect();
+        let effects = after.gateway.objects.len() + usize::from(after.gateway.cancels);
+        let (action, rows) = (action.as_ref()?, rows.join(", "));
+        Some(format!(
+            "{number:>4}. {action}  [{rows}; {effects} effects]\n"
+        ))
+    });
+    lines.collect()
 }
 
 /// Asserts that from every state in reach every job can still end, by steps that happen when

@@ -3,8 +3,6 @@
 //! An action is one atomic step. What must hold for it stands in [`Protocol::act`], once; a step
 //! that is not possible returns none.
 
-use std::fmt;
-
 use stateright::{Model, Property};
 
 use crate::daemon::{Daemon, Heard, Learned};
@@ -107,6 +105,8 @@ pub(crate) enum Action {
     StoreBaseline(usize),
     /// The window is found closed.
     RefuseWindow(usize),
+    /// The key is found too old to be sent again.
+    RefuseOldKey(usize),
     /// The window is found open, and the worker suspended.
     CheckWindow(usize),
     /// The window is found open and the request leaves.
@@ -200,13 +200,17 @@ impl Protocol {
 
     /// Whether nothing remains to be done about any job.
     pub(crate) fn is_over(&self, state: &State) -> bool {
-        let ended = |row: &Row| row.status.is_final() || row.status == Status::Held;
-        state.rows.iter().all(ended)
+        let held = |row: &Row| row.status == Status::Held;
+        // A refund behind a held one of the same invoice waits for the same human.
+        let waits = |row: &Row| row.status == Status::Queued && state.rows.iter().any(held);
+        state
+            .rows
+            .iter()
+            .all(|row| row.status.is_final() || held(row) || waits(row))
     }
 
     fn is_broken(&self, state: &State) -> bool {
-        // Broken variants are to go on to what comes of it.
-        (state.flaw.is_some() && self.setup.variant == Variant::Full)
+        (state.flaw.is_some() && !self.setup.goes_on_after_a_flaw())
             || !at_most_one_effect(self, state)
             || !ends_tell_the_truth(self, state)
     }
@@ -226,6 +230,11 @@ impl Protocol {
             Action::RefuseWindow(worker) => {
                 at(state, *worker, &Step::Ready).filter(|hand| is_window_closed(hand.age))?;
                 self.learn(state, *worker, &Learned::WindowClosed)?;
+            }
+            Action::RefuseOldKey(worker) => {
+                let hand = at(state, *worker, &Step::Ready)?;
+                self.is_key_too_old(state, hand).then_some(())?;
+                state.hands[*worker].as_mut()?.step = Step::Decided(Move::LOOK_UP_FIRST);
             }
             Action::CheckWindow(worker) => {
                 at(state, *worker, &Step::Ready).filter(|hand| !is_window_closed(hand.age))?;
@@ -286,8 +295,8 @@ impl Protocol {
             }
             Action::Withdraw(job) => {
                 let row = &mut state.rows[usize::from(*job)];
-                let unsent = matches!(row.status, Status::Queued | Status::Parked)
-                    && row.unproven.is_none();
+                let unsent =
+                    matches!(row.status, Status::Queued | Status::Parked) && row.unproven.is_none();
                 unsent.then(|| table::withdraw(row))?;
             }
             Action::Complete(object) => {
@@ -344,8 +353,8 @@ impl Protocol {
             state.hands[worker].is_none().then_some(())?;
         }
         let epoch = table::claim(&mut state.rows, usize::from(job), &self.setup)?;
-        let needs_baseline = self.setup.operation == Op::Refund
-            && state.rows[usize::from(job)].baseline.is_none();
+        let needs_baseline =
+            self.setup.operation == Op::Refund && state.rows[usize::from(job)].baseline.is_none();
         if let Some(worker) = worker {
             let step = match needs_baseline {
                 true => Step::NeedsBaseline,
@@ -360,7 +369,9 @@ impl Protocol {
         at(state, worker, &Step::NeedsBaseline)?;
         match seen(&state.gateway, sight)? {
             Glimpse::List(shown) => {
-                let known = shown.iter().fold(0, |known, (object, _)| known | 1 << object);
+                let known = shown
+                    .iter()
+                    .fold(0, |known, (object, _)| known | 1 << object);
                 state.hands[worker].as_mut()?.step = Step::BaselineRead(known);
             }
             Glimpse::Nothing | Glimpse::One(..) | Glimpse::Target(_) => {
@@ -381,7 +392,7 @@ impl Protocol {
             Step::Checked => true,
             _ => false,
         };
-        open.then_some(())?;
+        (open && !self.is_key_too_old(state, hand)).then_some(())?;
         let row = &state.rows[usize::from(hand.job)];
         let covered = row.open_send == Some(hand.epoch)
             && row.epoch == hand.epoch
@@ -399,6 +410,11 @@ impl Protocol {
         let hand = state.hands[worker].as_mut()?;
         (hand.step, hand.age) = (Step::Waiting, 0);
         Some(())
+    }
+
+    fn is_key_too_old(&self, state: &State, hand: &Hand) -> bool {
+        let age = state.rows[usize::from(hand.job)].unproven;
+        self.setup.checks_key_before_sending && age.is_some() && age >= self.setup.give_up
     }
 
     fn hear_answer(&self, state: &mut State, worker: usize) -> Option<()> {
@@ -492,7 +508,12 @@ impl Protocol {
     fn learn(&self, state: &mut State, worker: usize, learned: &Learned) -> Option<()> {
         let hand = state.hands[worker].as_mut()?;
         let row = &state.rows[usize::from(hand.job)];
-        let job_of = state.gateway.objects.iter().map(|object| object.job).collect();
+        let job_of = state
+            .gateway
+            .objects
+            .iter()
+            .map(|object| object.job)
+            .collect();
         // The claim carries the row as it was; a row that changed since has another epoch, and then
         // the decision is refused whatever it is.
         let decided = self.daemon.decide(hand.job, row, job_of, learned)?;
@@ -595,7 +616,11 @@ fn close_up_epochs(state: &mut State) {
         let mut epochs: Vec<&mut u8> = vec![&mut row.epoch];
         epochs.extend(&mut row.open_send);
         let hands = state.hands.iter_mut().flatten();
-        epochs.extend(hands.filter(|hand| hand.job == job).map(|hand| &mut hand.epoch));
+        epochs.extend(
+            hands
+                .filter(|hand| hand.job == job)
+                .map(|hand| &mut hand.epoch),
+        );
         let mut order: Vec<u8> = epochs.iter().map(|epoch| **epoch).collect();
         order.sort_unstable();
         order.dedup();
@@ -616,7 +641,11 @@ fn forget_names(state: &mut State) {
     }
     if state.rows.len() == 2 && state.rows[0] > state.rows[1] {
         state.rows.swap(0, 1);
-        let objects = state.gateway.objects.iter_mut().map(|object| &mut object.job);
+        let objects = state
+            .gateway
+            .objects
+            .iter_mut()
+            .map(|object| &mut object.job);
         let requests = state.requests.iter_mut().map(|request| &mut request.job);
         let hands = state.hands.iter_mut().flatten().map(|hand| &mut hand.job);
         for job in objects.chain(requests).chain(hands) {
@@ -673,7 +702,11 @@ impl Model for Protocol {
                 _ => {}
             }
         }
-        actions.extend((0_u8..).zip(&state.gateway.objects).map(|(number, _)| Action::Complete(number)));
+        actions.extend(
+            (0_u8..)
+                .zip(&state.gateway.objects)
+                .map(|(number, _)| Action::Complete(number)),
+        );
         if self.setup.operation == Op::Cancel {
             actions.extend([Action::CompleteCancel, Action::Pay]);
         }
@@ -713,6 +746,9 @@ impl Protocol {
                 if self.setup.suspends_after_check {
                     actions.push(Action::CheckWindow(worker));
                 }
+                if self.setup.checks_key_before_sending {
+                    actions.push(Action::RefuseOldKey(worker));
+                }
             }
             Step::Checked => actions.push(Action::Send(worker)),
             Step::Waiting => actions.extend([
@@ -729,8 +765,8 @@ impl Protocol {
             Step::LookedUp(_) => actions.push(Action::Decide(worker)),
             Step::Decided(_) => actions.extend([
                 Action::Park(worker),
-                Action::Record(worker),
                 Action::RecordUnheard(worker),
+                Action::Record(worker),
             ]),
         }
     }
@@ -767,40 +803,4 @@ pub(crate) fn ends_tell_the_truth(model: &Protocol, state: &State) -> bool {
             _ => true,
         }
     })
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Action::Tick => write!(f, "ten seconds pass"),
-            Action::Kill(w) => write!(f, "worker {w} is killed"),
-            Action::Claim(w, job) => write!(f, "worker {w} claims job {job}"),
-            Action::ClaimUnheard(job) => write!(f, "job {job} is claimed, and no worker hears of it"),
-            Action::ClaimCanary(w, job) => write!(f, "worker {w} claims job {job} as a probe"),
-            Action::ReadBaseline(w, sight) => write!(f, "worker {w} reads the refunds before ({sight:?})"),
-            Action::StoreBaseline(w) => write!(f, "worker {w} stores them"),
-            Action::RefuseWindow(w) => write!(f, "worker {w} finds the window closed"),
-            Action::CheckWindow(w) => write!(f, "worker {w} finds the window open, and is suspended"),
-            Action::Send(w) => write!(f, "worker {w} sends"),
-            Action::FailToConnect(w) => write!(f, "worker {w} gets no connection"),
-            Action::Work(_) => write!(f, "the gateway works on the request"),
-            Action::Refuse(_, response) => write!(f, "the gateway refuses the request ({response:?})"),
-            Action::HearAnswer(w) => write!(f, "worker {w} hears the answer"),
-            Action::Hear(w, heard) => write!(f, "worker {w} hears {heard:?} instead"),
-            Action::Park(w) => write!(f, "worker {w} parks the account"),
-            Action::Record(w) => write!(f, "worker {w} records its decision"),
-            Action::RecordUnheard(w) => write!(f, "worker {w} records its decision and does not hear of it"),
-            Action::Recover(job) => write!(f, "the expired lease of job {job} is found"),
-            Action::ClaimLookup(w, job) => write!(f, "worker {w} claims the look-up of job {job}"),
-            Action::LookUp(w, sight) => write!(f, "worker {w} looks up ({sight:?})"),
-            Action::Decide(w) => write!(f, "worker {w} decides about what it saw"),
-            Action::Check(w, job) => write!(f, "worker {w} checks the object of job {job}"),
-            Action::Resume => write!(f, "the account is resumed"),
-            Action::Release(job) => write!(f, "job {job} is released"),
-            Action::Withdraw(job) => write!(f, "job {job} is cancelled by its user, or expires"),
-            Action::Complete(_) => write!(f, "the gateway completes the object"),
-            Action::CompleteCancel => write!(f, "the gateway completes the cancel"),
-            Action::Pay => write!(f, "the customer pays"),
-        }
-    }
 }

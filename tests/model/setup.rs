@@ -29,6 +29,9 @@ pub(crate) struct Setup {
     pub(crate) give_up: Option<u8>,
     /// After how many ticks an invoice ends and its key is free again; none: never within a run.
     pub(crate) invoice_life: Option<u8>,
+    /// Whether a key that is older than the give-up is looked up before it is sent again. The daemon
+    /// does not do this yet.
+    pub(crate) checks_key_before_sending: bool,
     /// Whether a worker may be suspended between the window check and the first byte.
     pub(crate) suspends_after_check: bool,
     /// The protocol, or what is broken in it.
@@ -82,6 +85,7 @@ impl Setup {
         attempts: 3,
         give_up: None,
         invoice_life: None,
+        checks_key_before_sending: false,
         suspends_after_check: false,
         variant: Variant::Full,
     };
@@ -106,6 +110,19 @@ impl Setup {
         operation: Op::Cancel,
         ..Setup::CREATE_BY_LOOKUP
     };
+
+    /// One refund at a gateway that drops the reason, in which the job's name stands.
+    pub(crate) const NAMELESS_REFUND: Setup = Setup {
+        jobs: 1,
+        attempts: 3,
+        echoes: false,
+        ..Setup::TWO_REFUNDS
+    };
+
+    /// Whether the exploration goes on to what comes of a step that must never happen.
+    pub(crate) fn goes_on_after_a_flaw(&self) -> bool {
+        self.variant != Variant::Full || self.suspends_after_check
+    }
 
     /// The same with a part broken.
     pub(crate) const fn broken(self, variant: Variant) -> Setup {

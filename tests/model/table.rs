@@ -33,10 +33,7 @@ pub(crate) enum Status {
 impl Status {
     /// Whether the row never changes again.
     pub(crate) fn is_final(self) -> bool {
-        matches!(
-            self,
-            Status::Succeeded | Status::Failed | Status::Withdrawn
-        )
+        matches!(self, Status::Succeeded | Status::Failed | Status::Withdrawn)
     }
 
     /// Reads the word of the column.
@@ -164,6 +161,22 @@ pub(crate) struct Move {
     pub(crate) parks: bool,
 }
 
+impl Move {
+    /// Back to the look-up, because the key may be free by now. The daemon does not do this yet.
+    pub(crate) const LOOK_UP_FIRST: Move = Move {
+        closes_send: true,
+        from: Status::Sending,
+        to: Status::Uncertain,
+        after: Some(0),
+        counts: false,
+        unproven: false,
+        proven: false,
+        absent: false,
+        object: None,
+        parks: false,
+    };
+}
+
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recorded {
@@ -203,8 +216,7 @@ pub(crate) fn claim(rows: &mut [Row], job: usize, setup: &Setup) -> Option<u8> {
 
 /// `db::claim::store_baseline`: keeps the first, renews the lease. False: the job is not ours.
 pub(crate) fn store_baseline(row: &mut Row, epoch: u8, baseline: u8) -> bool {
-    let ours =
-        row.epoch == epoch && row.status == Status::Sending && !is_lease_over(row.lease_age);
+    let ours = row.epoch == epoch && row.status == Status::Sending && !is_lease_over(row.lease_age);
     if ours {
         row.baseline = row.baseline.or(Some(baseline));
         row.lease_age = 0;
