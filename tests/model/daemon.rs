@@ -217,7 +217,7 @@ impl Daemon {
                     plan,
                     &history,
                     &seen,
-                    false,
+                    Duration::ZERO,
                     Duration::ZERO,
                     at,
                 );
