@@ -23,21 +23,32 @@ create trigger wake after insert on apipay.jobs
   for each statement execute function apipay._wake();
 
 create function apipay._record_job_changes() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- The plan is kept, and the planner cannot know how many rows a statement will change: only a hash is
+-- good for one row and for a thousand.
+set enable_nestloop = off as $$
+declare
+  notified bigint;
 begin
-  insert into apipay.events (account, job_id, subject, subject_id, from_state, to_state, reason, evidence, actor)
-  select n.account, n.id, 'job', n.id::text, o.state, n.state, coalesce(apipay._stated_cause(), n.reason),
-         case when n.state = 'sending' then jsonb_build_object('epoch', n.epoch)
-              else jsonb_strip_nulls(jsonb_build_object(
-                     'epoch', n.epoch, 'http_status', n.http_status, 'error_code', n.error_code,
-                     'invoice_id', n.invoice_id, 'refund_id', n.refund_id)) end,
-         session_user
-  from changed n join before_change o using (id)
-  where n.state is distinct from o.state or (n.state <> 'sending' and n.reason is distinct from o.reason);
-
-  perform apipay._notify('apipay_outcomes', json_build_object('job', n.id, 'state', n.state)::text)
-  from changed n join before_change o using (id)
-  where n.state is distinct from o.state and n.state not in ('queued', 'sending');
+  with change as materialized (
+    select n.*, o.state as state_before, n.state is distinct from o.state as moved
+    from changed n join before_change o using (id)
+    where n.state is distinct from o.state or (n.state <> 'sending' and n.reason is distinct from o.reason)
+  ),
+  recorded as (
+    insert into apipay.events (account, job_id, subject, subject_id, from_state, to_state, reason, evidence, actor)
+    select account, id, 'job', id::text, state_before, state, coalesce(apipay._stated_cause(), reason),
+           case when state = 'sending' then jsonb_build_object('epoch', epoch)
+                else jsonb_strip_nulls(jsonb_build_object(
+                       'epoch', epoch, 'http_status', http_status, 'error_code', error_code,
+                       'invoice_id', invoice_id, 'refund_id', refund_id)) end,
+           session_user
+    from change
+  )
+  select count(apipay._notify('apipay_outcomes', json_build_object('job', id, 'state', state)::text))
+  into notified
+  from change
+  where moved and state not in ('queued', 'sending');
   return null;
 end $$;
 comment on function apipay._record_job_changes() is 'Writes the events of changed jobs and notifies apipay_outcomes.';
@@ -46,17 +57,26 @@ create trigger record_changes after update on apipay.jobs
   for each statement execute function apipay._record_job_changes();
 
 create function apipay._record_mirror_changes() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set enable_nestloop = off as $$
+declare
+  notified bigint;
 begin
-  insert into apipay.events (account, job_id, subject, subject_id, from_state, to_state, reason, evidence, actor)
-  select n.account, n.job_id, tg_argv[0], n.id::text, o.status, n.status, n.error_code,
-         jsonb_strip_nulls(jsonb_build_object('error_code', n.error_code)), session_user
-  from changed n join before_change o using (account, id)
-  where n.status is distinct from o.status;
-
-  perform apipay._notify('apipay_outcomes', json_build_object(tg_argv[0], n.id, 'account', n.account, 'job', n.job_id, 'status', n.status)::text)
-  from changed n join before_change o using (account, id)
-  where n.status is distinct from o.status;
+  with change as materialized (
+    select n.account, n.id, n.job_id, n.status, n.error_code, o.status as status_before
+    from changed n join before_change o using (account, id)
+    where n.status is distinct from o.status
+  ),
+  recorded as (
+    insert into apipay.events (account, job_id, subject, subject_id, from_state, to_state, reason, evidence, actor)
+    select account, job_id, tg_argv[0], id::text, status_before, status, error_code,
+           jsonb_strip_nulls(jsonb_build_object('error_code', error_code)), session_user
+    from change
+  )
+  select count(apipay._notify('apipay_outcomes',
+                 json_build_object(tg_argv[0], id, 'account', account, 'job', job_id, 'status', status)::text))
+  into notified
+  from change;
   return null;
 end $$;
 comment on function apipay._record_mirror_changes() is 'Writes the events of changed mirrors and notifies apipay_outcomes.';

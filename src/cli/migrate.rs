@@ -3,7 +3,7 @@
 use super::{Failure, roles_sql, schema_advice};
 use crate::config::{Settings, Sources};
 use crate::db::migrate::SchemaVersion;
-use crate::db::{health, migrate};
+use crate::db::{accounts, health, migrate};
 
 /// Brings the schema up to date and says what it did.
 pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
@@ -32,6 +32,12 @@ pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
             .map_err(|error| Failure::of(&error))?;
     }
     println!("{done}");
+    // So that programs can enqueue before the daemon first runs.
+    for account in &settings.accounts {
+        accounts::ensure(&pool, &account.name, account.requests_per_minute)
+            .await
+            .map_err(|error| Failure::of(&error))?;
+    }
     let missing = health::missing_roles(&pool)
         .await
         .map_err(|error| Failure::of(&error))?;

@@ -2,12 +2,12 @@
 --
 -- $1 accounts   $2 most invoices per account   $3 invoices per request   $4 seconds until another worker may try
 with due as (
-  select d.account, d.id, row_number() over (partition by d.account order by d.next_check_at, d.id) as place
+  select d.account, d.place_in_table, row_number() over (partition by d.account order by d.next_check_at, d.id) as place
   from unnest($1::text[]) as a(name)
   join apipay.accounts account on account.name = a.name
    and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
   cross join lateral (
-    select m.account, m.id, m.next_check_at from apipay.invoices m
+    select m.account, m.id, m.next_check_at, m.ctid as place_in_table from apipay.invoices m
     where m.account = a.name and not m.settled and m.next_check_at <= now()
     order by m.next_check_at
     limit $2
@@ -20,8 +20,9 @@ granted as (
 claimed as (
   update apipay.invoices m
      set next_check_at = now() + make_interval(secs => $4)
-    from due d join granted g on g.account = d.account
-   where m.account = d.account and m.id = d.id and d.place <= g.requests * $3::int
+   where m.ctid = any (array(
+           select d.place_in_table from due d join granted g on g.account = d.account
+           where d.place <= g.requests * $3::int))
   returning m.account, m.id, m.job_id, m.status, m.changed_at
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",
@@ -30,4 +31,6 @@ select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_i
        j.generation as "generation?", j.epoch as "epoch?", j.attempts as "attempts?",
        extract(epoch from now() - j.updated_at)::float8 as "accepted_for_s?"
 from claimed c
-left join apipay.jobs j on j.account = c.account and j.invoice_id = c.id and j.state = 'accepted' and j.refund_id is null
+left join lateral (
+  select * from apipay.jobs where account = c.account and invoice_id = c.id
+  offset 0) j on j.state = 'accepted' and j.refund_id is null

@@ -30,8 +30,7 @@ abandoned as (
   update apipay.attempts t
      set finished_at = now(), effect = 'unknown', error_code = 'lease_expired',
          message = 'the worker did not finish this look-up'
-    from claimed c
-   where t.job_id = c.id and t.kind = 'lookup' and t.finished_at is null and t.epoch < c.epoch
+   where t.job_id = any (array(select id from claimed)) and t.kind = 'lookup' and t.finished_at is null
 ),
 opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)

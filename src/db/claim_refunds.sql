@@ -3,12 +3,12 @@
 --
 -- $1 accounts   $2 most refunds per account   $3 seconds until another worker may try
 with due as (
-  select d.account, d.id, dense_rank() over (partition by d.account order by d.invoice_id) as request
+  select d.account, d.place_in_table, dense_rank() over (partition by d.account order by d.invoice_id) as request
   from unnest($1::text[]) as a(name)
   join apipay.accounts account on account.name = a.name
    and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
   cross join lateral (
-    select m.account, m.id, m.invoice_id from apipay.refunds m
+    select m.account, m.invoice_id, m.ctid as place_in_table from apipay.refunds m
     where m.account = a.name and not m.settled and m.next_check_at <= now()
     order by m.next_check_at
     limit $2
@@ -21,8 +21,9 @@ granted as (
 claimed as (
   update apipay.refunds m
      set next_check_at = now() + make_interval(secs => $3)
-    from due d join granted g on g.account = d.account
-   where m.account = d.account and m.id = d.id and d.request <= g.requests
+   where m.ctid = any (array(
+           select d.place_in_table from due d join granted g on g.account = d.account
+           where d.request <= g.requests))
   returning m.account, m.id, m.invoice_id, m.job_id, m.status, m.changed_at
 )
 select c.account as "account!", c.id as "refund_id?", c.invoice_id as "invoice_id!", c.job_id as "made_by?",
@@ -31,4 +32,6 @@ select c.account as "account!", c.id as "refund_id?", c.invoice_id as "invoice_i
        j.generation as "generation?", j.epoch as "epoch?", j.attempts as "attempts?",
        extract(epoch from now() - j.updated_at)::float8 as "accepted_for_s?"
 from claimed c
-left join apipay.jobs j on j.account = c.account and j.id = c.job_id and j.refund_id = c.id and j.state = 'accepted'
+left join lateral (
+  select * from apipay.jobs where id = c.job_id
+  offset 0) j on j.account = c.account and j.refund_id = c.id and j.state = 'accepted'

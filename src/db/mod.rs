@@ -3,6 +3,10 @@
 //! Each function makes one fact true with one autocommit statement: nothing here holds a
 //! transaction, so nothing can be left open by a dropped future, and poolers that switch
 //! connections between transactions do no harm. Long statements stand beside their Rust as `.sql`.
+//! A plan is kept for long, and one that was made while a table was small must still be right when it
+//! is large. So rows to change are named by an array (`id = any (array(…))`), and rows to read stand in
+//! a lateral sub-query with `offset 0`, which leave the planner one index and no join to misjudge.
+//!
 //! `db` decides nothing: it carries out what `policy` decided and reports what it found.
 
 pub mod accounts;
@@ -99,6 +103,12 @@ impl Connect {
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("lock_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "30s"),
+            // Short statements, run often: compiling or planning each anew costs more than running it.
+            ("jit", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+            // Each touches a handful of rows by their index. A plan that was made while a table was
+            // small, and reads all of it, would be kept when it is large.
+            ("enable_seqscan", "off"),
         ]);
         PgPoolOptions::new()
             .max_connections(self.max_connections)

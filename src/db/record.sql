@@ -37,7 +37,8 @@ moved as (
          updated_at = now(),
          finished_at = case when t.state in ('succeeded', 'failed') then now() end
     from transition t
-   where j.id = t.job_id and j.epoch = t.epoch and j.state = t.from_state
+   where j.id = any (array(select job_id from transition))
+     and j.id = t.job_id and j.epoch = t.epoch and j.state = t.from_state
   returning j.id, j.epoch
 ),
 closed as (
@@ -45,9 +46,15 @@ closed as (
      set finished_at = coalesce(a.finished_at, now()), effect = t.effect, http_status = t.http_status,
          error_code = t.error_code, message = t.message, retry_after = make_interval(secs => t.retry_after_s),
          answer = t.answer, request = t.request, request_sha256 = t.request_sha256, duration_ms = t.duration_ms
-    from transition t
-   where a.job_id = t.job_id and a.epoch = t.epoch and t.kind is not null
-     and (a.finished_at is null or (a.effect = 'unknown' and a.http_status is null and a.answer is null))
+    from (select t.*, o.place
+            from transition t
+            cross join lateral (
+              select ctid as place from apipay.attempts o
+              where o.job_id = t.job_id and o.epoch = t.epoch
+                and (o.finished_at is null or (o.effect = 'unknown' and o.http_status is null and o.answer is null))
+              offset 0) o
+           where t.kind is not null) t
+   where a.ctid = t.place
 ),
 invoice as (
   insert into apipay.invoices as m
@@ -70,8 +77,9 @@ invoice as (
          total_refunded = coalesce(excluded.total_refunded, m.total_refunded),
          external_order_id = coalesce(excluded.external_order_id, m.external_order_id),
          kaspi_invoice_id = coalesce(excluded.kaspi_invoice_id, m.kaspi_invoice_id),
-         error_code = excluded.error_code,
-         error_message = excluded.error_message,
+         -- A check of many invoices shows no code: what was read before stays.
+         error_code = case when excluded.status = 'error' then coalesce(excluded.error_code, m.error_code) end,
+         error_message = case when excluded.status = 'error' then coalesce(excluded.error_message, m.error_message) end,
          is_sandbox = coalesce(excluded.is_sandbox, m.is_sandbox),
          gateway_created_at = coalesce(excluded.gateway_created_at, m.gateway_created_at),
          gateway_updated_at = coalesce(excluded.gateway_updated_at, m.gateway_updated_at),

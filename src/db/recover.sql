@@ -3,7 +3,7 @@
 --
 -- $1 quiet period in seconds   $2 most jobs at once
 with expired as (
-  select id, epoch from apipay.jobs
+  select id from apipay.jobs
   where state = 'sending' and leased_until < now()
   order by leased_until
   limit $2
@@ -14,15 +14,13 @@ moved as (
      set state = 'uncertain', reason = 'lease_expired', epoch = j.epoch + 1, attempts = j.attempts + 1,
          leased_by = null, leased_until = null, run_at = now() + make_interval(secs => $1),
          unproven_since = coalesce(j.unproven_since, now()), absent_since = null, lookups = 0, updated_at = now()
-    from expired e
-   where j.id = e.id
-  returning j.id, e.epoch as lost_epoch
+   where j.id = any (array(select id from expired))
+  returning j.id
 ),
 closed as (
   update apipay.attempts t
      set finished_at = now(), effect = 'unknown', error_code = 'lease_expired',
          message = 'the lease expired before an answer was recorded'
-    from moved m
-   where t.job_id = m.id and t.epoch = m.lost_epoch and t.finished_at is null
+   where t.job_id = any (array(select id from moved)) and t.kind = 'send' and t.finished_at is null
 )
 select id as "id!" from moved

@@ -65,6 +65,8 @@ pub enum NotSent {
     WindowClosed,
     /// The account was parked, or sending stopped, between the claim and the send.
     AccountParked,
+    /// An earlier request is unproven for so long that its key may no longer protect.
+    KeyTooOld,
 }
 
 /// How the answer was lost.
@@ -86,6 +88,7 @@ impl NotSent {
             NotSent::ForbiddenAddress => "forbidden_address",
             NotSent::WindowClosed => "window_closed",
             NotSent::AccountParked => "account_parked",
+            NotSent::KeyTooOld => "key_too_old",
         }
     }
 }

@@ -16,12 +16,10 @@ use crate::policy::rules::{Curve, Jitter};
 pub fn delay(curve: &Curve, attempt: u32, jitter: Jitter) -> Duration {
     let mut steps = ExponentialBackoff {
         current_interval: curve.initial,
-        initial_interval: curve.initial,
         // Ours is an argument, so that a test and a replay get the same delay.
         randomization_factor: 0.0,
         multiplier: curve.multiplier.max(1.0),
         max_interval: curve.max,
-        max_elapsed_time: None,
         ..ExponentialBackoff::default()
     };
     let mut step = curve.initial;

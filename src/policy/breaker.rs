@@ -97,3 +97,6 @@ pub fn slow_start_limit(
         .checked_shl(steps)
         .map_or(full, |limit| limit.min(full.max(1)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! They are allow-lists: what is not in them is unknown, and unknown is looked up.
 
 use crate::domain::answer::Reply;
+use crate::domain::operation::Resend;
 use crate::policy::verdict::Reason;
 
 /// What a reply means, before the history of the job is looked at.
@@ -172,15 +173,19 @@ pub enum AsyncClass {
     Fatal,
 }
 
-/// What the error code means. Unlisted codes are final: no money moved, and a human sees the code.
-pub fn classify_async(code: &str) -> AsyncClass {
+/// What the error code means (API, sections 2.8 and 4.4). Unlisted codes are final: no money moved,
+/// and a human sees the code.
+///
+/// Where money goes out, only what is documented for that is done again by itself.
+pub fn classify_async(code: &str, resend: Resend) -> AsyncClass {
     match code {
-        "network_unavailable"
-        | "kaspi_throttled"
-        | "session_transient"
-        | "kaspi_error"
-        | "qr_render_failed"
-        | "unknown_error" => AsyncClass::Again,
+        "network_unavailable" => AsyncClass::Again,
+        "kaspi_throttled" | "session_transient" | "kaspi_error" | "qr_render_failed"
+        | "unknown_error"
+            if resend != Resend::ByBaseline =>
+        {
+            AsyncClass::Again
+        }
         "kaspi_session_invalid" | "kaspi_session_expired" => {
             AsyncClass::AccountFault(Reason::SessionExpired)
         }
@@ -188,3 +193,6 @@ pub fn classify_async(code: &str) -> AsyncClass {
         _ => AsyncClass::Fatal,
     }
 }
+
+#[cfg(test)]
+mod tests;

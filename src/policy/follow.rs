@@ -43,15 +43,15 @@ const SILENT_CANCEL: Duration = Duration::from_secs(600);
 
 /// Decides about an accepted job whose object looks like this now.
 ///
-/// `seen_failed_before` tells whether the last check already saw it failed: a new object is sent
-/// only after two such checks with the back-off between them, because an invoice in error may turn
-/// pending after all.
+/// `unchanged_for` is how long it has been seen so, nought at first sight: a new object is sent, or
+/// the job given up, only once the old one was seen failed twice with the back-off between, because
+/// an invoice in error may turn pending after all.
 pub fn follow(
     operation: &dyn Operation,
     plan: &Plan,
     history: &History,
     seen: &Seen,
-    seen_failed_before: bool,
+    unchanged_for: Duration,
     accepted_for: Duration,
     at: Circumstances<'_>,
 ) -> Followed {
@@ -59,6 +59,9 @@ pub fn follow(
         Progress::Done => Followed::becomes(Next::Succeeded(seen.clone())),
         Progress::UnderWay => Followed::WAIT,
         Progress::NotStarted if accepted_for < SILENT_CANCEL => Followed::WAIT,
+        Progress::NotStarted if at.rules.server_error.is_exhausted_by(history.attempts) => {
+            Followed::becomes(Next::Failed(Reason::GaveUp))
+        }
         Progress::NotStarted => Followed::becomes(Next::Queued {
             after: Duration::ZERO,
             reason: Reason::NotApplied,
@@ -66,41 +69,57 @@ pub fn follow(
         }),
         // What the object says is the end of it: there is nothing to make anew.
         Progress::Failed if plan.resend == Resend::Harmless => {
-            Followed::becomes(Next::Failed(Reason::AsyncError))
+            Followed::becomes(Next::Failed(why_failed(seen, Reason::AsyncError)))
         }
-        Progress::Failed => failed(history, seen, seen_failed_before, at),
+        Progress::Failed => failed(plan, history, seen, unchanged_for, at),
+    }
+}
+
+/// Why something can no longer be done to an object: it is paid, or `otherwise`.
+pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
+    let is_paid = match seen {
+        Seen::Invoice(invoice) => match invoice.status {
+            InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded => true,
+            _ => invoice.error_code.as_deref() == Some("invoice_already_paid"),
+        },
+        Seen::Refund(_) => false,
+    };
+    if is_paid {
+        Reason::AlreadyPaid
+    } else {
+        otherwise
     }
 }
 
 fn failed(
+    plan: &Plan,
     history: &History,
     seen: &Seen,
-    seen_failed_before: bool,
+    unchanged_for: Duration,
     at: Circumstances<'_>,
 ) -> Followed {
     let generation = u32::try_from(history.generation).unwrap_or(1);
     let curve = &at.rules.async_error;
-    let strain = match classify_async(seen.error_code().unwrap_or_default()) {
+    let strain = match classify_async(seen.error_code().unwrap_or_default(), plan.resend) {
         AsyncClass::Fatal => return Followed::becomes(Next::Failed(Reason::AsyncError)),
-        AsyncClass::Again | AsyncClass::AccountFault(_) if curve.is_exhausted_by(generation) => {
-            return Followed::becomes(Next::Failed(Reason::GaveUp));
-        }
-        AsyncClass::AccountFault(reason) if !seen_failed_before => {
-            Some(Strain::Park { reason, hint: None })
-        }
-        AsyncClass::Again | AsyncClass::AccountFault(_) => None,
+        AsyncClass::AccountFault(reason) => Some(Strain::Park { reason, hint: None }),
+        AsyncClass::Again => None,
     };
-    if seen_failed_before {
-        Followed::becomes(Next::Anew(Reason::AsyncRetry))
-    } else {
-        Followed {
-            next: Some(Next::Accepted {
-                seen: seen.clone(),
-                reason: Reason::AsyncRetry,
-            }),
-            check_after: Some(backoff::delay(curve, generation, at.jitter)),
-            strain,
-        }
+    if unchanged_for >= backoff::delay(curve, generation, Jitter::NONE) {
+        return Followed::becomes(if curve.is_exhausted_by(generation) {
+            Next::Failed(Reason::GaveUp)
+        } else {
+            Next::Anew(Reason::AsyncRetry)
+        });
+    }
+    let wait = backoff::delay(curve, generation, at.jitter);
+    Followed {
+        next: Some(Next::Accepted {
+            seen: seen.clone(),
+            reason: Reason::AsyncRetry,
+        }),
+        check_after: Some(wait.saturating_sub(unchanged_for)),
+        strain,
     }
 }
 
@@ -135,6 +154,9 @@ pub fn next_invoice_check(
 }
 
 /// When to look at a refund again that has had this status for this long.
+///
+/// One that failed is looked at once more: its job may have been adopted with it, and is decided
+/// where it is followed.
 pub fn next_refund_check(
     status: &RefundStatus,
     unchanged_for: Duration,
@@ -142,10 +164,12 @@ pub fn next_refund_check(
     jitter: Jitter,
 ) -> NextCheck {
     match status {
-        RefundStatus::Completed | RefundStatus::Failed => NextCheck::Settled,
-        RefundStatus::Pending | RefundStatus::Processing | RefundStatus::Other(_) => {
-            NextCheck::After(growing(unchanged_for, rules, jitter))
-        }
+        RefundStatus::Completed => NextCheck::Settled,
+        RefundStatus::Failed if unchanged_for >= rules.first => NextCheck::Settled,
+        RefundStatus::Pending
+        | RefundStatus::Processing
+        | RefundStatus::Failed
+        | RefundStatus::Other(_) => NextCheck::After(growing(unchanged_for, rules, jitter)),
     }
 }
 
@@ -166,3 +190,6 @@ pub fn lives_again(before: &InvoiceStatus, now: &InvoiceStatus) -> bool {
             InvoiceStatus::Pending | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded
         )
 }
+
+#[cfg(test)]
+mod tests;

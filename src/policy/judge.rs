@@ -85,30 +85,35 @@ fn replied(
             strain: None,
         },
         Class::Throttled | Class::Capped | Class::RecipientThrottled | Class::AccountFault(_) => {
-            let strain = strain_of(reply, at);
-            let next = match (&strain, classify(reply)) {
-                (_, Class::AccountFault(reason)) => Next::Parked(reason),
-                (
-                    Some(Strain::Block {
-                        wait, capped: true, ..
-                    }),
-                    _,
-                ) => wait_for(history, *wait, Reason::CapReached),
-                (Some(Strain::Block { wait, .. }), _) => {
-                    wait_for(history, *wait, Reason::RetryAfter)
-                }
-                _ => wait_for(history, rate_wait(reply, at), Reason::RetryAfter),
-            };
-            Verdict {
-                strain,
-                ..Verdict::not_applied(next, false)
-            }
+            not_now(history, reply, at)
         }
         Class::Busy => back_off(history, Reason::Busy, at),
         Class::Unknown(reason) => Verdict {
             strain: strain_of(reply, at),
             ..uncertain(reason, quiet)
         },
+    }
+}
+
+/// Nothing was done, and the cause is not the job's: it waits, and that costs no attempt.
+pub(crate) fn not_now(history: &History, reply: &Reply, at: Circumstances<'_>) -> Verdict {
+    let strain = strain_of(reply, at);
+    let next = match &strain {
+        Some(Strain::Park { reason, .. }) => Next::Parked(*reason),
+        Some(Strain::Block { wait, capped, .. }) => {
+            let reason = if *capped {
+                Reason::CapReached
+            } else {
+                Reason::RetryAfter
+            };
+            wait_for(history, *wait, reason)
+        }
+        // One recipient's limit is not the account's.
+        None => wait_for(history, rate_wait(reply, at), Reason::RetryAfter),
+    };
+    Verdict {
+        strain,
+        ..Verdict::not_applied(next, false)
     }
 }
 
@@ -200,7 +205,7 @@ pub(crate) fn conclude(seen: Seen, progress: Progress) -> Next {
     }
 }
 
-fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verdict {
+pub(crate) fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verdict {
     match cause {
         NotSent::Dns | NotSent::Connect | NotSent::Tls | NotSent::ForbiddenAddress => {
             back_off_on(&at.rules.network, history, Reason::Network, at)
@@ -208,6 +213,10 @@ fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verdict
         // Ours, not the job's: it costs no attempt.
         NotSent::WindowClosed | NotSent::AccountParked => Verdict::not_applied(
             wait_for(history, Duration::ZERO, Reason::WindowClosed),
+            false,
+        ),
+        NotSent::KeyTooOld => Verdict::not_applied(
+            wait_for(history, Duration::ZERO, Reason::UnknownOutcome),
             false,
         ),
     }
@@ -279,6 +288,13 @@ const CAP_WAIT_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
 fn cap_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     let hint = hints::wait(reply, at.now).map(|hint| hint.min(hints::CAP_WAIT_MAX));
+    // A moment in the past is a clock that differs: what is used up is not asked for in a loop.
+    let wait = hint
+        .unwrap_or(CAP_WAIT_DEFAULT)
+        .max(at.rules.rate_limited.initial);
     // A share of a wait of weeks would be days.
-    hint.unwrap_or(CAP_WAIT_DEFAULT) + at.jitter.of(Duration::from_secs(60))
+    wait + at.jitter.of(Duration::from_secs(60))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,13 @@
 pub mod backoff;
 pub mod breaker;
 pub mod codes;
+#[cfg(test)]
+mod fixtures;
 pub mod follow;
 pub mod hints;
 pub mod judge;
+#[cfg(test)]
+mod laws;
 pub mod reconcile;
 pub mod rules;
 pub mod verdict;

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen};
+use crate::domain::mirror::{InvoiceSeen, RefundList, RefundSeen};
 use crate::domain::operation::{Expected, Operation, Plan, Progress, Resend, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
-use crate::policy::judge::{Circumstances, back_off, conclude, strain_of};
+use crate::policy::follow::why_failed;
+use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, strain_of};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
 
 /// What a look-up brought.
@@ -141,10 +142,7 @@ fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<
         }),
         (Resend::Harmless, Progress::Failed) => Verdict {
             effect: Effect::Rejected,
-            next: Next::Failed(match invoice.status {
-                InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded => Reason::AlreadyPaid,
-                _ => Reason::Refused,
-            }),
+            next: Next::Failed(why_failed(&seen, Reason::Refused)),
             counts: false,
             strain: None,
         },
@@ -206,10 +204,6 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     let never_sent = subject.plan.resend == Resend::ByBaseline && subject.baseline.is_none();
     let by_key = subject.plan.resend == Resend::ByProtection
         && subject.protection == DuplicateProtection::Key;
-    // The key stops protecting once the first invoice may be dead (API, section 3.1).
-    let key_may_be_free = history
-        .unproven_since
-        .is_some_and(|since| at.now - since >= at.rules.give_up);
 
     let queued = |proof| {
         not_applied(Next::Queued {
@@ -219,7 +213,7 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
         })
     };
     match () {
-        () if key_may_be_free && !never_sent => held(Reason::UnknownOutcome),
+        () if key_may_be_free(history, at) && !never_sent => held(Reason::UnknownOutcome),
         () if (settled || never_sent) && exhausted => not_applied(Next::Failed(Reason::GaveUp)),
         () if settled || never_sent => queued(Proof::NothingApplied),
         () if by_key && !exhausted => queued(Proof::Unchanged),
@@ -237,6 +231,16 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     }
 }
 
+/// Whether the key of an unproven request may protect no longer: the gateway releases it once the
+/// first invoice is dead (API, section 3.1).
+///
+/// A job that waited so long to be sent again, behind a cap or a park, is looked up first.
+pub fn key_may_be_free(history: &History, at: Circumstances<'_>) -> bool {
+    history
+        .unproven_since
+        .is_some_and(|since| at.now - since >= at.rules.give_up)
+}
+
 fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
     let waited = history.absent_since.map_or(Duration::ZERO, |since| {
         Duration::try_from(at.now - since).unwrap_or_default()
@@ -246,31 +250,46 @@ fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
 
 fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdict {
     let history = subject.history;
-    let (class, strain) = match &timed.answer {
-        Answer::Reply(reply) => (Some(classify(reply)), strain_of(reply, at)),
-        Answer::NotSent(_) | Answer::Lost(_) => (None, None),
+    if subject.plan.resend == Resend::Harmless && is_missing(timed) {
+        return not_applied(Next::Failed(Reason::Refused));
+    }
+    let given_up = match history.unproven_since {
+        Some(_) => key_may_be_free(history, at),
+        None => history.lookups >= UNCLEAR_MAX,
     };
-    let given_up = history
-        .unproven_since
-        .is_some_and(|since| at.now - since >= at.rules.give_up);
-    let next = match class {
-        // The object that the job acts on does not exist: there is nothing it could have changed.
-        Some(Class::Refused) if subject.plan.resend == Resend::Harmless => {
-            Next::Failed(Reason::Refused)
-        }
-        _ if given_up => Next::Held(Reason::UnknownOutcome),
-        _ => Next::Uncertain {
-            after: backoff::delay(&at.rules.server_error, history.lookups + 1, at.jitter),
+    let next = if given_up {
+        Next::Held(Reason::UnknownOutcome)
+    } else {
+        Next::Uncertain {
+            after: backoff::delay(&at.rules.server_error, history.lookups, at.jitter),
             reason: Reason::LookupUnclear,
             invoice_id: None,
             absent: false,
-        },
+        }
     };
     Verdict {
         effect: Effect::Unknown,
         next,
         counts: false,
-        strain,
+        strain: match &timed.answer {
+            Answer::Reply(reply) => strain_of(reply, at),
+            Answer::NotSent(_) | Answer::Lost(_) => None,
+        },
+    }
+}
+
+/// With no unproven request to set a term, a human is asked after so many look-ups: a day of them at
+/// the longest usual distance.
+const UNCLEAR_MAX: u32 = 100;
+
+/// The object that the job acts on does not exist: there is nothing it could have changed. Other
+/// refusals are about the look-up.
+fn is_missing(timed: &Timed) -> bool {
+    match &timed.answer {
+        Answer::Reply(reply) => {
+            matches!(reply.status, 404 | 410) && classify(reply) == Class::Refused
+        }
+        Answer::NotSent(_) | Answer::Lost(_) => false,
     }
 }
 
@@ -294,26 +313,27 @@ fn not_applied(next: Next) -> Verdict {
 
 /// Decides about a refund whose baseline could not be read, so that nothing was sent.
 pub fn without_baseline(history: &History, timed: &Timed, at: Circumstances<'_>) -> Verdict {
-    let Answer::Reply(reply) = &timed.answer else {
-        return back_off(history, Reason::Network, at);
+    let reply = match &timed.answer {
+        Answer::NotSent(cause) => return not_sent(*cause, history, at),
+        Answer::Lost(_) => return back_off(history, Reason::Network, at),
+        Answer::Reply(reply) => reply,
     };
-    let strain = strain_of(reply, at);
-    let verdict = match classify(reply) {
+    match classify(reply) {
         Class::Refused if history.unproven_since.is_none() => Verdict {
             effect: Effect::Rejected,
             next: Next::Failed(Reason::Refused),
             counts: true,
             strain: None,
         },
-        Class::AccountFault(reason) => Verdict::not_applied(Next::Parked(reason), false),
-        Class::Throttled | Class::Capped => Verdict {
-            counts: false,
-            ..back_off(history, Reason::RetryAfter, at)
+        Class::Throttled | Class::Capped | Class::RecipientThrottled | Class::AccountFault(_) => {
+            not_now(history, reply, at)
+        }
+        _ => Verdict {
+            strain: strain_of(reply, at),
+            ..back_off(history, Reason::ServerError, at)
         },
-        _ => back_off(history, Reason::ServerError, at),
-    };
-    match strain {
-        Some(strain) => verdict.straining(strain),
-        None => verdict,
     }
 }
+
+#[cfg(test)]
+mod tests;

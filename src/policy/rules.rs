@@ -103,33 +103,52 @@ pub struct FollowRules {
 }
 
 #[cfg(test)]
-pub(crate) fn test_rules() -> Rules {
-    let curve = |initial, max, attempts| Curve {
-        initial: Duration::from_secs(initial),
-        max: Duration::from_secs(max),
-        multiplier: 2.0,
-        jitter: 0.2,
-        attempts,
-    };
-    Rules {
-        rate_limited: curve(60, 900, 0),
-        server_error: curve(5, 900, 5),
-        network: curve(1, 300, 30),
-        async_error: curve(90, 900, 3),
-        quiet_after_timeout: Duration::from_secs(60),
-        quiet_after_answer: Duration::from_secs(5),
-        settle: Duration::from_secs(900),
-        give_up: Duration::from_secs(20 * 3600),
-        request_timeout: Duration::from_secs(30),
-        breaker: BreakerRules {
-            probe_initial: Duration::from_secs(60),
-            probe_max: Duration::from_secs(900),
-            slow_start: Duration::from_secs(60),
-        },
-        follow: FollowRules {
-            first: Duration::from_secs(5),
-            max: Duration::from_secs(600),
-            watch_after_final: Duration::from_secs(72 * 3600),
-        },
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn attempts_are_used_up_by_the_last_one_allowed() {
+        let curve = |attempts| Curve {
+            initial: MINUTE,
+            max: MINUTE,
+            multiplier: 2.0,
+            jitter: 0.0,
+            attempts,
+        };
+        for (attempts, attempt, expected) in [
+            (0, 0, false),
+            (0, u32::MAX, false),
+            (1, 0, false),
+            (1, 1, true),
+            (3, 2, false),
+            (3, 3, true),
+            (3, 4, true),
+        ] {
+            let is_exhausted = curve(attempts).is_exhausted_by(attempt);
+            assert_eq!(is_exhausted, expected, "{attempts} {attempt}");
+        }
+    }
+
+    #[test]
+    fn randomness_is_a_part_of_the_share_and_never_a_cut() {
+        for (random, share, expected) in [
+            (0.0, 0.5, 60),
+            (0.5, 0.5, 75),
+            (1.0, 0.5, 90),
+            (1.0, 0.0, 60),
+            (1.0, 7.0, 120),
+            (1.0, -1.0, 60),
+            (9.0, 0.5, 90),
+            (-9.0, 0.5, 60),
+            (f64::NAN, 0.5, 60),
+            (f64::INFINITY, 0.5, 60),
+        ] {
+            let longer = Jitter::new(random).lengthen(MINUTE, share);
+            assert_eq!(longer, Duration::from_secs(expected), "{random} {share}");
+        }
+        assert_eq!(Jitter::new(0.25).of(MINUTE), Duration::from_secs(15));
+        assert_eq!(Jitter::NONE.of(MINUTE), Duration::ZERO);
     }
 }

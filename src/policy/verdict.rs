@@ -264,12 +264,84 @@ impl Verdict {
             strain: None,
         }
     }
+}
 
-    /// The same verdict with a strain on the account.
-    pub(crate) fn straining(self, strain: Strain) -> Verdict {
-        Verdict {
-            strain: Some(strain),
-            ..self
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::mirror::{InvoiceSeen, InvoiceStatus};
+
+    /// Programs of users read these words: none is changed, new ones are added at the end.
+    const CODES: &str = "under_way retry_after cap_reached server_error timeout connection_cut \
+        unreadable_answer unlisted_answer refused_after_unknown state_refused duplicate_key network \
+        window_closed busy not_applied lookup_unclear lookup_absent refused already_paid \
+        unknown_operation invalid_params gave_up async_error async_retry unknown_outcome \
+        duplicate_detected mismatch session_expired key_rejected organization_not_ready \
+        tariff_inactive invoices_disabled service_unavailable access_denied";
+
+    #[test]
+    fn the_codes_of_reasons_are_stable() {
+        let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        let expected: Vec<&str> = CODES.split_whitespace().collect();
+        assert_eq!(codes, expected);
+    }
+
+    #[test]
+    fn the_words_of_effects_are_stable() {
+        let effects = [
+            Effect::Applied,
+            Effect::Rejected,
+            Effect::NotApplied,
+            Effect::Unknown,
+        ];
+        let words = effects.map(Effect::as_str);
+        assert_eq!(words, ["applied", "rejected", "not_applied", "unknown"]);
+    }
+
+    #[test]
+    fn every_move_names_its_state_and_its_reason() {
+        let seen = Seen::Invoice(InvoiceSeen::bare(15, InvoiceStatus::Pending));
+        let reason = Reason::Busy;
+        let after = Duration::ZERO;
+        let accepted = Next::Accepted {
+            seen: seen.clone(),
+            reason,
+        };
+        let queued = Next::Queued {
+            after,
+            reason,
+            proof: Proof::Unchanged,
+        };
+        let uncertain = Next::Uncertain {
+            after,
+            reason,
+            invoice_id: None,
+            absent: false,
+        };
+        for (next, state, expected) in [
+            (Next::Succeeded(seen), "succeeded", None),
+            (accepted, "accepted", Some(reason)),
+            (queued, "queued", Some(reason)),
+            (uncertain, "uncertain", Some(reason)),
+            (Next::Anew(reason), "queued", Some(reason)),
+            (Next::Failed(reason), "failed", Some(reason)),
+            (Next::Parked(reason), "parked", Some(reason)),
+            (Next::Held(reason), "held", Some(reason)),
+        ] {
+            assert_eq!((next.state(), next.reason()), (state, expected));
         }
+    }
+
+    #[test]
+    fn a_job_that_is_put_back_costs_nothing_and_proves_nothing() {
+        let after = Duration::from_secs(60);
+        let verdict = Verdict::put_back(after, Reason::UnknownOperation);
+        let next = Next::Queued {
+            after,
+            reason: Reason::UnknownOperation,
+            proof: Proof::Unchanged,
+        };
+        assert_eq!(verdict, Verdict::not_applied(next, false));
+        assert_eq!(verdict.effect, Effect::NotApplied);
     }
 }

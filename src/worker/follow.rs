@@ -14,7 +14,7 @@ use crate::db::mirrors::{self, DueMirror, Waiting};
 use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus};
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
 use crate::domain::operation::{Seen, operation};
 use crate::gateway::wire;
 use crate::policy::follow::{
@@ -29,8 +29,9 @@ use crate::worker::outcome::{self, Guard};
 use crate::worker::recorder::{Alarm, Outcome};
 use crate::worker::{Context, Step};
 
-/// Invoices of an account in one round.
-const INVOICES: usize = 10 * wire::CHECK_IDS;
+/// Invoices of an account in one round: few enough that the claim, which locks the account's quota,
+/// keeps no send waiting.
+const INVOICES: usize = 3 * wire::CHECK_IDS;
 
 /// Refunds of an account in one round; each invoice of theirs is a request.
 const REFUNDS: usize = 20;
@@ -97,9 +98,10 @@ async fn check_invoices(
         let Some(invoice) = with_code(ctx, account, mirror, invoice).await else {
             continue;
         };
+        let unchanged_for = unchanged_for(mirror, invoice.status.as_str());
         let check = next_invoice_check(
             &invoice.status,
-            unchanged_for(mirror, invoice.status.as_str()),
+            unchanged_for,
             &ctx.rules.follow,
             ctx.jitter(),
         );
@@ -109,8 +111,7 @@ async fn check_invoices(
             && lives_again(&before, &invoice.status))
         .then(|| revival(mirror, &invoice.status));
         let seen = Seen::Invoice(invoice.clone());
-        let failed_before = before == InvoiceStatus::Error;
-        let check = settle_waiting(ctx, mirror, &seen, failed_before, check).await;
+        let check = settle_waiting(ctx, mirror, &seen, unchanged_for, check).await;
         let row = outcome::invoice_row(name, mirror.made_by, &invoice, check);
         let entry = Entry {
             invoice: Some(row),
@@ -134,7 +135,8 @@ async fn with_code(
     mirror: &DueMirror,
     shown: InvoiceSeen,
 ) -> Option<InvoiceSeen> {
-    if shown.status != InvoiceStatus::Error || shown.error_code.is_some() {
+    let is_known = shown.status != InvoiceStatus::Error || shown.error_code.is_some();
+    if is_known || mirror.waiting.is_empty() {
         return Some(shown);
     }
     match claim::take_one(&ctx.pool, &account.name, Purpose::Follow).await {
@@ -181,15 +183,15 @@ async fn check_refunds(
         let Some(refund) = mirror.refund_id.and_then(|id| shown.remove(&id)) else {
             continue;
         };
+        let unchanged_for = unchanged_for(mirror, refund.status.as_str());
         let check = next_refund_check(
             &refund.status,
-            unchanged_for(mirror, refund.status.as_str()),
+            unchanged_for,
             &ctx.rules.follow,
             ctx.jitter(),
         );
-        let failed_before = RefundStatus::parse(&mirror.status) == RefundStatus::Failed;
         let seen = Seen::Refund(refund.clone());
-        let check = settle_waiting(ctx, mirror, &seen, failed_before, check).await;
+        let check = settle_waiting(ctx, mirror, &seen, unchanged_for, check).await;
         let row = outcome::refund_row(name, mirror.made_by, &refund, check);
         ctx.recorder
             .record(Outcome::plain(
@@ -208,12 +210,12 @@ async fn settle_waiting(
     ctx: &Arc<Context>,
     mirror: &DueMirror,
     seen: &Seen,
-    failed_before: bool,
+    unchanged_for: Duration,
     usual: NextCheck,
 ) -> NextCheck {
     let mut check = usual;
     for job in &mirror.waiting {
-        let Some(followed) = decide(ctx, mirror, job, seen, failed_before) else {
+        let Some(followed) = decide(ctx, mirror, job, seen, unchanged_for) else {
             continue;
         };
         if let Some(after) = followed.check_after {
@@ -251,7 +253,7 @@ fn decide(
     mirror: &DueMirror,
     job: &Waiting,
     seen: &Seen,
-    failed_before: bool,
+    unchanged_for: Duration,
 ) -> Option<Followed> {
     let operation = operation(&job.operation)?;
     let plan = operation.prepare(&job.params, &job.name).ok()?;
@@ -265,7 +267,7 @@ fn decide(
         &plan,
         &job.history,
         seen,
-        failed_before,
+        unchanged_for,
         job.accepted_for,
         at,
     ))

@@ -275,6 +275,9 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::NotSent(NotSent::AccountParked) => {
             "the account was parked after the job was claimed; nothing was sent"
         }
+        Answer::NotSent(NotSent::KeyTooOld) => {
+            "an earlier request is unproven for too long; it is looked up first, and nothing was sent"
+        }
         Answer::Lost(lost) => match lost {
             crate::domain::answer::Lost::Timeout => "no complete answer in time",
             crate::domain::answer::Lost::Cut => "the connection ended before the answer",

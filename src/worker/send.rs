@@ -14,7 +14,7 @@ use crate::domain::job::JobId;
 use crate::domain::operation::{Lookup, Operation, Plan, Resend, operation};
 use crate::gateway::wire;
 use crate::policy::judge::{Circumstances, judge};
-use crate::policy::reconcile::{Baseline, without_baseline};
+use crate::policy::reconcile::{Baseline, key_may_be_free, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;
@@ -74,7 +74,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
             None => return Sent::NotWell,
         }
     }
-    if let Some(cause) = window(account, &job) {
+    if let Some(cause) = window(ctx, account, &job) {
         let verdict = judge_now(
             ctx,
             operation,
@@ -194,11 +194,13 @@ pub fn alarm(guard: &Guard, next: &Next) -> Option<Alarm> {
 }
 
 /// Why the request must not leave, if so: the last look before the first byte.
-fn window(account: &Account, job: &Job) -> Option<NotSent> {
+fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
     if job.claimed_at.elapsed() > SEND_WINDOW {
         Some(NotSent::WindowClosed)
     } else if !job.canary && !account.may_send(job.claimed_at) {
         Some(NotSent::AccountParked)
+    } else if key_may_be_free(&job.claim.history, circumstances(ctx, job)) {
+        Some(NotSent::KeyTooOld)
     } else {
         None
     }

@@ -39,8 +39,8 @@ impl Operation for InvoiceCancel {
             _ => InvoiceSeen::read(body.get("invoice")?)?,
         };
         let progress = progress(&invoice);
-        // A success that shows the invoice as it was before contradicts itself: look it up.
-        let agrees = invoice.id == id && progress != Progress::NotStarted;
+        // A success that shows the invoice as it was before, or paid, contradicts itself: look it up.
+        let agrees = invoice.id == id && matches!(progress, Progress::Done | Progress::UnderWay);
         agrees.then_some(Applied {
             seen: Seen::Invoice(invoice),
             progress,

@@ -1,0 +1,149 @@
+//! When a parked account is probed, what health says, and how fast it starts again.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::domain::answer::{Body, Lost, NotSent};
+use crate::policy::fixtures::*;
+
+#[test]
+fn probes_come_ever_later_and_never_before_the_hint() {
+    let rules = rules().breaker;
+    let hour = 3600;
+    for (probes, hint, expected) in [
+        (0, None, 60),
+        (1, None, 120),
+        (2, None, 240),
+        (3, None, 480),
+        (4, None, 900),
+        (999, None, 900),
+        (u32::MAX - 1, None, 900),
+        (0, Some(30), 60),
+        (0, Some(1800), 1800),
+        (9, Some(1800), 1800),
+        (0, Some(24 * hour), 24 * hour),
+        (0, Some(24 * hour + 1), 24 * hour),
+        (0, Some(u64::MAX), 24 * hour),
+    ] {
+        let delay = probe_delay(&rules, probes, hint.map(seconds), Jitter::NONE);
+        assert_eq!(delay, seconds(expected), "{probes} {hint:?}");
+    }
+    assert_eq!(probe_delay(&rules, 0, None, Jitter::new(1.0)), seconds(66));
+}
+
+#[track_caller]
+fn check(answer: &Answer, expected: &Health) {
+    assert_eq!(health(answer), *expected, "{answer:?}");
+}
+
+#[test]
+fn the_health_of_an_account() {
+    let session = Health::Unwell(Reason::SessionExpired);
+    let tariff = Health::Unwell(Reason::TariffInactive);
+    let connection = |fields: Value| json!({"connection": fields});
+    let status = |status: Value| json!({"tariff": {"status": status}});
+    for (body, expected) in [
+        (json!({}), Health::Well),
+        (json!({"connection": null, "tariff": 5}), Health::Well),
+        (connection(json!({"kaspi_connected": true})), Health::Well),
+        (connection(json!({"kaspi_connected": null})), Health::Well),
+        (
+            connection(json!({"kaspi_connected": "false"})),
+            Health::Well,
+        ),
+        (
+            connection(json!({"kaspi_connected": false})),
+            session.clone(),
+        ),
+        (connection(json!({"needs_reauth": false})), Health::Well),
+        (connection(json!({"needs_reauth": true})), session.clone()),
+        (
+            connection(json!({"session_status": "active"})),
+            Health::Well,
+        ),
+        (connection(json!({"session_status": null})), Health::Well),
+        (
+            connection(json!({"session_status": "expired"})),
+            session.clone(),
+        ),
+        (
+            connection(json!({"session_status": "error"})),
+            session.clone(),
+        ),
+        (status(json!("active")), Health::Well),
+        (status(json!("trial")), Health::Well),
+        (status(json!("none")), tariff.clone()),
+        (status(json!("frozen")), tariff.clone()),
+        (status(json!("expired")), tariff),
+        (
+            json!({"connection": {"needs_reauth": true}, "tariff": {"status": "expired"}}),
+            session,
+        ),
+        // Accepted and held by the gateway: that is its promise to keep.
+        (json!({"invoicing": {"accumulating": true}}), Health::Well),
+    ] {
+        check(&json_reply(200, body), &expected);
+    }
+}
+
+#[test]
+fn a_probe_without_health() {
+    let not_ready = Health::Unwell(Reason::OrganizationNotReady);
+    for (answer, expected) in [
+        (coded(404, "x"), Health::Well),
+        (coded(422, "x"), not_ready.clone()),
+        (coded(410, "x"), not_ready.clone()),
+        (coded(400, "organization_required"), not_ready),
+        (coded(401, "x"), Health::Unwell(Reason::KeyRejected)),
+        (
+            coded(403, "tariff_inactive"),
+            Health::Unwell(Reason::TariffInactive),
+        ),
+        (
+            coded(503, "invoices_disabled"),
+            Health::Unwell(Reason::InvoicesDisabled),
+        ),
+        (coded(429, "request_rate_limited"), Health::Unclear),
+        (coded(409, "kaspi_session_unavailable"), Health::Unclear),
+        (coded(500, "x"), Health::Unclear),
+        (
+            reply(404, Body::Text("Not Found".to_owned())),
+            Health::Unclear,
+        ),
+        (reply(503, Body::Broken), Health::Unclear),
+        (json_reply(200, json!([])), Health::Unclear),
+        (reply(200, Body::Text("ok".to_owned())), Health::Unclear),
+        (Answer::NotSent(NotSent::Dns), Health::Unclear),
+        (Answer::Lost(Lost::Timeout), Health::Unclear),
+    ] {
+        check(&answer, &expected);
+    }
+}
+
+#[test]
+fn an_account_starts_again_slowly() {
+    let rules = rules().breaker;
+    let limit = |full, elapsed| slow_start_limit(full, Some(seconds(elapsed)), &rules);
+    let limits =
+        |full| [0, 14, 15, 29, 30, 44, 45, 59, 60, 600].map(|elapsed| limit(full, elapsed));
+    assert_eq!(limits(8), [1, 1, 2, 2, 4, 4, 8, 8, 8, 8]);
+    assert_eq!(limits(10), [1, 1, 2, 2, 4, 4, 8, 8, 10, 10]);
+    assert_eq!(limits(1), [1; 10]);
+    assert_eq!(slow_start_limit(8, None, &rules), 8);
+    let at_once = BreakerRules {
+        slow_start: Duration::ZERO,
+        ..rules
+    };
+    assert_eq!(slow_start_limit(8, Some(Duration::ZERO), &at_once), 8);
+}
+
+proptest! {
+    #[test]
+    fn a_slow_start_only_grows(full in 1_usize.., one in 0_u64..70_000, two in 0_u64..70_000) {
+        let rules = rules().breaker;
+        let limit = |ms| slow_start_limit(full, Some(Duration::from_millis(ms)), &rules);
+        let (early, late) = (limit(one.min(two)), limit(one.max(two)));
+        prop_assert!(1 <= early && early <= late && late <= full);
+    }
+}

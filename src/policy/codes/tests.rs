@@ -1,0 +1,148 @@
+//! Every line of the tables, and what falls outside of them.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::*;
+use crate::domain::answer::Answer;
+use crate::policy::fixtures::*;
+use Class::*;
+
+fn class(answer: Answer) -> Class {
+    let Answer::Reply(reply) = answer else {
+        panic!("not a reply")
+    };
+    classify(&reply)
+}
+
+const NOT_READY: Class = AccountFault(Reason::OrganizationNotReady);
+const EXPIRED: Class = AccountFault(Reason::SessionExpired);
+
+/// API, section 4.2, and the sentences of section 1 that stand for codes.
+const DOCUMENTED: &[(u16, &str, Class)] = &[
+    (400, "organization_required", NOT_READY),
+    (400, "organization_not_verified", NOT_READY),
+    (400, "Organization not found or not verified", NOT_READY),
+    (400, "kaspi_session_not_configured", EXPIRED),
+    (400, "Invoice cannot be cancelled", StateRefused),
+    (403, "tariff_inactive", AccountFault(Reason::TariffInactive)),
+    (403, "kyc_rejected", NOT_READY),
+    (403, "organization_archived", NOT_READY),
+    (403, "channel_required", NOT_READY),
+    (
+        403,
+        "grant_snapshot_unreadable",
+        AccountFault(Reason::AccessDenied),
+    ),
+    (403, "grant_not_granted", Refused),
+    (403, "not_sandbox", Refused),
+    (403, "static_qr_disabled", Refused),
+    (409, "duplicate_idempotency_key", DuplicateKey),
+    (409, "kaspi_session_expired", EXPIRED),
+    (409, "kaspi_session_unavailable", Busy),
+    (409, "subscription_busy", Busy),
+    (409, "catalog_busy", Busy),
+    (409, "qr_cancel_unsupported", Refused),
+    (409, "test_organization", Refused),
+    (429, "kyc_daily_limit_reached", Capped),
+    (429, "kyc_limit_reached", Capped),
+    (429, "tariff_limit_reached", Capped),
+    (429, "trial_daily_limit", Capped),
+    (429, "outstanding_org_limit", Capped),
+    (429, "recipient_fanout_exceeded", Capped),
+    (429, "outstanding_recipient_limit", RecipientThrottled),
+    (503, "kaspi_session_invalid", EXPIRED),
+    (503, "Kaspi session expired", EXPIRED),
+    (503, "Kaspi session unavailable", EXPIRED),
+    (
+        503,
+        "invoices_disabled",
+        AccountFault(Reason::InvoicesDisabled),
+    ),
+];
+
+#[test]
+fn every_code_has_its_class_in_either_field() {
+    for &(status, code, expected) in DOCUMENTED {
+        assert_eq!(class(coded(status, code)), expected, "{status} {code}");
+        let bare = json_reply(status, json!({"error": code}));
+        assert_eq!(class(bare), expected, "{status} {code}");
+        let with_sentence = json!({"error": "a sentence", "error_code": code});
+        assert_eq!(
+            class(json_reply(status, with_sentence)),
+            expected,
+            "{status} {code}"
+        );
+    }
+    let lines = |table: &[(u16, &'static str, Class)]| -> BTreeSet<(u16, &'static str)> {
+        table
+            .iter()
+            .map(|(status, code, _)| (*status, *code))
+            .collect()
+    };
+    assert_eq!(lines(CODES), lines(DOCUMENTED), "a line without a test");
+    assert_eq!(lines(CODES).len(), CODES.len(), "a code stands twice");
+}
+
+/// A code means something with its own status only; all others go by the status.
+#[test]
+fn a_code_with_another_status_is_unlisted() {
+    for &(own, code, _) in DOCUMENTED {
+        for (status, expected) in [
+            (400, Refused),
+            (401, AccountFault(Reason::KeyRejected)),
+            (403, AccountFault(Reason::AccessDenied)),
+            (404, Refused),
+            (408, Unknown(Reason::UnlistedAnswer)),
+            (409, Unknown(Reason::UnlistedAnswer)),
+            (410, Refused),
+            (422, Refused),
+            (429, Throttled),
+            (500, Unknown(Reason::ServerError)),
+            (502, Unknown(Reason::ServerError)),
+            (503, AccountFault(Reason::ServiceUnavailable)),
+            (504, Unknown(Reason::ServerError)),
+        ] {
+            if status != own {
+                assert_eq!(class(coded(status, code)), expected, "{status} {code}");
+            }
+        }
+    }
+}
+
+/// API, sections 2.8 and 4.4: first for an invoice, then for a refund.
+#[test]
+fn every_code_of_an_object_that_failed() {
+    use AsyncClass::*;
+    let session = AccountFault(Reason::SessionExpired);
+    let setup = AccountFault(Reason::OrganizationNotReady);
+    for (code, invoice, refund) in [
+        ("network_unavailable", Again, Again),
+        ("kaspi_throttled", Again, Fatal),
+        ("session_transient", Again, Fatal),
+        ("kaspi_error", Again, Fatal),
+        ("qr_render_failed", Again, Fatal),
+        ("unknown_error", Again, Fatal),
+        ("kaspi_session_invalid", session, session),
+        ("kaspi_session_expired", session, session),
+        ("organization_not_configured", setup, setup),
+        ("client_not_found", Fatal, Fatal),
+        ("amount_must_be_whole_tenge", Fatal, Fatal),
+        ("invoice_already_paid", Fatal, Fatal),
+        ("invoice_already_cancelled", Fatal, Fatal),
+        ("invoice_not_found_in_kaspi", Fatal, Fatal),
+        ("sandbox_simulated_error", Fatal, Fatal),
+        ("refund_window_expired", Fatal, Fatal),
+        ("refund_requires_buyer_confirmation", Fatal, Fatal),
+        ("refund_insufficient_funds", Fatal, Fatal),
+        ("refund_rejected_by_kaspi", Fatal, Fatal),
+        ("brand_new", Fatal, Fatal),
+        ("", Fatal, Fatal),
+    ] {
+        for resend in [Resend::ByProtection, Resend::Harmless] {
+            assert_eq!(classify_async(code, resend), invoice, "{code}");
+        }
+        assert_eq!(classify_async(code, Resend::ByBaseline), refund, "{code}");
+    }
+}

@@ -1,0 +1,379 @@
+//! What every state of an accepted object means, and when it is looked at again.
+
+use super::*;
+use crate::domain::mirror::InvoiceSeen;
+use crate::policy::fixtures::*;
+
+const MINUTE: Duration = seconds(60);
+
+fn invoice(status: &str) -> Seen {
+    Seen::Invoice(own_invoice(status))
+}
+
+fn refunded(status: &str, code: &str) -> Seen {
+    let mut refund = refund_row(3, status, None);
+    refund.error_code = Some(code.to_owned());
+    Seen::Refund(refund)
+}
+
+fn show_followed(followed: &Followed) -> String {
+    let next = followed.next.as_ref().map_or("waits".to_owned(), show_next);
+    let check = followed
+        .check_after
+        .map_or(String::new(), |after| format!(" check in {after:?}"));
+    format!("{next}{check}{}", show_strain(followed.strain.as_ref()))
+}
+
+fn generation(generation: i16) -> History {
+    History {
+        generation,
+        ..attempted(1, clean())
+    }
+}
+
+/// The object has looked so for `unchanged_for`, the job been accepted for as long.
+#[track_caller]
+fn check(kind: &Kind, history: &History, seen: &Seen, unchanged_for: Duration, expected: &str) {
+    let rules = rules();
+    let (operation, plan) = (kind.operation, &kind.plan);
+    let at = at(&rules);
+    let followed = follow(
+        operation,
+        plan,
+        history,
+        seen,
+        unchanged_for,
+        unchanged_for,
+        at,
+    );
+    assert_eq!(show_followed(&followed), expected, "{history:?} {seen:?}");
+}
+
+#[test]
+fn what_is_done_or_under_way() {
+    for (kind, seen, expected) in [
+        (create(), invoice("processing"), "waits"),
+        (create(), invoice("odd"), "waits"),
+        (create(), invoice("pending"), "succeeded invoice 15 pending"),
+        (
+            create(),
+            invoice("cancelling"),
+            "succeeded invoice 15 cancelling",
+        ),
+        (create(), invoice("paid"), "succeeded invoice 15 paid"),
+        (
+            create(),
+            invoice("partially_refunded"),
+            "succeeded invoice 15 partially_refunded",
+        ),
+        (
+            create(),
+            invoice("cancelled"),
+            "succeeded invoice 15 cancelled",
+        ),
+        (create(), invoice("expired"), "succeeded invoice 15 expired"),
+        (
+            create(),
+            failed_invoice("invoice_already_paid"),
+            "succeeded invoice 15 error",
+        ),
+        (cancel(), invoice("cancelling"), "waits"),
+        (cancel(), invoice("odd"), "waits"),
+        (
+            cancel(),
+            invoice("cancelled"),
+            "succeeded invoice 15 cancelled",
+        ),
+        (cancel(), invoice("expired"), "succeeded invoice 15 expired"),
+        (
+            cancel(),
+            failed_invoice("invoice_already_cancelled"),
+            "succeeded invoice 15 error",
+        ),
+        (refund(), refunded("pending", ""), "waits"),
+        (refund(), refunded("processing", ""), "waits"),
+        (refund(), refunded("odd", ""), "waits"),
+        (
+            refund(),
+            refunded("completed", ""),
+            "succeeded refund 3 completed",
+        ),
+    ] {
+        for history in [generation(1), attempted(9, generation(3))] {
+            check(&kind, &history, &seen, Duration::ZERO, expected);
+            check(&kind, &history, &seen, seconds(7 * 24 * 3600), expected);
+        }
+    }
+}
+
+/// A cancel that was taken may leave no trace for minutes; then it is asked for again.
+#[test]
+fn a_silent_cancel_is_asked_for_again() {
+    let again = "queued not_applied in 0ns proven";
+    for status in ["pending", "processing"] {
+        for (attempts, minutes, expected) in [
+            (1, 0, "waits"),
+            (9, 0, "waits"),
+            (4, 10, again),
+            (1, 60, again),
+            (5, 10, "failed gave_up"),
+            (6, 10, "failed gave_up"),
+        ] {
+            let history = attempted(attempts, clean());
+            check(
+                &cancel(),
+                &history,
+                &invoice(status),
+                MINUTE * minutes,
+                expected,
+            );
+        }
+        let nearly = seconds(599);
+        check(&cancel(), &generation(1), &invoice(status), nearly, "waits");
+    }
+}
+
+#[test]
+fn a_cancel_that_came_too_late_says_why() {
+    for (seen, expected) in [
+        (invoice("paid"), "failed already_paid"),
+        (invoice("partially_refunded"), "failed already_paid"),
+        (
+            failed_invoice("invoice_already_paid"),
+            "failed already_paid",
+        ),
+        (
+            failed_invoice("invoice_not_found_in_kaspi"),
+            "failed async_error",
+        ),
+        (failed_invoice("network_unavailable"), "failed async_error"),
+        (invoice("error"), "failed async_error"),
+    ] {
+        check(&cancel(), &generation(1), &seen, Duration::ZERO, expected);
+        check(&cancel(), &generation(3), &seen, MINUTE * 60, expected);
+    }
+}
+
+/// A new object goes out once the old one stood failed for as long as the back-off.
+#[test]
+fn what_failed_for_the_moment_is_made_anew() {
+    let again = failed_invoice("network_unavailable");
+    let anew = "queued async_retry anew";
+    for (made, unchanged_for, expected) in [
+        (1, 0, "accepted async_retry invoice 15 error check in 90s"),
+        (1, 5, "accepted async_retry invoice 15 error check in 85s"),
+        (1, 89, "accepted async_retry invoice 15 error check in 1s"),
+        (1, 90, anew),
+        (1, 7200, anew),
+        (2, 0, "accepted async_retry invoice 15 error check in 180s"),
+        (2, 90, "accepted async_retry invoice 15 error check in 90s"),
+        (2, 180, anew),
+        (3, 0, "accepted async_retry invoice 15 error check in 360s"),
+        (3, 360, "failed gave_up"),
+        (4, 7200, "failed gave_up"),
+    ] {
+        check(
+            &create(),
+            &generation(made),
+            &again,
+            seconds(unchanged_for),
+            expected,
+        );
+    }
+    let refund_again = refunded("failed", "network_unavailable");
+    let waits = "accepted async_retry refund 3 failed check in 90s";
+    check(
+        &refund(),
+        &generation(1),
+        &refund_again,
+        Duration::ZERO,
+        waits,
+    );
+    check(&refund(), &generation(1), &refund_again, MINUTE * 2, anew);
+    // A generation that no database of ours holds is no panic, and no endless row of invoices.
+    check(&create(), &generation(-1), &again, MINUTE * 2, anew);
+}
+
+#[test]
+fn a_fault_of_the_account_parks_it_before_anything_is_made_anew() {
+    let parked = "check in 90s; park session_expired";
+    for (kind, seen, what) in [
+        (
+            create(),
+            failed_invoice("kaspi_session_expired"),
+            "invoice 15 error",
+        ),
+        (
+            refund(),
+            refunded("failed", "kaspi_session_expired"),
+            "refund 3 failed",
+        ),
+    ] {
+        let expected = format!("accepted async_retry {what} {parked}");
+        check(&kind, &generation(1), &seen, Duration::ZERO, &expected);
+        let adopted = expected.replace("90s", "85s");
+        check(&kind, &generation(1), &seen, seconds(5), &adopted);
+        check(
+            &kind,
+            &generation(1),
+            &seen,
+            MINUTE * 2,
+            "queued async_retry anew",
+        );
+        let last = expected.replace("90s", "360s");
+        check(&kind, &generation(3), &seen, Duration::ZERO, &last);
+        check(&kind, &generation(3), &seen, MINUTE * 6, "failed gave_up");
+    }
+}
+
+#[test]
+fn what_failed_for_good_fails() {
+    for kind_and_seen in [
+        (create(), failed_invoice("client_not_found")),
+        (create(), failed_invoice("brand_new")),
+        (create(), invoice("error")),
+        (refund(), refunded("failed", "refund_insufficient_funds")),
+        (refund(), refunded("failed", "unknown_error")),
+        (refund(), refunded("failed", "")),
+    ] {
+        let (kind, seen) = kind_and_seen;
+        for history in [generation(1), generation(3)] {
+            check(&kind, &history, &seen, Duration::ZERO, "failed async_error");
+            check(&kind, &history, &seen, MINUTE * 60, "failed async_error");
+        }
+    }
+}
+
+/// Random time is added to the check, never taken from the back-off.
+#[test]
+fn a_later_check_finds_the_back_off_over() {
+    let rules = rules();
+    let kind = create();
+    let seen = failed_invoice("kaspi_throttled");
+    for random in [0.0, 0.5, 1.0] {
+        let at = Circumstances {
+            jitter: Jitter::new(random),
+            ..at(&rules)
+        };
+        let history = generation(1);
+        let decide = |unchanged_for| {
+            follow(
+                kind.operation,
+                &kind.plan,
+                &history,
+                &seen,
+                unchanged_for,
+                MINUTE,
+                at,
+            )
+        };
+        let wait = decide(Duration::ZERO).check_after.expect("a check");
+        assert_eq!(wait, seconds(90).mul_f64(1.0 + 0.2 * random));
+        assert_eq!(show_followed(&decide(wait)), "queued async_retry anew");
+    }
+}
+
+const WATCH: u64 = 72 * 3600;
+
+fn after(seconds: f64) -> NextCheck {
+    NextCheck::After(Duration::from_secs_f64(seconds))
+}
+
+#[test]
+fn an_invoice_is_watched_until_nothing_can_change() {
+    let rules = rules().follow;
+    for status in "processing pending cancelling cancelled expired error odd".split(' ') {
+        let status = InvoiceStatus::parse(status);
+        for (unchanged_for, expected) in [
+            (0, 5.0),
+            (9, 5.0),
+            (12, 6.0),
+            (600, 300.0),
+            (1200, 600.0),
+            (1300, 600.0),
+            (WATCH - 1, 600.0),
+        ] {
+            let check = next_invoice_check(&status, seconds(unchanged_for), &rules, Jitter::NONE);
+            assert_eq!(check, after(expected), "{status} {unchanged_for}");
+        }
+        let at_last = next_invoice_check(&status, seconds(WATCH), &rules, Jitter::NONE);
+        let is_final = matches!(status.as_str(), "cancelled" | "expired" | "error");
+        let expected = if is_final {
+            NextCheck::Settled
+        } else {
+            after(600.0)
+        };
+        assert_eq!(at_last, expected, "{status}");
+    }
+    for status in [InvoiceStatus::Paid, InvoiceStatus::PartiallyRefunded] {
+        let check = next_invoice_check(&status, Duration::ZERO, &rules, Jitter::NONE);
+        assert_eq!(check, NextCheck::Settled);
+    }
+}
+
+#[test]
+fn a_refund_is_watched_to_its_end() {
+    let rules = rules().follow;
+    for (status, unchanged_for, expected) in [
+        ("pending", 0, after(5.0)),
+        ("processing", 1200, after(600.0)),
+        ("odd", WATCH * 9, after(600.0)),
+        ("completed", 0, NextCheck::Settled),
+        ("failed", 0, after(5.0)),
+        ("failed", 4, after(5.0)),
+        ("failed", 5, NextCheck::Settled),
+        ("failed", 600, NextCheck::Settled),
+    ] {
+        let status = RefundStatus::parse(status);
+        let check = next_refund_check(&status, seconds(unchanged_for), &rules, Jitter::NONE);
+        assert_eq!(check, expected, "{status} {unchanged_for}");
+    }
+}
+
+#[test]
+fn checks_are_spread_by_a_tenth() {
+    let rules = rules().follow;
+    let random = Jitter::new(1.0);
+    let check = next_invoice_check(&InvoiceStatus::Pending, seconds(200), &rules, random);
+    assert_eq!(check, after(110.0));
+    // A first check behind the longest distance is a setting that contradicts itself, no panic.
+    let odd = FollowRules {
+        first: seconds(700),
+        ..rules
+    };
+    let check = next_refund_check(&RefundStatus::Pending, Duration::ZERO, &odd, Jitter::NONE);
+    assert_eq!(check, after(600.0));
+}
+
+#[test]
+fn only_an_invoice_given_up_for_dead_lives_again() {
+    let all = "processing pending cancelling paid partially_refunded cancelled expired error odd";
+    for before in all.split(' ') {
+        for now in all.split(' ') {
+            let expected =
+                before == "error" && matches!(now, "pending" | "paid" | "partially_refunded");
+            let lives = lives_again(&InvoiceStatus::parse(before), &InvoiceStatus::parse(now));
+            assert_eq!(lives, expected, "{before} {now}");
+        }
+    }
+}
+
+/// An object of the wrong kind can neither end a job nor allow another request.
+#[test]
+fn an_object_of_another_kind_says_nothing() {
+    let bare = Seen::Invoice(InvoiceSeen::bare(15, InvoiceStatus::Paid));
+    check(&refund(), &generation(1), &bare, MINUTE, "waits");
+    for kind in [create(), cancel()] {
+        check(
+            &kind,
+            &generation(1),
+            &refunded("completed", ""),
+            MINUTE,
+            "waits",
+        );
+    }
+    assert_eq!(
+        why_failed(&refunded("failed", "invoice_already_paid"), Reason::Refused),
+        Reason::Refused
+    );
+}

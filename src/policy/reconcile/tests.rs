@@ -1,0 +1,622 @@
+//! What every finding means, for every operation, protection and history.
+
+use serde_json::json;
+
+use super::*;
+use crate::domain::answer::{Body, Lost, NotSent};
+use crate::domain::phone::Phone;
+use crate::policy::fixtures::*;
+use DuplicateProtection::{Key, Lookup};
+
+/// Who is looked up.
+struct Case<'a> {
+    kind: Kind,
+    history: History,
+    protection: DuplicateProtection,
+    baseline: Option<&'a Baseline>,
+}
+
+fn case(kind: Kind, history: History) -> Case<'static> {
+    Case {
+        kind,
+        history,
+        protection: Key,
+        baseline: None,
+    }
+}
+
+#[track_caller]
+fn check(case: &Case<'_>, finding: &Finding, expected: &str) {
+    let rules = rules();
+    let subject = Subject {
+        operation: case.kind.operation,
+        plan: &case.kind.plan,
+        name: NAME,
+        history: &case.history,
+        protection: case.protection,
+        baseline: case.baseline,
+    };
+    let verdict = reconcile(&subject, finding, at(&rules));
+    assert_eq!(show(&verdict), expected, "{:?} {finding:?}", case.history);
+}
+
+/// One request was unproven for this long, and a look-up found nothing this long ago.
+fn history(attempts: u32, unproven_for: u64, absent_for: Option<u64>) -> History {
+    History {
+        attempts,
+        unproven_since: Some(NOW - seconds(unproven_for)),
+        absent_since: absent_for.map(|absent| NOW - seconds(absent)),
+        lookups: 1,
+        ..clean()
+    }
+}
+
+fn invoices(found: &[InvoiceSeen]) -> Finding {
+    Finding::Invoices(found.to_vec())
+}
+
+fn refunds(found: &[RefundSeen]) -> Finding {
+    Finding::Refunds(RefundList {
+        refunds: found.to_vec(),
+        total_refunded: None,
+    })
+}
+
+fn unclear(answer: Answer) -> Finding {
+    Finding::Unclear(timed(answer))
+}
+
+const GIVE_UP: u64 = 20 * 3600;
+const HELD: &str = "unknown held unknown_outcome free";
+const SETTLE: &str = "unknown uncertain lookup_absent in 900s absent free";
+const PROVEN: &str = "not_applied queued not_applied in 5s proven free";
+const GAVE_UP: &str = "not_applied failed gave_up free";
+
+/// A create that is found nowhere: with a key that is honoured one look-up lets the same key go out
+/// again, without it only two with the settle time between them.
+#[test]
+fn an_invoice_that_is_not_found() {
+    let by_key = "not_applied queued not_applied in 5s free";
+    let partly = "unknown uncertain lookup_absent in 600s absent free";
+    let held = HELD;
+    for (attempts, unproven_for, absent_for, key, lookup) in [
+        (1, 60, None, by_key, SETTLE),
+        (1, 60, Some(0), by_key, SETTLE),
+        (1, 1000, Some(300), by_key, partly),
+        (
+            1,
+            1000,
+            Some(899),
+            by_key,
+            "unknown uncertain lookup_absent in 1s absent free",
+        ),
+        (1, 1000, Some(900), PROVEN, PROVEN),
+        (1, 1000, Some(950), PROVEN, PROVEN),
+        // The last attempt is used up: no further send, but the proof is still worth having.
+        (5, 60, None, SETTLE, SETTLE),
+        (5, 1000, Some(300), partly, partly),
+        (5, 1000, Some(900), GAVE_UP, GAVE_UP),
+        (9, 1000, Some(900), GAVE_UP, GAVE_UP),
+        // The first invoice may be dead by now, and its key free.
+        (1, GIVE_UP - 1, None, by_key, SETTLE),
+        (1, GIVE_UP, None, held, held),
+        (1, GIVE_UP, Some(900), held, held),
+        (5, GIVE_UP + 1, Some(900), held, held),
+    ] {
+        for (protection, expected) in [(Key, key), (Lookup, lookup)] {
+            let subject = Case {
+                protection,
+                ..case(create(), history(attempts, unproven_for, absent_for))
+            };
+            check(&subject, &invoices(&[]), expected);
+        }
+    }
+    // A later attempt waits longer; a moment in the future is no wait that is over.
+    let third = case(create(), history(3, 60, None));
+    let waits = "not_applied queued not_applied in 20s free";
+    check(&third, &invoices(&[]), waits);
+    let future = History {
+        absent_since: Some(NOW + seconds(60)),
+        ..history(5, 60, None)
+    };
+    check(&case(create(), future), &invoices(&[]), SETTLE);
+}
+
+#[test]
+fn the_invoice_with_the_jobs_name_is_adopted() {
+    for (status, expected) in [
+        (
+            "processing",
+            "applied accepted under_way invoice 15 processing free",
+        ),
+        ("pending", "applied succeeded invoice 15 pending free"),
+        ("cancelling", "applied succeeded invoice 15 cancelling free"),
+        ("paid", "applied succeeded invoice 15 paid free"),
+        (
+            "partially_refunded",
+            "applied succeeded invoice 15 partially_refunded free",
+        ),
+        ("cancelled", "applied succeeded invoice 15 cancelled free"),
+        ("expired", "applied succeeded invoice 15 expired free"),
+        ("error", "applied accepted under_way invoice 15 error free"),
+        ("odd", "applied accepted under_way invoice 15 odd free"),
+    ] {
+        for history in [history(1, 60, None), history(9, GIVE_UP, Some(GIVE_UP))] {
+            for protection in [Key, Lookup] {
+                let subject = Case {
+                    protection,
+                    ..case(create(), history.clone())
+                };
+                check(&subject, &invoices(&[own_invoice(status)]), expected);
+                check(&subject, &Finding::Invoice(own_invoice(status)), expected);
+            }
+        }
+    }
+}
+
+/// The search is for a substring, so most of what it returns may be somebody else's.
+#[test]
+fn only_the_exact_name_makes_an_invoice_ours() {
+    let subject = Case {
+        protection: Lookup,
+        ..case(create(), history(1, 60, None))
+    };
+    let adopted = "applied succeeded invoice 15 pending free";
+    let token = NAME.to_string();
+    let second = JobName {
+        generation: 2,
+        ..NAME
+    };
+    let written = |order: Option<&str>, comment: Option<&str>, is_imported| InvoiceSeen {
+        external_order_id: order.map(str::to_owned),
+        internal_comment: comment.map(str::to_owned),
+        is_imported,
+        ..own_invoice("pending")
+    };
+    for (invoice, expected) in [
+        (written(Some(&token), None, false), adopted),
+        (
+            written(Some("order-15"), Some(&NAME.marked(Some("till 2"))), false),
+            adopted,
+        ),
+        (written(None, Some(&NAME.mark()), false), adopted),
+        (written(Some(&token), Some(&NAME.mark()), true), SETTLE),
+        (written(None, None, false), SETTLE),
+        (written(None, Some(&token), false), SETTLE),
+        (written(Some(&format!("{token} ")), None, false), SETTLE),
+        (written(Some(&second.to_string()), None, false), SETTLE),
+        (written(None, Some(&second.mark()), false), SETTLE),
+        (written(Some(&NAME.mark()), None, false), SETTLE),
+    ] {
+        check(
+            &subject,
+            &invoices(std::slice::from_ref(&invoice)),
+            expected,
+        );
+        let others = [
+            written(Some("x"), None, false),
+            invoice,
+            written(None, None, true),
+        ];
+        check(&subject, &invoices(&others), expected);
+    }
+}
+
+#[test]
+fn what_contradicts_the_job_is_held() {
+    let subject = case(create(), history(1, 60, None));
+    let own = own_invoice("pending");
+    let mismatch = "unknown held mismatch free";
+    let other_amount = InvoiceSeen {
+        amount: Some(Decimal::from(5001)),
+        ..own.clone()
+    };
+    let other_phone = InvoiceSeen {
+        phone: Phone::parse("87001234568"),
+        ..own.clone()
+    };
+    let silent = InvoiceSeen {
+        amount: None,
+        phone: None,
+        ..own.clone()
+    };
+    for (invoice, expected) in [
+        (other_amount, mismatch),
+        (other_phone, mismatch),
+        (silent, "applied succeeded invoice 15 pending free"),
+    ] {
+        check(
+            &subject,
+            &invoices(std::slice::from_ref(&invoice)),
+            expected,
+        );
+        check(&subject, &Finding::Invoice(invoice), expected);
+    }
+    // A cart has no amount of ours to compare.
+    let mut cart = create();
+    cart.plan.expected.amount = None;
+    let adopted = "applied succeeded invoice 15 pending free";
+    check(
+        &case(cart, history(1, 60, None)),
+        &invoices(std::slice::from_ref(&own)),
+        adopted,
+    );
+
+    let second = InvoiceSeen {
+        id: 16,
+        ..own.clone()
+    };
+    let twice = "unknown held duplicate_detected free";
+    check(&subject, &invoices(&[own, second]), twice);
+}
+
+/// Cancelling again does nothing new, so the invoice's state alone decides.
+#[test]
+fn a_cancel_is_decided_by_the_invoices_state() {
+    let paid = "rejected failed already_paid free";
+    let refused = "rejected failed refused free";
+    let subject = |history| case(cancel(), history);
+    for (invoice, expected) in [
+        (
+            own_invoice("cancelled"),
+            "applied succeeded invoice 15 cancelled free",
+        ),
+        (
+            own_invoice("expired"),
+            "applied succeeded invoice 15 expired free",
+        ),
+        (
+            own_invoice("cancelling"),
+            "applied accepted under_way invoice 15 cancelling free",
+        ),
+        (
+            own_invoice("odd"),
+            "applied accepted under_way invoice 15 odd free",
+        ),
+        (own_invoice("paid"), paid),
+        (own_invoice("partially_refunded"), paid),
+        (coded_invoice("invoice_already_paid"), paid),
+        (coded_invoice("network_unavailable"), refused),
+        (own_invoice("error"), refused),
+        (
+            coded_invoice("invoice_already_cancelled"),
+            "applied succeeded invoice 15 error free",
+        ),
+        (own_invoice("pending"), PROVEN),
+        (own_invoice("processing"), PROVEN),
+    ] {
+        for history in [clean(), history(1, 60, None), history(4, GIVE_UP, None)] {
+            let expected = match history.attempts {
+                4 => expected.replace("in 5s", "in 40s"),
+                _ => expected.to_owned(),
+            };
+            check(
+                &subject(history),
+                &Finding::Invoice(invoice.clone()),
+                &expected,
+            );
+        }
+    }
+    for attempts in [5, 9] {
+        let pending = Finding::Invoice(own_invoice("pending"));
+        check(&subject(history(attempts, 60, None)), &pending, GAVE_UP);
+    }
+}
+
+fn coded_invoice(code: &str) -> InvoiceSeen {
+    InvoiceSeen {
+        error_code: Some(code.to_owned()),
+        ..own_invoice("error")
+    }
+}
+
+/// Without a stored baseline nothing was ever sent: the baseline is stored first.
+#[test]
+fn a_refund_without_a_baseline_was_never_sent() {
+    for (history, expected) in [
+        (history(1, 60, None), PROVEN),
+        (history(1, GIVE_UP, None), PROVEN),
+        (history(5, 60, None), GAVE_UP),
+    ] {
+        for protection in [Key, Lookup] {
+            let subject = Case {
+                protection,
+                ..case(refund(), history.clone())
+            };
+            check(&subject, &refunds(&[]), expected);
+            let stranger = refund_row(3, "completed", None);
+            check(&subject, &refunds(&[stranger]), expected);
+        }
+    }
+}
+
+#[test]
+fn a_refund_that_is_not_found_is_sent_again_only_when_nothing_else_happened() {
+    let known = Baseline {
+        refund_ids: vec![1, 2],
+    };
+    let old = [
+        refund_row(1, "completed", None),
+        refund_row(2, "failed", Some("брак")),
+    ];
+    let other_job = JobName {
+        generation: 2,
+        ..NAME
+    };
+    let marked = refund_row(4, "pending", Some(&other_job.mark()));
+    let unmarked = refund_row(3, "pending", Some("возврат"));
+    let unexplained = refund_row(3, "completed", None);
+    for protection in [Key, Lookup] {
+        let subject = |history| Case {
+            protection,
+            baseline: Some(&known),
+            ..case(refund(), history)
+        };
+        for seen in [
+            vec![],
+            old.to_vec(),
+            [&old[..], std::slice::from_ref(&marked)].concat(),
+        ] {
+            for (history, expected) in [
+                (history(1, 60, None), SETTLE),
+                (
+                    history(1, 1000, Some(899)),
+                    "unknown uncertain lookup_absent in 1s absent free",
+                ),
+                (history(1, 1000, Some(900)), PROVEN),
+                (history(5, 1000, Some(900)), GAVE_UP),
+                (history(1, GIVE_UP, Some(900)), HELD),
+            ] {
+                check(&subject(history), &refunds(&seen), expected);
+            }
+        }
+        for stranger in [&unmarked, &unexplained] {
+            for seen in [
+                vec![stranger.clone()],
+                [&old[..], std::slice::from_ref(stranger)].concat(),
+            ] {
+                for history in [
+                    history(1, 60, None),
+                    history(1, 1000, Some(900)),
+                    history(9, GIVE_UP, Some(900)),
+                ] {
+                    check(&subject(history), &refunds(&seen), HELD);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_refund_with_the_jobs_name_is_adopted() {
+    let known = Baseline {
+        refund_ids: vec![1],
+    };
+    let own = |status| refund_row(3, status, Some(&NAME.marked(Some("брак"))));
+    let stranger = refund_row(4, "pending", None);
+    for baseline in [None, Some(&known)] {
+        let subject = Case {
+            baseline,
+            ..case(refund(), history(9, GIVE_UP, None))
+        };
+        for (status, expected) in [
+            (
+                "pending",
+                "applied accepted under_way refund 3 pending free",
+            ),
+            (
+                "processing",
+                "applied accepted under_way refund 3 processing free",
+            ),
+            ("completed", "applied succeeded refund 3 completed free"),
+            ("failed", "applied accepted under_way refund 3 failed free"),
+            ("odd", "applied accepted under_way refund 3 odd free"),
+        ] {
+            check(&subject, &refunds(&[own(status)]), expected);
+            check(
+                &subject,
+                &refunds(&[stranger.clone(), own(status)]),
+                expected,
+            );
+        }
+        let second = RefundSeen {
+            id: 5,
+            ..own("pending")
+        };
+        let twice = "unknown held duplicate_detected free";
+        check(&subject, &refunds(&[own("pending"), second]), twice);
+        let other_amount = RefundSeen {
+            amount: Some(Decimal::from(1000)),
+            ..own("pending")
+        };
+        check(
+            &subject,
+            &refunds(&[other_amount]),
+            "unknown held mismatch free",
+        );
+        let silent = RefundSeen {
+            amount: None,
+            ..own("pending")
+        };
+        check(
+            &subject,
+            &refunds(&[silent]),
+            "applied accepted under_way refund 3 pending free",
+        );
+    }
+}
+
+/// An error or a partial page is not a "no": it is asked again, until a human has to.
+#[test]
+fn an_unclear_look_up_proves_nothing() {
+    let again = "unknown uncertain lookup_unclear in 5s free";
+    let page = || reply(200, Body::Broken);
+    for (answer, strain) in [
+        (page(), ""),
+        (json_reply(200, json!({"data": [], "total": 1})), ""),
+        (reply(502, Body::TooLarge), ""),
+        (Answer::Lost(Lost::Timeout), ""),
+        (Answer::NotSent(NotSent::Dns), ""),
+        (reply(404, Body::Text("Not Found".to_owned())), ""),
+        (coded(400, "brand_new"), ""),
+        (coded(403, "grant_not_granted"), ""),
+        (coded(409, "kaspi_session_unavailable"), ""),
+        (coded(409, "test_organization"), ""),
+        (coded(422, "field_too_long"), ""),
+        (coded(401, "x"), "; park key_rejected"),
+        (
+            coded(409, "kaspi_session_expired"),
+            "; park session_expired",
+        ),
+        (reply(503, Body::Broken), "; park service_unavailable"),
+        (
+            coded(429, "request_rate_limited"),
+            "; block 60s request_rate_limited",
+        ),
+        (
+            coded(429, "tariff_limit_reached"),
+            "; block 900s tariff_limit_reached capped",
+        ),
+    ] {
+        for kind in kinds() {
+            let subject = case(kind, history(1, GIVE_UP - 1, Some(GIVE_UP - 1)));
+            check(
+                &subject,
+                &unclear(answer.clone()),
+                &format!("{again}{strain}"),
+            );
+        }
+        for kind in kinds() {
+            let subject = case(kind, history(1, GIVE_UP, None));
+            check(
+                &subject,
+                &unclear(answer.clone()),
+                &format!("{HELD}{strain}"),
+            );
+        }
+    }
+    // Each look-up waits longer; with nothing unproven their number sets the term.
+    for (lookups, expected) in [
+        (0, again),
+        (1, again),
+        (2, "unknown uncertain lookup_unclear in 10s free"),
+        (99, "unknown uncertain lookup_unclear in 900s free"),
+        (100, HELD),
+        (101, HELD),
+    ] {
+        let history = History { lookups, ..clean() };
+        check(&case(cancel(), history), &unclear(page()), expected);
+    }
+    let patient = History {
+        lookups: 1000,
+        ..history(1, 60, None)
+    };
+    let waits = "unknown uncertain lookup_unclear in 900s free";
+    check(&case(create(), patient), &unclear(page()), waits);
+}
+
+/// An invoice that does not exist cannot have been cancelled; that a search, a key's invoice or the
+/// refunds are not there says nothing about a create or a refund.
+#[test]
+fn a_missing_object_ends_a_cancel_only() {
+    let again = "unknown uncertain lookup_unclear in 5s free";
+    for status in [404, 410] {
+        let missing = unclear(json_reply(status, json!({"error": "Invoice not found"})));
+        let fails = "not_applied failed refused free";
+        check(&case(cancel(), history(1, 60, None)), &missing, fails);
+        check(&case(cancel(), history(1, GIVE_UP, None)), &missing, fails);
+        check(&case(create(), history(1, 60, None)), &missing, again);
+        check(&case(refund(), history(1, 60, None)), &missing, again);
+    }
+}
+
+#[test]
+fn a_baseline_is_every_refund_of_the_list() {
+    let list = RefundList {
+        refunds: vec![
+            refund_row(3, "failed", None),
+            refund_row(1, "pending", None),
+        ],
+        total_refunded: None,
+    };
+    assert_eq!(
+        Baseline::of(&list),
+        Baseline {
+            refund_ids: vec![3, 1]
+        }
+    );
+}
+
+/// Nothing was sent, so nothing becomes uncertain that was not before.
+#[test]
+fn a_refund_whose_baseline_cannot_be_read() {
+    let rules = rules();
+    let busy = "not_applied queued server_error in 5s counts";
+    let later = "not_applied uncertain server_error in 10s counts";
+    let parked = "not_applied parked key_rejected free; park key_rejected";
+    for (answer, first, with_unproven) in [
+        (
+            Answer::NotSent(NotSent::Dns),
+            "not_applied queued network in 1s counts",
+            "not_applied uncertain network in 2s counts",
+        ),
+        (
+            Answer::Lost(Lost::Timeout),
+            "not_applied queued network in 5s counts",
+            "not_applied uncertain network in 10s counts",
+        ),
+        (reply(200, Body::Broken), busy, later),
+        (reply(404, Body::Broken), busy, later),
+        (coded(502, ""), busy, later),
+        (coded(409, "brand_new"), busy, later),
+        (coded(404, ""), "rejected failed refused counts", later),
+        (
+            coded(403, "grant_not_granted"),
+            "rejected failed refused counts",
+            later,
+        ),
+        (coded(401, ""), parked, parked),
+        (
+            reply(503, Body::Broken),
+            "not_applied queued server_error in 5s counts; park service_unavailable",
+            "not_applied uncertain server_error in 10s counts; park service_unavailable",
+        ),
+        (
+            coded(429, "rate_limited"),
+            "not_applied queued retry_after in 60s free; block 60s rate_limited",
+            "not_applied uncertain retry_after in 60s free; block 60s rate_limited",
+        ),
+        (
+            coded(429, "trial_daily_limit"),
+            "not_applied queued cap_reached in 900s free; block 900s trial_daily_limit capped",
+            "not_applied uncertain cap_reached in 900s free; block 900s trial_daily_limit capped",
+        ),
+        (
+            coded(429, "outstanding_recipient_limit"),
+            "not_applied queued retry_after in 60s free",
+            "not_applied uncertain retry_after in 60s free",
+        ),
+    ] {
+        let decide = |history| {
+            show(&without_baseline(
+                &history,
+                &timed(answer.clone()),
+                at(&rules),
+            ))
+        };
+        assert_eq!(decide(clean()), first, "{answer:?}");
+        assert_eq!(decide(unproven()), with_unproven, "{answer:?}");
+    }
+    let last = |answer| {
+        show(&without_baseline(
+            &attempted(4, clean()),
+            &timed(answer),
+            at(&rules),
+        ))
+    };
+    assert_eq!(last(coded(502, "")), "not_applied failed gave_up counts");
+    assert_eq!(
+        last(coded(429, "rate_limited")),
+        "not_applied queued retry_after in 60s free; block 60s rate_limited"
+    );
+}
