@@ -49,6 +49,7 @@ need_postgres() {
   local done=0
   install_packages postgresql || done=$?
   as_root rm -f "$quiet"
+  as_root rmdir --ignore-fail-on-non-empty "${quiet%/*}"
   return "$done"
 }
 

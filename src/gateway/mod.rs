@@ -2,7 +2,7 @@
 //!
 //! [`client`] makes one request and turns whatever happens into an
 //! [`Answer`](crate::domain::answer::Answer); it judges nothing and never tries again. [`wire`]
-//! builds and reads the calls that belong to no single operation. [`resolve`] keeps requests from
+//! builds and reads the calls that belong to no single operation. `resolve` keeps requests from
 //! addresses they must not reach. `gateway` knows neither `db` nor `policy`.
 
 pub mod client;

@@ -85,7 +85,7 @@ const QUEUE: usize = 4_096;
 const BATCH: usize = 256;
 
 impl Recorder {
-    /// A recorder and the end that [`write`] reads.
+    /// A recorder and the end that [`write()`] reads.
     pub fn new() -> (Recorder, Inbox) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let closed = CancellationToken::new();

@@ -89,3 +89,25 @@ async fn a_database_that_restarts_again_and_again_costs_no_job() {
     );
     world.end([daemon]).await;
 }
+
+#[tokio::test]
+async fn connections_that_are_cut_anywhere_cost_no_job() {
+    let world = World::made(Wish::default()).await;
+    let proxy = world.proxy();
+    let daemon = world
+        .tuned_daemon(&[("database.url", proxy.url(&world.database.name))])
+        .await;
+    for round in 0..60 {
+        world.bill(phone::UNPAID, 100 + round).await;
+        tokio::time::sleep(Duration::from_millis(11)).await;
+        if round % 3 == 0 {
+            proxy.cut();
+        }
+    }
+    world.until_all_final().await;
+    assert_eq!(
+        world.count("apipay.jobs where state = 'succeeded'").await,
+        60
+    );
+    world.end([daemon]).await;
+}

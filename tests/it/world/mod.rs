@@ -9,6 +9,7 @@ mod daemon;
 mod database;
 mod http;
 mod invariants;
+mod proxy;
 mod sandbox;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ pub(crate) use daemon::Daemon;
 use daemon::{Lines, Start};
 pub(crate) use database::Database;
 pub(crate) use http::Sink;
+pub(crate) use proxy::Proxy;
 pub(crate) use sandbox::Sandbox;
 
 /// Phones whose stories the sandbox knows.
@@ -236,6 +238,11 @@ impl World {
         write_private(&self.config(), &text);
         let mode = std::fs::metadata(self.config()).unwrap().permissions();
         assert_eq!(mode.mode() & 0o077, 0, "the configuration holds a password");
+    }
+
+    /// A way to the database for one daemon, which the test can cut.
+    pub(crate) fn proxy(&self) -> Proxy {
+        Proxy::start(&self.directory, self.database.cluster.socket())
     }
 
     /// Starts another daemon and waits until it is ready.
