@@ -690,7 +690,10 @@ impl Model for Protocol {
                 None => self.actions_of_idle(worker, state, actions),
             }
         }
-        for number in 0..state.requests.len() {
+        for (number, request) in state.requests.iter().enumerate() {
+            if request.response.is_some() {
+                continue;
+            }
             actions.push(Action::Work(number));
             actions.push(Action::Refuse(number, Response::Refused));
             if self.setup.may_park {
@@ -703,7 +706,9 @@ impl Model for Protocol {
                     actions.extend([Action::ClaimUnheard(job), Action::Withdraw(job)]);
                 }
                 Status::Parked => actions.extend([Action::Release(job), Action::Withdraw(job)]),
-                Status::Sending => actions.push(Action::Recover(job)),
+                Status::Sending if is_lease_over(row.lease_age) => {
+                    actions.push(Action::Recover(job));
+                }
                 _ => {}
             }
         }
@@ -715,7 +720,9 @@ impl Model for Protocol {
         if self.setup.operation == Op::Cancel {
             actions.extend([Action::CompleteCancel, Action::Pay]);
         }
-        actions.push(Action::Resume);
+        if state.parked {
+            actions.push(Action::Resume);
+        }
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -783,7 +790,9 @@ impl Protocol {
                 Status::Queued if state.parked => actions.push(Action::ClaimCanary(worker, job)),
                 Status::Queued => actions.push(Action::Claim(worker, job)),
                 Status::Parked => actions.push(Action::ClaimCanary(worker, job)),
-                Status::Uncertain => actions.push(Action::ClaimLookup(worker, job)),
+                Status::Uncertain if row.due_in == 0 => {
+                    actions.push(Action::ClaimLookup(worker, job));
+                }
                 Status::Accepted => actions.push(Action::Check(worker, job)),
                 _ => {}
             }
