@@ -12,8 +12,8 @@ use crate::table::Row;
 /// A run that ends in something that must not be.
 type Run = Path<State, Action>;
 
-/// Explores every state and asserts every property; then that every job can still end from wherever
-/// it got.
+/// Explores every state and asserts every property: what must always hold does, and what must be
+/// reached is.
 pub(crate) fn holds(name: &str, setup: Setup) {
     let started = Instant::now();
     let checker = Protocol::new(setup).checker().spawn_bfs().join();

@@ -8,7 +8,7 @@ use stateright::{Model, Property};
 use crate::daemon::{Daemon, Heard, Learned};
 use crate::gateway::{Gateway, Glimpse, Response, Sight, Target};
 use crate::setup::{FOR_EVER, Op, Setup, Variant};
-use crate::table::{self, Move, Recorded, Row, Status};
+use crate::table::{self, Move, Row, Status};
 use crate::time::{QUIET, REQUEST, is_lease_over, is_window_closed};
 
 /// Everything at one moment.
@@ -455,14 +455,7 @@ impl Protocol {
         };
         (!decided.parks).then_some(())?;
         let row = &mut state.rows[usize::from(hand.job)];
-        let (was_final, epoch) = (row.status.is_final(), row.epoch);
-        let recorded = table::record(row, hand.epoch, decided, &self.setup);
-        if was_final && recorded == Recorded::Moved {
-            state.flaw = state.flaw.or(Some(Flaw::FinalChanged));
-        }
-        if row.epoch < epoch {
-            state.flaw = state.flaw.or(Some(Flaw::EpochFell));
-        }
+        table::record(row, hand.epoch, decided, &self.setup);
         Some(())
     }
 
@@ -596,6 +589,18 @@ fn forget_lost(state: &mut State) {
         .retain(|request| request.left > 0 || request.response.is_some());
 }
 
+/// Whatever the step was: final rows stay as they are, and epochs only rise.
+fn note_rewritten_history(before: &State, after: &mut State) {
+    for (old, new) in before.rows.iter().zip(&after.rows) {
+        let flaw = match () {
+            () if old.status.is_final() && new.status != old.status => Flaw::FinalChanged,
+            () if new.epoch < old.epoch => Flaw::EpochFell,
+            () => continue,
+        };
+        after.flaw = after.flaw.or(Some(flaw));
+    }
+}
+
 /// Gives states that differ only in what nothing depends on the same form.
 fn normalise(state: &mut State) {
     for row in &mut state.rows {
@@ -685,7 +690,10 @@ impl Model for Protocol {
                 None => self.actions_of_idle(worker, state, actions),
             }
         }
-        for number in 0..state.requests.len() {
+        for (number, request) in state.requests.iter().enumerate() {
+            if request.response.is_some() {
+                continue;
+            }
             actions.push(Action::Work(number));
             actions.push(Action::Refuse(number, Response::Refused));
             if self.setup.may_park {
@@ -698,7 +706,9 @@ impl Model for Protocol {
                     actions.extend([Action::ClaimUnheard(job), Action::Withdraw(job)]);
                 }
                 Status::Parked => actions.extend([Action::Release(job), Action::Withdraw(job)]),
-                Status::Sending => actions.push(Action::Recover(job)),
+                Status::Sending if is_lease_over(row.lease_age) => {
+                    actions.push(Action::Recover(job));
+                }
                 _ => {}
             }
         }
@@ -710,12 +720,15 @@ impl Model for Protocol {
         if self.setup.operation == Op::Cancel {
             actions.extend([Action::CompleteCancel, Action::Pay]);
         }
-        actions.push(Action::Resume);
+        if state.parked {
+            actions.push(Action::Resume);
+        }
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
         self.act(&mut next, &action)?;
+        note_rewritten_history(state, &mut next);
         normalise(&mut next);
         if !self.keeps_names {
             forget_names(&mut next);
@@ -777,7 +790,9 @@ impl Protocol {
                 Status::Queued if state.parked => actions.push(Action::ClaimCanary(worker, job)),
                 Status::Queued => actions.push(Action::Claim(worker, job)),
                 Status::Parked => actions.push(Action::ClaimCanary(worker, job)),
-                Status::Uncertain => actions.push(Action::ClaimLookup(worker, job)),
+                Status::Uncertain if row.due_in == 0 => {
+                    actions.push(Action::ClaimLookup(worker, job));
+                }
                 Status::Accepted => actions.push(Action::Check(worker, job)),
                 _ => {}
             }

@@ -177,15 +177,6 @@ impl Move {
     };
 }
 
-/// What became of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Recorded {
-    /// The job moved.
-    Moved,
-    /// The job had moved on.
-    Stale,
-}
-
 /// `db/claim.sql`, and `db/claim_canary.sql` when the account is parked. Returns the epoch.
 ///
 /// The account's state and the due date are the caller's to check; one open refund per invoice is
@@ -225,13 +216,13 @@ pub(crate) fn store_baseline(row: &mut Row, epoch: u8, baseline: u8) -> bool {
 }
 
 /// `db/record.sql`: moves the job if it is still in the state and epoch of the decision, and closes
-/// the attempt in any case.
-pub(crate) fn record(row: &mut Row, epoch: u8, outcome: &Move, setup: &Setup) -> Recorded {
+/// the attempt in any case. Zero rows moved is a stale worker: nothing else happens.
+pub(crate) fn record(row: &mut Row, epoch: u8, outcome: &Move, setup: &Setup) {
     if outcome.closes_send && row.open_send == Some(epoch) {
         row.open_send = None;
     }
     if !holds(row, epoch, outcome, setup) {
-        return Recorded::Stale;
+        return;
     }
     row.attempts = (row.attempts + u8::from(outcome.counts)).min(setup.attempts);
     row.due_in = outcome.after.unwrap_or(row.due_in);
@@ -247,7 +238,6 @@ pub(crate) fn record(row: &mut Row, epoch: u8, outcome: &Move, setup: &Setup) ->
         () => None,
     };
     row.status = outcome.to;
-    Recorded::Moved
 }
 
 /// The guard of `db/record.sql`: `j.epoch = t.epoch and j.state = t.from_state`.
