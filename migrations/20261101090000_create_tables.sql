@@ -144,7 +144,7 @@ create index jobs_claim on apipay.jobs (account, priority desc, run_at, id) wher
 create index jobs_lookup on apipay.jobs (account, run_at, id) where state = 'uncertain';
 create index jobs_lease on apipay.jobs (leased_until) where state = 'sending';
 create index jobs_expiry on apipay.jobs (expires_at) where state = 'queued' and expires_at is not null;
-create index jobs_stopped on apipay.jobs (account, state) where state in ('parked', 'held', 'accepted');
+create index jobs_stopped on apipay.jobs (account, state) where state in ('parked', 'held');
 create unique index jobs_dedup on apipay.jobs (account, dedup_key) where dedup_key is not null;
 create index jobs_invoice on apipay.jobs (account, invoice_id) where invoice_id is not null;
 -- One open refund per invoice: two partial refunds in flight could not be told apart.

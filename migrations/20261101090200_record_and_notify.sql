@@ -1,9 +1,14 @@
 -- Every change of state becomes an event, whoever makes it, and tells those who listen.
 -- `alter database … set apipay.notify = off` silences both channels; polling alone is correct.
 
+create function apipay._is_notifying() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return coalesce(current_setting('apipay.notify', true), 'on') <> 'off';
+comment on function apipay._is_notifying() is 'Whether the setting apipay.notify lets notifications out.';
+
 create function apipay._notify(channel text, payload text) returns void
 language sql set search_path = pg_catalog, pg_temp
-return case when coalesce(current_setting('apipay.notify', true), 'on') <> 'off' then pg_notify(channel, payload) end;
+return case when apipay._is_notifying() then pg_notify(channel, payload) end;
 comment on function apipay._notify(text, text) is 'pg_notify, unless the setting apipay.notify is off.';
 
 -- The cause that an operator function gave for the changes of its transaction.
@@ -28,16 +33,20 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 -- good for one row and for a thousand.
 set enable_nestloop = off as $$
 declare
+  -- Once for the statement: a call for each row would cost more than the row.
+  cause constant text := apipay._stated_cause();
+  is_heard constant boolean := apipay._is_notifying();
   notified bigint;
 begin
   with change as materialized (
-    select n.*, o.state as state_before, n.state is distinct from o.state as moved
+    select n.account, n.id, o.state as state_before, n.state, n.reason, n.epoch, n.http_status, n.error_code,
+           n.invoice_id, n.refund_id
     from changed n join before_change o using (id)
     where n.state is distinct from o.state or (n.state <> 'sending' and n.reason is distinct from o.reason)
   ),
   recorded as (
     insert into apipay.events (account, job_id, subject, subject_id, from_state, to_state, reason, evidence, actor)
-    select account, id, 'job', id::text, state_before, state, coalesce(apipay._stated_cause(), reason),
+    select account, id, 'job', id::text, state_before, state, coalesce(cause, reason),
            case when state = 'sending' then jsonb_build_object('epoch', epoch)
                 else jsonb_strip_nulls(jsonb_build_object(
                        'epoch', epoch, 'http_status', http_status, 'error_code', error_code,
@@ -45,10 +54,10 @@ begin
            session_user
     from change
   )
-  select count(apipay._notify('apipay_outcomes', json_build_object('job', id, 'state', state)::text))
+  select count(pg_notify('apipay_outcomes', json_build_object('job', id, 'state', state)::text))
   into notified
   from change
-  where moved and state not in ('queued', 'sending');
+  where is_heard and state is distinct from state_before and state not in ('queued', 'sending');
   return null;
 end $$;
 comment on function apipay._record_job_changes() is 'Writes the events of changed jobs and notifies apipay_outcomes.';
@@ -60,6 +69,7 @@ create function apipay._record_mirror_changes() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_nestloop = off as $$
 declare
+  is_heard constant boolean := apipay._is_notifying();
   notified bigint;
 begin
   with change as materialized (
@@ -73,10 +83,11 @@ begin
            jsonb_strip_nulls(jsonb_build_object('error_code', error_code)), session_user
     from change
   )
-  select count(apipay._notify('apipay_outcomes',
+  select count(pg_notify('apipay_outcomes',
                  json_build_object(tg_argv[0], id, 'account', account, 'job', job_id, 'status', status)::text))
   into notified
-  from change;
+  from change
+  where is_heard;
   return null;
 end $$;
 comment on function apipay._record_mirror_changes() is 'Writes the events of changed mirrors and notifies apipay_outcomes.';

@@ -33,7 +33,7 @@ declare
     '_quota_seconds', '_quota_slide', '_quota_sum'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within',
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
-  of_worker constant text[] := of_views || array['_operations', '_notify', '_stated_cause', '_open_alert', '_resolve_alert', '_park', '_resume',
+  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_resolve_alert', '_park', '_resume',
     '_quota_reserve', '_take_quota', '_return_quota', '_correct_quota', '_roles', '_missing_roles'];
   of_operator constant text[] := array['retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start'];
   grants constant text[][] := array[
@@ -74,9 +74,9 @@ end $$;
 comment on function apipay._grant_roles() is
   'Grants the roles that exist what they need; may be run again at any time, by the owner of the schema or a superuser.';
 
--- Functions are public by default. Left so: two that run inside every insert into apipay.jobs.
+-- Functions are public by default. Left so: three that run inside every insert into apipay.jobs.
 revoke execute on all functions in schema apipay from public;
-grant execute on function apipay._operations(), apipay._notify(text, text) to public;
+grant execute on function apipay._operations(), apipay._is_notifying(), apipay._notify(text, text) to public;
 
 do $$
 declare

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -100,7 +102,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 fn context(settings: &Settings, pool: PgPool, recorder: Recorder) -> Result<Context, RunError> {
     let mut accounts = BTreeMap::new();
     for account in &settings.accounts {
-        accounts.insert(account.name.clone(), open_account(account, settings)?);
+        accounts.insert(
+            account.name.clone(),
+            Arc::new(open_account(account, settings)?),
+        );
     }
     let webhook = settings
         .alerts
@@ -121,7 +126,10 @@ fn context(settings: &Settings, pool: PgPool, recorder: Recorder) -> Result<Cont
         webhook,
         alert_repeat: settings.alerts.repeat,
         recorder,
+        slots: Arc::new(Semaphore::new(settings.worker.concurrency)),
         sends: TaskTracker::new(),
+        finished: AtomicU64::new(0),
+        stop: CancellationToken::new(),
         wake: Wake::default(),
     })
 }
@@ -204,11 +212,10 @@ async fn serve(
     service: &Service,
     stop_signals: &mut StopSignals,
 ) -> Result<(), RunError> {
-    let stop = CancellationToken::new();
     let loops = TaskTracker::new();
     let writer = tokio::spawn(recorder::write(ctx.clone(), inbox));
-    let pulses = worker::spawn_loops(&ctx, &stop, &loops);
-    loops.spawn(listen::run(ctx.clone(), connect, stop.clone()));
+    let pulses = worker::spawn_loops(&ctx, &loops);
+    loops.spawn(listen::run(ctx.clone(), connect));
     loops.close();
 
     tokio::select! {
@@ -220,7 +227,7 @@ async fn serve(
         in_flight = ctx.sends.len(),
         "stopping: nothing new is claimed"
     );
-    stop.cancel();
+    ctx.stop.cancel();
     let finish = async {
         // The loops first: a step under way may still start sends.
         loops.wait().await;

@@ -82,16 +82,16 @@ fn claims(rows: Vec<ClaimRow>) -> Vec<Claim> {
     rows.into_iter().filter_map(ClaimRow::into_claim).collect()
 }
 
-/// How many requests of an account this daemon has room for.
+/// How many jobs of an account this daemon has room for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
     /// The account.
     pub account: AccountName,
-    /// Free slots.
-    pub slots: usize,
+    /// Jobs.
+    pub jobs: usize,
 }
 
-/// Claims due jobs and opens their attempts, within quota, slots and fairness.
+/// Claims due jobs and opens their attempts, within quota, room and fairness.
 ///
 /// When this returns the claims are committed. When it fails they may be too: then their leases run
 /// out and the jobs become uncertain, which costs a look-up and never a second effect.
@@ -100,12 +100,12 @@ pub async fn claim(
     worker: Uuid,
     lease: Duration,
     rooms: &[Room],
-    slots: usize,
+    jobs: usize,
 ) -> Result<Vec<Claim>, DbError> {
     let names: Vec<String> = rooms.iter().map(|room| room.account.to_string()).collect();
     let free: Vec<i32> = rooms
         .iter()
-        .map(|room| i32::try_from(room.slots).unwrap_or(i32::MAX))
+        .map(|room| i32::try_from(room.jobs).unwrap_or(i32::MAX))
         .collect();
     sqlx::query_file_as!(
         ClaimRow,
@@ -114,7 +114,7 @@ pub async fn claim(
         lease.as_secs_f64(),
         &names,
         &free,
-        i64::try_from(slots).unwrap_or(i64::MAX),
+        i64::try_from(jobs).unwrap_or(i64::MAX),
     )
     .fetch_all(pool)
     .await

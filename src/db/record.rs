@@ -24,49 +24,74 @@ pub struct Transition {
     /// The state that the decision was made for.
     pub from_state: &'static str,
     /// `send` or `lookup`, when an attempt is to be closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
     /// What the request did.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<&'static str>,
     /// HTTP status of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<i16>,
     /// The gateway's code, or the fault's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
     /// The gateway's text, or what happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Errors by field.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Value>,
     /// The wait that the gateway asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<f64>,
     /// The bounded body of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Value>,
     /// Method, path and body of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Value>,
     /// SHA-256 of the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_sha256: Option<String>,
     /// How long the request took.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<i32>,
     /// The state to move to.
     pub state: &'static str,
     /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// Not before this many seconds from now.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub after_s: Option<f64>,
     /// Counts against the limit of attempts.
+    #[serde(skip_serializing_if = "is_false")]
     pub counts: bool,
     /// The request may have had its effect.
+    #[serde(skip_serializing_if = "is_false")]
     pub unproven: bool,
     /// Every request so far is proven to have had none.
+    #[serde(skip_serializing_if = "is_false")]
     pub proven: bool,
     /// A complete look-up found nothing.
+    #[serde(skip_serializing_if = "is_false")]
     pub absent: bool,
     /// Begins a new generation.
+    #[serde(skip_serializing_if = "is_false")]
     pub anew: bool,
     /// The gateway's id of the invoice.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub invoice_id: Option<i64>,
     /// The gateway's id of the refund.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub refund_id: Option<i64>,
     /// The gateway's object, when succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Transition {
@@ -91,31 +116,48 @@ pub struct InvoiceRow {
     /// The gateway's id.
     pub id: i64,
     /// The job that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i64>,
     /// Its status.
     pub status: String,
     /// Amount in tenge.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<Decimal>,
     /// Refunded so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub total_refunded: Option<Decimal>,
     /// The merchant's order id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub external_order_id: Option<String>,
     /// Kaspi's own id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kaspi_invoice_id: Option<String>,
     /// Why it is in error.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
     /// The text for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
     /// Whether it exists in the sandbox only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub is_sandbox: Option<bool>,
     /// When the gateway created it.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub created_at: Option<OffsetDateTime>,
     /// When the gateway last changed it.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub updated_at: Option<OffsetDateTime>,
     /// When it was paid, if the gateway says.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub paid_at: Option<OffsetDateTime>,
     /// Whether it is paid.
     pub paid: bool,
@@ -133,21 +175,29 @@ pub struct RefundRow {
     /// The gateway's id.
     pub id: i64,
     /// The job that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i64>,
     /// The refunded invoice.
     pub invoice_id: i64,
     /// Its status.
     pub status: String,
     /// Amount in tenge.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<Decimal>,
     /// The reason as the gateway has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
     /// The text for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
     /// When the gateway created it.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub created_at: Option<OffsetDateTime>,
     /// When to look again, in seconds.
     pub check_after_s: f64,
@@ -251,12 +301,23 @@ fn last_of_each<'a, T, K: std::hash::Hash + Eq>(
 }
 
 /// JSON for a parameter, without the one character that Postgres cannot store.
-fn json(rows: &impl Serialize) -> Result<Value, DbError> {
-    let mut value = serde_json::to_value(rows)
+fn json(rows: &impl Serialize) -> Result<String, DbError> {
+    let text = serde_json::to_string(rows)
+        .map_err(|error| sqlx::Error::Encode(error.into()))
+        .task("encode outcomes")?;
+    Ok(if text.contains("\\u0000") {
+        without_nul(&text)?
+    } else {
+        text
+    })
+}
+
+fn without_nul(text: &str) -> Result<String, DbError> {
+    let mut value: Value = serde_json::from_str(text)
         .map_err(|error| sqlx::Error::Encode(error.into()))
         .task("encode outcomes")?;
     remove_nul(&mut value);
-    Ok(value)
+    Ok(value.to_string())
 }
 
 fn remove_nul(value: &mut Value) {

@@ -1,10 +1,11 @@
 -- Records decisions: closes attempts, moves jobs, writes mirrors, in one statement for a batch.
 --
 -- $1 an array of transitions, $2 of invoices, $3 of refunds (db::record has their fields).
+-- What is not there is null, or false.
 -- A job moves only if it is still in the state and the epoch that the decision was made for.
 -- The attempt keeps its evidence in any case.
 with transition as materialized (
-  select * from jsonb_to_recordset($1) as t(
+  select * from jsonb_to_recordset($1::text::jsonb) as t(
     job_id bigint, epoch bigint, from_state text, kind text,
     effect text, http_status smallint, error_code text, message text, errors jsonb, retry_after_s float8,
     answer jsonb, request jsonb, request_sha256 text, duration_ms int,
@@ -15,13 +16,13 @@ moved as (
   update apipay.jobs j
      set state = t.state,
          reason = t.reason,
-         attempts = j.attempts + t.counts::int,
+         attempts = j.attempts + coalesce(t.counts, false)::int,
          run_at = case when t.after_s is null then j.run_at else now() + make_interval(secs => t.after_s) end,
          leased_by = null,
          leased_until = null,
          invoice_id = case when t.anew then null else coalesce(t.invoice_id, j.invoice_id) end,
          refund_id = case when t.anew then null else coalesce(t.refund_id, j.refund_id) end,
-         generation = j.generation + t.anew::int,
+         generation = j.generation + coalesce(t.anew, false)::int,
          baseline = case when t.anew then null else j.baseline end,
          unproven_since = case when t.anew or t.proven then null
                                when t.unproven then coalesce(j.unproven_since, now())
@@ -64,7 +65,7 @@ invoice as (
          i.error_code, i.error_message, i.is_sandbox, i.created_at, i.updated_at,
          case when i.paid then coalesce(i.paid_at, now()) end,
          now(), now() + make_interval(secs => i.check_after_s), i.settled
-  from jsonb_to_recordset($2) as i(
+  from jsonb_to_recordset($2::text::jsonb) as i(
     account text, id bigint, job_id bigint, status text, amount numeric, total_refunded numeric,
     external_order_id text, kaspi_invoice_id text, error_code text, error_message text, is_sandbox boolean,
     created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean,
@@ -94,7 +95,7 @@ refund as (
      checked_at, next_check_at, settled)
   select r.account, r.id, r.job_id, r.invoice_id, r.status, r.amount, r.reason, r.error_code, r.error_message,
          r.created_at, now(), now() + make_interval(secs => r.check_after_s), r.settled
-  from jsonb_to_recordset($3) as r(
+  from jsonb_to_recordset($3::text::jsonb) as r(
     account text, id bigint, job_id bigint, invoice_id bigint, status text, amount numeric, reason text,
     error_code text, error_message text, created_at timestamptz, check_after_s float8, settled boolean)
   on conflict (account, id) do update

@@ -63,6 +63,8 @@ pub enum NotSent {
     ForbiddenAddress,
     /// The lease was no longer ours, or too much of it was gone.
     WindowClosed,
+    /// The daemon was told to stop.
+    Stopping,
     /// The account was parked, or sending stopped, between the claim and the send.
     AccountParked,
     /// An earlier request is unproven for so long that its key may no longer protect.
@@ -87,6 +89,7 @@ impl NotSent {
             NotSent::Tls => "tls_failed",
             NotSent::ForbiddenAddress => "forbidden_address",
             NotSent::WindowClosed => "window_closed",
+            NotSent::Stopping => "stopping",
             NotSent::AccountParked => "account_parked",
             NotSent::KeyTooOld => "key_too_old",
         }

@@ -211,7 +211,7 @@ pub(crate) fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>)
             back_off_on(&at.rules.network, history, Reason::Network, at)
         }
         // Ours, not the job's: it costs no attempt.
-        NotSent::WindowClosed | NotSent::AccountParked => Verdict::not_applied(
+        NotSent::WindowClosed | NotSent::Stopping | NotSent::AccountParked => Verdict::not_applied(
             wait_for(history, Duration::ZERO, Reason::WindowClosed),
             false,
         ),

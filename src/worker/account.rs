@@ -1,5 +1,6 @@
 //! An account at run time: its client, its slots, and what is known of its state.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct Account {
     /// Its limit at the gateway.
     pub requests_per_minute: u32,
     slots: Arc<Semaphore>,
+    /// Jobs claimed and not yet finished: in flight, or waiting for a slot.
+    claimed: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -47,10 +50,20 @@ enum Seen {
     ResumedAt(Moment),
 }
 
-/// One of an account's slots, taken for a send.
-pub struct Slot(
-    #[expect(dead_code, reason = "held for its drop, which frees the slot")] OwnedSemaphorePermit,
-);
+/// A slot for a request, of the account and of the daemon; free again when it is dropped.
+pub struct Slot {
+    _account: Option<OwnedSemaphorePermit>,
+    _daemon: Option<OwnedSemaphorePermit>,
+}
+
+/// A job of an account that is claimed and not yet finished.
+pub struct Claimed(Arc<Account>);
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.0.claimed.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Account {
     /// An account of which nothing is known yet.
@@ -68,27 +81,39 @@ impl Account {
             concurrency,
             requests_per_minute,
             slots: Arc::new(Semaphore::new(concurrency)),
+            claimed: AtomicUsize::new(0),
             state: Mutex::default(),
         }
     }
 
-    /// Slots that are free now, within the slow start.
-    pub fn room(&self, rules: &BreakerRules) -> usize {
-        let free = self.slots.available_permits();
-        let in_flight = self.concurrency.saturating_sub(free);
+    /// How many more jobs may be claimed: free slots, and `ahead` more unless the account is in its
+    /// slow start.
+    pub fn room(&self, ahead: usize, rules: &BreakerRules) -> usize {
         let limit = match self.state().seen {
-            Seen::Active => self.concurrency,
+            Seen::Active => self.concurrency + ahead,
             Seen::Parked => 1,
             Seen::ResumedAt(moment) => {
                 slow_start_limit(self.concurrency, Some(moment.elapsed()), rules)
             }
         };
-        limit.saturating_sub(in_flight).min(free)
+        limit.saturating_sub(self.claimed.load(Ordering::Relaxed))
     }
 
-    /// Takes a slot, if one is free.
-    pub fn take_slot(&self) -> Option<Slot> {
-        self.slots.clone().try_acquire_owned().ok().map(Slot)
+    /// Counts a claimed job for as long as the guard lives.
+    pub fn hold(self: &Arc<Self>) -> Claimed {
+        self.claimed.fetch_add(1, Ordering::Relaxed);
+        Claimed(self.clone())
+    }
+
+    /// Waits for a slot: the account's first, so that who waits for it keeps no other account out.
+    /// The semaphores are never closed.
+    pub async fn slot(&self, daemon: &Arc<Semaphore>) -> Slot {
+        let account = self.slots.clone().acquire_owned().await.ok();
+        let daemon = daemon.clone().acquire_owned().await.ok();
+        Slot {
+            _account: account,
+            _daemon: daemon,
+        }
     }
 
     /// From now on nothing claimed before is sent: the gateway said that the account is unwell.

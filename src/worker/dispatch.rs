@@ -1,7 +1,8 @@
 //! Claims due jobs and hands each to its send.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Room};
@@ -9,26 +10,31 @@ use crate::worker::clock::Moment;
 use crate::worker::send::{self, Job};
 use crate::worker::{Context, Step};
 
-/// The claiming loop's memory: whose turn it is.
+/// The claiming loop's memory: whose turn it is, and how fast sends end.
 #[derive(Default)]
 pub struct Dispatcher {
     turn: usize,
+    pace: Pace,
 }
 
-/// How long a claim waits for more slots while requests are in flight: one statement for several
+/// How long a claim waits for more room while requests are in flight: one statement for several
 /// jobs costs the database a fraction of one for each.
 const GATHER: Duration = Duration::from_millis(3);
 
 impl Dispatcher {
-    /// Claims as many jobs as there are slots, and starts their sends.
+    /// Claims as many jobs as there is room for, and starts their sends.
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
-        self.gather_slots(ctx).await;
-        let (rooms, slots) = self.rooms(ctx);
-        if slots == 0 {
+        let ahead = self
+            .pace
+            .ahead(ctx.finished.load(Ordering::Relaxed), Instant::now())
+            .min(ctx.claim_batch);
+        gather_room(ctx, ahead).await;
+        let (rooms, jobs) = self.rooms(ctx, ahead);
+        if jobs == 0 {
             return Ok(Step::Idle);
         }
         let claimed_at = Moment::now();
-        let claims = claim::claim(&ctx.pool, ctx.worker, ctx.lease, &rooms, slots).await?;
+        let claims = claim::claim(&ctx.pool, ctx.worker, ctx.lease, &rooms, jobs).await?;
         let step = if claims.is_empty() {
             Step::Idle
         } else {
@@ -41,53 +47,79 @@ impl Dispatcher {
     }
 
     /// Accounts take turns at being first.
-    fn rooms(&mut self, ctx: &Context) -> (Vec<Room>, usize) {
-        let in_all = ctx
-            .concurrency
-            .saturating_sub(ctx.sends.len())
-            .min(ctx.claim_batch);
+    fn rooms(&mut self, ctx: &Context, ahead: usize) -> (Vec<Room>, usize) {
+        let in_all = room(ctx, ahead).min(ctx.claim_batch);
         let mut rooms: Vec<Room> = ctx
             .accounts
             .values()
             .map(|account| Room {
                 account: account.name.clone(),
-                slots: account.room(&ctx.rules.breaker).min(in_all),
+                jobs: account.room(ahead, &ctx.rules.breaker).min(in_all),
             })
             .collect();
         self.turn = (self.turn + 1) % rooms.len().max(1);
         rooms.rotate_left(self.turn);
-        rooms.retain(|room| room.slots > 0);
-        let slots = if rooms.is_empty() { 0 } else { in_all };
-        (rooms, slots)
+        rooms.retain(|room| room.jobs > 0);
+        let jobs = if rooms.is_empty() { 0 } else { in_all };
+        (rooms, jobs)
     }
+}
 
-    /// While sends are under way and few slots are free, waits a little for more.
-    async fn gather_slots(&self, ctx: &Context) {
-        let enough = (ctx.concurrency / 2).max(1);
-        let deadline = tokio::time::Instant::now() + GATHER;
-        while !ctx.sends.is_empty() && ctx.concurrency.saturating_sub(ctx.sends.len()) < enough {
-            if tokio::time::timeout_at(deadline, ctx.wake.dispatch.notified())
-                .await
-                .is_err()
-            {
-                return;
-            }
+/// How many jobs this daemon may hold more than it holds now.
+fn room(ctx: &Context, ahead: usize) -> usize {
+    if ctx.recorder.is_waiting() {
+        return 0;
+    }
+    (ctx.concurrency + ahead).saturating_sub(ctx.sends.len())
+}
+
+/// While sends are under way and there is little room, waits a little for more.
+async fn gather_room(ctx: &Context, ahead: usize) {
+    let enough = ((ctx.concurrency + ahead) / 2).max(1);
+    let deadline = tokio::time::Instant::now() + GATHER;
+    while !ctx.sends.is_empty() && room(ctx, ahead) < enough {
+        if tokio::time::timeout_at(deadline, ctx.wake.dispatch.notified())
+            .await
+            .is_err()
+        {
+            return;
         }
     }
 }
 
+/// How many jobs to claim ahead of free slots: as many as ended in the last tenth of a second. So
+/// they wait about that long for their slot, and with a slow gateway none is claimed ahead.
+#[derive(Default)]
+struct Pace {
+    measured: Option<(Instant, u64)>,
+    ahead: usize,
+}
+
+impl Pace {
+    const SPAN: Duration = Duration::from_millis(100);
+
+    fn ahead(&mut self, finished: u64, now: Instant) -> usize {
+        let (since, before) = *self.measured.get_or_insert((now, finished));
+        let elapsed = now.duration_since(since);
+        if elapsed >= Pace::SPAN {
+            let share = Pace::SPAN.as_secs_f64() / elapsed.as_secs_f64();
+            self.ahead = (finished.saturating_sub(before) as f64 * share) as usize;
+            self.measured = Some((now, finished));
+        }
+        self.ahead
+    }
+}
+
 fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
-    let Some(slot) = ctx
-        .accounts
-        .get(&claim.account)
-        .and_then(|account| account.take_slot())
-    else {
-        // Rooms are counted by this loop alone, so a slot is there; the lease would settle it.
-        tracing::error!(job.id = %claim.id, "claimed without a free slot; the job waits for its lease");
+    let Some(account) = ctx.accounts.get(&claim.account).cloned() else {
+        // Only accounts that were asked for are claimed; the lease would settle it.
+        tracing::error!(job.id = %claim.id, account = %claim.account, "claimed a job of an account that is not configured");
         return;
     };
+    let held = account.hold();
     let ctx = ctx.clone();
     ctx.sends.clone().spawn(async move {
+        let slot = account.slot(&ctx.slots).await;
         send::send(
             &ctx,
             Job {
@@ -98,5 +130,28 @@ fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
             slot,
         )
         .await;
+        ctx.finished.fetch_add(1, Ordering::Relaxed);
+        drop(held);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fast_gateway_has_jobs_claimed_ahead_and_a_slow_one_none() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut pace = Pace::default();
+        assert_eq!(pace.ahead(0, at(0)), 0);
+        assert_eq!(pace.ahead(400, at(50)), 0, "too early to tell");
+        assert_eq!(pace.ahead(800, at(100)), 800);
+        assert_eq!(
+            pace.ahead(1_000, at(150)),
+            800,
+            "kept until the next measure"
+        );
+        assert_eq!(pace.ahead(802, at(10_100)), 0);
+    }
 }

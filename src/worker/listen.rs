@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::listen::Listener;
@@ -11,7 +10,8 @@ use crate::telemetry::Chain;
 use crate::worker::{Context, wait_for_database};
 
 /// Listens until the stop, connecting again whenever the connection is lost.
-pub async fn run(ctx: Arc<Context>, connect: Connect, stop: CancellationToken) {
+pub async fn run(ctx: Arc<Context>, connect: Connect) {
+    let stop = ctx.stop.clone();
     let mut failures = 0;
     while !stop.is_cancelled() {
         let result = tokio::select! {

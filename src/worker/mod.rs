@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -56,7 +56,7 @@ pub struct Context {
     /// This process, random for each start: a worker that comes back is another one.
     pub worker: Uuid,
     /// The accounts, by name.
-    pub accounts: BTreeMap<AccountName, Account>,
+    pub accounts: BTreeMap<AccountName, Arc<Account>>,
     /// What decisions depend on.
     pub rules: Rules,
     /// How long a claim holds a job.
@@ -65,7 +65,7 @@ pub struct Context {
     pub poll_interval: Duration,
     /// Most jobs of one claim.
     pub claim_batch: usize,
-    /// Requests in flight at once, of all accounts.
+    /// Requests in flight at once, of all accounts: the number of `slots`.
     pub concurrency: usize,
     /// Where alerts go besides the log.
     pub webhook: Option<Webhook>,
@@ -73,8 +73,14 @@ pub struct Context {
     pub alert_repeat: Duration,
     /// The writer of outcomes.
     pub recorder: Recorder,
-    /// Sends under way; a stop waits for them.
+    /// Slots for requests, of all accounts.
+    pub slots: Arc<Semaphore>,
+    /// Jobs that are claimed and not finished; a stop waits for them.
     pub sends: TaskTracker,
+    /// Sends that ended since the start.
+    pub finished: AtomicU64,
+    /// Set when the daemon is told to stop: what was not sent yet stays unsent.
+    pub stop: CancellationToken,
     /// Wakes the loops before their timers.
     pub wake: Wake,
 }
@@ -218,11 +224,7 @@ pub async fn run_loop<F>(
 }
 
 /// A pulse for each loop, and the loops themselves, spawned on the tracker.
-pub fn spawn_loops(
-    ctx: &Arc<Context>,
-    stop: &CancellationToken,
-    tracker: &TaskTracker,
-) -> Vec<Arc<Pulse>> {
+pub fn spawn_loops(ctx: &Arc<Context>, tracker: &TaskTracker) -> Vec<Arc<Pulse>> {
     let mut pulses = Vec::new();
     macro_rules! spawn {
         ($name:literal, $interval:expr, $wake:expr, $step:expr) => {{
@@ -233,7 +235,7 @@ pub fn spawn_loops(
                 pulse,
                 $interval,
                 $wake,
-                stop.clone(),
+                ctx.stop.clone(),
                 $step,
             ));
         }};

@@ -269,6 +269,7 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::NotSent(NotSent::ForbiddenAddress) => {
             "the gateway's name leads to a private address; nothing was sent"
         }
+        Answer::NotSent(NotSent::Stopping) => "the daemon was told to stop; nothing was sent",
         Answer::NotSent(NotSent::WindowClosed) => {
             "too much of the lease was gone; nothing was sent"
         }

@@ -89,10 +89,8 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Account) -> Result<Sent, 
         .filter(|o| o.is_safe_to_try())
         .map(|o| o.name().to_owned())
         .collect();
+    let slot = account.slot(&ctx.slots).await;
     let claimed_at = Moment::now();
-    let Some(slot) = account.take_slot() else {
-        return Ok(Sent::NotWell);
-    };
     match claim::claim_canary(&ctx.pool, ctx.worker, ctx.lease, &account.name, &safe).await? {
         Some(claim) => {
             let ctx = ctx.clone();

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -70,6 +72,8 @@ struct Message {
 pub struct Recorder {
     sender: mpsc::Sender<Message>,
     closed: CancellationToken,
+    /// While true, outcomes wait for the database.
+    waiting: AtomicBool,
 }
 
 /// The writer's end.
@@ -79,7 +83,10 @@ pub struct Inbox {
 }
 
 /// Outcomes that may wait before those who bring more have to.
-const QUEUE: usize = 4_096;
+const QUEUE: usize = 512;
+
+/// Statements under way at once.
+const AT_ONCE: usize = 2;
 
 /// Outcomes of one statement.
 const BATCH: usize = 256;
@@ -93,9 +100,15 @@ impl Recorder {
             Recorder {
                 sender,
                 closed: closed.clone(),
+                waiting: AtomicBool::new(false),
             },
             Inbox { receiver, closed },
         )
+    }
+
+    /// Whether outcomes wait for the database: then nothing new is claimed, even if that were possible.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Nothing more comes: the writer ends once everything is written.
@@ -133,19 +146,36 @@ impl Recorder {
 }
 
 /// Writes until the recorder is closed and everything is written.
+///
+/// Two batches may be under way: while the database makes one durable, it works on the next. Their
+/// order does not matter, for whatever depends on a record reads it from the database first.
 pub async fn write(ctx: Arc<Context>, mut inbox: Inbox) {
+    let mut batches = JoinSet::new();
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         tokio::select! {
             biased;
             count = inbox.receiver.recv_many(&mut batch, BATCH) => {
                 if count == 0 {
-                    return;
+                    break;
                 }
-                write_batch(&ctx, std::mem::take(&mut batch)).await;
+                while batches.len() >= AT_ONCE {
+                    log_panic(batches.join_next().await);
+                }
+                let (ctx, batch) = (ctx.clone(), std::mem::take(&mut batch));
+                batches.spawn(async move { write_batch(&ctx, batch).await });
             }
             () = inbox.closed.cancelled(), if !inbox.receiver.is_closed() => inbox.receiver.close(),
         }
+    }
+    while let Some(done) = batches.join_next().await {
+        log_panic(Some(done));
+    }
+}
+
+fn log_panic(done: Option<Result<(), JoinError>>) {
+    if let Some(Err(panic)) = done {
+        error!(error = %Chain(&panic), "writing outcomes panicked; their jobs will be looked up");
     }
 }
 
@@ -228,22 +258,22 @@ where
 {
     let mut failures = 0;
     loop {
-        match run().await {
-            Ok(value) => {
+        let error = match run().await {
+            Err(error) if error.is_conflict() || !error.is_about_data() => error,
+            done => {
                 if failures > 0 {
-                    info!(task, failures, "the database took it after all");
+                    ctx.recorder.waiting.store(false, Ordering::Relaxed);
+                    info!(task, failures, "the database answers again");
                 }
-                return Ok(value);
+                return done;
             }
-            Err(error) if error.is_about_data() && !error.is_conflict() => return Err(error),
-            Err(error) => {
-                failures += 1;
-                if failures == 1 {
-                    warn!(task, error = %Chain(&error), "the database failed; the outcome waits in memory");
-                }
-                wait_for_database(failures, ctx.jitter()).await;
-            }
+        };
+        failures += 1;
+        ctx.recorder.waiting.store(true, Ordering::Relaxed);
+        if failures == 1 {
+            warn!(task, error = %Chain(&error), "the database failed; the outcome waits in memory");
         }
+        wait_for_database(failures, ctx.jitter()).await;
     }
 }
 

@@ -195,7 +195,9 @@ pub fn alarm(guard: &Guard, next: &Next) -> Option<Alarm> {
 
 /// Why the request must not leave, if so: the last look before the first byte.
 fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
-    if job.claimed_at.elapsed() > SEND_WINDOW {
+    if ctx.stop.is_cancelled() {
+        Some(NotSent::Stopping)
+    } else if job.claimed_at.elapsed() > SEND_WINDOW {
         Some(NotSent::WindowClosed)
     } else if !job.canary && !account.may_send(job.claimed_at) {
         Some(NotSent::AccountParked)

@@ -166,9 +166,9 @@ mod limits {
     }
 }
 
-/// A key that is still in the queue when its invoice ends. An open finding: the give-up is looked at
-/// when a look-up is decided upon, not when the key is sent again, and between the two lies whatever
-/// time the record and the queue take: a daemon that is down, an account that is blocked.
+/// A key that is still in the queue when its invoice ends. Between the decision to send it again and
+/// the first byte lies whatever time the record and the queue take: a daemon that is down, an account
+/// that is blocked. So the daemon looks at the key's age once more just before it sends.
 mod old_keys {
     use super::*;
 
@@ -180,7 +180,7 @@ mod old_keys {
     };
 
     fails! {
-        a_key_is_sent_after_its_invoice: SETUP, ONE_EFFECT in 21;
+        without_a_look_at_its_age_a_key_is_sent_after_its_invoice: SETUP, ONE_EFFECT in 21;
     }
 
     #[test]

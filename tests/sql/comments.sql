@@ -22,7 +22,7 @@ begin
     from pg_proc p
    where p.pronamespace = 'apipay'::regnamespace
      and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) where grantee = 0)
-     and p.proname not in ('_operations', '_notify');
+     and p.proname not in ('_operations', '_is_notifying', '_notify');
   assert opened is null, format('executable by everybody: %s', opened);
 
   select string_agg(c.oid::regclass::text, ', ') into opened
