@@ -65,6 +65,11 @@ begin
          reason = 'resumed', run_at = least(run_at, now()), updated_at = now()
    where account = account_name and state = 'parked';
   get diagnostics put_back = row_count;
+  -- Those that were told to wait themselves.
+  update apipay.jobs
+     set run_at = now(), updated_at = now()
+   where account = account_name and state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached')
+     and run_at > now();
   perform apipay._resolve_alert(account_name, 'account_parked', resolution);
   perform apipay._resolve_alert(account_name, 'cap_reached', resolution);
   perform apipay._notify('apipay_jobs', '');

@@ -241,6 +241,14 @@ return case
   when job.error_code = 'invalid_params' then concat('Nothing was sent: its params are wrong',
     ': ' || coalesce(apipay._field_errors(job.errors), apipay._mask_phones(left(job.error_message, 500))),
     '. Enqueue a new job with right ones.')
+  when job.reason = 'async_error' then concat('The gateway accepted it and it failed at Kaspi later',
+    ': ' || apipay._mask_phones(left(job.error_code, 200)), ' (' || apipay._mask_phones(left(job.error_message, 300)) || ')',
+    format('. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
+  when job.reason = 'already_paid' then 'The customer has paid the invoice: it cannot be cancelled, only refunded.'
+  when job.reason = 'gave_up' and (job.refund_id is not null or (job.operation = 'invoice.create' and job.invoice_id is not null))
+    then concat('Given up: the gateway accepted it ', case when job.generation = 1 then 'once' else job.generation || ' times' end,
+    ', and it failed at Kaspi each time', ': ' || apipay._mask_phones(left(job.error_code, 200)),
+    format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
   when job.reason = 'gave_up' then concat('Given up after ', job.attempts, case when job.attempts = 1 then ' counted attempt, which had no effect'
       else ' counted attempts, none of which had an effect' end,
     '; last answer: ' || apipay._last_answer(job), format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))

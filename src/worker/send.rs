@@ -303,7 +303,8 @@ async fn record_unknown_operation(ctx: &Context, guard: &Guard, claim: &Claim) {
 fn wellness(timed: &Timed, verdict: &Verdict) -> Sent {
     let answered = matches!(timed.answer, Answer::Reply(_));
     let unclear = verdict.effect == Effect::Unknown;
-    if answered && !unclear && !matches!(verdict.strain, Some(Strain::Park { .. })) {
+    // A 429 too: to resume would lift the wait that it asks for.
+    if answered && !unclear && verdict.strain.is_none() {
         Sent::Well
     } else {
         Sent::NotWell

@@ -131,6 +131,12 @@ begin
     'Nothing was sent: its params are wrong: amount (must be whole), phone_number (8700***4321 has no prefix). Enqueue a new job with right ones.');
   perform pg_temp.explains('{"state": "failed", "error_code": "invalid_params", "error_message": "phone_number is missing"}',
     'Nothing was sent: its params are wrong: phone_number is missing. Enqueue a new job with right ones.');
+  perform pg_temp.explains('{"state": "failed", "reason": "async_error", "http_status": 201, "error_code": "client_not_found"}',
+    'The gateway accepted it and it failed at Kaspi later: client_not_found. Once the cause is gone, select apipay.retry({ID}, ''why'') enqueues a copy.');
+  perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "generation": 3, "invoice_id": 7, "error_code": "network_unavailable"}',
+    'Given up: the gateway accepted it 3 times, and it failed at Kaspi each time: network_unavailable. select apipay.retry({ID}, ''why'') enqueues a copy.');
+  perform pg_temp.explains('{"state": "failed", "reason": "already_paid", "operation": "invoice.cancel"}',
+    'The customer has paid the invoice: it cannot be cancelled, only refunded.');
   perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "attempts": 8, "error_message": "connection refused"}',
     'Given up after 8 counted attempts, none of which had an effect; last answer: connection refused. select apipay.retry({ID}, ''why'') enqueues a copy.');
 
