@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::account::DuplicateProtection;
@@ -166,19 +165,10 @@ fn adopt(subject: &Subject<'_>, seen: Seen) -> Verdict {
 
 /// Whether nothing that the object shows contradicts what was asked.
 fn agrees(expected: &Expected, seen: &Seen) -> bool {
-    let same_amount = |shown: Option<Decimal>| match (expected.amount, shown) {
-        (Some(asked), Some(shown)) => asked == shown,
-        _ => true,
-    };
     match seen {
-        Seen::Invoice(invoice) => {
-            let same_phone = match (&expected.phone, &invoice.phone) {
-                (Some(asked), Some(shown)) => asked == shown,
-                _ => true,
-            };
-            same_amount(invoice.amount) && same_phone
-        }
-        Seen::Refund(refund) => same_amount(refund.amount),
+        Seen::Invoice(invoice) => invoice.agrees(expected.amount, expected.phone.as_ref()),
+        // Which invoice it belongs to was the question already.
+        Seen::Refund(refund) => refund.agrees(refund.invoice_id, expected.amount),
     }
 }
 
