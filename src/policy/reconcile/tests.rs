@@ -1,5 +1,6 @@
 //! What every finding means, for every operation, protection and history.
 
+use rust_decimal::Decimal;
 use serde_json::json;
 
 use super::*;
