@@ -80,3 +80,4 @@ select id as "id!", account as "account!", operation as "operation!", params as 
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
        unproven_since, absent_since, invoice_id, baseline, now() as "now!"
 from claimed
+order by priority desc, run_at, id

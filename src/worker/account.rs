@@ -107,9 +107,9 @@ impl Account {
 
     /// Waits for a slot: the account's first, so that who waits for it keeps no other account out.
     /// The semaphores are never closed.
-    pub async fn slot(&self, daemon: &Arc<Semaphore>) -> Slot {
+    pub async fn slot(self: Arc<Self>, daemon: Arc<Semaphore>) -> Slot {
         let account = self.slots.clone().acquire_owned().await.ok();
-        let daemon = daemon.clone().acquire_owned().await.ok();
+        let daemon = daemon.acquire_owned().await.ok();
         Slot {
             _account: account,
             _daemon: daemon,

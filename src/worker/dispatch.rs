@@ -1,7 +1,9 @@
 //! Claims due jobs and hands each to its send.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::db::DbError;
@@ -41,7 +43,7 @@ impl Dispatcher {
             Step::Worked
         };
         for claim in claims {
-            start(ctx, claim, claimed_at);
+            start(ctx, claim, claimed_at).await;
         }
         Ok(step)
     }
@@ -110,16 +112,22 @@ impl Pace {
     }
 }
 
-fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
+async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
     let Some(account) = ctx.accounts.get(&claim.account).cloned() else {
         // Only accounts that were asked for are claimed; the lease would settle it.
         tracing::error!(job.id = %claim.id, account = %claim.account, "claimed a job of an account that is not configured");
         return;
     };
     let held = account.hold();
+    // Queued for here, one after the other, so that slots are given in the order of the claim.
+    let mut slot = Box::pin(account.slot(ctx.slots.clone()));
+    let at_once = poll_fn(|task| Poll::Ready(slot.as_mut().poll(task))).await;
     let ctx = ctx.clone();
     ctx.sends.clone().spawn(async move {
-        let slot = account.slot(&ctx.slots).await;
+        let slot = match at_once {
+            Poll::Ready(slot) => slot,
+            Poll::Pending => slot.await,
+        };
         send::send(
             &ctx,
             Job {

@@ -37,7 +37,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
 
 async fn probe_account(
     ctx: &Arc<Context>,
-    account: &Account,
+    account: &Arc<Account>,
     probe: &DueProbe,
 ) -> Result<(), DbError> {
     let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
@@ -83,13 +83,13 @@ async fn probe_account(
 
 /// Sends one job of the account. Health is what the gateway says; a job is the proof. With no job
 /// that is safe to try, health has to do, and the slow start tries the next one alone.
-async fn let_one_through(ctx: &Arc<Context>, account: &Account) -> Result<Sent, DbError> {
+async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<Sent, DbError> {
     let safe: Vec<String> = OPERATIONS
         .iter()
         .filter(|o| o.is_safe_to_try())
         .map(|o| o.name().to_owned())
         .collect();
-    let slot = account.slot(&ctx.slots).await;
+    let slot = account.clone().slot(ctx.slots.clone()).await;
     let claimed_at = Moment::now();
     match claim::claim_canary(&ctx.pool, ctx.worker, ctx.lease, &account.name, &safe).await? {
         Some(claim) => {
