@@ -192,8 +192,9 @@ comment on column apipay.attempts.retry_after is 'How long the gateway asked to 
 comment on column apipay.attempts.answer is 'The body of the answer; text that is not JSON or too long is cut and kept as a string.';
 comment on column apipay.attempts.duration_ms is 'Time from the first byte to the end of the answer.';
 
+-- As with attempts, the mirrors have no foreign key to accounts: their account is that of a job.
 create table apipay.invoices (
-  account            text not null references apipay.accounts (name),
+  account            text not null,
   id                 bigint not null,
   job_id             bigint,
   status             text not null,
@@ -238,7 +239,7 @@ comment on column apipay.invoices.next_check_at is 'When it will be asked next; 
 comment on column apipay.invoices.settled is 'True when it is no longer followed.';
 
 create table apipay.refunds (
-  account            text not null references apipay.accounts (name),
+  account            text not null,
   id                 bigint not null,
   job_id             bigint,
   invoice_id         bigint not null,
@@ -277,7 +278,7 @@ comment on column apipay.refunds.next_check_at is 'When it will be asked next; d
 comment on column apipay.refunds.settled is 'True when it is no longer followed.';
 
 create table apipay.subscriptions (
-  account            text not null references apipay.accounts (name),
+  account            text not null,
   id                 bigint not null,
   job_id             bigint,
   status             text not null,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -128,6 +128,7 @@ fn context(settings: &Settings, pool: PgPool, recorder: Recorder) -> Result<Cont
         recorder,
         slots: Arc::new(Semaphore::new(settings.worker.concurrency)),
         sends: TaskTracker::new(),
+        wants_room: AtomicBool::new(false),
         finished: AtomicU64::new(0),
         stop: CancellationToken::new(),
         wake: Wake::default(),

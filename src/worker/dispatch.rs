@@ -26,6 +26,8 @@ const GATHER: Duration = Duration::from_millis(3);
 impl Dispatcher {
     /// Claims as many jobs as there is room for, and starts their sends.
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
+        // Before the room is counted, so that a send that ends meanwhile does not go unnoticed.
+        ctx.wants_room.store(true, Ordering::Relaxed);
         let ahead = self
             .pace
             .ahead(ctx.finished.load(Ordering::Relaxed), Instant::now())
@@ -37,6 +39,16 @@ impl Dispatcher {
         }
         let claimed_at = Moment::now();
         let claims = claim::claim(&ctx.pool, ctx.worker, ctx.lease, &rooms, jobs).await?;
+        let is_full = |room: &Room| {
+            claims
+                .iter()
+                .filter(|claim| claim.account == room.account)
+                .count()
+                >= room.jobs
+        };
+        let wants_room =
+            rooms.len() < ctx.accounts.len() || rooms.iter().any(is_full) || claims.len() >= jobs;
+        ctx.wants_room.store(wants_room, Ordering::Relaxed);
         let step = if claims.is_empty() {
             Step::Idle
         } else {
@@ -78,14 +90,8 @@ fn room(ctx: &Context, ahead: usize) -> usize {
 /// While sends are under way and there is little room, waits a little for more.
 async fn gather_room(ctx: &Context, ahead: usize) {
     let enough = ((ctx.concurrency + ahead) / 2).max(1);
-    let deadline = tokio::time::Instant::now() + GATHER;
-    while !ctx.sends.is_empty() && room(ctx, ahead) < enough {
-        if tokio::time::timeout_at(deadline, ctx.wake.dispatch.notified())
-            .await
-            .is_err()
-        {
-            return;
-        }
+    if !ctx.sends.is_empty() && room(ctx, ahead) < enough {
+        tokio::time::sleep(GATHER).await;
     }
 }
 
@@ -140,6 +146,9 @@ async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
         .await;
         ctx.finished.fetch_add(1, Ordering::Relaxed);
         drop(held);
+        if ctx.wants_room.load(Ordering::Relaxed) {
+            ctx.wake.dispatch.notify_one();
+        }
     });
 }
 

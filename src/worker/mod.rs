@@ -29,7 +29,7 @@ pub mod send;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -77,6 +77,8 @@ pub struct Context {
     pub slots: Arc<Semaphore>,
     /// Jobs that are claimed and not finished; a stop waits for them.
     pub sends: TaskTracker,
+    /// Whether the last claim ended for want of room: then the next send that ends wakes it.
+    pub wants_room: AtomicBool,
     /// Sends that ended since the start.
     pub finished: AtomicU64,
     /// Set when the daemon is told to stop: what was not sent yet stays unsent.

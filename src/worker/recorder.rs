@@ -147,8 +147,9 @@ impl Recorder {
 
 /// Writes until the recorder is closed and everything is written.
 ///
-/// Two batches may be under way: while the database makes one durable, it works on the next. Their
-/// order does not matter, for whatever depends on a record reads it from the database first.
+/// Two batches may be under way, if the second is worth a statement of its own: while the database
+/// makes one durable, it works on the next. Their order does not matter, for whatever depends on a
+/// record reads it from the database first.
 pub async fn write(ctx: Arc<Context>, mut inbox: Inbox) {
     let mut batches = JoinSet::new();
     let mut batch = Vec::with_capacity(BATCH);
@@ -159,8 +160,9 @@ pub async fn write(ctx: Arc<Context>, mut inbox: Inbox) {
                 if count == 0 {
                     break;
                 }
-                while batches.len() >= AT_ONCE {
+                while batches.len() >= AT_ONCE || (batch.len() < BATCH / 2 && !batches.is_empty()) {
                     log_panic(batches.join_next().await);
+                    take_more(&mut inbox.receiver, &mut batch);
                 }
                 let (ctx, batch) = (ctx.clone(), std::mem::take(&mut batch));
                 batches.spawn(async move { write_batch(&ctx, batch).await });
@@ -170,6 +172,15 @@ pub async fn write(ctx: Arc<Context>, mut inbox: Inbox) {
     }
     while let Some(done) = batches.join_next().await {
         log_panic(Some(done));
+    }
+}
+
+/// What came while a batch was waited for goes with this one.
+fn take_more(receiver: &mut mpsc::Receiver<Message>, batch: &mut Vec<Message>) {
+    while batch.len() < BATCH
+        && let Ok(message) = receiver.try_recv()
+    {
+        batch.push(message);
     }
 }
 

@@ -99,7 +99,6 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
     if matches!(verdict.strain, Some(Strain::Park { .. })) {
         account.park();
     }
-    ctx.wake.dispatch.notify_one();
     let sent = wellness(&timed, &verdict);
     log(&guard.id, &verdict);
     let evidence = Evidence {
