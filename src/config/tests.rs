@@ -350,9 +350,21 @@ fn a_sandbox_and_an_empty_web_section_are_fine() {
 
 #[test]
 fn the_example_is_understood() {
-    let settings = read(include_str!("../../config/apipayd.example.toml"));
-    let names: Vec<_> = settings.accounts.iter().map(|a| a.name.as_str()).collect();
-    assert_eq!(names, ["clinic", "default"]);
+    let example = include_str!("../../config/apipayd.example.toml");
+    let names = |settings: &Settings<KeyFile>| -> Vec<String> {
+        let names = settings.accounts.iter().map(|a| a.name.to_string());
+        names.collect()
+    };
+    let settings = read(example);
+    assert_eq!(names(&settings), ["default"]);
+    // What it offers is a line that starts with # and has no blank after it.
+    let offers = example
+        .replace("\n#[", "\n[")
+        .replace("\n#base_url", "\nbase_url")
+        .replace("\n#url", "\nurl");
+    let offered = read(&offers);
+    assert_eq!(names(&offered), ["clinic", "default"]);
+    assert!(offered.alerts.webhook.is_some());
     assert_eq!(settings.connect().options.get_database(), Some("shop"));
     let socket = settings.connect().options.get_socket().cloned();
     assert_eq!(socket.as_deref(), Some(Path::new("/run/postgresql")));
