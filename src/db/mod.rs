@@ -109,6 +109,8 @@ impl Connect {
             // Each touches a handful of rows by their index. A plan that was made while a table was
             // small, and reads all of it, would be kept when it is large.
             ("enable_seqscan", "off"),
+            // Every look-up of ours is for another row: a cache of rows costs and never hits.
+            ("enable_memoize", "off"),
         ]);
         PgPoolOptions::new()
             .max_connections(self.max_connections)
