@@ -100,7 +100,7 @@ pub async fn missing_privileges(pool: &Pool) -> Result<Vec<String>, DbError> {
                ('apipay.attempts', 'update'), ('apipay.invoices', 'insert'), ('apipay.invoices', 'update'),
                ('apipay.refunds', 'insert'), ('apipay.refunds', 'update'), ('apipay.alerts', 'insert'),
                ('apipay.alerts', 'update'), ('apipay.alert_deliveries', 'insert'),
-               ('apipay.alert_deliveries', 'update'), ('apipay._control', 'select')
+               ('apipay.alert_deliveries', 'update'), ('apipay.events', 'select'), ('apipay._control', 'select')
              ) as n(relation, privilege)
             where not has_table_privilege(n.relation, n.privilege)
             union all

@@ -51,10 +51,13 @@ impl DbError {
         error.and_then(|error| error.code()).as_deref() == Some("42501")
     }
 
-    /// Whether a pooler let us in under conditions that only a direct connection meets, or not at all.
+    /// Whether it speaks of a pooler: our start-up parameters are refused, or a statement was prepared
+    /// with another server connection.
     pub fn is_of_pooler(&self) -> bool {
-        let error = self.source.as_database_error();
-        error.is_some_and(|error| error.message().starts_with("unsupported startup parameter"))
+        self.source.as_database_error().is_some_and(|error| {
+            error.message().starts_with("unsupported startup parameter")
+                || matches!(error.code().as_deref(), Some("42P05" | "26000"))
+        })
     }
 
     /// Whether the statement lost against a concurrent one and may simply be run again.

@@ -9,6 +9,8 @@ mod daemon;
 mod database;
 mod http;
 mod invariants;
+mod load;
+mod pooler;
 mod proxy;
 mod sandbox;
 
@@ -26,6 +28,7 @@ pub(crate) use daemon::Daemon;
 use daemon::{Lines, Start};
 pub(crate) use database::Database;
 pub(crate) use http::Sink;
+pub(crate) use pooler::Pooler;
 pub(crate) use proxy::Proxy;
 pub(crate) use sandbox::Sandbox;
 
@@ -243,6 +246,11 @@ impl World {
     /// A way to the database for one daemon, which the test can cut.
     pub(crate) fn proxy(&self) -> Proxy {
         Proxy::start(&self.directory, self.database.cluster.socket())
+    }
+
+    /// PgBouncer in transaction mode before the database, with these lines in its configuration.
+    pub(crate) async fn pooler(&self, settings: &str) -> Pooler {
+        Pooler::start(&self.directory, self.database.cluster.socket(), settings).await
     }
 
     /// Starts another daemon and waits until it is ready.

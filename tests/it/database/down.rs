@@ -1,0 +1,1 @@
+//! Postgres is stopped, killed, or away for long, and comes back.

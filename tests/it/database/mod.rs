@@ -1,0 +1,4 @@
+//! The database in trouble, under load: nothing is lost, nothing happens twice, and it is said.
+
+mod down;
+mod pooler;
