@@ -2,3 +2,4 @@
 
 mod down;
 mod pooler;
+mod recovery;
