@@ -22,8 +22,8 @@ impl Recovery {
         let options = world.database.cluster.options("postgres");
         let probe = tokio::spawn(async move {
             loop {
+                let up_us = now_us();
                 if let Ok(connection) = PgConnection::connect_with(&options).await {
-                    let up_us = now_us();
                     connection.close().await.unwrap();
                     return up_us;
                 }

@@ -13,6 +13,7 @@ mod load;
 mod pooler;
 mod proxy;
 mod sandbox;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -31,6 +32,7 @@ pub(crate) use http::Sink;
 pub(crate) use pooler::Pooler;
 pub(crate) use proxy::Proxy;
 pub(crate) use sandbox::Sandbox;
+pub(crate) use wire::{Cut, Statement, Wire};
 
 /// Phones whose stories the sandbox knows.
 pub(crate) mod phone {
@@ -246,6 +248,11 @@ impl World {
     /// A way to the database for one daemon, which the test can cut.
     pub(crate) fn proxy(&self) -> Proxy {
         Proxy::start(&self.directory, self.database.cluster.socket())
+    }
+
+    /// A way to the database that can be cut at a certain statement.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire::start(&self.directory, self.database.cluster.socket())
     }
 
     /// PgBouncer in transaction mode before the database, with these lines in its configuration.
