@@ -32,6 +32,8 @@ struct Order {
     cut: Cut,
     left: usize,
     done: usize,
+    /// Each second one passes, or the daemon would wait longer and longer between its tries.
+    passes: bool,
 }
 
 pub(crate) struct Wire {
@@ -53,6 +55,7 @@ impl Wire {
             cut: Cut::Before,
             left: 0,
             done: 0,
+            passes: false,
         }));
         let (target, orders) = (to.join(SOCKET), order.clone());
         let server = tokio::spawn(async move {
@@ -78,6 +81,7 @@ impl Wire {
             cut,
             left: times,
             done: 0,
+            passes: false,
         };
     }
 
@@ -176,7 +180,7 @@ async fn answers(
             if did_something {
                 return finish(order);
             }
-            order.lock().unwrap().left += 1;
+            again(order);
             *swallow.lock().unwrap() = false;
         }
         to.write_all(&std::mem::take(&mut held)).await?;
@@ -194,6 +198,10 @@ fn wanted(order: &Mutex<Order>, text: &str, parameters: &[u8]) -> Option<Cut> {
     if order.left == 0 || !text.contains(words) || !parameters.contains(values) {
         return None;
     }
+    if std::mem::replace(&mut order.passes, true) {
+        order.passes = false;
+        return None;
+    }
     order.left -= 1;
     Some(order.cut)
 }
@@ -201,4 +209,11 @@ fn wanted(order: &Mutex<Order>, text: &str, parameters: &[u8]) -> Option<Cut> {
 fn finish(order: &Mutex<Order>) -> std::io::Result<()> {
     order.lock().unwrap().done += 1;
     Ok(())
+}
+
+/// That one did nothing: the next one is cut instead.
+fn again(order: &Mutex<Order>) {
+    let mut order = order.lock().unwrap();
+    order.left += 1;
+    order.passes = false;
 }
