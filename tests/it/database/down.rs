@@ -10,12 +10,8 @@ use serde_json::Value;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use super::recovery::{Recovery, now_us};
+use super::recovery::{Recovery, expect_silence_after, literal, now_us};
 use crate::world::{Cluster, Wish, World};
-
-/// How old a claim may be when its request leaves, and how much later a busy machine may see it.
-const WINDOW_US: i64 = 5_000_000;
-const LATE_US: i64 = 1_000_000;
 
 async fn survive(fault: &str, take_down: impl FnOnce(&Cluster), absence: Duration) {
     let world = World::made(Wish {
@@ -50,39 +46,10 @@ async fn survive(fault: &str, take_down: impl FnOnce(&Cluster), absence: Duratio
 
     world.sandbox.control("DELETE /faults", Value::Null).await;
     world.until_all_final().await;
-    expect_silence(&world, down_us, recovery.up_us).await;
+    expect_silence_after(&world, down_us, recovery.up_us).await;
     expect_answers_kept(&world, down_us, recovery.up_us).await;
     recovery.end(&world, fault).await;
     world.end([daemon]).await;
-}
-
-/// While the database is away no request leaves but those of claims that were committed before.
-async fn expect_silence(world: &World, down_us: i64, up_us: i64) {
-    for request in world.sandbox.requests().await {
-        let at = request["at_unix_us"].as_i64().unwrap();
-        if at <= down_us || at >= up_us {
-            continue;
-        }
-        let after = at - down_us;
-        assert!(
-            after <= WINDOW_US + LATE_US,
-            "{after} us after the database went: {request}"
-        );
-        if request["method"] == "POST" {
-            let claimed = world
-                .count(&format!(
-                    "apipay.attempts a join apipay.jobs j on j.id = a.job_id
-                      where a.kind = 'send' and extract(epoch from a.started_at) * 1e6 between {} and {down_us}
-                        and (position(j.token::text in {body}) > 0
-                             or {path} like '%/invoices/' || (j.params ->> 'invoice_id') || '/cancel')",
-                    at - WINDOW_US - LATE_US,
-                    body = literal(&request["body"]),
-                    path = literal(&request["path"]),
-                ))
-                .await;
-            assert_eq!(claimed, 1, "not one fresh claim before {request}");
-        }
-    }
 }
 
 /// What was answered while the database was away stands as it was answered: nothing of it was looked up.
@@ -111,10 +78,6 @@ async fn expect_answers_kept(world: &World, down_us: i64, up_us: i64) {
         kept > 0,
         "nothing was answered while the database was away: this proves nothing"
     );
-}
-
-fn literal(text: &Value) -> String {
-    format!("'{}'", text.as_str().unwrap().replace('\'', "''"))
 }
 
 const MOMENT: Duration = Duration::from_secs(3);

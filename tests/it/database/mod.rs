@@ -2,5 +2,8 @@
 
 mod cut;
 mod down;
+mod hints;
 mod pooler;
+mod read_only;
 mod recovery;
+mod refusals;

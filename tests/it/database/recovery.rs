@@ -1,7 +1,8 @@
-//! How soon work moves again after a fault.
+//! What is sent during a fault, and how soon work moves again after it.
 
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
@@ -10,6 +11,10 @@ use crate::world::World;
 
 /// Loops wait 5 s and half of it by chance at most; the rest is for a busy machine.
 const SOON_MS: i64 = 10_000;
+
+/// How old a claim may be when its request leaves, and how much later a busy machine may see it.
+const WINDOW_US: i64 = 5_000_000;
+const LATE_US: i64 = 1_000_000;
 
 /// From when on it could move again.
 pub(crate) struct Recovery {
@@ -66,6 +71,40 @@ impl Recovery {
             "{fault}: {written} ms, {sent} ms"
         );
     }
+}
+
+/// While the database is away no request leaves but those of claims that were committed before.
+pub(crate) async fn expect_silence_after(world: &World, down_us: i64, up_us: i64) {
+    for request in world.sandbox.requests().await {
+        let at = request["at_unix_us"].as_i64().unwrap();
+        if at <= down_us || at >= up_us {
+            continue;
+        }
+        let after = at - down_us;
+        assert!(
+            after <= WINDOW_US + LATE_US,
+            "{after} us after the database went: {request}"
+        );
+        if request["method"] == "POST" {
+            let claimed = world
+                .count(&format!(
+                    "apipay.attempts a join apipay.jobs j on j.id = a.job_id
+                      where a.kind = 'send' and extract(epoch from a.started_at) * 1e6 between {} and {down_us}
+                        and (position(j.token::text in {body}) > 0
+                             or {path} like '%/invoices/' || (j.params ->> 'invoice_id') || '/cancel')",
+                    at - WINDOW_US - LATE_US,
+                    body = literal(&request["body"]),
+                    path = literal(&request["path"]),
+                ))
+                .await;
+            assert_eq!(claimed, 1, "not one fresh claim before {request}");
+        }
+    }
+}
+
+/// A text for a statement.
+pub(crate) fn literal(text: &Value) -> String {
+    format!("'{}'", text.as_str().unwrap().replace('\'', "''"))
 }
 
 /// Microseconds since 1970, as the sandbox writes them.

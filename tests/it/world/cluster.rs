@@ -82,6 +82,11 @@ impl Cluster {
         script(&["stop", self.directory.to_str().unwrap(), mode]);
     }
 
+    /// Makes a stopped private cluster a replica, which waits for a primary that never comes.
+    pub(crate) fn make_replica(&self) {
+        std::fs::write(self.directory.join("data/standby.signal"), "").unwrap();
+    }
+
     /// Kills every process of a private cluster, as a machine without memory does.
     pub(crate) fn kill(&self) {
         assert!(self.private, "the shared cluster is not one test's to kill");
