@@ -111,3 +111,31 @@ async fn an_absence_of_postgres_of_half_a_minute_loses_nothing_and_sends_nothing
     )
     .await;
 }
+
+/// A statement without an answer is given up after 35 s; idle connections are found out one after the other.
+const SILENT_MS: i64 = 60_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_falls_silent_is_given_up_and_found_again() {
+    let world = World::made(Wish::default()).await;
+    let wire = world.wire();
+    world.slow_gateway(300).await;
+    world.enqueue_everything(40).await;
+    let daemon = world
+        .tuned_daemon(&[("database.url", wire.url(&world.database.name))])
+        .await;
+    world.until_in_flight(4).await;
+    let recovery = Recovery::now();
+    wire.silence();
+    world
+        .until_holds("work goes on", async || {
+            world.count("apipay.jobs where state = 'succeeded'").await > 20
+        })
+        .await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until_all_final().await;
+    recovery
+        .end_within(SILENT_MS, &world, "silent server")
+        .await;
+    world.end([daemon]).await;
+}

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::task::block_in_place;
+use tokio::time::sleep;
 
+use super::recovery::Recovery;
 use crate::world::{Daemon, Pooler, Wish, World, phone};
 
 /// What an operator sets for a daemon behind a pooler.
@@ -118,6 +121,32 @@ async fn a_pooler_that_restarts_and_loses_its_servers_costs_no_job() {
         }
     }
     world.until_all_final().await;
+    expect_whole_statements(&world);
+    world.end([daemon]).await;
+}
+
+/// PgBouncer keeps its clients waiting meanwhile, and tries its server again every 15 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_away_behind_its_pooler_costs_no_job() {
+    let world = World::made(Wish {
+        own_cluster: true,
+        ..Wish::default()
+    })
+    .await;
+    let pooler = world.pooler("").await;
+    world.slow_gateway(300).await;
+    world.enqueue_everything(40).await;
+    let daemon = world.tuned_daemon(&behind(&pooler, &world)).await;
+    world.until_in_flight(4).await;
+    block_in_place(|| world.database.cluster.stop("immediate"));
+    daemon.until_told("nothing is sent").await;
+    sleep(Duration::from_secs(5)).await;
+    let recovery = Recovery::begin(&world, || world.database.cluster.restart()).await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until_all_final().await;
+    recovery
+        .end_within(25_000, &world, "immediate stop behind PgBouncer")
+        .await;
     expect_whole_statements(&world);
     world.end([daemon]).await;
 }

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::proxy::SOCKET;
@@ -39,6 +41,8 @@ struct Order {
 pub(crate) struct Wire {
     directory: PathBuf,
     order: Arc<Mutex<Order>>,
+    /// Raised when all connections so far fall silent.
+    silenced: watch::Sender<u32>,
     server: JoinHandle<()>,
 }
 
@@ -58,17 +62,20 @@ impl Wire {
             passes: false,
         }));
         let (target, orders) = (to.join(SOCKET), order.clone());
+        let silenced = watch::Sender::new(0);
+        let silence = silenced.subscribe();
         let server = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = UnixStream::connect(&target).await else {
                     continue;
                 };
-                tokio::spawn(carry(client, server, orders.clone()));
+                tokio::spawn(carry(client, server, orders.clone(), silence.clone()));
             }
         });
         Wire {
             directory,
             order,
+            silenced,
             server,
         }
     }
@@ -83,6 +90,12 @@ impl Wire {
             done: 0,
             passes: false,
         };
+    }
+
+    /// Nothing passes any more on the connections that there are, and nobody is told: the other machine has
+    /// lost its power. New connections work.
+    pub(crate) fn silence(&self) {
+        self.silenced.send_modify(|times| *times += 1);
     }
 
     /// How often it has cut since then.
@@ -104,14 +117,24 @@ impl Drop for Wire {
 }
 
 /// One connection: ends when either side does, or at the ordered statement.
-async fn carry(client: UnixStream, server: UnixStream, order: Arc<Mutex<Order>>) {
+async fn carry(
+    client: UnixStream,
+    server: UnixStream,
+    order: Arc<Mutex<Order>>,
+    mut silence: watch::Receiver<u32>,
+) {
+    silence.mark_unchanged();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     // Set once the answer of the statement that is under way must not arrive.
-    let swallow = Arc::new(Mutex::new(false));
+    let swallow = Mutex::new(false);
+    // Pinned here, so that a silent connection stays open.
+    let requests = pin!(requests(from_client, to_server, &order, &swallow));
+    let answers = pin!(answers(from_server, to_client, &order, &swallow));
     tokio::select! {
-        _ = requests(from_client, to_server, &order, &swallow) => {}
-        _ = answers(from_server, to_client, &order, &swallow) => {}
+        _ = requests => {}
+        _ = answers => {}
+        Ok(()) = silence.changed() => std::future::pending().await,
     }
 }
 
