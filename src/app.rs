@@ -272,8 +272,8 @@ async fn serve(
 
 /// Keeps the status line and the watchdog.
 async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &Service) {
-    // No step takes longer than a lease: its longest part is a request, or a wait for the database.
-    let limit = ctx.lease * 2;
+    // No step takes longer: its longest part is a request, or a wait for a database that says nothing.
+    let limit = (ctx.lease * 2).max(Duration::from_secs(90));
     loop {
         let trouble = pulses.iter().find_map(|pulse| pulse.trouble());
         let status = match oversee::look(ctx, trouble).await {

@@ -2,6 +2,7 @@
 
 mod cut;
 mod down;
+mod full;
 mod hints;
 mod pooler;
 mod read_only;
