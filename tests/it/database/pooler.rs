@@ -60,6 +60,7 @@ async fn a_whole_life_goes_on_behind_pgbouncer() {
     world
         .sql("update apipay.jobs set leased_until = now() where state = 'sending'")
         .await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
     let heir = world.tuned_daemon(&settings).await;
     world.until_all_done_or_held().await;
     let alerts = world

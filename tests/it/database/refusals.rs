@@ -69,7 +69,7 @@ async fn a_locked_table_is_waited_for_and_it_is_said() {
     daemon
         .until_told("canceling statement due to lock timeout")
         .await;
-    assert!(daemon.log_text().contains("the outcome waits in memory"));
+    daemon.until_logged("the outcome waits in memory").await;
     let recovery = Recovery::now();
     locking.rollback().await.unwrap();
     world.until_all_final().await;
