@@ -67,7 +67,7 @@ async fn a_refund_whose_baseline_cannot_be_stored_goes_back_unsent() {
             row["state"] == "queued" && row["epoch"] != 0
         })
         .await;
-    assert_eq!(row["reason"], "window_closed", "{row}");
+    assert_eq!(row["reason"], "database_failed", "{row}");
     assert_eq!(row["attempts"], 0, "it costs no attempt: {row}");
     world.sql("drop table public.full").await;
     world.until(job, "succeeded").await;
