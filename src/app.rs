@@ -221,6 +221,9 @@ async fn try_prepare(pool: &Pool, settings: &Settings) -> Result<(), RunError> {
 
 const UNREACHABLE: &str = "the database cannot be reached; nothing is sent";
 
+const UNWRITTEN: &str =
+    "the database does not take outcomes, which wait in memory; nothing new is sent";
+
 async fn serve(
     ctx: Arc<Context>,
     connect: Connect,
@@ -275,7 +278,9 @@ async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &S
     // No step takes longer: its longest part is a request, or a wait for a database that says nothing.
     let limit = (ctx.lease * 2).max(Duration::from_secs(90));
     loop {
+        let unwritten = || ctx.recorder.is_waiting().then(|| UNWRITTEN.to_owned());
         let trouble = pulses.iter().find_map(|pulse| pulse.trouble());
+        let trouble = trouble.or_else(unwritten);
         let status = match oversee::look(ctx, trouble).await {
             Ok(status) => status,
             Err(error) => format!("{UNREACHABLE}: {}", Chain(&error)),

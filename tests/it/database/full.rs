@@ -35,6 +35,11 @@ async fn an_outcome_in_memory_outlives_its_lease_and_is_not_looked_up() {
     sleep(Duration::from_secs(14)).await;
     let row = world.job(job).await;
     assert_eq!(row["state"], "sending", "{row}");
+    let status = daemon.status();
+    assert!(
+        status.contains("outcomes, which wait in memory"),
+        "{status}"
+    );
     world.sql("drop table public.full").await;
     world.until(job, "succeeded").await;
     let attempts = world.attempts(job).await;
