@@ -22,41 +22,13 @@ fn faults() -> Vec<Value> {
     ]
 }
 
-async fn enqueue_everything(world: &World) {
-    let key = world.key("default");
-    for n in 0..60 {
-        match n % 5 {
-            0 => {
-                let id = world
-                    .sandbox
-                    .invoice(&key, json!({"status": "pending"}))
-                    .await;
-                world
-                    .enqueue("invoice.cancel", json!({"invoice_id": id}))
-                    .await;
-            }
-            1 => {
-                let id = world.sandbox.invoice(&key, json!({"status": "paid"})).await;
-                for _ in 0..2 {
-                    world
-                        .enqueue("invoice.refund", json!({"invoice_id": id, "amount": 100}))
-                        .await;
-                }
-            }
-            _ => {
-                world.bill([phone::PAID, phone::UNPAID][n % 2], 100).await;
-            }
-        }
-    }
-}
-
 async fn survive(seed: u64, wish: Wish) {
     let world = World::made(wish).await;
     for (number, mut fault) in faults().into_iter().enumerate() {
         fault["seed"] = json!(seed * 100 + number as u64);
         world.sandbox.fault(fault).await;
     }
-    enqueue_everything(&world).await;
+    world.enqueue_everything(60).await;
     let mut daemons: [Daemon; 2] = [world.daemon().await, world.daemon().await];
     for round in 0..6 {
         tokio::time::sleep(Duration::from_millis(400 + 130 * (seed + round))).await;

@@ -11,6 +11,7 @@ mod cancelling;
 mod chaos;
 mod claim_plan;
 mod creating;
+mod database;
 mod following;
 mod outage;
 mod parking;

@@ -7,7 +7,9 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -80,7 +82,33 @@ impl Cluster {
         script(&["stop", self.directory.to_str().unwrap(), mode]);
     }
 
+    /// Makes a stopped private cluster a replica, which waits for a primary that never comes.
+    pub(crate) fn make_replica(&self) {
+        std::fs::write(self.directory.join("data/standby.signal"), "").unwrap();
+    }
+
+    /// Kills every process of a private cluster, as a machine without memory does.
+    pub(crate) fn kill(&self) {
+        assert!(self.private, "the shared cluster is not one test's to kill");
+        let pid = std::fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
+        let postmaster = pid.lines().next().unwrap().to_owned();
+        let children =
+            std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"))
+                .unwrap();
+        for pid in std::iter::once(postmaster.as_str()).chain(children.split_whitespace()) {
+            // A child may have ended by itself.
+            let _ = kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::KILL);
+        }
+    }
+
     pub(crate) fn restart(&self) {
+        // What was killed is there until its parent has heard of it.
+        for _ in 0..1_000 {
+            if !is_alive(self.directory.to_str().unwrap()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         script(&["restart", self.directory.to_str().unwrap()]);
     }
 

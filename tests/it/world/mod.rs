@@ -9,8 +9,11 @@ mod daemon;
 mod database;
 mod http;
 mod invariants;
+mod load;
+mod pooler;
 mod proxy;
 mod sandbox;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -26,8 +29,10 @@ pub(crate) use daemon::Daemon;
 use daemon::{Lines, Start};
 pub(crate) use database::Database;
 pub(crate) use http::Sink;
+pub(crate) use pooler::Pooler;
 pub(crate) use proxy::Proxy;
 pub(crate) use sandbox::Sandbox;
+pub(crate) use wire::{Cut, Statement, Wire};
 
 /// Phones whose stories the sandbox knows.
 pub(crate) mod phone {
@@ -243,6 +248,16 @@ impl World {
     /// A way to the database for one daemon, which the test can cut.
     pub(crate) fn proxy(&self) -> Proxy {
         Proxy::start(&self.directory, self.database.cluster.socket())
+    }
+
+    /// A way to the database that can be cut at a certain statement.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire::start(&self.directory, self.database.cluster.socket())
+    }
+
+    /// PgBouncer in transaction mode before the database, with these lines in its configuration.
+    pub(crate) async fn pooler(&self, settings: &str) -> Pooler {
+        Pooler::start(&self.directory, self.database.cluster.socket(), settings).await
     }
 
     /// Starts another daemon and waits until it is ready.
