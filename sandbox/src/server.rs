@@ -95,7 +95,7 @@ async fn answer(
         },
         (None, None) => return Ok(None),
     };
-    let Some(rule) = rule else {
+    let Some(rule) = &rule else {
         connection.send(&reply, Manner::Whole, keep_alive).await?;
         return Ok(Some(reply.status));
     };

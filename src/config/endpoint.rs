@@ -1,9 +1,11 @@
 //! URLs: which the gateway may have, and which the database.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
+
+use crate::gateway::resolve::is_public;
 
 /// Checks where the gateway is said to be. The error is the end of a sentence about the key.
 ///
@@ -41,34 +43,12 @@ fn is_private(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => is_private_v4(address),
-        Ok(IpAddr::V6(address)) => is_private_v6(address),
+        Ok(address) => !is_public(address),
         Err(_) => {
             let name = host.trim_end_matches('.');
             name == "localhost" || name.ends_with(".localhost") || name.ends_with(".local")
         }
     }
-}
-
-fn is_private_v4(address: Ipv4Addr) -> bool {
-    let [first, second, ..] = address.octets();
-    let is_shared_by_carriers = first == 100 && (64..128).contains(&second);
-    address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_broadcast()
-        || address.is_multicast()
-        || first == 0
-        || is_shared_by_carriers
-}
-
-fn is_private_v6(address: Ipv6Addr) -> bool {
-    address.is_loopback()
-        || address.is_unspecified()
-        || address.is_unique_local()
-        || address.is_unicast_link_local()
-        || address.is_multicast()
-        || address.to_ipv4_mapped().is_some_and(is_private_v4)
 }
 
 /// The URL of a database, as far as this program understands it.

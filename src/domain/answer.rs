@@ -33,20 +33,39 @@ pub enum Body {
     Json(Value),
     /// Complete, but not JSON: a bounded excerpt of its text.
     Text(String),
-    /// Longer than the limit; not read to its end.
+    /// Longer than the limit, or of more values than any answer of the gateway has.
     TooLarge,
     /// Cut off or stalled before its end.
     Broken,
 }
 
+impl Body {
+    /// Reads a body that has come whole. Deep nesting is refused by the parser, and so not JSON.
+    pub fn read(bytes: &[u8]) -> Body {
+        const EXCERPT_BYTES: usize = 2_048;
+        // "0," is two bytes here and a hundred as a value: a small body could fill the memory.
+        const VALUES_MAX: usize = 100_000;
+        if bytes.iter().filter(|byte| **byte == b',').count() > VALUES_MAX {
+            return Body::TooLarge;
+        }
+        match serde_json::from_slice::<Value>(bytes) {
+            Ok(value) => Body::Json(value),
+            Err(_) => Body::Text(
+                String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_BYTES)]).into_owned(),
+            ),
+        }
+    }
+}
+
 /// The headers about rate limits, unjudged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// `Retry-After`, as it was sent: seconds or an HTTP date (RFC 9110, section 10.2.3).
-    pub retry_after: Option<String>,
-    /// `X-RateLimit-Reset`, unix seconds.
+    /// `Retry-After`, as it was sent: seconds or an HTTP date (RFC 9110, section 10.2.3). A gateway
+    /// and a proxy before it may each send one.
+    pub retry_after: Vec<String>,
+    /// `X-RateLimit-Reset`, unix seconds; the latest.
     pub reset: Option<i64>,
-    /// `X-RateLimit-Remaining`.
+    /// `X-RateLimit-Remaining`; the least.
     pub remaining: Option<u32>,
 }
 
@@ -59,6 +78,12 @@ pub enum NotSent {
     Connect,
     /// The TLS handshake failed.
     Tls,
+    /// The gateway's certificate is out of date, or this machine's clock is.
+    CertificateExpired,
+    /// The gateway's certificate is another host's.
+    CertificateName,
+    /// Nobody that this machine trusts vouches for the gateway's certificate.
+    CertificateIssuer,
     /// The address is one the configuration does not allow.
     ForbiddenAddress,
     /// The lease was no longer ours, or too much of it was gone.
@@ -93,6 +118,9 @@ impl NotSent {
             NotSent::Dns => "dns_failed",
             NotSent::Connect => "connect_failed",
             NotSent::Tls => "tls_failed",
+            NotSent::CertificateExpired => "certificate_expired",
+            NotSent::CertificateName => "certificate_name",
+            NotSent::CertificateIssuer => "certificate_issuer",
             NotSent::ForbiddenAddress => "forbidden_address",
             NotSent::WindowClosed => "window_closed",
             NotSent::Stopping => "stopping",
@@ -137,18 +165,28 @@ impl Reply {
         })
     }
 
-    /// The error's code: `error_code`, else `error`, which may be a sentence.
+    /// The error's code: `error_code`, else `error`, which may be a sentence. Of a longer one its
+    /// beginning: it goes into notices and columns.
     pub fn error_code(&self) -> Option<&str> {
+        const BYTES: usize = 200;
         let object = self.object()?;
         ["error_code", "error"]
             .iter()
             .find_map(|field| object.get(field)?.as_str())
+            .map(|code| beginning(code, BYTES))
     }
 
-    /// The error's text for people.
+    /// The error's text for people, or its beginning.
     pub fn message(&self) -> Option<&str> {
-        self.object()?.get("message")?.as_str()
+        const BYTES: usize = 2_000;
+        let message = self.object()?.get("message")?.as_str()?;
+        Some(beginning(message, BYTES))
     }
+}
+
+/// As much of a text as fits.
+pub(crate) fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// The answer together with how long it took.
@@ -234,5 +272,14 @@ mod tests {
             assert_eq!(reply(body.clone()).error_code(), code, "{body}");
         }
         assert_eq!(reply(json!({"message": "text"})).message(), Some("text"));
+    }
+
+    #[test]
+    fn of_a_long_text_its_beginning_is_enough() {
+        let long = reply(json!({"error_code": "ы".repeat(1_000), "message": "ы".repeat(9_000)}));
+        assert_eq!(long.error_code(), Some("ы".repeat(100).as_str()));
+        assert_eq!(long.message(), Some("ы".repeat(1_000).as_str()));
+        assert_eq!(beginning("ыы", 3), "ы");
+        assert_eq!(beginning("ыы", 4), "ыы");
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::domain::answer::beginning;
 use crate::domain::phone::Phone;
 
 /// The status of an invoice (API, section 5.1). The gateway's list is open.
@@ -44,7 +45,7 @@ impl InvoiceStatus {
             "cancelled" => InvoiceStatus::Cancelled,
             "expired" => InvoiceStatus::Expired,
             "error" => InvoiceStatus::Error,
-            other => InvoiceStatus::Other(storable(other)),
+            other => InvoiceStatus::Other(short(other)),
         }
     }
 
@@ -93,7 +94,7 @@ impl RefundStatus {
             "processing" => RefundStatus::Processing,
             "completed" => RefundStatus::Completed,
             "failed" => RefundStatus::Failed,
-            other => RefundStatus::Other(storable(other)),
+            other => RefundStatus::Other(short(other)),
         }
     }
 
@@ -301,9 +302,16 @@ fn agree<T: PartialEq>(shown: Option<T>, asked: Option<T>) -> bool {
     shown.is_none() || asked.is_none() || shown == asked
 }
 
-/// Postgres can store any text but one with NUL, and a stored answer must not fail for that.
-fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+/// Postgres can store any text but one with NUL, and a stored answer must not fail for that. None
+/// of the gateway's texts is as long as the most that is kept (API, section 1).
+pub(crate) fn storable(text: &str) -> String {
+    const BYTES: usize = 4_000;
+    beginning(text, BYTES).replace('\0', "\u{fffd}")
+}
+
+/// An unknown status: it is told in notifications, which take 8000 bytes.
+fn short(text: &str) -> String {
+    storable(beginning(text, 100))
 }
 
 fn text(object: &Value, key: &str) -> Option<String> {
@@ -313,7 +321,7 @@ fn text(object: &Value, key: &str) -> Option<String> {
 fn text_or_number(object: &Value, key: &str) -> Option<String> {
     match object.get(key)? {
         Value::String(text) => Some(storable(text)),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) => Some(storable(number.as_str())),
         _ => None,
     }
 }

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use tracing::debug;
 
 use crate::domain::answer::{Answer, Body, Limits, Reply, Timed};
 use crate::domain::operation::{Method, Request};
 use crate::gateway::fault;
 use crate::gateway::resolve::Resolver;
+use crate::telemetry::Chain;
 
 /// Limits of every request.
 #[derive(Clone, Copy, Debug)]
@@ -72,10 +73,11 @@ impl Gateway {
             .dns_resolver(std::sync::Arc::new(Resolver { allow_private }))
             .build()
             .map_err(GatewayError::Client)?;
-        let mut base = base.clone();
-        let path = base.path().trim_end_matches('/').to_owned();
-        base.set_path(&path);
-        Ok(Gateway { http, base, limits })
+        Ok(Gateway {
+            http,
+            base: base.clone(),
+            limits,
+        })
     }
 
     /// Makes one request. It must not be dropped before it ends: an answer would be lost.
@@ -110,13 +112,20 @@ impl Gateway {
                 limits: read_limits(response.headers()),
                 body: self.read_body(response).await,
             }),
-            Err(error) => fault::answer_of(&error),
+            Err(error) => {
+                // An address is in the configuration; in a search, a query is in it too.
+                let error = error.without_url();
+                debug!(error = %Chain(&error), "no answer");
+                fault::answer_of(&error)
+            }
         }
     }
 
     fn url(&self, request: &Request) -> reqwest::Url {
         let mut url = self.base.clone();
-        url.set_path(&format!("{}{}", self.base.path(), request.path));
+        // A URL without a path has the path "/".
+        let below = self.base.path().trim_end_matches('/');
+        url.set_path(&format!("{below}{}", request.path));
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
@@ -131,29 +140,25 @@ impl Gateway {
                     return Body::TooLarge;
                 }
                 Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-                Ok(None) => return parse(&bytes),
+                Ok(None) => return Body::read(&bytes),
                 Err(_) => return Body::Broken,
             }
         }
     }
 }
 
-/// A body that has come whole. Deep nesting is refused by the parser, and so not JSON.
-fn parse(bytes: &[u8]) -> Body {
-    const EXCERPT_BYTES: usize = 2_048;
-    match serde_json::from_slice::<Value>(bytes) {
-        Ok(value) => Body::Json(value),
-        Err(_) => Body::Text(
-            String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_BYTES)]).into_owned(),
-        ),
-    }
-}
-
 fn read_limits(headers: &HeaderMap) -> Limits {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let texts = |name: &str| {
+        let values = headers.get_all(name).into_iter();
+        values.filter_map(|value| value.to_str().ok())
+    };
     Limits {
-        retry_after: text("retry-after").map(str::to_owned),
-        reset: text("x-ratelimit-reset").and_then(|unix| unix.trim().parse().ok()),
-        remaining: text("x-ratelimit-remaining").and_then(|count| count.trim().parse().ok()),
+        retry_after: texts("retry-after").map(str::to_owned).collect(),
+        reset: texts("x-ratelimit-reset")
+            .filter_map(|unix| unix.trim().parse().ok())
+            .max(),
+        remaining: texts("x-ratelimit-remaining")
+            .filter_map(|count| count.trim().parse().ok())
+            .min(),
     }
 }

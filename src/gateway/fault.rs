@@ -27,19 +27,34 @@ fn not_connected(error: &reqwest::Error) -> NotSent {
             Some(ResolveError::Forbidden) => return NotSent::ForbiddenAddress,
             None => {}
         }
-        if is_tls(current) {
-            return NotSent::Tls;
+        if let Some(error) = tls(current) {
+            return no_tls(error);
         }
         cause = current.source();
     }
     NotSent::Connect
 }
 
-/// rustls comes wrapped into an I/O error, whose `source` skips it.
-fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    error.is::<rustls::Error>()
-        || error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .is_some_and(|inner| inner.is::<rustls::Error>())
+/// rustls comes wrapped into I/O errors, one in the other, whose `source` skips what is in them.
+fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    match error.downcast_ref::<io::Error>() {
+        Some(wrapper) => tls(wrapper.get_ref()?),
+        None => error.downcast_ref::<rustls::Error>(),
+    }
+}
+
+fn no_tls(error: &rustls::Error) -> NotSent {
+    use rustls::CertificateError::*;
+    let rustls::Error::InvalidCertificate(problem) = error else {
+        return NotSent::Tls;
+    };
+    match problem {
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
+            NotSent::CertificateExpired
+        }
+        NotValidForName | NotValidForNameContext { .. } => NotSent::CertificateName,
+        // The signature: somebody uses the name of a trusted authority.
+        UnknownIssuer | BadSignature => NotSent::CertificateIssuer,
+        _ => NotSent::Tls,
+    }
 }

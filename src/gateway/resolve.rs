@@ -67,7 +67,13 @@ fn is_public_v4(v4: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(v6: Ipv6Addr) -> bool {
-    !(v6.is_loopback()
+    // Addresses that stand for others of IPv4: `::/96`, NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056).
+    let stands_for_v4 = matches!(
+        v6.segments(),
+        [0, 0, 0, 0, 0, 0, ..] | [0x64, 0xff9b, ..] | [0x2002, ..]
+    );
+    !(stands_for_v4
+        || v6.is_loopback()
         || v6.is_unspecified()
         || v6.is_multicast()
         || v6.is_unique_local()
@@ -95,6 +101,10 @@ mod tests {
             "fd00::1",
             "::ffff:127.0.0.1",
             "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::7f00:1",
+            "2002:7f00:1::",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }

@@ -18,11 +18,10 @@ pub const CAP_WAIT_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 ///
 /// Moments in the past and negative numbers ask for no wait; what cannot be read is no hint.
 pub fn wait(reply: &Reply, now: OffsetDateTime) -> Option<Duration> {
-    let header = reply
-        .limits
-        .retry_after
-        .as_deref()
-        .and_then(|written| retry_after(written, now));
+    let headers = reply.limits.retry_after.iter();
+    let header = headers
+        .filter_map(|written| retry_after(written, now))
+        .max();
     let reset = reply
         .limits
         .reset
@@ -91,7 +90,7 @@ mod tests {
 
     fn reply(retry_after: Option<&str>, reset: Option<i64>, body: Value) -> Reply {
         let limits = Limits {
-            retry_after: retry_after.map(str::to_owned),
+            retry_after: retry_after.map(str::to_owned).into_iter().collect(),
             reset,
             remaining: None,
         };
@@ -156,6 +155,11 @@ mod tests {
             json!({"retry_after_seconds": 30, "retry_after": 7}),
         );
         assert_eq!(wait(&both, NOW), Some(Duration::from_secs(30)));
+        let mut twice = reply(Some("5"), None, json!({}));
+        twice.limits.retry_after.push("900".to_owned());
+        assert_eq!(wait(&twice, NOW), Some(Duration::from_secs(900)));
+        twice.limits.retry_after.reverse();
+        assert_eq!(wait(&twice, NOW), Some(Duration::from_secs(900)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
 use crate::domain::job::History;
-use crate::domain::mirror::id;
+use crate::domain::mirror::{id, storable};
 use crate::domain::operation::{Applied, Lookup, Operation, Plan, Progress, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
@@ -153,7 +153,7 @@ fn duplicate_key(reply: &Reply) -> Verdict {
 /// What a reply means for the whole account, whatever was asked: sends, look-ups, checks and probes
 /// share this.
 pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
-    let code = || reply.error_code().unwrap_or("too_many_requests").to_owned();
+    let code = || storable(reply.error_code().unwrap_or("too_many_requests"));
     match (classify(reply), reply.status) {
         (Class::AccountFault(reason), _) => Some(Strain::Park {
             reason,
@@ -219,9 +219,13 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
     // Ours, not the job's: it costs no attempt.
     let put_back = |wait, reason| Verdict::not_applied(wait_for(history, wait, reason), false);
     match cause {
-        NotSent::Dns | NotSent::Connect | NotSent::Tls | NotSent::ForbiddenAddress => {
-            back_off_on(&at.rules.network, history, Reason::Network, at)
-        }
+        NotSent::Dns
+        | NotSent::Connect
+        | NotSent::Tls
+        | NotSent::CertificateExpired
+        | NotSent::CertificateName
+        | NotSent::CertificateIssuer
+        | NotSent::ForbiddenAddress => back_off_on(&at.rules.network, history, Reason::Network, at),
         NotSent::WindowClosed => put_back(Duration::ZERO, Reason::WindowClosed),
         NotSent::Stopping => put_back(Duration::ZERO, Reason::Stopping),
         NotSent::AccountParked => put_back(Duration::ZERO, Reason::AccountParked),

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::db::record::{Entry, InvoiceRow, RefundRow, Transition, seconds};
 use crate::domain::account::AccountName;
-use crate::domain::answer::{Answer, Body, NotSent, Reply, Timed};
+use crate::domain::answer::{Answer, Body, NotSent, Reply, Timed, beginning};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::{Epoch, JobId};
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
@@ -250,7 +250,11 @@ fn attach_answer(transition: &mut Transition, timed: &Timed, now: OffsetDateTime
             if reply.status >= 400 {
                 transition.error_code = reply.error_code().map(str::to_owned);
                 transition.message = reply.message().map(str::to_owned);
-                transition.errors = reply.object().and_then(|body| body.get("errors")).cloned();
+                transition.errors = reply
+                    .object()
+                    .and_then(|body| body.get("errors"))
+                    .filter(|errors| errors.to_string().len() <= ANSWER_BYTES)
+                    .cloned();
             }
         }
     }
@@ -265,6 +269,15 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::NotSent(NotSent::Connect) => "no connection to the gateway; nothing was sent",
         Answer::NotSent(NotSent::Tls) => {
             "the TLS handshake with the gateway failed; nothing was sent"
+        }
+        Answer::NotSent(NotSent::CertificateExpired) => {
+            "the gateway's certificate is out of date, or this machine's clock is; nothing was sent"
+        }
+        Answer::NotSent(NotSent::CertificateName) => {
+            "the gateway's certificate is another host's; nothing was sent"
+        }
+        Answer::NotSent(NotSent::CertificateIssuer) => {
+            "this machine trusts nobody who vouches for the gateway's certificate; nothing was sent"
         }
         Answer::NotSent(NotSent::ForbiddenAddress) => {
             "the gateway's name leads to a private address; nothing was sent"
@@ -295,7 +308,7 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::Reply(Reply {
             body: Body::TooLarge,
             ..
-        }) => "the answer was longer than http.max_body_bytes",
+        }) => "the answer was longer than http.max_body_bytes, or of far too many values",
         Answer::Reply(Reply {
             body: Body::Broken, ..
         }) => "the answer broke off",
@@ -323,20 +336,12 @@ fn bounded(body: &Body) -> Option<Value> {
             Some(if text.len() <= ANSWER_BYTES {
                 value.clone()
             } else {
-                Value::String(beginning(&text))
+                Value::String(beginning(&text, ANSWER_BYTES).to_owned())
             })
         }
-        Body::Text(text) => Some(Value::String(beginning(text))),
+        Body::Text(text) => Some(Value::String(beginning(text, ANSWER_BYTES).to_owned())),
         Body::TooLarge | Body::Broken => None,
     }
-}
-
-fn beginning(text: &str) -> String {
-    let mut end = text.len().min(ANSWER_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }
 
 fn written(request: &Request) -> Value {

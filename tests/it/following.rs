@@ -1,6 +1,6 @@
 //! What the gateway accepted is watched to its end, many invoices a request.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{Wish, World, phone};
 
@@ -74,6 +74,24 @@ async fn a_bill_that_recovers_by_itself_is_not_made_anew() {
     let job = world.bill(phone::ERROR_THEN_PENDING, 500).await;
     world.until(job, "succeeded").await;
     assert_eq!(world.effects_of(job).await.len(), 1);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_status_of_nine_thousand_letters_is_no_more_than_one_that_is_not_known() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::HELD, 500).await;
+    let row = world.until(job, "accepted").await;
+    let id = row["invoice_id"].as_i64().unwrap();
+    let shown = json!({"shown_status": "ы".repeat(9_000)});
+    world.sandbox.set_invoice(id, shown).await;
+    // Listeners are told of it, in at most 8000 bytes.
+    world
+        .until_true("select status like 'ыы%' and octet_length(status) <= 100 from apipay.invoices")
+        .await;
+    let known = json!({"status": "pending", "shown_status": "pending"});
+    world.sandbox.set_invoice(id, known).await;
+    world.until(job, "succeeded").await;
     world.end([daemon]).await;
 }
 

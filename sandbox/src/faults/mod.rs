@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-pub(crate) use rule::{Drip, Effect, Manner, Rule};
+pub(crate) use rule::{Drip, Effect, Interim, Manner, Rule};
 
 /// What a rule is compared with.
 #[derive(Clone, Copy, Debug)]
@@ -206,6 +206,11 @@ mod tests {
                 "cut",
             ),
             (json!({"route": "*", "after_ms": 5}), "after_ms"),
+            (
+                json!({"route": "*", "raw": "?", "answer": {"status": 502}}),
+                "raw",
+            ),
+            (json!({"route": "*", "interim": {"status": 200}}), "interim"),
             (
                 json!({"route": "*", "answer": {"preset": "999"}}),
                 "answer.preset",

@@ -36,6 +36,15 @@ pub(crate) struct Drip {
     pub(crate) every_ms: u64,
 }
 
+/// Answers before the answer, of a status 1xx; without `times` they never end.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Interim {
+    pub(crate) status: u16,
+    #[serde(default)]
+    pub(crate) times: Option<u64>,
+}
+
 /// A rule as it is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,6 +83,12 @@ pub(crate) struct Rule {
     #[serde(default)]
     endless_headers: bool,
     #[serde(default)]
+    endless_body: bool,
+    #[serde(default)]
+    interim: Option<Interim>,
+    #[serde(default)]
+    raw: Option<String>,
+    #[serde(default)]
     body_bytes: Option<usize>,
     #[serde(default)]
     broken_json: bool,
@@ -85,7 +100,7 @@ pub(crate) struct Rule {
 
 /// How the bytes of an answer travel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Manner {
+pub(crate) enum Manner<'a> {
     Whole,
     Never,
     CloseAfter(Duration),
@@ -93,6 +108,10 @@ pub(crate) enum Manner {
     MidBody,
     Drip(Drip),
     EndlessHeaders,
+    EndlessBody,
+    Interim(Interim),
+    /// These bytes in place of any answer, then the end of the connection.
+    Raw(&'a [u8]),
 }
 
 /// What is wrong with a rule: the field, and what is allowed.
@@ -151,6 +170,15 @@ impl Rule {
                 "required when nothing is applied, unless the rule cuts, hangs or redirects",
             );
         }
+        if self.raw.is_some() && self.answers_itself() {
+            return bad("raw", "takes the place of an answer; give only one of them");
+        }
+        if self
+            .interim
+            .is_some_and(|interim| !(100..=199).contains(&interim.status) || interim.status == 101)
+        {
+            return bad("interim", "status: expected 100 or 102 to 199");
+        }
         if self.drip.is_some_and(|drip| drip.bytes == 0) {
             return bad("drip", "bytes must be at least 1");
         }
@@ -182,7 +210,7 @@ impl Rule {
         Duration::from_millis(self.delay_ms)
     }
 
-    pub(crate) fn manner(&self) -> Manner {
+    pub(crate) fn manner(&self) -> Manner<'_> {
         if self.hang {
             return Manner::Never;
         }
@@ -199,6 +227,15 @@ impl Rule {
         }
         if self.endless_headers {
             return Manner::EndlessHeaders;
+        }
+        if self.endless_body {
+            return Manner::EndlessBody;
+        }
+        if let Some(raw) = &self.raw {
+            return Manner::Raw(raw.as_bytes());
+        }
+        if let Some(interim) = self.interim {
+            return Manner::Interim(interim);
         }
         self.drip.map_or(Manner::Whole, Manner::Drip)
     }
@@ -236,6 +273,10 @@ impl Rule {
     }
 
     fn speaks_for_itself(&self) -> bool {
+        self.answers_itself() || self.raw.is_some()
+    }
+
+    fn answers_itself(&self) -> bool {
         self.answer.is_some() || self.redirect_to.is_some()
     }
 

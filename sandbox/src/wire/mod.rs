@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::api::Request;
 use crate::envelope::Reply;
-use crate::faults::{Drip, Manner};
+use crate::faults::{Drip, Interim, Manner};
 
 const IDLE: Duration = Duration::from_secs(75);
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -99,7 +99,7 @@ impl Connection {
     pub(crate) async fn send(
         &mut self,
         reply: &Reply,
-        manner: Manner,
+        manner: Manner<'_>,
         keep_alive: bool,
     ) -> io::Result<Sent> {
         let whole = write::serialize(reply, keep_alive);
@@ -130,6 +130,13 @@ impl Connection {
                     .await?;
             }
             Manner::EndlessHeaders => self.send_headers_for_ever(reply).await?,
+            Manner::EndlessBody => self.send_a_body_for_ever(reply).await?,
+            Manner::Interim(interim) => {
+                self.send_interim(interim).await?;
+                self.stream.write_all(&whole.bytes).await?;
+                return Ok(Sent::Whole);
+            }
+            Manner::Raw(bytes) => self.stream.write_all(bytes).await?,
         }
         Ok(Sent::Broken)
     }
@@ -153,6 +160,34 @@ impl Connection {
             self.stream.write_all(header.as_bytes()).await?;
             tokio::time::sleep(ENDLESS_STEP).await;
         }
+    }
+
+    /// Blanks before a JSON value that never comes, so that no part of it is a whole body.
+    async fn send_a_body_for_ever(&mut self, reply: &Reply) -> io::Result<()> {
+        let head = format!(
+            "{}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+            write::status_line(reply.status)
+        );
+        self.stream.write_all(head.as_bytes()).await?;
+        let chunk = format!("{READ_STEP:x}\r\n{}\r\n", " ".repeat(READ_STEP));
+        loop {
+            self.stream.write_all(chunk.as_bytes()).await?;
+            tokio::time::sleep(ENDLESS_STEP).await;
+        }
+    }
+
+    async fn send_interim(&mut self, interim: Interim) -> io::Result<()> {
+        let answer = format!("HTTP/1.1 {} Interim\r\n\r\n", interim.status);
+        let mut left = interim.times;
+        while left != Some(0) {
+            self.stream.write_all(answer.as_bytes()).await?;
+            // One that never ends must not take the machine from everybody else.
+            match &mut left {
+                Some(left) => *left -= 1,
+                None => tokio::time::sleep(ENDLESS_STEP).await,
+            }
+        }
+        Ok(())
     }
 
     /// Completes when the client closes; what it sends before is kept for the next request.

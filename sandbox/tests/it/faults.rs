@@ -191,23 +191,64 @@ async fn answers_are_delayed_and_drip() {
     }
 }
 
-#[tokio::test]
-async fn heads_can_be_endless() {
+/// The beginning of an answer that does not end.
+async fn first_bytes(fault: Value, count: usize) -> Vec<u8> {
     let bench = Bench::new().await;
-    bench
-        .fault(json!({"route": "*", "endless_headers": true}))
-        .await;
+    bench.fault(fault).await;
     let mut stream = bench.connect().await;
     stream
         .write_all(&api_request("GET /invoices", &Value::Null))
         .await
         .unwrap();
-    let mut bytes = vec![0; 100_000];
+    let mut bytes = vec![0; count];
     timeout(Duration::from_secs(5), stream.read_exact(&mut bytes))
         .await
         .unwrap()
         .unwrap();
-    assert!(!bytes.windows(4).any(|four| four == b"\r\n\r\n"));
+    bytes
+}
+
+#[tokio::test]
+async fn heads_bodies_and_interim_answers_can_be_endless() {
+    let head = first_bytes(json!({"route": "*", "endless_headers": true}), 100_000).await;
+    assert!(!head.windows(4).any(|four| four == b"\r\n\r\n"));
+    let body = first_bytes(json!({"route": "*", "endless_body": true}), 100_000).await;
+    assert!(body.starts_with(b"HTTP/1.1 200"));
+    assert!(!body.windows(5).any(|five| five == b"\r\n0\r\n"));
+    let interim = json!({"route": "*", "interim": {"status": 103}});
+    let interim = first_bytes(interim, 2_000).await;
+    let answers = interim.windows(12).filter(|part| part == b"HTTP/1.1 103");
+    assert!(answers.count() > 50);
+}
+
+#[tokio::test]
+async fn interim_answers_come_before_the_real_one() {
+    let bench = Bench::new().await;
+    bench
+        .fault(json!({"route": "*", "interim": {"status": 100, "times": 3}}))
+        .await;
+    let bytes = bench
+        .send(&api_request("POST /invoices", &order("o-1")))
+        .await;
+    let interim = "HTTP/1.1 100 Interim\r\n\r\n".repeat(3);
+    let rest = bytes.strip_prefix(interim.as_bytes()).unwrap();
+    assert_eq!(parse(rest).unwrap().status, 201);
+    assert_eq!(bench.effects().await.len(), 1);
+}
+
+#[tokio::test]
+async fn anything_can_be_said_instead_of_an_answer() {
+    let bench = Bench::new().await;
+    let rule = |effect| json!({"route": "*", "raw": "SSH-2.0-gate\r\n", "effect": effect});
+    for (effect, effects) in [("none", 0), ("apply", 1)] {
+        bench.fault(rule(effect)).await;
+        let bytes = bench
+            .send(&api_request("POST /invoices", &order("o-1")))
+            .await;
+        assert_eq!(bytes, b"SSH-2.0-gate\r\n");
+        assert_eq!(bench.effects().await.len(), effects);
+    }
+    assert_eq!(bench.requests().await[0]["status"], Value::Null);
 }
 
 #[tokio::test]

@@ -417,6 +417,9 @@ fn failures_of_the_network_are_told_apart() {
         NotSent::Dns,
         NotSent::Connect,
         NotSent::Tls,
+        NotSent::CertificateExpired,
+        NotSent::CertificateName,
+        NotSent::CertificateIssuer,
         NotSent::ForbiddenAddress,
     ] {
         let answer = Answer::NotSent(cause);
@@ -496,7 +499,7 @@ fn limited(code: &str, limits: Limits, mut body: Value) -> Answer {
 
 fn header(retry_after: &str) -> Limits {
     Limits {
-        retry_after: Some(retry_after.to_owned()),
+        retry_after: vec![retry_after.to_owned()],
         ..Limits::default()
     }
 }

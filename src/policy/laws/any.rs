@@ -156,7 +156,7 @@ pub(super) fn any_limits() -> impl Strategy<Value = Limits> {
     let around = NOW.unix_timestamp();
     let reset = prop_oneof![(around - 100..around + 100_000), any::<i64>()];
     (weighted(0.3, written), weighted(0.2, reset)).prop_map(|(retry_after, reset)| Limits {
-        retry_after,
+        retry_after: retry_after.into_iter().collect(),
         reset,
         remaining: None,
     })
@@ -196,6 +196,9 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         NotSent::Dns,
         NotSent::Connect,
         NotSent::Tls,
+        NotSent::CertificateExpired,
+        NotSent::CertificateName,
+        NotSent::CertificateIssuer,
         NotSent::ForbiddenAddress,
         NotSent::WindowClosed,
         NotSent::AccountParked,

@@ -1,5 +1,6 @@
 //! The real binary as a child process, with its log and what it tells the service manager.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -28,6 +29,8 @@ pub(crate) struct Start<'a> {
     pub(crate) config: &'a Path,
     pub(crate) directory: &'a Path,
     pub(crate) environment: &'a [(String, String)],
+    /// What it sees as /etc/hosts.
+    pub(crate) hosts: Option<&'a Path>,
 }
 
 impl Daemon {
@@ -37,7 +40,7 @@ impl Daemon {
             .join(format!("n{}", Uuid::new_v4().simple()));
         let notified = Lines::default();
         read_notifications(UnixDatagram::bind(&socket).unwrap(), notified.clone());
-        let mut child = command()
+        let mut child = command(start.hosts)
             .args(start.arguments)
             .arg("--config")
             .arg(start.config)
@@ -99,7 +102,7 @@ impl Daemon {
     }
 
     async fn until_holds(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !holds() {
             assert!(
                 Instant::now() < deadline,
@@ -115,6 +118,14 @@ impl Daemon {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         // It may have ended by itself.
         let _ = kill_process(pid, signal);
+    }
+
+    /// The most memory that it ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// Waits for its end.
@@ -161,16 +172,25 @@ impl Drop for Daemon {
     }
 }
 
-/// The binary; it dies with us, however we end.
-fn command() -> Command {
-    let binary = env!("CARGO_BIN_EXE_apipayd");
-    if Path::new("/usr/bin/setpriv").exists() {
-        let mut command = Command::new("/usr/bin/setpriv");
-        command.args(["--pdeathsig", "KILL", "--", binary]);
-        command
-    } else {
-        Command::new(binary)
+/// The binary; it dies with us, however we end. Each program becomes the next: the process is one.
+fn command(hosts: Option<&Path>) -> Command {
+    const BIND: &str = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+    let mut words: Vec<&OsStr> = Vec::new();
+    if let Some(hosts) = hosts {
+        words.extend(["unshare", "--mount"].map(OsStr::new));
+        if !rustix::process::geteuid().is_root() {
+            words.push(OsStr::new("--map-root-user"));
+        }
+        words.extend(["sh", "-c", BIND].map(OsStr::new));
+        words.push(hosts.as_os_str());
     }
+    if Path::new("/usr/bin/setpriv").exists() {
+        words.extend(["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"].map(OsStr::new));
+    }
+    words.push(OsStr::new(env!("CARGO_BIN_EXE_apipayd")));
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
 }
 
 fn read_lines(stream: impl Read + Send + 'static, into: Lines) {

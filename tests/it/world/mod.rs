@@ -4,15 +4,18 @@
 //! [`World::end`], which stops the daemons and checks what must hold after every run. A world that
 //! is dropped without it fails the test.
 
+mod bait;
 mod cluster;
 mod daemon;
 mod database;
+mod door;
 mod http;
 mod invariants;
 mod load;
 mod pooler;
 mod proxy;
 mod sandbox;
+mod tls;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -24,14 +27,17 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::sleep;
 use uuid::Uuid;
 
+pub(crate) use bait::Bait;
 pub(crate) use cluster::{Cluster, ROOT};
 pub(crate) use daemon::Daemon;
 use daemon::{Lines, Start};
 pub(crate) use database::Database;
+pub(crate) use door::{Door, Fault};
 pub(crate) use http::Sink;
 pub(crate) use pooler::Pooler;
 pub(crate) use proxy::Proxy;
 pub(crate) use sandbox::Sandbox;
+pub(crate) use tls::Certificates;
 pub(crate) use wire::{Cut, Statement, Wire};
 
 /// Phones whose stories the sandbox knows.
@@ -53,11 +59,15 @@ const PATIENCE: Duration = Duration::from_secs(45);
 #[derive(Clone)]
 pub(crate) struct Wish {
     /// Settings of the daemon that differ from [`CONFIG`], as `("worker.lease", "20s")`.
-    pub(crate) tuning: Vec<(&'static str, String)>,
+    pub(crate) tuning: Vec<(String, String)>,
     pub(crate) accounts: Vec<String>,
     pub(crate) sandbox: apipay_sandbox::Settings,
     /// A cluster that the test may stop.
     pub(crate) own_cluster: bool,
+    /// The authority that daemons trust instead of the system's, in PEM.
+    pub(crate) roots: Option<String>,
+    /// Daemons have a hosts file of their own, see [`World::name_host`].
+    pub(crate) own_hosts: bool,
 }
 
 impl Default for Wish {
@@ -72,13 +82,15 @@ impl Default for Wish {
                 ..Default::default()
             },
             own_cluster: false,
+            roots: None,
+            own_hosts: false,
         }
     }
 }
 
 impl Wish {
-    pub(crate) fn tune(mut self, key: &'static str, value: &str) -> Wish {
-        self.tuning.push((key, value.to_owned()));
+    pub(crate) fn tune(mut self, key: &str, value: &str) -> Wish {
+        self.tuning.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -226,6 +238,21 @@ impl World {
         self.directory.join("apipayd.toml")
     }
 
+    fn roots(&self) -> PathBuf {
+        self.directory.join("roots.pem")
+    }
+
+    fn hosts(&self) -> PathBuf {
+        self.directory.join("hosts")
+    }
+
+    /// From now on this name leads to this machine, for the daemons of this world.
+    pub(crate) fn name_host(&self, name: &str) {
+        let text = std::fs::read_to_string(self.hosts()).unwrap();
+        // The daemons see this very file, so it is not replaced by another one.
+        write_private(&self.hosts(), &format!("{text}127.0.0.1 {name}\n"));
+    }
+
     fn write_config(&self) {
         use std::os::unix::fs::PermissionsExt;
         let mut text = CONFIG.to_owned();
@@ -241,6 +268,12 @@ impl World {
             );
         }
         write_private(&self.config(), &text);
+        if let Some(roots) = &self.wish.roots {
+            write_private(&self.roots(), roots);
+        }
+        if self.wish.own_hosts {
+            write_private(&self.hosts(), "127.0.0.1 localhost\n");
+        }
         let mode = std::fs::metadata(self.config()).unwrap().permissions();
         assert_eq!(mode.mode() & 0o077, 0, "the configuration holds a password");
     }
@@ -266,7 +299,7 @@ impl World {
     }
 
     /// Starts another daemon with settings of its own.
-    pub(crate) async fn tuned_daemon(&self, tuning: &[(&'static str, String)]) -> Daemon {
+    pub(crate) async fn tuned_daemon(&self, tuning: &[(&str, String)]) -> Daemon {
         let daemon = self.spawn(&["run"], tuning);
         // It is ready before the database is; then the status line counts what is in flight.
         daemon.until_told(" in flight").await;
@@ -274,19 +307,24 @@ impl World {
     }
 
     /// Starts the binary with these arguments and waits for nothing.
-    pub(crate) fn spawn(&self, arguments: &[&str], tuning: &[(&'static str, String)]) -> Daemon {
-        let environment: Vec<(String, String)> = self
-            .wish
-            .tuning
-            .iter()
-            .chain(tuning)
-            .map(|(key, value)| (variable(key), value.clone()))
-            .collect();
+    pub(crate) fn spawn(&self, arguments: &[&str], tuning: &[(&str, String)]) -> Daemon {
+        let wished = self.wish.tuning.iter();
+        let wished = wished.map(|(key, value)| (variable(key), value.clone()));
+        let own = tuning.iter();
+        let own = own.map(|(key, value)| (variable(key), value.clone()));
+        let mut environment: Vec<(String, String)> = wished.chain(own).collect();
+        if self.wish.roots.is_some() {
+            let roots = self.roots().to_str().unwrap().to_owned();
+            environment.push(("SSL_CERT_DIR".to_owned(), format!("{roots}.none")));
+            environment.push(("SSL_CERT_FILE".to_owned(), roots));
+        }
+        let hosts = self.hosts();
         let daemon = Daemon::spawn(&Start {
             arguments,
             config: &self.config(),
             directory: &self.directory,
             environment: &environment,
+            hosts: self.wish.own_hosts.then_some(hosts.as_path()),
         });
         self.logs.lock().unwrap().push(daemon.log.clone());
         daemon
