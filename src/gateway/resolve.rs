@@ -67,7 +67,11 @@ fn is_public_v4(v4: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(v6: Ipv6Addr) -> bool {
-    // Addresses that stand for others of IPv4: `::/96`, NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056).
+    // NAT64: where there is no IPv4, each address of it is reached by one of these (RFC 6052).
+    if let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = v6.segments() {
+        return is_public_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    }
+    // Others that stand for IPv4: `::/96`, NAT64 of a site's own (RFC 8215), 6to4 (RFC 3056).
     let stands_for_v4 = matches!(
         v6.segments(),
         [0, 0, 0, 0, 0, 0, ..] | [0x64, 0xff9b, ..] | [0x2002, ..]
@@ -113,6 +117,7 @@ mod tests {
             "100.128.0.1",
             "172.32.0.1",
             "2a00:1450:4010::1",
+            "64:ff9b::5db8:d822",
         ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
