@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::{error, info};
 
+use crate::crash::{self, Point};
 use crate::db::accounts::AlertText;
 use crate::db::claim::{self, Claim, Held, Purpose};
 use crate::db::record::Recorded;
@@ -93,7 +94,9 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
             .await;
         return Sent::NotWell;
     }
+    crash::reach(Point::BeforeSend);
     let timed = account.gateway.call(&plan.request).await;
+    crash::reach(Point::AfterAnswer);
     drop(slot);
     let verdict = judge_now(ctx, operation, &plan, &job, &timed);
     if matches!(verdict.strain, Some(Strain::Park { .. })) {
@@ -279,8 +282,12 @@ async fn store_baseline(
     };
     let renewed_at = Moment::now();
     let baseline = json!(Baseline::of(&list));
+    crash::reach(Point::BeforeBaseline);
     match claim::store_baseline(&ctx.pool, &job.claim, &baseline, ctx.lease).await {
-        Ok(Held::Yes) => Some(renewed_at),
+        Ok(Held::Yes) => {
+            crash::reach(Point::AfterBaseline);
+            Some(renewed_at)
+        }
         Ok(Held::No) => None,
         Err(error) => {
             error!(job.id = %guard.id, error = %Chain(&error), "the baseline was not stored; the job waits for its lease");
