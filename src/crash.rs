@@ -45,7 +45,7 @@ points! {
     BeforeSend = "before_send",
     /// Half of a request's body is on the wire.
     MidBody = "mid_body",
-    /// A whole request is on the wire and no answer has come for a while.
+    /// A send is on the wire and no answer has come for a while.
     AfterBody = "after_body",
     /// The head of an answer is there, its body is unread.
     AfterHeaders = "after_headers",

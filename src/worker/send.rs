@@ -95,7 +95,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         return Sent::NotWell;
     }
     crash::reach(Point::BeforeSend);
-    let timed = account.gateway.call(&plan.request).await;
+    let timed = crash::unanswered(account.gateway.call(&plan.request)).await;
     crash::reach(Point::AfterAnswer);
     drop(slot);
     let verdict = judge_now(ctx, operation, &plan, &job, &timed);

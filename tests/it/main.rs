@@ -10,6 +10,8 @@ mod answers;
 mod cancelling;
 mod chaos;
 mod claim_plan;
+#[cfg(feature = "crash-points")]
+mod crash_points;
 mod creating;
 mod following;
 mod outage;

@@ -30,8 +30,10 @@ impl Cluster {
     /// The cluster that all tests share.
     pub(crate) async fn shared() -> Cluster {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Not waited for on this thread: another world of the same test may have it.
         let starting = lock_file(&place.join("cluster.starting"));
-        starting.lock().unwrap();
+        let locked = tokio::task::spawn_blocking(move || starting.lock().map(|()| starting));
+        let _starting = locked.await.unwrap().unwrap();
         let in_use = lock_file(&place.join("cluster.lock"));
         in_use.lock_shared().unwrap();
 

@@ -260,12 +260,18 @@ impl World {
 
     /// Starts the binary with these arguments and waits for nothing.
     pub(crate) fn spawn(&self, arguments: &[&str], tuning: &[(&'static str, String)]) -> Daemon {
-        let environment: Vec<(String, String)> = self
-            .wish
-            .tuning
+        let tuning = tuning
             .iter()
-            .chain(tuning)
+            .map(|(key, value)| (variable(key), value.clone()));
+        self.spawn_in(arguments, tuning.collect())
+    }
+
+    /// Starts the binary with further variables in its environment.
+    pub(crate) fn spawn_in(&self, arguments: &[&str], variables: Vec<(String, String)>) -> Daemon {
+        let tuning = self.wish.tuning.iter();
+        let environment: Vec<(String, String)> = tuning
             .map(|(key, value)| (variable(key), value.clone()))
+            .chain(variables)
             .collect();
         let daemon = Daemon::spawn(&Start {
             arguments,
@@ -437,6 +443,21 @@ impl World {
         self.sql(&format!(
             "update apipay.jobs set leased_until = now() - interval '1 second' where id = {job} and state = 'sending'"
         ))
+        .await;
+    }
+
+    /// Makes all that dead daemons had promised to do come due now. Only while no daemon lives: a
+    /// living one's promises are what keeps others away from its work.
+    pub(crate) async fn expire_promises(&self) {
+        self.sql(
+            "update apipay.jobs set leased_until = now() where state = 'sending';
+             update apipay.jobs j set run_at = now() where state = 'uncertain' and exists (
+               select from apipay.attempts a where a.job_id = j.id and a.kind = 'lookup' and a.finished_at is null);
+             update apipay.invoices set next_check_at = now() where not settled;
+             update apipay.refunds set next_check_at = now() where not settled;
+             update apipay.accounts set probe_at = now() where state = 'parked';
+             update apipay.alert_deliveries set next_try_at = now() where delivered_at is null",
+        )
         .await;
     }
 
