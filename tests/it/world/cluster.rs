@@ -7,7 +7,9 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -86,6 +88,34 @@ impl Cluster {
         script(&["restart", self.directory.to_str().unwrap()]);
     }
 
+    /// Kills every process of a private cluster at once, as if the power had gone.
+    pub(crate) async fn crash(&self) {
+        assert!(
+            self.private,
+            "the shared cluster is not one test's to crash"
+        );
+        let pid = postmaster(&self.directory).expect("the cluster does not run");
+        let mut pids = children(pid);
+        pids.push(pid);
+        for pid in &pids {
+            // Some end by themselves when the first are gone.
+            let _ = kill_process(Pid::from_raw(*pid).unwrap(), Signal::KILL);
+        }
+        while pids.iter().any(|pid| is_process(*pid)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // A server does not start while a process has the number in here, be it a dead one that
+        // nobody has buried yet.
+        std::fs::remove_file(self.directory.join("data/postmaster.pid")).unwrap();
+    }
+
+    /// Starts a crashed cluster again, and keeps nobody else waiting meanwhile.
+    pub(crate) async fn revive(&self) {
+        let directory = self.directory.to_str().unwrap().to_owned();
+        let started = tokio::task::spawn_blocking(move || script(&["restart", &directory]));
+        started.await.unwrap();
+    }
+
     pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
         options(&self.directory, database)
     }
@@ -125,13 +155,36 @@ fn lock_file(path: &Path) -> File {
         .unwrap()
 }
 
-/// Whether the noted cluster still runs: its postmaster's process is there.
+/// Whether the noted cluster still runs.
 fn is_alive(directory: &str) -> bool {
-    let pid = std::fs::read_to_string(Path::new(directory).join("data/postmaster.pid"));
-    pid.is_ok_and(|pid| {
-        let pid = pid.lines().next().unwrap_or_default();
-        !pid.is_empty() && Path::new("/proc").join(pid).exists()
-    })
+    postmaster(Path::new(directory)).is_some_and(is_process)
+}
+
+/// The process that the cluster's note names.
+fn postmaster(directory: &Path) -> Option<i32> {
+    let note = std::fs::read_to_string(directory.join("data/postmaster.pid")).ok()?;
+    note.lines().next()?.trim().parse().ok()
+}
+
+/// Whether there is such a process, and it is more than a name.
+fn is_process(pid: i32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != "Z")
+}
+
+fn children(of: i32) -> Vec<i32> {
+    let names = std::fs::read_dir("/proc").unwrap();
+    let pids = names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| stat(*pid).is_some_and(|(_, parent)| parent == of))
+        .collect()
+}
+
+/// The state of a process, and its parent.
+fn stat(pid: i32) -> Option<(String, i32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the name, which may hold anything.
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut words = rest.split(' ');
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
 
 /// A socket's path is short, so the cluster is in the system's own place for such things.

@@ -84,6 +84,13 @@ impl Daemon {
         statuses.next_back().unwrap_or_default().to_owned()
     }
 
+    /// The name under which it claims, once it has said it.
+    pub(crate) fn worker(&self) -> Option<String> {
+        let log = self.log_text();
+        let (_, rest) = log.split_once(" worker=")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    }
+
     pub(crate) async fn until_told(&self, what: &str) {
         self.until_holds(&format!("the service manager is told {what}"), || {
             self.was_told(what)
@@ -185,9 +192,17 @@ fn read_lines(stream: impl Read + Send + 'static, into: Lines) {
 }
 
 fn read_notifications(socket: UnixDatagram, into: Lines) {
+    socket
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
-        while let Ok(length) = socket.recv(&mut buffer) {
+        // Until nobody else has the lines: a socket of this kind has no end.
+        while Arc::strong_count(&into) > 1 {
+            // Nothing came for a second.
+            let Ok(length) = socket.recv(&mut buffer) else {
+                continue;
+            };
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             into.lock().unwrap().extend(text.lines().map(str::to_owned));
         }

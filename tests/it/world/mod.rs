@@ -432,12 +432,6 @@ impl World {
             .await;
     }
 
-    /// Waits until every job is final, or a human's to decide.
-    pub(crate) async fn until_all_done_or_held(&self) {
-        self.until_true("select not exists (select from apipay.jobs where finished_at is null and state <> 'held')")
-            .await;
-    }
-
     /// Makes the lease of a job run out now, as if its worker had been gone for long.
     pub(crate) async fn expire_lease(&self, job: Job) {
         self.sql(&format!(
@@ -459,6 +453,29 @@ impl World {
              update apipay.alert_deliveries set next_try_at = now() where delivered_at is null",
         )
         .await;
+    }
+
+    /// Makes what one dead daemon had claimed come due now: its sends and its look-ups, whose numbers
+    /// are returned.
+    pub(crate) async fn expire_promises_of(&self, worker: &str) -> (u64, u64) {
+        let expire = async |statement| {
+            let done = sqlx::query(statement)
+                .bind(worker)
+                .execute(self.pool())
+                .await;
+            done.unwrap().rows_affected()
+        };
+        let sends = expire(
+            "update apipay.jobs set leased_until = now() where state = 'sending' and leased_by = $1::uuid",
+        )
+        .await;
+        let lookups = expire(
+            "update apipay.jobs j set run_at = now() where state = 'uncertain' and exists (
+               select from apipay.attempts a where (a.job_id, a.epoch) = (j.id, j.epoch)
+                  and a.kind = 'lookup' and a.finished_at is null and a.worker = $1::uuid)",
+        )
+        .await;
+        (sends, lookups)
     }
 
     /// The effects of a job at the gateway.
