@@ -65,7 +65,10 @@ impl Storm {
         if self.protection == Protection::Lookup {
             wish = wish
                 .tune("accounts.default.duplicate_protection", "lookup")
-                .tune("reconcile.settle", "4s");
+                .tune("reconcile.settle", "4s")
+                // What the list does not show yet is asked about again a lease later.
+                .tune("follow.first", "2s")
+                .tune("follow.max", "2s");
         }
         let world = World::made(wish).await;
         if self.protection == Protection::Lookup {

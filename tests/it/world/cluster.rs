@@ -104,9 +104,11 @@ impl Cluster {
         while pids.iter().any(|pid| is_process(*pid)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // A server does not start while a process has the number in here, be it a dead one that
+        // A server does not start while a process has the number in these, be it a dead one that
         // nobody has buried yet.
-        std::fs::remove_file(self.directory.join("data/postmaster.pid")).unwrap();
+        for note in ["data/postmaster.pid", ".s.PGSQL.5432.lock"] {
+            std::fs::remove_file(self.directory.join(note)).unwrap();
+        }
     }
 
     /// Starts a crashed cluster again, and keeps nobody else waiting meanwhile.
