@@ -349,13 +349,16 @@ async fn world_for(case: &Case) -> World {
     if case.keyless {
         wish = wish
             .tune("accounts.default.duplicate_protection", "lookup")
-            .tune("reconcile.settle", "2s");
+            .tune("reconcile.settle", "5s")
+            // What the list does not show yet is asked about again a lease later.
+            .tune("follow.first", "3s")
+            .tune("follow.max", "3s");
     }
     let world = World::made(wish).await;
     if case.keyless {
         world
             .sandbox
-            .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 1000}))
+            .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 2500}))
             .await;
     }
     match &case.plight {

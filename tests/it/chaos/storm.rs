@@ -65,16 +65,16 @@ impl Storm {
         if self.protection == Protection::Lookup {
             wish = wish
                 .tune("accounts.default.duplicate_protection", "lookup")
-                .tune("reconcile.settle", "4s")
+                .tune("reconcile.settle", "6s")
                 // What the list does not show yet is asked about again a lease later.
-                .tune("follow.first", "2s")
-                .tune("follow.max", "2s");
+                .tune("follow.first", "3500ms")
+                .tune("follow.max", "3500ms");
         }
         let world = World::made(wish).await;
         if self.protection == Protection::Lookup {
             world
                 .sandbox
-                .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 1500}))
+                .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 3000}))
                 .await;
         }
         for rule in self.rules() {
