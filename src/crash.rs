@@ -108,7 +108,7 @@ mod armed {
     static ARMED: OnceLock<(Point, AtomicU32)> = OnceLock::new();
 
     /// Longer than a request needs to get onto the wire.
-    const ON_THE_WIRE: Duration = Duration::from_millis(200);
+    const ON_THE_WIRE: Duration = Duration::from_millis(400);
 
     /// Arms the point that the value of [`VARIABLE`] names. The error says what is allowed.
     pub fn arm(value: &str) -> Result<(), String> {

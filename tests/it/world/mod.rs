@@ -9,6 +9,8 @@ mod daemon;
 mod database;
 mod http;
 mod invariants;
+mod orders;
+mod promises;
 mod proxy;
 mod sandbox;
 
@@ -285,43 +287,6 @@ impl World {
 
     // Jobs.
 
-    /// Enqueues a job of the account `default`.
-    pub(crate) async fn enqueue(&self, operation: &str, params: Value) -> Job {
-        self.enqueue_with(operation, params, json!({})).await
-    }
-
-    /// Enqueues a job with further columns.
-    pub(crate) async fn enqueue_with(&self, operation: &str, params: Value, columns: Value) -> Job {
-        let mut row = json!({"operation": operation, "params": params});
-        for (column, value) in columns.as_object().unwrap() {
-            row[column] = value.clone();
-        }
-        let names: Vec<&str> = row
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        let names = names.join(", ");
-        sqlx::query_scalar(AssertSqlSafe(format!(
-            "insert into apipay.jobs ({names})
-             select {names} from jsonb_populate_record(null::apipay.jobs, $1) returning id"
-        )))
-        .bind(row)
-        .fetch_one(self.pool())
-        .await
-        .unwrap()
-    }
-
-    /// Enqueues a bill.
-    pub(crate) async fn bill(&self, phone: &str, amount: i64) -> Job {
-        self.enqueue(
-            "invoice.create",
-            json!({"phone_number": phone, "amount": amount}),
-        )
-        .await
-    }
-
     /// A whole row.
     pub(crate) async fn job(&self, job: Job) -> Value {
         self.value(&format!(
@@ -430,52 +395,6 @@ impl World {
     pub(crate) async fn until_all_final(&self) {
         self.until_true("select not exists (select from apipay.jobs where finished_at is null)")
             .await;
-    }
-
-    /// Makes the lease of a job run out now, as if its worker had been gone for long.
-    pub(crate) async fn expire_lease(&self, job: Job) {
-        self.sql(&format!(
-            "update apipay.jobs set leased_until = now() - interval '1 second' where id = {job} and state = 'sending'"
-        ))
-        .await;
-    }
-
-    /// Makes all that dead daemons had promised to do come due now. Only while no daemon lives: a
-    /// living one's promises are what keeps others away from its work.
-    pub(crate) async fn expire_promises(&self) {
-        self.sql(
-            "update apipay.jobs set leased_until = now() where state = 'sending';
-             update apipay.jobs j set run_at = now() where state = 'uncertain' and exists (
-               select from apipay.attempts a where a.job_id = j.id and a.kind = 'lookup' and a.finished_at is null);
-             update apipay.invoices set next_check_at = now() where not settled;
-             update apipay.refunds set next_check_at = now() where not settled;
-             update apipay.accounts set probe_at = now() where state = 'parked';
-             update apipay.alert_deliveries set next_try_at = now() where delivered_at is null",
-        )
-        .await;
-    }
-
-    /// Makes what one dead daemon had claimed come due now: its sends and its look-ups, whose numbers
-    /// are returned.
-    pub(crate) async fn expire_promises_of(&self, worker: &str) -> (u64, u64) {
-        let expire = async |statement| {
-            let done = sqlx::query(statement)
-                .bind(worker)
-                .execute(self.pool())
-                .await;
-            done.unwrap().rows_affected()
-        };
-        let sends = expire(
-            "update apipay.jobs set leased_until = now() where state = 'sending' and leased_by = $1::uuid",
-        )
-        .await;
-        let lookups = expire(
-            "update apipay.jobs j set run_at = now() where state = 'uncertain' and exists (
-               select from apipay.attempts a where (a.job_id, a.epoch) = (j.id, j.epoch)
-                  and a.kind = 'lookup' and a.finished_at is null and a.worker = $1::uuid)",
-        )
-        .await;
-        (sends, lookups)
     }
 
     /// The effects of a job at the gateway.
