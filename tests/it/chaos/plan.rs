@@ -127,7 +127,7 @@ impl Storm {
         let mut deeds: Vec<Step> = Vec::new();
         for _ in 0..kills {
             let ready = dice.below(5) > 0;
-            let time = dice.between(Duration::ZERO, Duration::from_millis(500));
+            let time = dice.between(Duration::ZERO, Duration::from_millis(400));
             deeds.push(Step::Kill(dice.below(self.daemons), ready.then_some(time)));
         }
         for _ in 0..self.pauses {
@@ -143,9 +143,9 @@ impl Storm {
         }
         let mut steps = vec![Step::Enqueue(self.orders(&mut dice, 20))];
         for deed in deeds {
-            let count = 4 + dice.below(5);
+            let count = 4 * self.daemons + dice.below(5);
             steps.push(Step::Enqueue(self.orders(&mut dice, count)));
-            let wait = dice.between(Duration::ZERO, Duration::from_millis(300));
+            let wait = dice.between(Duration::ZERO, Duration::from_millis(200));
             steps.push(Step::Wait(wait));
             steps.push(deed);
         }

@@ -187,6 +187,13 @@ impl Raging<'_> {
             sleep(Duration::from_millis(100)).await;
         }
         self.tally.effects = self.world.sandbox.effects().await.len();
+        let refused = "select id, operation, reason, error_code, error_message from apipay.jobs \
+                       where state = 'failed' and reason <> 'gave_up'";
+        let refused = self.world.rows(refused).await;
+        assert!(
+            refused.is_empty(),
+            "failed, and not for want of attempts: {refused:?}"
+        );
     }
 
     async fn count(&mut self) {
