@@ -69,6 +69,10 @@ pub enum NotSent {
     AccountParked,
     /// An earlier request is unproven for so long that its key may no longer protect.
     KeyTooOld,
+    /// The account's limit of requests left none for what had to be read first.
+    QuotaSpent,
+    /// This version does not know the operation.
+    UnknownOperation,
 }
 
 /// How the answer was lost.
@@ -92,6 +96,8 @@ impl NotSent {
             NotSent::Stopping => "stopping",
             NotSent::AccountParked => "account_parked",
             NotSent::KeyTooOld => "key_too_old",
+            NotSent::QuotaSpent => "quota_spent",
+            NotSent::UnknownOperation => "unknown_operation",
         }
     }
 }

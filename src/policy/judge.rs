@@ -14,6 +14,12 @@ use crate::policy::hints;
 use crate::policy::rules::{Jitter, Rules};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Strain, Verdict};
 
+/// How soon to try again when the account's limit of requests was used up.
+const QUOTA_WAIT: Duration = Duration::from_secs(1);
+
+/// How soon to see whether a newer version has taken over.
+const UPGRADE_WAIT: Duration = Duration::from_secs(60);
+
 /// The circumstances of a decision: settings, time and randomness.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
@@ -205,20 +211,20 @@ pub(crate) fn conclude(seen: Seen, progress: Progress) -> Next {
     }
 }
 
-pub(crate) fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verdict {
+/// What becomes of a job of which no byte left.
+pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verdict {
+    // Ours, not the job's: it costs no attempt.
+    let put_back = |wait, reason| Verdict::not_applied(wait_for(history, wait, reason), false);
     match cause {
         NotSent::Dns | NotSent::Connect | NotSent::Tls | NotSent::ForbiddenAddress => {
             back_off_on(&at.rules.network, history, Reason::Network, at)
         }
-        // Ours, not the job's: it costs no attempt.
-        NotSent::WindowClosed | NotSent::Stopping | NotSent::AccountParked => Verdict::not_applied(
-            wait_for(history, Duration::ZERO, Reason::WindowClosed),
-            false,
-        ),
-        NotSent::KeyTooOld => Verdict::not_applied(
-            wait_for(history, Duration::ZERO, Reason::UnknownOutcome),
-            false,
-        ),
+        NotSent::WindowClosed => put_back(Duration::ZERO, Reason::WindowClosed),
+        NotSent::Stopping => put_back(Duration::ZERO, Reason::Stopping),
+        NotSent::AccountParked => put_back(Duration::ZERO, Reason::AccountParked),
+        NotSent::KeyTooOld => put_back(Duration::ZERO, Reason::UnknownOutcome),
+        NotSent::QuotaSpent => put_back(QUOTA_WAIT, Reason::QuotaSpent),
+        NotSent::UnknownOperation => put_back(UPGRADE_WAIT, Reason::UnknownOperation),
     }
 }
 

@@ -230,6 +230,12 @@ reasons! {
     ServiceUnavailable = "service_unavailable",
     /// 403 of another kind.
     AccessDenied = "access_denied",
+    /// The daemon was told to stop before the request left.
+    Stopping = "stopping",
+    /// The account was parked before the request left.
+    AccountParked = "account_parked",
+    /// The account's limit of requests left none for what had to be read first.
+    QuotaSpent = "quota_spent",
 }
 
 impl Verdict {
@@ -241,18 +247,6 @@ impl Verdict {
             counts,
             strain: None,
         }
-    }
-
-    /// A job that was claimed and not sent, for a cause of ours: it costs no attempt.
-    pub fn put_back(after: Duration, reason: Reason) -> Verdict {
-        Verdict::not_applied(
-            Next::Queued {
-                after,
-                reason,
-                proof: Proof::Unchanged,
-            },
-            false,
-        )
     }
 
     /// A request that may have done what was asked.
@@ -277,7 +271,8 @@ mod tests {
         window_closed busy not_applied lookup_unclear lookup_absent refused already_paid \
         unknown_operation invalid_params gave_up async_error async_retry unknown_outcome \
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
-        tariff_inactive invoices_disabled service_unavailable access_denied";
+        tariff_inactive invoices_disabled service_unavailable access_denied stopping \
+        account_parked quota_spent";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {
@@ -330,18 +325,5 @@ mod tests {
         ] {
             assert_eq!((next.state(), next.reason()), (state, expected));
         }
-    }
-
-    #[test]
-    fn a_job_that_is_put_back_costs_nothing_and_proves_nothing() {
-        let after = Duration::from_secs(60);
-        let verdict = Verdict::put_back(after, Reason::UnknownOperation);
-        let next = Next::Queued {
-            after,
-            reason: Reason::UnknownOperation,
-            proof: Proof::Unchanged,
-        };
-        assert_eq!(verdict, Verdict::not_applied(next, false));
-        assert_eq!(verdict.effect, Effect::NotApplied);
     }
 }

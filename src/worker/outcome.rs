@@ -279,6 +279,12 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::NotSent(NotSent::KeyTooOld) => {
             "an earlier request is unproven for too long; it is looked up first, and nothing was sent"
         }
+        Answer::NotSent(NotSent::QuotaSpent) => {
+            "the account's limit of requests left none for the list of known refunds; nothing was sent"
+        }
+        Answer::NotSent(NotSent::UnknownOperation) => {
+            "this version of apipayd does not know the operation; nothing was sent"
+        }
         Answer::Lost(lost) => match lost {
             crate::domain::answer::Lost::Timeout => "no complete answer in time",
             crate::domain::answer::Lost::Cut => "the connection ended before the answer",

@@ -14,7 +14,7 @@ use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::job::JobId;
 use crate::domain::operation::{Lookup, Operation, Plan, Resend, operation};
 use crate::gateway::wire;
-use crate::policy::judge::{Circumstances, judge};
+use crate::policy::judge::{Circumstances, judge, not_sent};
 use crate::policy::reconcile::{Baseline, key_may_be_free, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
@@ -55,7 +55,8 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
     };
     let guard = guard(&job.claim, "sending");
     let Some(operation) = operation(&job.claim.operation) else {
-        record_unknown_operation(ctx, &guard, &job.claim).await;
+        error!(job.id = %guard.id, operation = job.claim.operation, "this version does not know the operation; a newer apipayd will");
+        put_back(ctx, &guard, &job, NotSent::UnknownOperation).await;
         return Sent::NotWell;
     };
     let plan = match operation.prepare(&job.claim.params, &job.claim.name) {
@@ -76,22 +77,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         }
     }
     if let Some(cause) = window(ctx, account, &job) {
-        let verdict = judge_now(
-            ctx,
-            operation,
-            &plan,
-            &job,
-            &Timed {
-                answer: Answer::NotSent(cause),
-                took: Duration::ZERO,
-            },
-        );
-        ctx.recorder
-            .record(Outcome::plain(
-                &guard.account,
-                outcome::not_sent(&guard, cause, &verdict),
-            ))
-            .await;
+        put_back(ctx, &guard, &job, cause).await;
         return Sent::NotWell;
     }
     crash::reach(Point::BeforeSend);
@@ -249,11 +235,7 @@ async fn store_baseline(
     match claim::take_one(&ctx.pool, &guard.account, Purpose::Lookup).await {
         Ok(true) => {}
         Ok(false) => {
-            let verdict = Verdict::put_back(Duration::from_secs(1), Reason::RetryAfter);
-            let entry = outcome::not_sent(guard, NotSent::WindowClosed, &verdict);
-            ctx.recorder
-                .record(Outcome::plain(&guard.account, entry))
-                .await;
+            put_back(ctx, guard, job, NotSent::QuotaSpent).await;
             return None;
         }
         Err(error) => {
@@ -296,10 +278,10 @@ async fn store_baseline(
     }
 }
 
-async fn record_unknown_operation(ctx: &Context, guard: &Guard, claim: &Claim) {
-    error!(job.id = %guard.id, operation = claim.operation, "this version does not know the operation; a newer apipayd will");
-    let verdict = Verdict::put_back(Duration::from_secs(60), Reason::UnknownOperation);
-    let entry = outcome::not_sent(guard, NotSent::WindowClosed, &verdict);
+/// Records that nothing was sent, and why.
+async fn put_back(ctx: &Context, guard: &Guard, job: &Job, cause: NotSent) {
+    let verdict = not_sent(cause, &job.claim.history, circumstances(ctx, job));
+    let entry = outcome::not_sent(guard, cause, &verdict);
     ctx.recorder
         .record(Outcome::plain(&guard.account, entry))
         .await;

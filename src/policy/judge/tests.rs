@@ -424,11 +424,19 @@ fn failures_of_the_network_are_told_apart() {
         let fourth = attempted(3, clean());
         check_all(&fourth, &answer, "not_applied queued network in 8s counts");
     }
-    for cause in [NotSent::WindowClosed, NotSent::AccountParked] {
+    for (cause, why) in [
+        (NotSent::WindowClosed, "window_closed in 0ns"),
+        (NotSent::Stopping, "stopping in 0ns"),
+        (NotSent::AccountParked, "account_parked in 0ns"),
+        (NotSent::QuotaSpent, "quota_spent in 1s"),
+        (NotSent::UnknownOperation, "unknown_operation in 60s"),
+    ] {
         let answer = Answer::NotSent(cause);
-        let expected = "not_applied queued window_closed in 0ns free";
-        check_all(&clean(), &answer, expected);
-        check_all(&attempted(99, clean()), &answer, expected);
+        let expected = format!("not_applied queued {why} free");
+        check_all(&clean(), &answer, &expected);
+        check_all(&attempted(99, clean()), &answer, &expected);
+        let expected = format!("not_applied uncertain {why} free");
+        check_all(&unproven(), &answer, &expected);
     }
     let stale = Answer::NotSent(NotSent::KeyTooOld);
     let expected = "not_applied uncertain unknown_outcome in 0ns free";

@@ -200,6 +200,8 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         NotSent::WindowClosed,
         NotSent::AccountParked,
         NotSent::KeyTooOld,
+        NotSent::QuotaSpent,
+        NotSent::UnknownOperation,
     ];
     prop_oneof![
         1 => select(causes).prop_map(Answer::NotSent),

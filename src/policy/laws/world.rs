@@ -158,6 +158,8 @@ impl World {
                 ..at(&rules())
             },
         ) {
+            let is_unproven = self.job.history.unproven_since.is_some();
+            assert!(is_unproven, "nothing was sent with a key too old");
             return self.job.send(&timed(Answer::NotSent(NotSent::KeyTooOld)));
         }
         if self.job.baseline.is_none() {
