@@ -143,7 +143,7 @@ impl Storm {
         }
         let mut steps = vec![Step::Enqueue(self.orders(&mut dice, 20))];
         for deed in deeds {
-            let count = 4 * self.daemons + dice.below(5);
+            let count = 2 * (self.daemons + 1) + dice.below(5);
             steps.push(Step::Enqueue(self.orders(&mut dice, count)));
             let wait = dice.between(Duration::ZERO, Duration::from_millis(200));
             steps.push(Step::Wait(wait));
