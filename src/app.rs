@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -21,7 +20,7 @@ use uuid::Uuid;
 use crate::alert::{SendError, Webhook};
 use crate::config::{AccountSettings, Settings};
 use crate::db::migrate::SchemaVersion;
-use crate::db::{Connect, DbError, accounts, health, migrate};
+use crate::db::{Connect, DbError, Pool, accounts, health, migrate};
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::policy::rules::Jitter;
 use crate::service::Service;
@@ -29,6 +28,10 @@ use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::recorder::{Inbox, Recorder};
 use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
+
+/// What a pooler needs that the configuration does not know of.
+pub const POOLER: &str = "database.url leads to a pooler such as PgBouncer: set database.listen_url, \
+                          a direct connection to the same database, so that statements are sent as a pooler needs them";
 
 /// Why the daemon ended otherwise than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,9 @@ pub enum RunError {
         "the database is read-only: it is a replica, or set so; database.url must lead to the primary"
     )]
     ReadOnly,
+    /// There is a pooler where a direct connection is taken for granted.
+    #[error("{POOLER}")]
+    Pooler,
     /// The schema could not be brought up to date.
     #[error("the migration failed")]
     Migrate(#[source] MigrateError),
@@ -99,7 +105,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     serve(ctx, connect, inbox, grace, &service, &mut stop_signals).await
 }
 
-fn context(settings: &Settings, pool: PgPool, recorder: Recorder) -> Result<Context, RunError> {
+fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Context, RunError> {
     let mut accounts = BTreeMap::new();
     for account in &settings.accounts {
         accounts.insert(
@@ -157,7 +163,7 @@ fn open_account(account: &AccountSettings, settings: &Settings) -> Result<Accoun
 
 /// Waits for the database, checks or migrates its schema, and stores the accounts.
 async fn prepare_database(
-    pool: &PgPool,
+    pool: &Pool,
     settings: &Settings,
     service: &Service,
 ) -> Result<(), RunError> {
@@ -169,7 +175,7 @@ async fn prepare_database(
                 if failures == 1 {
                     warn!(error = %Chain(&error), "the database cannot be reached; trying again");
                 }
-                service.status("the database cannot be reached; nothing is sent");
+                service.status(&format!("{UNREACHABLE}: {}", Chain(&error)));
                 service.alive();
                 wait_for_database(failures, Jitter::NONE).await;
             }
@@ -178,18 +184,26 @@ async fn prepare_database(
     }
 }
 
-async fn try_prepare(pool: &PgPool, settings: &Settings) -> Result<(), RunError> {
-    if health::server(pool)
-        .await
-        .map_err(RunError::Database)?
-        .read_only
-    {
+fn of_start(error: DbError) -> RunError {
+    if error.is_of_pooler() {
+        RunError::Pooler
+    } else {
+        RunError::Database(error)
+    }
+}
+
+async fn try_prepare(pool: &Pool, settings: &Settings) -> Result<(), RunError> {
+    let server = health::server(pool).await.map_err(of_start)?;
+    if !server.is_set {
+        return Err(RunError::Pooler);
+    }
+    if server.read_only {
         return Err(RunError::ReadOnly);
     }
     let mut version = migrate::version(pool).await.map_err(RunError::Database)?;
     let is_behind = matches!(version, SchemaVersion::Missing | SchemaVersion::Older);
     if is_behind && settings.database.migrate_on_start {
-        migrate::migrate(&settings.connect().direct().pool())
+        migrate::migrate(settings.connect().direct().pool().connections())
             .await
             .map_err(RunError::Migrate)?;
         version = migrate::version(pool).await.map_err(RunError::Database)?;
@@ -204,6 +218,11 @@ async fn try_prepare(pool: &PgPool, settings: &Settings) -> Result<(), RunError>
     }
     Ok(())
 }
+
+const UNREACHABLE: &str = "the database cannot be reached; nothing is sent";
+
+const UNWRITTEN: &str =
+    "the database does not take outcomes, which wait in memory; nothing new is sent";
 
 async fn serve(
     ctx: Arc<Context>,
@@ -256,12 +275,15 @@ async fn serve(
 
 /// Keeps the status line and the watchdog.
 async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &Service) {
-    // No step takes longer than a lease: its longest part is a request, or a wait for the database.
-    let limit = ctx.lease * 2;
+    // No step takes longer: its longest part is a request, or a wait for a database that says nothing.
+    let limit = (ctx.lease * 2).max(Duration::from_secs(90));
     loop {
-        let status = match oversee::look(ctx).await {
+        let unwritten = || ctx.recorder.is_waiting().then(|| UNWRITTEN.to_owned());
+        let trouble = pulses.iter().find_map(|pulse| pulse.trouble());
+        let trouble = trouble.or_else(unwritten);
+        let status = match oversee::look(ctx, trouble).await {
             Ok(status) => status,
-            Err(_) => "the database cannot be reached; nothing is sent".to_owned(),
+            Err(error) => format!("{UNREACHABLE}: {}", Chain(&error)),
         };
         service.status(&status);
         match pulses.iter().find(|pulse| pulse.is_stuck(limit)) {

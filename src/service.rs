@@ -25,13 +25,15 @@ impl Service {
 
     /// One line for a human. The same line is not told twice.
     pub fn status(&self, status: &str) {
+        // A second line would be another message; what a database says may have several.
+        let status = status.replace(char::is_control, " ");
         let mut last = self
             .last_status
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if *last != status {
-            tell(&[NotifyState::Status(status)]);
-            status.clone_into(&mut last);
+            tell(&[NotifyState::Status(&status)]);
+            *last = status;
         }
     }
 

@@ -53,6 +53,21 @@ need_postgres() {
   return "$done"
 }
 
+# A pooler for tests. The package would start one for the whole machine, now and whenever it starts.
+need_pgbouncer() {
+  PATH=$PATH:/usr/sbin command -v pgbouncer && return
+  local policy=/usr/sbin/policy-rc.d ours=false done=0
+  if [[ ! -e "$policy" ]] && as_root true; then
+    ours=true
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod +x "$policy"
+  fi
+  install_packages pgbouncer || done=$?
+  ! $ours || as_root rm -f "$policy"
+  ((done)) || ! command -v systemctl >/dev/null || as_root systemctl --quiet disable pgbouncer || true
+  return "$done"
+}
+
 # What Rust's crates are linked and built with.
 need_compiler() {
   command -v cc >/dev/null || install_packages gcc libc6-dev

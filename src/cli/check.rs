@@ -11,6 +11,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{EXIT_CONFIGURATION, EXIT_FAILURE, roles_sql, schema_advice};
+use crate::app::POOLER;
 use crate::config::{AccountSettings, Environment, HttpSettings, Settings, Sources};
 use crate::db::health::Server;
 use crate::db::migrate::SchemaVersion;
@@ -162,8 +163,29 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
     findings
 }
 
+/// Past the pooler, if there is one: hints and migrations go this way.
+async fn ask_past_pooler(connect: &Connect) -> Option<Finding> {
+    connect.past_pooler.as_ref()?;
+    let direct = connect.direct();
+    let asked = match health::reach(&direct.session()).await {
+        Ok(()) => health::server(&direct.pool()).await,
+        Err(error) => Err(error),
+    };
+    Some(match asked {
+        Ok(server) if server.is_set => Finding::ok("listen_url", "reached past the pooler"),
+        Err(error) if !error.is_of_pooler() => Finding::failed(
+            "listen_url",
+            format_args!("{}; is database.listen_url right?", Chain(&error)),
+        ),
+        _ => Finding::misconfigured(
+            "listen_url",
+            "it leads to a pooler too: notifications and migrations need a direct connection",
+        ),
+    })
+}
+
 async fn ask_database(connect: &Connect, sources: &Sources) -> Vec<Finding> {
-    if let Err(error) = health::reach(&connect.options).await {
+    if let Err(error) = health::reach(&connect.session()).await {
         return vec![unreachable_database(&error)];
     }
     let pool = &connect.pool();
@@ -175,6 +197,7 @@ async fn ask_database(connect: &Connect, sources: &Sources) -> Vec<Finding> {
     // The server read its clock somewhere between.
     let here = before + (OffsetDateTime::now_utc() - before) / 2;
     let mut findings = vec![database(&server), clock(server.now - here)];
+    findings.extend(ask_past_pooler(connect).await);
     let version = match migrate::version(pool).await {
         Ok(version) => version,
         Err(error) => {
@@ -202,6 +225,9 @@ async fn ask_database(connect: &Connect, sources: &Sources) -> Vec<Finding> {
 }
 
 fn unreachable_database(error: &DbError) -> Finding {
+    if error.is_of_pooler() {
+        return Finding::misconfigured("database", POOLER);
+    }
     Finding::failed(
         "database",
         format_args!("{}; is database.url right?", Chain(error)),
@@ -217,6 +243,8 @@ fn database(server: &Server) -> Finding {
             "database",
             format_args!("this is PostgreSQL {major}; 14 or newer is needed"),
         )
+    } else if !server.is_set {
+        Finding::misconfigured("database", POOLER)
     } else if server.read_only {
         Finding::failed(
             "database",
@@ -376,6 +404,7 @@ mod tests {
             now: datetime!(2026-11-01 00:00 UTC),
             read_only,
             user: "shop".into(),
+            is_set: true,
         }
     }
 

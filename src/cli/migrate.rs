@@ -9,7 +9,7 @@ use crate::db::{accounts, health, migrate};
 pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
     let settings = Settings::read(sources)?;
     let connect = settings.connect().direct();
-    health::reach(&connect.options)
+    health::reach(&connect.session())
         .await
         .map_err(|error| Failure::of(&error))?;
     let pool = connect.pool();
@@ -27,7 +27,7 @@ pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
         }
     };
     if before != SchemaVersion::Current {
-        migrate::migrate(&pool)
+        migrate::migrate(pool.connections())
             .await
             .map_err(|error| Failure::of(&error))?;
     }
@@ -47,6 +47,6 @@ pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
             roles_sql(&missing)
         );
     }
-    pool.close().await;
+    pool.connections().close().await;
     Ok(())
 }

@@ -90,17 +90,9 @@ pub struct DatabaseSettings {
 
 impl DatabaseSettings {
     fn connect(&self) -> Connect {
-        let (options, listen_options) = match &self.listen_options {
-            // A pooler gives each statement another connection, which knows no prepared statement.
-            Some(direct) => (
-                self.options.clone().statement_cache_capacity(0),
-                direct.clone(),
-            ),
-            None => (self.options.clone(), self.options.clone()),
-        };
         Connect {
-            options,
-            listen_options,
+            options: self.options.clone(),
+            past_pooler: self.listen_options.clone(),
             max_connections: self.max_connections,
         }
     }

@@ -775,8 +775,8 @@ fn a_pooled_connection_prepares_no_statements_and_listens_past_the_pooler() {
     ]);
     let connect = read_in(&folder, "", variables).unwrap().connect();
     assert_eq!(connect.options.get_host(), "pooler");
-    assert_eq!(connect.listen_options.get_host(), "direct");
-    let shown = format!("{:?} {:?}", connect.options, connect.listen_options);
+    assert_eq!(connect.direct().options.get_host(), "direct");
+    let shown = format!("{:?} {:?}", connect.session(), connect.direct().session());
     assert!(
         shown.contains("statement_cache_capacity: 0"),
         "the pooler's"
@@ -787,7 +787,7 @@ fn a_pooled_connection_prepares_no_statements_and_listens_past_the_pooler() {
         "inherited"
     );
     let direct = read(LEAST).connect();
-    assert!(!format!("{:?}", direct.options).contains("statement_cache_capacity: 0,"));
+    assert!(!format!("{:?}", direct.session()).contains("statement_cache_capacity: 0,"));
 }
 
 #[test]

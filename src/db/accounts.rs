@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{DbError, Task};
+use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 
 /// An account's row, as far as the daemon acts on it.
@@ -28,7 +27,7 @@ pub struct AccountRow {
 
 /// Makes the account's row, or brings its limit up to date.
 pub async fn ensure(
-    pool: &PgPool,
+    pool: &Pool,
     account: &AccountName,
     requests_per_minute: u32,
 ) -> Result<(), DbError> {
@@ -47,7 +46,7 @@ pub async fn ensure(
 }
 
 /// All accounts.
-pub async fn list(pool: &PgPool) -> Result<Vec<AccountRow>, DbError> {
+pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
     sqlx::query_as!(
         AccountRow,
         r#"select name, parked_reason, parked_at, blocked_until, mode,
@@ -61,7 +60,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<AccountRow>, DbError> {
 
 /// Blocks an account: nothing is sent before the wait is over. A longer block stays.
 pub async fn block(
-    pool: &PgPool,
+    pool: &Pool,
     account: &AccountName,
     wait: Duration,
     code: &str,
@@ -93,7 +92,7 @@ pub struct AlertText {
 
 /// Parks an account and opens its alert, both or neither. True when it was active before.
 pub async fn park(
-    pool: &PgPool,
+    pool: &Pool,
     account: &AccountName,
     reason: &str,
     probe_after: Duration,
@@ -114,11 +113,7 @@ pub async fn park(
 }
 
 /// Resumes an account: its parked jobs go on, its alert is resolved. Returns how many jobs.
-pub async fn resume(
-    pool: &PgPool,
-    account: &AccountName,
-    resolution: &str,
-) -> Result<i32, DbError> {
+pub async fn resume(pool: &Pool, account: &AccountName, resolution: &str) -> Result<i32, DbError> {
     sqlx::query_scalar!(
         r#"select apipay._resume($1, $2) as "jobs!""#,
         account.as_str(),
@@ -143,7 +138,7 @@ pub struct DueProbe {
 /// Claims probes that are due; until `promise` is over no other worker probes the account. A stop of
 /// all sending stops probes too. The quota for its requests is taken one by one.
 pub async fn claim_probes(
-    pool: &PgPool,
+    pool: &Pool,
     accounts: &[String],
     promise: Duration,
 ) -> Result<Vec<DueProbe>, DbError> {
@@ -164,7 +159,7 @@ pub async fn claim_probes(
 
 /// Sets when the account is probed next, and what the gateway says is wrong with it now.
 pub async fn schedule_probe(
-    pool: &PgPool,
+    pool: &Pool,
     account: &AccountName,
     after: Duration,
     reason: Option<&str>,
@@ -187,7 +182,7 @@ pub async fn schedule_probe(
 /// Stores in which mode the gateway treats the account. Returns the mode known before, if it is
 /// another one: then nothing is changed.
 pub async fn saw_mode(
-    pool: &PgPool,
+    pool: &Pool,
     account: &AccountName,
     mode: &str,
 ) -> Result<Option<String>, DbError> {

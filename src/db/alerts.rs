@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::accounts::AlertText;
-use super::{DbError, Task};
+use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 
 /// Opens an alert unless one of its kind is open for the account.
 pub async fn open(
-    pool: &PgPool,
+    pool: &Pool,
     account: &AccountName,
     kind: &str,
     severity: &str,
@@ -34,7 +33,7 @@ pub async fn open(
 }
 
 /// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more.
-pub async fn resolve_cleared(pool: &PgPool) -> Result<u64, DbError> {
+pub async fn resolve_cleared(pool: &Pool) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.alerts l
             set resolved_at = now(),
@@ -58,7 +57,7 @@ pub async fn resolve_cleared(pool: &PgPool) -> Result<u64, DbError> {
 /// Puts into the outbox what each channel has to be told: that an alert began, that it is still
 /// open, that it ended. One that began and ended between two calls is told of too.
 pub async fn fill_outbox(
-    pool: &PgPool,
+    pool: &Pool,
     channels: &[String],
     repeat: Duration,
 ) -> Result<(), DbError> {
@@ -129,7 +128,7 @@ pub struct DueNotice {
 ///
 /// A channel gets the notices of an alert in their order: a later one waits for the earlier.
 pub async fn claim_notices(
-    pool: &PgPool,
+    pool: &Pool,
     channels: &[String],
     promise: Duration,
 ) -> Result<Vec<DueNotice>, DbError> {
@@ -170,7 +169,7 @@ pub async fn claim_notices(
 }
 
 /// The notice was delivered.
-pub async fn delivered(pool: &PgPool, id: i64) -> Result<(), DbError> {
+pub async fn delivered(pool: &Pool, id: i64) -> Result<(), DbError> {
     sqlx::query!(
         "update apipay.alert_deliveries set delivered_at = now(), last_error = null where id = $1",
         id
@@ -183,7 +182,7 @@ pub async fn delivered(pool: &PgPool, id: i64) -> Result<(), DbError> {
 
 /// The notice was not delivered: try again later.
 pub async fn not_delivered(
-    pool: &PgPool,
+    pool: &Pool,
     id: i64,
     after: Duration,
     error: &str,

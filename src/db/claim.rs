@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{DbError, Task};
+use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName};
 
@@ -96,7 +95,7 @@ pub struct Room {
 /// When this returns the claims are committed. When it fails they may be too: then their leases run
 /// out and the jobs become uncertain, which costs a look-up and never a second effect.
 pub async fn claim(
-    pool: &PgPool,
+    pool: &Pool,
     worker: Uuid,
     lease: Duration,
     rooms: &[Room],
@@ -124,7 +123,7 @@ pub async fn claim(
 
 /// Claims one job of a parked account, of an operation that is safe to try.
 pub async fn claim_canary(
-    pool: &PgPool,
+    pool: &Pool,
     worker: Uuid,
     lease: Duration,
     account: &AccountName,
@@ -146,7 +145,7 @@ pub async fn claim_canary(
 
 /// Claims uncertain jobs that are due for a look-up; until `promise` is over no other worker does.
 pub async fn claim_lookups(
-    pool: &PgPool,
+    pool: &Pool,
     worker: Uuid,
     accounts: &[String],
     most_per_account: usize,
@@ -177,7 +176,7 @@ pub enum Held {
 
 /// Stores the refunds that were known before a refund is sent, and renews the lease.
 pub async fn store_baseline(
-    pool: &PgPool,
+    pool: &Pool,
     claim: &Claim,
     baseline: &Value,
     lease: Duration,
@@ -203,7 +202,7 @@ pub async fn store_baseline(
 
 /// Takes one more request from an account's quota, for a look-up or check that needs it.
 pub async fn take_one(
-    pool: &PgPool,
+    pool: &Pool,
     account: &AccountName,
     purpose: Purpose,
 ) -> Result<bool, DbError> {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgPool};
+use sqlx::{ConnectOptions, Connection};
 use time::OffsetDateTime;
 
-use super::{DbError, Task};
+use super::{DbError, Pool, Task};
 
 /// Connects once and hangs up. A pool tries again until its time is over, and then tells only that:
 /// people who wait for an answer want the cause.
@@ -30,7 +30,7 @@ pub struct Waiting {
 
 /// Counts the jobs that are not final, up to 10,000 for each account and state: a status line needs
 /// no more, and a queue of millions is not read each time.
-pub async fn waiting(pool: &PgPool) -> Result<Vec<Waiting>, DbError> {
+pub async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, DbError> {
     sqlx::query_as!(
         Waiting,
         r#"select a.name as "account!", s.state as "state!", c.jobs as "jobs!"
@@ -54,7 +54,7 @@ pub async fn waiting(pool: &PgPool) -> Result<Vec<Waiting>, DbError> {
 }
 
 /// Whether all sending is stopped.
-pub async fn stopped(pool: &PgPool) -> Result<bool, DbError> {
+pub async fn stopped(pool: &Pool) -> Result<bool, DbError> {
     sqlx::query_scalar!(r#"select stopped from apipay._control"#)
         .fetch_one(pool)
         .await
@@ -72,15 +72,17 @@ pub struct Server {
     pub read_only: bool,
     /// Who we are.
     pub user: String,
+    /// Whether we are set to what we asked for: behind a pooler that we were not told of, we are not.
+    pub is_set: bool,
 }
 
 /// Reads facts about the server.
-pub async fn server(pool: &PgPool) -> Result<Server, DbError> {
+pub async fn server(pool: &Pool) -> Result<Server, DbError> {
     sqlx::query_as!(
         Server,
         r#"select current_setting('server_version_num')::int as "version!", clock_timestamp() as "now!",
                   (pg_is_in_recovery() or current_setting('transaction_read_only') = 'on') as "read_only!",
-                  current_user::text as "user!""#
+                  current_user::text as "user!", current_setting('enable_seqscan') = 'off' as "is_set!""#
     )
     .fetch_one(pool)
     .await
@@ -89,7 +91,7 @@ pub async fn server(pool: &PgPool) -> Result<Server, DbError> {
 
 /// The privileges that the daemon needs and this user lacks, in words such as
 /// `update on apipay.jobs`.
-pub async fn missing_privileges(pool: &PgPool) -> Result<Vec<String>, DbError> {
+pub async fn missing_privileges(pool: &Pool) -> Result<Vec<String>, DbError> {
     sqlx::query_scalar!(
         r#"select n.privilege || ' on ' || n.relation as "missing!"
              from (values
@@ -98,7 +100,7 @@ pub async fn missing_privileges(pool: &PgPool) -> Result<Vec<String>, DbError> {
                ('apipay.attempts', 'update'), ('apipay.invoices', 'insert'), ('apipay.invoices', 'update'),
                ('apipay.refunds', 'insert'), ('apipay.refunds', 'update'), ('apipay.alerts', 'insert'),
                ('apipay.alerts', 'update'), ('apipay.alert_deliveries', 'insert'),
-               ('apipay.alert_deliveries', 'update'), ('apipay._control', 'select')
+               ('apipay.alert_deliveries', 'update'), ('apipay.events', 'select'), ('apipay._control', 'select')
              ) as n(relation, privilege)
             where not has_table_privilege(n.relation, n.privilege)
             union all
@@ -112,7 +114,7 @@ pub async fn missing_privileges(pool: &PgPool) -> Result<Vec<String>, DbError> {
 }
 
 /// The roles of the public interface that do not exist: only a superuser can create them.
-pub async fn missing_roles(pool: &PgPool) -> Result<Vec<String>, DbError> {
+pub async fn missing_roles(pool: &Pool) -> Result<Vec<String>, DbError> {
     sqlx::query_scalar!(r#"select unnest(apipay._missing_roles()) as "role!""#)
         .fetch_all(pool)
         .await

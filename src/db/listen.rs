@@ -17,12 +17,20 @@ impl Listener {
             .acquire_timeout(Duration::from_secs(10))
             .connect_with(
                 connect
-                    .listen_options
-                    .clone()
+                    .direct()
+                    .session()
                     .application_name("apipayd listen"),
             )
             .await
             .task("connect to listen")?;
+        let is_set: bool = sqlx::query_scalar("select current_setting('enable_seqscan') = 'off'")
+            .fetch_one(&pool)
+            .await
+            .task("connect to listen")?;
+        if !is_set {
+            let cause = "database.listen_url leads to a pooler, which would lose the hints";
+            return Err(sqlx::Error::Configuration(cause.into())).task("connect to listen");
+        }
         let mut listener = PgListener::connect_with(&pool)
             .await
             .task("connect to listen")?;

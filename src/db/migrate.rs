@@ -3,7 +3,7 @@
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 
-use super::{DbError, Task};
+use super::{DbError, Pool, Task};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -37,7 +37,7 @@ pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
 }
 
 /// Compares without changing anything.
-pub async fn version(pool: &PgPool) -> Result<SchemaVersion, DbError> {
+pub async fn version(pool: &Pool) -> Result<SchemaVersion, DbError> {
     let known =
         sqlx::query_scalar::<_, Option<String>>("select to_regclass('apipay._migrations')::text")
             .fetch_one(pool)

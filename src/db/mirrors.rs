@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{DbError, Task};
+use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName};
 
@@ -123,7 +122,7 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
 /// Claims invoices that are due, with quota for one request per `per_request` of them; until
 /// `promise` is over no other worker does.
 pub async fn claim_invoices(
-    pool: &PgPool,
+    pool: &Pool,
     accounts: &[String],
     most_per_account: usize,
     per_request: usize,
@@ -146,7 +145,7 @@ pub async fn claim_invoices(
 /// Claims refunds that are due, with quota for one request per invoice; until `promise` is over no
 /// other worker does.
 pub async fn claim_refunds(
-    pool: &PgPool,
+    pool: &Pool,
     accounts: &[String],
     most_per_account: usize,
     promise: Duration,

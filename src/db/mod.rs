@@ -1,8 +1,7 @@
 //! The only place with SQL.
 //!
-//! Each function makes one fact true with one autocommit statement: nothing here holds a
-//! transaction, so nothing can be left open by a dropped future, and poolers that switch
-//! connections between transactions do no harm. Long statements stand beside their Rust as `.sql`.
+//! Each function makes one fact true with one statement that is committed when it returns: no
+//! transaction outlives its statement. Long statements stand beside their Rust as `.sql`.
 //! A plan is kept for long, and one that was made while a table was small must still be right when it
 //! is large. So rows to change are named by an array (`id = any (array(…))`), and rows to read stand in
 //! a lateral sub-query with `offset 0`, which leave the planner one index and no join to misjudge.
@@ -16,13 +15,14 @@ pub mod health;
 pub mod listen;
 pub mod migrate;
 pub mod mirrors;
+mod pool;
 pub mod record;
 pub mod recover;
 
-use std::time::Duration;
+use pool::SETTINGS;
+use sqlx::postgres::PgConnectOptions;
 
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+pub use pool::Pool;
 
 /// A statement that failed, with what it was for.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,15 @@ impl DbError {
         error.and_then(|error| error.code()).as_deref() == Some("42501")
     }
 
+    /// Whether it speaks of a pooler: our start-up parameters are refused, or a statement was prepared
+    /// with another server connection.
+    pub fn is_of_pooler(&self) -> bool {
+        self.source.as_database_error().is_some_and(|error| {
+            error.message().starts_with("unsupported startup parameter")
+                || matches!(error.code().as_deref(), Some("42P05" | "26000"))
+        })
+    }
+
     /// Whether the statement lost against a concurrent one and may simply be run again.
     pub fn is_conflict(&self) -> bool {
         let sqlx::Error::Database(error) = &self.source else {
@@ -75,46 +84,42 @@ impl<T> Task<T> for Result<T, sqlx::Error> {
 /// How to reach the database.
 #[derive(Clone)]
 pub struct Connect {
-    /// Through a pooler or direct.
+    /// Where statements go: through a pooler, when there is a way past it.
     pub options: PgConnectOptions,
-    /// Direct, for LISTEN.
-    pub listen_options: PgConnectOptions,
+    /// Past the pooler: LISTEN and migrations need a session of their own.
+    pub past_pooler: Option<PgConnectOptions>,
     /// The size of the pool.
     pub max_connections: u32,
 }
-
-/// No statement of ours takes this long on a healthy database.
-const STATEMENT_TIMEOUT: &str = "30s";
 
 impl Connect {
     /// The same past a pooler, with one connection: migrations hold a lock of their session, which
     /// poolers do not keep.
     pub fn direct(&self) -> Connect {
         Connect {
-            options: self.listen_options.clone(),
+            options: self.past_pooler.as_ref().unwrap_or(&self.options).clone(),
+            past_pooler: None,
             max_connections: 1,
-            ..self.clone()
+        }
+    }
+
+    /// How a connection of this pool introduces itself. Poolers know few start-up parameters, refuse
+    /// or forget the others, and give a session to the next who comes: they are sent none.
+    pub fn session(&self) -> PgConnectOptions {
+        let options = self.options.clone().application_name("apipayd");
+        if self.is_pooled() {
+            options.extra_float_digits(None).statement_cache_capacity(0)
+        } else {
+            options.options(SETTINGS)
         }
     }
 
     /// Opens the pool without connecting: the database may come up later.
-    pub fn pool(&self) -> PgPool {
-        let options = self.options.clone().application_name("apipayd").options([
-            ("statement_timeout", STATEMENT_TIMEOUT),
-            ("lock_timeout", "10s"),
-            ("idle_in_transaction_session_timeout", "30s"),
-            // Short statements, run often: compiling or planning each anew costs more than running it.
-            ("jit", "off"),
-            ("plan_cache_mode", "force_generic_plan"),
-            // Each touches a handful of rows by their index. A plan that was made while a table was
-            // small, and reads all of it, would be kept when it is large.
-            ("enable_seqscan", "off"),
-            // Every look-up of ours is for another row: a cache of rows costs and never hits.
-            ("enable_memoize", "off"),
-        ]);
-        PgPoolOptions::new()
-            .max_connections(self.max_connections)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_lazy_with(options)
+    pub fn pool(&self) -> Pool {
+        Pool::new(self.session(), self.max_connections, self.is_pooled())
+    }
+
+    fn is_pooled(&self) -> bool {
+        self.past_pooler.is_some()
     }
 }

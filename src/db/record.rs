@@ -7,10 +7,9 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{DbError, Task};
+use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
 
@@ -221,7 +220,7 @@ pub struct Entry {
 /// What became of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// The job moved.
+    /// The job moved: now, or with an earlier try whose answer was lost.
     Moved,
     /// The job had moved on: the attempt keeps its evidence, the job stays as it is.
     Stale,
@@ -231,12 +230,12 @@ pub enum Recorded {
 pub type Results = HashMap<(JobId, Epoch), Recorded>;
 
 /// Records a batch in one statement and tells for each entry with a transition what became of it.
-pub async fn record(pool: &PgPool, entries: &[Entry]) -> Result<Results, DbError> {
+pub async fn record(pool: &Pool, entries: &[Entry]) -> Result<Results, DbError> {
     let transitions: Vec<&Transition> = entries
         .iter()
         .filter_map(|entry| entry.transition.as_ref())
         .collect();
-    let moved: HashSet<(i64, i64)> = sqlx::query_file!(
+    let mut moved: HashSet<(i64, i64)> = sqlx::query_file!(
         "src/db/record.sql",
         json(&transitions)?,
         json(&last_of_each(
@@ -254,6 +253,14 @@ pub async fn record(pool: &PgPool, entries: &[Entry]) -> Result<Results, DbError
     .into_iter()
     .map(|row| (row.id, row.epoch))
     .collect();
+    let unmoved: Vec<&Transition> = transitions
+        .iter()
+        .copied()
+        .filter(|transition| !moved.contains(&(transition.job_id, transition.epoch)))
+        .collect();
+    if !unmoved.is_empty() {
+        moved.extend(recorded_before(pool, &unmoved).await?);
+    }
     Ok(transitions
         .into_iter()
         .map(|transition| {
@@ -268,9 +275,37 @@ pub async fn record(pool: &PgPool, entries: &[Entry]) -> Result<Results, DbError
         .collect())
 }
 
+/// Those that stand in the history already: an earlier try was committed, and its answer was lost. An
+/// epoch belongs to one worker, so nobody else can have made the same move.
+async fn recorded_before(
+    pool: &Pool,
+    transitions: &[&Transition],
+) -> Result<Vec<(i64, i64)>, DbError> {
+    let ids: Vec<i64> = transitions.iter().map(|t| t.job_id).collect();
+    let epochs: Vec<i64> = transitions.iter().map(|t| t.epoch).collect();
+    let from: Vec<String> = transitions.iter().map(|t| t.from_state.into()).collect();
+    let to: Vec<String> = transitions.iter().map(|t| t.state.into()).collect();
+    sqlx::query!(
+        r#"select t.job_id as "job_id!", t.epoch as "epoch!"
+             from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) as t(job_id, epoch, from_state, state)
+            where exists (
+              select from apipay.events e
+              where e.job_id = t.job_id and e.subject = 'job' and e.from_state = t.from_state
+                and e.to_state = t.state and (e.evidence ->> 'epoch')::bigint = t.epoch)"#,
+        &ids,
+        &epochs,
+        &from,
+        &to,
+    )
+    .fetch_all(pool)
+    .await
+    .task("look for earlier records")
+    .map(|rows| rows.into_iter().map(|row| (row.job_id, row.epoch)).collect())
+}
+
 /// Records an entry that the database refused as it was: without the gateway's own words, which are
 /// the only part of it that we did not make.
-pub async fn record_without_answer(pool: &PgPool, entry: &Entry) -> Result<Results, DbError> {
+pub async fn record_without_answer(pool: &Pool, entry: &Entry) -> Result<Results, DbError> {
     let bare = Entry {
         transition: entry.transition.as_ref().map(Transition::without_answer),
         invoice: entry.invoice.clone().map(|row| InvoiceRow {
@@ -339,7 +374,7 @@ fn remove_nul(value: &mut Value) {
 
 /// Gives back quota that was taken for requests of which no byte left.
 pub async fn return_quota(
-    pool: &PgPool,
+    pool: &Pool,
     account: &AccountName,
     unspent: usize,
 ) -> Result<(), DbError> {
@@ -356,7 +391,7 @@ pub async fn return_quota(
 
 /// Counts as used what the gateway says is no longer there.
 pub async fn correct_quota(
-    pool: &PgPool,
+    pool: &Pool,
     account: &AccountName,
     remaining: u32,
 ) -> Result<(), DbError> {

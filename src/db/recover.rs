@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
-
-use super::{DbError, Task};
+use super::{DbError, Pool, Task};
 use crate::domain::job::JobId;
 
 /// Moves jobs whose lease ran out to uncertain, and closes their attempts as unknown.
 pub async fn expire_leases(
-    pool: &PgPool,
+    pool: &Pool,
     quiet: Duration,
     most: usize,
 ) -> Result<Vec<JobId>, DbError> {
@@ -26,7 +24,7 @@ pub async fn expire_leases(
 
 /// Ends unsent jobs that are past their `expires_at`. A job that may have been sent is uncertain,
 /// not queued, or carries what is unproven: it is settled first.
-pub async fn expire_jobs(pool: &PgPool, most: usize) -> Result<u64, DbError> {
+pub async fn expire_jobs(pool: &Pool, most: usize) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.jobs
             set state = 'expired', reason = 'expired', finished_at = now(), updated_at = now()
@@ -45,7 +43,7 @@ pub async fn expire_jobs(pool: &PgPool, most: usize) -> Result<u64, DbError> {
 }
 
 /// Puts back parked jobs whose account is active: they were recorded after it was resumed.
-pub async fn release_parked(pool: &PgPool, most: usize) -> Result<u64, DbError> {
+pub async fn release_parked(pool: &Pool, most: usize) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.jobs j
             set state = case when j.unproven_since is null then 'queued' else 'uncertain' end,

@@ -71,6 +71,8 @@ pub enum NotSent {
     KeyTooOld,
     /// The account's limit of requests left none for what had to be read first.
     QuotaSpent,
+    /// The database did not take what had to be written first.
+    DatabaseFailed,
     /// This version does not know the operation.
     UnknownOperation,
 }
@@ -97,6 +99,7 @@ impl NotSent {
             NotSent::AccountParked => "account_parked",
             NotSent::KeyTooOld => "key_too_old",
             NotSent::QuotaSpent => "quota_spent",
+            NotSent::DatabaseFailed => "database_failed",
             NotSent::UnknownOperation => "unknown_operation",
         }
     }

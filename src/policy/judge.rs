@@ -17,6 +17,9 @@ use crate::policy::verdict::{Effect, Next, Proof, Reason, Strain, Verdict};
 /// How soon to try again when the account's limit of requests was used up.
 const QUOTA_WAIT: Duration = Duration::from_secs(1);
 
+/// How soon to try again when the database failed what comes before a request.
+const DATABASE_WAIT: Duration = Duration::from_secs(1);
+
 /// How soon to see whether a newer version has taken over.
 const UPGRADE_WAIT: Duration = Duration::from_secs(60);
 
@@ -224,6 +227,7 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
         NotSent::AccountParked => put_back(Duration::ZERO, Reason::AccountParked),
         NotSent::KeyTooOld => put_back(Duration::ZERO, Reason::UnknownOutcome),
         NotSent::QuotaSpent => put_back(QUOTA_WAIT, Reason::QuotaSpent),
+        NotSent::DatabaseFailed => put_back(DATABASE_WAIT, Reason::DatabaseFailed),
         NotSent::UnknownOperation => put_back(UPGRADE_WAIT, Reason::UnknownOperation),
     }
 }

@@ -236,6 +236,8 @@ reasons! {
     AccountParked = "account_parked",
     /// The account's limit of requests left none for what had to be read first.
     QuotaSpent = "quota_spent",
+    /// The database did not take what had to be written first.
+    DatabaseFailed = "database_failed",
 }
 
 impl Verdict {
@@ -272,7 +274,7 @@ mod tests {
         unknown_operation invalid_params gave_up async_error async_retry unknown_outcome \
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
-        account_parked quota_spent";
+        account_parked quota_spent database_failed";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

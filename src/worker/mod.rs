@@ -28,11 +28,10 @@ pub mod recover;
 pub mod send;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,7 +39,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::alert::Webhook;
-use crate::db::DbError;
+use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
 use crate::policy::backoff;
 use crate::policy::rules::{Curve, Jitter, Rules};
@@ -52,7 +51,7 @@ use recorder::Recorder;
 /// Everything the loops share.
 pub struct Context {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// This process, random for each start: a worker that comes back is another one.
     pub worker: Uuid,
     /// The accounts, by name.
@@ -126,6 +125,8 @@ pub struct Pulse {
     /// When the current step began, in milliseconds since the start; 0 between steps.
     step_began_ms: AtomicU64,
     started: Moment,
+    /// What the database refuses to do for it.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Pulse {
@@ -134,6 +135,7 @@ impl Pulse {
             name,
             step_began_ms: AtomicU64::new(0),
             started: Moment::now(),
+            trouble: Mutex::default(),
         }
     }
 
@@ -142,8 +144,17 @@ impl Pulse {
         self.step_began_ms.store(ms.max(1), Ordering::Relaxed);
     }
 
-    fn end(&self) {
+    fn end(&self, result: &Result<Step, DbError>) {
         self.step_began_ms.store(0, Ordering::Relaxed);
+        let trouble = result.as_ref().err();
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
+            trouble.map(|error| Chain(error).to_string());
+    }
+
+    /// Why the last step failed, if it did.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
     }
 
     /// Whether the current step takes longer than any step may.
@@ -189,7 +200,7 @@ pub async fn run_loop<F>(
     while !stop.is_cancelled() {
         pulse.begin();
         let result = step(&ctx).await;
-        pulse.end();
+        pulse.end(&result);
         match result {
             Ok(done) => {
                 if failures > 0 {

@@ -282,6 +282,9 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::NotSent(NotSent::QuotaSpent) => {
             "the account's limit of requests left none for the list of known refunds; nothing was sent"
         }
+        Answer::NotSent(NotSent::DatabaseFailed) => {
+            "the database did not take what had to be written first; nothing was sent"
+        }
         Answer::NotSent(NotSent::UnknownOperation) => {
             "this version of apipayd does not know the operation; nothing was sent"
         }

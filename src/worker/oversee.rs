@@ -14,8 +14,8 @@ use crate::domain::account::AccountName;
 use crate::worker::Context;
 
 /// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.
-/// Returns the status line.
-pub async fn look(ctx: &Arc<Context>) -> Result<String, DbError> {
+/// Returns the status line, with what the database refuses to do, if anything.
+pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String, DbError> {
     let rows = accounts::list(&ctx.pool).await?;
     for row in &rows {
         let Some(account) = AccountName::parse(&row.name).and_then(|name| ctx.accounts.get(&name))
@@ -39,11 +39,18 @@ pub async fn look(ctx: &Arc<Context>) -> Result<String, DbError> {
             AccountName::parse(&row.name).is_some_and(|name| ctx.accounts.contains_key(&name))
         })
         .collect();
-    Ok(status_line(&ours, &waiting, stopped, ctx.sends.len()))
+    Ok(status_line(
+        trouble,
+        &ours,
+        &waiting,
+        stopped,
+        ctx.sends.len(),
+    ))
 }
 
 /// One line for a human: what is wrong first, then what waits.
 fn status_line(
+    trouble: Option<String>,
     accounts: &[AccountRow],
     waiting: &[Waiting],
     stopped: bool,
@@ -57,7 +64,7 @@ fn status_line(
             .push(format!("{} {}", row.jobs, row.state));
     }
     let now = OffsetDateTime::now_utc();
-    let mut parts: Vec<String> = Vec::new();
+    let mut parts: Vec<String> = trouble.into_iter().collect();
     if stopped {
         parts.push("ALL SENDING STOPPED by apipay.stop()".to_owned());
     }

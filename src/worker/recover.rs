@@ -13,6 +13,10 @@ const MOST: usize = 500;
 
 /// One round.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+    // What waits to be written knows better than a look-up what became of its job.
+    if ctx.recorder.is_waiting() {
+        return Ok(Step::Idle);
+    }
     let quiet = ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout);
     crash::reach(Point::RecoverBefore);
     let lost = recover::expire_leases(&ctx.pool, quiet, MOST).await?;

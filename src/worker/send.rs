@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::accounts::AlertText;
@@ -239,8 +239,8 @@ async fn store_baseline(
             return None;
         }
         Err(error) => {
-            // The lease runs out and the job is looked up: without a baseline it was never sent.
-            error!(job.id = %guard.id, error = %Chain(&error), "no quota could be taken; the job waits for its lease");
+            warn!(job.id = %guard.id, error = %Chain(&error), "no quota could be taken; nothing was sent");
+            put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
             return None;
         }
     }
@@ -272,7 +272,8 @@ async fn store_baseline(
         }
         Ok(Held::No) => None,
         Err(error) => {
-            error!(job.id = %guard.id, error = %Chain(&error), "the baseline was not stored; the job waits for its lease");
+            warn!(job.id = %guard.id, error = %Chain(&error), "the baseline was not stored; nothing was sent");
+            put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
             None
         }
     }

@@ -13,6 +13,7 @@ mod claim_plan;
 #[cfg(feature = "crash-points")]
 mod crash_points;
 mod creating;
+mod database;
 mod following;
 mod outage;
 mod parking;

@@ -68,7 +68,12 @@ async fn a_request_that_hangs_at_the_end_is_recorded_as_unknown() {
         .fault(json!({"route": "POST /invoices", "effect": "apply", "hang": true}))
         .await;
     let job = world.bill(phone::PAID, 100).await;
-    world.until(job, "sending").await;
+    // What has not left yet is put back instead.
+    world
+        .until_holds("the request is in flight", async || {
+            !world.sandbox.requests_to("POST /invoices").await.is_empty()
+        })
+        .await;
     daemon.stop().await;
     assert_eq!(world.job(job).await["state"], "uncertain");
     let heir = world.daemon().await;

@@ -429,6 +429,7 @@ fn failures_of_the_network_are_told_apart() {
         (NotSent::Stopping, "stopping in 0ns"),
         (NotSent::AccountParked, "account_parked in 0ns"),
         (NotSent::QuotaSpent, "quota_spent in 1s"),
+        (NotSent::DatabaseFailed, "database_failed in 1s"),
         (NotSent::UnknownOperation, "unknown_operation in 60s"),
     ] {
         let answer = Answer::NotSent(cause);

@@ -201,6 +201,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         NotSent::AccountParked,
         NotSent::KeyTooOld,
         NotSent::QuotaSpent,
+        NotSent::DatabaseFailed,
         NotSent::UnknownOperation,
     ];
     prop_oneof![

@@ -128,7 +128,7 @@ impl Raging<'_> {
                 self.daemons[number].signal(Signal::CONT);
             }
             Step::Outage(time) => {
-                self.world.database.cluster.crash().await;
+                self.world.database.cluster.kill();
                 sleep(time).await;
                 self.world.database.cluster.revive().await;
             }

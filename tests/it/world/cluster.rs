@@ -84,25 +84,27 @@ impl Cluster {
         script(&["stop", self.directory.to_str().unwrap(), mode]);
     }
 
-    pub(crate) fn restart(&self) {
-        script(&["restart", self.directory.to_str().unwrap()]);
+    /// Makes a stopped private cluster a replica, which waits for a primary that never comes.
+    pub(crate) fn make_replica(&self) {
+        std::fs::write(self.directory.join("data/standby.signal"), "").unwrap();
     }
 
-    /// Kills every process of a private cluster at once, as if the power had gone.
-    pub(crate) async fn crash(&self) {
-        assert!(
-            self.private,
-            "the shared cluster is not one test's to crash"
-        );
-        let pid = postmaster(&self.directory).expect("the cluster does not run");
-        let mut pids = children(pid);
-        pids.push(pid);
+    /// Kills every process of a private cluster, as a machine without memory does.
+    pub(crate) fn kill(&self) {
+        assert!(self.private, "the shared cluster is not one test's to kill");
+        let postmaster = postmaster(&self.directory).expect("the cluster does not run");
+        let children =
+            std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"))
+                .unwrap();
+        let children = children.split_whitespace();
+        let mut pids: Vec<i32> = children.map(|pid| pid.parse().unwrap()).collect();
+        pids.push(postmaster);
         for pid in &pids {
-            // Some end by themselves when the first are gone.
+            // A child may have ended by itself.
             let _ = kill_process(Pid::from_raw(*pid).unwrap(), Signal::KILL);
         }
         while pids.iter().any(|pid| is_process(*pid)) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            std::thread::sleep(Duration::from_millis(10));
         }
         // A server does not start while a process has the number in these, be it a dead one that
         // nobody has buried yet.
@@ -111,7 +113,11 @@ impl Cluster {
         }
     }
 
-    /// Starts a crashed cluster again, and keeps nobody else waiting meanwhile.
+    pub(crate) fn restart(&self) {
+        script(&["restart", self.directory.to_str().unwrap()]);
+    }
+
+    /// The same, and keeps nobody waiting who shares this thread.
     pub(crate) async fn revive(&self) {
         let directory = self.directory.to_str().unwrap().to_owned();
         let started = tokio::task::spawn_blocking(move || script(&["restart", &directory]));
@@ -168,25 +174,14 @@ fn postmaster(directory: &Path) -> Option<i32> {
     note.lines().next()?.trim().parse().ok()
 }
 
-/// Whether there is such a process, and it is more than a name.
+/// Whether there is such a process, and it is not only waiting to be buried.
 fn is_process(pid: i32) -> bool {
-    stat(pid).is_some_and(|(state, _)| state != "Z")
-}
-
-fn children(of: i32) -> Vec<i32> {
-    let names = std::fs::read_dir("/proc").unwrap();
-    let pids = names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| stat(*pid).is_some_and(|(_, parent)| parent == of))
-        .collect()
-}
-
-/// The state of a process, and its parent.
-fn stat(pid: i32) -> Option<(String, i32)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the name, which may hold anything.
-    let (_, rest) = text.rsplit_once(") ")?;
-    let mut words = rest.split(' ');
-    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    // The state stands after the name, which may hold anything.
+    stat.is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    })
 }
 
 /// A socket's path is short, so the cluster is in the system's own place for such things.

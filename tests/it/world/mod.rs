@@ -9,10 +9,12 @@ mod daemon;
 mod database;
 mod http;
 mod invariants;
-mod orders;
+mod load;
+mod pooler;
 mod promises;
 mod proxy;
 mod sandbox;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -28,8 +30,10 @@ pub(crate) use daemon::Daemon;
 use daemon::{Lines, Start};
 pub(crate) use database::Database;
 pub(crate) use http::Sink;
+pub(crate) use pooler::Pooler;
 pub(crate) use proxy::Proxy;
 pub(crate) use sandbox::Sandbox;
+pub(crate) use wire::{Cut, Statement, Wire};
 
 /// Phones whose stories the sandbox knows.
 pub(crate) mod phone {
@@ -247,6 +251,16 @@ impl World {
         Proxy::start(&self.directory, self.database.cluster.socket())
     }
 
+    /// A way to the database that can be cut at a certain statement.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire::start(&self.directory, self.database.cluster.socket())
+    }
+
+    /// PgBouncer in transaction mode before the database, with these lines in its configuration.
+    pub(crate) async fn pooler(&self, settings: &str) -> Pooler {
+        Pooler::start(&self.directory, self.database.cluster.socket(), settings).await
+    }
+
     /// Starts another daemon and waits until it is ready.
     pub(crate) async fn daemon(&self) -> Daemon {
         self.tuned_daemon(&[]).await
@@ -394,6 +408,12 @@ impl World {
     /// Waits until every job is final.
     pub(crate) async fn until_all_final(&self) {
         self.until_true("select not exists (select from apipay.jobs where finished_at is null)")
+            .await;
+    }
+
+    /// Waits until every job is final, or a human's to decide.
+    pub(crate) async fn until_all_done_or_held(&self) {
+        self.until_true("select not exists (select from apipay.jobs where finished_at is null and state <> 'held')")
             .await;
     }
 

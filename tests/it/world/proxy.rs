@@ -8,7 +8,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-const SOCKET: &str = ".s.PGSQL.5432";
+pub(super) const SOCKET: &str = ".s.PGSQL.5432";
 
 pub(crate) struct Proxy {
     directory: PathBuf,
@@ -19,6 +19,8 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Listens in `directory` as Postgres would, and leads to the server whose socket is in `to`.
     pub(crate) fn start(directory: &Path, to: &Path) -> Proxy {
+        // Of one that was here before.
+        let _ = std::fs::remove_file(directory.join(SOCKET));
         let listener = UnixListener::bind(directory.join(SOCKET)).unwrap();
         let cut = Arc::new(Notify::new());
         let (target, signal) = (to.join(SOCKET), cut.clone());

@@ -1,9 +1,9 @@
-//! Jobs for a world.
+//! Work for the daemon: jobs of every kind.
 
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use super::{Job, World};
+use super::{Job, World, phone};
 
 impl World {
     /// Enqueues a job of the account `default`.
@@ -65,5 +65,31 @@ impl World {
     async fn invoice(&self, status: &str) -> i64 {
         let key = self.key("default");
         self.sandbox.invoice(&key, json!({"status": status})).await
+    }
+
+    /// Enqueues so many jobs or a few more: bills, cancels, and refunds in pairs of one invoice.
+    pub(crate) async fn enqueue_everything(&self, jobs: usize) {
+        for n in 0..jobs {
+            match n % 5 {
+                0 => drop(self.cancel_of_an_invoice().await),
+                1 => self.two_equal_refunds().await,
+                _ => drop(self.bill([phone::PAID, phone::UNPAID][n % 2], 100).await),
+            }
+        }
+    }
+
+    /// Makes the gateway slow, so that there is always something in flight.
+    pub(crate) async fn slow_gateway(&self, delay_ms: u64) {
+        self.sandbox
+            .fault(json!({"route": "*", "share": 1.0, "delay_ms": delay_ms}))
+            .await;
+    }
+
+    /// Waits until at least so many jobs are claimed and not recorded.
+    pub(crate) async fn until_in_flight(&self, jobs: usize) {
+        self.until_true(&format!(
+            "select count(*) >= {jobs} from apipay.jobs where state = 'sending'"
+        ))
+        .await;
     }
 }

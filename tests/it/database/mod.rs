@@ -1,0 +1,10 @@
+//! The database in trouble, under load: nothing is lost, nothing happens twice, and it is said.
+
+mod cut;
+mod down;
+mod full;
+mod hints;
+mod pooler;
+mod read_only;
+mod recovery;
+mod refusals;
