@@ -6,7 +6,8 @@
 //! In reading order: [`domain`] has the words of the trade as values; [`policy`] decides, purely;
 //! [`db`] has every statement; [`gateway`] makes every request to ApiPay; [`alert`] tells people;
 //! [`worker`] has the loops that tie them together, claim → call → decide → record. Around them:
-//! [`config`], [`telemetry`], [`service`] (systemd), [`app`] (wiring, start and stop) and [`cli`].
+//! [`config`], [`telemetry`], [`service`] (systemd), [`app`] (wiring, start and stop), [`cli`], and
+//! [`crash`] (points at which a test lets it die).
 //!
 //! # Invariants
 //!
@@ -34,5 +35,6 @@ pub mod worker;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod crash;
 pub mod service;
 pub mod telemetry;

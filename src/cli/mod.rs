@@ -39,7 +39,8 @@ pub struct Arguments {
 enum Command {
     /// Carry out jobs until told to stop: this is the daemon
     ///
-    /// SIGTERM or SIGINT stop it: it claims no more, and ends what is under way.
+    /// SIGTERM or SIGINT stop it: it claims no more, ends what is under way and records it, for as
+    /// long as worker.grace allows. A second signal changes nothing.
     Run,
     /// Create the schema apipay in your database, or bring it up to date
     ///

@@ -7,6 +7,10 @@ use crate::telemetry::{self, Chain};
 
 /// Runs the daemon until it is told to stop.
 pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
+    #[cfg(feature = "crash-points")]
+    if let Some(point) = sources.environment.get(crate::crash::VARIABLE) {
+        crate::crash::arm(point).map_err(Failure::of_configuration)?;
+    }
     let settings = Settings::read(sources)?.load_keys(&sources.environment)?;
     telemetry::init(&settings.log, &sources.environment)
         .map_err(|error| Failure::of_configuration(Chain(&error)))?;

@@ -7,9 +7,12 @@ use reqwest::redirect;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::debug;
 
+use crate::crash::{self, Point};
 use crate::domain::answer::{Answer, Body, Limits, Reply, Timed};
 use crate::domain::operation::{Method, Request};
 use crate::gateway::fault;
+#[cfg(feature = "crash-points")]
+use crate::gateway::halves;
 use crate::gateway::resolve::Resolver;
 use crate::telemetry::Chain;
 
@@ -102,16 +105,20 @@ impl Gateway {
             )
             .timeout(self.limits.timeout);
         if let Some(body) = &request.body {
-            http = http
-                .header(CONTENT_TYPE, "application/json")
-                .body(body.to_string());
+            let body = body.to_string();
+            #[cfg(feature = "crash-points")]
+            let body = halves::body(body);
+            http = http.header(CONTENT_TYPE, "application/json").body(body);
         }
         match http.send().await {
-            Ok(response) => Answer::Reply(Reply {
-                status: response.status().as_u16(),
-                limits: read_limits(response.headers()),
-                body: self.read_body(response).await,
-            }),
+            Ok(response) => {
+                crash::reach(Point::AfterHeaders);
+                Answer::Reply(Reply {
+                    status: response.status().as_u16(),
+                    limits: read_limits(response.headers()),
+                    body: self.read_body(response).await,
+                })
+            }
             Err(error) => {
                 // An address is in the configuration; in a search, a query is in it too.
                 let error = error.without_url();

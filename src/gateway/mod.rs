@@ -7,5 +7,7 @@
 
 pub mod client;
 mod fault;
+#[cfg(feature = "crash-points")]
+mod halves;
 pub(crate) mod resolve;
 pub mod wire;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use crate::alert::{Notice, Status, log_line, retry_after};
+use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, DueNotice};
 use crate::telemetry::Chain;
@@ -41,10 +42,12 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
 async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
     let notice = Notice::from(&due);
     let result = match (due.channel.as_str(), &ctx.webhook) {
-        (WEBHOOK, Some(webhook)) => webhook
-            .send(&notice)
-            .await
-            .map_err(|error| Chain(&error).to_string()),
+        (WEBHOOK, Some(webhook)) => {
+            crash::reach(Point::DeliverBeforePost);
+            let sent = webhook.send(&notice).await;
+            crash::reach(Point::DeliverAfterPost);
+            sent.map_err(|error| Chain(&error).to_string())
+        }
         (WEBHOOK, None) => Err("no webhook is configured".to_owned()),
         _ => {
             log(&notice);

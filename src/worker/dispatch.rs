@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Room};
 use crate::worker::clock::Moment;
@@ -37,8 +38,12 @@ impl Dispatcher {
         if jobs == 0 {
             return Ok(Step::Idle);
         }
+        crash::reach(Point::BeforeClaim);
         let claimed_at = Moment::now();
         let claims = claim::claim(&ctx.pool, ctx.worker, ctx.lease, &rooms, jobs).await?;
+        if !claims.is_empty() {
+            crash::reach(Point::AfterClaim);
+        }
         let is_full = |room: &Room| {
             claims
                 .iter()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::{info, warn};
 
+use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::accounts::AlertText;
 use crate::db::claim::{self, Purpose};
@@ -81,7 +82,9 @@ async fn check_invoices(
         return;
     };
     let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
+    crash::reach(Point::FollowBeforeRequest);
     let timed = account.gateway.call(&wire::check_invoices(&ids)).await;
+    crash::reach(Point::FollowAfterAnswer);
     let Some(rows) = wire::read_check(&timed) else {
         unreadable(ctx, account, &timed, due).await;
         return;
@@ -147,7 +150,9 @@ async fn with_code(
             return None;
         }
     }
+    crash::reach(Point::CodeBeforeRequest);
     let timed = account.gateway.call(&wire::get_invoice(shown.id)).await;
+    crash::reach(Point::CodeAfterAnswer);
     let read = wire::read_invoice(&timed, shown.id);
     if read.is_none() {
         unreadable(ctx, account, &timed, std::slice::from_ref(mirror)).await;
@@ -169,7 +174,9 @@ async fn check_refunds(
     else {
         return;
     };
+    crash::reach(Point::RefundsBeforeRequest);
     let timed = account.gateway.call(&wire::list_refunds(invoice_id)).await;
+    crash::reach(Point::RefundsAfterAnswer);
     let Some(list) = wire::read_refunds(&timed, invoice_id) else {
         unreadable(ctx, account, &timed, due).await;
         return;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Purpose};
 use crate::domain::answer::{Answer, Lost, Timed};
@@ -81,7 +82,9 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
         // The promise of the claim runs out, and the job is looked up once the account is well.
         return;
     }
+    crash::reach(Point::LookupBeforeRequest);
     let (request, timed, finding) = ask(ctx, account, &claim, &plan.lookup).await;
+    crash::reach(Point::LookupAfterAnswer);
     let known = baseline(claim.baseline.as_ref());
     let subject = Subject {
         operation,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::accounts::{self, DueProbe};
 use crate::db::claim::{self, Purpose};
@@ -45,7 +46,9 @@ async fn probe_account(
     if !claim::take_one(&ctx.pool, &account.name, Purpose::Probe).await? {
         return accounts::schedule_probe(&ctx.pool, &account.name, retry(None), None).await;
     }
+    crash::reach(Point::ProbeBeforeRequest);
     let timed = account.gateway.call(&wire::account_health()).await;
+    crash::reach(Point::ProbeAfterAnswer);
     let hint = match &timed.answer {
         Answer::Reply(reply) => hints::wait(reply, time::OffsetDateTime::now_utc()),
         Answer::NotSent(_) | Answer::Lost(_) => None,
@@ -69,6 +72,7 @@ async fn probe_account(
     }
     match let_one_through(ctx, account).await? {
         Sent::Well => {
+            crash::reach(Point::CanaryDone);
             let jobs = accounts::resume(&ctx.pool, &account.name, "a probe succeeded").await?;
             info!(account = %account.name, jobs, was = probe.reason, "resumed: a probe succeeded");
             ctx.wake.dispatch.notify_one();
@@ -93,6 +97,7 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<S
     let claimed_at = Moment::now();
     match claim::claim_canary(&ctx.pool, ctx.worker, ctx.lease, &account.name, &safe).await? {
         Some(claim) => {
+            crash::reach(Point::CanaryClaimed);
             let ctx = ctx.clone();
             let job = Job {
                 claim,

@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::crash::{self, Point};
 use crate::db::accounts::AlertText;
 use crate::db::record::{self, Entry, Recorded, Results};
 use crate::db::{DbError, accounts, alerts};
@@ -216,7 +217,9 @@ async fn write_batch(ctx: &Context, batch: Vec<Message>) {
         );
         entries.push(outcome.entry);
     }
+    crash::reach(Point::BeforeSettle);
     let recorded = record_all(ctx, &entries).await;
+    crash::reach(Point::AfterSettle);
     for (key, reply) in keys.into_iter().zip(replies) {
         let result = key.and_then(|key| recorded.get(&key).copied());
         if let (Some((job, epoch)), Some(Recorded::Stale)) = (key, result) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use crate::crash::{self, Point};
 use crate::db::{DbError, recover};
 use crate::worker::{Context, Step};
 
@@ -17,7 +18,11 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         return Ok(Step::Idle);
     }
     let quiet = ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout);
+    crash::reach(Point::RecoverBefore);
     let lost = recover::expire_leases(&ctx.pool, quiet, MOST).await?;
+    if !lost.is_empty() {
+        crash::reach(Point::RecoverAfter);
+    }
     for id in &lost {
         warn!(job.id = %id, "its lease ran out: whether it was sent is unknown, it will be looked up");
     }

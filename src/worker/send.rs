@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::{error, info, warn};
 
+use crate::crash::{self, Point};
 use crate::db::accounts::AlertText;
 use crate::db::claim::{self, Claim, Held, Purpose};
 use crate::db::record::Recorded;
@@ -79,7 +80,9 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         put_back(ctx, &guard, &job, cause).await;
         return Sent::NotWell;
     }
-    let timed = account.gateway.call(&plan.request).await;
+    crash::reach(Point::BeforeSend);
+    let timed = crash::unanswered(account.gateway.call(&plan.request)).await;
+    crash::reach(Point::AfterAnswer);
     drop(slot);
     let verdict = judge_now(ctx, operation, &plan, &job, &timed);
     if matches!(verdict.strain, Some(Strain::Park { .. })) {
@@ -261,8 +264,12 @@ async fn store_baseline(
     };
     let renewed_at = Moment::now();
     let baseline = json!(Baseline::of(&list));
+    crash::reach(Point::BeforeBaseline);
     match claim::store_baseline(&ctx.pool, &job.claim, &baseline, ctx.lease).await {
-        Ok(Held::Yes) => Some(renewed_at),
+        Ok(Held::Yes) => {
+            crash::reach(Point::AfterBaseline);
+            Some(renewed_at)
+        }
         Ok(Held::No) => None,
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the baseline was not stored; nothing was sent");

@@ -1,100 +1,106 @@
 //! Everything at once: a gateway that fails at random, daemons that are killed, and jobs of every
 //! kind. What must always hold is checked at the end of the world.
+//!
+//! A storm follows from its seed and a few words. The tests here are storms of a minute; the one in
+//! `rounds` goes on for as long as `scripts/chaos` says.
+
+mod plan;
+mod rounds;
+mod storm;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use plan::{Protection, Storm};
 
-use crate::world::{Daemon, Wish, World, phone};
+/// Kills of each of the great storms.
+const KILLS: usize = 55;
 
-/// What one in some requests meets, on any route.
-fn faults() -> Vec<Value> {
-    vec![
-        json!({"route": "*", "share": 0.06, "effect": "apply", "answer": {"preset": "502_html"}}),
-        json!({"route": "*", "share": 0.06, "answer": {"preset": "504_html"}}),
-        json!({"route": "*", "share": 0.05, "cut": "after_effect"}),
-        json!({"route": "*", "share": 0.05, "cut": "before_effect"}),
-        json!({"route": "*", "share": 0.04, "cut": "mid_body"}),
-        json!({"route": "*", "share": 0.03, "effect": "apply", "hang": true}),
-        json!({"route": "*", "share": 0.04, "broken_json": true}),
-        json!({"route": "*", "share": 0.10, "delay_ms": 200}),
-        json!({"route": "*", "share": 0.02, "effect": "late", "after_ms": 700, "answer": {"preset": "504_html"}}),
-    ]
-}
+const GREAT: [Storm; 4] = [
+    Storm {
+        seed: 1,
+        kills: KILLS,
+        ..Storm::CALM
+    },
+    Storm {
+        seed: 2,
+        daemons: 3,
+        faults: true,
+        kills: KILLS,
+        ..Storm::CALM
+    },
+    Storm {
+        seed: 3,
+        protection: Protection::Lookup,
+        kills: KILLS,
+        ..Storm::CALM
+    },
+    Storm {
+        seed: 4,
+        protection: Protection::Lookup,
+        daemons: 2,
+        faults: true,
+        kills: KILLS,
+        ..Storm::CALM
+    },
+];
 
-async fn survive(seed: u64, wish: Wish) {
-    let world = World::made(wish).await;
-    for (number, mut fault) in faults().into_iter().enumerate() {
-        fault["seed"] = json!(seed * 100 + number as u64);
-        world.sandbox.fault(fault).await;
-    }
-    world.enqueue_everything(60).await;
-    let mut daemons: [Daemon; 2] = [world.daemon().await, world.daemon().await];
-    for round in 0..6 {
-        tokio::time::sleep(Duration::from_millis(400 + 130 * (seed + round))).await;
-        let victim = &mut daemons[usize::try_from(round).unwrap() % 2];
-        victim.kill().await;
-        *victim = world.daemon().await;
-        // The leases of the dead run out in a moment instead of in twelve seconds; those of the
-        // living are left alone.
-        world
-            .sql(
-                "update apipay.jobs set leased_until = now() where state = 'sending'
-                    and updated_at < now() - interval '3 seconds'",
-            )
-            .await;
-    }
-    world.sandbox.control("DELETE /faults", Value::Null).await;
-    world.until_all_done_or_held().await;
-    let doubts = world.count("apipay.attempts where kind = 'lookup'").await;
-    assert!(doubts > 0, "the storm has harmed nobody: it proves nothing");
-    world.end(daemons).await;
-}
+const _: () = assert!(
+    GREAT.len() * KILLS >= 200,
+    "a full run kills two hundred daemons"
+);
 
-#[tokio::test]
-async fn nothing_happens_twice_and_nothing_is_lost_in_the_first_storm() {
-    survive(1, Wish::default()).await;
+async fn kill_again_and_again(storm: &Storm) {
+    let tally = storm.rage().await;
+    tally.expect_harm();
+    assert_eq!(tally.kills, KILLS);
+    assert!(tally.in_lookups > 0, "no kill hit a look-up: {tally}");
 }
 
 #[tokio::test]
-async fn nothing_happens_twice_and_nothing_is_lost_in_the_second_storm() {
-    survive(2, Wish::default()).await;
+async fn a_daemon_that_is_killed_again_and_again_repeats_nothing_and_loses_nothing() {
+    kill_again_and_again(&GREAT[0]).await;
+}
+
+#[tokio::test]
+async fn daemons_that_are_killed_before_a_failing_gateway_repeat_nothing_and_lose_nothing() {
+    kill_again_and_again(&GREAT[1]).await;
 }
 
 /// The gateway ignores keys, and its lists are late: the look-up alone must be enough.
 #[tokio::test]
-async fn nothing_happens_twice_and_nothing_is_lost_without_keys() {
-    let wish = Wish::default()
-        .tune("accounts.default.duplicate_protection", "lookup")
-        .tune("reconcile.settle", "3s");
-    survive_without_keys(3, wish).await;
+async fn a_daemon_that_is_killed_again_and_again_needs_no_keys() {
+    kill_again_and_again(&GREAT[2]).await;
 }
 
-async fn survive_without_keys(seed: u64, wish: Wish) {
-    let world = World::made(wish).await;
-    world
-        .sandbox
-        .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 1500}))
-        .await;
-    for (number, mut fault) in faults().into_iter().enumerate() {
-        fault["route"] = "POST /invoices".into();
-        fault["seed"] = json!(seed * 100 + number as u64);
-        world.sandbox.fault(fault).await;
-    }
-    for _ in 0..40 {
-        world.bill(phone::UNPAID, 100).await;
-    }
-    let mut daemon = world.daemon().await;
-    world
-        .until_true("select count(*) > 15 from apipay.attempts where kind = 'send'")
-        .await;
-    daemon.kill().await;
-    world
-        .sql("update apipay.jobs set leased_until = now() where state = 'sending'")
-        .await;
-    let heir = world.daemon().await;
-    world.until_all_done_or_held().await;
-    let held = world.count("apipay.jobs where state = 'held'").await;
-    assert_eq!(held, 0, "a bill can always be told apart");
-    world.end([heir]).await;
+#[tokio::test]
+async fn daemons_that_are_killed_before_a_failing_gateway_need_no_keys() {
+    kill_again_and_again(&GREAT[3]).await;
+}
+
+#[tokio::test]
+async fn daemons_that_are_stopped_and_wake_up_late_repeat_nothing_and_lose_nothing() {
+    let storm = Storm {
+        seed: 5,
+        daemons: 2,
+        faults: true,
+        kills: 12,
+        pauses: 6,
+        // Longer than a claim may wait to be sent.
+        longest_pause: Duration::from_secs(6),
+        ..Storm::CALM
+    };
+    storm.rage().await.expect_harm();
+}
+
+#[tokio::test]
+async fn a_database_that_is_killed_under_load_costs_no_job() {
+    let storm = Storm {
+        seed: 6,
+        daemons: 2,
+        faults: true,
+        kills: 12,
+        outages: 3,
+        ..Storm::CALM
+    };
+    storm.rage().await.expect_harm();
 }

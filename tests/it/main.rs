@@ -11,6 +11,8 @@ mod cancelling;
 mod chaos;
 mod claim_plan;
 mod connections;
+#[cfg(feature = "crash-points")]
+mod crash_points;
 mod creating;
 mod database;
 mod doors;

@@ -1,6 +1,7 @@
 //! Refunds: the gateway knows no key for them, so the mark in the reason and the stored baseline
 //! are all there is.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::world::{Job, World};
@@ -91,6 +92,38 @@ async fn equal_partial_refunds_with_lost_replies_are_told_apart() {
     let refunds = world.sandbox.ledger().await["refunds"].clone();
     assert_eq!(refunds.as_array().unwrap().len(), 2, "{refunds}");
     world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_wakes_up_after_its_lease_does_not_send_its_refund() {
+    let (world, sleeper) = World::running().await;
+    let invoice = paid_invoice(&world).await;
+    // It is stopped before its refund, while it reads those that exist.
+    let route = "GET /invoices/{id}/refunds";
+    world
+        .sandbox
+        .fault(json!({"route": route, "delay_ms": 700}))
+        .await;
+    let job = refund(&world, invoice, 100).await;
+    world
+        .until_holds("the refunds are being read", async || {
+            !world.sandbox.requests_to(route).await.is_empty()
+        })
+        .await;
+    sleeper.signal(Signal::STOP);
+    world.expire_lease(job).await;
+    let heir = world.daemon().await;
+    world.until(job, "succeeded").await;
+
+    sleeper.signal(Signal::CONT);
+    let next = refund(&world, invoice, 100).await;
+    world.until(next, "succeeded").await;
+    let refunds = world
+        .sandbox
+        .requests_to("POST /invoices/{id}/refund")
+        .await;
+    assert_eq!(refunds.len(), 2, "{refunds:?}");
+    world.end([sleeper, heir]).await;
 }
 
 #[tokio::test]

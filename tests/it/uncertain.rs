@@ -97,6 +97,33 @@ async fn a_worker_that_wakes_up_too_late_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_worker_that_wakes_up_too_late_from_a_look_up_changes_nothing() {
+    let (world, sleeper) = World::running().await;
+    let lost =
+        json!({"route": "POST /invoices", "effect": "apply", "answer": {"preset": "502_html"}});
+    world.sandbox.fault(lost).await;
+    let slow = json!({"route": "GET /invoices", "delay_ms": 700});
+    world.sandbox.fault(slow).await;
+    let job = world.bill(PHONE, 900).await;
+    until_requested(&world, "GET /invoices", 1).await;
+    sleeper.signal(Signal::STOP);
+    // Its promise runs out, and another one asks.
+    world
+        .sql(&format!(
+            "update apipay.jobs set run_at = now() where id = {job} and state = 'uncertain'"
+        ))
+        .await;
+    let heir = world.daemon().await;
+    let before = world.until(job, "succeeded").await;
+
+    sleeper.signal(Signal::CONT);
+    sleeper.until_logged("a stale outcome was refused").await;
+    assert_eq!(world.job(job).await, before);
+    expect_sends_and_effects(&world, job, 1).await;
+    world.end([sleeper, heir]).await;
+}
+
+#[tokio::test]
 async fn what_the_list_does_not_show_yet_is_found_through_its_key() {
     let (world, daemon) = World::running().await;
     world

@@ -32,8 +32,10 @@ impl Cluster {
     /// The cluster that all tests share.
     pub(crate) async fn shared() -> Cluster {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Not waited for on this thread: another world of the same test may have it.
         let starting = lock_file(&place.join("cluster.starting"));
-        starting.lock().unwrap();
+        let locked = tokio::task::spawn_blocking(move || starting.lock().map(|()| starting));
+        let _starting = locked.await.unwrap().unwrap();
         let in_use = lock_file(&place.join("cluster.lock"));
         in_use.lock_shared().unwrap();
 
@@ -90,26 +92,36 @@ impl Cluster {
     /// Kills every process of a private cluster, as a machine without memory does.
     pub(crate) fn kill(&self) {
         assert!(self.private, "the shared cluster is not one test's to kill");
-        let pid = std::fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
-        let postmaster = pid.lines().next().unwrap().to_owned();
+        let postmaster = postmaster(&self.directory).expect("the cluster does not run");
         let children =
             std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"))
                 .unwrap();
-        for pid in std::iter::once(postmaster.as_str()).chain(children.split_whitespace()) {
+        let children = children.split_whitespace();
+        let mut pids: Vec<i32> = children.map(|pid| pid.parse().unwrap()).collect();
+        pids.push(postmaster);
+        for pid in &pids {
             // A child may have ended by itself.
-            let _ = kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::KILL);
+            let _ = kill_process(Pid::from_raw(*pid).unwrap(), Signal::KILL);
+        }
+        while pids.iter().any(|pid| is_process(*pid)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // A server does not start while a process has the number in these, be it a dead one that
+        // nobody has buried yet.
+        for note in ["data/postmaster.pid", ".s.PGSQL.5432.lock"] {
+            std::fs::remove_file(self.directory.join(note)).unwrap();
         }
     }
 
     pub(crate) fn restart(&self) {
-        // What was killed is there until its parent has heard of it.
-        for _ in 0..1_000 {
-            if !is_alive(self.directory.to_str().unwrap()) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
         script(&["restart", self.directory.to_str().unwrap()]);
+    }
+
+    /// The same, and keeps nobody waiting who shares this thread.
+    pub(crate) async fn revive(&self) {
+        let directory = self.directory.to_str().unwrap().to_owned();
+        let started = tokio::task::spawn_blocking(move || script(&["restart", &directory]));
+        started.await.unwrap();
     }
 
     pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
@@ -151,12 +163,24 @@ fn lock_file(path: &Path) -> File {
         .unwrap()
 }
 
-/// Whether the noted cluster still runs: its postmaster's process is there.
+/// Whether the noted cluster still runs.
 fn is_alive(directory: &str) -> bool {
-    let pid = std::fs::read_to_string(Path::new(directory).join("data/postmaster.pid"));
-    pid.is_ok_and(|pid| {
-        let pid = pid.lines().next().unwrap_or_default();
-        !pid.is_empty() && Path::new("/proc").join(pid).exists()
+    postmaster(Path::new(directory)).is_some_and(is_process)
+}
+
+/// The process that the cluster's note names.
+fn postmaster(directory: &Path) -> Option<i32> {
+    let note = std::fs::read_to_string(directory.join("data/postmaster.pid")).ok()?;
+    note.lines().next()?.trim().parse().ok()
+}
+
+/// Whether there is such a process, and it is not only waiting to be buried.
+fn is_process(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    // The state stands after the name, which may hold anything.
+    stat.is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| !rest.starts_with('Z'))
     })
 }
 

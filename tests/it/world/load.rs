@@ -1,33 +1,79 @@
 //! Work for the daemon: jobs of every kind.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 
-use super::{World, phone};
+use super::{Job, World, phone};
 
 impl World {
+    /// Enqueues a job of the account `default`.
+    pub(crate) async fn enqueue(&self, operation: &str, params: Value) -> Job {
+        self.enqueue_with(operation, params, json!({})).await
+    }
+
+    /// Enqueues a job with further columns.
+    pub(crate) async fn enqueue_with(&self, operation: &str, params: Value, columns: Value) -> Job {
+        let mut row = json!({"operation": operation, "params": params});
+        for (column, value) in columns.as_object().unwrap() {
+            row[column] = value.clone();
+        }
+        let names: Vec<&str> = row
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let names = names.join(", ");
+        sqlx::query_scalar(AssertSqlSafe(format!(
+            "insert into apipay.jobs ({names})
+             select {names} from jsonb_populate_record(null::apipay.jobs, $1) returning id"
+        )))
+        .bind(row)
+        .fetch_one(self.pool())
+        .await
+        .unwrap()
+    }
+
+    /// Enqueues a bill.
+    pub(crate) async fn bill(&self, phone: &str, amount: i64) -> Job {
+        self.enqueue(
+            "invoice.create",
+            json!({"phone_number": phone, "amount": amount}),
+        )
+        .await
+    }
+
+    /// Enqueues the cancel of an invoice that no job made.
+    pub(crate) async fn cancel_of_an_invoice(&self) -> Job {
+        let invoice = self.invoice("pending").await;
+        self.enqueue("invoice.cancel", json!({"invoice_id": invoice}))
+            .await
+    }
+
+    /// Enqueues two equal partial refunds of an invoice that no job made.
+    pub(crate) async fn two_equal_refunds(&self) {
+        let invoice = self.invoice("paid").await;
+        for _ in 0..2 {
+            self.enqueue(
+                "invoice.refund",
+                json!({"invoice_id": invoice, "amount": 100}),
+            )
+            .await;
+        }
+    }
+
+    async fn invoice(&self, status: &str) -> i64 {
+        let key = self.key("default");
+        self.sandbox.invoice(&key, json!({"status": status})).await
+    }
+
     /// Enqueues so many jobs or a few more: bills, cancels, and refunds in pairs of one invoice.
     pub(crate) async fn enqueue_everything(&self, jobs: usize) {
-        let key = self.key("default");
         for n in 0..jobs {
             match n % 5 {
-                0 => {
-                    let id = self
-                        .sandbox
-                        .invoice(&key, json!({"status": "pending"}))
-                        .await;
-                    self.enqueue("invoice.cancel", json!({"invoice_id": id}))
-                        .await;
-                }
-                1 => {
-                    let id = self.sandbox.invoice(&key, json!({"status": "paid"})).await;
-                    for _ in 0..2 {
-                        self.enqueue("invoice.refund", json!({"invoice_id": id, "amount": 100}))
-                            .await;
-                    }
-                }
-                _ => {
-                    self.bill([phone::PAID, phone::UNPAID][n % 2], 100).await;
-                }
+                0 => drop(self.cancel_of_an_invoice().await),
+                1 => self.two_equal_refunds().await,
+                _ => drop(self.bill([phone::PAID, phone::UNPAID][n % 2], 100).await),
             }
         }
     }

@@ -13,6 +13,7 @@ mod http;
 mod invariants;
 mod load;
 mod pooler;
+mod promises;
 mod proxy;
 mod sandbox;
 mod tls;
@@ -308,11 +309,19 @@ impl World {
 
     /// Starts the binary with these arguments and waits for nothing.
     pub(crate) fn spawn(&self, arguments: &[&str], tuning: &[(&str, String)]) -> Daemon {
-        let wished = self.wish.tuning.iter();
-        let wished = wished.map(|(key, value)| (variable(key), value.clone()));
-        let own = tuning.iter();
-        let own = own.map(|(key, value)| (variable(key), value.clone()));
-        let mut environment: Vec<(String, String)> = wished.chain(own).collect();
+        let tuning = tuning
+            .iter()
+            .map(|(key, value)| (variable(key), value.clone()));
+        self.spawn_in(arguments, tuning.collect())
+    }
+
+    /// Starts the binary with further variables in its environment.
+    pub(crate) fn spawn_in(&self, arguments: &[&str], variables: Vec<(String, String)>) -> Daemon {
+        let tuning = self.wish.tuning.iter();
+        let mut environment: Vec<(String, String)> = tuning
+            .map(|(key, value)| (variable(key), value.clone()))
+            .chain(variables)
+            .collect();
         if self.wish.roots.is_some() {
             let roots = self.roots().to_str().unwrap().to_owned();
             environment.push(("SSL_CERT_DIR".to_owned(), format!("{roots}.none")));
@@ -331,43 +340,6 @@ impl World {
     }
 
     // Jobs.
-
-    /// Enqueues a job of the account `default`.
-    pub(crate) async fn enqueue(&self, operation: &str, params: Value) -> Job {
-        self.enqueue_with(operation, params, json!({})).await
-    }
-
-    /// Enqueues a job with further columns.
-    pub(crate) async fn enqueue_with(&self, operation: &str, params: Value, columns: Value) -> Job {
-        let mut row = json!({"operation": operation, "params": params});
-        for (column, value) in columns.as_object().unwrap() {
-            row[column] = value.clone();
-        }
-        let names: Vec<&str> = row
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        let names = names.join(", ");
-        sqlx::query_scalar(AssertSqlSafe(format!(
-            "insert into apipay.jobs ({names})
-             select {names} from jsonb_populate_record(null::apipay.jobs, $1) returning id"
-        )))
-        .bind(row)
-        .fetch_one(self.pool())
-        .await
-        .unwrap()
-    }
-
-    /// Enqueues a bill.
-    pub(crate) async fn bill(&self, phone: &str, amount: i64) -> Job {
-        self.enqueue(
-            "invoice.create",
-            json!({"phone_number": phone, "amount": amount}),
-        )
-        .await
-    }
 
     /// A whole row.
     pub(crate) async fn job(&self, job: Job) -> Value {
@@ -483,14 +455,6 @@ impl World {
     pub(crate) async fn until_all_done_or_held(&self) {
         self.until_true("select not exists (select from apipay.jobs where finished_at is null and state <> 'held')")
             .await;
-    }
-
-    /// Makes the lease of a job run out now, as if its worker had been gone for long.
-    pub(crate) async fn expire_lease(&self, job: Job) {
-        self.sql(&format!(
-            "update apipay.jobs set leased_until = now() - interval '1 second' where id = {job} and state = 'sending'"
-        ))
-        .await;
     }
 
     /// The effects of a job at the gateway.

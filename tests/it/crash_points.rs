@@ -1,0 +1,297 @@
+//! The daemon dies at each point that it has a name for (`apipayd::crash`), as if the power had gone
+//! just there. Whoever comes after it finishes the work: no job is lost, none has two effects.
+
+mod cases;
+mod tap;
+
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apipayd::crash::{Point, VARIABLE};
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::world::{Daemon, Wish, World};
+use cases::{Case, Plight, Task, cases};
+use tap::Tap;
+
+/// How long a daemon may take to get to its point. Other tests share the machine.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Worlds at once.
+const AT_ONCE: usize = 6;
+
+/// From the last moment before the first byte to the record: whoever comes after must not guess.
+const MAY_HAVE_LEFT: [Point; 7] = [
+    Point::BeforeSend,
+    Point::MidBody,
+    Point::AfterBody,
+    Point::AfterHeaders,
+    Point::AfterAnswer,
+    Point::BeforeSettle,
+    Point::AfterSettle,
+];
+
+/// All points are either those, or the others.
+fn points(may_have_left: bool) -> impl Iterator<Item = Point> {
+    let all = Point::ALL.iter().copied();
+    all.filter(move |point| MAY_HAVE_LEFT.contains(point) == may_have_left)
+}
+
+#[tokio::test]
+async fn a_daemon_may_die_at_any_point_of_a_send_and_its_heir_does_each_job_once() {
+    survive(points(true).flat_map(cases)).await;
+}
+
+#[tokio::test]
+async fn a_daemon_may_die_at_any_other_point_and_its_heir_does_each_job_once() {
+    survive(points(false).flat_map(cases)).await;
+}
+
+#[tokio::test]
+async fn a_daemon_may_die_while_its_request_is_out_although_the_gateway_ignores_keys() {
+    let cases = points(true)
+        .flat_map(cases)
+        .filter(|case| case.task == Task::Create);
+    survive(cases.map(|case| Case {
+        keyless: true,
+        ..case
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_daemon_whose_environment_names_no_point_passes_them_all() {
+    let (world, daemon) = World::running().await;
+    Task::Create.enqueue(&world).await;
+    Task::Refunds.enqueue(&world).await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_point_that_does_not_exist_ends_the_start_with_the_names_of_those_that_do() {
+    let world = World::made(Wish::default()).await;
+    for wrong in ["after_lunch", "", "after_claim:0", "after_claim:soon"] {
+        let mut daemon = armed(&world, wrong, &[]);
+        let status = daemon.ended(PATIENCE).await;
+        let said = daemon.log_text();
+        assert_eq!(status.code(), Some(78), "{status}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(&format!("{VARIABLE}: '{wrong}'")), "{said}");
+        for point in Point::ALL {
+            assert!(said.contains(point.name()), "{point:?} is not in: {said}");
+        }
+    }
+    world.end([]).await;
+}
+
+/// Goes through all cases, some at a time, and fails with the names of those that went wrong.
+async fn survive(cases: impl Iterator<Item = Case>) {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let tasks = LocalSet::new();
+    let mut running = JoinSet::new();
+    let mut names = std::collections::HashMap::new();
+    for case in cases {
+        let (room, name) = (room.clone(), format!("{case:?}"));
+        let handle = running.spawn_local_on(
+            async move {
+                let _place = room.acquire().await.unwrap();
+                crash_and_recover(&case).await;
+            },
+            &tasks,
+        );
+        names.insert(handle.id(), name);
+    }
+    let failed = tasks
+        .run_until(async {
+            let mut failed = Vec::new();
+            while let Some(done) = running.join_next_with_id().await {
+                if let Err(error) = done {
+                    failed.push(names[&error.id()].clone());
+                }
+            }
+            failed
+        })
+        .await;
+    assert!(!names.is_empty(), "there are no cases");
+    assert!(
+        failed.is_empty(),
+        "of {} cases these went wrong, as said above:\n{}",
+        names.len(),
+        failed.join("\n")
+    );
+}
+
+async fn crash_and_recover(case: &Case) {
+    let world = world_for(case).await;
+    if case.plight == Plight::Orphaned {
+        orphan(&world, case.task).await;
+    } else {
+        case.task.enqueue(&world).await;
+    }
+    let tap = Tap::start(world.sandbox.running.addr).await;
+    let at = format!("{}:{}", case.point.name(), case.time);
+    let mut daemon = armed(
+        &world,
+        &at,
+        &[("APIPAYD__ACCOUNTS__DEFAULT__BASE_URL", tap.base_url())],
+    );
+    if case.plight == Plight::Parked {
+        world
+            .until_true("select state = 'parked' from apipay.accounts")
+            .await;
+        world.sandbox.session("active").await;
+    }
+    let status = daemon.ended_within(PATIENCE).await;
+    let status = status.unwrap_or_else(|| {
+        panic!(
+            "the crash point {} was never reached: {case:?}\n{}",
+            case.point.name(),
+            daemon.log_text()
+        )
+    });
+    assert_eq!(
+        status.signal(),
+        Some(Signal::ABORT.as_raw()),
+        "{case:?}: {status}\n{}",
+        daemon.log_text()
+    );
+    assert!(
+        daemon
+            .log_text()
+            .contains(&format!("crash point {}", case.point.name())),
+        "{case:?} died elsewhere:\n{}",
+        daemon.log_text()
+    );
+    expect_scene(&world, case, &tap).await;
+
+    world.expire_promises().await;
+    let heir = world.daemon().await;
+    world.until_all_final().await;
+    let wanted = match case.task {
+        Task::CreateForNobody => "failed",
+        _ => "succeeded",
+    };
+    let others = world
+        .rows(&format!(
+            "select id, state, reason from apipay.jobs where state <> '{wanted}'"
+        ))
+        .await;
+    assert!(others.is_empty(), "{case:?}: {others:?}");
+    if case.plight == Plight::Parked {
+        world
+            .until_holds("both notices are posted", async || {
+                !world.alerts.notices("firing").is_empty()
+                    && !world.alerts.notices("resolved").is_empty()
+            })
+            .await;
+    }
+    world.end([heir]).await;
+}
+
+async fn world_for(case: &Case) -> World {
+    let mut wish = Wish::default();
+    if case.keyless {
+        wish = wish
+            .tune("accounts.default.duplicate_protection", "lookup")
+            .tune("reconcile.settle", "5s")
+            // What the list does not show yet is asked about again a lease later.
+            .tune("follow.first", "3s")
+            .tune("follow.max", "3s");
+    }
+    let world = World::made(wish).await;
+    if case.keyless {
+        world
+            .sandbox
+            .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 2500}))
+            .await;
+    }
+    match &case.plight {
+        Plight::Fault(fault) => {
+            let mut fault = fault.clone();
+            fault["route"] = case.task.route().into();
+            world.sandbox.fault(fault).await;
+        }
+        Plight::Parked => world.sandbox.session("expired").await,
+        Plight::Calm | Plight::Orphaned => {}
+    }
+    world
+}
+
+/// A daemon that is to die at a point.
+fn armed(world: &World, at: &str, variables: &[(&str, String)]) -> Daemon {
+    let own = |(name, value): &(&str, String)| ((*name).to_owned(), value.clone());
+    let variables = variables.iter().map(own);
+    let armed = (VARIABLE.to_owned(), at.to_owned());
+    world.spawn_in(&["run"], variables.chain([armed]).collect())
+}
+
+/// Leaves a job whose daemon died while its request was under way, with a lease that has run out.
+async fn orphan(world: &World, task: Task) {
+    world
+        .sandbox
+        .fault(json!({"route": task.route(), "effect": "apply", "hang": true}))
+        .await;
+    task.enqueue(world).await;
+    let mut daemon = world.daemon().await;
+    world
+        .until_holds("the request is under way", async || {
+            !world.sandbox.requests_to(task.route()).await.is_empty()
+        })
+        .await;
+    daemon.kill().await;
+    world.expire_promises().await;
+}
+
+/// What the death left behind shows that it came where it was to come.
+async fn expect_scene(world: &World, case: &Case, tap: &Tap) {
+    let what = format!("the scene of {case:?}");
+    // What was on the wire may still be on its way.
+    world
+        .until_holds(&what, async || is_scene(world, case, tap).await)
+        .await;
+}
+
+async fn is_scene(world: &World, case: &Case, tap: &Tap) -> bool {
+    let sends = world.sandbox.requests_to(case.task.route()).await;
+    let of_jobs = |condition: &str| format!("apipay.jobs where {condition}");
+    let sending = world.count(&of_jobs("state = 'sending'")).await;
+    let queued = world.count(&of_jobs("state = 'queued'")).await;
+    let others = i64::from(case.task == Task::Refunds);
+    match case.point {
+        Point::BeforeClaim => queued == 1 + others && sends.is_empty(),
+        Point::AfterClaim | Point::BeforeSend => sending == 1 && sends.is_empty(),
+        Point::BeforeBaseline => world.count(&of_jobs("baseline is not null")).await == 0,
+        Point::AfterBaseline => world.count(&of_jobs("baseline is not null")).await == 1,
+        Point::MidBody => sending == 1 && sends.is_empty() && tap.saw_half_a_body(),
+        Point::AfterBody => sending == 1 && sends.len() == 1 && sends[0]["status"].is_null(),
+        Point::AfterHeaders | Point::AfterAnswer => sending == 1 && sends.len() == 1,
+        Point::BeforeSettle => sending == 1 && sends.len() == 1,
+        Point::AfterSettle => sending == 0 && sends.len() == 1 && queued == others,
+        Point::LookupBeforeRequest | Point::LookupAfterAnswer => {
+            let open = "apipay.attempts where kind = 'lookup' and finished_at is null";
+            world.count(open).await == 1
+        }
+        Point::FollowBeforeRequest
+        | Point::FollowAfterAnswer
+        | Point::CodeBeforeRequest
+        | Point::CodeAfterAnswer
+        | Point::RefundsBeforeRequest
+        | Point::RefundsAfterAnswer => world.count(&of_jobs("state = 'accepted'")).await == 1,
+        Point::DeliverBeforePost => world.alerts.bodies().is_empty(),
+        Point::DeliverAfterPost => world.alerts.bodies().len() == 1,
+        Point::ProbeBeforeRequest | Point::ProbeAfterAnswer => {
+            world.count(&of_jobs("state = 'parked'")).await == 1
+        }
+        Point::CanaryClaimed => sending == 1 && sends.len() == 1,
+        Point::CanaryDone => {
+            sends.len() == 2 && world.count("apipay.accounts where state = 'parked'").await == 1
+        }
+        Point::RecoverBefore => sending == 1 && sends.len() == 1,
+        Point::RecoverAfter => world.count(&of_jobs("state = 'uncertain'")).await == 1,
+    }
+}
