@@ -1,0 +1,51 @@
+//! How long the gateway asks to wait.
+
+use apipayd::domain::answer::{Body, Reply};
+use apipayd::policy::hints;
+use serde_json::{Value, json};
+
+use crate::answers::limits;
+use crate::jobs::NOW;
+use crate::seeds::{Seeds, Tape, tapes};
+
+#[test]
+fn whatever_a_hint_says_it_is_read_or_ignored_and_a_second_one_only_lengthens() {
+    let seeds = Seeds::of("hints");
+    seeds.each(|tape, written| hinted(tape, written, &seeds));
+    bolero::check!()
+        .with_generator(tapes())
+        .for_each(|input: &Vec<u8>| {
+            let mut tape = Tape(input);
+            let written = seeds.mutated(&mut tape);
+            hinted(&mut tape, &written, &seeds);
+        });
+}
+
+fn hinted(tape: &mut Tape<'_>, written: &[u8], seeds: &Seeds) {
+    let text = String::from_utf8_lossy(written).into_owned();
+    let value: Value = serde_json::from_slice(written).unwrap_or_else(|_| json!(text));
+    let field = tape.pick(&["retry_after", "retry_after_seconds", "reset_at", "meta"]);
+    let body = match field {
+        "meta" => json!({"meta": {"reset_at": value}}),
+        _ => json!({field: value}),
+    };
+    let bare = Reply {
+        status: 429,
+        body: Body::Json(body.clone()),
+        limits: Default::default(),
+    };
+    let full = Reply {
+        limits: limits(tape, seeds),
+        ..bare.clone()
+    };
+    assert!(
+        hints::wait(&full, NOW) >= hints::wait(&bare, NOW),
+        "{full:?}"
+    );
+    let mut less = full.clone();
+    less.limits.retry_after.pop();
+    assert!(
+        hints::wait(&full, NOW) >= hints::wait(&less, NOW),
+        "{full:?}"
+    );
+}

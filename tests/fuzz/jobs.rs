@@ -1,0 +1,152 @@
+//! Jobs, histories and settings that answers are judged with, and what holds for every verdict.
+
+use std::time::Duration;
+
+use apipayd::domain::job::{History, JobName};
+use apipayd::domain::operation::{OPERATIONS, Operation, Plan, Seen};
+use apipayd::policy::judge::Circumstances;
+use apipayd::policy::rules::{BreakerRules, Curve, FollowRules, Jitter, Rules};
+use apipayd::policy::verdict::{Effect, Next, Strain, Verdict};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::macros::datetime;
+use uuid::Uuid;
+
+use crate::seeds::Tape;
+
+pub(crate) const NOW: OffsetDateTime = datetime!(2026-09-06 12:00:00 UTC);
+
+pub(crate) const NAME: JobName = JobName {
+    token: Uuid::from_u128(7),
+    generation: 1,
+};
+
+/// The invoice that cancels and refunds act on.
+pub(crate) const INVOICE: i64 = 15;
+
+/// No wait is longer: the longest cap, and its jitter.
+const WAIT_MAX: Duration = seconds(31 * 24 * 3600 + 60);
+
+pub(crate) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) fn rules() -> Rules {
+    let curve = |initial, max, attempts| Curve {
+        initial: seconds(initial),
+        max: seconds(max),
+        multiplier: 2.0,
+        jitter: 0.2,
+        attempts,
+    };
+    Rules {
+        rate_limited: curve(60, 900, 0),
+        server_error: curve(5, 900, 5),
+        network: curve(1, 300, 30),
+        async_error: curve(90, 900, 3),
+        quiet_after_timeout: seconds(60),
+        quiet_after_answer: seconds(5),
+        settle: seconds(900),
+        give_up: seconds(20 * 3600),
+        request_timeout: seconds(30),
+        breaker: BreakerRules {
+            probe_initial: seconds(60),
+            probe_max: seconds(900),
+            slow_start: seconds(60),
+        },
+        follow: FollowRules {
+            first: seconds(5),
+            max: seconds(600),
+            watch_after_final: seconds(72 * 3600),
+        },
+    }
+}
+
+pub(crate) fn at<'a>(rules: &'a Rules, tape: &mut Tape<'_>) -> Circumstances<'a> {
+    Circumstances {
+        rules,
+        now: NOW,
+        jitter: Jitter::new(f64::from(tape.byte()) / 255.0),
+    }
+}
+
+pub(crate) fn params_of(operation: &dyn Operation) -> Value {
+    match operation.name() {
+        "invoice.create" => json!({"phone_number": "87001234567", "amount": 5000}),
+        "invoice.cancel" => json!({"invoice_id": INVOICE}),
+        _ => json!({"invoice_id": INVOICE, "amount": "1000.50"}),
+    }
+}
+
+pub(crate) fn job(tape: &mut Tape<'_>) -> (&'static dyn Operation, Plan) {
+    let operation = tape.pick(OPERATIONS);
+    let plan = operation.prepare(&params_of(operation), &NAME).unwrap();
+    (operation, plan)
+}
+
+pub(crate) fn history(tape: &mut Tape<'_>) -> History {
+    let past = |tape: &mut Tape<'_>| {
+        let span = seconds(u64::from(tape.number()) >> tape.below(32));
+        tape.coin().then(|| NOW - span)
+    };
+    History {
+        attempts: u32::from(tape.byte()),
+        generation: 1,
+        unproven_since: past(tape),
+        absent_since: past(tape),
+        lookups: u32::from(tape.byte()),
+        invoice_id: tape.coin().then_some(INVOICE),
+    }
+}
+
+fn wait_of(next: &Next) -> Option<Duration> {
+    match next {
+        Next::Queued { after, .. } | Next::Uncertain { after, .. } => Some(*after),
+        _ => None,
+    }
+}
+
+/// What holds for every verdict about a send or a look-up.
+pub(crate) fn assert_lawful(verdict: &Verdict) {
+    let next = &verdict.next;
+    if verdict.effect == Effect::Unknown {
+        let is_asked = matches!(next, Next::Uncertain { .. } | Next::Held(_));
+        assert!(is_asked, "an unknown effect is forgotten: {verdict:?}");
+    }
+    match next {
+        Next::Succeeded(_) | Next::Accepted { .. } => assert_eq!(verdict.effect, Effect::Applied),
+        Next::Queued { .. } | Next::Failed(_) => {
+            let is_proven = matches!(verdict.effect, Effect::Rejected | Effect::NotApplied);
+            assert!(is_proven, "{verdict:?}");
+        }
+        Next::Parked(reason) => {
+            let parks =
+                matches!(&verdict.strain, Some(Strain::Park { reason: why, .. }) if why == reason);
+            assert!(parks && !verdict.counts, "{verdict:?}");
+        }
+        Next::Uncertain { .. } | Next::Held(_) => {}
+        Next::Anew(_) => panic!("only what is followed is made anew: {verdict:?}"),
+    }
+    let wait = wait_of(next).unwrap_or_default();
+    assert!(wait <= WAIT_MAX, "{verdict:?}");
+    if let Some(Strain::Block { wait, code, .. }) = &verdict.strain {
+        assert!(seconds(1) <= *wait && *wait <= WAIT_MAX, "{verdict:?}");
+        assert!(code.len() <= 800 && !code.contains('\0'), "{code}");
+    }
+}
+
+/// What is adopted can be asked for again, and was shown by the answer.
+pub(crate) fn assert_adoptable(next: &Next, plan: &Plan) {
+    let (Next::Succeeded(seen) | Next::Accepted { seen, .. }) = next else {
+        return;
+    };
+    let expected = &plan.expected;
+    match seen {
+        Seen::Invoice(invoice) => {
+            assert!(invoice.id > 0 && invoice.agrees(expected.amount, expected.phone.as_ref()));
+        }
+        Seen::Refund(refund) => {
+            assert!(refund.id > 0 && refund.agrees(INVOICE, expected.amount));
+        }
+    }
+}
