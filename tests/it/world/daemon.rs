@@ -102,7 +102,7 @@ impl Daemon {
     }
 
     async fn until_holds(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !holds() {
             assert!(
                 Instant::now() < deadline,

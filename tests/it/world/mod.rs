@@ -59,7 +59,7 @@ pub(crate) struct Wish {
     pub(crate) sandbox: apipay_sandbox::Settings,
     /// A cluster that the test may stop.
     pub(crate) own_cluster: bool,
-    /// An authority that daemons trust besides the system's, in PEM.
+    /// The authority that daemons trust instead of the system's, in PEM.
     pub(crate) roots: Option<String>,
     /// Daemons have a hosts file of their own, see [`World::name_host`].
     pub(crate) own_hosts: bool,
@@ -300,6 +300,7 @@ impl World {
         let mut environment: Vec<(String, String)> = wished.chain(own).collect();
         if self.wish.roots.is_some() {
             let roots = self.roots().to_str().unwrap().to_owned();
+            environment.push(("SSL_CERT_DIR".to_owned(), format!("{roots}.none")));
             environment.push(("SSL_CERT_FILE".to_owned(), roots));
         }
         let hosts = self.hosts();
