@@ -30,9 +30,12 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new(speed: f64) -> Self {
+        // In this order: should the machine pause between the two, times are late and not early, and no
+        // request seems to arrive before what led to it.
+        let started = Instant::now();
         let started_at = OffsetDateTime::now_utc();
         Self {
-            started: Instant::now(),
+            started,
             started_at,
             from_real: started_at,
             from_life: started_at,

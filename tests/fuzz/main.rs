@@ -1,8 +1,7 @@
 //! Everything that comes from outside, as bytes: answers of the gateway, params of jobs, settings.
 //!
 //! Under `cargo test` each target runs its seeds as they are, then a second of seeds mutated at
-//! random. `BOLERO_RANDOM_TEST_TIME_MS` makes that longer; `cargo bolero test` runs a target under
-//! libFuzzer. What once went wrong is a seed.
+//! random; `BOLERO_RANDOM_TEST_TIME_MS` makes that longer. What once went wrong is a seed.
 
 #![expect(
     clippy::unwrap_used,

@@ -257,8 +257,10 @@ async fn a_name_that_resolves_later_is_waited_for_and_a_private_address_is_never
         expect_done(&world, *job, name).await;
     }
     for job in &jobs[OPERATIONS.len()..] {
-        let row = world.job(*job).await;
-        assert_eq!(row["reason"], "network", "{row}");
+        let still = "it waits for the network";
+        world
+            .until_job(*job, still, |row| row["reason"] == "network")
+            .await;
     }
     bait.expect_nobody();
     world.end([daemon]).await;
