@@ -34,6 +34,15 @@ pub enum InvoiceStatus {
 }
 
 impl InvoiceStatus {
+    /// Whether the gateway takes the idempotency key of such an invoice for a new one (API, section
+    /// 3.1).
+    pub fn releases_key(&self) -> bool {
+        matches!(
+            self,
+            InvoiceStatus::Cancelled | InvoiceStatus::Expired | InvoiceStatus::Error
+        )
+    }
+
     /// Reads the gateway's word.
     pub fn parse(word: &str) -> InvoiceStatus {
         match word {

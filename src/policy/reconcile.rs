@@ -65,7 +65,8 @@ pub struct Subject<'a> {
 ///
 /// Sending again needs the account's protection: with a key that the gateway honours one complete
 /// look-up that finds nothing is enough, because the same key is used; without it, two with the
-/// settle time between them.
+/// settle time between them. Where a request was repeated by its key, two are needed as well before a
+/// dead object counts as all there is.
 pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>) -> Verdict {
     match finding {
         Finding::Unclear(timed) => unclear(subject, timed, at),
@@ -118,9 +119,44 @@ impl JobName {
 
 fn one_of(subject: &Subject<'_>, ours: Vec<Seen>, at: Circumstances<'_>) -> Verdict {
     match <[Seen; 1]>::try_from(ours) {
+        Ok([seen]) if may_have_successor(subject, &seen) && !is_settled(subject.history, at) => {
+            wait_to_settle(subject.history, at)
+        }
         Ok([seen]) => adopt(subject, seen),
         Err(ours) if ours.is_empty() => nothing_found(subject, at),
         Err(_) => held(Reason::DuplicateDetected),
+    }
+}
+
+/// Whether a repeated request may have made another invoice, which the list does not show yet: this
+/// one's key was free again.
+fn may_have_successor(subject: &Subject<'_>, seen: &Seen) -> bool {
+    let was_repeated = subject.history.attempts > 1;
+    let is_key_free = matches!(seen, Seen::Invoice(invoice) if invoice.status.releases_key());
+    was_repeated && is_key_free && is_sent_again_by_key(subject)
+}
+
+fn is_sent_again_by_key(subject: &Subject<'_>) -> bool {
+    subject.plan.resend == Resend::ByProtection && subject.protection == DuplicateProtection::Key
+}
+
+/// Whether everything that was sent must be in the list by now.
+fn is_settled(history: &History, at: Circumstances<'_>) -> bool {
+    let since = history.absent_since;
+    since.is_some_and(|since| at.now - since >= at.rules.settle)
+}
+
+fn wait_to_settle(history: &History, at: Circumstances<'_>) -> Verdict {
+    Verdict {
+        effect: Effect::Unknown,
+        next: Next::Uncertain {
+            after: remaining_settle(history, at),
+            reason: Reason::LookupAbsent,
+            invoice_id: None,
+            absent: true,
+        },
+        counts: false,
+        strain: None,
     }
 }
 
@@ -188,13 +224,8 @@ fn has_stranger(known: &Baseline, list: &RefundList) -> bool {
 fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     let history = subject.history;
     let exhausted = at.rules.server_error.is_exhausted_by(history.attempts);
-    let settled = history
-        .absent_since
-        .is_some_and(|since| at.now - since >= at.rules.settle);
+    let settled = is_settled(history, at);
     let never_sent = subject.plan.resend == Resend::ByBaseline && subject.baseline.is_none();
-    let by_key = subject.plan.resend == Resend::ByProtection
-        && subject.protection == DuplicateProtection::Key;
-
     let queued = |proof| {
         not_applied(Next::Queued {
             after: backoff::delay(&at.rules.server_error, history.attempts, at.jitter),
@@ -206,18 +237,8 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
         () if key_may_be_free(history, at) && !never_sent => held(Reason::UnknownOutcome),
         () if (settled || never_sent) && exhausted => not_applied(Next::Failed(Reason::GaveUp)),
         () if settled || never_sent => queued(Proof::NothingApplied),
-        () if by_key && !exhausted => queued(Proof::Unchanged),
-        () => Verdict {
-            effect: Effect::Unknown,
-            next: Next::Uncertain {
-                after: remaining_settle(history, at),
-                reason: Reason::LookupAbsent,
-                invoice_id: None,
-                absent: true,
-            },
-            counts: false,
-            strain: None,
-        },
+        () if is_sent_again_by_key(subject) && !exhausted => queued(Proof::Unchanged),
+        () => wait_to_settle(history, at),
     }
 }
 

@@ -194,7 +194,7 @@ reasons! {
     NotApplied = "not_applied",
     /// A look-up could not be completed.
     LookupUnclear = "lookup_unclear",
-    /// A look-up found nothing; it counts once it is seen again.
+    /// A look-up found nothing, or nothing alive; it counts once it is seen again.
     LookupAbsent = "lookup_absent",
     /// The gateway refused it.
     Refused = "refused",

@@ -308,6 +308,15 @@ pub(super) fn shows_ours(finding: &Finding) -> bool {
     }
 }
 
+/// An invoice whose key the gateway takes for a new one.
+pub(super) fn shows_free_key(finding: &Finding) -> bool {
+    let Finding::Invoices(found) = finding else {
+        return false;
+    };
+    let is_free = |status: &str| matches!(status, "error" | "cancelled" | "expired");
+    shows_ours(finding) && found.iter().any(|invoice| is_free(invoice.status.as_str()))
+}
+
 pub(super) fn shows_stranger(finding: &Finding, known: &Baseline) -> bool {
     let Finding::Refunds(list) = finding else {
         return false;

@@ -320,12 +320,14 @@ impl World {
         for index in 0..self.books.len() {
             let (turn, code) = (self.draw(6), self.draw(3));
             let after = seconds(u64::from(self.draw(85)));
+            let has_successor = self.has_successor(index);
             let entry = &mut self.books[index];
             // An invoice that dies unseen frees its key unseen: no look-up and no key helps then.
             if now < entry.shown_from {
                 continue;
             }
-            if entry.revives_at.is_some_and(|at| at <= now) {
+            // Nor does anything help when it rises after its key made another (ARCHITECTURE, limits).
+            if entry.revives_at.is_some_and(|at| at <= now) && !has_successor {
                 (entry.status, entry.revives_at) = ("pending", None);
             }
             let is_refund = self.job.kind.plan.resend == Resend::ByBaseline;
@@ -361,6 +363,15 @@ impl World {
             self.books
                 .push(Entry::new(id, None, "completed", now + self.lag));
         }
+    }
+
+    /// Whether its key, or its name, was taken for another one.
+    fn has_successor(&self, index: usize) -> bool {
+        let name = self.books[index].name;
+        name.is_some()
+            && self.books[index + 1..]
+                .iter()
+                .any(|later| later.name == name)
     }
 
     fn live_ones(&self) -> usize {

@@ -155,6 +155,38 @@ fn the_invoice_with_the_jobs_name_is_adopted() {
     }
 }
 
+/// The first request's invoice died before the second request came with the same key: there may be
+/// another one that the list does not show yet.
+#[test]
+fn a_dead_invoice_is_not_all_there_is_where_its_key_was_sent_again() {
+    let partly = "unknown uncertain lookup_absent in 600s absent free";
+    for (status, adopted) in [
+        ("error", "applied accepted under_way invoice 15 error free"),
+        ("cancelled", "applied succeeded invoice 15 cancelled free"),
+        ("expired", "applied succeeded invoice 15 expired free"),
+    ] {
+        for (attempts, absent_for, key) in [
+            (1, None, adopted),
+            (2, None, SETTLE),
+            (2, Some(300), partly),
+            (2, Some(900), adopted),
+            (9, Some(0), SETTLE),
+        ] {
+            // Without keys a request is repeated only after the list has settled.
+            for (protection, expected) in [(Key, key), (Lookup, adopted)] {
+                let subject = Case {
+                    protection,
+                    ..case(create(), history(attempts, 1000, absent_for))
+                };
+                check(&subject, &invoices(&[own_invoice(status)]), expected);
+            }
+        }
+    }
+    let repeated = case(create(), history(2, 60, None));
+    let alive = "applied succeeded invoice 15 pending free";
+    check(&repeated, &invoices(&[own_invoice("pending")]), alive);
+}
+
 /// The search is for a substring, so most of what it returns may be somebody else's.
 #[test]
 fn only_the_exact_name_makes_an_invoice_ours() {
