@@ -24,6 +24,9 @@ pub struct Dispatcher {
 /// jobs costs the database a fraction of one for each.
 const GATHER: Duration = Duration::from_millis(3);
 
+/// How often it waits while more jobs are in hand than can be sent at once.
+const GATHER_TIMES: usize = 10;
+
 impl Dispatcher {
     /// Claims as many jobs as there is room for, and starts their sends.
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
@@ -92,10 +95,21 @@ fn room(ctx: &Context, ahead: usize) -> usize {
     (ctx.concurrency + ahead).saturating_sub(ctx.sends.len())
 }
 
-/// While sends are under way and there is little room, waits a little for more.
+/// While sends are under way and there is little room, waits a little for more: longer as long as there
+/// is plenty to send.
 async fn gather_room(ctx: &Context, ahead: usize) {
     let enough = ((ctx.concurrency + ahead) / 2).max(1);
-    if !ctx.sends.is_empty() && room(ctx, ahead) < enough {
+    let plenty = ctx.concurrency * 2;
+    for time in 0..GATHER_TIMES {
+        let in_hand = ctx.sends.len();
+        let is_worth_it = if time == 0 {
+            in_hand > 0
+        } else {
+            in_hand > plenty
+        };
+        if !is_worth_it || room(ctx, ahead) >= enough {
+            return;
+        }
         tokio::time::sleep(GATHER).await;
     }
 }

@@ -84,13 +84,13 @@ pub struct Inbox {
 }
 
 /// Outcomes that may wait before those who bring more have to.
-const QUEUE: usize = 512;
+const QUEUE: usize = 1024;
 
 /// Statements under way at once.
 const AT_ONCE: usize = 2;
 
 /// Outcomes of one statement.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
 impl Recorder {
     /// A recorder and the end that [`write()`] reads.
