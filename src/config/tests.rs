@@ -189,7 +189,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert!(!settings.database.migrate_on_start);
     assert!(!settings.database.is_pooled());
     assert_eq!(settings.worker.concurrency, 64);
-    assert_eq!(settings.worker.claim_batch, 400);
+    assert_eq!(settings.worker.claim_batch, 300);
     assert_eq!(settings.worker.poll_interval, seconds(1));
     assert_eq!(settings.worker.lease, seconds(90));
     assert_eq!(settings.worker.grace, seconds(40));
