@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use crate::world::World;
+use crate::world::{World, is_send};
 
 /// Loops wait 5 s and half of it by chance at most; the rest is for a busy machine.
 const SOON_MS: i64 = 10_000;
@@ -64,7 +64,7 @@ impl Recovery {
             .requests()
             .await
             .iter()
-            .filter(|request| request["method"] == "POST")
+            .filter(|request| is_send(request))
             .map(|request| request["at_unix_us"].as_i64().unwrap())
             .filter(|at| *at > up_us)
             .min();
@@ -90,7 +90,7 @@ pub(crate) async fn expect_silence_after(world: &World, down_us: i64, up_us: i64
             after <= WINDOW_US + LATE_US,
             "{after} us after the database went: {request}"
         );
-        if request["method"] == "POST" {
+        if is_send(&request) {
             let claimed = world
                 .count(&format!(
                     "apipay.attempts a join apipay.jobs j on j.id = a.job_id

@@ -35,6 +35,7 @@ use daemon::{Lines, Start};
 pub(crate) use database::Database;
 pub(crate) use door::{Door, Fault};
 pub(crate) use http::Sink;
+pub(crate) use invariants::is_send;
 pub(crate) use pooler::Pooler;
 pub(crate) use proxy::Proxy;
 pub(crate) use sandbox::Sandbox;
