@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -73,8 +73,17 @@ struct Message {
 pub struct Recorder {
     sender: mpsc::Sender<Message>,
     closed: CancellationToken,
-    /// While true, outcomes wait for the database.
-    waiting: AtomicBool,
+    /// Statements that wait for the database, with outcomes that it does not have yet.
+    waiting: AtomicUsize,
+}
+
+/// A statement that waits for the database.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The writer's end.
@@ -101,7 +110,7 @@ impl Recorder {
             Recorder {
                 sender,
                 closed: closed.clone(),
-                waiting: AtomicBool::new(false),
+                waiting: AtomicUsize::new(0),
             },
             Inbox { receiver, closed },
         )
@@ -109,7 +118,14 @@ impl Recorder {
 
     /// Whether outcomes wait for the database: then nothing new is claimed, even if that were possible.
     pub fn is_waiting(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed)
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Outcomes wait until the answer is dropped. Batches do so each by itself: one that gets through
+    /// does not speak for the other.
+    fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
     }
 
     /// Nothing more comes: the writer ends once everything is written.
@@ -271,19 +287,19 @@ where
     F: Future<Output = Result<T, DbError>>,
 {
     let mut failures = 0;
+    let mut waiting = None;
     loop {
         let error = match run().await {
             Err(error) if error.is_conflict() || !error.is_about_data() => error,
             done => {
                 if failures > 0 {
-                    ctx.recorder.waiting.store(false, Ordering::Relaxed);
                     info!(task, failures, "the database answers again");
                 }
                 return done;
             }
         };
         failures += 1;
-        ctx.recorder.waiting.store(true, Ordering::Relaxed);
+        waiting.get_or_insert_with(|| ctx.recorder.wait());
         if failures == 1 {
             warn!(task, error = %Chain(&error), "the database failed; the outcome waits in memory");
         }
@@ -463,5 +479,21 @@ fn mode_alarm(account: &AccountName, before: &str, now: &str) -> Alarm {
             action: "check which organisation the API key belongs to".to_owned(),
             details: json!({ "before": before, "now": now }),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_wait_until_the_last_statement_got_through() {
+        let (recorder, _inbox) = Recorder::new();
+        assert!(!recorder.is_waiting());
+        let (one, other) = (recorder.wait(), recorder.wait());
+        drop(one);
+        assert!(recorder.is_waiting(), "the other still waits");
+        drop(other);
+        assert!(!recorder.is_waiting());
     }
 }
