@@ -11,7 +11,7 @@ use apipayd::policy::rules::Jitter;
 use apipayd::policy::verdict::Next;
 use apipayd::worker::outcome::{self, Evidence, Following, Guard, Kind};
 
-use crate::jobs::{NOW, assert_adoptable, assert_lawful, at, history, job, rules, seconds};
+use crate::jobs::{NOW, assert_adoptable, assert_lawful, at, history, job, seconds};
 use crate::seeds::{Seeds, Tape, tapes};
 
 /// Documented ones, and others.
@@ -56,8 +56,7 @@ pub(crate) fn limits(tape: &mut Tape<'_>, hints: &Seeds) -> Limits {
 
 fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
     let (operation, plan) = job(tape);
-    let rules = rules();
-    let (history, at) = (history(tape), at(&rules, tape));
+    let (history, at) = (history(tape), at(tape));
     let reply = Reply {
         status: tape.pick(&STATUSES),
         body: match tape.below(32) {
@@ -115,7 +114,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         now: NOW,
     };
     let following = Following {
-        rules: &rules.follow,
+        rules: &at.rules.follow,
         jitter: Jitter::NONE,
     };
     let entry = outcome::entry(&evidence, &verdict, following);

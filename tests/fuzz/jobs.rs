@@ -1,11 +1,13 @@
 //! Jobs, histories and settings that answers are judged with, and what holds for every verdict.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use apipayd::config::{Environment, Settings, Sources};
 use apipayd::domain::job::{History, JobName};
 use apipayd::domain::operation::{OPERATIONS, Operation, Plan, Seen};
 use apipayd::policy::judge::Circumstances;
-use apipayd::policy::rules::{BreakerRules, Curve, FollowRules, Jitter, Rules};
+use apipayd::policy::rules::{Jitter, Rules};
 use apipayd::policy::verdict::{Effect, Next, Strain, Verdict};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -13,6 +15,7 @@ use time::macros::datetime;
 use uuid::Uuid;
 
 use crate::seeds::Tape;
+use crate::settings::{DATABASE, file};
 
 pub(crate) const NOW: OffsetDateTime = datetime!(2026-09-06 12:00:00 UTC);
 
@@ -31,40 +34,20 @@ pub(crate) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub(crate) fn rules() -> Rules {
-    let curve = |initial, max, attempts| Curve {
-        initial: seconds(initial),
-        max: seconds(max),
-        multiplier: 2.0,
-        jitter: 0.2,
-        attempts,
-    };
-    Rules {
-        rate_limited: curve(60, 900, 0),
-        server_error: curve(5, 900, 5),
-        network: curve(1, 300, 30),
-        async_error: curve(90, 900, 3),
-        quiet_after_timeout: seconds(60),
-        quiet_after_answer: seconds(5),
-        settle: seconds(900),
-        give_up: seconds(20 * 3600),
-        request_timeout: seconds(30),
-        breaker: BreakerRules {
-            probe_initial: seconds(60),
-            probe_max: seconds(900),
-            slow_start: seconds(60),
-        },
-        follow: FollowRules {
-            first: seconds(5),
-            max: seconds(600),
-            watch_after_final: seconds(72 * 3600),
-        },
-    }
-}
+/// As shipped.
+static RULES: LazyLock<Rules> = LazyLock::new(|| {
+    let path = file("rules", DATABASE);
+    let settings = Settings::read(&Sources {
+        file: Some(path.clone()),
+        environment: Environment::from([]),
+    });
+    std::fs::remove_file(path).unwrap();
+    settings.unwrap().rules()
+});
 
-pub(crate) fn at<'a>(rules: &'a Rules, tape: &mut Tape<'_>) -> Circumstances<'a> {
+pub(crate) fn at(tape: &mut Tape<'_>) -> Circumstances<'static> {
     Circumstances {
-        rules,
+        rules: &RULES,
         now: NOW,
         jitter: Jitter::new(f64::from(tape.byte()) / 255.0),
     }

@@ -12,7 +12,7 @@ use apipayd::policy::reconcile::{Baseline, Finding, Subject, reconcile};
 use apipayd::policy::verdict::{Next, Proof};
 use rust_decimal::Decimal;
 
-use crate::jobs::{INVOICE, NAME, NOW, assert_adoptable, assert_lawful, at, history, job, rules};
+use crate::jobs::{INVOICE, NAME, NOW, assert_adoptable, assert_lawful, at, history, job};
 use crate::seeds::{Seeds, Tape, tapes};
 
 #[test]
@@ -64,8 +64,7 @@ fn looked_up(tape: &mut Tape<'_>, bytes: &[u8]) {
             Finding::Refunds(list)
         }),
     };
-    let rules = rules();
-    let (history, at) = (history(tape), at(&rules, tape));
+    let (history, at) = (history(tape), at(tape));
     let known = Baseline {
         refund_ids: (0..3).filter(|_| tape.coin()).collect(),
     };
@@ -90,7 +89,7 @@ fn looked_up(tape: &mut Tape<'_>, bytes: &[u8]) {
             assert!(!matches!(finding, Finding::Unclear(_)), "{finding:?}");
             let settled = history
                 .absent_since
-                .is_some_and(|since| NOW - since >= rules.settle);
+                .is_some_and(|since| NOW - since >= at.rules.settle);
             let by_key = plan.resend == Resend::ByProtection
                 && subject.protection == DuplicateProtection::Key
                 && proof == Proof::Unchanged;

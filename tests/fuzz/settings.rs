@@ -7,8 +7,11 @@ use apipayd::config::{Environment, Settings, Sources};
 
 use crate::seeds::{Seeds, Tape, tapes};
 
+/// All that a configuration must have.
+pub(crate) const DATABASE: &[u8] = b"[database]\nurl = \"postgres://localhost/shop\"\n";
+
 /// A file of this process for one target.
-fn file(name: &str, text: &[u8]) -> PathBuf {
+pub(crate) fn file(name: &str, text: &[u8]) -> PathBuf {
     let name = format!("fuzz-{}-{name}.toml", std::process::id());
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, text).unwrap();
@@ -71,7 +74,7 @@ fn read(text: &[u8]) {
 
 #[test]
 fn a_base_url_is_refused_or_leads_by_tls_to_the_public_internet() {
-    let path = file("urls", b"[database]\nurl = \"postgres://localhost/shop\"\n");
+    let path = file("urls", DATABASE);
     let seeds = Seeds::of("urls");
     seeds.each(|tape, written| base_url(tape.coin(), written, &path));
     bolero::check!()
