@@ -154,17 +154,11 @@ async fn check(operation: Operation, protection: Protection, cases: Vec<Case>) {
         .tune("worker.lease", "20s")
         .tune("worker.grace", "10s");
     if protection == Protection::Lookup {
-        for name in &names {
-            wish = wish.tune(&format!("accounts.{name}.duplicate_protection"), "lookup");
-        }
+        wish = wish.without_keys();
     }
     // Each account reads the authorities, and the system has many: here that is most of the start.
     wish.roots = Some(Certificates::made().authority);
     let world = World::made(wish).await;
-    if protection == Protection::Lookup {
-        let ignores = json!({"honour_idempotency_key": false});
-        world.sandbox.organisation(ignores).await;
-    }
     let mut trials = Vec::new();
     for (case, account) in cases.iter().zip(&names) {
         let mut fault = case.fault.clone();

@@ -196,20 +196,9 @@ async fn crash_and_recover(case: &Case) {
 async fn world_for(case: &Case) -> World {
     let mut wish = Wish::default();
     if case.keyless {
-        wish = wish
-            .tune("accounts.default.duplicate_protection", "lookup")
-            .tune("reconcile.settle", "5s")
-            // What the list does not show yet is asked about again a lease later.
-            .tune("follow.first", "3s")
-            .tune("follow.max", "3s");
+        wish = wish.without_keys().late_lists(Duration::from_millis(2500));
     }
     let world = World::made(wish).await;
-    if case.keyless {
-        world
-            .sandbox
-            .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 2500}))
-            .await;
-    }
     match &case.plight {
         Plight::Fault(fault) => {
             let mut fault = fault.clone();

@@ -1,9 +1,11 @@
 //! A request whose outcome is unknown: looked up, adopted or proven absent, never blindly repeated.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{Job, Wish, World};
+use crate::world::{Daemon, Job, Wish, World};
 
 const PHONE: &str = "87015550022";
 
@@ -86,14 +88,18 @@ async fn a_worker_that_wakes_up_too_late_changes_nothing() {
     sleeper.signal(Signal::STOP);
     let heir = world.daemon().await;
     world.expire_lease(job).await;
-    let before = world.until(job, "succeeded").await;
+    expect_too_late(&world, &sleeper, job).await;
+    world.end([sleeper, heir]).await;
+}
 
-    // It finds its answer, or that its time is over; either way it is too late to say so.
+/// Wakes a worker up once another one is done with its job: it finds its answer, or that its time is
+/// over, and either way it is too late to say so.
+async fn expect_too_late(world: &World, sleeper: &Daemon, job: Job) {
+    let before = world.until(job, "succeeded").await;
     sleeper.signal(Signal::CONT);
     sleeper.until_logged("a stale outcome was refused").await;
     assert_eq!(world.job(job).await, before);
-    expect_sends_and_effects(&world, job, 1).await;
-    world.end([sleeper, heir]).await;
+    expect_sends_and_effects(world, job, 1).await;
 }
 
 #[tokio::test]
@@ -114,12 +120,7 @@ async fn a_worker_that_wakes_up_too_late_from_a_look_up_changes_nothing() {
         ))
         .await;
     let heir = world.daemon().await;
-    let before = world.until(job, "succeeded").await;
-
-    sleeper.signal(Signal::CONT);
-    sleeper.until_logged("a stale outcome was refused").await;
-    assert_eq!(world.job(job).await, before);
-    expect_sends_and_effects(&world, job, 1).await;
+    expect_too_late(&world, &sleeper, job).await;
     world.end([sleeper, heir]).await;
 }
 
@@ -160,17 +161,9 @@ async fn a_search_that_finds_nothing_at_all_does_no_harm() {
     world.end([daemon]).await;
 }
 
-fn keyless() -> Wish {
-    Wish::default().tune("accounts.default.duplicate_protection", "lookup")
-}
-
 #[tokio::test]
 async fn a_gateway_without_keys_is_asked_twice_before_anything_is_sent_again() {
-    let (world, daemon) = World::running_as(keyless()).await;
-    world
-        .sandbox
-        .organisation(json!({"honour_idempotency_key": false}))
-        .await;
+    let (world, daemon) = World::running_as(Wish::default().without_keys()).await;
     world
         .sandbox
         .fault(json!({"route": "POST /invoices", "answer": {"preset": "502_html"}}))
@@ -196,11 +189,10 @@ async fn a_gateway_without_keys_is_asked_twice_before_anything_is_sent_again() {
 
 #[tokio::test]
 async fn a_gateway_without_keys_and_with_a_late_list_still_gets_one_invoice() {
-    let (world, daemon) = World::running_as(keyless()).await;
-    world
-        .sandbox
-        .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 2_000}))
-        .await;
+    let wish = Wish::default()
+        .without_keys()
+        .late_lists(Duration::from_secs(2));
+    let (world, daemon) = World::running_as(wish).await;
     world
         .sandbox
         .fault(json!({"route": "POST /invoices", "cut": "after_effect"}))

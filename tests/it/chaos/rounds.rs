@@ -25,7 +25,7 @@ impl Drop for Replay {
 
 /// The runtime has threads: while the database is killed and started, the gateway goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "goes on for as long as scripts/chaos says"]
+#[ignore = "scripts/chaos runs it, for as long as it says; scripts/test has it run one round"]
 async fn storm_after_storm() {
     if let Some(seed) = variable("APIPAYD_CHAOS_ROUND") {
         rage(seed).await;

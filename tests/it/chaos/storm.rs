@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::sleep;
 
 use super::plan::{LEASE, Order, Protection, Step, Storm};
@@ -65,20 +65,9 @@ impl Storm {
             ..Wish::default()
         };
         if self.protection == Protection::Lookup {
-            wish = wish
-                .tune("accounts.default.duplicate_protection", "lookup")
-                .tune("reconcile.settle", "6s")
-                // What the list does not show yet is asked about again a lease later.
-                .tune("follow.first", "3500ms")
-                .tune("follow.max", "3500ms");
+            wish = wish.without_keys().late_lists(Duration::from_secs(3));
         }
         let world = World::made(wish).await;
-        if self.protection == Protection::Lookup {
-            world
-                .sandbox
-                .organisation(json!({"honour_idempotency_key": false, "list_lag_ms": 3000}))
-                .await;
-        }
         for rule in self.rules() {
             world.sandbox.fault(rule).await;
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{Wish, World, phone};
+use crate::world::{Daemon, Wish, World, phone};
 
 /// So long that a job which is taken up soon was hinted at.
 const SELDOM: &str = "20s";
@@ -14,6 +14,16 @@ async fn expect_hints(world: &World) {
     let job = world.bill(phone::PAID, 100).await;
     world.until(job, "succeeded").await;
     assert!(began.elapsed() < SOON, "polled, not hinted at");
+}
+
+fn times_listening_again(daemon: &Daemon) -> usize {
+    let log = daemon.log_text();
+    log.matches("listening for jobs again").count()
+}
+
+async fn until_listening_again(world: &World, daemon: &Daemon, times: usize) {
+    let listens = async || times_listening_again(daemon) >= times;
+    world.until_holds("it listens again", listens).await;
 }
 
 #[tokio::test]
@@ -30,15 +40,7 @@ async fn a_killed_listen_session_comes_back_and_loses_no_job() {
                   where datname = current_database() and application_name = 'apipayd listen'",
             )
             .await;
-        world
-            .until_holds("it listens again", async || {
-                daemon
-                    .log_text()
-                    .matches("listening for jobs again")
-                    .count()
-                    >= round
-            })
-            .await;
+        until_listening_again(&world, &daemon, round).await;
         expect_hints(&world).await;
     }
     world.until_all_final().await;
@@ -64,19 +66,8 @@ async fn without_a_way_to_listen_polling_finds_every_job_and_hints_come_back() {
         .await;
     world.until_all_final().await;
 
-    let before = daemon
-        .log_text()
-        .matches("listening for jobs again")
-        .count();
+    let before = times_listening_again(&daemon);
     let _proxy = world.proxy();
-    world
-        .until_holds("it listens again", async || {
-            daemon
-                .log_text()
-                .matches("listening for jobs again")
-                .count()
-                > before
-        })
-        .await;
+    until_listening_again(&world, &daemon, before + 1).await;
     world.end([daemon]).await;
 }

@@ -63,7 +63,11 @@ pub(crate) struct Wish {
     /// Settings of the daemon that differ from [`CONFIG`], as `("worker.lease", "20s")`.
     pub(crate) tuning: Vec<(String, String)>,
     pub(crate) accounts: Vec<String>,
+    /// The accounts' `duplicate_protection`.
+    pub(crate) protection: &'static str,
     pub(crate) sandbox: apipay_sandbox::Settings,
+    /// What the gateway does otherwise than it says: switches of all organisations.
+    pub(crate) organisations: Value,
     /// A cluster that the test may stop.
     pub(crate) own_cluster: bool,
     /// The authority that daemons trust instead of the system's, in PEM.
@@ -77,12 +81,14 @@ impl Default for Wish {
         Wish {
             tuning: Vec::new(),
             accounts: vec!["default".to_owned()],
+            protection: "key",
             sandbox: apipay_sandbox::Settings {
                 // An invoice reaches the customer after 50 ms and is paid 100 ms later.
                 speed: 20.0,
                 requests_per_minute: 0,
                 ..Default::default()
             },
+            organisations: Value::Null,
             own_cluster: false,
             roots: None,
             own_hosts: false,
@@ -99,6 +105,25 @@ impl Wish {
     pub(crate) fn accounts<T: ToString>(mut self, names: &[T]) -> Wish {
         self.accounts = names.iter().map(ToString::to_string).collect();
         self
+    }
+
+    /// The gateway ignores keys, as the accounts are told: nothing but looking up keeps a request
+    /// from being made twice.
+    pub(crate) fn without_keys(mut self) -> Wish {
+        self.protection = "lookup";
+        self.organisations["honour_idempotency_key"] = false.into();
+        self
+    }
+
+    /// Lists show what is new only so much later, and the settings leave twice the time.
+    pub(crate) fn late_lists(mut self, lag: Duration) -> Wish {
+        self.organisations["list_lag_ms"] = json!(lag.as_millis());
+        let ms = |time: Duration| format!("{}ms", time.as_millis());
+        // What the list does not show yet is asked about again a lease later.
+        let follow = ms(lag + Duration::from_millis(500));
+        self.tune("reconcile.settle", &ms(lag * 2))
+            .tune("follow.first", &follow)
+            .tune("follow.max", &follow)
     }
 }
 
@@ -216,6 +241,10 @@ impl World {
             canary: format!("canary{}", Uuid::new_v4().simple()),
             ended: false,
         };
+        if !world.wish.organisations.is_null() {
+            let switches = world.wish.organisations.clone();
+            world.sandbox.organisation(switches).await;
+        }
         for account in &world.wish.accounts {
             let key = world.key(account);
             world
@@ -265,8 +294,9 @@ impl World {
             write_private(&key_file, &self.key(account));
             text += &format!(
                 "\n[accounts.{account}]\nbase_url = {:?}\napi_key_file = {key_file:?}\n\
-                 requests_per_minute = 6000\nallow_insecure = true\n",
-                self.sandbox.running.base_url()
+                 duplicate_protection = {:?}\nrequests_per_minute = 6000\nallow_insecure = true\n",
+                self.sandbox.running.base_url(),
+                self.wish.protection
             );
         }
         write_private(&self.config(), &text);
