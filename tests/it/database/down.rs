@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
@@ -121,8 +122,12 @@ async fn a_server_that_falls_silent_is_given_up_and_found_again() {
     let wire = world.wire();
     world.slow_gateway(300).await;
     world.enqueue_everything(40).await;
-    let daemon = world
-        .tuned_daemon(&[("database.url", wire.url(&world.database.name))])
+    // As in production, where a stop has the time to give up a statement.
+    let mut daemon = world
+        .tuned_daemon(&[
+            ("database.url", wire.url(&world.database.name)),
+            ("worker.grace", "40s".to_owned()),
+        ])
         .await;
     world.until_in_flight(4).await;
     let recovery = Recovery::now();
@@ -137,5 +142,8 @@ async fn a_server_that_falls_silent_is_given_up_and_found_again() {
     recovery
         .end_within(SILENT_MS, &world, "silent server")
         .await;
-    world.end([daemon]).await;
+    daemon.signal(Signal::TERM);
+    let status = daemon.ended(Duration::from_secs(45)).await;
+    assert_eq!(status.code(), Some(0), "{}", daemon.log_text());
+    world.end([]).await;
 }
