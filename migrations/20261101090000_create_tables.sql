@@ -355,7 +355,7 @@ create unique index alerts_one_open on apipay.alerts (coalesce(account, ''), kin
 comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
-comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, job_held, duplicate_detected, mode_mismatch.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_unreachable, job_held, job_overdue, duplicate_detected, mode_mismatch.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';

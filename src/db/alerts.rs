@@ -32,12 +32,15 @@ pub async fn open(
     .map(|_| ())
 }
 
-/// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more.
-pub async fn resolve_cleared(pool: &Pool) -> Result<u64, DbError> {
+/// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
+/// job has moved on, no job of so many attempts or more waits for a way to the gateway.
+pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.alerts l
             set resolved_at = now(),
                 resolution = case l.kind when 'job_held' then 'no job is held any more'
+                                         when 'job_overdue' then 'the job has moved on'
+                                         when 'gateway_unreachable' then 'no job waits for a way to the gateway any more'
                                          else 'the account may send again' end
           where l.resolved_at is null
             and case l.kind
@@ -46,7 +49,17 @@ pub async fn resolve_cleared(pool: &Pool) -> Result<u64, DbError> {
                 when 'cap_reached' then exists (
                   select from apipay.accounts a
                   where a.name = l.account and (a.blocked_until is null or a.blocked_until <= now()))
-                else false end"
+                when 'job_overdue' then not exists (
+                  select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
+                -- One that is being tried again has no reason, and no answer yet.
+                when 'gateway_unreachable' then not exists (
+                    select from apipay.jobs j
+                    where j.account = l.account and j.state = 'queued' and j.reason = 'network' and j.attempts >= $1)
+                  and not exists (
+                    select from apipay.jobs j
+                    where j.account = l.account and j.state = 'sending' and j.attempts >= $1)
+                else false end",
+        i32::try_from(unreachable_after).unwrap_or(i32::MAX)
     )
     .execute(pool)
     .await

@@ -8,7 +8,7 @@ use crate::domain::operation::{Operation, Plan, Progress, Resend, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{AsyncClass, classify_async};
 use crate::policy::judge::Circumstances;
-use crate::policy::rules::{FollowRules, Jitter};
+use crate::policy::rules::{FollowRules, Jitter, Rules};
 use crate::policy::verdict::{Next, Proof, Reason, Strain};
 
 /// The decision about an accepted job.
@@ -73,6 +73,12 @@ pub fn follow(
         }
         Progress::Failed => failed(plan, history, seen, unchanged_for, at),
     }
+}
+
+/// Whether a job has been accepted for so long that a human must know: the gateway says nowhere when
+/// it is done at the latest.
+pub fn is_overdue(accepted_for: Duration, rules: &Rules) -> bool {
+    accepted_for >= rules.give_up
 }
 
 /// Why something can no longer be done to an object: it is paid, or `otherwise`.

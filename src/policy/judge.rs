@@ -117,8 +117,10 @@ pub(crate) fn not_now(history: &History, reply: &Reply, at: Circumstances<'_>) -
             };
             wait_for(history, *wait, reason)
         }
-        // One recipient's limit is not the account's.
-        None => wait_for(history, rate_wait(reply, at), Reason::RetryAfter),
+        // One recipient's limit is not the account's, and what answers can be reached.
+        Some(Strain::Unreachable { .. }) | None => {
+            wait_for(history, rate_wait(reply, at), Reason::RetryAfter)
+        }
     };
     Verdict {
         strain,
@@ -225,7 +227,7 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
         | NotSent::CertificateExpired
         | NotSent::CertificateName
         | NotSent::CertificateIssuer
-        | NotSent::ForbiddenAddress => back_off_on(&at.rules.network, history, Reason::Network, at),
+        | NotSent::ForbiddenAddress => unreachable(cause, history, at),
         NotSent::WindowClosed => put_back(Duration::ZERO, Reason::WindowClosed),
         NotSent::Stopping => put_back(Duration::ZERO, Reason::Stopping),
         NotSent::AccountParked => put_back(Duration::ZERO, Reason::AccountParked),
@@ -233,6 +235,20 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
         NotSent::QuotaSpent => put_back(QUOTA_WAIT, Reason::QuotaSpent),
         NotSent::DatabaseFailed => put_back(DATABASE_WAIT, Reason::DatabaseFailed),
         NotSent::UnknownOperation => put_back(UPGRADE_WAIT, Reason::UnknownOperation),
+    }
+}
+
+/// Requests of one job in a row that found no way to the gateway, before a human is told: with the
+/// delays as shipped, about two minutes.
+pub const UNREACHABLE_AFTER: u32 = 8;
+
+fn unreachable(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verdict {
+    let verdict = back_off_on(&at.rules.network, history, Reason::Network, at);
+    let is_long = history.attempts + 1 >= UNREACHABLE_AFTER;
+    let is_given_up = matches!(verdict.next, Next::Failed(_));
+    Verdict {
+        strain: (is_long || is_given_up).then_some(Strain::Unreachable { cause }),
+        ..verdict
     }
 }
 

@@ -136,7 +136,7 @@ proptest! {
         let wait = |reply: &Reply| match strain_of(reply, at(&rules)) {
             Some(Strain::Block { wait, .. }) => wait,
             Some(Strain::Park { hint, .. }) => hint.unwrap_or_default(),
-            None => Duration::ZERO,
+            Some(Strain::Unreachable { .. }) | None => Duration::ZERO,
         };
         let less = Reply { limits: Limits::default(), ..reply.clone() };
         let both = Reply { limits: more, ..reply };

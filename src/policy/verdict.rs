@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::answer::NotSent;
 use crate::domain::operation::Seen;
 
 /// The decision about one request.
@@ -140,6 +141,11 @@ pub enum Strain {
         reason: Reason,
         /// How long the gateway asked to wait before asking again.
         hint: Option<Duration>,
+    },
+    /// Nothing has got through for so long that a human must know; each job waits by itself.
+    Unreachable {
+        /// What fails.
+        cause: NotSent,
     },
 }
 

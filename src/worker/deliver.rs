@@ -9,6 +9,7 @@ use crate::alert::{Notice, Status, log_line, retry_after};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, DueNotice};
+use crate::policy::judge::UNREACHABLE_AFTER;
 use crate::telemetry::Chain;
 use crate::worker::{Context, Step};
 
@@ -25,7 +26,7 @@ const PROMISE: Duration = Duration::from_secs(60);
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let mut channels = vec![LOG.to_owned()];
     channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
-    alerts::resolve_cleared(&ctx.pool).await?;
+    alerts::resolve_cleared(&ctx.pool, UNREACHABLE_AFTER).await?;
     alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await?;
     let due = alerts::claim_notices(&ctx.pool, &channels, PROMISE).await?;
     let step = if due.is_empty() {

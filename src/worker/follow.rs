@@ -19,7 +19,7 @@ use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
 use crate::domain::operation::{Seen, operation};
 use crate::gateway::wire;
 use crate::policy::follow::{
-    Followed, NextCheck, follow, lives_again, next_invoice_check, next_refund_check,
+    Followed, NextCheck, follow, is_overdue, lives_again, next_invoice_check, next_refund_check,
 };
 use crate::policy::judge::{Circumstances, strain_of};
 use crate::policy::verdict::{Reason, Strain};
@@ -48,6 +48,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         return Ok(Step::Idle);
     }
     for (account, due) in by(invoices, |mirror| mirror.account.clone()) {
+        tell_overdue(ctx, &account, &due).await;
         for chunk in due.chunks(wire::CHECK_IDS) {
             check_invoices(ctx, &account, chunk, claimed_at).await;
         }
@@ -55,6 +56,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     for ((account, invoice_id), due) in by(refunds, |mirror| {
         (mirror.account.clone(), mirror.invoice_id)
     }) {
+        tell_overdue(ctx, &account, &due).await;
         check_refunds(ctx, &account, invoice_id, &due, claimed_at).await;
     }
     Ok(Step::Worked)
@@ -66,6 +68,24 @@ fn by<K: Ord>(due: Vec<DueMirror>, key: impl Fn(&DueMirror) -> K) -> BTreeMap<K,
         groups.entry(key(&mirror)).or_default().push(mirror);
     }
     groups
+}
+
+/// Opens an alert about the job that has been accepted for longest, if that is too long.
+async fn tell_overdue(ctx: &Arc<Context>, account: &AccountName, due: &[DueMirror]) {
+    let waiting = due
+        .iter()
+        .flat_map(|mirror| mirror.waiting.iter().map(move |job| (mirror, job)));
+    let longest = waiting.max_by_key(|(_, job)| job.accepted_for);
+    let Some((mirror, job)) = longest.filter(|(_, job)| is_overdue(job.accepted_for, &ctx.rules))
+    else {
+        return;
+    };
+    ctx.recorder
+        .record(Outcome {
+            alert: Some(overdue(mirror, job)),
+            ..Outcome::plain(account, Entry::default())
+        })
+        .await;
 }
 
 async fn check_invoices(
@@ -310,6 +330,27 @@ async fn unreadable(ctx: &Arc<Context>, account: &Account, timed: &Timed, due: &
         ..Outcome::plain(&account.name, Entry::default())
     };
     ctx.recorder.record(outcome).await;
+}
+
+/// The gateway took a job on and does not come to an end with it.
+fn overdue(mirror: &DueMirror, job: &Waiting) -> Alarm {
+    let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
+    let hours = job.accepted_for.as_secs() / 3600;
+    Alarm {
+        kind: "job_overdue",
+        severity: "warning",
+        text: AlertText {
+            summary: format!(
+                "Job {id} of account {account} was accepted {hours} h ago and has not come to its end."
+            ),
+            action: format!(
+                "look invoice {invoice} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \
+                 the daemon goes on asking. All that were accepted: \
+                 select * from apipay.overview where state = 'accepted' order by updated_at;"
+            ),
+            details: json!({ "job": id.0, "invoice": invoice }),
+        },
+    }
 }
 
 /// An invoice that was given up for dead is alive: the customer may pay it, and a later one too.

@@ -19,6 +19,7 @@ use crate::db::accounts::AlertText;
 use crate::db::record::{self, Entry, Recorded, Results};
 use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
+use crate::domain::answer::NotSent;
 use crate::domain::job::{Epoch, JobId};
 use crate::policy::breaker::probe_delay;
 use crate::policy::verdict::{Reason, Strain};
@@ -311,6 +312,7 @@ where
 /// between leaves leases to run out, never a parked job without a parked account.
 async fn strain_accounts(ctx: &Context, batch: &[Message]) {
     let mut parks: BTreeMap<&AccountName, (Reason, Option<Duration>)> = BTreeMap::new();
+    let mut unreachable: BTreeMap<&AccountName, NotSent> = BTreeMap::new();
     for Message { outcome, .. } in batch {
         match &outcome.strain {
             Some(Strain::Park { reason, hint }) => {
@@ -330,8 +332,14 @@ async fn strain_accounts(ctx: &Context, batch: &[Message]) {
                 }
                 debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
             }
+            Some(Strain::Unreachable { cause }) => {
+                unreachable.insert(&outcome.account, *cause);
+            }
             None => {}
         }
+    }
+    for (account, cause) in unreachable {
+        open_alarm(ctx, account, &unreachable_alarm(account, cause)).await;
     }
     for (account, (reason, hint)) in parks {
         let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
@@ -465,6 +473,23 @@ fn cap_alarm(account: &AccountName, code: &str, wait: Duration) -> Alarm {
                 "raise the cap or get the organisation approved in the ApiPay dashboard, then: \
                  select apipay.resume('{account}', 'why');"
             ),
+            details: json!({ "code": code }),
+        },
+    }
+}
+
+fn unreachable_alarm(account: &AccountName, cause: NotSent) -> Alarm {
+    let code = cause.code();
+    Alarm {
+        kind: "gateway_unreachable",
+        severity: "critical",
+        text: AlertText {
+            summary: format!(
+                "ApiPay cannot be reached for account {account} ({code}): nothing leaves, its payments wait."
+            ),
+            action: "see what apipayd check says; then look at this machine's network, names, clock and \
+                     certificates, and at base_url. Payments go on by themselves once there is a way"
+                .to_owned(),
             details: json!({ "code": code }),
         },
     }

@@ -101,6 +101,25 @@ async fn expect_barred(world: &World, job: Job, code: &str) {
     assert!(row["unproven_since"].is_null(), "{row}");
 }
 
+/// Waits until people were told that an account's gateway cannot be reached, and later that this is over.
+async fn expect_unreachable(world: &World, account: &str, code: &str) {
+    for status in ["firing", "resolved"] {
+        world
+            .until_holds(&format!("{account} is {status}"), async || {
+                let notices = world.alerts.notices(status);
+                let text = json!(notices).to_string();
+                text.contains(&format!("for account {account} ({code}): nothing leaves"))
+            })
+            .await;
+    }
+    let alerts = world
+        .count(&format!(
+            "apipay.alerts where kind = 'gateway_unreachable' and account = '{account}'"
+        ))
+        .await;
+    assert_eq!(alerts, 1, "told once");
+}
+
 /// `apipayd check` gives the same reasons.
 async fn expect_told(world: &World, trials: &[Trial], tuning: &[(&str, String)]) {
     let mut check = world.spawn(&["check"], tuning);
@@ -265,6 +284,33 @@ async fn a_name_that_resolves_later_is_waited_for_and_a_private_address_is_never
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_cannot_be_reached_for_long_is_told_of_once_until_it_can_be() {
+    let certificates = Certificates::made();
+    let world = World::made(Wish {
+        roots: Some(certificates.authority.clone()),
+        ..wish(&["shop"])
+    })
+    .await;
+    let door = Door::faulty(Fault::Expired, world.sandbox.running.addr, &certificates).await;
+    let url = [("accounts.shop.base_url", door.url())];
+    let mut jobs = Vec::new();
+    for operation in OPERATIONS {
+        jobs.push(enqueue(&world, "shop", operation).await);
+    }
+    let daemon = world.tuned_daemon(&url).await;
+    world
+        .until_true("select count(*) >= 40 from apipay.attempts")
+        .await;
+    assert_eq!(world.alerts.notices("resolved"), [] as [Value; 0]);
+    door.mend();
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    expect_unreachable(&world, "shop", "certificate_expired").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_way_that_stays_barred_is_given_up_with_nothing_sent() {
     let names = OPERATIONS.map(|name| name.replace('.', "_"));
     let bait = Bait::lay().await;
@@ -284,6 +330,7 @@ async fn a_way_that_stays_barred_is_given_up_with_nothing_sent() {
             (&json!("gave_up"), &json!(3))
         );
         assert_eq!(row["error_code"], "connect_failed");
+        expect_unreachable(&world, name, "connect_failed").await;
     }
     assert_eq!(world.sandbox.requests().await, [] as [Value; 0]);
     world.end([daemon]).await;

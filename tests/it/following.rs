@@ -96,6 +96,43 @@ async fn a_status_of_nine_thousand_letters_is_no_more_than_one_that_is_not_known
 }
 
 #[tokio::test]
+async fn what_the_gateway_does_not_finish_is_told_to_a_human_and_followed_on() {
+    let wish = Wish::default()
+        .tune("reconcile.settle", "500ms")
+        .tune("reconcile.give_up", "1500ms");
+    let (world, daemon) = World::running_as(wish).await;
+    let job = world.bill(phone::HELD, 500).await;
+    let invoice = world.until(job, "accepted").await["invoice_id"].clone();
+    world
+        .until_holds("it is told", async || {
+            !world.alerts.notices("firing").is_empty()
+        })
+        .await;
+    let alert = &world.rows("select * from apipay.alerts").await[0];
+    assert_eq!(
+        (&alert["kind"], &alert["details"]),
+        (
+            &json!("job_overdue"),
+            &json!({"job": job, "invoice": invoice})
+        )
+    );
+    assert_eq!(world.job(job).await["state"], "accepted");
+    let delivered = json!({"status": "pending"});
+    world
+        .sandbox
+        .set_invoice(invoice.as_i64().unwrap(), delivered)
+        .await;
+    world.until(job, "succeeded").await;
+    world
+        .until_holds("its end is told", async || {
+            !world.alerts.notices("resolved").is_empty()
+        })
+        .await;
+    assert_eq!(world.count("apipay.alerts").await, 1);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn a_bill_that_was_paid_before_is_done() {
     let (world, daemon) = World::running().await;
     let job = world.bill(phone::INVOICE_ALREADY_PAID, 500).await;

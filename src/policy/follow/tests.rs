@@ -377,3 +377,10 @@ fn an_object_of_another_kind_says_nothing() {
         Reason::Refused
     );
 }
+
+#[test]
+fn what_was_accepted_so_long_ago_is_overdue() {
+    let rules = rules();
+    assert!(!is_overdue(rules.give_up - seconds(1), &rules));
+    assert!(is_overdue(rules.give_up, &rules));
+}
