@@ -66,6 +66,7 @@ pub(super) fn at(rules: &Rules) -> Circumstances<'_> {
         rules,
         now: NOW,
         jitter: Jitter::NONE,
+        refusals: 1,
     }
 }
 

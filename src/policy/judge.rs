@@ -32,6 +32,8 @@ pub struct Circumstances<'a> {
     pub now: OffsetDateTime,
     /// Randomness.
     pub jitter: Jitter,
+    /// Refusals of the account for its rate in a row, with the present one if it is one.
+    pub refusals: u32,
 }
 
 /// Decides about a job whose request got this answer.
@@ -149,6 +151,18 @@ fn duplicate_key(reply: &Reply) -> Verdict {
         next,
         counts: true,
         strain: None,
+    }
+}
+
+/// Whether the account was refused for its rate; `None` when the gateway did not get to say.
+pub fn is_refused_for_rate(answer: &Answer) -> Option<bool> {
+    let Answer::Reply(reply) = answer else {
+        return None;
+    };
+    match (classify(reply), reply.status) {
+        (Class::Throttled, _) | (Class::Unknown(_), 429) => Some(true),
+        (Class::Unknown(_), _) => None,
+        _ => Some(false),
     }
 }
 
@@ -306,7 +320,8 @@ fn quiet(wanted: Duration, took: Duration, at: Circumstances<'_>) -> Duration {
 
 fn rate_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     let hint = hints::wait(reply, at.now).map(|hint| hint.min(hints::RATE_WAIT_MAX));
-    let wait = hint.unwrap_or(at.rules.rate_limited.initial);
+    let unhinted = backoff::delay(&at.rules.rate_limited, at.refusals, Jitter::NONE);
+    let wait = hint.unwrap_or(unhinted);
     at.jitter.lengthen(
         wait.max(Duration::from_secs(1)),
         at.rules.rate_limited.jitter,

@@ -1,14 +1,17 @@
 //! An account at run time: its client, its slots, and what is known of its state.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::account::{AccountName, DuplicateProtection};
+use crate::domain::answer::Timed;
+use crate::domain::operation::Request;
 use crate::gateway::client::Gateway;
 use crate::policy::breaker::slow_start_limit;
+use crate::policy::judge::is_refused_for_rate;
 use crate::policy::rules::BreakerRules;
 use crate::worker::clock::Moment;
 
@@ -16,8 +19,7 @@ use crate::worker::clock::Moment;
 pub struct Account {
     /// Its name.
     pub name: AccountName,
-    /// Its client.
-    pub gateway: Gateway,
+    gateway: Gateway,
     /// What it may rely on against a second invoice.
     pub protection: DuplicateProtection,
     /// Requests in flight at once.
@@ -27,6 +29,7 @@ pub struct Account {
     slots: Arc<Semaphore>,
     /// Jobs claimed and not yet finished: in flight, or waiting for a slot.
     claimed: AtomicUsize,
+    refusals: Refusals,
     state: Mutex<State>,
 }
 
@@ -48,6 +51,29 @@ enum Seen {
     Parked,
     /// Resumed at this moment.
     ResumedAt(Moment),
+}
+
+/// Refusals for the rate in a row.
+#[derive(Default)]
+struct Refusals(AtomicU32);
+
+impl Refusals {
+    fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts what a request brought, of which so many refusals were known when it was sent: those
+    /// under way at the same time are refused together.
+    fn note(&self, before: u32, is_refused: Option<bool>) {
+        match is_refused {
+            Some(true) => drop(
+                self.0
+                    .fetch_max(before.saturating_add(1), Ordering::Relaxed),
+            ),
+            Some(false) => self.0.store(0, Ordering::Relaxed),
+            None => {}
+        }
+    }
 }
 
 /// A slot for a request, of the account and of the daemon; free again when it is dropped.
@@ -82,8 +108,23 @@ impl Account {
             requests_per_minute,
             slots: Arc::new(Semaphore::new(concurrency)),
             claimed: AtomicUsize::new(0),
+            refusals: Refusals::default(),
             state: Mutex::default(),
         }
+    }
+
+    /// Asks the gateway, once, and counts refusals for the rate. Never fails: what went wrong is an answer.
+    pub async fn call(&self, request: &Request) -> Timed {
+        let before = self.refusals.count();
+        let timed = self.gateway.call(request).await;
+        self.refusals
+            .note(before, is_refused_for_rate(&timed.answer));
+        timed
+    }
+
+    /// Refusals for the rate in a row, to this moment.
+    pub fn refusals(&self) -> u32 {
+        self.refusals.count()
     }
 
     /// How many more jobs may be claimed: free slots, and `ahead` more unless the account is in its
@@ -157,5 +198,26 @@ impl Account {
     /// Nothing in it can be half-changed, so a panic elsewhere does not spoil it.
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_together_counts_once_and_a_clear_answer_ends_the_row() {
+        let refusals = Refusals::default();
+        let before = refusals.count();
+        refusals.note(before, Some(true));
+        refusals.note(before, Some(true));
+        assert_eq!(refusals.count(), 1);
+        refusals.note(refusals.count(), None);
+        refusals.note(refusals.count(), Some(true));
+        assert_eq!(refusals.count(), 2);
+        refusals.note(before, Some(true));
+        assert_eq!(refusals.count(), 2, "late, and not news");
+        refusals.note(refusals.count(), Some(false));
+        assert_eq!(refusals.count(), 0);
     }
 }

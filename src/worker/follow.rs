@@ -21,7 +21,7 @@ use crate::gateway::wire;
 use crate::policy::follow::{
     Followed, NextCheck, follow, is_overdue, lives_again, next_invoice_check, next_refund_check,
 };
-use crate::policy::judge::{Circumstances, strain_of};
+use crate::policy::judge::strain_of;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
@@ -103,7 +103,7 @@ async fn check_invoices(
     };
     let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
     crash::reach(Point::FollowBeforeRequest);
-    let timed = account.gateway.call(&wire::check_invoices(&ids)).await;
+    let timed = account.call(&wire::check_invoices(&ids)).await;
     crash::reach(Point::FollowAfterAnswer);
     let Some(rows) = wire::read_check(&timed) else {
         unreadable(ctx, account, &timed, due).await;
@@ -171,7 +171,7 @@ async fn with_code(
         }
     }
     crash::reach(Point::CodeBeforeRequest);
-    let timed = account.gateway.call(&wire::get_invoice(shown.id)).await;
+    let timed = account.call(&wire::get_invoice(shown.id)).await;
     crash::reach(Point::CodeAfterAnswer);
     let read = wire::read_invoice(&timed, shown.id);
     if read.is_none() {
@@ -195,7 +195,7 @@ async fn check_refunds(
         return;
     };
     crash::reach(Point::RefundsBeforeRequest);
-    let timed = account.gateway.call(&wire::list_refunds(invoice_id)).await;
+    let timed = account.call(&wire::list_refunds(invoice_id)).await;
     crash::reach(Point::RefundsAfterAnswer);
     let Some(list) = wire::read_refunds(&timed, invoice_id) else {
         unreadable(ctx, account, &timed, due).await;
@@ -284,11 +284,7 @@ fn decide(
 ) -> Option<Followed> {
     let operation = operation(&job.operation)?;
     let plan = operation.prepare(&job.params, &job.name).ok()?;
-    let at = Circumstances {
-        rules: &ctx.rules,
-        now: mirror.now,
-        jitter: ctx.jitter(),
-    };
+    let at = ctx.circumstances(&mirror.account, mirror.now);
     Some(follow(
         operation,
         &plan,
@@ -316,11 +312,7 @@ async fn unreadable(ctx: &Arc<Context>, account: &Account, timed: &Timed, due: &
     let Some(now) = due.first().map(|mirror| mirror.now) else {
         return;
     };
-    let at = Circumstances {
-        rules: &ctx.rules,
-        now,
-        jitter: ctx.jitter(),
-    };
+    let at = ctx.circumstances(&account.name, now);
     let strain = strain_of(reply, at);
     if matches!(strain, Some(Strain::Park { .. })) {
         account.park();

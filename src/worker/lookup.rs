@@ -14,7 +14,6 @@ use crate::domain::answer::{Answer, Lost, Timed};
 use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::{Lookup, Request, operation};
 use crate::gateway::wire;
-use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
@@ -94,11 +93,7 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
         protection: account.protection,
         baseline: known.as_ref(),
     };
-    let at = Circumstances {
-        rules: &ctx.rules,
-        now: claim.now + claimed_at.elapsed(),
-        jitter: ctx.jitter(),
-    };
+    let at = ctx.circumstances(&account.name, claim.now + claimed_at.elapsed());
     let verdict = reconcile(&subject, &finding, at);
     if matches!(verdict.strain, Some(Strain::Park { .. })) {
         account.park();
@@ -140,7 +135,7 @@ async fn ask(
         (Lookup::Invoice { id }, _) => read_invoice(account, *id).await,
         (Lookup::Refunds { invoice_id }, _) => {
             let request = wire::list_refunds(*invoice_id);
-            let timed = account.gateway.call(&request).await;
+            let timed = account.call(&request).await;
             let finding = wire::read_refunds(&timed, *invoice_id)
                 .map_or_else(|| Finding::Unclear(timed.clone()), Finding::Refunds);
             (request, timed, finding)
@@ -150,7 +145,7 @@ async fn ask(
 
 async fn read_invoice(account: &Account, id: i64) -> (Request, Timed, Finding) {
     let request = wire::get_invoice(id);
-    let timed = account.gateway.call(&request).await;
+    let timed = account.call(&request).await;
     let finding = wire::read_invoice(&timed, id)
         .map_or_else(|| Finding::Unclear(timed.clone()), Finding::Invoice);
     (request, timed, finding)
@@ -174,7 +169,6 @@ async fn search(ctx: &Context, account: &Account, claim: &Claim) -> (Request, Ti
             break;
         }
         last = account
-            .gateway
             .call(&wire::search_invoices(&claim.name, page))
             .await;
         let Some(read) = wire::read_invoice_page(&last) else {

@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,6 +43,7 @@ use crate::alert::Webhook;
 use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
 use crate::policy::backoff;
+use crate::policy::judge::Circumstances;
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::telemetry::Chain;
 use account::Account;
@@ -99,6 +101,19 @@ impl Context {
     /// The names of all accounts, for statements.
     pub fn account_names(&self) -> Vec<String> {
         self.accounts.keys().map(AccountName::to_string).collect()
+    }
+
+    /// What a decision depends on, with the database's clock at this moment.
+    pub fn circumstances(&self, account: &AccountName, now: OffsetDateTime) -> Circumstances<'_> {
+        Circumstances {
+            rules: &self.rules,
+            now,
+            jitter: self.jitter(),
+            refusals: self
+                .accounts
+                .get(account)
+                .map_or(0, |account| account.refusals()),
+        }
     }
 
     /// A fresh random number for a decision.

@@ -47,7 +47,7 @@ async fn probe_account(
         return accounts::schedule_probe(&ctx.pool, &account.name, retry(None), None).await;
     }
     crash::reach(Point::ProbeBeforeRequest);
-    let timed = account.gateway.call(&wire::account_health()).await;
+    let timed = account.call(&wire::account_health()).await;
     crash::reach(Point::ProbeAfterAnswer);
     let hint = match &timed.answer {
         Answer::Reply(reply) => hints::wait(reply, time::OffsetDateTime::now_utc()),

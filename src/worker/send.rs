@@ -81,7 +81,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         return Sent::NotWell;
     }
     crash::reach(Point::BeforeSend);
-    let timed = crash::unanswered(account.gateway.call(&plan.request)).await;
+    let timed = crash::unanswered(account.call(&plan.request)).await;
     crash::reach(Point::AfterAnswer);
     drop(slot);
     let verdict = judge_now(ctx, operation, &plan, &job, &timed);
@@ -213,11 +213,7 @@ fn judge_now(
 }
 
 fn circumstances<'a>(ctx: &'a Context, job: &Job) -> Circumstances<'a> {
-    Circumstances {
-        rules: &ctx.rules,
-        now: job.claim.now + job.claimed_at.elapsed(),
-        jitter: ctx.jitter(),
-    }
+    ctx.circumstances(&job.claim.account, job.claim.now + job.claimed_at.elapsed())
 }
 
 /// Stores the refunds of the invoice before this one is sent. Returns from when the renewed lease
@@ -245,7 +241,7 @@ async fn store_baseline(
         }
     }
     let request = wire::list_refunds(invoice_id);
-    let timed = account.gateway.call(&request).await;
+    let timed = account.call(&request).await;
     let Some(list) = wire::read_refunds(&timed, invoice_id) else {
         let verdict = without_baseline(&job.claim.history, &timed, circumstances(ctx, job));
         if matches!(verdict.strain, Some(Strain::Park { .. })) {

@@ -50,6 +50,7 @@ pub(crate) fn at(tape: &mut Tape<'_>) -> Circumstances<'static> {
         rules: &RULES,
         now: NOW,
         jitter: Jitter::new(f64::from(tape.byte()) / 255.0),
+        refusals: u32::from(tape.byte()),
     }
 }
 

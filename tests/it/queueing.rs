@@ -26,6 +26,23 @@ async fn order_of_arrival(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn refusals_without_a_hint_are_waited_for_longer_each_time() {
+    let (world, daemon) = World::running().await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "times": 2, "answer": {"preset": "429_no_hint"}}))
+        .await;
+    let job = world.bill(phone::PAID, 700).await;
+    let row = world.until(job, "succeeded").await;
+    assert_eq!(row["attempts"], 1, "a refusal costs none");
+    let requests = world.sandbox.requests_to("POST /invoices").await;
+    let at = |n: usize| requests[n]["at_unix_us"].as_i64().unwrap();
+    let waits = [at(1) - at(0), at(2) - at(1)];
+    assert!(waits[0] >= 1_000_000 && waits[1] >= 2_000_000, "{waits:?}");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_by_the_insert() {
     let (world, daemon) = World::running().await;
     let unknown = refusal(

@@ -169,6 +169,7 @@ impl Daemon {
             rules: &self.rules,
             now: NOW,
             jitter: Jitter::NONE,
+            refusals: 1,
         };
         match &question.learned {
             // worker/send.rs

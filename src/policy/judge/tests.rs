@@ -607,6 +607,48 @@ fn every_shape_of_a_429() {
     }
 }
 
+#[test]
+fn who_is_refused_again_and_again_without_a_hint_waits_longer_each_time() {
+    let rules = rules();
+    let kind = create();
+    let wait = |refusals, limits| {
+        let at = Circumstances {
+            refusals,
+            ..at(&rules)
+        };
+        let answer = limited("rate_limited", limits, json!({}));
+        let verdict = judge(kind.operation, &kind.plan, &clean(), &timed(answer), at);
+        show(&verdict)
+    };
+    let blocked = |wait| {
+        format!("not_applied queued retry_after in {wait}s free; block {wait}s rate_limited")
+    };
+    for (refusals, seconds) in [(0, 60), (1, 60), (2, 120), (3, 240), (5, 900), (99, 900)] {
+        assert_eq!(wait(refusals, Limits::default()), blocked(seconds));
+    }
+    assert_eq!(wait(99, header("30")), blocked(30), "as told");
+}
+
+#[test]
+fn a_refusal_for_the_rate_is_told_from_other_answers() {
+    let page = |status| reply(status, Body::Text("slow down".to_owned()));
+    for (answer, expected) in [
+        (coded(429, "request_rate_limited"), Some(true)),
+        (json_reply(429, json!({"message": "slow"})), Some(true)),
+        (page(429), Some(true)),
+        // A cap is no matter of pace, and neither is one recipient's limit.
+        (coded(429, "tariff_limit_reached"), Some(false)),
+        (coded(429, "outstanding_recipient_limit"), Some(false)),
+        (coded(422, "content_rejected"), Some(false)),
+        (coded(503, "kaspi_session_invalid"), Some(false)),
+        (page(502), None),
+        (Answer::Lost(Lost::Timeout), None),
+        (Answer::NotSent(NotSent::Dns), None),
+    ] {
+        assert_eq!(is_refused_for_rate(&answer), expected, "{answer:?}");
+    }
+}
+
 /// The forms that older gateways and other routes use: without a code, or without a text.
 #[test]
 fn a_429_without_a_code_is_a_rate() {
