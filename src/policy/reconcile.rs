@@ -181,8 +181,16 @@ fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<
             counts: false,
             strain: None,
         },
+        _ if is_of_another_order(subject, invoice) => held(Reason::Mismatch),
         _ => adopt(subject, seen),
     }
+}
+
+/// Whether an invoice that answered to our key says that it is another order's (API, section 3.1: a
+/// key is not echoed). The comment, which people may change, only ever speaks for us.
+fn is_of_another_order(subject: &Subject<'_>, invoice: &InvoiceSeen) -> bool {
+    let (sent, shown) = (&subject.plan.expected.order_id, &invoice.external_order_id);
+    sent.is_some() && shown.is_some() && sent != shown && !subject.name.names_invoice(invoice)
 }
 
 /// Takes an object for the job's own, once amount and payer agree.

@@ -220,7 +220,7 @@ reasons! {
     UnknownOutcome = "unknown_outcome",
     /// Two objects carry this job's name.
     DuplicateDetected = "duplicate_detected",
-    /// The object with this job's name has another amount or payer.
+    /// The object with this job's name or key has another amount, payer or order.
     Mismatch = "mismatch",
     /// The Kaspi session behind the account is gone.
     SessionExpired = "session_expired",

@@ -157,7 +157,7 @@ pub fn alarm(guard: &Guard, next: &Next) -> Option<Alarm> {
         ),
         Reason::Mismatch => (
             "job_held",
-            "the object with its name has another amount or payer",
+            "the object with its name or key has another amount, payer or order",
         ),
         _ => (
             "job_held",

@@ -60,11 +60,10 @@ impl Operation for InvoiceCreate {
         body.set("description", params.text("description", DESCRIPTION_MAX));
         let comment = params.text_to_mark("internal_comment", COMMENT_MAX);
         body.set("internal_comment", Some(name.marked(comment)));
-        let order_id = params.text("external_order_id", ORDER_ID_MAX);
-        body.set(
-            "external_order_id",
-            Some(order_id.map_or_else(|| name.to_string(), str::to_owned)),
-        );
+        let order_id = params
+            .text("external_order_id", ORDER_ID_MAX)
+            .map_or_else(|| name.to_string(), str::to_owned);
+        body.set("external_order_id", Some(order_id.as_str()));
         body.set(KEY, Some(name.to_string()));
         body.set("kaspi_connection_id", params.id("kaspi_connection_id"));
 
@@ -72,7 +71,11 @@ impl Operation for InvoiceCreate {
             request: Request::post("/invoices", Some(body.into())),
             lookup: Lookup::InvoiceByName,
             resend: Resend::ByProtection,
-            expected: Expected { amount: due, phone },
+            expected: Expected {
+                amount: due,
+                phone,
+                order_id: Some(order_id),
+            },
         }))
     }
 
@@ -232,7 +235,8 @@ mod tests {
             plan.expected,
             Expected {
                 amount: Some(decimal("5000")),
-                phone: Phone::parse("87001234567")
+                phone: Phone::parse("87001234567"),
+                order_id: Some(TOKEN.to_owned()),
             }
         );
     }

@@ -51,7 +51,7 @@ impl Operation for InvoiceRefund {
             resend: Resend::ByBaseline,
             expected: Expected {
                 amount,
-                phone: None,
+                ..Expected::default()
             },
         });
         params.finish(plan)

@@ -167,6 +167,8 @@ pub struct Expected {
     pub amount: Option<Decimal>,
     /// The payer, where the request states one.
     pub phone: Option<Phone>,
+    /// The order id that is sent along, where one is.
+    pub order_id: Option<String>,
 }
 
 /// What a successful answer says was done.

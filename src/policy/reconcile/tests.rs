@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::answer::{Body, Lost, NotSent};
+use crate::domain::mirror::InvoiceStatus;
 use crate::domain::phone::Phone;
 use crate::policy::fixtures::*;
 use DuplicateProtection::{Key, Lookup};
@@ -233,6 +234,48 @@ fn only_the_exact_name_makes_an_invoice_ours() {
         ];
         check(&subject, &invoices(&others), expected);
     }
+}
+
+/// A key is not echoed, so the order id has to speak for it.
+#[test]
+fn what_answers_to_our_key_and_is_of_another_order_is_held() {
+    let mut ours = create();
+    ours.plan.expected.order_id = Some("order-15".to_owned());
+    let shown = |order: Option<&str>, comment: Option<String>| {
+        Finding::Invoice(InvoiceSeen {
+            external_order_id: order.map(str::to_owned),
+            internal_comment: comment,
+            ..own_invoice("pending")
+        })
+    };
+    let adopted = "applied succeeded invoice 15 pending free";
+    let mismatch = "unknown held mismatch free";
+    let subject = case(ours, history(1, 60, None));
+    for (finding, expected) in [
+        (shown(Some("order-15"), None), adopted),
+        (shown(Some("order-15"), Some("edited".to_owned())), adopted),
+        (shown(None, None), adopted),
+        (shown(None, Some("edited".to_owned())), adopted),
+        (shown(Some("ORDER-15"), Some(NAME.mark())), adopted),
+        (shown(Some("order-16"), None), mismatch),
+        (
+            shown(Some("order-16"), Some("order-15".to_owned())),
+            mismatch,
+        ),
+    ] {
+        check(&subject, &finding, expected);
+    }
+    // The order of the invoice that is cancelled is nobody's business.
+    let subject = case(cancel(), history(1, 60, None));
+    let finding = Finding::Invoice(InvoiceSeen {
+        external_order_id: Some("order-16".to_owned()),
+        ..InvoiceSeen::bare(15, InvoiceStatus::Cancelled)
+    });
+    check(
+        &subject,
+        &finding,
+        "applied succeeded invoice 15 cancelled free",
+    );
 }
 
 #[test]
