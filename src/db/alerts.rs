@@ -33,7 +33,8 @@ pub async fn open(
 }
 
 /// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
-/// job has moved on, no job of so many attempts or more waits for a way to the gateway.
+/// job has moved on, no job waits for a way to the gateway or tries it for the so manieth time or a
+/// later one.
 pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.alerts l
@@ -51,13 +52,14 @@ pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64,
                   where a.name = l.account and (a.blocked_until is null or a.blocked_until <= now()))
                 when 'job_overdue' then not exists (
                   select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
-                -- One that is being tried again has no reason, and no answer yet.
+                -- One that is being tried again has no reason, and the answer that opens the alert is
+                -- not recorded yet.
                 when 'gateway_unreachable' then not exists (
                     select from apipay.jobs j
-                    where j.account = l.account and j.state = 'queued' and j.reason = 'network' and j.attempts >= $1)
+                    where j.account = l.account and j.state = 'queued' and j.reason = 'network')
                   and not exists (
                     select from apipay.jobs j
-                    where j.account = l.account and j.state = 'sending' and j.attempts >= $1)
+                    where j.account = l.account and j.state = 'sending' and j.attempts >= $1 - 1)
                 else false end",
         i32::try_from(unreachable_after).unwrap_or(i32::MAX)
     )
