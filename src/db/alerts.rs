@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::accounts::AlertText;
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
+use crate::domain::job::JobId;
 
 /// Opens an alert unless one of its kind is open for the account.
 pub async fn open(
@@ -32,6 +33,42 @@ pub async fn open(
     .map(|_| ())
 }
 
+/// A held job of an account that has no open alert about held jobs.
+#[derive(Clone, Debug)]
+pub struct Untold {
+    /// The account.
+    pub account: AccountName,
+    /// The job.
+    pub job: JobId,
+    /// Why it is held.
+    pub reason: String,
+}
+
+/// Held jobs that nobody is told of, one of each account: an alert may have been resolved between
+/// its opening and the record that it was about.
+pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
+    let rows = sqlx::query!(
+        r#"select distinct on (j.account) j.account, j.id, coalesce(j.reason, '') as "reason!"
+             from apipay.jobs j
+            where j.state = 'held'
+              and not exists (select from apipay.alerts l
+                               where l.account = j.account and l.resolved_at is null
+                                 and l.kind in ('job_held', 'duplicate_detected'))
+            order by j.account, j.id"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("find held jobs without an alert")?;
+    let untold = rows.into_iter().filter_map(|row| {
+        Some(Untold {
+            account: AccountName::parse(&row.account)?,
+            job: JobId(row.id),
+            reason: row.reason,
+        })
+    });
+    Ok(untold.collect())
+}
+
 /// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
 /// job has moved on, no job waits for a way to the gateway or tries it for the so manieth time or a
 /// later one.
@@ -45,15 +82,18 @@ pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64,
                                          else 'the account may send again' end
           where l.resolved_at is null
             and case l.kind
+                -- An alert is opened just before the answer that it is about is recorded.
                 when 'job_held' then not exists (
-                  select from apipay.jobs j where j.account = l.account and j.state = 'held')
+                    select from apipay.jobs j where j.account = l.account and j.state = 'held')
+                  and not exists (
+                    select from apipay.jobs j
+                    where j.id = (l.details ->> 'job')::bigint and j.state in ('sending', 'uncertain'))
                 when 'cap_reached' then exists (
                   select from apipay.accounts a
                   where a.name = l.account and (a.blocked_until is null or a.blocked_until <= now()))
                 when 'job_overdue' then not exists (
                   select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
-                -- One that is being tried again has no reason, and the answer that opens the alert is
-                -- not recorded yet.
+                -- One that is being tried again has no reason.
                 when 'gateway_unreachable' then not exists (
                     select from apipay.jobs j
                     where j.account = l.account and j.state = 'queued' and j.reason = 'network')

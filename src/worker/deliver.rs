@@ -1,4 +1,4 @@
-//! Carries alerts out: resolves what has cleared, fills the outbox, empties it.
+//! Carries alerts out: opens what is missing, resolves what has cleared, fills the outbox, empties it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use crate::db::DbError;
 use crate::db::alerts::{self, DueNotice};
 use crate::policy::judge::UNREACHABLE_AFTER;
 use crate::telemetry::Chain;
+use crate::worker::alarm::Alarm;
 use crate::worker::{Context, Step};
 
 /// The channel that is always there: a line in the log.
@@ -26,6 +27,17 @@ const PROMISE: Duration = Duration::from_secs(60);
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let mut channels = vec![LOG.to_owned()];
     channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
+    for held in alerts::untold(&ctx.pool).await? {
+        let alarm = Alarm::held(&held.account, held.job, &held.reason);
+        alerts::open(
+            &ctx.pool,
+            &held.account,
+            alarm.kind,
+            alarm.severity,
+            &alarm.text,
+        )
+        .await?;
+    }
     alerts::resolve_cleared(&ctx.pool, UNREACHABLE_AFTER).await?;
     alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await?;
     let due = alerts::claim_notices(&ctx.pool, &channels, PROMISE).await?;

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::accounts::AlertText;
 use crate::db::claim::{self, Purpose};
 use crate::db::mirrors::{self, DueMirror, Waiting};
 use crate::db::record::Entry;
@@ -25,9 +23,10 @@ use crate::policy::judge::strain_of;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
+use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::outcome::{self, Guard};
-use crate::worker::recorder::{Alarm, Outcome};
+use crate::worker::recorder::Outcome;
 use crate::worker::{Context, Step};
 
 /// Invoices of an account in one round: few enough that the claim, which locks the account's quota,
@@ -82,7 +81,7 @@ async fn tell_overdue(ctx: &Arc<Context>, account: &AccountName, due: &[DueMirro
     };
     ctx.recorder
         .record(Outcome {
-            alert: Some(overdue(mirror, job)),
+            alert: Some(Alarm::overdue(mirror, job)),
             ..Outcome::plain(account, Entry::default())
         })
         .await;
@@ -132,7 +131,7 @@ async fn check_invoices(
         let alert = (mirror.waiting.is_empty()
             && mirror.made_by.is_some()
             && lives_again(&before, &invoice.status))
-        .then(|| revival(mirror, &invoice.status));
+        .then(|| Alarm::revived(mirror, &invoice.status));
         let seen = Seen::Invoice(invoice.clone());
         let check = settle_waiting(ctx, mirror, &seen, unchanged_for, check).await;
         let row = outcome::invoice_row(name, mirror.made_by, &invoice, check);
@@ -322,48 +321,4 @@ async fn unreadable(ctx: &Arc<Context>, account: &Account, timed: &Timed, due: &
         ..Outcome::plain(&account.name, Entry::default())
     };
     ctx.recorder.record(outcome).await;
-}
-
-/// The gateway took a job on and does not come to an end with it.
-fn overdue(mirror: &DueMirror, job: &Waiting) -> Alarm {
-    let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
-    let hours = job.accepted_for.as_secs() / 3600;
-    Alarm {
-        kind: "job_overdue",
-        severity: "warning",
-        text: AlertText {
-            summary: format!(
-                "Job {id} of account {account} was accepted {hours} h ago and has not come to its end."
-            ),
-            action: format!(
-                "look invoice {invoice} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \
-                 the daemon goes on asking. All that were accepted: \
-                 select * from apipay.overview where state = 'accepted' order by updated_at;"
-            ),
-            details: json!({ "job": id.0, "invoice": invoice }),
-        },
-    }
-}
-
-/// An invoice that was given up for dead is alive: the customer may pay it, and a later one too.
-fn revival(mirror: &DueMirror, status: &InvoiceStatus) -> Alarm {
-    let (account, invoice, job) = (
-        &mirror.account,
-        mirror.invoice_id,
-        mirror.made_by.unwrap_or_default(),
-    );
-    Alarm {
-        kind: "duplicate_detected",
-        severity: "critical",
-        text: AlertText {
-            summary: format!(
-                "Invoice {invoice} of account {account} had failed and is {status} after all."
-            ),
-            action: format!(
-                "job {job} was given up or sent anew because of it: if both invoices live, cancel one with \
-                 select apipay.cancel_invoice({invoice});"
-            ),
-            details: json!({ "invoice": invoice, "job": job, "status": status.as_str() }),
-        },
-    }
 }

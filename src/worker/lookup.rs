@@ -18,10 +18,11 @@ use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
+use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::recorder::Outcome;
-use crate::worker::send::{alarm, conclude, guard};
+use crate::worker::send::{conclude, guard};
 use crate::worker::{Context, Step};
 
 /// Look-ups of an account at once.
@@ -68,7 +69,7 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
             &guard,
             "this version cannot read the job that an earlier one sent",
         );
-        let alert = alarm(&guard, &Next::Held(Reason::UnknownOutcome));
+        let alert = Alarm::of(&guard, &Next::Held(Reason::UnknownOutcome));
         ctx.recorder
             .record(Outcome {
                 alert,

@@ -11,9 +11,11 @@
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs.
 //! - [`deliver`] carries alerts out.
 //! - [`oversee`] reads the accounts' states and writes the status line.
-//! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows.
+//! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows, and
+//!   [`alarm`] has the words for people.
 
 pub mod account;
+pub mod alarm;
 pub mod clock;
 pub mod deliver;
 pub mod dispatch;

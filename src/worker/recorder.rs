@@ -8,14 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::accounts::AlertText;
 use crate::db::record::{self, Entry, Recorded, Results};
 use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
@@ -24,6 +22,7 @@ use crate::domain::job::{Epoch, JobId};
 use crate::policy::breaker::probe_delay;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
+use crate::worker::alarm::{self, Alarm};
 use crate::worker::{Context, wait_for_database};
 
 /// A decision and everything that has to become true with it.
@@ -52,17 +51,6 @@ impl Outcome {
             remaining: None,
         }
     }
-}
-
-/// An alert to open.
-#[derive(Clone, Debug)]
-pub struct Alarm {
-    /// Its kind.
-    pub kind: &'static str,
-    /// `critical` or `warning`.
-    pub severity: &'static str,
-    /// What it says.
-    pub text: AlertText,
 }
 
 struct Message {
@@ -327,7 +315,7 @@ async fn strain_accounts(ctx: &Context, batch: &[Message]) {
                     .await,
                 );
                 if *capped {
-                    let alarm = cap_alarm(account, code, wait);
+                    let alarm = Alarm::capped(account, code, wait);
                     open_alarm(ctx, account, &alarm).await;
                 }
                 debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
@@ -339,11 +327,11 @@ async fn strain_accounts(ctx: &Context, batch: &[Message]) {
         }
     }
     for (account, cause) in unreachable {
-        open_alarm(ctx, account, &unreachable_alarm(account, cause)).await;
+        open_alarm(ctx, account, &Alarm::unreachable(account, cause)).await;
     }
     for (account, (reason, hint)) in parks {
         let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
-        let text = park_text(account, reason);
+        let text = alarm::parked(account, reason);
         let run = || accounts::park(&ctx.pool, account, reason.code(), delay, &text);
         log_refusal(insist(ctx, "park an account", run).await);
         if let Some(account) = ctx.accounts.get(account) {
@@ -417,93 +405,13 @@ async fn note_modes(ctx: &Context, entries: &[Entry]) {
         }
         match accounts::saw_mode(&ctx.pool, name, mode).await {
             Ok(None) => {}
-            Ok(Some(before)) => open_alarm(ctx, name, &mode_alarm(name, &before, mode)).await,
+            Ok(Some(before)) => {
+                open_alarm(ctx, name, &Alarm::mode_changed(name, &before, mode)).await
+            }
             Err(error) => {
                 warn!(account = %name, error = %Chain(&error), "the account's mode was not stored")
             }
         }
-    }
-}
-
-fn park_text(account: &AccountName, reason: Reason) -> AlertText {
-    let (what, remedy) = match reason {
-        Reason::SessionExpired => (
-            "the Kaspi session is gone",
-            "log the cashier in again in the ApiPay dashboard",
-        ),
-        Reason::KeyRejected => (
-            "the API key is not accepted",
-            "put a valid key into the credential and restart apipayd",
-        ),
-        Reason::OrganizationNotReady => (
-            "the organisation is not set up or not verified",
-            "complete it in the ApiPay dashboard",
-        ),
-        Reason::TariffInactive => ("the tariff is not paid", "pay it in the ApiPay dashboard"),
-        Reason::InvoicesDisabled => (
-            "ApiPay takes no invoices now",
-            "wait; the daemon asks again by itself",
-        ),
-        Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
-        _ => (
-            "ApiPay is out of service",
-            "wait; the daemon asks again by itself",
-        ),
-    };
-    AlertText {
-        summary: format!("Account {account} is parked: {what}. Its payments wait."),
-        action: format!(
-            "{remedy}. Payments go on by themselves once a probe succeeds, or at once with: \
-             select apipay.resume('{account}', 'why');"
-        ),
-        details: json!({ "reason": reason.code() }),
-    }
-}
-
-fn cap_alarm(account: &AccountName, code: &str, wait: Duration) -> Alarm {
-    Alarm {
-        kind: "cap_reached",
-        severity: "critical",
-        text: AlertText {
-            summary: format!(
-                "Account {account} has reached a cap ({code}); its payments wait {} minutes.",
-                wait.as_secs().div_ceil(60)
-            ),
-            action: format!(
-                "raise the cap or get the organisation approved in the ApiPay dashboard, then: \
-                 select apipay.resume('{account}', 'why');"
-            ),
-            details: json!({ "code": code }),
-        },
-    }
-}
-
-fn unreachable_alarm(account: &AccountName, cause: NotSent) -> Alarm {
-    let code = cause.code();
-    Alarm {
-        kind: "gateway_unreachable",
-        severity: "critical",
-        text: AlertText {
-            summary: format!(
-                "ApiPay cannot be reached for account {account} ({code}): nothing leaves, its payments wait."
-            ),
-            action: "see what apipayd check says; then look at this machine's network, names, clock and \
-                     certificates, and at base_url. Payments go on by themselves once there is a way"
-                .to_owned(),
-            details: json!({ "code": code }),
-        },
-    }
-}
-
-fn mode_alarm(account: &AccountName, before: &str, now: &str) -> Alarm {
-    Alarm {
-        kind: "mode_mismatch",
-        severity: "critical",
-        text: AlertText {
-            summary: format!("Account {account} was {before} and its invoices are {now} now."),
-            action: "check which organisation the API key belongs to".to_owned(),
-            details: json!({ "before": before, "now": now }),
-        },
     }
 }
 

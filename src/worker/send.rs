@@ -7,7 +7,6 @@ use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::accounts::AlertText;
 use crate::db::claim::{self, Claim, Held, Purpose};
 use crate::db::record::Recorded;
 use crate::domain::answer::{Answer, NotSent, Timed};
@@ -20,9 +19,10 @@ use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::account::{Account, Slot};
+use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::outcome::{self, Evidence, Following, Guard, Kind};
-use crate::worker::recorder::{Alarm, Outcome};
+use crate::worker::recorder::Outcome;
 
 /// How old a claim may be when its request leaves. The configuration keeps the lease longer than
 /// this and a whole request together, so within it the lease, and with it the epoch, is still ours.
@@ -130,7 +130,7 @@ pub async fn conclude(
     let outcome = Outcome {
         account: evidence.guard.account.clone(),
         entry: outcome::entry(evidence, &verdict, following),
-        alert: alarm(evidence.guard, &verdict.next),
+        alert: Alarm::of(evidence.guard, &verdict.next),
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => reply.limits.remaining,
             Answer::NotSent(_) | Answer::Lost(_) => None,
@@ -143,42 +143,6 @@ pub async fn conclude(
         ctx.recorder.record(outcome).await;
         None
     }
-}
-
-/// The alert of a job that a human has to decide.
-pub fn alarm(guard: &Guard, next: &Next) -> Option<Alarm> {
-    let Next::Held(reason) = next else {
-        return None;
-    };
-    let (kind, what) = match reason {
-        Reason::DuplicateDetected => (
-            "duplicate_detected",
-            "more than one object at ApiPay carries its name",
-        ),
-        Reason::Mismatch => (
-            "job_held",
-            "the object with its name or key has another amount, payer or order",
-        ),
-        _ => (
-            "job_held",
-            "whether its request had its effect cannot be told from here",
-        ),
-    };
-    let (account, id) = (&guard.account, guard.id);
-    Some(Alarm {
-        kind,
-        severity: "critical",
-        text: AlertText {
-            summary: format!("Job {id} of account {account} is held: {what}."),
-            action: format!(
-                "look the payment up in the ApiPay dashboard, then: \
-                 select apipay.resolve({id}, true, GATEWAY_ID, 'why'); if it is there, or \
-                 select apipay.resolve({id}, false, null, 'why'); if it is not. \
-                 All held jobs: select * from apipay.uncertain;"
-            ),
-            details: json!({ "job": id.0, "reason": reason.code() }),
-        },
-    })
 }
 
 /// Why the request must not leave, if so: the last look before the first byte.

@@ -261,6 +261,56 @@ async fn two_objects_with_one_name_are_held_with_an_alert_of_their_own() {
     world.end([daemon]).await;
 }
 
+/// An alert is opened just before the answer that it is about is recorded.
+#[tokio::test]
+async fn an_alert_about_a_job_is_not_resolved_while_its_answer_is_not_recorded() {
+    let wish = Wish::default()
+        .tune("http.timeout", "5s")
+        .tune("worker.lease", "20s")
+        .tune("worker.grace", "10s");
+    let (world, daemon) = World::running_as(wish).await;
+    // Longer than the distance of two rounds of alerts.
+    let slow = json!({"route": "POST /invoices", "delay_ms": 3_500});
+    world.sandbox.fault(slow).await;
+    let job = world.bill(PHONE, 900).await;
+    until_requested(&world, "POST /invoices", 1).await;
+    world
+        .sql(&format!(
+            "select apipay._open_alert('default', 'job_held', 'critical', 'held', 'decide', '{{\"job\": {job}}}')"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    world
+        .until_true(&format!(
+            "select l.resolved_at >= a.finished_at from apipay.alerts l, apipay.attempts a where a.job_id = {job}"
+        ))
+        .await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn no_job_stays_held_without_an_open_alert() {
+    let (world, daemon) = World::running().await;
+    world
+        .sandbox
+        .organisation(json!({"wrong_amount": true}))
+        .await;
+    let fault = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(PHONE, 900).await;
+    world.until(job, "held").await;
+    world
+        .sql("update apipay.alerts set resolved_at = now(), resolution = 'by mistake'")
+        .await;
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where resolved_at is null and kind = 'job_held'
+                and details = '{{\"job\": {job}, \"reason\": \"mismatch\"}}')"
+        ))
+        .await;
+    world.end([daemon]).await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_looked_up_for_too_long_is_held_and_sent_again_only_on_a_humans_word() {
     let wish = Wish::default()

@@ -21,8 +21,8 @@ use apipayd::policy::judge::{Circumstances, judge};
 use apipayd::policy::reconcile::{Baseline, Finding, Subject, reconcile, without_baseline};
 use apipayd::policy::rules::{Jitter, Rules};
 use apipayd::policy::verdict::{Strain, Verdict};
+use apipayd::worker::alarm::Alarm;
 use apipayd::worker::outcome::{self, Evidence, Following, Guard, Kind};
-use apipayd::worker::send::alarm;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -378,7 +378,7 @@ impl Move {
 /// The move; one that holds the job must tell a human.
 fn shortened(guard: &Guard, transition: Option<Transition>, verdict: &Verdict) -> Move {
     let decided = Move::of(transition, verdict.strain.as_ref());
-    let tells = alarm(guard, &verdict.next).is_some();
+    let tells = Alarm::of(guard, &verdict.next).is_some();
     assert_eq!(decided.to == Status::Held, tells, "held without an alert");
     decided
 }
