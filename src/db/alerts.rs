@@ -70,8 +70,10 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 }
 
 /// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
-/// job has moved on, no job waits for a way to the gateway or tries it for the so manieth time or a
-/// later one.
+/// job has moved on, no job waits for a way to the gateway.
+///
+/// A job that is being sent may be about to wait again; one with `unreachable_after` attempts, this
+/// one among them, keeps the alert open.
 pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.alerts l
