@@ -203,8 +203,8 @@ async fn a_gateway_without_keys_and_with_a_late_list_still_gets_one_invoice() {
     world.end([daemon]).await;
 }
 
-#[tokio::test]
-async fn an_invoice_with_another_amount_is_not_adopted_but_held_until_a_human_decides() {
+/// A bill whose only invoice has another amount.
+async fn held_for_a_mismatch() -> (World, Daemon, Job) {
     let (world, daemon) = World::running().await;
     world
         .sandbox
@@ -215,6 +215,12 @@ async fn an_invoice_with_another_amount_is_not_adopted_but_held_until_a_human_de
     let job = world.bill(PHONE, 900).await;
     let row = world.until(job, "held").await;
     assert_eq!(row["reason"], "mismatch");
+    (world, daemon, job)
+}
+
+#[tokio::test]
+async fn an_invoice_with_another_amount_is_not_adopted_but_held_until_a_human_decides() {
+    let (world, daemon, job) = held_for_a_mismatch().await;
     let alert = &world.rows("select * from apipay.alerts").await[0];
     assert_eq!(alert["kind"], "job_held");
     assert!(
@@ -290,15 +296,7 @@ async fn an_alert_about_a_job_is_not_resolved_while_its_answer_is_not_recorded()
 
 #[tokio::test]
 async fn no_job_stays_held_without_an_open_alert() {
-    let (world, daemon) = World::running().await;
-    world
-        .sandbox
-        .organisation(json!({"wrong_amount": true}))
-        .await;
-    let fault = json!({"route": "POST /invoices", "cut": "after_effect"});
-    world.sandbox.fault(fault).await;
-    let job = world.bill(PHONE, 900).await;
-    world.until(job, "held").await;
+    let (world, daemon, job) = held_for_a_mismatch().await;
     world
         .sql("update apipay.alerts set resolved_at = now(), resolution = 'by mistake'")
         .await;
