@@ -272,6 +272,6 @@ pub(super) fn show_strain(strain: Option<&Strain>) -> String {
             let hint = hint.map_or(String::new(), |hint| format!(" hint {hint:?}"));
             format!("; park {}{hint}", reason.code())
         }
-        Some(Strain::Unreachable { cause }) => format!("; unreachable {}", cause.code()),
+        Some(Strain::Unreachable { code }) => format!("; unreachable {code}"),
     }
 }

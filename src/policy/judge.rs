@@ -261,7 +261,7 @@ fn unreachable(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verd
     let is_long = history.attempts + 1 >= UNREACHABLE_AFTER;
     let is_given_up = matches!(verdict.next, Next::Failed(_));
     Verdict {
-        strain: (is_long || is_given_up).then_some(Strain::Unreachable { cause }),
+        strain: (is_long || is_given_up).then_some(Strain::Unreachable { code: cause.code() }),
         ..verdict
     }
 }

@@ -13,7 +13,7 @@ use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::follow::why_failed;
 use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, strain_of};
-use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
+use crate::policy::verdict::{Effect, Next, Proof, Reason, Strain, Verdict};
 
 /// What a look-up brought.
 #[derive(Clone, Debug, PartialEq)]
@@ -286,16 +286,23 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
             absent: false,
         }
     };
+    let (strain, code) = match &timed.answer {
+        Answer::Reply(reply) => (strain_of(reply, at), "unclear_answer"),
+        Answer::NotSent(cause) => (None, cause.code()),
+        Answer::Lost(lost) => (None, lost.code()),
+    };
+    let is_told = history.lookups >= UNCLEAR_TOLD && !given_up;
     Verdict {
         effect: Effect::Unknown,
         next,
         counts: false,
-        strain: match &timed.answer {
-            Answer::Reply(reply) => strain_of(reply, at),
-            Answer::NotSent(_) | Answer::Lost(_) => None,
-        },
+        strain: strain.or(is_told.then_some(Strain::Unreachable { code })),
     }
 }
+
+/// Look-ups of a job without a clear answer before a human is told: with the delays as shipped, about
+/// five minutes.
+const UNCLEAR_TOLD: u32 = 7;
 
 /// With no unproven request to set a term, a human is asked after so many look-ups: a day of them at
 /// the longest usual distance.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::domain::answer::NotSent;
 use crate::domain::operation::Seen;
 
 /// The decision about one request.
@@ -142,10 +141,10 @@ pub enum Strain {
         /// How long the gateway asked to wait before asking again.
         hint: Option<Duration>,
     },
-    /// Nothing has got through for so long that a human must know; each job waits by itself.
+    /// The gateway has not been heard of for so long that a human must know; each job waits by itself.
     Unreachable {
-        /// What fails.
-        cause: NotSent,
+        /// What fails: a stable code.
+        code: &'static str,
     },
 }
 

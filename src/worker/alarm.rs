@@ -7,7 +7,6 @@ use serde_json::json;
 use crate::db::accounts::AlertText;
 use crate::db::mirrors::{DueMirror, Waiting};
 use crate::domain::account::AccountName;
-use crate::domain::answer::NotSent;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
 use crate::policy::verdict::{Next, Reason};
@@ -130,18 +129,17 @@ impl Alarm {
         }
     }
 
-    /// No request of the account finds a way to the gateway.
-    pub fn unreachable(account: &AccountName, cause: NotSent) -> Alarm {
-        let code = cause.code();
+    /// No request of the account finds a way to the gateway, or none gets a clear answer.
+    pub fn unreachable(account: &AccountName, code: &str) -> Alarm {
         Alarm {
             kind: "gateway_unreachable",
             severity: "critical",
             text: AlertText {
                 summary: format!(
-                    "ApiPay cannot be reached for account {account} ({code}): nothing leaves, its payments wait."
+                    "ApiPay is not to be heard of for account {account} ({code}): its payments wait."
                 ),
                 action: "see what apipayd check says; then look at this machine's network, names, clock and \
-                         certificates, and at base_url. Payments go on by themselves once there is a way"
+                         certificates, and at base_url. Payments go on by themselves once ApiPay answers again"
                     .to_owned(),
                 details: json!({ "code": code }),
             },

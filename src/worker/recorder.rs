@@ -17,7 +17,6 @@ use crate::crash::{self, Point};
 use crate::db::record::{self, Entry, Recorded, Results};
 use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
-use crate::domain::answer::NotSent;
 use crate::domain::job::{Epoch, JobId};
 use crate::policy::breaker::probe_delay;
 use crate::policy::verdict::{Reason, Strain};
@@ -300,7 +299,7 @@ where
 /// between leaves leases to run out, never a parked job without a parked account.
 async fn strain_accounts(ctx: &Context, batch: &[Message]) {
     let mut parks: BTreeMap<&AccountName, (Reason, Option<Duration>)> = BTreeMap::new();
-    let mut unreachable: BTreeMap<&AccountName, NotSent> = BTreeMap::new();
+    let mut unreachable: BTreeMap<&AccountName, &str> = BTreeMap::new();
     for Message { outcome, .. } in batch {
         match &outcome.strain {
             Some(Strain::Park { reason, hint }) => {
@@ -320,14 +319,14 @@ async fn strain_accounts(ctx: &Context, batch: &[Message]) {
                 }
                 debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
             }
-            Some(Strain::Unreachable { cause }) => {
-                unreachable.insert(&outcome.account, *cause);
+            Some(Strain::Unreachable { code }) => {
+                unreachable.insert(&outcome.account, *code);
             }
             None => {}
         }
     }
-    for (account, cause) in unreachable {
-        open_alarm(ctx, account, &Alarm::unreachable(account, cause)).await;
+    for (account, code) in unreachable {
+        open_alarm(ctx, account, &Alarm::unreachable(account, code)).await;
     }
     for (account, (reason, hint)) in parks {
         let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());

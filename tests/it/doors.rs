@@ -108,7 +108,9 @@ async fn expect_unreachable(world: &World, account: &str, code: &str) {
             .until_holds(&format!("{account} is {status}"), async || {
                 let notices = world.alerts.notices(status);
                 let text = json!(notices).to_string();
-                text.contains(&format!("for account {account} ({code}): nothing leaves"))
+                text.contains(&format!(
+                    "ApiPay is not to be heard of for account {account} ({code})"
+                ))
             })
             .await;
     }

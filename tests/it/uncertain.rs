@@ -267,6 +267,38 @@ async fn two_objects_with_one_name_are_held_with_an_alert_of_their_own() {
     world.end([daemon]).await;
 }
 
+#[tokio::test]
+async fn a_gateway_that_gives_no_clear_answer_for_long_is_told_of_until_it_does() {
+    let (world, daemon) = World::running().await;
+    for route in ["POST /invoices", "GET /invoices"] {
+        let failing = json!({"route": route, "share": 1.0, "answer": {"preset": "502_html"}});
+        world.sandbox.fault(failing).await;
+    }
+    let job = world.bill(PHONE, 900).await;
+    world
+        .until_true(
+            "select exists (select from apipay.alerts where kind = 'gateway_unreachable'
+                and details = '{\"code\": \"unclear_answer\"}')",
+        )
+        .await;
+    // Rounds of the loop that resolves alerts come and go.
+    world
+        .until_true(&format!(
+            "select lookups >= 15 from apipay.jobs where id = {job}"
+        ))
+        .await;
+    let open = "apipay.alerts where resolved_at is null";
+    assert_eq!(world.count(open).await, 1);
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until(job, "succeeded").await;
+    world
+        .until_holds("its end is told", async || world.count(open).await == 0)
+        .await;
+    assert_eq!(world.count("apipay.alerts").await, 1, "told once");
+    expect_sends_and_effects(&world, job, 2).await;
+    world.end([daemon]).await;
+}
+
 /// An alert is opened just before the answer that it is about is recorded.
 #[tokio::test]
 async fn an_alert_about_a_job_is_not_resolved_while_its_answer_is_not_recorded() {

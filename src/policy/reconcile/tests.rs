@@ -576,7 +576,15 @@ fn an_unclear_look_up_proves_nothing() {
         (0, again),
         (1, again),
         (2, "unknown uncertain lookup_unclear in 10s free"),
-        (99, "unknown uncertain lookup_unclear in 900s free"),
+        (6, "unknown uncertain lookup_unclear in 160s free"),
+        (
+            7,
+            "unknown uncertain lookup_unclear in 320s free; unreachable unclear_answer",
+        ),
+        (
+            99,
+            "unknown uncertain lookup_unclear in 900s free; unreachable unclear_answer",
+        ),
         (100, HELD),
         (101, HELD),
     ] {
@@ -587,8 +595,16 @@ fn an_unclear_look_up_proves_nothing() {
         lookups: 1000,
         ..history(1, 60, None)
     };
-    let waits = "unknown uncertain lookup_unclear in 900s free";
-    check(&case(create(), patient), &unclear(page()), waits);
+    // A human is told what fails, unless the account is to blame.
+    for (answer, told) in [
+        (page(), "; unreachable unclear_answer"),
+        (Answer::Lost(Lost::Timeout), "; unreachable timeout"),
+        (Answer::NotSent(NotSent::Dns), "; unreachable dns_failed"),
+        (coded(401, "x"), "; park key_rejected"),
+    ] {
+        let waits = format!("unknown uncertain lookup_unclear in 900s free{told}");
+        check(&case(create(), patient.clone()), &unclear(answer), &waits);
+    }
 }
 
 /// An invoice that does not exist cannot have been cancelled; that a search, a key's invoice or the
