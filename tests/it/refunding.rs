@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{Job, World};
+use crate::world::{Job, Wish, World};
 
 async fn paid_invoice(world: &World) -> i64 {
     world
@@ -43,6 +43,26 @@ async fn a_refund_is_followed_until_the_money_is_back() {
     assert_eq!(effects.len(), 1, "{effects:?}");
     let token = row["token"].as_str().unwrap();
     assert_eq!(effects[0]["reason"], format!("[apipayd {token}]"));
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_refund_that_does_not_end_is_told_to_a_human() {
+    let wish = Wish::default()
+        .tune("reconcile.settle", "500ms")
+        .tune("reconcile.give_up", "1500ms");
+    let (world, daemon) = World::running_as(wish).await;
+    let stuck = json!({"refund_outcome": "stuck"});
+    world.sandbox.organisation(stuck).await;
+    let invoice = paid_invoice(&world).await;
+    let job = refund(&world, invoice, 100).await;
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'job_overdue'
+                and details = '{{\"job\": {job}, \"invoice\": {invoice}}}')"
+        ))
+        .await;
+    assert_eq!(world.job(job).await["state"], "accepted");
     world.end([daemon]).await;
 }
 

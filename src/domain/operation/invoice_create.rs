@@ -265,6 +265,7 @@ mod tests {
             }))
         );
         assert_eq!(plan.expected.amount, Some(decimal("4500")));
+        assert_eq!(plan.expected.order_id.as_deref(), Some("order-15"));
     }
 
     #[test]
