@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
+use tokio::time::sleep;
 
 use crate::world::{Daemon, Wish, World};
 use cases::{Case, Plight, Task, cases};
@@ -61,6 +62,40 @@ async fn a_daemon_may_die_while_its_request_is_out_although_the_gateway_ignores_
         ..case
     }))
     .await;
+}
+
+/// The alert is opened first, and the job held with the record: no held job goes untold, and none is
+/// told twice.
+#[tokio::test]
+async fn a_daemon_may_die_between_an_alert_and_the_record_that_holds_its_job() {
+    for point in [Point::BeforeSettle, Point::AfterSettle] {
+        let world = World::made(Wish::default()).await;
+        let wrong = json!({"wrong_amount": true});
+        world.sandbox.organisation(wrong).await;
+        let cut = json!({"route": Task::Create.route(), "cut": "after_effect"});
+        world.sandbox.fault(cut).await;
+        Task::Create.enqueue(&world).await;
+        // The first record is of the send, the second one of the look-up.
+        let mut daemon = armed(&world, &format!("{}:2", point.name()), &[]);
+        let status = daemon.ended(PATIENCE).await;
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+        let state = world.value("select to_jsonb(state) from apipay.jobs").await;
+        let is_held = point == Point::AfterSettle;
+        assert_eq!(state, if is_held { "held" } else { "uncertain" });
+        let open = "apipay.alerts where kind = 'job_held' and resolved_at is null";
+        assert_eq!(world.count(open).await, 1, "told before it is held");
+
+        let heir = world.daemon().await;
+        // Rounds of the loop that resolves alerts come and go, then the promise of the look-up runs out.
+        sleep(Duration::from_secs(3)).await;
+        world.expire_promises().await;
+        world
+            .until_true("select state = 'held' from apipay.jobs")
+            .await;
+        assert_eq!(world.count(open).await, 1);
+        assert_eq!(world.count("apipay.alerts").await, 1, "told once");
+        world.end([heir]).await;
+    }
 }
 
 #[tokio::test]
