@@ -70,7 +70,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 }
 
 /// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
-/// job has moved on, no job waits for word of the gateway.
+/// job has moved on, no job waits for an answer of the gateway.
 ///
 /// A job that is being sent may be about to wait again; one with `unreachable_after` attempts, this
 /// one among them, keeps the alert open.
@@ -80,7 +80,7 @@ pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64,
             set resolved_at = now(),
                 resolution = case l.kind when 'job_held' then 'no job is held any more'
                                          when 'job_overdue' then 'the job has moved on'
-                                         when 'gateway_unreachable' then 'the gateway is heard of again, or no job waits for it any more'
+                                         when 'gateway_unreachable' then 'no job waits for an answer of ApiPay any more'
                                          else 'the account may send again' end
           where l.resolved_at is null
             and case l.kind

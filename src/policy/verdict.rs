@@ -141,7 +141,7 @@ pub enum Strain {
         /// How long the gateway asked to wait before asking again.
         hint: Option<Duration>,
     },
-    /// The gateway has not been heard of for so long that a human must know; each job waits by itself.
+    /// The gateway has given no clear answer for so long that a human must know; each job waits by itself.
     Unreachable {
         /// What fails: a stable code.
         code: &'static str,

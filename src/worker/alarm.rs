@@ -136,7 +136,7 @@ impl Alarm {
             severity: "critical",
             text: AlertText {
                 summary: format!(
-                    "ApiPay is not to be heard of for account {account} ({code}): its payments wait."
+                    "ApiPay cannot be reached or gives no clear answer for account {account} ({code}): its payments wait."
                 ),
                 action: "see what apipayd check says; then look at this machine's network, names, clock and \
                          certificates, and at base_url. Payments go on by themselves once ApiPay answers again"

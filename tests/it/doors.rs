@@ -109,7 +109,7 @@ async fn expect_unreachable(world: &World, account: &str, code: &str) {
                 let notices = world.alerts.notices(status);
                 let text = json!(notices).to_string();
                 text.contains(&format!(
-                    "ApiPay is not to be heard of for account {account} ({code})"
+                    "ApiPay cannot be reached or gives no clear answer for account {account} ({code})"
                 ))
             })
             .await;
