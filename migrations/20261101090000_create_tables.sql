@@ -12,15 +12,27 @@ create table apipay._control (
   stopped     boolean not null default false,
   changed_at  timestamptz not null default now(),
   changed_by  text not null default session_user,
-  reason      text
+  reason      text,
+  steady_ahead_us  bigint not null default 0
 );
 insert into apipay._control default values;
-comment on table apipay._control is 'One row: whether all sending is stopped (apipay.stop(), apipay.start()).';
+comment on table apipay._control is 'One row: whether all sending is stopped (apipay.stop(), apipay.start()), and how far the database''s clock has been moved.';
 comment on column apipay._control.one is 'Always true: it keeps this table at one row.';
 comment on column apipay._control.stopped is 'While true, nothing is sent to the gateway, for any account.';
 comment on column apipay._control.changed_at is 'When stopped was last changed.';
 comment on column apipay._control.changed_by is 'The database role that changed it.';
 comment on column apipay._control.reason is 'The reason that was given.';
+comment on column apipay._control.steady_ahead_us is 'Microseconds by which the steady time is ahead of the database''s clock: what its jumps come to since it was first read.';
+
+create table apipay._clocks (
+  boot          text primary key,
+  ahead_us      bigint not null,
+  started_at    timestamptz not null default now()
+);
+comment on table apipay._clocks is 'The steady time: the database''s clock as it was when first read, counted on by the machines of the daemons. One row per start of such a machine.';
+comment on column apipay._clocks.boot is 'The machine''s name of its start.';
+comment on column apipay._clocks.ahead_us is 'Microseconds by which the steady time is ahead of the time since that start.';
+comment on column apipay._clocks.started_at is 'When a daemon first came from there.';
 
 create table apipay.accounts (
   name                 text primary key check (name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
@@ -54,7 +66,7 @@ comment on column apipay.accounts.probes is 'Probes made since it was parked; th
 comment on column apipay.accounts.resumed_at is 'When it last became active again; sending then starts slowly.';
 comment on column apipay.accounts.requests_per_minute is 'The gateway''s limit for this key, as configured. No 60 seconds ever see more requests.';
 comment on column apipay.accounts.quota_used is 'Requests taken in each of the last seconds, the newest last (the sliding window of the quota).';
-comment on column apipay.accounts.quota_second is 'The unix second of the newest entry of quota_used.';
+comment on column apipay.accounts.quota_second is 'The second of the newest entry of quota_used, of the steady time (apipay._clocks).';
 comment on column apipay.accounts.blocked_until is 'Nothing is sent before this moment: the gateway answered 429.';
 comment on column apipay.accounts.blocked_reason is 'The code of the 429 that set blocked_until.';
 comment on column apipay.accounts.mode is 'live or sandbox, as seen in the gateway''s answers; null until one was seen.';

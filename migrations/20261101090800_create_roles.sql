@@ -30,7 +30,7 @@ declare
     '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_age', '_deed', '_last_answer', '_field_errors', '_obstacle',
     '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_accepted', '_explain_parked', '_explain_held',
     '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_cancelled', '_explain_expired', '_explain_account',
-    '_quota_seconds', '_quota_slide', '_quota_sum'];
+    '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within',
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
   of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_resolve_alert', '_park', '_resume',
@@ -53,10 +53,11 @@ declare
     ['apipay_worker', 'usage on schema apipay'],
     ['apipay_worker', 'select on ' || views],
     ['apipay_worker', 'select on apipay.jobs, apipay._control'],
+    ['apipay_worker', 'update (steady_ahead_us) on apipay._control'],
     ['apipay_worker', 'update (run_at, state, reason, attempts, epoch, leased_by, leased_until, invoice_id, refund_id, subscription_id, '
        'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, baseline, unproven_since, absent_since, lookups) on apipay.jobs'],
     ['apipay_worker', 'select, insert, update on apipay.accounts, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
-       'apipay.alerts, apipay.alert_deliveries, apipay.webhooks'],
+       'apipay.alerts, apipay.alert_deliveries, apipay.webhooks, apipay._clocks'],
     ['apipay_worker', 'select, insert on apipay.events'],
     ['apipay_worker', 'execute on function ' || apipay._signatures(of_worker)]];
   migrations constant regclass := to_regclass('apipay._migrations');

@@ -27,6 +27,7 @@ use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::recorder::{Inbox, Recorder};
+use crate::worker::steady::SteadyClock;
 use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
 
 /// What a pooler needs that the configuration does not know of.
@@ -94,7 +95,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     // Ready before the database is: a unit that waits for Postgres must not fail with it.
     service.ready("waiting for the database");
     let prepared = tokio::select! {
-        prepared = prepare_database(&pool, &settings, &service) => prepared,
+        prepared = prepare_database(&ctx, &settings, &service) => prepared,
         () = stop_signals.wait() => {
             service.stopping("stopped before the database was there");
             return Ok(());
@@ -131,6 +132,7 @@ fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Contex
         concurrency: settings.worker.concurrency,
         webhook,
         alert_repeat: settings.alerts.repeat,
+        clock: SteadyClock::new(),
         recorder,
         slots: Arc::new(Semaphore::new(settings.worker.concurrency)),
         sends: TaskTracker::new(),
@@ -163,13 +165,13 @@ fn open_account(account: &AccountSettings, settings: &Settings) -> Result<Accoun
 
 /// Waits for the database, checks or migrates its schema, and stores the accounts.
 async fn prepare_database(
-    pool: &Pool,
+    ctx: &Context,
     settings: &Settings,
     service: &Service,
 ) -> Result<(), RunError> {
     let mut failures = 0;
     loop {
-        match try_prepare(pool, settings).await {
+        match try_prepare(ctx, settings).await {
             Err(RunError::Database(error)) => {
                 failures += 1;
                 if failures == 1 {
@@ -192,7 +194,8 @@ fn of_start(error: DbError) -> RunError {
     }
 }
 
-async fn try_prepare(pool: &Pool, settings: &Settings) -> Result<(), RunError> {
+async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError> {
+    let pool = &ctx.pool;
     let server = health::server(pool).await.map_err(of_start)?;
     if !server.is_set {
         return Err(RunError::Pooler);
@@ -216,6 +219,7 @@ async fn try_prepare(pool: &Pool, settings: &Settings) -> Result<(), RunError> {
             .await
             .map_err(RunError::Database)?;
     }
+    ctx.clock.look(pool).await.map_err(RunError::Database)?;
     Ok(())
 }
 

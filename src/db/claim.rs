@@ -6,6 +6,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::clock::SteadySecond;
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName};
@@ -100,6 +101,7 @@ pub async fn claim(
     lease: Duration,
     rooms: &[Room],
     jobs: usize,
+    second: SteadySecond,
 ) -> Result<Vec<Claim>, DbError> {
     let names: Vec<String> = rooms.iter().map(|room| room.account.to_string()).collect();
     let free: Vec<i32> = rooms
@@ -114,6 +116,7 @@ pub async fn claim(
         &names,
         &free,
         i64::try_from(jobs).unwrap_or(i64::MAX),
+        second.0,
     )
     .fetch_all(pool)
     .await
@@ -128,6 +131,7 @@ pub async fn claim_canary(
     lease: Duration,
     account: &AccountName,
     operations: &[String],
+    second: SteadySecond,
 ) -> Result<Option<Claim>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
@@ -136,6 +140,7 @@ pub async fn claim_canary(
         lease.as_secs_f64(),
         account.as_str(),
         operations,
+        second.0,
     )
     .fetch_optional(pool)
     .await
@@ -150,6 +155,7 @@ pub async fn claim_lookups(
     accounts: &[String],
     most_per_account: usize,
     promise: Duration,
+    second: SteadySecond,
 ) -> Result<Vec<Claim>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
@@ -158,6 +164,7 @@ pub async fn claim_lookups(
         accounts,
         i64::try_from(most_per_account).unwrap_or(i64::MAX),
         promise.as_secs_f64(),
+        second.0,
     )
     .fetch_all(pool)
     .await
@@ -205,11 +212,13 @@ pub async fn take_one(
     pool: &Pool,
     account: &AccountName,
     purpose: Purpose,
+    second: SteadySecond,
 ) -> Result<bool, DbError> {
     sqlx::query_scalar!(
-        r#"select apipay._take_quota($1, 1, $2) = 1 as "granted!""#,
+        r#"select apipay._take_quota($1, 1, $2, $3) = 1 as "granted!""#,
         account.as_str(),
         purpose.as_str(),
+        second.0,
     )
     .fetch_one(pool)
     .await

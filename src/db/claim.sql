@@ -2,6 +2,7 @@
 --
 -- $1 worker   $2 lease in seconds
 -- $3 accounts, in the order of their turns   $4 free slots of each   $5 free slots in all
+-- $6 second of the quota
 with recursive
 slots as (
   select * from unnest($3::text[], $4::int[]) with ordinality as s(account, room, turn)
@@ -60,7 +61,7 @@ chosen as (
 ),
 granted as (
   -- Accounts are locked in the order of their names, so that two claims cannot wait for each other.
-  select c.account, apipay._take_quota(c.account, c.wanted, 'send') as requests
+  select c.account, apipay._take_quota(c.account, c.wanted, 'send', $6) as requests
   from (select account, count(*)::int as wanted from chosen group by account order by account) c
 ),
 claimed as (

@@ -1,6 +1,7 @@
 -- Claims the invoices that are due for a check, with the accepted jobs that wait for them.
 --
 -- $1 accounts   $2 most invoices per account   $3 invoices per request   $4 seconds until another worker may try
+-- $5 second of the quota
 with due as (
   select d.account, d.place_in_table, row_number() over (partition by d.account order by d.next_check_at, d.id) as place
   from unnest($1::text[]) as a(name)
@@ -14,7 +15,7 @@ with due as (
     for no key update of m skip locked) d
 ),
 granted as (
-  select c.account, apipay._take_quota(c.account, c.wanted, 'follow') as requests
+  select c.account, apipay._take_quota(c.account, c.wanted, 'follow', $5) as requests
   from (select account, ((count(*) + $3::int - 1) / $3::int)::int as wanted from due group by account order by account) c
 ),
 claimed as (

@@ -3,6 +3,7 @@
 -- The claim is a promise until run_at, not a state: a worker that dies leaves the job uncertain and
 -- due again.
 -- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
+-- $5 second of the quota
 with due as (
   select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place
   from unnest($2::text[]) as a(name)
@@ -16,7 +17,7 @@ with due as (
     for no key update of j skip locked) d
 ),
 granted as (
-  select c.account, apipay._take_quota(c.account, c.wanted, 'lookup') as requests
+  select c.account, apipay._take_quota(c.account, c.wanted, 'lookup', $5) as requests
   from (select account, count(*)::int as wanted from due group by account order by account) c
 ),
 claimed as (

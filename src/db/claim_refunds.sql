@@ -2,6 +2,7 @@
 -- request reads all refunds of an invoice.
 --
 -- $1 accounts   $2 most refunds per account   $3 seconds until another worker may try
+-- $4 second of the quota
 with due as (
   select d.account, d.place_in_table, dense_rank() over (partition by d.account order by d.invoice_id) as request
   from unnest($1::text[]) as a(name)
@@ -15,7 +16,7 @@ with due as (
     for no key update of m skip locked) d
 ),
 granted as (
-  select c.account, apipay._take_quota(c.account, c.wanted, 'follow') as requests
+  select c.account, apipay._take_quota(c.account, c.wanted, 'follow', $4) as requests
   from (select account, max(request)::int as wanted from due group by account order by account) c
 ),
 claimed as (

@@ -7,6 +7,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::clock::SteadySecond;
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName};
@@ -127,6 +128,7 @@ pub async fn claim_invoices(
     most_per_account: usize,
     per_request: usize,
     promise: Duration,
+    second: SteadySecond,
 ) -> Result<Vec<DueMirror>, DbError> {
     sqlx::query_file_as!(
         DueRow,
@@ -135,6 +137,7 @@ pub async fn claim_invoices(
         i64::try_from(most_per_account).unwrap_or(i64::MAX),
         i32::try_from(per_request).unwrap_or(i32::MAX),
         promise.as_secs_f64(),
+        second.0,
     )
     .fetch_all(pool)
     .await
@@ -149,6 +152,7 @@ pub async fn claim_refunds(
     accounts: &[String],
     most_per_account: usize,
     promise: Duration,
+    second: SteadySecond,
 ) -> Result<Vec<DueMirror>, DbError> {
     sqlx::query_file_as!(
         DueRow,
@@ -156,6 +160,7 @@ pub async fn claim_refunds(
         accounts,
         i64::try_from(most_per_account).unwrap_or(i64::MAX),
         promise.as_secs_f64(),
+        second.0,
     )
     .fetch_all(pool)
     .await

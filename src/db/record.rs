@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::clock::SteadySecond;
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
@@ -377,11 +378,13 @@ pub async fn return_quota(
     pool: &Pool,
     account: &AccountName,
     unspent: usize,
+    second: SteadySecond,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "select apipay._return_quota($1, $2)::text",
+        "select apipay._return_quota($1, $2, $3)::text",
         account.as_str(),
         i32::try_from(unspent).unwrap_or(i32::MAX),
+        second.0,
     )
     .fetch_one(pool)
     .await
@@ -394,11 +397,13 @@ pub async fn correct_quota(
     pool: &Pool,
     account: &AccountName,
     remaining: u32,
+    second: SteadySecond,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "select apipay._correct_quota($1, $2)::text",
+        "select apipay._correct_quota($1, $2, $3)::text",
         account.as_str(),
         i32::try_from(remaining).unwrap_or(i32::MAX),
+        second.0,
     )
     .fetch_one(pool)
     .await

@@ -8,9 +8,11 @@
 //! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching.
 //! - [`breaker`]: when a parked account is probed, and how fast it starts again.
 //! - [`backoff`]: the curves of delays.
+//! - [`clock`]: whether the database's clock was set.
 
 pub mod backoff;
 pub mod breaker;
+pub mod clock;
 pub mod codes;
 #[cfg(test)]
 mod fixtures;

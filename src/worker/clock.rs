@@ -19,6 +19,11 @@ impl Moment {
         ))
     }
 
+    /// Microseconds since the machine was started.
+    pub fn micros(self) -> i64 {
+        i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
+    }
+
     /// The moment this long before.
     pub fn before(self, span: Duration) -> Moment {
         Moment(self.0.saturating_sub(span))

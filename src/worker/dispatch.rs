@@ -43,7 +43,15 @@ impl Dispatcher {
         }
         crash::reach(Point::BeforeClaim);
         let claimed_at = Moment::now();
-        let claims = claim::claim(&ctx.pool, ctx.worker, ctx.lease, &rooms, jobs).await?;
+        let claims = claim::claim(
+            &ctx.pool,
+            ctx.worker,
+            ctx.lease,
+            &rooms,
+            jobs,
+            ctx.clock.second(),
+        )
+        .await?;
         if !claims.is_empty() {
             crash::reach(Point::AfterClaim);
         }

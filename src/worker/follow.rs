@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::claim::{self, Purpose};
+use crate::db::claim::Purpose;
 use crate::db::mirrors::{self, DueMirror, Waiting};
 use crate::db::record::Entry;
 use crate::domain::account::AccountName;
@@ -40,9 +40,18 @@ const REFUNDS: usize = 20;
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let accounts = ctx.account_names();
     let claimed_at = Moment::now();
-    let invoices =
-        mirrors::claim_invoices(&ctx.pool, &accounts, INVOICES, wire::CHECK_IDS, ctx.lease).await?;
-    let refunds = mirrors::claim_refunds(&ctx.pool, &accounts, REFUNDS, ctx.lease).await?;
+    let invoices = mirrors::claim_invoices(
+        &ctx.pool,
+        &accounts,
+        INVOICES,
+        wire::CHECK_IDS,
+        ctx.lease,
+        ctx.clock.second(),
+    )
+    .await?;
+    let refunds =
+        mirrors::claim_refunds(&ctx.pool, &accounts, REFUNDS, ctx.lease, ctx.clock.second())
+            .await?;
     if invoices.is_empty() && refunds.is_empty() {
         return Ok(Step::Idle);
     }
@@ -161,7 +170,7 @@ async fn with_code(
     if is_known || mirror.waiting.is_empty() {
         return Some(shown);
     }
-    match claim::take_one(&ctx.pool, &account.name, Purpose::Follow).await {
+    match ctx.take_one(&account.name, Purpose::Follow).await {
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => {

@@ -35,7 +35,15 @@ const PAGES: usize = 20;
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let accounts = ctx.account_names();
     let claimed_at = Moment::now();
-    let claims = claim::claim_lookups(&ctx.pool, ctx.worker, &accounts, MOST, ctx.lease).await?;
+    let claims = claim::claim_lookups(
+        &ctx.pool,
+        ctx.worker,
+        &accounts,
+        MOST,
+        ctx.lease,
+        ctx.clock.second(),
+    )
+    .await?;
     if claims.is_empty() {
         return Ok(Step::Idle);
     }
@@ -161,12 +169,7 @@ async fn search(ctx: &Context, account: &Account, claim: &Claim) -> (Request, Ti
         took: std::time::Duration::ZERO,
     };
     for page in 1..=PAGES {
-        if page > 1
-            && !matches!(
-                claim::take_one(&ctx.pool, &account.name, Purpose::Lookup).await,
-                Ok(true)
-            )
-        {
+        if page > 1 && !matches!(ctx.take_one(&account.name, Purpose::Lookup).await, Ok(true)) {
             break;
         }
         last = account

@@ -28,6 +28,7 @@ pub mod probe;
 pub mod recorder;
 pub mod recover;
 pub mod send;
+pub mod steady;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,6 +43,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::alert::Webhook;
+use crate::db::claim::{self, Purpose};
 use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
 use crate::policy::backoff;
@@ -51,6 +53,7 @@ use crate::telemetry::Chain;
 use account::Account;
 use clock::Moment;
 use recorder::Recorder;
+use steady::SteadyClock;
 
 /// Everything the loops share.
 pub struct Context {
@@ -74,6 +77,8 @@ pub struct Context {
     pub webhook: Option<Webhook>,
     /// How often an open alert is told again.
     pub alert_repeat: Duration,
+    /// The time that the quota is counted by.
+    pub clock: SteadyClock,
     /// The writer of outcomes.
     pub recorder: Recorder,
     /// Slots for requests, of all accounts.
@@ -116,6 +121,14 @@ impl Context {
                 .get(account)
                 .map_or(0, |account| account.refusals()),
         }
+    }
+
+    /// Takes one more request from an account's quota. One that was granted so late that the quota would
+    /// soon forget it is not granted: like any that is not used, it comes back by itself.
+    pub async fn take_one(&self, account: &AccountName, purpose: Purpose) -> Result<bool, DbError> {
+        let asked_at = Moment::now();
+        let is_granted = claim::take_one(&self.pool, account, purpose, self.clock.second()).await?;
+        Ok(is_granted && asked_at.elapsed() <= send::SEND_WINDOW)
     }
 
     /// A fresh random number for a decision.

@@ -43,7 +43,7 @@ async fn probe_account(
 ) -> Result<(), DbError> {
     let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
     let retry = |hint| probe_delay(&ctx.rules.breaker, probes, hint, ctx.jitter());
-    if !claim::take_one(&ctx.pool, &account.name, Purpose::Probe).await? {
+    if !ctx.take_one(&account.name, Purpose::Probe).await? {
         return accounts::schedule_probe(&ctx.pool, &account.name, retry(None), None).await;
     }
     crash::reach(Point::ProbeBeforeRequest);
@@ -95,7 +95,16 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<S
         .collect();
     let slot = account.clone().slot(ctx.slots.clone()).await;
     let claimed_at = Moment::now();
-    match claim::claim_canary(&ctx.pool, ctx.worker, ctx.lease, &account.name, &safe).await? {
+    match claim::claim_canary(
+        &ctx.pool,
+        ctx.worker,
+        ctx.lease,
+        &account.name,
+        &safe,
+        ctx.clock.second(),
+    )
+    .await?
+    {
         Some(claim) => {
             crash::reach(Point::CanaryClaimed);
             let ctx = ctx.clone();

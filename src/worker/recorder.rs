@@ -367,7 +367,9 @@ async fn return_unspent(ctx: &Context, entries: &[Entry]) {
     }
     for (account, count) in unspent {
         // Quota that is not given back comes back by itself within the minute: not worth insisting.
-        if let Err(error) = record::return_quota(&ctx.pool, account, count).await {
+        if let Err(error) =
+            record::return_quota(&ctx.pool, account, count, ctx.clock.second()).await
+        {
             warn!(account = %account, error = %Chain(&error), "quota of unsent requests was not given back");
         }
     }
@@ -380,7 +382,10 @@ async fn correct_quotas(ctx: &Context, remaining: BTreeMap<AccountName, u32>) {
             .accounts
             .get(&name)
             .is_some_and(|account| count < account.requests_per_minute / 2);
-        if low && let Err(error) = record::correct_quota(&ctx.pool, &name, count).await {
+        if low
+            && let Err(error) =
+                record::correct_quota(&ctx.pool, &name, count, ctx.clock.second()).await
+        {
             warn!(account = %name, error = %Chain(&error), "the quota was not corrected");
         }
     }

@@ -192,7 +192,7 @@ async fn store_baseline(
     let Lookup::Refunds { invoice_id } = plan.lookup else {
         return Some(job.claimed_at);
     };
-    match claim::take_one(&ctx.pool, &guard.account, Purpose::Lookup).await {
+    match ctx.take_one(&guard.account, Purpose::Lookup).await {
         Ok(true) => {}
         Ok(false) => {
             put_back(ctx, guard, job, NotSent::QuotaSpent).await;

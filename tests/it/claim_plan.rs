@@ -78,6 +78,7 @@ async fn the_claim_reads_only_claimable_rows_beside_a_million_finished_ones() {
         .bind(vec!["default"])
         .bind(vec![8])
         .bind(8_i64)
+        .bind(1_800_000_000_i64)
         .fetch_all(&mut *connection)
         .await
         .unwrap()
@@ -110,6 +111,7 @@ async fn explain(world: &World) -> Value {
         .bind(vec!["default"])
         .bind(vec![8])
         .bind(8_i64)
+        .bind(1_800_000_000_i64)
         .fetch_one(&mut *transaction)
         .await
         .unwrap();

@@ -328,14 +328,14 @@ begin
   assert apipay.stop('fire drill');
   assert (select stopped and reason = 'fire drill' and changed_by = session_user and changed_at = now() from apipay._control);
   assert (select (to_state, reason) = ('stopped', 'fire drill') from apipay.events where subject = 'daemon' order by id desc limit 1);
-  assert apipay._take_quota('default', 1, 'send') = 0;
+  assert apipay._take_quota('default', 1, 'send', 100) = 0;
   assert not apipay.stop('again');
   assert (select reason = 'fire drill' from apipay._control);
   assert apipay.start('over');
   assert (select not stopped and reason = 'over' from apipay._control);
   assert (select (to_state, reason) = ('started', 'over') from apipay.events where subject = 'daemon' order by id desc limit 1);
   assert not apipay.start();
-  assert apipay._take_quota('default', 1, 'send') = 1;
+  assert apipay._take_quota('default', 1, 'send', 100) = 1;
 end $$;
 
 -- The reason of one call is not the cause of what follows in its transaction, whatever was set before.

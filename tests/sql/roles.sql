@@ -46,7 +46,7 @@ begin
       ('apipay_operator', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status'], array['SELECT']),
       ('apipay_enqueuer', array['jobs'], array['SELECT']),
       ('apipay_worker', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'jobs', '_control', '_migrations'], array['SELECT']),
-      ('apipay_worker', array['accounts', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks'], array['SELECT', 'INSERT', 'UPDATE']),
+      ('apipay_worker', array['accounts', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks', '_clocks'], array['SELECT', 'INSERT', 'UPDATE']),
       ('apipay_worker', array['events'], array['SELECT', 'INSERT']))
     select r.role, c.relname, p.privilege, has_table_privilege(r.role, c.oid, p.privilege) as has,
            exists (select from expected e where e.role = r.role and c.relname = any (e.relations) and p.privilege = any (e.rights)) as wanted
@@ -63,7 +63,8 @@ begin
       ('apipay_enqueuer', 'accounts', 'SELECT', array['name']),
       ('apipay_worker', 'jobs', 'UPDATE', array['run_at', 'state', 'reason', 'attempts', 'epoch', 'leased_by', 'leased_until', 'invoice_id', 'refund_id',
         'subscription_id', 'http_status', 'error_code', 'error_message', 'errors', 'result', 'updated_at', 'finished_at', 'generation', 'baseline',
-        'unproven_since', 'absent_since', 'lookups']))
+        'unproven_since', 'absent_since', 'lookups']),
+      ('apipay_worker', '_control', 'UPDATE', array['steady_ahead_us']))
     select r.role, c.relname, a.attname, p.privilege, has_column_privilege(r.role, c.oid, a.attnum, p.privilege) as has,
            has_table_privilege(r.role, c.oid, p.privilege)
            or exists (select from expected e where e.role = r.role and e.relation = c.relname and e.privilege = p.privilege and a.attname = any (e.columns)) as wanted
@@ -123,7 +124,7 @@ begin
     'delete from apipay.jobs', 'truncate apipay.jobs', 'select * from apipay.accounts', 'update apipay.accounts set requests_per_minute = 1000',
     'select * from apipay.invoices', 'select * from apipay.attempts', 'select * from apipay.events', 'select * from apipay.alerts', 'select * from apipay._control',
     'select * from apipay.overview', 'select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.resolve(1, false)', 'select apipay.park(''default'')',
-    'select apipay.resume(''default'')', 'select apipay.stop()', 'select apipay.start()', 'select apipay._take_quota(''default'', 1, ''send'')', 'select apipay._grant_roles()',
+    'select apipay.resume(''default'')', 'select apipay.stop()', 'select apipay.start()', 'select apipay._take_quota(''default'', 1, ''send'', 100)', 'select apipay._grant_roles()',
     'select 1 from apipay.jobs for update', 'create table apipay.mine ()'] loop
     perform pg_temp.expect_denial('apipay_enqueuer', statement);
   end loop;
@@ -139,8 +140,8 @@ begin
     'update apipay.jobs set state = ''sending'', epoch = epoch + 1, leased_by = gen_random_uuid(), leased_until = now() + interval ''1 min'', updated_at = now() where id = 1',
     'update apipay.jobs set state = ''parked'', reason = ''session_expired'', leased_by = null, leased_until = null where id = 1',
     'select apipay._park(''default'', ''session_expired'', ''apipayd'', interval ''1 min'', ''s'', ''a'', ''{}'')',
-    'select apipay._resume(''default'', ''well again'')', 'select apipay._take_quota(''default'', 5, ''send'')', 'select apipay._return_quota(''default'', 1)',
-    'select apipay._correct_quota(''default'', 3)', 'select apipay._open_alert(null, ''x'', ''warning'', ''s'', ''a'', null)', 'select apipay._resolve_alert(null, ''x'', ''r'')',
+    'select apipay._resume(''default'', ''well again'')', 'select apipay._take_quota(''default'', 5, ''send'', 100)', 'select apipay._return_quota(''default'', 1, 100)',
+    'select apipay._correct_quota(''default'', 3, 100)', 'select apipay._open_alert(null, ''x'', ''warning'', ''s'', ''a'', null)', 'select apipay._resolve_alert(null, ''x'', ''r'')',
     'insert into apipay.accounts (name) values (''second'') on conflict (name) do update set requests_per_minute = 60',
     'update apipay.attempts set finished_at = now(), effect = ''unknown'' where job_id = 1',
     'insert into apipay.attempts (job_id, epoch, account, kind, worker) values (1, 2, ''default'', ''lookup'', gen_random_uuid())',
@@ -185,7 +186,7 @@ begin
       'insert into apipay.jobs (operation, params) values (''invoice.create'', ''{}'')', 'update apipay.jobs set run_at = now()', 'delete from apipay.jobs',
       'select apipay.create_invoice(''87007654321'', 1)', 'select apipay._park(''default'', ''x'', ''y'', null, ''s'', ''a'', null)', 'select apipay._resume(''default'', ''x'')',
       'select apipay._lock_job(1)', 'select apipay._why_not_again(null)', 'select apipay._enqueue(''invoice.create'', ''{}'', ''default'', null, 0, null, null, null, null)',
-      'select apipay._open_alert(null, ''x'', ''warning'', ''s'', ''a'', null)', 'select apipay._take_quota(''default'', 1, ''send'')', 'select apipay._grant_roles()'] loop
+      'select apipay._open_alert(null, ''x'', ''warning'', ''s'', ''a'', null)', 'select apipay._take_quota(''default'', 1, ''send'', 100)', 'select apipay._grant_roles()'] loop
       perform pg_temp.expect_denial(role, statement);
     end loop;
   end loop;

@@ -174,7 +174,7 @@ begin
     'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
   assert (select sum(d.jobs) from apipay.daily d) = (select count(*) from apipay.jobs);
   assert (select d.amount = 200 from apipay.daily d where d.operation = 'invoice.refund' and d.state = 'succeeded');
-  perform apipay._take_quota('default', 20, 'send');
+  perform apipay._take_quota('default', 20, 'send', floor(extract(epoch from now()))::bigint);
   assert (select (a.quota_limit, a.quota_used, a.quota_left) = (60, 20, 40) from apipay.account_status a where a.account = 'default');
   perform apipay._open_alert('default', 'cap_reached', 'critical', 's', 'a', null);
   assert (select a.open_alerts = 1 from apipay.account_status a where a.account = 'default');

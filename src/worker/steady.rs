@@ -1,0 +1,152 @@
+//! The steady time: the database's clock as it was when first read, counted on by CLOCK_BOOTTIME.
+//!
+//! The database's clock may be set back or forward at any time, by an operator, by NTP, by a virtual
+//! machine that goes on after a pause. What only counts seconds must not be moved by that: it is given
+//! this time. All daemons of a database share it. What they share is the distance of the steady time to
+//! the database's clock; a daemon that sees the clock jump corrects the distance by the jump, and the
+//! others find that nothing has happened.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::db::clock::{self, Clocks, SteadySecond};
+use crate::db::{DbError, Pool};
+use crate::policy::clock::{Reading, SpanUs, judge_reading};
+use crate::worker::clock::Moment;
+
+/// The steady time of this process.
+pub struct SteadyClock {
+    /// Names the start of our machine: the time since then is the same for every daemon on it.
+    boot: String,
+    /// Microseconds by which the steady time is ahead of the time since then.
+    ahead_us: AtomicI64,
+    last: Mutex<Option<Look>>,
+}
+
+/// A look at the database's clock.
+#[derive(Clone, Copy)]
+struct Look {
+    at_us: i64,
+    steady_ahead_us: i64,
+    /// Since when another daemon's correction is not what is seen here.
+    disputed_at_us: Option<i64>,
+}
+
+/// How far the stored time may be from ours before it is stored again.
+const STALE_US: i64 = 500_000;
+
+impl SteadyClock {
+    /// A clock that knows no time before [`SteadyClock::look`] has read it.
+    pub fn new() -> SteadyClock {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        // Without it each daemon begins anew, as if the machine had just been started.
+        let boot = boot.map_or_else(|_| Uuid::new_v4().to_string(), |id| id.trim().to_owned());
+        SteadyClock {
+            boot,
+            ahead_us: AtomicI64::new(0),
+            last: Mutex::default(),
+        }
+    }
+
+    /// The second that it is now.
+    pub fn second(&self) -> SteadySecond {
+        SteadySecond(self.at(Moment::now().micros()).div_euclid(1_000_000))
+    }
+
+    fn at(&self, boot_us: i64) -> i64 {
+        boot_us.saturating_add(self.ahead_us.load(Ordering::Relaxed))
+    }
+
+    /// Looks at the database's clock. Returns by how much it was set since the last look, if nobody
+    /// else has noticed it before.
+    pub async fn look(&self, pool: &Pool) -> Result<Option<SpanUs>, DbError> {
+        let asked = Moment::now().micros();
+        let clocks = clock::read(pool, &self.boot).await?;
+        let took = Moment::now().micros() - asked;
+        // The server read its clock somewhere between.
+        let middle = asked + took / 2;
+        let last = self.last();
+        if last.is_none() {
+            self.begin(pool, clocks, middle).await?;
+        }
+        let shown = clocks.database_us.saturating_add(clocks.steady_ahead_us);
+        let ahead = SpanUs(shown.saturating_sub(self.at(middle)));
+        let since = SpanUs(last.map_or(0, |last| middle - last.at_us));
+        let disputed_at_us = last.and_then(|last| {
+            let is_corrected = last.steady_ahead_us != clocks.steady_ahead_us;
+            last.disputed_at_us.or(is_corrected.then_some(middle))
+        });
+        let disputed = disputed_at_us.map(|at_us| SpanUs(middle - at_us));
+        let mut steady_ahead_us = clocks.steady_ahead_us;
+        let mut set = None;
+        let reading = judge_reading(ahead, SpanUs(took / 2), since, disputed);
+        match reading {
+            Reading::Follows(SpanUs(by)) => self.move_by(by),
+            Reading::Yields(SpanUs(by)) => {
+                warn!(
+                    by_s = by / 1_000_000,
+                    "this machine and that of another daemon do not count the same seconds; the other's are taken"
+                );
+                self.move_by(by);
+            }
+            Reading::Disputed => {}
+            Reading::Jumped(by) => {
+                let corrected = steady_ahead_us.saturating_sub(by.0);
+                // If not, another daemon was faster: the next look shows what it did.
+                if clock::store_jump(pool, steady_ahead_us, corrected).await? {
+                    steady_ahead_us = corrected;
+                    set = Some(by);
+                }
+            }
+        }
+        self.keep(pool, clocks.boot_ahead_us).await?;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Look {
+            at_us: middle,
+            steady_ahead_us,
+            disputed_at_us: disputed_at_us.filter(|_| reading == Reading::Disputed),
+        });
+        Ok(set)
+    }
+
+    /// Takes up the time where an earlier daemon of this machine has left it; the first one begins
+    /// where the database is.
+    async fn begin(&self, pool: &Pool, clocks: Clocks, middle: i64) -> Result<(), DbError> {
+        let ahead_us = clocks
+            .boot_ahead_us
+            .unwrap_or(clocks.database_us + clocks.steady_ahead_us - middle);
+        self.ahead_us.store(ahead_us, Ordering::Relaxed);
+        if clocks.boot_ahead_us.is_none() {
+            clock::store_boot(pool, &self.boot, ahead_us).await?;
+            info!("the steady time begins");
+        }
+        Ok(())
+    }
+
+    /// Stores our time for the next daemon of this machine, if the stored one is stale.
+    async fn keep(&self, pool: &Pool, stored: Option<i64>) -> Result<(), DbError> {
+        let ours = self.ahead_us.load(Ordering::Relaxed);
+        match stored {
+            Some(stored) if stored.abs_diff(ours) > STALE_US.unsigned_abs() => {
+                clock::store_boot(pool, &self.boot, ours).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn move_by(&self, us: i64) {
+        self.ahead_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Option<Look> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for SteadyClock {
+    fn default() -> SteadyClock {
+        SteadyClock::new()
+    }
+}
