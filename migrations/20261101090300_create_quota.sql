@@ -3,6 +3,7 @@
 -- A request may reach the gateway up to the send window (5 s) after its quota was taken, so the
 -- window is 60 + 5 seconds and one more for the second that is under way: in no 60 seconds does the
 -- gateway see more than the limit.
+set search_path = pg_catalog, pg_temp;
 
 create function apipay._quota_seconds() returns int language sql immutable parallel safe return 66;
 comment on function apipay._quota_seconds() is 'Length of the quota''s window in seconds.';
