@@ -1,5 +1,12 @@
 -- The tables of the public interface. Names starting with an underscore are internal: they may
 -- change between versions, everything else only grows.
+--
+-- Every migration begins with its search_path: what it makes binds the names that it finds now, for ever,
+-- and in another schema somebody else may have made one that fits better.
+--
+-- What is compared for identity, or ordered by an index, is `collate "C"`: the order of another locale changes
+-- with the operating system, and an index that was made before finds nothing then, and lets a key in twice.
+set search_path = pg_catalog, pg_temp;
 
 create function apipay._operations() returns text[]
 language sql immutable parallel safe
@@ -35,8 +42,8 @@ comment on column apipay._clocks.ahead_us is 'Microseconds by which the steady t
 comment on column apipay._clocks.started_at is 'When a daemon first came from there.';
 
 create table apipay.accounts (
-  name                 text primary key check (name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
-  state                text not null default 'active' check (state in ('active', 'parked')),
+  name                 text collate "C" primary key check (name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+  state                text collate "C" not null default 'active' check (state in ('active', 'parked')),
   parked_reason        text,
   parked_at            timestamptz,
   parked_by            text,
@@ -75,18 +82,18 @@ comment on column apipay.accounts.updated_at is 'When the row last changed in an
 
 create table apipay.jobs (
   id               bigint generated always as identity primary key,
-  account          text not null default 'default' references apipay.accounts (name),
-  operation        text not null constraint jobs_operation_known check (operation = any (apipay._operations())),
+  account          text collate "C" not null default 'default' references apipay.accounts (name),
+  operation        text collate "C" not null constraint jobs_operation_known check (operation = any (apipay._operations())),
   params           jsonb not null constraint jobs_params_object check (jsonb_typeof(params) = 'object'),
   token            uuid not null default gen_random_uuid(),
-  dedup_key        text constraint jobs_dedup_key_length check (length(dedup_key) between 1 and 255),
+  dedup_key        text collate "C" constraint jobs_dedup_key_length check (length(dedup_key) between 1 and 255),
   priority         smallint not null default 0,
   run_at           timestamptz not null default now(),
   expires_at       timestamptz,
   metadata         jsonb not null default '{}' constraint jobs_metadata_object check (jsonb_typeof(metadata) = 'object'),
   traceparent      text,
   retry_of         bigint,
-  state            text not null default 'queued' constraint jobs_state_known check (state in
+  state            text collate "C" not null default 'queued' constraint jobs_state_known check (state in
                      ('queued', 'sending', 'uncertain', 'accepted', 'parked', 'held',
                       'succeeded', 'failed', 'cancelled', 'expired')),
   reason           text,
@@ -160,7 +167,7 @@ create index jobs_stopped on apipay.jobs (account, state) where state in ('parke
 create unique index jobs_dedup on apipay.jobs (account, dedup_key) where dedup_key is not null;
 create index jobs_invoice on apipay.jobs (account, invoice_id) where invoice_id is not null;
 -- One open refund per invoice: two partial refunds in flight could not be told apart.
-create unique index jobs_one_open_refund on apipay.jobs (account, (params ->> 'invoice_id'))
+create unique index jobs_one_open_refund on apipay.jobs (account, (params ->> 'invoice_id') collate "C")
   where operation = 'invoice.refund'
     and (state in ('sending', 'uncertain', 'accepted', 'held')
          or (state in ('queued', 'parked') and unproven_since is not null));
@@ -168,14 +175,14 @@ create unique index jobs_one_open_refund on apipay.jobs (account, (params ->> 'i
 create table apipay.attempts (
   job_id          bigint not null,
   epoch           bigint not null,
-  account         text not null,
-  kind            text not null check (kind in ('send', 'lookup')),
+  account         text collate "C" not null,
+  kind            text collate "C" not null check (kind in ('send', 'lookup')),
   worker          uuid not null,
   started_at      timestamptz not null default now(),
   finished_at     timestamptz,
   request         jsonb,
   request_sha256  text,
-  effect          text check (effect in ('applied', 'rejected', 'not_applied', 'unknown')),
+  effect          text collate "C" check (effect in ('applied', 'rejected', 'not_applied', 'unknown')),
   http_status     smallint,
   error_code      text,
   message         text,
@@ -206,13 +213,13 @@ comment on column apipay.attempts.duration_ms is 'Time from the first byte to th
 
 -- As with attempts, the mirrors have no foreign key to accounts: their account is that of a job.
 create table apipay.invoices (
-  account            text not null,
+  account            text collate "C" not null,
   id                 bigint not null,
   job_id             bigint,
-  status             text not null,
+  status             text collate "C" not null,
   amount             numeric(12, 2),
   total_refunded     numeric(12, 2),
-  external_order_id  text,
+  external_order_id  text collate "C",
   kaspi_invoice_id   text,
   error_code         text,
   error_message      text,
@@ -251,13 +258,13 @@ comment on column apipay.invoices.next_check_at is 'When it will be asked next; 
 comment on column apipay.invoices.settled is 'True when it is no longer followed.';
 
 create table apipay.refunds (
-  account            text not null,
+  account            text collate "C" not null,
   id                 bigint not null,
   job_id             bigint,
   invoice_id         bigint not null,
-  status             text not null,
+  status             text collate "C" not null,
   amount             numeric(12, 2),
-  external_order_id  text,
+  external_order_id  text collate "C",
   reason             text,
   error_code         text,
   error_message      text,
@@ -290,12 +297,12 @@ comment on column apipay.refunds.next_check_at is 'When it will be asked next; d
 comment on column apipay.refunds.settled is 'True when it is no longer followed.';
 
 create table apipay.subscriptions (
-  account            text not null,
+  account            text collate "C" not null,
   id                 bigint not null,
   job_id             bigint,
-  status             text not null,
+  status             text collate "C" not null,
   amount             numeric(12, 2),
-  external_order_id  text,
+  external_order_id  text collate "C",
   error_code         text,
   gateway_created_at timestamptz,
   next_billing_at    timestamptz,
@@ -325,10 +332,10 @@ comment on column apipay.subscriptions.settled is 'True when it is no longer fol
 create table apipay.events (
   id          bigint generated always as identity primary key,
   at          timestamptz not null default clock_timestamp(),
-  account     text,
+  account     text collate "C",
   job_id      bigint,
-  subject     text not null check (subject in ('job', 'invoice', 'refund', 'subscription', 'account', 'daemon')),
-  subject_id  text,
+  subject     text collate "C" not null check (subject in ('job', 'invoice', 'refund', 'subscription', 'account', 'daemon')),
+  subject_id  text collate "C",
   from_state  text,
   to_state    text,
   reason      text,
@@ -351,8 +358,8 @@ comment on column apipay.events.actor is 'The database role that made the change
 
 create table apipay.alerts (
   id           bigint generated always as identity primary key,
-  account      text references apipay.accounts (name),
-  kind         text not null,
+  account      text collate "C" references apipay.accounts (name),
+  kind         text collate "C" not null,
   severity     text not null default 'critical' check (severity in ('critical', 'warning')),
   summary      text not null,
   action       text not null,
@@ -381,8 +388,8 @@ comment on column apipay.alerts.acked_by is 'Who.';
 create table apipay.alert_deliveries (
   id            bigint generated always as identity primary key,
   alert_id      bigint not null references apipay.alerts (id) on delete cascade,
-  channel       text not null,
-  notice        text not null check (notice in ('firing', 'repeat', 'resolved')),
+  channel       text collate "C" not null,
+  notice        text collate "C" not null check (notice in ('firing', 'repeat', 'resolved')),
   sequence      int not null default 0,
   created_at    timestamptz not null default now(),
   next_try_at   timestamptz not null default now(),
@@ -406,10 +413,10 @@ comment on column apipay.alert_deliveries.last_error is 'Why the last try failed
 
 create table apipay.webhooks (
   id            bigint generated always as identity primary key,
-  account       text not null references apipay.accounts (name),
+  account       text collate "C" not null references apipay.accounts (name),
   received_at   timestamptz not null default now(),
-  event         text not null,
-  dedup_key     text not null,
+  event         text collate "C" not null,
+  dedup_key     text collate "C" not null,
   body          jsonb not null,
   processed_at  timestamptz,
   unique (account, dedup_key)

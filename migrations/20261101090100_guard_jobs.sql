@@ -1,4 +1,5 @@
 -- What no writer may do, whoever it is: change what was asked, or rewrite how it ended.
+set search_path = pg_catalog, pg_temp;
 
 create function apipay._refuse_unknown_operation() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$

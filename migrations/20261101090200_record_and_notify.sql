@@ -1,5 +1,9 @@
--- Every change of state becomes an event, whoever makes it, and tells those who listen.
+-- Every change of state becomes an event, whoever makes it, and tells those who listen. Events are written by
+-- these triggers and by the operators' functions alone, with the rights of their owner: nobody is granted to insert
+-- one, so the actor is who logged in.
+-- Postgres lets anybody notify any channel: who listens takes a notification as a hint to read the row, no more.
 -- `alter database … set apipay.notify = off` silences both channels; polling alone is correct.
+set search_path = pg_catalog, pg_temp;
 
 create function apipay._is_notifying() returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
@@ -60,7 +64,8 @@ begin
   where is_heard and state is distinct from state_before and state not in ('queued', 'sending');
   return null;
 end $$;
-comment on function apipay._record_job_changes() is 'Writes the events of changed jobs and notifies apipay_outcomes.';
+comment on function apipay._record_job_changes() is
+  'Writes the events of changed jobs and notifies apipay_outcomes: a hint to read the row, which anybody may send.';
 create trigger record_changes after update on apipay.jobs
   referencing old table as before_change new table as changed
   for each statement execute function apipay._record_job_changes();

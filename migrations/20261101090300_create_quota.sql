@@ -6,6 +6,7 @@
 --
 -- Its seconds are not the database's clock, which may be set back or forward at any time: the caller
 -- gives the second, counted by a clock that cannot jump (apipay._clocks).
+set search_path = pg_catalog, pg_temp;
 
 create function apipay._quota_seconds() returns int language sql immutable parallel safe return 66;
 comment on function apipay._quota_seconds() is 'Length of the quota''s window in seconds.';

@@ -1,6 +1,7 @@
 -- Enqueueing by function: every argument is checked against the gateway's limits before a row is
 -- written, and what is wrong is said in one sentence. A plain insert into apipay.jobs stays possible;
 -- its params are checked later, by the daemon.
+set search_path = pg_catalog, pg_temp;
 
 -- \u00a0, \u2007, \u2009, \u202f: spaces that do not break; \u2010 … \u2015, \u2212: dashes.
 create function apipay._phone(written text) returns text

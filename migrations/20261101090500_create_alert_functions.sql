@@ -1,4 +1,5 @@
 -- Alerts: opened and resolved here and nowhere else; the daemon delivers them.
+set search_path = pg_catalog, pg_temp;
 
 create function apipay._open_alert(
   account_name text, kind text, severity text, summary text, action text, details jsonb) returns bigint

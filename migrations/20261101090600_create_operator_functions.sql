@@ -5,6 +5,7 @@
 -- does that by itself. (`set apipay.cause = …` on the function would be shorter, but takes a superuser.)
 -- Locks are taken in one order: job, then account, then alert; _park and _resume, which start at the
 -- account, touch parked jobs only after it.
+set search_path = pg_catalog, pg_temp;
 
 -- A job is repeated once; then its copy is. Two people who retry the same job make one copy.
 create unique index jobs_retry_of on apipay.jobs (retry_of) where retry_of is not null;

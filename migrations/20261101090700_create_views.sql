@@ -3,6 +3,7 @@
 -- The functions below make the sentence `explain`. They are pure: they read their arguments and the
 -- clock, never a table, because a view's functions run with the rights of whoever reads the view.
 -- Whatever stands in params, they never fail.
+set search_path = pg_catalog, pg_temp;
 
 -- Words.
 

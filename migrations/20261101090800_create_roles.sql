@@ -1,6 +1,7 @@
 -- Who may do what. Four roles without login, for the user to grant to the roles of their programs and
 -- people. Roles belong to the whole cluster: where the migration may not create them it goes on, and
 -- a superuser does it later: create role …; select apipay._grant_roles();
+set search_path = pg_catalog, pg_temp;
 
 create function apipay._roles() returns text[]
 language sql immutable parallel safe
@@ -58,7 +59,7 @@ declare
        'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, baseline, unproven_since, absent_since, lookups) on apipay.jobs'],
     ['apipay_worker', 'select, insert, update on apipay.accounts, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
        'apipay.alerts, apipay.alert_deliveries, apipay.webhooks, apipay._clocks'],
-    ['apipay_worker', 'select, insert on apipay.events'],
+    ['apipay_worker', 'select on apipay.events'],
     ['apipay_worker', 'execute on function ' || apipay._signatures(of_worker)]];
   migrations constant regclass := to_regclass('apipay._migrations');
 begin
@@ -75,8 +76,31 @@ end $$;
 comment on function apipay._grant_roles() is
   'Grants the roles that exist what they need; may be run again at any time, by the owner of the schema or a superuser.';
 
--- Functions are public by default. Left so: three that run inside every insert into apipay.jobs.
-revoke execute on all functions in schema apipay from public;
+-- What is made here is open to nobody but its owner: functions are public by default, and `alter default
+-- privileges` of this database may have opened tables, sequences, functions and the schema to anybody.
+do $$
+declare
+  opened record;
+begin
+  for opened in
+    select distinct format('revoke all on %s %s from %s cascade', o.kind, o.name,
+                           case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end) as statement
+    from (select 'schema' as kind, n.nspname::text as name, n.nspowner as owner, coalesce(n.nspacl, acldefault('n', n.nspowner)) as acl
+            from pg_namespace n where n.nspname = 'apipay'
+          union all
+          select case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass::text, c.relowner, c.relacl
+            from pg_class c where c.relnamespace = 'apipay'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
+          union all
+          select 'function', p.oid::regprocedure::text, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+            from pg_proc p where p.pronamespace = 'apipay'::regnamespace) o
+    cross join aclexplode(o.acl) acl
+    where acl.grantee <> o.owner
+  loop
+    execute opened.statement;
+  end loop;
+end $$;
+
+-- Left open: three that run inside every insert into apipay.jobs.
 grant execute on function apipay._operations(), apipay._is_notifying(), apipay._notify(text, text) to public;
 
 do $$

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use uuid::Uuid;
 
 use crate::alert::{SendError, Webhook};
 use crate::config::{AccountSettings, Settings};
-use crate::db::migrate::SchemaVersion;
+use crate::db::migrate::{MigrationError, SchemaVersion};
 use crate::db::{Connect, DbError, Pool, accounts, health, migrate};
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::policy::rules::Jitter;
@@ -33,6 +32,15 @@ use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_
 /// What a pooler needs that the configuration does not know of.
 pub const POOLER: &str = "database.url leads to a pooler such as PgBouncer: set database.listen_url, \
                           a direct connection to the same database, so that statements are sent as a pooler needs them";
+
+/// What `session_replication_role = replica` means for us. Only a superuser may set it.
+pub const TRIGGERS_OFF: &str = "session_replication_role is replica for this user or database, which switches the triggers \
+                                of the schema apipay off; a superuser resets it: alter role … reset session_replication_role, \
+                                or alter database …";
+
+/// What a server loses with the power that says too early that it wrote.
+pub const NO_POWER_CUT: &str = "fsync or full_page_writes is off: after a power cut the database may forget, or be damaged, \
+                                and what was sent may be sent again; set both on in postgresql.conf";
 
 /// Why the daemon ended otherwise than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +73,12 @@ pub enum RunError {
     /// There is a pooler where a direct connection is taken for granted.
     #[error("{POOLER}")]
     Pooler,
+    /// The triggers of our tables are switched off.
+    #[error("{TRIGGERS_OFF}")]
+    TriggersOff,
     /// The schema could not be brought up to date.
     #[error("the migration failed")]
-    Migrate(#[source] MigrateError),
+    Migrate(#[source] MigrationError),
     /// The database refused what every start needs.
     #[error("the database refused the start")]
     Database(#[source] DbError),
@@ -203,6 +214,9 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
     if server.read_only {
         return Err(RunError::ReadOnly);
     }
+    if server.triggers_are_off {
+        return Err(RunError::TriggersOff);
+    }
     let mut version = migrate::version(pool).await.map_err(RunError::Database)?;
     let is_behind = matches!(version, SchemaVersion::Missing | SchemaVersion::Older);
     if is_behind && settings.database.migrate_on_start {
@@ -220,6 +234,9 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
             .map_err(RunError::Database)?;
     }
     ctx.clock.look(pool).await.map_err(RunError::Database)?;
+    if !server.survives_power_cut {
+        warn!("{NO_POWER_CUT}");
+    }
     Ok(())
 }
 

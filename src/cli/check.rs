@@ -2,6 +2,8 @@
 //!
 //! What each fact means is decided by pure functions from facts to findings; only [`gather`] asks.
 
+mod server;
+
 use std::fmt;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -198,6 +200,7 @@ async fn ask_database(connect: &Connect, sources: &Sources) -> Vec<Finding> {
     let here = before + (OffsetDateTime::now_utc() - before) / 2;
     let mut findings = vec![database(&server), clock(server.now - here)];
     findings.extend(ask_past_pooler(connect).await);
+    findings.extend(server::ask(pool, &server).await);
     let version = match migrate::version(pool).await {
         Ok(version) => version,
         Err(error) => {
@@ -220,6 +223,7 @@ async fn ask_database(connect: &Connect, sources: &Sources) -> Vec<Finding> {
             Ok(missing) => roles(&missing),
             Err(error) => Finding::failed("roles", Chain(&error)),
         });
+        findings.push(server::ask_bindings(pool).await);
     }
     findings
 }
@@ -405,6 +409,9 @@ mod tests {
             read_only,
             user: "shop".into(),
             is_set: true,
+            triggers_are_off: false,
+            survives_power_cut: true,
+            encoding: "UTF8".into(),
         }
     }
 

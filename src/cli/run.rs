@@ -18,7 +18,7 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
         RunError::Schema(version) => Failure::of_configuration(
             schema_advice(version, sources.file.as_deref()).unwrap_or_default(),
         ),
-        RunError::Pooler => Failure::of_configuration(error),
+        RunError::Pooler | RunError::TriggersOff => Failure::of_configuration(error),
         error => Failure::of(&error),
     })
 }

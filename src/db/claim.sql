@@ -40,7 +40,7 @@ due as (
       and not (j.operation = 'invoice.refund' and exists (
         select from apipay.jobs o
         where o.account = j.account and o.operation = 'invoice.refund'
-          and o.params ->> 'invoice_id' = j.params ->> 'invoice_id'
+          and (o.params ->> 'invoice_id') collate "C" = j.params ->> 'invoice_id'
           and (o.state in ('sending', 'uncertain', 'accepted', 'held')
                or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
     order by j.run_at, j.id

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use time::OffsetDateTime;
 
-use super::{DbError, Pool, Task};
+use super::{DbError, Pool, Task, settings};
 
 /// Connects once and hangs up. A pool tries again until its time is over, and then tells only that:
 /// people who wait for an answer want the cause.
@@ -74,19 +74,39 @@ pub struct Server {
     pub user: String,
     /// Whether we are set to what we asked for: behind a pooler that we were not told of, we are not.
     pub is_set: bool,
+    /// Whether our triggers are switched off (`session_replication_role`): no event, and no guard of a row.
+    pub triggers_are_off: bool,
+    /// Whether a power cut costs no more than what was not committed: `fsync` and `full_page_writes`.
+    pub survives_power_cut: bool,
+    /// Its encoding, such as `UTF8`.
+    pub encoding: String,
 }
 
 /// Reads facts about the server.
 pub async fn server(pool: &Pool) -> Result<Server, DbError> {
-    sqlx::query_as!(
-        Server,
+    let task = "ask the server about itself";
+    let is_set = settings::are_set(pool).await.task(task)?;
+    let row = sqlx::query!(
         r#"select current_setting('server_version_num')::int as "version!", clock_timestamp() as "now!",
                   (pg_is_in_recovery() or current_setting('transaction_read_only') = 'on') as "read_only!",
-                  current_user::text as "user!", current_setting('enable_seqscan') = 'off' as "is_set!""#
+                  current_user::text as "user!",
+                  current_setting('session_replication_role') = 'replica' as "triggers_are_off!",
+                  (current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on') as "survives_power_cut!",
+                  current_setting('server_encoding') as "encoding!""#
     )
     .fetch_one(pool)
     .await
-    .task("ask the server about itself")
+    .task(task)?;
+    Ok(Server {
+        version: row.version,
+        now: row.now,
+        read_only: row.read_only,
+        user: row.user,
+        is_set,
+        triggers_are_off: row.triggers_are_off,
+        survives_power_cut: row.survives_power_cut,
+        encoding: row.encoding,
+    })
 }
 
 /// The privileges that the daemon needs and this user lacks, in words such as

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 
-use super::{Connect, DbError, Task};
+use super::{Connect, DbError, Task, settings};
 
 /// A connection that listens on `apipay_jobs`.
 pub struct Listener(PgListener);
@@ -23,10 +23,7 @@ impl Listener {
             )
             .await
             .task("connect to listen")?;
-        let is_set: bool = sqlx::query_scalar("select current_setting('enable_seqscan') = 'off'")
-            .fetch_one(&pool)
-            .await
-            .task("connect to listen")?;
+        let is_set = settings::are_set(&pool).await.task("connect to listen")?;
         if !is_set {
             let cause = "database.listen_url leads to a pooler, which would lose the hints";
             return Err(sqlx::Error::Configuration(cause.into())).task("connect to listen");

@@ -19,8 +19,10 @@ pub mod mirrors;
 mod pool;
 pub mod record;
 pub mod recover;
+mod settings;
+pub mod soundness;
 
-use pool::SETTINGS;
+use settings::SETTINGS;
 use sqlx::postgres::PgConnectOptions;
 
 pub use pool::Pool;

@@ -19,26 +19,12 @@ use sqlx::postgres::{
     PgTypeInfo,
 };
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Describe, Either, Error, Execute, Executor, PgPool,
-    Postgres, SqlSafeStr, SqlStr,
+    ConnectOptions, Connection, Describe, Either, Error, Execute, Executor, PgPool, Postgres,
+    SqlStr,
 };
 use tokio::time::timeout;
 
-/// What each of our sessions, or transactions behind a pooler, is set to.
-pub(super) const SETTINGS: [(&str, &str); 7] = [
-    // No statement of ours takes this long on a healthy database.
-    ("statement_timeout", "30s"),
-    ("lock_timeout", "10s"),
-    ("idle_in_transaction_session_timeout", "30s"),
-    // Short statements, run often: compiling or planning each anew costs more than running it.
-    ("jit", "off"),
-    ("plan_cache_mode", "force_generic_plan"),
-    // Each touches a handful of rows by their index. A plan that was made while a table was
-    // small, and reads all of it, would be kept when it is large.
-    ("enable_seqscan", "off"),
-    // Every look-up of ours is for another row: a cache of rows costs and never hits.
-    ("enable_memoize", "off"),
-];
+use super::settings;
 
 /// How long a statement waits for a connection. A claim that waited longer than the send window would
 /// claim what is not sent.
@@ -59,12 +45,17 @@ pub struct Pool {
 impl Pool {
     /// Opens the pool without connecting: the database may come up later.
     pub(super) fn new(options: PgConnectOptions, most: u32, is_pooled: bool) -> Pool {
+        let connections = PgPoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(ACQUIRE);
+        let connections = if is_pooled {
+            connections
+        } else {
+            connections.after_connect(|connection, _| Box::pin(settings::complete(connection)))
+        };
         Pool {
-            connections: PgPoolOptions::new()
-                .max_connections(most)
-                .acquire_timeout(ACQUIRE)
-                .connect_lazy_with(options),
-            begin: is_pooled.then(begin),
+            connections: connections.connect_lazy_with(options),
+            begin: is_pooled.then(settings::begin),
         }
     }
 
@@ -118,11 +109,6 @@ fn is_of_the_session(error: &Error) -> bool {
         Error::Database(error) => error.code().as_deref() == Some("25006"),
         _ => false,
     }
-}
-
-fn begin() -> SqlStr {
-    let set = SETTINGS.map(|(name, value)| format!("; set local {name} = '{value}'"));
-    AssertSqlSafe(format!("begin{}", set.concat())).into_sql_str()
 }
 
 async fn in_transaction<'q, E>(

@@ -47,7 +47,7 @@ begin
       ('apipay_enqueuer', array['jobs'], array['SELECT']),
       ('apipay_worker', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'jobs', '_control', '_migrations'], array['SELECT']),
       ('apipay_worker', array['accounts', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks', '_clocks'], array['SELECT', 'INSERT', 'UPDATE']),
-      ('apipay_worker', array['events'], array['SELECT', 'INSERT']))
+      ('apipay_worker', array['events'], array['SELECT']))
     select r.role, c.relname, p.privilege, has_table_privilege(r.role, c.oid, p.privilege) as has,
            exists (select from expected e where e.role = r.role and c.relname = any (e.relations) and p.privilege = any (e.rights)) as wanted
     from unnest(apipay._roles()) as r (role), pg_class c, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) as p (privilege)
@@ -150,7 +150,7 @@ begin
     'insert into apipay.subscriptions (account, id, status) values (''default'', 1, ''active'')', 'update apipay.subscriptions set status = ''paused''',
     'insert into apipay.webhooks (account, event, dedup_key, body) values (''default'', ''e'', ''k'', ''{}'')', 'update apipay.webhooks set processed_at = now()',
     'insert into apipay.alert_deliveries (alert_id, channel, notice) select id, ''log'', ''firing'' from apipay.alerts', 'update apipay.alert_deliveries set tries = 1',
-    'insert into apipay.events (subject, reason) values (''daemon'', ''started'')', 'select * from apipay.events, apipay._control',
+    'select * from apipay.events, apipay._control',
     'select * from apipay.account_status', 'select * from apipay.overview', 'select apipay._missing_roles()'] loop
     perform pg_temp.expect_success('apipay_worker', statement);
   end loop;
@@ -159,6 +159,7 @@ begin
     'update apipay.jobs set params = ''{}''', 'update apipay.jobs set token = gen_random_uuid()', 'update apipay.jobs set operation = ''invoice.cancel''',
     'update apipay.jobs set account = ''second''', 'update apipay.jobs set dedup_key = null', 'update apipay.jobs set id = default', 'update apipay.jobs set created_at = now()',
     'update apipay.jobs set retry_of = 1', 'update apipay.jobs set metadata = ''{}''', 'update apipay.jobs set expires_at = null',
+    'insert into apipay.events (subject, reason, actor) values (''job'', ''cancelled_by_user'', ''director'')', 'insert into apipay.events (subject) values (''daemon'')',
     'delete from apipay.attempts', 'delete from apipay.events', 'update apipay.events set reason = ''x''', 'truncate apipay.events', 'delete from apipay.invoices',
     'delete from apipay.refunds', 'delete from apipay.subscriptions', 'delete from apipay.accounts', 'delete from apipay.alerts', 'delete from apipay.alert_deliveries',
     'delete from apipay.webhooks', 'update apipay._control set stopped = false', 'delete from apipay._control', 'select apipay.start()', 'select apipay.retry(1)',

@@ -1,10 +1,11 @@
 //! A database per test, cloned from the migrated template.
 
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 use uuid::Uuid;
 
 use super::cluster::{Cluster, run};
+use super::hostile;
 
 pub(crate) struct Database {
     pub(crate) cluster: Cluster,
@@ -28,6 +29,11 @@ impl Database {
         Database::create(cluster, "template0").await
     }
 
+    /// Without anything, and with an encoding, a collation and so on of its own: words of `create database`.
+    pub(crate) async fn of_kind(cluster: Cluster, words: &str) -> Database {
+        Database::create(cluster, &format!("template0 {words}")).await
+    }
+
     async fn create(cluster: Cluster, template: &str) -> Database {
         let name = format!("test_{}", Uuid::new_v4().simple());
         let mut admin = cluster.admin().await;
@@ -36,15 +42,36 @@ impl Database {
             format!("create database {name} template {template}"),
         )
         .await;
+        run(&mut admin, hostile::defaults_of(&name)).await;
         admin.close().await.unwrap();
         let pool = PgPoolOptions::new()
             .max_connections(4)
-            .connect_lazy_with(cluster.options(&name));
+            .connect_lazy_with(Database::sane(&cluster, &name));
         Database {
             cluster,
             name,
             pool,
         }
+    }
+
+    /// For connections that mean what they say, whatever the database's defaults.
+    fn sane(cluster: &Cluster, name: &str) -> PgConnectOptions {
+        cluster.options(name).options(hostile::usual())
+    }
+
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        Database::sane(&self.cluster, &self.name)
+    }
+
+    /// Takes the hostile defaults back, as most databases are.
+    pub(crate) async fn be_plain(&self) {
+        let mut admin = self.cluster.admin().await;
+        run(
+            &mut admin,
+            format!("alter database {} reset all", self.name),
+        )
+        .await;
+        admin.close().await.unwrap();
     }
 
     /// For the daemon's configuration.

@@ -9,6 +9,7 @@ mod cluster;
 mod daemon;
 mod database;
 mod door;
+mod hostile;
 mod http;
 mod invariants;
 mod load;
@@ -558,8 +559,7 @@ impl World {
 
     /// New connections, which see what was set for the database meanwhile.
     pub(crate) async fn fresh_pool(&self) -> PgPool {
-        let options = self.database.cluster.options(&self.database.name);
-        PgPool::connect_with(options).await.unwrap()
+        PgPool::connect_with(self.database.options()).await.unwrap()
     }
 
     /// Everything that every daemon of this world said.

@@ -1,0 +1,73 @@
+//! Whether the database that our schema stands in is sound: how it sorts, and whose functions ours call.
+
+use sqlx::AssertSqlSafe;
+
+use super::health::Server;
+use super::{DbError, Pool, Task};
+
+/// A way of sorting that changed under the indexes that were made with it.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct ChangedCollation {
+    /// What has it, as SQL names it: `database shop`, or `collation public.kazakh`.
+    pub place: String,
+    /// The version that it had, as the operating system or ICU counts.
+    pub recorded: String,
+    /// The version that it has now.
+    pub actual: String,
+    /// The statement that records the new version, once the indexes are made anew.
+    pub refresh: String,
+}
+
+/// The collations of this database, and of its indexes, that changed since they were recorded.
+pub async fn changed_collations(
+    pool: &Pool,
+    server: &Server,
+) -> Result<Vec<ChangedCollation>, DbError> {
+    let of_indexes = "
+        select 'collation ' || c.oid::regcollation as place, c.collversion as recorded,
+               pg_collation_actual_version(c.oid) as actual,
+               'alter collation ' || c.oid::regcollation || ' refresh version' as refresh
+          from pg_collation c
+         where c.collversion <> pg_collation_actual_version(c.oid)
+           and exists (select from pg_index i where c.oid = any (i.indcollation))";
+    // Version 14 records none for the database itself.
+    let of_database = "
+        select 'database ' || quote_ident(d.datname), d.datcollversion, pg_database_collation_actual_version(d.oid),
+               'alter database ' || quote_ident(d.datname) || ' refresh collation version'
+          from pg_database d
+         where d.datname = current_database() and d.datcollversion <> pg_database_collation_actual_version(d.oid)";
+    let statement = if server.version < 150_000 {
+        of_indexes.to_owned()
+    } else {
+        format!("{of_indexes} union all {of_database}")
+    };
+    sqlx::query_as(AssertSqlSafe(statement))
+        .fetch_all(pool)
+        .await
+        .task("compare the versions of its collations")
+}
+
+/// Something of ours that calls, or is made of, something outside `pg_catalog` and `apipay`.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct OutsideBinding {
+    /// What is ours.
+    pub ours: String,
+    /// What is not.
+    pub outside: String,
+}
+
+/// What the schema binds outside itself and Postgres: whoever owns that acts with the rights of those who
+/// use ours. A migration binds nothing there; one of an earlier version could.
+pub async fn outside_bindings(pool: &Pool) -> Result<Vec<OutsideBinding>, DbError> {
+    sqlx::query_as(include_str!("outside_bindings.sql"))
+        .fetch_all(pool)
+        .await
+        .task("look what the schema binds")
+}
+
+/// The SQL that binds functions and views of ours to what Postgres has by the same name. For the schema's owner.
+pub fn rebinding() -> String {
+    let text = include_str!("rebind.sql").lines();
+    let code = text.filter(|line| !line.trim_start().starts_with("--"));
+    code.map(str::trim).collect::<Vec<_>>().join(" ")
+}
