@@ -110,8 +110,10 @@ impl Connect {
     /// or forget the others, and give a session to the next who comes: they are sent none.
     pub fn session(&self) -> PgConnectOptions {
         let options = self.options.clone().application_name("apipayd");
+        // The one that sqlx sends by itself is in the list too.
+        let options = options.extra_float_digits(None);
         if self.is_pooled() {
-            options.extra_float_digits(None).statement_cache_capacity(0)
+            options.statement_cache_capacity(0)
         } else {
             options.options(SETTINGS)
         }

@@ -18,7 +18,8 @@ pub(super) const SETTINGS: [(&str, &str); 35] = [
     // Statements see and lock the newest rows; other levels raise an error instead.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
-    // No name is looked up where somebody else may create one.
+    // No name is looked up where somebody else may create one. (Otherwise a list is shown in quotes.)
+    ("quote_all_identifiers", "off"),
     ("search_path", "pg_catalog, pg_temp"),
     // Rows that a policy hides would be jobs that nobody sends: an error instead.
     ("row_security", "off"),
@@ -43,7 +44,6 @@ pub(super) const SETTINGS: [(&str, &str); 35] = [
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
-    ("quote_all_identifiers", "off"),
     // Short statements, run often: compiling or planning each anew costs more than running it.
     ("jit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
