@@ -32,7 +32,7 @@ comment on column apipay._control.reason is 'The reason that was given.';
 comment on column apipay._control.steady_ahead_us is 'Microseconds by which the steady time is ahead of the database''s clock: what its jumps come to since it was first read.';
 
 create table apipay._clocks (
-  boot          text primary key,
+  boot          text collate "C" primary key,
   ahead_us      bigint not null,
   started_at    timestamptz not null default now()
 );
