@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod bindings;
 mod cancelling;
 mod chaos;
 mod claim_plan;

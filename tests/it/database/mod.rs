@@ -2,9 +2,11 @@
 
 mod cut;
 mod down;
+mod durability;
 mod full;
 mod hints;
 mod pooler;
 mod read_only;
 mod recovery;
 mod refusals;
+mod settings;
