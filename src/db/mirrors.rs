@@ -120,13 +120,13 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
     due.into_values().collect()
 }
 
-/// Claims invoices that are due, with quota for one request per `per_request` of them; until
-/// `promise` is over no other worker does.
+/// Claims the next check of each account whose turn it is, with the quota for it: up to so many
+/// invoices, those due soonest, if at least one of them is due. Until `promise` is over, or
+/// [`end_check`] says when, no other worker makes a check of that account.
 pub async fn claim_invoices(
     pool: &Pool,
     accounts: &[String],
-    most_per_account: usize,
-    per_request: usize,
+    most: usize,
     promise: Duration,
     second: SteadySecond,
 ) -> Result<Vec<DueMirror>, DbError> {
@@ -134,8 +134,7 @@ pub async fn claim_invoices(
         DueRow,
         "src/db/claim_invoices.sql",
         accounts,
-        i64::try_from(most_per_account).unwrap_or(i64::MAX),
-        i32::try_from(per_request).unwrap_or(i32::MAX),
+        i64::try_from(most).unwrap_or(i64::MAX),
         promise.as_secs_f64(),
         second.0,
     )
@@ -143,6 +142,23 @@ pub async fn claim_invoices(
     .await
     .task("claim invoices to check")
     .map(gather)
+}
+
+/// The check of an account is no longer under way; the next one may begin after so long.
+pub async fn end_check(
+    pool: &Pool,
+    account: &AccountName,
+    distance: Duration,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "update apipay._quotas set check_from = now() + make_interval(secs => $2) where account = $1",
+        account.as_str(),
+        distance.as_secs_f64(),
+    )
+    .execute(pool)
+    .await
+    .task("end a check of invoices")
+    .map(|_| ())
 }
 
 /// Claims refunds that are due, with quota for one request per invoice; until `promise` is over no

@@ -17,7 +17,8 @@ use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
 use crate::domain::operation::{Seen, operation};
 use crate::gateway::wire;
 use crate::policy::follow::{
-    Followed, NextCheck, follow, is_overdue, lives_again, next_invoice_check, next_refund_check,
+    Crowd, Followed, NextCheck, check_distance, follow, is_overdue, lives_again,
+    next_invoice_check, next_refund_check,
 };
 use crate::policy::judge::strain_of;
 use crate::policy::verdict::{Reason, Strain};
@@ -29,12 +30,9 @@ use crate::worker::outcome::{self, Guard};
 use crate::worker::recorder::Outcome;
 use crate::worker::{Context, Step};
 
-/// Invoices of an account in one round: few enough that the claim, which locks the account's quota,
-/// keeps no send waiting.
-const INVOICES: usize = 3 * wire::CHECK_IDS;
-
-/// Refunds of an account in one round; each invoice of theirs is a request.
-const REFUNDS: usize = 20;
+/// Refunds of an account in one round: each invoice of theirs is a request, one after the other, and
+/// the next check of the invoices waits for them.
+const REFUNDS: usize = 4;
 
 /// Checks what is due.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
@@ -43,7 +41,6 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let invoices = mirrors::claim_invoices(
         &ctx.pool,
         &accounts,
-        INVOICES,
         wire::CHECK_IDS,
         ctx.lease,
         ctx.clock.second(),
@@ -57,9 +54,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     for (account, due) in by(invoices, |mirror| mirror.account.clone()) {
         tell_overdue(ctx, &account, &due).await;
-        for chunk in due.chunks(wire::CHECK_IDS) {
-            check_invoices(ctx, &account, chunk, claimed_at).await;
-        }
+        check_invoices(ctx, &account, &due, claimed_at).await;
     }
     for ((account, invoice_id), due) in by(refunds, |mirror| {
         (mirror.account.clone(), mirror.invoice_id)
@@ -113,6 +108,15 @@ async fn check_invoices(
     crash::reach(Point::FollowBeforeRequest);
     let timed = account.call(&wire::check_invoices(&ids)).await;
     crash::reach(Point::FollowAfterAnswer);
+    let crowd = if due.len() < wire::CHECK_IDS {
+        Crowd::OneCheck
+    } else {
+        Crowd::ManyChecks
+    };
+    let distance = check_distance(&ctx.rules.follow);
+    if let Err(error) = mirrors::end_check(&ctx.pool, name, distance).await {
+        warn!(account = %name, error = %Chain(&error), "the next check waits until the promise of this one is over");
+    }
     let Some(rows) = wire::read_check(&timed) else {
         unreadable(ctx, account, &timed, due).await;
         return;
@@ -133,6 +137,7 @@ async fn check_invoices(
         let check = next_invoice_check(
             &invoice.status,
             unchanged_for,
+            crowd,
             &ctx.rules.follow,
             ctx.jitter(),
         );

@@ -21,6 +21,7 @@ mod heavy;
 mod outage;
 mod parking;
 mod queueing;
+mod quota;
 mod refunding;
 mod schema;
 mod starting;
