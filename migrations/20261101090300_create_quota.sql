@@ -181,6 +181,15 @@ end $$;
 comment on function apipay._take_check(text, interval, bigint) is
   'Takes the turn of the account''s next check of invoices, with its quota. No other is made until the promise is over or the check has ended.';
 
+create function apipay._end_check(account_name text, distance interval) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+  quota constant apipay._quotas := apipay._await_quota(account_name);
+begin
+  update apipay._quotas q set check_from = clock_timestamp() + distance where q.account = quota.account;
+end $$;
+comment on function apipay._end_check(text, interval) is 'The account''s check of invoices is over: the next one may begin after the distance.';
+
 create function apipay._return_quota(account_name text, unspent int, second bigint) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare

@@ -35,7 +35,7 @@ declare
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within',
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
   of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_resolve_alert', '_park', '_resume',
-    '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_return_quota', '_correct_quota',
+    '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles'];
   of_operator constant text[] := array['retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start'];
   grants constant text[][] := array[

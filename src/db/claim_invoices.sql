@@ -3,7 +3,7 @@
 -- A check is due when an invoice is; it is filled up with those due soonest, for they cost nothing more.
 -- Of one account one check is under way at a time.
 -- $1 accounts   $2 invoices of a check   $3 seconds until another worker may try
--- $4 second of the quota
+-- $4 second of the quota   $5 most accounts
 with ready as (
   -- Only a first sieve: _take_check below looks again, under a lock.
   select a.name
@@ -11,8 +11,14 @@ with ready as (
   join apipay.accounts a on a.name = n.name
    and a.state = 'active' and (a.blocked_until is null or a.blocked_until <= now())
   left join apipay._quotas q on q.account = a.name
-  where apipay._is_check_due(q.check_from, make_interval(secs => $3))
-    and exists (select from apipay.invoices m where m.account = a.name and not m.settled and m.next_check_at <= now())
+  cross join lateral (
+    select m.next_check_at from apipay.invoices m
+    where m.account = a.name and not m.settled
+    order by m.next_check_at
+    limit 1) first
+  where first.next_check_at <= now() and apipay._is_check_due(q.check_from, make_interval(secs => $3))
+  order by first.next_check_at
+  limit $5
 ),
 turn as (
   select r.name, apipay._take_check(r.name, make_interval(secs => $3), $4) as is_ours

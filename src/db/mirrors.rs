@@ -120,28 +120,56 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
     due.into_values().collect()
 }
 
-/// Claims the next check of each account whose turn it is, with the quota for it: up to so many
-/// invoices, those due soonest, if at least one of them is due. Until `promise` is over, or
+/// Claims the next checks of accounts whose turn it is, each with its quota: of an account up to
+/// `per_check` invoices, those due soonest, if at least one of them is due. Until `promise` is over, or
 /// [`end_check`] says when, no other worker makes a check of that account.
 pub async fn claim_invoices(
     pool: &Pool,
     accounts: &[String],
-    most: usize,
+    per_check: usize,
     promise: Duration,
     second: SteadySecond,
+    checks: usize,
 ) -> Result<Vec<DueMirror>, DbError> {
     sqlx::query_file_as!(
         DueRow,
         "src/db/claim_invoices.sql",
         accounts,
-        i64::try_from(most).unwrap_or(i64::MAX),
+        i64::try_from(per_check).unwrap_or(i64::MAX),
         promise.as_secs_f64(),
         second.0,
+        i64::try_from(checks).unwrap_or(i64::MAX),
     )
     .fetch_all(pool)
     .await
     .task("claim invoices to check")
     .map(gather)
+}
+
+/// Makes mirrors that were claimed due again: nobody was asked about them.
+pub async fn put_back(
+    pool: &Pool,
+    account: &AccountName,
+    due: &[DueMirror],
+) -> Result<(), DbError> {
+    let invoices: Vec<i64> = due
+        .iter()
+        .filter(|mirror| mirror.refund_id.is_none())
+        .map(|mirror| mirror.invoice_id)
+        .collect();
+    let refunds: Vec<i64> = due.iter().filter_map(|mirror| mirror.refund_id).collect();
+    sqlx::query!(
+        "with invoice as (
+           update apipay.invoices set next_check_at = now() where account = $1 and id = any ($2) and not settled)
+         update apipay.refunds set next_check_at = now() where account = $1 and id = any ($3) and not settled",
+        account.as_str(),
+        &invoices,
+        &refunds,
+    )
+    .execute(pool)
+    .await
+    .task("put back what was to be checked")
+    .map(|_| ())
 }
 
 /// The check of an account is no longer under way; the next one may begin after so long.
@@ -151,11 +179,11 @@ pub async fn end_check(
     distance: Duration,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "update apipay._quotas set check_from = now() + make_interval(secs => $2) where account = $1",
+        "select apipay._end_check($1, make_interval(secs => $2))::text",
         account.as_str(),
         distance.as_secs_f64(),
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await
     .task("end a check of invoices")
     .map(|_| ())

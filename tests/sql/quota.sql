@@ -105,7 +105,9 @@ begin
   assert pg_temp.quota('default') = (40::bigint, 10::bigint);
   assert apipay._take_check('default', interval '90 s', 1000) and not apipay._take_check('default', interval '90 s', 1000);
   assert pg_temp.quota('default') = (41::bigint, 11::bigint);
-  update apipay._quotas set check_from = clock_timestamp() - interval '1 ms' where account = 'default';
+  perform apipay._end_check('default', interval '1 s');
+  assert not apipay._take_check('default', interval '90 s', 1000);
+  perform apipay._end_check('default', interval '-1 ms');
   assert apipay._take_check('default', interval '90 s', 1000);
   -- A moment further away than a check may take was set by another clock.
   update apipay._quotas set check_from = clock_timestamp() + interval '91 s' where account = 'default';

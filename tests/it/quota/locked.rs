@@ -1,14 +1,9 @@
 //! What somebody locks in a transaction that is left open stops one account at the most.
 
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
 use crate::world::{Job, Wish, World, phone};
-
-/// Far less than a statement may take (30 s), and than a test waits for a job.
-const SOON: Duration = Duration::from_secs(10);
 
 async fn hold(world: &World, statement: &str) -> Transaction<'static, Postgres> {
     let mut held = world.pool().begin().await.unwrap();
@@ -25,23 +20,20 @@ async fn bill_of(world: &World, account: &str) -> Job {
     world.enqueue_with("invoice.create", bill, columns).await
 }
 
-/// Bills each account, the first of which is locked, and says how long the others took.
-async fn others_go_on(world: &World) -> Duration {
-    let began = Instant::now();
+/// Bills two accounts, the first of which is locked, and waits for the second.
+async fn others_go_on(world: &World) {
     for _ in 0..3 {
         bill_of(world, "clinic").await;
         let other = bill_of(world, "shop").await;
         world.until(other, "succeeded").await;
     }
-    began.elapsed()
 }
 
 #[tokio::test]
 async fn a_park_in_an_open_transaction_stops_no_account_and_a_resume_no_probe() {
     let (world, daemon) = World::running_as(Wish::default().accounts(&["clinic", "shop"])).await;
     let held = hold(&world, "select apipay.park('clinic')").await;
-    let took = others_go_on(&world).await;
-    assert!(took < SOON, "{took:?}");
+    others_go_on(&world).await;
     // It is not parked before the transaction ends.
     world.until_all_final().await;
     held.rollback().await.unwrap();
@@ -55,11 +47,9 @@ async fn a_park_in_an_open_transaction_stops_no_account_and_a_resume_no_probe() 
         .await;
     let held = hold(&world, "select apipay.resume('clinic')").await;
     world.sandbox.session("active").await;
-    let began = Instant::now();
     world
         .until_true("select state = 'active' from apipay.accounts where name = 'shop'")
         .await;
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     held.rollback().await.unwrap();
     world.until_all_final().await;
     world.end([daemon]).await;
@@ -75,8 +65,7 @@ async fn a_quota_that_somebody_holds_stops_its_own_account_only() {
         "select from apipay._quotas where account = 'clinic' for update",
     )
     .await;
-    let took = others_go_on(&world).await;
-    assert!(took < SOON, "{took:?}");
+    others_go_on(&world).await;
     let waiting = "apipay.jobs where account = 'clinic' and state = 'queued'";
     assert_eq!(world.count(waiting).await, 3);
     held.rollback().await.unwrap();
