@@ -51,8 +51,6 @@ create table apipay.accounts (
   probes               int not null default 0,
   resumed_at           timestamptz,
   requests_per_minute  int not null default 60 check (requests_per_minute > 0),
-  quota_used           int[] not null default '{}',
-  quota_second         bigint not null default 0,
   blocked_until        timestamptz,
   blocked_reason       text,
   mode                 text check (mode in ('live', 'sandbox')),
@@ -72,13 +70,11 @@ comment on column apipay.accounts.probe_at is 'When the daemon next asks the gat
 comment on column apipay.accounts.probes is 'Probes made since it was parked; their distance grows with it.';
 comment on column apipay.accounts.resumed_at is 'When it last became active again; sending then starts slowly.';
 comment on column apipay.accounts.requests_per_minute is 'The gateway''s limit for this key, as configured. No 60 seconds ever see more requests.';
-comment on column apipay.accounts.quota_used is 'Requests taken in each of the last seconds, the newest last (the sliding window of the quota).';
-comment on column apipay.accounts.quota_second is 'The second of the newest entry of quota_used, of the steady time (apipay._clocks).';
 comment on column apipay.accounts.blocked_until is 'Nothing is sent before this moment: the gateway answered 429.';
 comment on column apipay.accounts.blocked_reason is 'The code of the 429 that set blocked_until.';
 comment on column apipay.accounts.mode is 'live or sandbox, as seen in the gateway''s answers; null until one was seen.';
 comment on column apipay.accounts.created_at is 'When the daemon first started with this account.';
-comment on column apipay.accounts.updated_at is 'When the row last changed in anything but the quota.';
+comment on column apipay.accounts.updated_at is 'When the row last changed.';
 
 create table apipay.jobs (
   id               bigint generated always as identity primary key,

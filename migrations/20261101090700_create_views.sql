@@ -480,8 +480,9 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (
-  select apipay._quota_sum(apipay._quota_slide(a.quota_used, a.quota_second,
-    floor(extract(epoch from now()) + (c.control).steady_ahead_us / 1e6)::bigint)) as used) as quota
+  select coalesce((select apipay._quota_sum(apipay._quota_slide(q.used, q.newest,
+                            floor(extract(epoch from now()) + (c.control).steady_ahead_us / 1e6)::bigint))
+                   from apipay._quotas q where q.account = a.name), 0) as used) as quota
 cross join lateral (
   select count(*) filter (where o.state = 'queued') as queued,
          count(*) filter (where o.state = 'sending') as sending,

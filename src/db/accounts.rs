@@ -136,7 +136,8 @@ pub struct DueProbe {
 }
 
 /// Claims probes that are due; until `promise` is over no other worker probes the account. A stop of
-/// all sending stops probes too. The quota for its requests is taken one by one.
+/// all sending stops probes too. The quota for its requests is taken one by one. An account whose row
+/// another session holds is left for later, and keeps no other account waiting.
 pub async fn claim_probes(
     pool: &Pool,
     accounts: &[String],
@@ -146,8 +147,11 @@ pub async fn claim_probes(
         DueProbe,
         r#"update apipay.accounts a
               set probe_at = now() + make_interval(secs => $2), probes = a.probes + 1
-            where a.name = any ($1) and a.state = 'parked' and a.probe_at <= now()
-              and not (select stopped from apipay._control)
+            where a.name = any (array(
+                    select name from apipay.accounts
+                     where name = any ($1) and state = 'parked' and probe_at <= now()
+                       and not (select stopped from apipay._control)
+                       for no key update skip locked))
         returning a.name as "account!", a.probes - 1 as "probes!", a.parked_reason as "reason!""#,
         accounts,
         promise.as_secs_f64(),

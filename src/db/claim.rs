@@ -207,7 +207,7 @@ pub async fn store_baseline(
     })
 }
 
-/// Takes one more request from an account's quota, for a look-up or check that needs it.
+/// Takes one more request from an account's quota.
 pub async fn take_one(
     pool: &Pool,
     account: &AccountName,
@@ -225,10 +225,12 @@ pub async fn take_one(
     .task("take quota")
 }
 
-/// What a request is for: sends leave a reserve of the quota to the others.
+/// What a request is for. Bills come first: `apipay._quota_room` has the shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Looking up an uncertain job, or reading what is known before a refund.
+    /// Reading what is known before a refund, which is a part of sending it.
+    Send,
+    /// Looking up an uncertain job.
     Lookup,
     /// Following an accepted job.
     Follow,
@@ -239,6 +241,7 @@ pub enum Purpose {
 impl Purpose {
     fn as_str(self) -> &'static str {
         match self {
+            Purpose::Send => "send",
             Purpose::Lookup => "lookup",
             Purpose::Follow => "follow",
             Purpose::Probe => "probe",

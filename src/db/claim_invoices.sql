@@ -1,29 +1,44 @@
--- Claims the invoices that are due for a check, with the accepted jobs that wait for them.
+-- Claims the next check of each account whose turn it is, with the accepted jobs that wait for its invoices.
 --
--- $1 accounts   $2 most invoices per account   $3 invoices per request   $4 seconds until another worker may try
--- $5 second of the quota
-with due as (
-  select d.account, d.place_in_table, row_number() over (partition by d.account order by d.next_check_at, d.id) as place
-  from unnest($1::text[]) as a(name)
-  join apipay.accounts account on account.name = a.name
-   and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
+-- A check is due when an invoice is; it is filled up with those due soonest, for they cost nothing more.
+-- Of one account one check is under way at a time.
+-- $1 accounts   $2 invoices of a check   $3 seconds until another worker may try
+-- $4 second of the quota   $5 most accounts
+with ready as (
+  -- Only a first sieve: _take_check below looks again, under a lock.
+  select a.name
+  from unnest($1::text[]) as n(name)
+  join apipay.accounts a on a.name = n.name
+   and a.state = 'active' and (a.blocked_until is null or a.blocked_until <= now())
+  left join apipay._quotas q on q.account = a.name
   cross join lateral (
-    select m.account, m.id, m.next_check_at, m.ctid as place_in_table from apipay.invoices m
-    where m.account = a.name and not m.settled and m.next_check_at <= now()
+    select m.next_check_at from apipay.invoices m
+    where m.account = a.name and not m.settled
+    order by m.next_check_at
+    limit 1) first
+  where first.next_check_at <= now() and apipay._is_check_due(q.check_from, make_interval(secs => $3))
+  order by first.next_check_at
+  limit $5
+),
+turn as (
+  select r.name, apipay._take_check(r.name, make_interval(secs => $3), $4) as is_ours
+  from (select name from ready order by name) r
+),
+due as (
+  select d.place_in_table
+  from turn t
+  cross join lateral (
+    select m.ctid as place_in_table from apipay.invoices m
+    where m.account = t.name and not m.settled
     order by m.next_check_at
     limit $2
     for no key update of m skip locked) d
-),
-granted as (
-  select c.account, apipay._take_quota(c.account, c.wanted, 'follow', $5) as requests
-  from (select account, ((count(*) + $3::int - 1) / $3::int)::int as wanted from due group by account order by account) c
+  where t.is_ours
 ),
 claimed as (
   update apipay.invoices m
-     set next_check_at = now() + make_interval(secs => $4)
-   where m.ctid = any (array(
-           select d.place_in_table from due d join granted g on g.account = d.account
-           where d.place <= g.requests * $3::int))
+     set next_check_at = now() + make_interval(secs => $3)
+   where m.ctid = any (array(select place_in_table from due))
   returning m.account, m.id, m.job_id, m.status, m.changed_at
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",

@@ -120,29 +120,73 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
     due.into_values().collect()
 }
 
-/// Claims invoices that are due, with quota for one request per `per_request` of them; until
-/// `promise` is over no other worker does.
+/// Claims the next checks of accounts whose turn it is, each with its quota: of an account up to
+/// `per_check` invoices, those due soonest, if at least one of them is due. Until `promise` is over, or
+/// [`end_check`] says when, no other worker makes a check of that account.
 pub async fn claim_invoices(
     pool: &Pool,
     accounts: &[String],
-    most_per_account: usize,
-    per_request: usize,
+    per_check: usize,
     promise: Duration,
     second: SteadySecond,
+    checks: usize,
 ) -> Result<Vec<DueMirror>, DbError> {
     sqlx::query_file_as!(
         DueRow,
         "src/db/claim_invoices.sql",
         accounts,
-        i64::try_from(most_per_account).unwrap_or(i64::MAX),
-        i32::try_from(per_request).unwrap_or(i32::MAX),
+        i64::try_from(per_check).unwrap_or(i64::MAX),
         promise.as_secs_f64(),
         second.0,
+        i64::try_from(checks).unwrap_or(i64::MAX),
     )
     .fetch_all(pool)
     .await
     .task("claim invoices to check")
     .map(gather)
+}
+
+/// Makes mirrors that were claimed due again: nobody was asked about them.
+pub async fn put_back(
+    pool: &Pool,
+    account: &AccountName,
+    due: &[DueMirror],
+) -> Result<(), DbError> {
+    let invoices: Vec<i64> = due
+        .iter()
+        .filter(|mirror| mirror.refund_id.is_none())
+        .map(|mirror| mirror.invoice_id)
+        .collect();
+    let refunds: Vec<i64> = due.iter().filter_map(|mirror| mirror.refund_id).collect();
+    sqlx::query!(
+        "with invoice as (
+           update apipay.invoices set next_check_at = now() where account = $1 and id = any ($2) and not settled)
+         update apipay.refunds set next_check_at = now() where account = $1 and id = any ($3) and not settled",
+        account.as_str(),
+        &invoices,
+        &refunds,
+    )
+    .execute(pool)
+    .await
+    .task("put back what was to be checked")
+    .map(|_| ())
+}
+
+/// The check of an account is no longer under way; the next one may begin after so long.
+pub async fn end_check(
+    pool: &Pool,
+    account: &AccountName,
+    distance: Duration,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "select apipay._end_check($1, make_interval(secs => $2))::text",
+        account.as_str(),
+        distance.as_secs_f64(),
+    )
+    .fetch_one(pool)
+    .await
+    .task("end a check of invoices")
+    .map(|_| ())
 }
 
 /// Claims refunds that are due, with quota for one request per invoice; until `promise` is over no

@@ -392,17 +392,22 @@ pub async fn return_quota(
     .map(|_| ())
 }
 
-/// Counts as used what the gateway says is no longer there.
+/// Counts as used what the gateway says is no longer there: until it is reset, or, when that is not
+/// known, less and less of it over the next minute.
 pub async fn correct_quota(
     pool: &Pool,
     account: &AccountName,
     remaining: u32,
+    resets_after: Option<Duration>,
     second: SteadySecond,
 ) -> Result<(), DbError> {
+    let resets_after_s =
+        resets_after.map(|time| i32::try_from(time.as_secs() + 1).unwrap_or(i32::MAX));
     sqlx::query!(
-        "select apipay._correct_quota($1, $2, $3)::text",
+        "select apipay._correct_quota($1, $2, $3, $4)::text",
         account.as_str(),
         i32::try_from(remaining).unwrap_or(i32::MAX),
+        resets_after_s,
         second.0,
     )
     .fetch_one(pool)

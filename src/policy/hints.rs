@@ -14,6 +14,34 @@ pub const RATE_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// A cap clears at the latest with its month.
 pub const CAP_WAIT_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 
+/// What the gateway says is left of the quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remaining {
+    /// Requests that may still be made.
+    pub requests: u32,
+    /// When the gateway forgets those that were made, if it says so: at most [`RATE_WINDOW`].
+    pub resets_after: Option<Duration>,
+}
+
+/// The window of the gateway's limit (API, section 1.1).
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// What is left of the quota (API, section 1.1); `None` when the reply does not tell.
+///
+/// A refusal for the rate says how long to wait, and that is all of it: nothing remains until then,
+/// and everything is there again afterwards.
+pub fn remaining(reply: &Reply, now: OffsetDateTime) -> Option<Remaining> {
+    let requests = reply.limits.remaining.filter(|_| reply.status != 429)?;
+    let reset = reply
+        .limits
+        .reset
+        .and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
+    Some(Remaining {
+        requests,
+        resets_after: reset.map(|moment| until(moment, now).min(RATE_WINDOW)),
+    })
+}
+
 /// The longest of all hints in headers and body (API, section 4.3); `None` when there is none.
 ///
 /// Moments in the past and negative numbers ask for no wait; what cannot be read is no hint.
@@ -144,6 +172,33 @@ mod tests {
                 seconds.map(Duration::from_secs),
                 "{case:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_remains_is_told_by_an_answer_and_not_by_a_refusal_for_the_rate() {
+        let unix = NOW.unix_timestamp();
+        let seconds = Duration::from_secs;
+        for (status, left, reset, expected) in [
+            (201, Some(3), None, Some((3, None))),
+            (201, Some(0), Some(unix + 5), Some((0, Some(seconds(5))))),
+            (422, Some(0), Some(unix - 5), Some((0, Some(seconds(0))))),
+            (
+                200,
+                Some(7),
+                Some(unix + 5_000),
+                Some((7, Some(seconds(60)))),
+            ),
+            (200, Some(7), Some(i64::MAX), Some((7, None))),
+            (200, None, Some(unix + 5), None),
+            // The wait is what it asks for: afterwards the whole quota is there again.
+            (429, Some(0), Some(unix + 5), None),
+            (429, Some(0), None, None),
+        ] {
+            let mut case = reply(None, reset, json!({}));
+            (case.status, case.limits.remaining) = (status, left);
+            let told = remaining(&case, NOW).map(|told| (told.requests, told.resets_after));
+            assert_eq!(told, expected, "{status} {left:?} {reset:?}");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::domain::operation::{Progress, Resend, Seen};
 use crate::policy::breaker::{health, probe_delay};
 use crate::policy::codes::{Class, classify};
 use crate::policy::fixtures::*;
-use crate::policy::follow::{NextCheck, follow, next_invoice_check, next_refund_check};
+use crate::policy::follow::{Crowd, NextCheck, follow, next_invoice_check, next_refund_check};
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, conclude, judge, strain_of};
 use crate::policy::reconcile::{Finding, Subject, key_may_be_free, reconcile, without_baseline};
@@ -220,7 +220,7 @@ proptest! {
         let seen = object(&kind, &status, &code);
         let usual = |unchanged_for| match &seen {
             Seen::Invoice(seen) => {
-                next_invoice_check(&seen.status, unchanged_for, &rules.follow, random)
+                next_invoice_check(&seen.status, unchanged_for, Crowd::ManyChecks, &rules.follow, random)
             }
             Seen::Refund(seen) => {
                 next_refund_check(&seen.status, unchanged_for, &rules.follow, random)

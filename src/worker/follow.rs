@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
@@ -17,7 +18,8 @@ use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
 use crate::domain::operation::{Seen, operation};
 use crate::gateway::wire;
 use crate::policy::follow::{
-    Followed, NextCheck, follow, is_overdue, lives_again, next_invoice_check, next_refund_check,
+    Crowd, Followed, NextCheck, check_distance, follow, is_overdue, lives_again,
+    next_invoice_check, next_refund_check,
 };
 use crate::policy::judge::strain_of;
 use crate::policy::verdict::{Reason, Strain};
@@ -27,14 +29,16 @@ use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::outcome::{self, Guard};
 use crate::worker::recorder::Outcome;
+use crate::worker::send::SEND_WINDOW;
 use crate::worker::{Context, Step};
 
-/// Invoices of an account in one round: few enough that the claim, which locks the account's quota,
-/// keeps no send waiting.
-const INVOICES: usize = 3 * wire::CHECK_IDS;
+/// Accounts whose invoices are checked in one round, at the same time: few enough that none of their
+/// requests leaves late, and so later than its quota allows.
+const CHECKS: usize = 16;
 
-/// Refunds of an account in one round; each invoice of theirs is a request.
-const REFUNDS: usize = 20;
+/// Refunds of an account in one round: each invoice of theirs is a request, one after the other, and
+/// the next check of the invoices waits for them.
+const REFUNDS: usize = 4;
 
 /// Checks what is due.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
@@ -43,10 +47,10 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let invoices = mirrors::claim_invoices(
         &ctx.pool,
         &accounts,
-        INVOICES,
         wire::CHECK_IDS,
         ctx.lease,
         ctx.clock.second(),
+        CHECKS,
     )
     .await?;
     let refunds =
@@ -55,27 +59,64 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     if invoices.is_empty() && refunds.is_empty() {
         return Ok(Step::Idle);
     }
-    for (account, due) in by(invoices, |mirror| mirror.account.clone()) {
-        tell_overdue(ctx, &account, &due).await;
-        for chunk in due.chunks(wire::CHECK_IDS) {
-            check_invoices(ctx, &account, chunk, claimed_at).await;
-        }
-    }
-    for ((account, invoice_id), due) in by(refunds, |mirror| {
-        (mirror.account.clone(), mirror.invoice_id)
-    }) {
-        tell_overdue(ctx, &account, &due).await;
-        check_refunds(ctx, &account, invoice_id, &due, claimed_at).await;
-    }
+    let due = by(invoices.into_iter().chain(refunds), |mirror| {
+        mirror.account.clone()
+    });
+    let checks = due
+        .into_iter()
+        .map(|(account, due)| check_account(ctx, account, due, claimed_at));
+    join_all(checks).await;
     Ok(Step::Worked)
 }
 
-fn by<K: Ord>(due: Vec<DueMirror>, key: impl Fn(&DueMirror) -> K) -> BTreeMap<K, Vec<DueMirror>> {
+fn by<K: Ord>(
+    due: impl IntoIterator<Item = DueMirror>,
+    key: impl Fn(&DueMirror) -> K,
+) -> BTreeMap<K, Vec<DueMirror>> {
     let mut groups: BTreeMap<K, Vec<DueMirror>> = BTreeMap::new();
     for mirror in due {
         groups.entry(key(&mirror)).or_default().push(mirror);
     }
     groups
+}
+
+async fn check_account(
+    ctx: &Arc<Context>,
+    name: AccountName,
+    due: Vec<DueMirror>,
+    claimed_at: Moment,
+) {
+    tell_overdue(ctx, &name, &due).await;
+    let (refunds, invoices): (Vec<_>, Vec<_>) = due
+        .into_iter()
+        .partition(|mirror| mirror.refund_id.is_some());
+    if !invoices.is_empty() {
+        check_invoices(ctx, &name, &invoices, claimed_at).await;
+    }
+    for (invoice_id, due) in by(refunds, |mirror| mirror.invoice_id) {
+        check_refunds(ctx, &name, invoice_id, &due, claimed_at).await;
+    }
+}
+
+/// The account, if a request that was claimed at this moment may still leave.
+fn may_ask<'a>(ctx: &'a Context, name: &AccountName, claimed_at: Moment) -> Option<&'a Account> {
+    let account = ctx.accounts.get(name)?;
+    (account.may_send(claimed_at) && claimed_at.elapsed() <= SEND_WINDOW).then_some(account)
+}
+
+/// Nobody was asked: what was claimed is due again.
+async fn put_back(ctx: &Context, name: &AccountName, due: &[DueMirror]) {
+    if let Err(error) = mirrors::put_back(&ctx.pool, name, due).await {
+        warn!(account = %name, error = %Chain(&error), "what was not asked about waits until the promise of its claim is over");
+    }
+}
+
+/// The next check of the account's invoices may begin, at its distance.
+async fn end_check(ctx: &Context, name: &AccountName) {
+    let distance = check_distance(&ctx.rules.follow);
+    if let Err(error) = mirrors::end_check(&ctx.pool, name, distance).await {
+        warn!(account = %name, error = %Chain(&error), "the next check waits until the promise of this one is over");
+    }
 }
 
 /// Opens an alert about the job that has been accepted for longest, if that is too long.
@@ -102,17 +143,21 @@ async fn check_invoices(
     due: &[DueMirror],
     claimed_at: Moment,
 ) {
-    let Some(account) = ctx
-        .accounts
-        .get(name)
-        .filter(|account| account.may_send(claimed_at))
-    else {
+    let Some(account) = may_ask(ctx, name, claimed_at) else {
+        put_back(ctx, name, due).await;
+        end_check(ctx, name).await;
         return;
     };
     let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
     crash::reach(Point::FollowBeforeRequest);
     let timed = account.call(&wire::check_invoices(&ids)).await;
     crash::reach(Point::FollowAfterAnswer);
+    let crowd = if due.len() < wire::CHECK_IDS {
+        Crowd::OneCheck
+    } else {
+        Crowd::ManyChecks
+    };
+    end_check(ctx, name).await;
     let Some(rows) = wire::read_check(&timed) else {
         unreadable(ctx, account, &timed, due).await;
         return;
@@ -133,6 +178,7 @@ async fn check_invoices(
         let check = next_invoice_check(
             &invoice.status,
             unchanged_for,
+            crowd,
             &ctx.rules.follow,
             ctx.jitter(),
         );
@@ -195,11 +241,8 @@ async fn check_refunds(
     due: &[DueMirror],
     claimed_at: Moment,
 ) {
-    let Some(account) = ctx
-        .accounts
-        .get(name)
-        .filter(|account| account.may_send(claimed_at))
-    else {
+    let Some(account) = may_ask(ctx, name, claimed_at) else {
+        put_back(ctx, name, due).await;
         return;
     };
     crash::reach(Point::RefundsBeforeRequest);
@@ -278,8 +321,8 @@ async fn settle_waiting(
                 ..Outcome::plain(&mirror.account, entry)
             })
             .await;
+        ctx.wake.dispatch.notify_one();
     }
-    ctx.wake.dispatch.notify_one();
     check
 }
 
@@ -325,9 +368,16 @@ async fn unreadable(ctx: &Arc<Context>, account: &Account, timed: &Timed, due: &
     if matches!(strain, Some(Strain::Park { .. })) {
         account.park();
     }
+    let is_for_the_rate = matches!(strain, Some(Strain::Block { .. }));
     let outcome = Outcome {
         strain,
         ..Outcome::plain(&account.name, Entry::default())
     };
-    ctx.recorder.record(outcome).await;
+    if is_for_the_rate {
+        // The account waits as long as it was asked to; what it asked about need not wait for longer.
+        ctx.recorder.record_now(outcome).await;
+        put_back(ctx, &account.name, due).await;
+    } else {
+        ctx.recorder.record(outcome).await;
+    }
 }

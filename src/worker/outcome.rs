@@ -13,7 +13,7 @@ use crate::domain::errors::FieldErrors;
 use crate::domain::job::{Epoch, JobId};
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
 use crate::domain::operation::{Lookup, Plan, Request, Seen};
-use crate::policy::follow::{NextCheck, next_invoice_check, next_refund_check};
+use crate::policy::follow::{Crowd, NextCheck, next_invoice_check, next_refund_check};
 use crate::policy::hints;
 use crate::policy::rules::{FollowRules, Jitter};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
@@ -394,6 +394,7 @@ fn mirrored(
                 let check = next_invoice_check(
                     &invoice.status,
                     Duration::ZERO,
+                    Crowd::ManyChecks,
                     following.rules,
                     following.jitter,
                 );

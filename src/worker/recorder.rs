@@ -19,6 +19,7 @@ use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
 use crate::policy::breaker::probe_delay;
+use crate::policy::hints::Remaining;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::alarm::{self, Alarm};
@@ -36,7 +37,7 @@ pub struct Outcome {
     /// An alert that belongs to it.
     pub alert: Option<Alarm>,
     /// What the answer said remains of the quota.
-    pub remaining: Option<u32>,
+    pub remaining: Option<Remaining>,
 }
 
 impl Outcome {
@@ -204,13 +205,13 @@ async fn write_batch(ctx: &Context, batch: Vec<Message>) {
         .unzip();
     let mut keys = Vec::with_capacity(outcomes.len());
     let mut entries = Vec::with_capacity(outcomes.len());
-    let mut remaining: BTreeMap<AccountName, u32> = BTreeMap::new();
+    let mut remaining: BTreeMap<AccountName, Remaining> = BTreeMap::new();
     for outcome in outcomes {
-        if let Some(count) = outcome.remaining {
-            remaining
-                .entry(outcome.account.clone())
-                .and_modify(|least| *least = count.min(*least))
-                .or_insert(count);
+        if let Some(told) = outcome.remaining {
+            let least = remaining.entry(outcome.account.clone()).or_insert(told);
+            if told.requests < least.requests {
+                *least = told;
+            }
         }
         keys.push(
             outcome
@@ -376,15 +377,17 @@ async fn return_unspent(ctx: &Context, entries: &[Entry]) {
 }
 
 /// Somebody else may use the key too. Only a low count can bind, so only a low count is looked at.
-async fn correct_quotas(ctx: &Context, remaining: BTreeMap<AccountName, u32>) {
-    for (name, count) in remaining {
+async fn correct_quotas(ctx: &Context, remaining: BTreeMap<AccountName, Remaining>) {
+    for (name, told) in remaining {
         let low = ctx
             .accounts
             .get(&name)
-            .is_some_and(|account| count < account.requests_per_minute / 2);
+            .is_some_and(|account| told.requests < account.requests_per_minute / 2);
+        let (requests, resets_after) = (told.requests, told.resets_after);
         if low
             && let Err(error) =
-                record::correct_quota(&ctx.pool, &name, count, ctx.clock.second()).await
+                record::correct_quota(&ctx.pool, &name, requests, resets_after, ctx.clock.second())
+                    .await
         {
             warn!(account = %name, error = %Chain(&error), "the quota was not corrected");
         }

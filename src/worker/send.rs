@@ -13,6 +13,7 @@ use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::job::JobId;
 use crate::domain::operation::{Lookup, Operation, Plan, Resend, operation};
 use crate::gateway::wire;
+use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
 use crate::policy::reconcile::{Baseline, key_may_be_free, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
@@ -132,7 +133,7 @@ pub async fn conclude(
         entry: outcome::entry(evidence, &verdict, following),
         alert: Alarm::of(evidence.guard, &verdict.next),
         remaining: match &evidence.timed.answer {
-            Answer::Reply(reply) => reply.limits.remaining,
+            Answer::Reply(reply) => hints::remaining(reply, evidence.now),
             Answer::NotSent(_) | Answer::Lost(_) => None,
         },
         strain: verdict.strain,
@@ -192,7 +193,7 @@ async fn store_baseline(
     let Lookup::Refunds { invoice_id } = plan.lookup else {
         return Some(job.claimed_at);
     };
-    match ctx.take_one(&guard.account, Purpose::Lookup).await {
+    match ctx.take_one(&guard.account, Purpose::Send).await {
         Ok(true) => {}
         Ok(false) => {
             put_back(ctx, guard, job, NotSent::QuotaSpent).await;

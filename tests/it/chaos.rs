@@ -10,6 +10,7 @@ mod storm;
 
 use std::time::Duration;
 
+pub(crate) use plan::Dice;
 use plan::{Protection, Storm};
 
 /// Kills of each of the great storms.

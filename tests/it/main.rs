@@ -22,6 +22,7 @@ mod heavy;
 mod outage;
 mod parking;
 mod queueing;
+mod quota;
 mod refunding;
 mod schema;
 mod starting;

@@ -62,38 +62,135 @@ begin
   assert apipay._quota_newest(9223372036854775807, 100) = 100;
   -- An account whose window was never used, after 2038.
   assert apipay._quota_sum(apipay._quota_slide('{}', 0, 4000000000)) = 0;
-  assert apipay._quota_reserve(60) = 10 and apipay._quota_reserve(2) = 1 and apipay._quota_reserve(1) = 0;
+  assert apipay._quota_share(60) = 10 and apipay._quota_share(2) = 1 and apipay._quota_share(1) = 0;
 end $$;
+
+-- Who gets how much of it.
+do $$
+declare
+  found record;
+begin
+  for found in
+    select c.*, apipay._quota_room(c.purpose, c.per_minute, c.used, c.asked, c.due) as room
+    from (values
+      -- An idle account: bills may have all of it, asking half, and what comes in numbers leaves the checks a third.
+      ('send', 60, 0, 0, 0, 60), ('probe', 60, 0, 0, 0, 60), ('check', 60, 0, 0, 0, 30), ('lookup', 60, 0, 0, 0, 20), ('follow', 60, 0, 0, 0, 20),
+      -- The more bills, the less asking, down to its share.
+      ('check', 60, 30, 0, 0, 15), ('check', 60, 50, 10, 0, 0), ('check', 60, 50, 9, 0, 1), ('check', 60, 40, 0, 0, 10), ('lookup', 60, 40, 0, 0, 7),
+      ('lookup', 60, 27, 7, 0, 7), ('check', 60, 47, 7, 0, 3),
+      -- Bills leave nothing to those who do not ask, what is due to those who do, and never more than the share.
+      ('send', 60, 59, 0, 0, 1), ('send', 60, 50, 0, 1, 9), ('send', 60, 50, 0, 40, 0), ('send', 60, 45, 0, 40, 5), ('send', 60, 60, 0, 0, 0),
+      -- What was asked already is not kept free once more.
+      ('send', 60, 50, 10, 40, 10), ('send', 60, 50, 7, 40, 7), ('send', 60, 55, 30, 40, 5),
+      -- Full is full; and limits that are small.
+      ('check', 60, 60, 0, 0, 0), ('probe', 60, 60, 20, 0, 0), ('check', 60, 70, 0, 0, 0), ('check', 1, 0, 0, 0, 1), ('send', 1, 0, 0, 5, 1),
+      ('check', 1, 1, 1, 0, 0), ('lookup', 2, 0, 0, 0, 1), ('check', 2, 1, 0, 0, 1), ('send', 2, 1, 0, 5, 0), ('send', 2, 1, 1, 5, 1)
+    ) as c (purpose, per_minute, used, asked, due, expected)
+  loop
+    assert found.room = found.expected, format('%s', found);
+  end loop;
+end $$;
+
+insert into apipay.accounts (name, requests_per_minute) values ('default', 60), ('other', 60);
+
+create function pg_temp.quota(account_name text, out used bigint, out asked bigint) language sql as
+  'select apipay._quota_sum(q.used), apipay._quota_sum(q.asked) from apipay._quotas q where q.account = account_name';
+
+-- Taken is counted, by its purpose; a check has its turn.
+do $$
+begin
+  assert apipay._take_quota('nobody', 1, 'send', 1000) = 0;
+  assert apipay._take_quota('default', 30, 'send', 1000) = 30;
+  assert apipay._take_quota('default', 100, 'lookup', 1000) = 10;
+  assert pg_temp.quota('default') = (40::bigint, 10::bigint);
+  assert apipay._take_check('default', interval '90 s', 1000) and not apipay._take_check('default', interval '90 s', 1000);
+  assert pg_temp.quota('default') = (41::bigint, 11::bigint);
+  perform apipay._end_check('default', interval '1 s');
+  assert not apipay._take_check('default', interval '90 s', 1000);
+  perform apipay._end_check('default', interval '-1 ms');
+  assert apipay._take_check('default', interval '90 s', 1000);
+  -- A moment further away than a check may take was set by another clock.
+  update apipay._quotas set check_from = clock_timestamp() + interval '91 s' where account = 'default';
+  assert apipay._take_check('default', interval '90 s', 1000);
+  update apipay._quotas set check_from = 'infinity' where account = 'default';
+  assert apipay._take_check('default', interval '90 s', 1000) and not apipay._take_check('default', interval '90 s', 1000);
+  assert pg_temp.quota('default') = (44::bigint, 14::bigint);
+  -- Of the share, bills leave free what is due and was not asked yet.
+  insert into apipay._quotas (account, used, asked, newest)
+  values ('other', array_fill(0, array[65]) || 45, array_fill(0, array[65]) || 4, 1000);
+  assert apipay._asking_due('other', 6) = 0;
+  insert into apipay.refunds (account, id, invoice_id, status, next_check_at)
+  select 'other', n, n, 'pending', now() + case when n > 5 then interval '1 h' else interval '0' end from generate_series(1, 9) as n;
+  insert into apipay.invoices (account, id, status, next_check_at) select 'other', n, 'pending', now() from generate_series(1, 9) as n;
+  assert apipay._asking_due('other', 100) = 6 and apipay._asking_due('other', 2) = 3;
+  update apipay._quotas set check_from = now() + interval '1 s' where account = 'other';
+  assert apipay._asking_due('other', 100) = 5;
+  assert apipay._take_quota('other', 100, 'send', 1000) = 10;
+  update apipay.accounts set requests_per_minute = 1000 where name = 'other';
+  assert apipay._take_quota('other', 100, 'send', 1000) = 100;
+end $$;
+
+delete from apipay._quotas;
 
 -- What is given back never makes the window forget a request that was sent later: 30 taken 6 seconds ago
 -- and never sent, 30 taken just now and sent.
-insert into apipay.accounts (name, quota_used, quota_second)
+insert into apipay._quotas (account, used, newest)
 values ('default', array_fill(0, array[59]) || 30 || array_fill(0, array[5]) || 30, 1000);
 
 do $$
 declare
   used int[];
+  second bigint;
 begin
   perform apipay._return_quota('default', 30, 1000);
-  select quota_used into used from apipay.accounts;
+  select q.used into used from apipay._quotas q;
   assert apipay._quota_sum(used) = 30;
   assert used[66] = 30, format('%s', used);
   perform apipay._return_quota('default', 1000, 1000);
-  assert apipay._quota_sum((select quota_used from apipay.accounts)) = 0;
+  assert apipay._quota_sum((select q.used from apipay._quotas q)) = 0;
   perform apipay._return_quota('default', 1, 1000);
-  assert apipay._quota_sum((select quota_used from apipay.accounts)) = 0;
+  assert apipay._quota_sum((select q.used from apipay._quotas q)) = 0;
+  -- What was asked was asked: only sends are given back.
+  assert apipay._take_quota('default', 7, 'lookup', 1000) = 7 and apipay._take_quota('default', 5, 'send', 1000) = 5;
+  perform apipay._return_quota('default', 8, 1000);
+  assert pg_temp.quota('default') = (7::bigint, 7::bigint);
+
+  -- Others use the key, it is not known since when: what is missing comes back bit by bit within the minute.
+  delete from apipay._quotas;
+  perform apipay._correct_quota('default', 20, null, 1000);
+  select q.used, q.newest into used, second from apipay._quotas q;
+  assert apipay._quota_sum(used) = 40;
+  for later in 0 .. 66 loop
+    assert abs(apipay._quota_sum(apipay._quota_slide(used, second, second + later)) - greatest(0, 40 - later * 40 / 60.0)) <= 1, later::text;
+  end loop;
+  -- The same is told again, and more: the difference counts.
+  perform apipay._correct_quota('default', 20, null, 1000);
+  perform apipay._correct_quota('default', 30, null, 1000);
+  assert apipay._quota_sum((select q.used from apipay._quotas q)) = 40;
+  perform apipay._correct_quota('default', 5, null, 1000);
+  assert apipay._quota_sum((select q.used from apipay._quotas q)) = 55;
+  -- It is known when: then all of it is there again.
+  delete from apipay._quotas;
+  perform apipay._correct_quota('default', 0, 7, 1000);
+  select q.used, q.newest into used, second from apipay._quotas q;
+  assert apipay._quota_sum(apipay._quota_slide(used, second, second + 6)) = 60 and apipay._quota_sum(apipay._quota_slide(used, second, second + 7)) = 0;
+  delete from apipay._quotas;
+  perform apipay._correct_quota('default', 0, 1000, 1000);
+  select q.used, q.newest into used, second from apipay._quotas q;
+  assert apipay._quota_sum(apipay._quota_slide(used, second, second + 60)) = 0;
 
   -- What is taken, given back and corrected is counted by the caller's second, whatever the database's clock says.
-  assert apipay._take_quota('default', 60, 'lookup', 2000) = 60;
-  assert apipay._take_quota('default', 1, 'lookup', 2065) = 0 and apipay._take_quota('default', 1, 'lookup', 2066) = 1;
-  perform apipay._correct_quota('default', 10, 2067);
-  assert (select array[quota_used[66], quota_used[65], quota_second] from apipay.accounts) = '{49, 1, 2067}';
+  delete from apipay._quotas;
+  assert apipay._take_quota('default', 60, 'send', 2000) = 60;
+  assert apipay._take_quota('default', 1, 'send', 2065) = 0 and apipay._take_quota('default', 1, 'send', 2066) = 1;
+  perform apipay._correct_quota('default', 10, 60, 2067);
+  assert (select array[q.used[60], q.used[65], q.newest] from apipay._quotas q) = '{49, 1, 2067}';
   -- Left by a clock that was five hours ahead.
-  update apipay.accounts set quota_second = quota_second + 18000;
-  assert apipay._take_quota('default', 11, 'lookup', 2068) = 10;
-  assert (select array[apipay._quota_sum(quota_used), quota_second] from apipay.accounts) = '{60, 2068}';
-  update apipay.accounts set quota_second = quota_second + 18000;
+  update apipay._quotas set newest = newest + 18000;
+  assert apipay._take_quota('default', 11, 'send', 2068) = 10;
+  assert (select array[apipay._quota_sum(q.used), q.newest] from apipay._quotas q) = '{60, 2068}';
+  update apipay._quotas set newest = newest + 18000;
   perform apipay._return_quota('default', 10, 2069);
-  assert (select array[apipay._quota_sum(quota_used), quota_second] from apipay.accounts) = '{50, 2069}';
-  assert apipay._take_quota('default', 60, 'lookup', 2134) = 10 and apipay._take_quota('default', 60, 'lookup', 2135) = 50;
+  assert (select array[apipay._quota_sum(q.used), q.newest] from apipay._quotas q) = '{50, 2069}';
+  assert apipay._take_quota('default', 60, 'send', 2134) = 10 and apipay._take_quota('default', 60, 'send', 2135) = 50;
 end $$;

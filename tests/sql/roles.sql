@@ -46,7 +46,7 @@ begin
       ('apipay_operator', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status'], array['SELECT']),
       ('apipay_enqueuer', array['jobs'], array['SELECT']),
       ('apipay_worker', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'jobs', '_control', '_migrations'], array['SELECT']),
-      ('apipay_worker', array['accounts', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks', '_clocks'], array['SELECT', 'INSERT', 'UPDATE']),
+      ('apipay_worker', array['accounts', '_quotas', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks', '_clocks'], array['SELECT', 'INSERT', 'UPDATE']),
       ('apipay_worker', array['events'], array['SELECT']))
     select r.role, c.relname, p.privilege, has_table_privilege(r.role, c.oid, p.privilege) as has,
            exists (select from expected e where e.role = r.role and c.relname = any (e.relations) and p.privilege = any (e.rights)) as wanted
@@ -91,7 +91,7 @@ begin
       ('apipay_operator', array['retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start']),
       ('apipay_enqueuer', array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_refuse_argument', '_check_length', '_check_id',
         '_check_item_list', '_check_cart_items', '_check_return_items']),
-      ('apipay_worker', array['_open_alert', '_resolve_alert', '_park', '_resume', '_take_quota', '_return_quota', '_correct_quota']))
+      ('apipay_worker', array['_open_alert', '_resolve_alert', '_park', '_resume', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota']))
     select r.role, p.proname, has_function_privilege(r.role, p.oid, 'EXECUTE') as has, p.proname = any (e.functions) as wanted
     from unnest(apipay._roles()) as r (role) join expected e using (role), pg_proc p
     where p.pronamespace = 'apipay'::regnamespace and p.provolatile = 'v' and p.proname <> '_notify'
@@ -141,7 +141,7 @@ begin
     'update apipay.jobs set state = ''parked'', reason = ''session_expired'', leased_by = null, leased_until = null where id = 1',
     'select apipay._park(''default'', ''session_expired'', ''apipayd'', interval ''1 min'', ''s'', ''a'', ''{}'')',
     'select apipay._resume(''default'', ''well again'')', 'select apipay._take_quota(''default'', 5, ''send'', 100)', 'select apipay._return_quota(''default'', 1, 100)',
-    'select apipay._correct_quota(''default'', 3, 100)', 'select apipay._open_alert(null, ''x'', ''warning'', ''s'', ''a'', null)', 'select apipay._resolve_alert(null, ''x'', ''r'')',
+    'select apipay._correct_quota(''default'', 3, null, 100)', 'select apipay._take_check(''default'', interval ''1 min'', 100)', 'select apipay._end_check(''default'', interval ''3 s'')', 'update apipay._quotas set check_from = now()', 'select apipay._open_alert(null, ''x'', ''warning'', ''s'', ''a'', null)', 'select apipay._resolve_alert(null, ''x'', ''r'')',
     'insert into apipay.accounts (name) values (''second'') on conflict (name) do update set requests_per_minute = 60',
     'update apipay.attempts set finished_at = now(), effect = ''unknown'' where job_id = 1',
     'insert into apipay.attempts (job_id, epoch, account, kind, worker) values (1, 2, ''default'', ''lookup'', gen_random_uuid())',

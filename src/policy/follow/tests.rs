@@ -282,32 +282,55 @@ fn after(seconds: f64) -> NextCheck {
 #[test]
 fn an_invoice_is_watched_until_nothing_can_change() {
     let rules = rules().follow;
-    for status in "processing pending cancelling cancelled expired error odd".split(' ') {
+    let check = |status: &str, unchanged_for, crowd| {
         let status = InvoiceStatus::parse(status);
-        for (unchanged_for, expected) in [
-            (0, 5.0),
-            (9, 5.0),
-            (12, 6.0),
-            (600, 300.0),
-            (1200, 600.0),
-            (1300, 600.0),
-            (WATCH - 1, 600.0),
+        next_invoice_check(&status, seconds(unchanged_for), crowd, &rules, Jitter::NONE)
+    };
+    const MINUTES: u64 = 60;
+    const HOURS: u64 = 3600;
+    for status in "processing pending cancelling odd".split(' ') {
+        for (unchanged_for, of_few, of_many) in [
+            (0, 5.0, 5.0),
+            (79, 5.0, 5.0),
+            (160, 5.0, 10.0),
+            (8 * MINUTES, 5.0, 30.0),
+            (15 * MINUTES - 1, 5.0, 899.0 / 16.0),
+            (15 * MINUTES, 30.0, 56.25),
+            (2 * HOURS - 1, 30.0, 7199.0 / 16.0),
+            (2 * HOURS, 450.0, 450.0),
+            (9600, 600.0, 600.0),
+            (23 * HOURS, 600.0, 600.0),
+            (WATCH * 2, 600.0, 600.0),
         ] {
-            let check = next_invoice_check(&status, seconds(unchanged_for), &rules, Jitter::NONE);
-            assert_eq!(check, after(expected), "{status} {unchanged_for}");
+            let case = format!("{status} {unchanged_for}");
+            let few = check(status, unchanged_for, Crowd::OneCheck);
+            assert_eq!(few, after(of_few), "{case}");
+            let many = check(status, unchanged_for, Crowd::ManyChecks);
+            assert_eq!(many, after(of_many), "{case}");
         }
-        let at_last = next_invoice_check(&status, seconds(WATCH), &rules, Jitter::NONE);
-        let is_final = matches!(status.as_str(), "cancelled" | "expired" | "error");
-        let expected = if is_final {
-            NextCheck::Settled
-        } else {
-            after(600.0)
-        };
-        assert_eq!(at_last, expected, "{status}");
     }
-    for status in [InvoiceStatus::Paid, InvoiceStatus::PartiallyRefunded] {
-        let check = next_invoice_check(&status, Duration::ZERO, &rules, Jitter::NONE);
-        assert_eq!(check, NextCheck::Settled);
+    for crowd in [Crowd::OneCheck, Crowd::ManyChecks] {
+        for status in "cancelled expired error".split(' ') {
+            for (unchanged_for, expected) in [
+                (0, 5.0),
+                (9, 5.0),
+                (12, 6.0),
+                (600, 300.0),
+                (1200, 600.0),
+                (WATCH - 1, 600.0),
+            ] {
+                let case = format!("{status} {unchanged_for}");
+                assert_eq!(
+                    check(status, unchanged_for, crowd),
+                    after(expected),
+                    "{case}"
+                );
+            }
+            assert_eq!(check(status, WATCH, crowd), NextCheck::Settled);
+        }
+        for status in "paid partially_refunded".split(' ') {
+            assert_eq!(check(status, 0, crowd), NextCheck::Settled);
+        }
     }
 }
 
@@ -334,7 +357,8 @@ fn a_refund_is_watched_to_its_end() {
 fn checks_are_spread_by_a_tenth() {
     let rules = rules().follow;
     let random = Jitter::new(1.0);
-    let check = next_invoice_check(&InvoiceStatus::Pending, seconds(200), &rules, random);
+    let pending = InvoiceStatus::Pending;
+    let check = next_invoice_check(&pending, seconds(1600), Crowd::ManyChecks, &rules, random);
     assert_eq!(check, after(110.0));
     // A first check behind the longest distance is a setting that contradicts itself, no panic.
     let odd = FollowRules {
@@ -343,6 +367,17 @@ fn checks_are_spread_by_a_tenth() {
     };
     let check = next_refund_check(&RefundStatus::Pending, Duration::ZERO, &odd, Jitter::NONE);
     assert_eq!(check, after(600.0));
+}
+
+#[test]
+fn checks_keep_their_distance_however_many_invoices_are_due() {
+    for (first, expected) in [(1, 1), (3, 3), (5, 3), (600, 3)] {
+        let rules = FollowRules {
+            first: seconds(first),
+            ..rules().follow
+        };
+        assert_eq!(check_distance(&rules), seconds(expected), "{first}");
+    }
 }
 
 #[test]

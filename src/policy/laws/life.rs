@@ -249,9 +249,13 @@ fn stored(seen: &Seen, now: OffsetDateTime) -> Option<(String, OffsetDateTime)> 
 
 fn usual_check(seen: &Seen, unchanged_for: Duration, rules: &Rules) -> NextCheck {
     match seen {
-        Seen::Invoice(invoice) => {
-            next_invoice_check(&invoice.status, unchanged_for, &rules.follow, Jitter::NONE)
-        }
+        Seen::Invoice(invoice) => next_invoice_check(
+            &invoice.status,
+            unchanged_for,
+            Crowd::ManyChecks,
+            &rules.follow,
+            Jitter::NONE,
+        ),
         Seen::Refund(refund) => {
             next_refund_check(&refund.status, unchanged_for, &rules.follow, Jitter::NONE)
         }

@@ -111,14 +111,13 @@ impl Trial<'_> {
         }
     }
 
-    /// The wait was the gateway's, so a human may end it; then everything is as before. What it said
-    /// of requests that remain is a minute ago by then.
+    /// The wait was the gateway's, so a human may end it; then everything is as before: that no request
+    /// remained was true for as long as the wait.
     pub(super) async fn expect_return(&self) {
         let (account, job) = (self.account, self.job);
         self.world
             .sql(&format!(
                 "select apipay.resume('{account}', 'enough');
-                 update apipay.accounts set quota_second = 0 where name = '{account}';
                  update apipay.jobs set run_at = now() where id = {job} and state = 'queued'"
             ))
             .await;

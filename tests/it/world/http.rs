@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes one request and returns the status and the JSON of the answer.
 pub(crate) async fn call(addr: SocketAddr, call: &str, key: &str, body: &Value) -> (u16, Value) {
