@@ -63,7 +63,8 @@ begin
   if granted > 0 then
     used[apipay._quota_seconds()] := used[apipay._quota_seconds()] + granted;
     update apipay.accounts
-       set quota_used = used, quota_second = apipay._quota_newest(quota_second, second)
+       set quota_used = used, quota_second = apipay._quota_newest(quota_second, second),
+           claimed_at = case when purpose = 'send' then clock_timestamp() else claimed_at end
      where name = account_name;
   end if;
   return granted;

@@ -17,8 +17,10 @@ pub mod listen;
 pub mod migrate;
 pub mod mirrors;
 mod pool;
+pub mod progress;
 pub mod record;
 pub mod recover;
+pub mod schema;
 mod settings;
 pub mod soundness;
 

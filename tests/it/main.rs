@@ -20,6 +20,7 @@ mod following;
 mod heavy;
 mod outage;
 mod parking;
+mod progress;
 mod queueing;
 mod refunding;
 mod schema;
