@@ -50,6 +50,11 @@ impl DbError {
         code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
     }
 
+    /// Whether the server answered, if only to refuse.
+    pub fn is_answer(&self) -> bool {
+        self.source.as_database_error().is_some()
+    }
+
     /// Whether our user lacks a privilege.
     pub fn is_denied(&self) -> bool {
         let error = self.source.as_database_error();

@@ -31,6 +31,11 @@ pub enum Fault {
         /// The highest number that is taken.
         highest: i64,
     },
+    /// Jobs whose next attempts have the numbers of attempts of earlier jobs, which had theirs.
+    NumbersTaken {
+        /// One of them.
+        job: i64,
+    },
     /// Our user may not do this.
     Denied {
         /// Our user.
@@ -51,7 +56,9 @@ impl Fault {
         match self {
             Fault::RowSecurity { is_ours, .. } => *is_ours,
             Fault::EventTrigger { .. } => false,
-            Fault::SequenceBehind { .. } | Fault::Denied { .. } => true,
+            Fault::SequenceBehind { .. } | Fault::NumbersTaken { .. } | Fault::Denied { .. } => {
+                true
+            }
             Fault::Missing { part } => ["table", "column", "function"]
                 .iter()
                 .any(|kind| part.starts_with(kind)),
@@ -70,6 +77,7 @@ impl Fault {
             Fault::SequenceBehind { sequence, highest } => {
                 format!("select setval('{sequence}', {highest});")
             }
+            Fault::NumbersTaken { .. } => RENUMBER.to_owned(),
             Fault::Denied { user, .. } => format!(
                 "grant apipay_worker to {}; select apipay._grant_roles();",
                 quoted(user)
@@ -87,6 +95,9 @@ impl Fault {
 
 /// For what no single statement of ours brings back.
 const RESTORE: &str = "put it back as the migrations of this version make it, or restore a backup";
+
+const RENUMBER: &str = "update apipay.jobs j set epoch = (select max(epoch) from apipay.attempts where job_id = j.id) \
+                        where state = 'queued' and exists (select from apipay.attempts where job_id = j.id and epoch > j.epoch);";
 
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -110,6 +121,10 @@ impl fmt::Display for Fault {
                 f,
                 "{sequence} gives out numbers that are taken, up to {highest}"
             ),
+            Fault::NumbersTaken { job } => write!(
+                f,
+                "job {job} has the number of an earlier job, whose attempts stand in its way"
+            ),
             Fault::Denied { user, privilege } => write!(f, "user {user} lacks {privilege}"),
             Fault::Missing { part } => write!(f, "the schema lacks: {part}"),
         }
@@ -126,6 +141,7 @@ pub async fn faults(pool: &Pool) -> Result<Vec<Fault>, DbError> {
     let missing = missing(pool).await?;
     if missing.is_empty() {
         faults.extend(behind(pool).await?);
+        faults.extend(taken(pool).await?);
     } else if migrate::version(pool).await? != SchemaVersion::Newer {
         // A newer version may have changed what it likes; this one is about to be replaced.
         faults.extend(missing);
@@ -230,6 +246,20 @@ async fn behind(pool: &Pool) -> Result<Vec<Fault>, DbError> {
             highest: row.highest,
         })
         .collect())
+}
+
+/// Looks at some of the jobs that wait: the queue may be long.
+async fn taken(pool: &Pool) -> Result<Option<Fault>, DbError> {
+    let job = sqlx::query_scalar!(
+        r#"select j.id as "id!" from (
+             select id, epoch from apipay.jobs where state = 'queued' limit 10000) j
+            where exists (select from apipay.attempts t where t.job_id = j.id and t.epoch > j.epoch)
+            limit 1"#
+    )
+    .fetch_optional(pool)
+    .await
+    .task("look for numbers that are taken")?;
+    Ok(job.map(|job| Fault::NumbersTaken { job }))
 }
 
 #[cfg(test)]

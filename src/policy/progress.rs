@@ -137,7 +137,7 @@ pub struct Finding {
 /// Due jobs up to which one that is stuck by itself explains why nothing moves.
 pub const FEW: u32 = 10;
 
-/// Sends of an account with few requests a minute take turns with look-ups and checks.
+/// With few requests a minute, sends, look-ups and checks take turns.
 const QUOTA_TURNS: Duration = Duration::from_secs(300);
 
 /// A human stopped all sending, and knows it; after this they may have forgotten.
@@ -279,34 +279,31 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         return Vec::new();
     }
     let mut sights = Vec::new();
+    let turns = if facts.is_quota_tight {
+        QUOTA_TURNS
+    } else {
+        Duration::ZERO
+    };
+    let moving = patience.moving + turns;
     let is_single = has_open("job_stuck");
     if facts.due_jobs > 0 && !(is_single && facts.due_jobs <= FEW) {
-        let turns = if facts.is_quota_tight {
-            QUOTA_TURNS
-        } else {
-            Duration::ZERO
-        };
-        sights.push(sight(
-            Concern::Claims,
-            &facts.claimed,
-            patience.moving + turns,
-        ));
+        sights.push(sight(Concern::Claims, &facts.claimed, moving));
         if facts.is_late {
-            sights.push(sight(Concern::Window, "", patience.moving + turns));
+            sights.push(sight(Concern::Window, "", moving));
         }
     }
     let single = [
-        (Concern::LookUps, &facts.lookup),
-        (Concern::Answers, &facts.undecided),
-        (Concern::Leases, &facts.lease),
+        (Concern::LookUps, &facts.lookup, moving),
+        (Concern::Answers, &facts.undecided, patience.moving),
+        (Concern::Leases, &facts.lease, patience.moving),
     ];
-    for (concern, mark) in single {
+    for (concern, mark, patience) in single {
         if let (Some(mark), false) = (mark, is_single) {
-            sights.push(sight(concern, mark, patience.moving));
+            sights.push(sight(concern, mark, patience));
         }
     }
     if let Some(mark) = &facts.check {
-        sights.push(sight(Concern::Checks, mark, patience.check));
+        sights.push(sight(Concern::Checks, mark, patience.check + turns));
     }
     sights
 }

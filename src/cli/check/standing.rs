@@ -47,7 +47,7 @@ fn of_schema(user: &str, faults: &[Fault]) -> Vec<Finding> {
                 continue;
             }
             Fault::RowSecurity { .. } | Fault::EventTrigger { .. } => "row_security",
-            Fault::SequenceBehind { .. } => "sequences",
+            Fault::SequenceBehind { .. } | Fault::NumbersTaken { .. } => "sequences",
             Fault::Missing { .. } => "schema",
         };
         let text = format!("{fault}; mend it: {}", fault.remedy());

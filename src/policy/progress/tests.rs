@@ -72,9 +72,18 @@ fn a_backlog_that_drains_by_one_a_minute_moves() {
     expect(|at| facts(tight(at)), &[]);
     let full_for_ever = AccountFacts {
         is_quota_tight: true,
+        lookup: Some("1".into()),
+        check: Some("1".into()),
         ..waiting("never")
     };
-    expect(|_| facts(full_for_ever.clone()), &[(Concern::Claims, 480)]);
+    expect(
+        |_| facts(full_for_ever.clone()),
+        &[
+            (Concern::Claims, 480),
+            (Concern::LookUps, 480),
+            (Concern::Checks, 1080),
+        ],
+    );
 }
 
 #[test]

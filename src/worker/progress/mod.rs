@@ -18,7 +18,7 @@ use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::{Context, Pulse, Step};
 use schema::Fault;
-use tell::Teller;
+use tell::{Outbox, Teller};
 
 /// The kind of its alerts.
 const KIND: &str = "no_progress";
@@ -106,10 +106,21 @@ impl Progress {
                 .collect(),
         };
         let findings = self.look(ctx, &facts).await;
-        let is_deaf = pulses
-            .iter()
-            .any(|pulse| pulse.name == "deliver" && pulse.failing().is_some());
-        self.tell(ctx, &facts, findings, is_deaf).await;
+        let is_deaf = pulses.iter().any(|pulse| {
+            let failing = pulse.failing().filter(|_| pulse.name == "deliver");
+            failing.is_some_and(|(since, _)| since.elapsed() >= patience(ctx).moving)
+        });
+        let is_answering = read.as_ref().err().is_none_or(DbError::is_answer);
+        self.tell(
+            ctx,
+            &facts,
+            findings,
+            Outbox {
+                is_answering,
+                is_deaf,
+            },
+        )
+        .await;
         read.map(|()| Step::Idle)
     }
 
@@ -120,7 +131,18 @@ impl Progress {
             ..Facts::default()
         };
         let findings = self.look(ctx, &facts).await;
-        self.tell(ctx, &facts, findings, true).await;
+        let is_answering = error.is_answer();
+        let is_deaf = true;
+        self.tell(
+            ctx,
+            &facts,
+            findings,
+            Outbox {
+                is_answering,
+                is_deaf,
+            },
+        )
+        .await;
     }
 
     async fn look(&mut self, ctx: &Context, facts: &Facts) -> Vec<Finding> {
@@ -131,6 +153,7 @@ impl Progress {
     async fn read(&mut self, ctx: &Context) -> Result<(), DbError> {
         let (pool, patience) = (&ctx.pool, patience(ctx));
         let is_seldom = self.looks.is_multiple_of(SELDOM);
+        self.looks = self.looks.wrapping_add(1);
         if is_seldom {
             // First, for it names the cause if one of the others fails.
             let faults = schema::faults(pool).await?;
@@ -162,17 +185,10 @@ impl Progress {
                 .collect(),
             weight,
         };
-        self.looks = self.looks.wrapping_add(1);
         Ok(())
     }
 
-    async fn tell(
-        &mut self,
-        ctx: &Context,
-        facts: &Facts,
-        findings: Vec<Finding>,
-        is_outbox_deaf: bool,
-    ) {
+    async fn tell(&mut self, ctx: &Context, facts: &Facts, findings: Vec<Finding>, outbox: Outbox) {
         let mut incidents = Vec::new();
         let mut of_accounts: Vec<Option<String>> =
             findings.iter().map(|f| f.account.clone()).collect();
@@ -203,8 +219,11 @@ impl Progress {
                     ctx.worker,
                     &findings,
                     &waiting,
-                    &self.faults,
-                    self.seen.stop.as_ref(),
+                    &words::Known {
+                        faults: &self.faults,
+                        stop: self.seen.stop.as_ref(),
+                        said: facts.loops.first().map(|failing| failing.cause.as_str()),
+                    },
                 ),
                 severity: if is_critical { "critical" } else { "warning" },
                 lasted: findings.iter().map(|f| f.lasted).max().unwrap_or_default(),
@@ -212,12 +231,11 @@ impl Progress {
                 weight,
             });
         }
-        let state = tell::Outbox {
-            is_reachable: facts.database.is_none(),
-            is_deaf: is_outbox_deaf || facts.database.is_some(),
-            may_resolve_others: self.started.elapsed() > patience(ctx).check,
-        };
-        self.teller.tell(ctx, &incidents, state).await;
+        // What others told is over once this daemon has watched for long enough to know.
+        let may_resolve_others = self.started.elapsed() > patience(ctx).check;
+        self.teller
+            .tell(ctx, &incidents, outbox, may_resolve_others)
+            .await;
         ctx.stand_still(words::status(&incidents));
     }
 }

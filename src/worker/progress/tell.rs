@@ -32,10 +32,10 @@ pub(super) struct Incident {
 /// Whether rows can be written, and whether they reach anybody.
 #[derive(Clone, Copy)]
 pub(super) struct Outbox {
-    pub(super) is_reachable: bool,
+    /// The database answers, if only to refuse.
+    pub(super) is_answering: bool,
+    /// Nobody has emptied it for long.
     pub(super) is_deaf: bool,
-    /// Whether this daemon has watched for long enough to know that what others told is over.
-    pub(super) may_resolve_others: bool,
 }
 
 /// What was told past the outbox.
@@ -68,7 +68,13 @@ impl Told {
 
 impl Teller {
     /// Makes the alerts say what is found now.
-    pub(super) async fn tell(&mut self, ctx: &Context, incidents: &[Incident], outbox: Outbox) {
+    pub(super) async fn tell(
+        &mut self,
+        ctx: &Context,
+        incidents: &[Incident],
+        outbox: Outbox,
+        may_resolve_others: bool,
+    ) {
         for incident in incidents {
             let told = self
                 .told
@@ -82,18 +88,18 @@ impl Teller {
                 });
             told.severity = incident.severity;
             told.text = incident.text.clone();
-            let is_written = outbox.is_reachable && keep(ctx, &incident.account, told).await;
+            let is_written = outbox.is_answering && keep(ctx, &incident.account, told).await;
             if !is_written || outbox.is_deaf {
                 past_the_outbox(ctx, incident, told).await;
             }
         }
-        if outbox.is_reachable {
-            self.end(ctx, incidents, outbox).await;
+        if outbox.is_answering {
+            self.end(ctx, incidents, may_resolve_others).await;
         }
     }
 
     /// What is no longer found has ended. Its row, written now if it could not be before, tells so.
-    async fn end(&mut self, ctx: &Context, incidents: &[Incident], outbox: Outbox) {
+    async fn end(&mut self, ctx: &Context, incidents: &[Incident], may_resolve_others: bool) {
         let is_found = |account: &Option<String>| incidents.iter().any(|i| i.account == *account);
         let over: Vec<Option<String>> = self
             .told
@@ -109,7 +115,7 @@ impl Teller {
                 self.told.remove(&account);
             }
         }
-        if !outbox.may_resolve_others {
+        if !may_resolve_others {
             return;
         }
         match progress::left_open(&ctx.pool, KIND).await {

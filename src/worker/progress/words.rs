@@ -15,6 +15,15 @@ pub(super) struct Waiting<'a> {
     pub(super) weight: Weight,
 }
 
+/// What else is known when something is found.
+#[derive(Default)]
+pub(super) struct Known<'a> {
+    pub(super) faults: &'a [Fault],
+    pub(super) stop: Option<&'a Stop>,
+    /// What the database just said to one of the loops.
+    pub(super) said: Option<&'a str>,
+}
+
 /// Accounts that are named one by one.
 const NAMED: usize = 5;
 
@@ -25,13 +34,14 @@ pub(super) fn text(
     worker: Uuid,
     findings: &[&Finding],
     waiting: &Waiting<'_>,
-    faults: &[Fault],
-    stop: Option<&Stop>,
+    known: &Known<'_>,
 ) -> AlertText {
-    let mut summary: Vec<String> = findings.iter().map(|f| sentence(f, stop)).collect();
+    let mut summary: Vec<String> = findings.iter().map(|f| sentence(f, known.stop)).collect();
     let account = findings.iter().find_map(|f| f.account.as_deref());
-    if account.is_none() {
-        summary.extend(of_all(waiting));
+    match (account, known.said) {
+        (None, _) => summary.extend(of_all(waiting)),
+        (Some(_), Some(said)) => summary.push(format!("The database said: {said}.")),
+        (Some(_), None) => {}
     }
     let mut action: Vec<String> = Vec::new();
     for finding in findings {
@@ -41,7 +51,8 @@ pub(super) fn text(
         }
     }
     // A fault of the schema is worth more than a guess.
-    let sql: Vec<String> = faults
+    let sql: Vec<String> = known
+        .faults
         .iter()
         .filter(|fault| fault.stops_payments())
         .map(Fault::remedy)
@@ -55,9 +66,23 @@ pub(super) fn text(
         .collect();
     AlertText {
         summary: summary.join(" "),
-        action: action.join(". "),
+        action: joined(&action),
         details: json!({ "worker": worker, "concerns": concerns }),
     }
+}
+
+/// One step after the other; SQL is left so that it can be copied.
+fn joined(steps: &[String]) -> String {
+    let mut text = String::new();
+    for step in steps {
+        text += match text.chars().next_back() {
+            None => "",
+            Some(';') => " then ",
+            Some(_) => ". ",
+        };
+        text += step;
+    }
+    text
 }
 
 /// For the status line; none when all moves.
@@ -110,7 +135,7 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
         Concern::Service => format!(
             "No running apipayd has account {account} in its configuration: its payments wait."
         ),
-        Concern::Database => format!("The database cannot be used, so nothing is sent: {cause}."),
+        Concern::Database => format!("The database cannot be used: {cause}."),
         Concern::Loop => format!("A part of apipayd fails again and again: {cause}."),
         Concern::Outcomes => format!(
             "The database does not take what became of payments, so nothing new is sent: {cause}."
@@ -199,10 +224,15 @@ mod tests {
     fn an_alert_of_all_says_the_cause_what_waits_and_where() {
         let found = finding(None, Concern::Database, "connection refused");
         let accounts = vec!["a", "b", "c", "d", "e", "f", "g"];
-        let text = text(Uuid::nil(), &[&found], &waiting(accounts), &[], None);
+        let text = text(
+            Uuid::nil(),
+            &[&found],
+            &waiting(accounts),
+            &Known::default(),
+        );
         assert_eq!(
             text.summary,
-            "The database cannot be used, so nothing is sent: connection refused. When last counted: 12 payments \
+            "The database cannot be used: connection refused. When last counted: 12 payments \
              wait, 15000 KZT, of a, b, c, d, e and 2 more."
         );
         assert!(text.action.contains("apipayd check"), "{}", text.action);
@@ -215,7 +245,11 @@ mod tests {
             highest: 7,
         };
         let found = finding(None, Concern::Schema, &fault.to_string());
-        let text = text(Uuid::nil(), &[&found], &waiting(vec!["a"]), &[fault], None);
+        let known = Known {
+            faults: &[fault],
+            ..Known::default()
+        };
+        let text = text(Uuid::nil(), &[&found], &waiting(vec!["a"]), &known);
         assert!(
             text.action
                 .starts_with("as the schema's owner: select setval('apipay.jobs_id_seq', 7);"),
@@ -227,7 +261,12 @@ mod tests {
     #[test]
     fn an_account_that_nobody_serves_is_named_with_both_ways_out() {
         let found = finding(Some("clinic"), Concern::Service, "");
-        let text = text(Uuid::nil(), &[&found], &waiting(vec!["clinic"]), &[], None);
+        let text = text(
+            Uuid::nil(),
+            &[&found],
+            &waiting(vec!["clinic"]),
+            &Known::default(),
+        );
         assert_eq!(
             text.summary,
             "No running apipayd has account clinic in its configuration: its payments wait."
@@ -244,7 +283,11 @@ mod tests {
             reason: "moving house".into(),
         };
         let found = finding(None, Concern::Stop, "");
-        let text = text(Uuid::nil(), &[&found], &waiting(vec![]), &[], Some(&stop));
+        let known = Known {
+            stop: Some(&stop),
+            ..Known::default()
+        };
+        let text = text(Uuid::nil(), &[&found], &waiting(vec![]), &known);
         assert!(text.summary.starts_with(
             "All sending has been stopped for more than a day, by dba (moving house)."
         ));

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use super::{told, until_told, wish};
+use super::{ordinary_daemon, told, until_told, wish};
 use crate::world::{World, phone};
 
 #[tokio::test]
 async fn an_account_that_nobody_serves_is_told_and_what_only_waits_is_not() {
-    let names = ["default", "slow", "parked", "blocked", "refunds"];
+    let names = ["default", "slow", "parked", "blocked", "refunds", "answers"];
     let (world, daemon) = World::running_as(wish().accounts(&names)).await;
     world.slow_gateway(700).await;
     world
@@ -18,7 +18,9 @@ async fn an_account_that_nobody_serves_is_told_and_what_only_waits_is_not() {
              select apipay.park('parked', 'test');
              insert into apipay.jobs (account, operation, params, state, reason)
              values ('refunds', 'invoice.refund', '{\"invoice_id\": 5, \"amount\": 1}', 'held', 'unknown_outcome'),
-                    ('refunds', 'invoice.refund', '{\"invoice_id\": 5, \"amount\": 2}', 'queued', null);",
+                    ('refunds', 'invoice.refund', '{\"invoice_id\": 5, \"amount\": 2}', 'queued', null);
+             insert into apipay.jobs (account, operation, params, state, reason, run_at, lookups)
+             values ('answers', 'invoice.create', '{}', 'uncertain', 'timeout', now() + interval '1 hour', 5);",
         )
         .await;
     for account in ["default", "slow", "parked", "blocked"] {
@@ -42,7 +44,13 @@ async fn an_account_that_nobody_serves_is_told_and_what_only_waits_is_not() {
     // The others have waited for as long, and for longer now.
     tokio::time::sleep(std::time::Duration::from_secs(8)).await;
     let told: Vec<_> = told(&world, "firing");
-    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told.len(), 2, "{told:?}");
+    until_told(
+        &world,
+        "firing",
+        &["of account answers", "nothing comes of it"],
+    )
+    .await;
     daemon
         .until_told("NO PROGRESS: No running apipayd has account ghost")
         .await;
@@ -77,6 +85,42 @@ async fn a_claim_that_fails_again_and_again_is_told_in_the_databases_words() {
     until_told(&world, "resolved", &[]).await;
     assert_eq!(told(&world, "firing").len(), 1);
     world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn outcomes_that_the_database_does_not_take_are_told_with_what_it_says() {
+    let world = World::made(wish()).await;
+    let daemon = ordinary_daemon(&world).await;
+    world
+        .sql("revoke insert on apipay.invoices from apipay_worker")
+        .await;
+    let job = world.bill(phone::PAID, 1500).await;
+    let words = [
+        "does not take what became of payments",
+        "permission denied for table invoices",
+        "select apipay._grant_roles();",
+    ];
+    until_told_or_kept(&world, &words).await;
+    world.sql("select apipay._grant_roles()").await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    assert_eq!(told(&world, "firing").len(), 1);
+    world.end([daemon]).await;
+}
+
+/// The row says more once more is known; its next notice will.
+async fn until_told_or_kept(world: &World, words: &[&str]) {
+    world
+        .until_holds(&format!("{words:?} is in the alert"), async || {
+            let rows = world
+                .rows("select summary || action as text from apipay.alerts where kind = 'no_progress'")
+                .await;
+            rows.iter().any(|row| {
+                let text = row["text"].as_str().unwrap();
+                words.iter().all(|word| text.contains(word))
+            })
+        })
+        .await;
 }
 
 #[tokio::test]
