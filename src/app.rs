@@ -200,7 +200,12 @@ async fn prepare_database(
                 }
                 service.status(&format!("{UNREACHABLE}: {}", Chain(&error)));
                 service.alive();
-                progress.database_fails(ctx, &error).await;
+                // A receiver that is slow must not cost the watchdog its food; it is told again.
+                let told = progress.database_fails(ctx, &error);
+                if tokio::time::timeout(TELLING, told).await.is_err() {
+                    warn!("the receiver of alerts is slow; it is told again");
+                }
+                service.alive();
                 wait_for_database(failures, Jitter::NONE).await;
             }
             done => return done,
@@ -250,6 +255,9 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
     }
     Ok(())
 }
+
+/// How long a start that waits for the database waits for a receiver of alerts.
+const TELLING: Duration = Duration::from_secs(10);
 
 const UNREACHABLE: &str = "the database cannot be reached; nothing is sent";
 

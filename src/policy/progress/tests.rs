@@ -105,7 +105,7 @@ fn nothing_due_is_nothing_found() {
     expect(|_| facts(idle.clone()), &[]);
     // It is empty now and then: something moved that was never seen to.
     let emptied = |at: Duration| {
-        if at.as_secs() % 120 == 0 {
+        if at.as_secs().is_multiple_of(120) {
             Facts::default()
         } else {
             facts(waiting("never"))

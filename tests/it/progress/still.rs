@@ -52,7 +52,7 @@ async fn an_account_that_nobody_serves_is_told_and_what_only_waits_is_not() {
     )
     .await;
     daemon
-        .until_told("NO PROGRESS: No running apipayd has account ghost")
+        .until_told("No running apipayd has account ghost")
         .await;
 
     world
