@@ -370,7 +370,7 @@ create unique index alerts_one_open on apipay.alerts (coalesce(account, ''), kin
 comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
-comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_unreachable, job_held, job_overdue, duplicate_detected, mode_mismatch.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_unreachable, job_held, job_overdue, duplicate_detected, mode_mismatch, no_progress.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';
@@ -406,6 +406,22 @@ comment on column apipay.alert_deliveries.next_try_at is 'When it is tried next.
 comment on column apipay.alert_deliveries.tries is 'How often it was tried.';
 comment on column apipay.alert_deliveries.delivered_at is 'When it was delivered; null before.';
 comment on column apipay.alert_deliveries.last_error is 'Why the last try failed.';
+
+create table apipay.daemons (
+  worker      uuid primary key,
+  host        text not null,
+  version     text not null,
+  accounts    text[] not null,
+  started_at  timestamptz not null default now(),
+  seen_at     timestamptz not null default now()
+);
+comment on table apipay.daemons is 'Who runs: one row for each start of a daemon, renewed about every 10 s; removed a day after its last sign of life.';
+comment on column apipay.daemons.worker is 'The worker, as in apipay.attempts.';
+comment on column apipay.daemons.host is 'The machine it runs on.';
+comment on column apipay.daemons.version is 'The version of apipayd.';
+comment on column apipay.daemons.accounts is 'The accounts of its configuration: it serves these and no others.';
+comment on column apipay.daemons.started_at is 'When it came to this database.';
+comment on column apipay.daemons.seen_at is 'Its last sign of life.';
 
 create table apipay.webhooks (
   id            bigint generated always as identity primary key,

@@ -18,7 +18,8 @@ create table apipay._quotas (
   used        int[] not null default '{}',
   asked       int[] not null default '{}',
   newest      bigint not null default 0,
-  check_from  timestamptz not null default '-infinity'
+  check_from  timestamptz not null default '-infinity',
+  claimed_at  timestamptz
 ) with (fillfactor = 50);
 comment on table apipay._quotas is 'The requests of each account in the last minute, and the turn of its checks. Made at the first request.';
 comment on column apipay._quotas.account is 'The account.';
@@ -27,6 +28,7 @@ comment on column apipay._quotas.asked is 'Those of them that asked: look-ups, c
 comment on column apipay._quotas.newest is 'The second of the newest entry of both, of the steady time (apipay._clocks).';
 comment on column apipay._quotas.check_from is
   'No check of invoices before this moment: one is under way, or the last one was just now.';
+comment on column apipay._quotas.claimed_at is 'When jobs of the account were last claimed to be sent, by any daemon; null: never.';
 
 create function apipay._quota_seconds() returns int language sql immutable parallel safe return 66;
 comment on function apipay._quota_seconds() is 'Length of the quota''s window in seconds.';
@@ -159,7 +161,10 @@ begin
     if purpose not in ('send', 'probe') then
       quota.asked[apipay._quota_seconds()] := quota.asked[apipay._quota_seconds()] + granted;
     end if;
-    update apipay._quotas q set used = quota.used, asked = quota.asked, newest = quota.newest where q.account = account_name;
+    update apipay._quotas q
+       set used = quota.used, asked = quota.asked, newest = quota.newest,
+           claimed_at = case when purpose = 'send' then clock_timestamp() else q.claimed_at end
+     where q.account = account_name;
   end if;
   return granted;
 end $$;

@@ -36,7 +36,7 @@ declare
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
   of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_resolve_alert', '_park', '_resume',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
-    '_roles', '_missing_roles'];
+    '_roles', '_missing_roles', '_announce', '_sequences_behind'];
   of_operator constant text[] := array['retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start'];
   grants constant text[][] := array[
     ['apipay_auditor', 'usage on schema apipay'],
@@ -50,11 +50,12 @@ declare
 
     ['apipay_operator', 'usage on schema apipay'],
     ['apipay_operator', 'select on ' || views],
+    ['apipay_operator', 'select on apipay.daemons'],
     ['apipay_operator', 'execute on function ' || apipay._signatures(of_views || of_operator)],
 
     ['apipay_worker', 'usage on schema apipay'],
     ['apipay_worker', 'select on ' || views],
-    ['apipay_worker', 'select on apipay.jobs, apipay._control'],
+    ['apipay_worker', 'select on apipay.jobs, apipay._control, apipay.daemons'],
     ['apipay_worker', 'update (steady_ahead_us) on apipay._control'],
     ['apipay_worker', 'update (run_at, state, reason, attempts, epoch, leased_by, leased_until, invoice_id, refund_id, subscription_id, '
        'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, baseline, unproven_since, absent_since, lookups) on apipay.jobs'],

@@ -5,8 +5,8 @@
 //! grace is over is settled by its lease: it becomes uncertain and is looked up.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,6 +25,7 @@ use crate::policy::rules::Jitter;
 use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
+use crate::worker::progress::Progress;
 use crate::worker::recorder::{Inbox, Recorder};
 use crate::worker::steady::SteadyClock;
 use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
@@ -105,8 +106,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 
     // Ready before the database is: a unit that waits for Postgres must not fail with it.
     service.ready("waiting for the database");
+    let mut progress = Progress::new();
     let prepared = tokio::select! {
-        prepared = prepare_database(&ctx, &settings, &service) => prepared,
+        prepared = prepare_database(&ctx, &settings, &service, &mut progress) => prepared,
         () = stop_signals.wait() => {
             service.stopping("stopped before the database was there");
             return Ok(());
@@ -114,7 +116,13 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     };
     prepared?;
     info!("the database is ready");
-    serve(ctx, connect, inbox, grace, &service, &mut stop_signals).await
+    let serving = Serving {
+        connect,
+        inbox,
+        progress,
+        grace,
+    };
+    serve(ctx, serving, &service, &mut stop_signals).await
 }
 
 fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Context, RunError> {
@@ -151,6 +159,7 @@ fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Contex
         finished: AtomicU64::new(0),
         stop: CancellationToken::new(),
         wake: Wake::default(),
+        standstill: Mutex::default(),
     })
 }
 
@@ -179,6 +188,7 @@ async fn prepare_database(
     ctx: &Context,
     settings: &Settings,
     service: &Service,
+    progress: &mut Progress,
 ) -> Result<(), RunError> {
     let mut failures = 0;
     loop {
@@ -189,6 +199,12 @@ async fn prepare_database(
                     warn!(error = %Chain(&error), "the database cannot be reached; trying again");
                 }
                 service.status(&format!("{UNREACHABLE}: {}", Chain(&error)));
+                service.alive();
+                // A receiver that is slow must not cost the watchdog its food; it is told again.
+                let told = progress.database_fails(ctx, &error);
+                if tokio::time::timeout(TELLING, told).await.is_err() {
+                    warn!("the receiver of alerts is slow; it is told again");
+                }
                 service.alive();
                 wait_for_database(failures, Jitter::NONE).await;
             }
@@ -240,23 +256,32 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
     Ok(())
 }
 
+/// How long a start that waits for the database waits for a receiver of alerts.
+const TELLING: Duration = Duration::from_secs(10);
+
 const UNREACHABLE: &str = "the database cannot be reached; nothing is sent";
 
 const UNWRITTEN: &str =
     "the database does not take outcomes, which wait in memory; nothing new is sent";
 
-async fn serve(
-    ctx: Arc<Context>,
+/// What the loops are made from.
+struct Serving {
     connect: Connect,
     inbox: Inbox,
+    progress: Progress,
     grace: Duration,
+}
+
+async fn serve(
+    ctx: Arc<Context>,
+    serving: Serving,
     service: &Service,
     stop_signals: &mut StopSignals,
 ) -> Result<(), RunError> {
     let loops = TaskTracker::new();
-    let writer = tokio::spawn(recorder::write(ctx.clone(), inbox));
-    let pulses = worker::spawn_loops(&ctx, &loops);
-    loops.spawn(listen::run(ctx.clone(), connect));
+    let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox));
+    let pulses = worker::spawn_loops(&ctx, &loops, serving.progress);
+    loops.spawn(listen::run(ctx.clone(), serving.connect));
     loops.close();
 
     tokio::select! {
@@ -280,7 +305,7 @@ async fn serve(
         }
     };
     tokio::pin!(finish);
-    let deadline = tokio::time::sleep(grace);
+    let deadline = tokio::time::sleep(serving.grace);
     tokio::pin!(deadline);
     loop {
         tokio::select! {
@@ -301,7 +326,7 @@ async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &S
     loop {
         let unwritten = || ctx.recorder.is_waiting().then(|| UNWRITTEN.to_owned());
         let trouble = pulses.iter().find_map(|pulse| pulse.trouble());
-        let trouble = trouble.or_else(unwritten);
+        let trouble = trouble.or_else(unwritten).or_else(|| ctx.standstill());
         let status = match oversee::look(ctx, trouble).await {
             Ok(status) => status,
             Err(error) => format!("{UNREACHABLE}: {}", Chain(&error)),

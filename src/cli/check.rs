@@ -3,6 +3,7 @@
 //! What each fact means is decided by pure functions from facts to findings; only [`gather`] asks.
 
 mod server;
+mod standing;
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -135,6 +136,11 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
     )];
     let connect = settings.connect();
     let http = settings.http.clone();
+    let configured: Vec<String> = settings
+        .accounts
+        .iter()
+        .map(|account| account.name.to_string())
+        .collect();
     let mut accounts = Vec::new();
     if settings.accounts.is_empty() {
         findings.push(Finding::misconfigured(
@@ -155,7 +161,7 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
             Err(error) => findings.push(Finding::misconfigured("credentials", error)),
         }
     }
-    findings.extend(ask_database(&connect, sources).await);
+    findings.extend(ask_database(&connect, sources, &configured).await);
     for account in &accounts {
         findings.extend(gateway(
             account.name.as_str(),
@@ -186,7 +192,7 @@ async fn ask_past_pooler(connect: &Connect) -> Option<Finding> {
     })
 }
 
-async fn ask_database(connect: &Connect, sources: &Sources) -> Vec<Finding> {
+async fn ask_database(connect: &Connect, sources: &Sources, configured: &[String]) -> Vec<Finding> {
     if let Err(error) = health::reach(&connect.session()).await {
         return vec![unreachable_database(&error)];
     }
@@ -215,10 +221,7 @@ async fn ask_database(connect: &Connect, sources: &Sources) -> Vec<Finding> {
     findings.push(schema(version, sources));
     // Before the schema is there, nobody can have rights in it.
     if version == SchemaVersion::Current {
-        findings.push(match health::missing_privileges(pool).await {
-            Ok(missing) => privileges(&server.user, &missing),
-            Err(error) => Finding::failed("privileges", Chain(&error)),
-        });
+        findings.extend(standing::gather(pool, &server.user, configured).await);
         findings.push(match health::missing_roles(pool).await {
             Ok(missing) => roles(&missing),
             Err(error) => Finding::failed("roles", Chain(&error)),
@@ -305,7 +308,7 @@ fn privileges(user: &str, missing: &[String]) -> Finding {
     Finding::failed(
         "privileges",
         format_args!(
-            "user {user} lacks {}; run as the schema's owner: grant apipay_worker to \"{}\";",
+            "user {user} lacks {}; run as the schema's owner: grant apipay_worker to \"{}\"; select apipay._grant_roles();",
             missing.join(", "),
             user.replace('"', "\"\""),
         ),
@@ -478,7 +481,7 @@ mod tests {
         check(
             &privileges("my\"shop", &["update on apipay.jobs".into()]),
             "failed   privileges    user my\"shop lacks update on apipay.jobs; run as the schema's owner: \
-             grant apipay_worker to \"my\"\"shop\";",
+             grant apipay_worker to \"my\"\"shop\"; select apipay._grant_roles();",
             1,
         );
         assert_eq!(roles(&[]).state, State::Ok);

@@ -109,30 +109,6 @@ pub async fn server(pool: &Pool) -> Result<Server, DbError> {
     })
 }
 
-/// The privileges that the daemon needs and this user lacks, in words such as
-/// `update on apipay.jobs`.
-pub async fn missing_privileges(pool: &Pool) -> Result<Vec<String>, DbError> {
-    sqlx::query_scalar!(
-        r#"select n.privilege || ' on ' || n.relation as "missing!"
-             from (values
-               ('apipay.jobs', 'select'), ('apipay.accounts', 'select'), ('apipay.accounts', 'insert'),
-               ('apipay.accounts', 'update'), ('apipay.attempts', 'select'), ('apipay.attempts', 'insert'),
-               ('apipay.attempts', 'update'), ('apipay.invoices', 'insert'), ('apipay.invoices', 'update'),
-               ('apipay.refunds', 'insert'), ('apipay.refunds', 'update'), ('apipay.alerts', 'insert'),
-               ('apipay.alerts', 'update'), ('apipay.alert_deliveries', 'insert'),
-               ('apipay.alert_deliveries', 'update'), ('apipay.events', 'select'), ('apipay._control', 'select')
-             ) as n(relation, privilege)
-            where not has_table_privilege(n.relation, n.privilege)
-            union all
-           select 'update (' || c.name || ') on apipay.jobs'
-             from unnest(array['state', 'epoch', 'leased_by', 'leased_until', 'run_at']) as c(name)
-            where not has_column_privilege('apipay.jobs', c.name, 'update')"#
-    )
-    .fetch_all(pool)
-    .await
-    .task("read our privileges")
-}
-
 /// The roles of the public interface that do not exist: only a superuser can create them.
 pub async fn missing_roles(pool: &Pool) -> Result<Vec<String>, DbError> {
     sqlx::query_scalar!(r#"select unnest(apipay._missing_roles()) as "role!""#)

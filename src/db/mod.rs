@@ -17,8 +17,10 @@ pub mod listen;
 pub mod migrate;
 pub mod mirrors;
 mod pool;
+pub mod progress;
 pub mod record;
 pub mod recover;
+pub mod schema;
 mod settings;
 pub mod soundness;
 
@@ -46,6 +48,11 @@ impl DbError {
         };
         // Classes 22 (data exception) and 23 (integrity constraint violation).
         code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    }
+
+    /// Whether the server answered, if only to refuse.
+    pub fn is_answer(&self) -> bool {
+        self.source.as_database_error().is_some()
     }
 
     /// Whether our user lacks a privilege.

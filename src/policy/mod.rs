@@ -21,6 +21,7 @@ pub mod hints;
 pub mod judge;
 #[cfg(test)]
 mod laws;
+pub mod progress;
 pub mod reconcile;
 pub mod rules;
 pub mod verdict;

@@ -1,6 +1,6 @@
 //! An account at run time: its client, its slots, and what is known of its state.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,11 @@ pub struct Account {
     slots: Arc<Semaphore>,
     /// Jobs claimed and not yet finished: in flight, or waiting for a slot.
     claimed: AtomicUsize,
+    /// Jobs claimed since the start.
+    claims: AtomicU64,
     refusals: Refusals,
+    /// Whether the last claim was too old to be sent, and so was each since the last request of a job.
+    is_late: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -108,7 +112,9 @@ impl Account {
             requests_per_minute,
             slots: Arc::new(Semaphore::new(concurrency)),
             claimed: AtomicUsize::new(0),
+            claims: AtomicU64::new(0),
             refusals: Refusals::default(),
+            is_late: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -127,6 +133,21 @@ impl Account {
         self.refusals.count()
     }
 
+    /// Jobs that were claimed since the start.
+    pub fn claims(&self) -> u64 {
+        self.claims.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether a claim was too old to be sent, or its request left.
+    pub fn note_late(&self, is_late: bool) {
+        self.is_late.store(is_late, Ordering::Relaxed);
+    }
+
+    /// Whether claims have only been too old to be sent of late.
+    pub fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Relaxed)
+    }
+
     /// How many more jobs may be claimed: free slots, and `ahead` more unless the account is in its
     /// slow start.
     pub fn room(&self, ahead: usize, rules: &BreakerRules) -> usize {
@@ -143,6 +164,7 @@ impl Account {
     /// Counts a claimed job for as long as the guard lives.
     pub fn hold(self: &Arc<Self>) -> Claimed {
         self.claimed.fetch_add(1, Ordering::Relaxed);
+        self.claims.fetch_add(1, Ordering::Relaxed);
         Claimed(self.clone())
     }
 

@@ -15,10 +15,10 @@ use crate::worker::alarm::Alarm;
 use crate::worker::{Context, Step};
 
 /// The channel that is always there: a line in the log.
-const LOG: &str = "log";
+pub const LOG: &str = "log";
 
 /// The channel of `[alerts.webhook]`.
-const WEBHOOK: &str = "webhook";
+pub const WEBHOOK: &str = "webhook";
 
 /// How long another daemon waits before it delivers a notice that this one has claimed.
 const PROMISE: Duration = Duration::from_secs(60);
@@ -53,21 +53,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
 }
 
 async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
-    let notice = Notice::from(&due);
-    let result = match (due.channel.as_str(), &ctx.webhook) {
-        (WEBHOOK, Some(webhook)) => {
-            crash::reach(Point::DeliverBeforePost);
-            let sent = webhook.send(&notice).await;
-            crash::reach(Point::DeliverAfterPost);
-            sent.map_err(|error| Chain(&error).to_string())
-        }
-        (WEBHOOK, None) => Err("no webhook is configured".to_owned()),
-        _ => {
-            log(&notice);
-            Ok(())
-        }
-    };
-    match result {
+    match carry(ctx, &due.channel, &Notice::from(&due)).await {
         Ok(()) => alerts::delivered(&ctx.pool, due.id).await,
         Err(reason) => {
             warn!(
@@ -78,6 +64,23 @@ async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
             );
             let tries = u32::try_from(due.tries).unwrap_or(0) + 1;
             alerts::not_delivered(&ctx.pool, due.id, retry_after(tries), &reason).await
+        }
+    }
+}
+
+/// Carries a notice to a channel, once. What went wrong is words.
+pub async fn carry(ctx: &Context, channel: &str, notice: &Notice) -> Result<(), String> {
+    match (channel, &ctx.webhook) {
+        (WEBHOOK, Some(webhook)) => {
+            crash::reach(Point::DeliverBeforePost);
+            let sent = webhook.send(notice).await;
+            crash::reach(Point::DeliverAfterPost);
+            sent.map_err(|error| Chain(&error).to_string())
+        }
+        (WEBHOOK, None) => Err("no webhook is configured".to_owned()),
+        _ => {
+            log(notice);
+            Ok(())
         }
     }
 }

@@ -10,6 +10,7 @@
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs.
 //! - [`deliver`] carries alerts out.
+//! - [`progress`] looks from outside whether all that moves anything.
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows, and
 //!   [`alarm`] has the words for people.
@@ -25,6 +26,7 @@ pub mod lookup;
 pub mod outcome;
 pub mod oversee;
 pub mod probe;
+pub mod progress;
 pub mod recorder;
 pub mod recover;
 pub mod send;
@@ -52,6 +54,7 @@ use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::telemetry::Chain;
 use account::Account;
 use clock::Moment;
+use progress::Progress;
 use recorder::Recorder;
 use steady::SteadyClock;
 
@@ -93,6 +96,8 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Wakes the loops before their timers.
     pub wake: Wake,
+    /// What does not move, for the status line.
+    pub standstill: Mutex<Option<String>>,
 }
 
 /// One signal for each loop that is worth waking.
@@ -131,6 +136,23 @@ impl Context {
         Ok(is_granted && asked_at.elapsed() <= send::SEND_WINDOW)
     }
 
+    /// Notes what does not move, or that all does.
+    fn stand_still(&self, what: Option<String>) {
+        *self
+            .standstill
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    /// What does not move, if anything.
+    pub fn standstill(&self) -> Option<String> {
+        let what = self
+            .standstill
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        what.clone()
+    }
+
     /// A fresh random number for a decision.
     pub fn jitter(&self) -> Jitter {
         // The upper 53 bits of a random UUID's 64: what a float between 0 and 1 can hold.
@@ -155,8 +177,8 @@ pub struct Pulse {
     /// When the current step began, in milliseconds since the start; 0 between steps.
     step_began_ms: AtomicU64,
     started: Moment,
-    /// What the database refuses to do for it.
-    trouble: Mutex<Option<String>>,
+    /// What the database refuses to do for it, and since when.
+    trouble: Mutex<Option<(Moment, String)>>,
 }
 
 impl Pulse {
@@ -176,13 +198,20 @@ impl Pulse {
 
     fn end(&self, result: &Result<Step, DbError>) {
         self.step_began_ms.store(0, Ordering::Relaxed);
-        let trouble = result.as_ref().err();
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
-            trouble.map(|error| Chain(error).to_string());
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble = result.as_ref().err().map(|error| {
+            let since = trouble.take().map_or_else(Moment::now, |(since, _)| since);
+            (since, Chain(error).to_string())
+        });
     }
 
     /// Why the last step failed, if it did.
     pub fn trouble(&self) -> Option<String> {
+        self.failing().map(|(_, cause)| cause)
+    }
+
+    /// Since when each step has failed, and why the last did.
+    pub fn failing(&self) -> Option<(Moment, String)> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.clone()
     }
@@ -267,7 +296,11 @@ pub async fn run_loop<F>(
 }
 
 /// A pulse for each loop, and the loops themselves, spawned on the tracker.
-pub fn spawn_loops(ctx: &Arc<Context>, tracker: &TaskTracker) -> Vec<Arc<Pulse>> {
+pub fn spawn_loops(
+    ctx: &Arc<Context>,
+    tracker: &TaskTracker,
+    mut progress: Progress,
+) -> Vec<Arc<Pulse>> {
     let mut pulses = Vec::new();
     macro_rules! spawn {
         ($name:literal, $interval:expr, $wake:expr, $step:expr) => {{
@@ -299,6 +332,13 @@ pub fn spawn_loops(ctx: &Arc<Context>, tracker: &TaskTracker) -> Vec<Arc<Pulse>>
         Duration::from_secs(2),
         |ctx| Some(&ctx.wake.deliver),
         deliver::step
+    );
+    let watched = pulses.clone();
+    spawn!(
+        "progress",
+        progress::interval(ctx),
+        |_| None,
+        async move |ctx| progress.step(ctx, &watched).await
     );
     pulses
 }

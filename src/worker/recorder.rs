@@ -4,8 +4,8 @@
 //! claimed, so what waits here is bounded by what was in flight.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -64,6 +64,8 @@ pub struct Recorder {
     closed: CancellationToken,
     /// Statements that wait for the database, with outcomes that it does not have yet.
     waiting: AtomicUsize,
+    /// What the database last said to one of them.
+    refusal: Mutex<String>,
 }
 
 /// A statement that waits for the database.
@@ -100,6 +102,7 @@ impl Recorder {
                 sender,
                 closed: closed.clone(),
                 waiting: AtomicUsize::new(0),
+                refusal: Mutex::default(),
             },
             Inbox { receiver, closed },
         )
@@ -108,6 +111,16 @@ impl Recorder {
     /// Whether outcomes wait for the database: then nothing new is claimed, even if that were possible.
     pub fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Why outcomes wait for the database, if they do.
+    pub fn trouble(&self) -> Option<String> {
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_waiting().then(|| refusal.clone())
+    }
+
+    fn note_refusal(&self, error: &DbError) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Chain(error).to_string();
     }
 
     /// Outcomes wait until the answer is dropped. Batches do so each by itself: one that gets through
@@ -288,6 +301,7 @@ where
             }
         };
         failures += 1;
+        ctx.recorder.note_refusal(&error);
         waiting.get_or_insert_with(|| ctx.recorder.wait());
         if failures == 1 {
             warn!(task, error = %Chain(&error), "the database failed; the outcome waits in memory");

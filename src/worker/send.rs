@@ -78,9 +78,13 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         }
     }
     if let Some(cause) = window(ctx, account, &job) {
+        if cause == NotSent::WindowClosed {
+            account.note_late(true);
+        }
         put_back(ctx, &guard, &job, cause).await;
         return Sent::NotWell;
     }
+    account.note_late(false);
     crash::reach(Point::BeforeSend);
     let timed = crash::unanswered(account.call(&plan.request)).await;
     crash::reach(Point::AfterAnswer);

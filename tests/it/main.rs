@@ -21,6 +21,7 @@ mod following;
 mod heavy;
 mod outage;
 mod parking;
+mod progress;
 mod queueing;
 mod quota;
 mod refunding;

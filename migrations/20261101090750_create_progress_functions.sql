@@ -1,0 +1,31 @@
+-- What the check for progress needs the owner's rights for.
+
+create function apipay._announce(worker uuid, host text, version text, accounts text[]) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+  delete from apipay.daemons d where d.seen_at < now() - interval '1 day' and d.worker <> $1;
+  insert into apipay.daemons (worker, host, version, accounts) values ($1, $2, $3, $4)
+  on conflict on constraint daemons_pkey do update set seen_at = now(), accounts = excluded.accounts;
+$$;
+comment on function apipay._announce(uuid, text, text, text[]) is 'A daemon''s sign of life. Forgets those that gave none for a day.';
+
+-- The ids of jobs stand in attempts too: a number that was used there cannot be claimed again.
+create function apipay._sequences_behind() returns table (sequence text, highest bigint)
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select s.sequence, s.highest
+  from (
+    select 'apipay.jobs_id_seq', last_value + is_called::int,
+           greatest((select max(id) from apipay.jobs), (select max(job_id) from apipay.attempts)) from apipay.jobs_id_seq
+    union all
+    select 'apipay.events_id_seq', last_value + is_called::int, (select max(id) from apipay.events) from apipay.events_id_seq
+    union all
+    select 'apipay.alerts_id_seq', last_value + is_called::int, (select max(id) from apipay.alerts) from apipay.alerts_id_seq
+    union all
+    select 'apipay.alert_deliveries_id_seq', last_value + is_called::int, (select max(id) from apipay.alert_deliveries)
+      from apipay.alert_deliveries_id_seq
+    union all
+    select 'apipay.webhooks_id_seq', last_value + is_called::int, (select max(id) from apipay.webhooks) from apipay.webhooks_id_seq
+  ) as s (sequence, next, highest)
+  where s.next <= s.highest;
+$$;
+comment on function apipay._sequences_behind() is
+  'Sequences that will give out a number that is taken already, as after truncate … restart identity or a logical copy, with the highest number that is taken.';

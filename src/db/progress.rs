@@ -1,0 +1,239 @@
+//! What is due and should be moving, who is there to move it, and the alerts that are told without the
+//! database.
+
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use super::accounts::AlertText;
+use super::{DbError, Pool, Task};
+
+/// What waits in an account, and a mark of each kind that changes when something of it moves.
+#[derive(Clone, Debug, Default)]
+pub struct Due {
+    /// The account.
+    pub account: String,
+    /// Jobs that could be claimed now, counted to 11.
+    pub due_jobs: i64,
+    /// When jobs of it were last claimed.
+    pub claimed: String,
+    /// Whether the quota may be what they wait for.
+    pub is_quota_tight: bool,
+    /// The look-up that is due first.
+    pub lookup: Option<String>,
+    /// A job that was looked up often and to no answer at all.
+    pub undecided: Option<i64>,
+    /// The check of an invoice or refund that is due first.
+    pub check: Option<String>,
+    /// A lease that ran out and that nobody recovered.
+    pub lease: Option<String>,
+    /// Living daemons that have the account in their configuration.
+    pub served_by: i64,
+    /// Kinds of its open alerts.
+    pub open_alerts: Vec<String>,
+}
+
+/// Gives a sign of life of this daemon.
+pub async fn announce(
+    pool: &Pool,
+    worker: Uuid,
+    host: &str,
+    accounts: &[String],
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "select apipay._announce($1, $2, $3, $4)",
+        worker,
+        host,
+        env!("CARGO_PKG_VERSION"),
+        accounts,
+    )
+    .execute(pool)
+    .await
+    .task("store that we are here")
+    .map(|_| ())
+}
+
+/// The accounts in which something is due. A daemon counts as living for so long after its last sign.
+pub async fn due(pool: &Pool, alive_for: Duration) -> Result<Vec<Due>, DbError> {
+    sqlx::query_file_as!(Due, "src/db/progress.sql", alive_for.as_secs_f64())
+        .fetch_all(pool)
+        .await
+        .task("compare what is due with what moved")
+}
+
+/// A stop of all sending.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// How long ago, in seconds.
+    pub seconds: f64,
+    /// The role that stopped it.
+    pub changed_by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Whether all sending is stopped, by whom and why.
+pub async fn stop(pool: &Pool) -> Result<Option<Stop>, DbError> {
+    sqlx::query_as!(
+        Stop,
+        r#"select extract(epoch from now() - changed_at)::float8 as "seconds!", changed_by,
+                  coalesce(reason, '') as "reason!"
+             from apipay._control where stopped"#
+    )
+    .fetch_optional(pool)
+    .await
+    .task("read whether sending is stopped")
+}
+
+/// Notices of a channel that were tried and not delivered.
+#[derive(Clone, Debug)]
+pub struct Undelivered {
+    /// The channel.
+    pub channel: String,
+    /// How many.
+    pub notices: i64,
+    /// The first of them.
+    pub oldest: i64,
+    /// Why its last try failed.
+    pub error: String,
+}
+
+/// What channels do not take.
+pub async fn undelivered(pool: &Pool) -> Result<Vec<Undelivered>, DbError> {
+    sqlx::query_as!(
+        Undelivered,
+        r#"select channel as "channel!", count(*) as "notices!", min(id) as "oldest!",
+                  coalesce((array_agg(last_error order by id))[1], '') as "error!"
+             from apipay.alert_deliveries
+            where delivered_at is null and last_error is not null
+            group by channel order by channel"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("look for notices that are not delivered")
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Weight {
+    /// Jobs, counted to [`MOST_WEIGHED`].
+    pub jobs: i64,
+    /// The tenge in them, as far as their params say.
+    pub amount: Option<Decimal>,
+}
+
+/// Jobs that are counted at most.
+pub const MOST_WEIGHED: i64 = 10_000;
+
+/// Counts the jobs of these accounts that wait to be sent or looked up, and the money in them.
+pub async fn weigh(pool: &Pool, accounts: &[String]) -> Result<Weight, DbError> {
+    sqlx::query_as!(
+        Weight,
+        r#"select count(*) as "jobs!", sum(apipay._amount(params)) as amount
+             from (select w.params
+                     from unnest($1::text[]) as a(name)
+                     cross join lateral (
+                       (select j.params from apipay.jobs j where j.account = a.name and j.state = 'queued' limit $2)
+                       union all
+                       (select j.params from apipay.jobs j where j.account = a.name and j.state = 'uncertain' limit $2)
+                     ) w
+                    limit $2) waiting"#,
+        accounts,
+        MOST_WEIGHED,
+    )
+    .fetch_one(pool)
+    .await
+    .task("count what waits")
+}
+
+/// What is known of one incident.
+#[derive(Clone, Debug)]
+pub struct Incident<'a> {
+    /// The account; none: the whole daemon.
+    pub account: Option<&'a str>,
+    /// How long it has been known.
+    pub age: Duration,
+    /// `critical` or `warning`.
+    pub severity: &'a str,
+    /// What it says.
+    pub text: &'a AlertText,
+    /// Channels that were told of it past the database.
+    pub told: &'a [String],
+    /// The number of the repeat that they were told last; 0: none.
+    pub repeats: i32,
+}
+
+/// Writes the alert of an incident, or brings an open one up to date, and notes what was told already:
+/// the outbox does not tell it again. Another daemon may have written it, and even resolved it.
+pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<(), DbError> {
+    sqlx::query!(
+        "with known as (
+           select l.id from apipay.alerts l
+            where coalesce(l.account, '') = coalesce($1, '') and l.kind = $2
+              and (l.resolved_at is null or l.resolved_at > now() - make_interval(secs => $6))
+            order by l.id desc limit 1),
+         renewed as (
+           update apipay.alerts l set severity = $3, summary = $4, action = $5, details = $7
+            where l.id = (select id from known) and l.resolved_at is null and l.summary <> $4),
+         opened as (
+           insert into apipay.alerts (account, kind, severity, summary, action, details, opened_at)
+           select $1, $2, $3, $4, $5, $7, now() - make_interval(secs => $6)
+            where not exists (select from known)
+           on conflict do nothing
+           returning id)
+         insert into apipay.alert_deliveries (alert_id, channel, notice, sequence, delivered_at)
+         select id, channel, case sequence when 0 then 'firing' else 'repeat' end, sequence, now()
+           from (select id from known union all select id from opened) alert,
+                unnest($8::text[]) as channel, generate_series(0, $9) as sequence
+         on conflict (alert_id, channel, notice, sequence) do update
+            set delivered_at = coalesce(alert_deliveries.delivered_at, now()), last_error = null",
+        incident.account,
+        kind,
+        incident.severity,
+        incident.text.summary,
+        incident.text.action,
+        incident.age.as_secs_f64(),
+        incident.text.details,
+        incident.told,
+        incident.repeats,
+    )
+    .execute(pool)
+    .await
+    .task("open an alert")
+    .map(|_| ())
+}
+
+/// Resolves the alert of an incident that is over.
+pub async fn resolve(
+    pool: &Pool,
+    account: Option<&str>,
+    kind: &str,
+    resolution: &str,
+) -> Result<(), DbError> {
+    sqlx::query_scalar!(
+        "select apipay._resolve_alert($1, $2, $3)",
+        account,
+        kind,
+        resolution
+    )
+    .fetch_one(pool)
+    .await
+    .task("resolve an alert")
+    .map(|_| ())
+}
+
+/// Accounts with an open alert of this kind that no living daemon remembers: it was opened by one that
+/// has ended since.
+pub async fn left_open(pool: &Pool, kind: &str) -> Result<Vec<Option<String>>, DbError> {
+    sqlx::query_scalar!(
+        "select l.account from apipay.alerts l
+          where l.kind = $1 and l.resolved_at is null
+            and not exists (select from apipay.daemons d
+                             where d.worker::text = l.details ->> 'worker' and d.seen_at > now() - interval '5 minutes')",
+        kind
+    )
+    .fetch_all(pool)
+    .await
+    .task("read what is told")
+}

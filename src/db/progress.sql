@@ -1,0 +1,68 @@
+-- What is due and should be moving, account by account, each with something that changes when it moves.
+-- Reads no history: a few probes of an index for each account, and of what waits no more than it tells.
+--
+-- $1 seconds after which a daemon without a sign of life counts as dead
+select a.name as "account!", due.jobs as "due_jobs!",
+       coalesce(q.claimed_at::text, 'never') as "claimed!",
+       -- As it was left by the last request: by now it can only be emptier.
+       coalesce(apipay._quota_sum(q.used), 0) * 2 >= a.requests_per_minute as "is_quota_tight!",
+       lookup.mark as "lookup?", undecided.id as "undecided?", checks.mark as "check?", lease.mark as "lease?",
+       (select count(*) from apipay.daemons d
+         where d.seen_at > now() - make_interval(secs => $1) and a.name = any (d.accounts)) as "served_by!",
+       array(select l.kind from apipay.alerts l
+              where coalesce(l.account, a.name) = a.name and l.resolved_at is null) as "open_alerts!"
+from apipay.accounts a
+left join apipay._quotas q on q.account = a.name
+cross join lateral (
+  select a.state = 'active' and (a.blocked_until is null or a.blocked_until <= now()) as yes) may_send
+cross join lateral (
+  -- Lane by lane, as the claim goes, past what is due later. Behind an open refund another one waits.
+  with recursive lanes as (
+    select 1 as depth, (select j.priority from apipay.jobs j where j.account = a.name and j.state = 'queued'
+                        order by j.priority desc limit 1) as priority
+     where may_send.yes
+    union all
+    select l.depth + 1, (select j.priority from apipay.jobs j
+                         where j.account = a.name and j.state = 'queued' and j.priority < l.priority
+                         order by j.priority desc limit 1)
+    from lanes l where l.priority is not null and l.depth < 64
+  )
+  select count(*) as jobs from (
+    select from lanes l cross join lateral (
+      select j.id, j.operation, j.params from apipay.jobs j
+      where j.account = a.name and j.priority = l.priority and j.state = 'queued' and j.run_at <= now()
+        and (j.expires_at is null or j.expires_at > now())
+      order by j.run_at, j.id limit 500) j
+    where not (j.operation = 'invoice.refund' and exists (
+      select from apipay.jobs o
+      where o.account = a.name and o.operation = 'invoice.refund'
+        and o.params ->> 'invoice_id' = j.params ->> 'invoice_id'
+        and (o.state in ('sending', 'uncertain', 'accepted', 'held')
+             or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
+    limit 11) sample
+) due
+left join lateral (
+  select j.id || ' ' || j.epoch as mark from apipay.jobs j
+  where may_send.yes and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
+  order by j.run_at, j.id limit 1) lookup on true
+left join lateral (
+  -- A look-up without a clear answer is told otherwise; these come to no answer at all.
+  select j.id from (
+    select j.id, j.lookups, j.reason from apipay.jobs j
+    where may_send.yes and j.account = a.name and j.state = 'uncertain'
+    order by j.run_at, j.id limit 500) j
+  where j.lookups >= 5 and j.reason is distinct from 'lookup_unclear'
+  order by j.id limit 1) undecided on true
+left join lateral (
+  select least((select min(m.next_check_at) from apipay.invoices m
+                 where m.account = a.name and not m.settled and m.next_check_at <= now()),
+               (select min(m.next_check_at) from apipay.refunds m
+                 where m.account = a.name and not m.settled and m.next_check_at <= now()))::text as mark
+  where may_send.yes) checks on true
+left join lateral (
+  select j.id || ' ' || j.epoch as mark from (
+    select j.id, j.epoch, j.account from apipay.jobs j
+    where j.state = 'sending' and j.leased_until <= now() order by j.leased_until limit 500) j
+  where j.account = a.name limit 1) lease on true
+where due.jobs > 0 or lookup.mark is not null or undecided.id is not null or checks.mark is not null or lease.mark is not null
+order by a.name

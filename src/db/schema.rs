@@ -1,0 +1,320 @@
+//! Whether the schema is still as this version made it, and the SQL that makes it so again.
+//!
+//! A database belongs to its user, and what they change in good faith can stop us without an error:
+//! rows that we may not see are rows that are not there.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::migrate::{self, SchemaVersion};
+use super::{DbError, Pool, Task};
+
+/// What is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Row level security hides rows of this table; from this user too, if `is_ours`.
+    RowSecurity {
+        /// The table.
+        table: String,
+        /// Whether it binds the user that we are.
+        is_ours: bool,
+    },
+    /// An event trigger that enables row level security on new tables.
+    EventTrigger {
+        /// Its name.
+        name: String,
+    },
+    /// A sequence that will give out numbers that are taken.
+    SequenceBehind {
+        /// The sequence.
+        sequence: String,
+        /// The highest number that is taken.
+        highest: i64,
+    },
+    /// Jobs whose next attempts have the numbers of attempts of earlier jobs, which had theirs.
+    NumbersTaken {
+        /// One of them.
+        job: i64,
+    },
+    /// Our user may not do this.
+    Denied {
+        /// Our user.
+        user: String,
+        /// Such as `update of state on apipay.jobs`.
+        privilege: String,
+    },
+    /// Something of the schema is gone, or is not as it was made.
+    Missing {
+        /// Such as `column apipay.jobs.state text not null`.
+        part: String,
+    },
+}
+
+impl Fault {
+    /// Whether payments stop because of it. What does not stop them takes a guard or the history away.
+    pub fn stops_payments(&self) -> bool {
+        match self {
+            Fault::RowSecurity { is_ours, .. } => *is_ours,
+            Fault::EventTrigger { .. } => false,
+            Fault::SequenceBehind { .. } | Fault::NumbersTaken { .. } | Fault::Denied { .. } => {
+                true
+            }
+            Fault::Missing { part } => ["table", "column", "function"]
+                .iter()
+                .any(|kind| part.starts_with(kind)),
+        }
+    }
+
+    /// What mends it, for the owner of the schema.
+    pub fn remedy(&self) -> String {
+        match self {
+            Fault::RowSecurity { table, .. } => {
+                format!("alter table {table} disable row level security;")
+            }
+            Fault::EventTrigger { name } => {
+                format!("alter event trigger {} disable;", quoted(name))
+            }
+            Fault::SequenceBehind { sequence, highest } => {
+                format!("select setval('{sequence}', {highest});")
+            }
+            Fault::NumbersTaken { .. } => RENUMBER.to_owned(),
+            Fault::Denied { user, .. } => format!(
+                "grant apipay_worker to {}; select apipay._grant_roles();",
+                quoted(user)
+            ),
+            Fault::Missing { part } => match part.strip_prefix("enabled trigger ") {
+                Some(trigger) => match trigger.split_once(" of ") {
+                    Some((name, table)) => format!("alter table {table} enable trigger {name};"),
+                    None => RESTORE.to_owned(),
+                },
+                None => RESTORE.to_owned(),
+            },
+        }
+    }
+}
+
+/// For what no single statement of ours brings back.
+const RESTORE: &str = "put it back as the migrations of this version make it, or restore a backup";
+
+const RENUMBER: &str = "update apipay.jobs j set epoch = (select max(epoch) from apipay.attempts where job_id = j.id) \
+                        where state = 'queued' and exists (select from apipay.attempts where job_id = j.id and epoch > j.epoch);";
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::RowSecurity { table, is_ours } => {
+                let whom = if *is_ours { "apipayd" } else { "other users" };
+                write!(
+                    f,
+                    "row level security is on for {table} and may hide its rows from {whom}"
+                )
+            }
+            Fault::EventTrigger { name } => write!(
+                f,
+                "the event trigger {name} enables row level security on new tables"
+            ),
+            Fault::SequenceBehind { sequence, highest } => write!(
+                f,
+                "{sequence} gives out numbers that are taken, up to {highest}"
+            ),
+            Fault::NumbersTaken { job } => write!(
+                f,
+                "job {job} has the number of an earlier job, whose attempts stand in its way"
+            ),
+            Fault::Denied { user, privilege } => write!(f, "user {user} lacks {privilege}"),
+            Fault::Missing { part } => write!(f, "the schema lacks: {part}"),
+        }
+    }
+}
+
+/// The lines of a fresh schema, written by scripts/sqlx-prepare.
+const EXPECTED: &str = include_str!("schema.txt");
+
+/// Looks for everything in the schema that would stop us, or take a guard away. Reads the catalog and
+/// the ends of a few indexes.
+pub async fn faults(pool: &Pool) -> Result<Vec<Fault>, DbError> {
+    let mut faults = hidden(pool).await?;
+    let missing = missing(pool).await?;
+    if missing.is_empty() {
+        faults.extend(behind(pool).await?);
+        faults.extend(taken(pool).await?);
+    } else if migrate::version(pool).await? != SchemaVersion::Newer {
+        // A newer version may have changed what it likes; this one is about to be replaced.
+        faults.extend(missing);
+    }
+    Ok(faults)
+}
+
+async fn hidden(pool: &Pool) -> Result<Vec<Fault>, DbError> {
+    let tables = sqlx::query!(
+        r#"select 'apipay.' || c.relname as "table!", row_security_active(c.oid) as "is_ours!"
+             from pg_catalog.pg_class c
+            where c.relnamespace = (select oid from pg_catalog.pg_namespace where nspname = 'apipay')
+              and c.relkind in ('r', 'p') and c.relrowsecurity
+            order by c.relname"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("look for row level security")?;
+    let triggers = sqlx::query_scalar!(
+        r#"select t.evtname::text as "name!" from pg_catalog.pg_event_trigger t
+             join pg_catalog.pg_proc p on p.oid = t.evtfoid
+            where t.evtenabled <> 'D' and p.prosrc ~* 'enable\s+row\s+level\s+security'
+            order by t.evtname"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("look for event triggers")?;
+    let tables = tables.into_iter().map(|row| Fault::RowSecurity {
+        table: row.table,
+        is_ours: row.is_ours,
+    });
+    let triggers = triggers
+        .into_iter()
+        .map(|name| Fault::EventTrigger { name });
+    Ok(tables.chain(triggers).collect())
+}
+
+async fn missing(pool: &Pool) -> Result<Vec<Fault>, DbError> {
+    let user = sqlx::query_scalar!(r#"select current_user::text as "user!""#)
+        .fetch_one(pool)
+        .await
+        .task("ask who we are")?;
+    let lines = sqlx::query_file_scalar!("src/db/schema.sql", user)
+        .fetch_all(pool)
+        .await
+        .task("read what the schema is made of")?;
+    let there: BTreeSet<&str> = lines.iter().map(String::as_str).collect();
+    Ok(without(EXPECTED, &there, &user))
+}
+
+/// What is expected and not there. Of what is gone altogether its parts are not told one by one.
+fn without(expected: &str, there: &BTreeSet<&str>, user: &str) -> Vec<Fault> {
+    let gone = expected.lines().filter(|line| !there.contains(line));
+    let gone: Vec<&str> = gone.collect();
+    let relations: Vec<String> = gone
+        .iter()
+        .filter_map(|line| {
+            line.strip_prefix("table ")
+                .or_else(|| line.strip_prefix("view "))
+        })
+        .flat_map(|name| [format!(" {name}"), format!(" {name}.")])
+        .collect();
+    let functions: Vec<&str> = gone
+        .iter()
+        .filter_map(|line| line.strip_prefix("function "))
+        .collect();
+    let is_part = |line: &str| {
+        relations.iter().any(|name| {
+            !line.starts_with("table ")
+                && !line.starts_with("view ")
+                && (line.ends_with(name.as_str())
+                    || (name.ends_with('.') && line.contains(name.as_str())))
+        }) || line
+            .strip_prefix("privilege execute on ")
+            .is_some_and(|name| functions.contains(&name))
+    };
+    gone.iter()
+        .filter(|line| !is_part(line))
+        .map(|line| match line.strip_prefix("privilege ") {
+            Some(privilege) => Fault::Denied {
+                user: user.to_owned(),
+                privilege: privilege.to_owned(),
+            },
+            None => Fault::Missing {
+                part: (*line).to_owned(),
+            },
+        })
+        .collect()
+}
+
+async fn behind(pool: &Pool) -> Result<Vec<Fault>, DbError> {
+    let rows = sqlx::query!(
+        r#"select sequence as "sequence!", highest as "highest!" from apipay._sequences_behind()"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("compare sequences with their tables")?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Fault::SequenceBehind {
+            sequence: row.sequence,
+            highest: row.highest,
+        })
+        .collect())
+}
+
+/// Looks at some of the jobs that wait: the queue may be long.
+async fn taken(pool: &Pool) -> Result<Option<Fault>, DbError> {
+    let job = sqlx::query_scalar!(
+        r#"select j.id as "id!" from (
+             select id, epoch from apipay.jobs where state = 'queued' limit 10000) j
+            where exists (select from apipay.attempts t where t.job_id = j.id and t.epoch > j.epoch)
+            limit 1"#
+    )
+    .fetch_optional(pool)
+    .await
+    .task("look for numbers that are taken")?;
+    Ok(job.map(|job| Fault::NumbersTaken { job }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(line: &str) -> Fault {
+        Fault::Missing { part: line.into() }
+    }
+
+    #[test]
+    fn a_fresh_schema_lacks_nothing() {
+        let there = EXPECTED.lines().collect();
+        assert_eq!(without(EXPECTED, &there, "shop"), []);
+        assert!(EXPECTED.contains("\nprivilege update of state on apipay.jobs\n"));
+        assert!(EXPECTED.contains("\nenabled trigger refuse_changed_final of apipay.jobs\n"));
+    }
+
+    #[test]
+    fn what_is_gone_is_told_once_and_not_with_all_its_parts() {
+        let expected = "column apipay.jobs.id bigint not null\nenabled trigger wake of apipay.jobs\n\
+                        function apipay._park/7\nprivilege execute on apipay._park/7\n\
+                        privilege select on apipay.jobs\ntable apipay.jobs";
+        assert_eq!(
+            without(expected, &BTreeSet::new(), "shop"),
+            [
+                missing("function apipay._park/7"),
+                missing("table apipay.jobs")
+            ]
+        );
+        let there = BTreeSet::from(["table apipay.jobs", "function apipay._park/7"]);
+        assert_eq!(
+            without(expected, &there, "shop").len(),
+            4,
+            "each part that is gone of what is there"
+        );
+    }
+
+    #[test]
+    fn a_fault_names_the_sql_that_mends_it() {
+        let denied = Fault::Denied {
+            user: "a\"b".into(),
+            privilege: "select on apipay.jobs".into(),
+        };
+        assert_eq!(denied.to_string(), "user a\"b lacks select on apipay.jobs");
+        assert_eq!(
+            denied.remedy(),
+            "grant apipay_worker to \"a\"\"b\"; select apipay._grant_roles();"
+        );
+        let trigger = missing("enabled trigger wake of apipay.jobs");
+        assert_eq!(
+            trigger.remedy(),
+            "alter table apipay.jobs enable trigger wake;"
+        );
+        assert!(!trigger.stops_payments());
+        assert!(missing("column apipay.jobs.state text").stops_payments());
+    }
+}

@@ -1,0 +1,312 @@
+//! Whether what is due moves: from what is seen now, what was seen before, and for how long.
+//!
+//! The net below every other alert. It trusts no loop's word that there was nothing to do: whatever is
+//! due has a mark that changes when it moves, and a mark that stands still for too long is a finding. A
+//! backlog behind the quota moves, however slowly; one that nobody can see does not.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What should move, or should not last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Concern {
+    /// Jobs that are due are claimed.
+    Claims,
+    /// Claimed jobs are sent before their window closes.
+    Window,
+    /// Look-ups that are due are made.
+    LookUps,
+    /// Look-ups come to an answer.
+    Answers,
+    /// What was accepted is followed.
+    Checks,
+    /// Leases that ran out are recovered.
+    Leases,
+    /// A daemon has the account in its configuration.
+    Service,
+    /// The database answers.
+    Database,
+    /// A loop of the daemon gets its work done.
+    Loop,
+    /// Outcomes are written.
+    Outcomes,
+    /// Alerts are delivered.
+    Deliveries,
+    /// The schema is as it was made, and nothing hides its rows.
+    Schema,
+    /// Sending is not stopped for ever.
+    Stop,
+}
+
+impl Concern {
+    /// Whether it costs payments, rather than what protects or reports them.
+    pub fn is_critical(self) -> bool {
+        !matches!(self, Concern::Deliveries | Concern::Stop)
+    }
+}
+
+/// What is due in an account.
+#[derive(Clone, Debug, Default)]
+pub struct AccountFacts {
+    /// The account.
+    pub account: String,
+    /// Jobs that could be claimed now; more than [`FEW`] are not counted.
+    pub due_jobs: u32,
+    /// Changes with each claim, whoever makes it.
+    pub claimed: String,
+    /// Whether the quota may be what the jobs wait for.
+    pub is_quota_tight: bool,
+    /// Whether this daemon's last claims were all too old to be sent.
+    pub is_late: bool,
+    /// The look-up that is due first.
+    pub lookup: Option<String>,
+    /// A job that was looked up often and to no answer at all.
+    pub undecided: Option<String>,
+    /// The check that is due first.
+    pub check: Option<String>,
+    /// A lease that ran out.
+    pub lease: Option<String>,
+    /// Whether a living daemon has the account in its configuration.
+    pub is_served: bool,
+    /// Kinds of its open alerts.
+    pub open_alerts: Vec<String>,
+}
+
+/// A failure that goes on.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What fails: a loop, a channel, a fault of the schema.
+    pub what: String,
+    /// Changes when it is another failure than before.
+    pub mark: String,
+    /// What was said of it.
+    pub cause: String,
+}
+
+/// Everything that one look sees.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Accounts in which something is due.
+    pub accounts: Vec<AccountFacts>,
+    /// Why the database did not tell; then `accounts`, `stopped_for` and `deliveries` say nothing.
+    pub database: Option<String>,
+    /// How long all sending is stopped, if it is.
+    pub stopped_for: Option<Duration>,
+    /// Loops that fail.
+    pub loops: Vec<Failure>,
+    /// Why outcomes wait in memory, if they do.
+    pub outcomes: Option<String>,
+    /// Channels that do not take their notices.
+    pub deliveries: Vec<Failure>,
+    /// Faults of the schema that are certain.
+    pub faults: Vec<Failure>,
+}
+
+/// How long things may stand still.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// What is due.
+    pub moving: Duration,
+    /// A check that is due: it may wait for its turn.
+    pub check: Duration,
+}
+
+impl Patience {
+    /// From how long a claim holds a job, within which each request ends, and the longest distance of checks.
+    pub fn new(lease: Duration, check_distance: Duration) -> Patience {
+        Patience {
+            moving: lease * 2,
+            check: lease * 2 + check_distance,
+        }
+    }
+}
+
+/// What stands still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The account it concerns; none: all of them.
+    pub account: Option<String>,
+    /// What should move.
+    pub concern: Concern,
+    /// For how long it was seen to stand still.
+    pub lasted: Duration,
+    /// What was said of it; empty when nothing was.
+    pub cause: String,
+}
+
+/// Due jobs up to which one that is stuck by itself explains why nothing moves.
+pub const FEW: u32 = 10;
+
+/// With few requests a minute, sends, look-ups and checks take turns.
+const QUOTA_TURNS: Duration = Duration::from_secs(300);
+
+/// A human stopped all sending, and knows it; after this they may have forgotten.
+const STOP_FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+
+/// Alerts that say already why nothing of an account moves.
+const EXPLAINING: [&str; 5] = [
+    "account_parked",
+    "cap_reached",
+    "gateway_unreachable",
+    "gateway_failing",
+    "clock_jumped",
+];
+
+struct Sight {
+    account: Option<String>,
+    concern: Concern,
+    what: String,
+    mark: String,
+    patience: Duration,
+    cause: String,
+}
+
+/// What was seen before.
+#[derive(Debug, Default)]
+pub struct Watch {
+    marks: BTreeMap<(Option<String>, Concern, String), Mark>,
+}
+
+#[derive(Debug)]
+struct Mark {
+    mark: String,
+    since: Duration,
+}
+
+impl Watch {
+    /// Compares with what was seen before; `at` is a time that only rises. Whatever was not seen, or has
+    /// another mark, has moved.
+    pub fn look(&mut self, at: Duration, facts: &Facts, patience: Patience) -> Vec<Finding> {
+        let sights = sights(facts, patience);
+        let mut marks = BTreeMap::new();
+        let mut findings = Vec::new();
+        let mut waiting = Vec::new();
+        for sight in sights {
+            let key = (sight.account.clone(), sight.concern, sight.what);
+            let since = match self.marks.remove(&key) {
+                Some(before) if before.mark == sight.mark => before.since,
+                _ => at,
+            };
+            let lasted = at.saturating_sub(since);
+            let mark = sight.mark;
+            marks.insert(key, Mark { mark, since });
+            let finding = Finding {
+                account: sight.account,
+                concern: sight.concern,
+                lasted,
+                cause: sight.cause,
+            };
+            let is_found = lasted >= sight.patience;
+            let may_be_explained = finding.account.is_some() && finding.concern != Concern::Service;
+            if is_found && may_be_explained {
+                waiting.push((lasted >= sight.patience * 2, finding));
+            } else if is_found {
+                findings.push(finding);
+            }
+        }
+        self.marks = marks;
+        // What concerns everything explains why nothing of an account moves, and is told once.
+        let stops_all =
+            |concern| matches!(concern, Concern::Loop | Concern::Outcomes | Concern::Schema);
+        let is_told = findings.iter().any(|finding| stops_all(finding.concern));
+        let may_be_told = self.marks.keys().any(|(_, concern, _)| stops_all(*concern));
+        let of_accounts = waiting
+            .into_iter()
+            .filter(|(is_old, _)| !is_told && (!may_be_told || *is_old));
+        findings.extend(of_accounts.map(|(_, finding)| finding));
+        findings
+    }
+}
+
+fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
+    let whole = |concern, failure: &Failure, patience| Sight {
+        account: None,
+        concern,
+        what: failure.what.clone(),
+        mark: failure.mark.clone(),
+        patience,
+        cause: failure.cause.clone(),
+    };
+    let lasting = |concern, cause: &String| Sight {
+        account: None,
+        concern,
+        what: String::new(),
+        mark: String::new(),
+        patience: patience.moving,
+        cause: cause.clone(),
+    };
+    let mut sights = Vec::new();
+    let faults = facts.faults.iter();
+    sights.extend(faults.map(|fault| whole(Concern::Schema, fault, Duration::ZERO)));
+    let outcomes = facts.outcomes.iter();
+    sights.extend(outcomes.map(|cause| lasting(Concern::Outcomes, cause)));
+    if let Some(cause) = &facts.database {
+        // The loops say the same.
+        sights.push(lasting(Concern::Database, cause));
+        return sights;
+    }
+    let loops = facts.loops.iter();
+    sights.extend(loops.map(|failing| whole(Concern::Loop, failing, patience.moving)));
+    let deliveries = facts.deliveries.iter();
+    sights.extend(deliveries.map(|failing| whole(Concern::Deliveries, failing, patience.moving)));
+    match facts.stopped_for {
+        None => sights.extend(facts.accounts.iter().flat_map(|a| of_account(a, patience))),
+        Some(time) if time >= STOP_FORGOTTEN && !facts.accounts.is_empty() => {
+            sights.push(Sight {
+                patience: Duration::ZERO,
+                ..lasting(Concern::Stop, &String::new())
+            });
+        }
+        Some(_) => {}
+    }
+    sights
+}
+
+fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
+    let sight = |concern, mark: &str, patience| Sight {
+        account: Some(facts.account.clone()),
+        concern,
+        what: String::new(),
+        mark: mark.to_owned(),
+        patience,
+        cause: String::new(),
+    };
+    let has_open = |kind: &str| facts.open_alerts.iter().any(|open| open == kind);
+    if !facts.is_served {
+        return vec![sight(Concern::Service, "", patience.moving)];
+    }
+    if EXPLAINING.iter().any(|kind| has_open(kind)) {
+        return Vec::new();
+    }
+    let mut sights = Vec::new();
+    let turns = if facts.is_quota_tight {
+        QUOTA_TURNS
+    } else {
+        Duration::ZERO
+    };
+    let moving = patience.moving + turns;
+    let is_single = has_open("job_stuck");
+    if facts.due_jobs > 0 && !(is_single && facts.due_jobs <= FEW) {
+        sights.push(sight(Concern::Claims, &facts.claimed, moving));
+        if facts.is_late {
+            sights.push(sight(Concern::Window, "", moving));
+        }
+    }
+    let single = [
+        (Concern::LookUps, &facts.lookup, moving),
+        (Concern::Answers, &facts.undecided, patience.moving),
+        (Concern::Leases, &facts.lease, patience.moving),
+    ];
+    for (concern, mark, patience) in single {
+        if let (Some(mark), false) = (mark, is_single) {
+            sights.push(sight(concern, mark, patience));
+        }
+    }
+    if let Some(mark) = &facts.check {
+        sights.push(sight(Concern::Checks, mark, patience.check + turns));
+    }
+    sights
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(10);
+
+fn patience() -> Patience {
+    Patience::new(Duration::from_secs(90), 10 * MINUTE)
+}
+
+fn waiting(claimed: &str) -> AccountFacts {
+    AccountFacts {
+        account: "shop".into(),
+        due_jobs: FEW + 1,
+        claimed: claimed.into(),
+        is_served: true,
+        ..AccountFacts::default()
+    }
+}
+
+fn facts(account: AccountFacts) -> Facts {
+    Facts {
+        accounts: vec![account],
+        ..Facts::default()
+    }
+}
+
+fn failing(what: &str) -> Failure {
+    Failure {
+        what: what.into(),
+        mark: "1".into(),
+        cause: "permission denied".into(),
+    }
+}
+
+/// Looks every ten seconds for so long; when each concern was first found.
+fn watch(length: Duration, see: impl Fn(Duration) -> Facts) -> BTreeMap<Concern, Duration> {
+    let mut watch = Watch::default();
+    let mut found = BTreeMap::new();
+    let mut at = Duration::ZERO;
+    while at <= length {
+        for finding in watch.look(at, &see(at), patience()) {
+            found.entry(finding.concern).or_insert(at);
+        }
+        at += LOOK;
+    }
+    found
+}
+
+#[track_caller]
+fn expect(see: impl Fn(Duration) -> Facts, expected: &[(Concern, u64)]) {
+    let found: Vec<_> = watch(60 * MINUTE, see)
+        .into_iter()
+        .map(|(concern, at)| (concern, at.as_secs()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn due_jobs_that_nobody_claims_are_found_after_two_leases() {
+    expect(|_| facts(waiting("never")), &[(Concern::Claims, 180)]);
+}
+
+#[test]
+fn a_backlog_that_drains_by_one_a_minute_moves() {
+    expect(|at| facts(waiting(&(at.as_secs() / 66).to_string())), &[]);
+    let tight = |at: Duration| AccountFacts {
+        is_quota_tight: true,
+        ..waiting(&(at.as_secs() / 400).to_string())
+    };
+    expect(|at| facts(tight(at)), &[]);
+    let full_for_ever = AccountFacts {
+        is_quota_tight: true,
+        lookup: Some("1".into()),
+        check: Some("1".into()),
+        ..waiting("never")
+    };
+    expect(
+        |_| facts(full_for_ever.clone()),
+        &[
+            (Concern::Claims, 480),
+            (Concern::LookUps, 480),
+            (Concern::Checks, 1080),
+        ],
+    );
+}
+
+#[test]
+fn what_is_claimed_and_always_too_late_does_not_move() {
+    let late = |at: Duration| AccountFacts {
+        is_late: true,
+        ..waiting(&at.as_secs().to_string())
+    };
+    expect(|at| facts(late(at)), &[(Concern::Window, 180)]);
+}
+
+#[test]
+fn nothing_due_is_nothing_found() {
+    expect(|_| Facts::default(), &[]);
+    let idle = AccountFacts {
+        due_jobs: 0,
+        ..waiting("never")
+    };
+    expect(|_| facts(idle.clone()), &[]);
+    // It is empty now and then: something moved that was never seen to.
+    let emptied = |at: Duration| {
+        if at.as_secs().is_multiple_of(120) {
+            Facts::default()
+        } else {
+            facts(waiting("never"))
+        }
+    };
+    expect(emptied, &[]);
+}
+
+#[test]
+fn an_alert_that_says_why_is_enough() {
+    for kind in EXPLAINING {
+        let told = AccountFacts {
+            open_alerts: vec![kind.into()],
+            undecided: Some("7".into()),
+            ..waiting("never")
+        };
+        expect(|_| facts(told.clone()), &[]);
+    }
+    let one_stuck = |due_jobs| AccountFacts {
+        open_alerts: vec!["job_stuck".into()],
+        due_jobs,
+        ..waiting("never")
+    };
+    expect(|_| facts(one_stuck(1)), &[]);
+    expect(|_| facts(one_stuck(FEW + 1)), &[(Concern::Claims, 180)]);
+    let held = AccountFacts {
+        open_alerts: vec!["job_held".into(), "no_progress".into()],
+        ..waiting("never")
+    };
+    expect(|_| facts(held.clone()), &[(Concern::Claims, 180)]);
+}
+
+#[test]
+fn an_account_that_nobody_serves_is_found_whatever_else_is_told_of_it() {
+    let alone = AccountFacts {
+        is_served: false,
+        open_alerts: vec!["account_parked".into()],
+        ..waiting("never")
+    };
+    let with_loop = Facts {
+        loops: vec![failing("follow")],
+        ..facts(alone)
+    };
+    expect(
+        |_| with_loop.clone(),
+        &[(Concern::Service, 180), (Concern::Loop, 180)],
+    );
+}
+
+#[test]
+fn each_mark_that_stands_still_is_found() {
+    let mark = || Some("1".to_owned());
+    let cases = [
+        (
+            AccountFacts {
+                lookup: mark(),
+                ..waiting("")
+            },
+            Concern::LookUps,
+            180,
+        ),
+        (
+            AccountFacts {
+                undecided: mark(),
+                ..waiting("")
+            },
+            Concern::Answers,
+            180,
+        ),
+        (
+            AccountFacts {
+                lease: mark(),
+                ..waiting("")
+            },
+            Concern::Leases,
+            180,
+        ),
+        (
+            AccountFacts {
+                check: mark(),
+                ..waiting("")
+            },
+            Concern::Checks,
+            780,
+        ),
+    ];
+    for (account, concern, after) in cases {
+        let account = AccountFacts {
+            due_jobs: 0,
+            ..account
+        };
+        expect(|_| facts(account.clone()), &[(concern, after)]);
+    }
+}
+
+#[test]
+fn what_stops_everything_is_told_once_and_not_for_each_account() {
+    let dispatch = Facts {
+        loops: vec![failing("dispatch")],
+        ..facts(waiting("never"))
+    };
+    expect(|_| dispatch.clone(), &[(Concern::Loop, 180)]);
+    let fault = Facts {
+        faults: vec![failing("apipay.jobs")],
+        ..facts(waiting("never"))
+    };
+    expect(|_| fault.clone(), &[(Concern::Schema, 0)]);
+    let unwritten = Facts {
+        outcomes: Some("disk full".into()),
+        ..facts(waiting("never"))
+    };
+    expect(|_| unwritten.clone(), &[(Concern::Outcomes, 180)]);
+    // A loop that fails now and then hides nothing for long.
+    let flapping = |at: Duration| Facts {
+        loops: vec![Failure {
+            mark: at.as_secs().to_string(),
+            ..failing("dispatch")
+        }],
+        ..facts(waiting("never"))
+    };
+    expect(flapping, &[(Concern::Claims, 360)]);
+}
+
+#[test]
+fn a_database_that_does_not_answer_is_found_and_its_accounts_are_seen_anew_afterwards() {
+    let away = |at: Duration| {
+        if at < 10 * MINUTE {
+            Facts {
+                database: Some("connection refused".into()),
+                loops: vec![failing("dispatch")],
+                ..Facts::default()
+            }
+        } else {
+            facts(waiting("never"))
+        }
+    };
+    expect(away, &[(Concern::Claims, 780), (Concern::Database, 180)]);
+}
+
+#[test]
+fn a_stop_is_a_humans_and_told_after_a_day_if_anything_waits() {
+    let stopped = |hours: u64, account: Option<AccountFacts>| Facts {
+        stopped_for: Some(Duration::from_secs(hours * 3600)),
+        accounts: account.into_iter().collect(),
+        ..Facts::default()
+    };
+    expect(|_| stopped(23, Some(waiting("never"))), &[]);
+    expect(
+        |_| stopped(24, Some(waiting("never"))),
+        &[(Concern::Stop, 0)],
+    );
+    expect(|_| stopped(48, None), &[]);
+    assert!(!Concern::Stop.is_critical());
+}
+
+#[test]
+fn a_channel_that_takes_nothing_is_found() {
+    let deaf = Facts {
+        deliveries: vec![failing("webhook")],
+        ..Facts::default()
+    };
+    expect(|_| deaf.clone(), &[(Concern::Deliveries, 180)]);
+}
+
+proptest! {
+    #[test]
+    fn what_moves_in_time_is_never_found_and_what_stands_still_always_is(
+        moves in proptest::collection::vec(1_u64..17, 1..40),
+    ) {
+        // Claims at most 170 s apart, then none.
+        let mut watch = Watch::default();
+        let mut at = Duration::ZERO;
+        for (number, looks) in moves.iter().enumerate() {
+            for _ in 0..*looks {
+                let found = watch.look(at, &facts(waiting(&number.to_string())), patience());
+                prop_assert!(found.is_empty(), "{found:?}");
+                at += LOOK;
+            }
+        }
+        let end = at;
+        let mut found = Vec::new();
+        while found.is_empty() {
+            found = watch.look(at, &facts(waiting("last")), patience());
+            at += LOOK;
+            prop_assert!(at - end <= patience().moving + LOOK * 2);
+        }
+        prop_assert!(found[0].lasted >= patience().moving);
+    }
+}

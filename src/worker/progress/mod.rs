@@ -1,0 +1,279 @@
+//! The check from the outside of the machinery: compares what is due with what moved, and says so when
+//! something does not; past the database, when that is what fails.
+//!
+//! It takes no loop's word for it and keeps what it saw in memory; [`crate::policy::progress`] decides.
+
+mod tell;
+mod words;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::db::progress::{self, Due, Stop, Weight};
+use crate::db::{DbError, schema};
+use crate::policy::progress::{AccountFacts, Facts, Failure, Finding, Patience, Watch};
+use crate::telemetry::Chain;
+use crate::worker::clock::Moment;
+use crate::worker::{Context, Pulse, Step};
+use schema::Fault;
+use tell::{Outbox, Teller};
+
+/// The kind of its alerts.
+const KIND: &str = "no_progress";
+
+/// How many looks share one reading of the schema, and one weighing of what waits.
+const SELDOM: u32 = 6;
+
+/// What was seen and told so far.
+pub struct Progress {
+    started: Moment,
+    host: String,
+    looks: u32,
+    watch: Watch,
+    teller: Teller,
+    faults: Vec<Fault>,
+    seen: Seen,
+}
+
+/// What the database told, as it was last.
+#[derive(Default)]
+struct Seen {
+    due: Vec<Due>,
+    stop: Option<Stop>,
+    deliveries: Vec<Failure>,
+    /// What waits in all accounts, now and then counted anew.
+    weight: Weight,
+}
+
+/// How often it looks: a tenth of what is waited for, and a little more.
+pub fn interval(ctx: &Context) -> Duration {
+    (patience(ctx).moving / 18).clamp(Duration::from_secs(1), Duration::from_secs(10))
+}
+
+fn patience(ctx: &Context) -> Patience {
+    Patience::new(ctx.lease, ctx.rules.follow.max)
+}
+
+impl Progress {
+    /// Nothing was seen yet.
+    pub fn new() -> Progress {
+        let host = rustix::system::uname();
+        Progress {
+            started: Moment::now(),
+            host: host.nodename().to_string_lossy().into_owned(),
+            looks: 0,
+            watch: Watch::default(),
+            teller: Teller::default(),
+            faults: Vec::new(),
+            seen: Seen::default(),
+        }
+    }
+
+    /// One look, with what the loops say of themselves.
+    pub async fn step(
+        &mut self,
+        ctx: &Arc<Context>,
+        pulses: &[Arc<Pulse>],
+    ) -> Result<Step, DbError> {
+        let read = self.read(ctx).await;
+        let database = read.as_ref().err().map(|error| Chain(error).to_string());
+        let loops = pulses.iter().filter_map(|pulse| {
+            let (since, cause) = pulse.failing()?;
+            Some(Failure {
+                what: pulse.name.to_owned(),
+                mark: format!("{since:?}"),
+                cause,
+            })
+        });
+        let facts = Facts {
+            accounts: self.seen.due.iter().map(|due| account(ctx, due)).collect(),
+            database,
+            stopped_for: self
+                .seen
+                .stop
+                .as_ref()
+                .map(|stop| Duration::try_from_secs_f64(stop.seconds).unwrap_or_default()),
+            loops: loops.collect(),
+            outcomes: ctx.recorder.trouble(),
+            deliveries: self.seen.deliveries.clone(),
+            faults: self
+                .faults
+                .iter()
+                .filter(|f| f.stops_payments())
+                .map(failure)
+                .collect(),
+        };
+        let findings = self.look(ctx, &facts).await;
+        let is_deaf = pulses.iter().any(|pulse| {
+            let failing = pulse.failing().filter(|_| pulse.name == "deliver");
+            failing.is_some_and(|(since, _)| since.elapsed() >= patience(ctx).moving)
+        });
+        let is_answering = read.as_ref().err().is_none_or(DbError::is_answer);
+        self.tell(
+            ctx,
+            &facts,
+            findings,
+            Outbox {
+                is_answering,
+                is_deaf,
+            },
+        )
+        .await;
+        read.map(|()| Step::Idle)
+    }
+
+    /// The database failed before there was any loop.
+    pub async fn database_fails(&mut self, ctx: &Context, error: &DbError) {
+        let facts = Facts {
+            database: Some(Chain(error).to_string()),
+            ..Facts::default()
+        };
+        let findings = self.look(ctx, &facts).await;
+        let is_answering = error.is_answer();
+        let is_deaf = true;
+        self.tell(
+            ctx,
+            &facts,
+            findings,
+            Outbox {
+                is_answering,
+                is_deaf,
+            },
+        )
+        .await;
+    }
+
+    async fn look(&mut self, ctx: &Context, facts: &Facts) -> Vec<Finding> {
+        self.watch
+            .look(self.started.elapsed(), facts, patience(ctx))
+    }
+
+    async fn read(&mut self, ctx: &Context) -> Result<(), DbError> {
+        let (pool, patience) = (&ctx.pool, patience(ctx));
+        let is_seldom = self.looks.is_multiple_of(SELDOM);
+        self.looks = self.looks.wrapping_add(1);
+        if is_seldom {
+            // First, for it names the cause if one of the others fails.
+            let faults = schema::faults(pool).await?;
+            for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
+                warn!(remedy = fault.remedy(), "{fault}");
+            }
+            self.faults = faults;
+        }
+        progress::announce(pool, ctx.worker, &self.host, &ctx.account_names()).await?;
+        let due = progress::due(pool, patience.moving.max(Duration::from_secs(60))).await?;
+        let stop = progress::stop(pool).await?;
+        let undelivered = progress::undelivered(pool).await?;
+        let weight = if is_seldom {
+            let accounts: Vec<String> = due.iter().map(|due| due.account.clone()).collect();
+            progress::weigh(pool, &accounts).await?
+        } else {
+            self.seen.weight
+        };
+        self.seen = Seen {
+            due,
+            stop,
+            deliveries: undelivered
+                .into_iter()
+                .map(|notices| Failure {
+                    mark: notices.oldest.to_string(),
+                    cause: format!("{} notices wait: {}", notices.notices, notices.error),
+                    what: notices.channel,
+                })
+                .collect(),
+            weight,
+        };
+        Ok(())
+    }
+
+    async fn tell(&mut self, ctx: &Context, facts: &Facts, findings: Vec<Finding>, outbox: Outbox) {
+        let mut incidents = Vec::new();
+        let mut of_accounts: Vec<Option<String>> =
+            findings.iter().map(|f| f.account.clone()).collect();
+        of_accounts.sort();
+        of_accounts.dedup();
+        for account in of_accounts {
+            let findings: Vec<&Finding> =
+                findings.iter().filter(|f| f.account == account).collect();
+            let weight = match &account {
+                Some(name) if facts.database.is_none() => {
+                    let weighed = progress::weigh(&ctx.pool, std::slice::from_ref(name)).await;
+                    weighed.unwrap_or(self.seen.weight)
+                }
+                _ => self.seen.weight,
+            };
+            let waiting = words::Waiting {
+                accounts: self
+                    .seen
+                    .due
+                    .iter()
+                    .map(|due| due.account.as_str())
+                    .collect(),
+                weight,
+            };
+            let is_critical = findings.iter().any(|f| f.concern.is_critical());
+            incidents.push(tell::Incident {
+                text: words::text(
+                    ctx.worker,
+                    &findings,
+                    &waiting,
+                    &words::Known {
+                        faults: &self.faults,
+                        stop: self.seen.stop.as_ref(),
+                        said: facts.loops.first().map(|failing| failing.cause.as_str()),
+                    },
+                ),
+                severity: if is_critical { "critical" } else { "warning" },
+                lasted: findings.iter().map(|f| f.lasted).max().unwrap_or_default(),
+                account,
+                weight,
+            });
+        }
+        // What others told is over once this daemon has watched for long enough to know.
+        let may_resolve_others = self.started.elapsed() > patience(ctx).check;
+        self.teller
+            .tell(ctx, &incidents, outbox, may_resolve_others)
+            .await;
+        ctx.stand_still(words::status(&incidents));
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress::new()
+    }
+}
+
+fn failure(fault: &Fault) -> Failure {
+    Failure {
+        what: fault.to_string(),
+        mark: String::new(),
+        cause: fault.to_string(),
+    }
+}
+
+fn account(ctx: &Context, due: &Due) -> AccountFacts {
+    let ours = ctx
+        .accounts
+        .iter()
+        .find(|(name, _)| name.as_str() == due.account);
+    AccountFacts {
+        account: due.account.clone(),
+        due_jobs: u32::try_from(due.due_jobs).unwrap_or(u32::MAX),
+        // What we hold ourselves we know. Quota that was taken and brought no job would look like a claim.
+        claimed: match ours {
+            Some((_, account)) if due.served_by == 1 => account.claims().to_string(),
+            _ => due.claimed.clone(),
+        },
+        is_quota_tight: due.is_quota_tight,
+        is_late: ours.is_some_and(|(_, account)| account.is_late()),
+        lookup: due.lookup.clone(),
+        undecided: due.undecided.map(|job| job.to_string()),
+        check: due.check.clone(),
+        lease: due.lease.clone(),
+        is_served: due.served_by > 0,
+        open_alerts: due.open_alerts.clone(),
+    }
+}

@@ -1,0 +1,296 @@
+//! What people read about payments that do not move.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::tell::Incident;
+use crate::db::accounts::AlertText;
+use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
+use crate::db::schema::Fault;
+use crate::policy::progress::{Concern, Finding};
+
+/// What waits behind it.
+pub(super) struct Waiting<'a> {
+    pub(super) accounts: Vec<&'a str>,
+    pub(super) weight: Weight,
+}
+
+/// What else is known when something is found.
+#[derive(Default)]
+pub(super) struct Known<'a> {
+    pub(super) faults: &'a [Fault],
+    pub(super) stop: Option<&'a Stop>,
+    /// What the database just said to one of the loops.
+    pub(super) said: Option<&'a str>,
+}
+
+/// Accounts that are named one by one.
+const NAMED: usize = 5;
+
+const CHECK: &str = "run: apipayd check; it says what is wrong and the SQL that mends it";
+
+/// The alert of what was found about one account, or about all.
+pub(super) fn text(
+    worker: Uuid,
+    findings: &[&Finding],
+    waiting: &Waiting<'_>,
+    known: &Known<'_>,
+) -> AlertText {
+    let mut summary: Vec<String> = findings.iter().map(|f| sentence(f, known.stop)).collect();
+    let account = findings.iter().find_map(|f| f.account.as_deref());
+    match (account, known.said) {
+        (None, _) => summary.extend(of_all(waiting)),
+        (Some(_), Some(said)) => summary.push(format!("The database said: {said}.")),
+        (Some(_), None) => {}
+    }
+    let mut action: Vec<String> = Vec::new();
+    for finding in findings {
+        let step = remedy(finding);
+        if !action.contains(&step) {
+            action.push(step);
+        }
+    }
+    // A fault of the schema is worth more than a guess.
+    let sql: Vec<String> = known
+        .faults
+        .iter()
+        .filter(|fault| fault.stops_payments())
+        .map(Fault::remedy)
+        .collect();
+    if !sql.is_empty() {
+        action.insert(0, format!("as the schema's owner: {}", sql.join(" ")));
+    }
+    let concerns: Vec<String> = findings
+        .iter()
+        .map(|f| code(f.concern).to_owned())
+        .collect();
+    AlertText {
+        summary: summary.join(" "),
+        action: joined(&action),
+        details: json!({ "worker": worker, "concerns": concerns }),
+    }
+}
+
+/// One step after the other; SQL is left so that it can be copied.
+fn joined(steps: &[String]) -> String {
+    let mut text = String::new();
+    for step in steps {
+        text += match text.chars().next_back() {
+            None => "",
+            Some(';') => " then ",
+            Some(_) => ". ",
+        };
+        text += step;
+    }
+    text
+}
+
+/// For the status line; none when all moves.
+pub(super) fn status(incidents: &[Incident]) -> Option<String> {
+    let summaries: Vec<&str> = incidents.iter().map(|i| i.text.summary.as_str()).collect();
+    (!summaries.is_empty()).then(|| format!("NO PROGRESS: {}", summaries.join(" ")))
+}
+
+fn code(concern: Concern) -> &'static str {
+    match concern {
+        Concern::Claims => "claims",
+        Concern::Window => "window",
+        Concern::LookUps => "look_ups",
+        Concern::Answers => "answers",
+        Concern::Checks => "checks",
+        Concern::Leases => "leases",
+        Concern::Service => "service",
+        Concern::Database => "database",
+        Concern::Loop => "loop",
+        Concern::Outcomes => "outcomes",
+        Concern::Deliveries => "deliveries",
+        Concern::Schema => "schema",
+        Concern::Stop => "stop",
+    }
+}
+
+// The age is not in it: a text that changes with each look would be written with each look.
+fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
+    let account = finding.account.as_deref().unwrap_or_default();
+    let cause = &finding.cause;
+    match finding.concern {
+        Concern::Claims => {
+            format!("Payments of account {account} are due and none is taken up.")
+        }
+        Concern::Window => format!(
+            "Payments of account {account} are taken up and too late to be sent, each time: the database or this machine is slow."
+        ),
+        Concern::LookUps => {
+            format!("Uncertain payments of account {account} are due and none is looked up.")
+        }
+        Concern::Answers => format!(
+            "Uncertain payments of account {account} are looked up again and again, and nothing comes of it."
+        ),
+        Concern::Checks => {
+            format!("What ApiPay accepted for account {account} is due to be checked and is not.")
+        }
+        Concern::Leases => format!(
+            "Payments of account {account} are held by a daemon that is gone, and are not recovered."
+        ),
+        Concern::Service => format!(
+            "No running apipayd has account {account} in its configuration: its payments wait."
+        ),
+        Concern::Database => format!("The database cannot be used: {cause}."),
+        Concern::Loop => format!("A part of apipayd fails again and again: {cause}."),
+        Concern::Outcomes => format!(
+            "The database does not take what became of payments, so nothing new is sent: {cause}."
+        ),
+        Concern::Deliveries => format!("Alerts are not delivered: {cause}."),
+        Concern::Schema => format!("Payments cannot move: {cause}."),
+        Concern::Stop => {
+            let (by, why) = stop.map_or(("somebody", ""), |stop| {
+                (stop.changed_by.as_str(), stop.reason.as_str())
+            });
+            format!("All sending has been stopped for more than a day, by {by} ({why}).")
+        }
+    }
+}
+
+fn remedy(finding: &Finding) -> String {
+    let account = finding.account.as_deref().unwrap_or_default();
+    match finding.concern {
+        Concern::Service => format!(
+            "add [accounts.{account}] to a configuration and restart that apipayd; or take the payments back: \
+             select apipay.cancel(id, 'why') from apipay.jobs where account = '{account}' and state = 'queued';"
+        ),
+        Concern::Stop => "select apipay.start('why');".to_owned(),
+        Concern::Deliveries => {
+            "see that the receiver of alerts.webhook answers; the notices are tried until then"
+                .to_owned()
+        }
+        Concern::Database => {
+            "see that the database runs and lets apipayd in; apipayd check says what it answers"
+                .to_owned()
+        }
+        _ => CHECK.to_owned(),
+    }
+}
+
+fn of_all(waiting: &Waiting<'_>) -> Option<String> {
+    if waiting.weight.jobs == 0 {
+        return None;
+    }
+    let jobs = match waiting.weight.jobs {
+        MOST_WEIGHED.. => format!("{MOST_WEIGHED} payments or more wait"),
+        1 => "1 payment waits".to_owned(),
+        jobs => format!("{jobs} payments wait"),
+    };
+    let amount = waiting
+        .weight
+        .amount
+        .map_or_else(String::new, |amount| format!(", {amount} KZT"));
+    let more = waiting.accounts.len().saturating_sub(NAMED);
+    let named = waiting.accounts.iter().take(NAMED).copied();
+    let mut accounts = named.collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        accounts += &format!(" and {more} more");
+    }
+    Some(format!("When last counted: {jobs}{amount}, of {accounts}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rust_decimal::Decimal;
+
+    use super::*;
+
+    fn finding(account: Option<&str>, concern: Concern, cause: &str) -> Finding {
+        Finding {
+            account: account.map(str::to_owned),
+            concern,
+            lasted: Duration::from_secs(200),
+            cause: cause.into(),
+        }
+    }
+
+    fn waiting(accounts: Vec<&str>) -> Waiting<'_> {
+        Waiting {
+            accounts,
+            weight: Weight {
+                jobs: 12,
+                amount: Some(Decimal::new(15_000, 0)),
+            },
+        }
+    }
+
+    #[test]
+    fn an_alert_of_all_says_the_cause_what_waits_and_where() {
+        let found = finding(None, Concern::Database, "connection refused");
+        let accounts = vec!["a", "b", "c", "d", "e", "f", "g"];
+        let text = text(
+            Uuid::nil(),
+            &[&found],
+            &waiting(accounts),
+            &Known::default(),
+        );
+        assert_eq!(
+            text.summary,
+            "The database cannot be used: connection refused. When last counted: 12 payments \
+             wait, 15000 KZT, of a, b, c, d, e and 2 more."
+        );
+        assert!(text.action.contains("apipayd check"), "{}", text.action);
+    }
+
+    #[test]
+    fn a_fault_of_the_schema_comes_with_its_sql() {
+        let fault = Fault::SequenceBehind {
+            sequence: "apipay.jobs_id_seq".into(),
+            highest: 7,
+        };
+        let found = finding(None, Concern::Schema, &fault.to_string());
+        let known = Known {
+            faults: &[fault],
+            ..Known::default()
+        };
+        let text = text(Uuid::nil(), &[&found], &waiting(vec!["a"]), &known);
+        assert!(
+            text.action
+                .starts_with("as the schema's owner: select setval('apipay.jobs_id_seq', 7);"),
+            "{}",
+            text.action
+        );
+    }
+
+    #[test]
+    fn an_account_that_nobody_serves_is_named_with_both_ways_out() {
+        let found = finding(Some("clinic"), Concern::Service, "");
+        let text = text(
+            Uuid::nil(),
+            &[&found],
+            &waiting(vec!["clinic"]),
+            &Known::default(),
+        );
+        assert_eq!(
+            text.summary,
+            "No running apipayd has account clinic in its configuration: its payments wait."
+        );
+        assert!(text.action.contains("[accounts.clinic]"));
+        assert!(text.action.contains("select apipay.cancel(id, 'why')"));
+    }
+
+    #[test]
+    fn a_stop_says_who_and_why() {
+        let stop = Stop {
+            seconds: 90_000.0,
+            changed_by: "dba".into(),
+            reason: "moving house".into(),
+        };
+        let found = finding(None, Concern::Stop, "");
+        let known = Known {
+            stop: Some(&stop),
+            ..Known::default()
+        };
+        let text = text(Uuid::nil(), &[&found], &waiting(vec![]), &known);
+        assert!(text.summary.starts_with(
+            "All sending has been stopped for more than a day, by dba (moving house)."
+        ));
+        assert_eq!(text.action, "select apipay.start('why');");
+    }
+}

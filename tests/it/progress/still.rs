@@ -1,0 +1,181 @@
+//! A database that is well, and payments that do not move in it; and others that only move slowly.
+
+use serde_json::json;
+
+use super::{ordinary_daemon, told, until_told, wish};
+use crate::world::{World, phone};
+
+#[tokio::test]
+async fn an_account_that_nobody_serves_is_told_and_what_only_waits_is_not() {
+    let names = ["default", "slow", "parked", "blocked", "refunds", "answers"];
+    let (world, daemon) = World::running_as(wish().accounts(&names)).await;
+    world.slow_gateway(700).await;
+    world
+        .sql(
+            "insert into apipay.accounts (name) values ('ghost');
+             update apipay.accounts set requests_per_minute = 1 where name = 'slow';
+             update apipay.accounts set blocked_until = now() + interval '1 hour', blocked_reason = 'tariff' where name = 'blocked';
+             select apipay.park('parked', 'test');
+             insert into apipay.jobs (account, operation, params, state, reason)
+             values ('refunds', 'invoice.refund', '{\"invoice_id\": 5, \"amount\": 1}', 'held', 'unknown_outcome'),
+                    ('refunds', 'invoice.refund', '{\"invoice_id\": 5, \"amount\": 2}', 'queued', null);
+             insert into apipay.jobs (account, operation, params, state, reason, run_at, lookups)
+             values ('answers', 'invoice.create', '{}', 'uncertain', 'timeout', now() + interval '1 hour', 5);",
+        )
+        .await;
+    for account in ["default", "slow", "parked", "blocked"] {
+        for amount in 0..20 {
+            let params = json!({"phone_number": phone::PAID, "amount": 100 + amount});
+            world
+                .enqueue_with("invoice.create", params, json!({"account": account}))
+                .await;
+        }
+    }
+    let params = json!({"phone_number": phone::PAID, "amount": 700});
+    let ghost = world
+        .enqueue_with("invoice.create", params, json!({"account": "ghost"}))
+        .await;
+
+    let notice = until_told(&world, "firing", &["[accounts.ghost]"]).await;
+    assert_eq!(notice["commonLabels"]["account"], "ghost");
+    assert_eq!(notice["commonLabels"]["alertname"], "ApipayNoProgress");
+    assert_eq!(notice["commonAnnotations"]["jobs_waiting"], "1");
+    assert_eq!(notice["commonAnnotations"]["amount_waiting_kzt"], "700");
+    // The others have waited for as long, and for longer now.
+    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+    let told: Vec<_> = told(&world, "firing");
+    assert_eq!(told.len(), 2, "{told:?}");
+    until_told(
+        &world,
+        "firing",
+        &["of account answers", "nothing comes of it"],
+    )
+    .await;
+    daemon
+        .until_told("No running apipayd has account ghost")
+        .await;
+
+    world
+        .sql(&format!("select apipay.cancel({ghost}, 'nobody sends it')"))
+        .await;
+    until_told(&world, "resolved", &["ghost"]).await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_fails_again_and_again_is_told_in_the_databases_words() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world
+        .sql(
+            "create function public.refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'the disk of the shop is full'; end $$;
+             create trigger refuse before insert on apipay.attempts
+               for each statement execute function public.refuse()",
+        )
+        .await;
+    let job = world.bill(phone::PAID, 1500).await;
+    until_told(
+        &world,
+        "firing",
+        &["the disk of the shop is full", "1 payment waits, 1500"],
+    )
+    .await;
+    world.sql("drop trigger refuse on apipay.attempts").await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    assert_eq!(told(&world, "firing").len(), 1);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn outcomes_that_the_database_does_not_take_are_told_with_what_it_says() {
+    let world = World::made(wish()).await;
+    let daemon = ordinary_daemon(&world).await;
+    world
+        .sql("revoke insert on apipay.invoices from apipay_worker")
+        .await;
+    let job = world.bill(phone::PAID, 1500).await;
+    let words = [
+        "does not take what became of payments",
+        "permission denied for table invoices",
+        "select apipay._grant_roles();",
+    ];
+    until_told_or_kept(&world, &words).await;
+    world.sql("select apipay._grant_roles()").await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    assert_eq!(told(&world, "firing").len(), 1);
+    world.end([daemon]).await;
+}
+
+/// The row says more once more is known; its next notice will.
+async fn until_told_or_kept(world: &World, words: &[&str]) {
+    world
+        .until_holds(&format!("{words:?} is in the alert"), async || {
+            let rows = world
+                .rows("select summary || action as text from apipay.alerts where kind = 'no_progress'")
+                .await;
+            rows.iter().any(|row| {
+                let text = row["text"].as_str().unwrap();
+                words.iter().all(|word| text.contains(word))
+            })
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_takes_nothing_without_a_word_is_told() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world
+        .sql(
+            "create function public.keep() returns trigger language plpgsql as $$ begin return null; end $$;
+             create trigger a_keep before update on apipay.jobs
+               for each row when (new.state = 'sending') execute function public.keep()",
+        )
+        .await;
+    let job = world.bill(phone::PAID, 1500).await;
+    let notice = until_told(&world, "firing", &["are due and none is taken up"]).await;
+    assert_eq!(notice["commonLabels"]["account"], "default");
+    world.sql("drop trigger a_keep on apipay.jobs").await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_stop_that_was_forgotten_is_told_as_a_warning() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world.sql("select apipay.stop('moving house')").await;
+    world.bill(phone::PAID, 1500).await;
+    daemon.until_told("ALL SENDING STOPPED").await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(told(&world, "firing").len(), 0, "whoever stopped it knows");
+    world
+        .sql("update apipay._control set changed_at = now() - interval '25 hours'")
+        .await;
+    let notice = until_told(
+        &world,
+        "firing",
+        &["moving house", "select apipay.start('why');"],
+    )
+    .await;
+    assert_eq!(notice["commonLabels"]["severity"], "warning");
+    world.sql("select apipay.start('moved')").await;
+    world.until_all_final().await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_takes_no_alert_is_told_by_the_log_and_the_status() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world.alerts.refuse(usize::MAX);
+    world.sql("select apipay.park('default', 'test')").await;
+    daemon
+        .until_logged("ALERT no_progress: Alerts are not delivered")
+        .await;
+    daemon
+        .until_told("NO PROGRESS: Alerts are not delivered")
+        .await;
+    world.end([daemon]).await;
+}

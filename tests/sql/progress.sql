@@ -1,0 +1,32 @@
+-- What the check for progress stands on: who runs, and which sequences are behind.
+
+do $$
+declare
+  worker constant uuid := gen_random_uuid();
+begin
+  perform apipay._announce(worker, 'a', '1', array['shop']);
+  update apipay.daemons set seen_at = now() - interval '1 minute';
+  perform apipay._announce(worker, 'a', '1', array['shop', 'clinic']);
+  assert (select accounts = array['shop', 'clinic'] and seen_at = now() from apipay.daemons);
+  insert into apipay.daemons (worker, host, version, accounts, seen_at)
+  values (gen_random_uuid(), 'dead', '1', '{}', now() - interval '25 hours'),
+         (gen_random_uuid(), 'ill', '1', '{}', now() - interval '23 hours');
+  perform apipay._announce(worker, 'a', '1', array['shop']);
+  assert (select array_agg(host order by host) = array['a', 'ill'] from apipay.daemons);
+end $$;
+
+do $$
+begin
+  assert not exists (select from apipay._sequences_behind()), 'fresh';
+  insert into apipay.accounts (name) values ('default');
+  insert into apipay.jobs (operation, params) select 'invoice.create', '{}' from generate_series(1, 3);
+  assert not exists (select from apipay._sequences_behind()), 'in step';
+  perform setval('apipay.jobs_id_seq', 3, false);
+  assert (select (sequence, highest) = ('apipay.jobs_id_seq', 3) from apipay._sequences_behind()), 'the next one is taken';
+  perform setval('apipay.jobs_id_seq', 4, false);
+  assert not exists (select from apipay._sequences_behind()), 'the next one is free';
+  insert into apipay.attempts (job_id, epoch, account, kind, worker) values (9, 1, 'default', 'send', gen_random_uuid());
+  assert (select highest = 9 from apipay._sequences_behind()), 'an earlier job had that number';
+  perform setval('apipay.jobs_id_seq', 9);
+  assert not exists (select from apipay._sequences_behind());
+end $$;
