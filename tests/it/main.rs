@@ -18,6 +18,7 @@ mod database;
 mod doors;
 mod following;
 mod heavy;
+mod history;
 mod outage;
 mod parking;
 mod queueing;
