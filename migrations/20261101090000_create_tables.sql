@@ -154,14 +154,22 @@ comment on column apipay.jobs.unproven_since is 'Internal: since when a request 
 comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing.';
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
 
+-- A change of state moves the row and makes a new entry in every index that holds it, some four for each
+-- job. So each index says what it is for, and holds only the rows that this needs. What people look for
+-- has its indexes with the views.
 -- Claimable rows only, in the order of the claim; rows due later stand behind the due ones of their lane.
 create index jobs_claim on apipay.jobs (account, priority desc, run_at, id) where state = 'queued';
 create index jobs_lookup on apipay.jobs (account, run_at, id) where state = 'uncertain';
 create index jobs_lease on apipay.jobs (leased_until) where state = 'sending';
 create index jobs_expiry on apipay.jobs (expires_at) where state = 'queued' and expires_at is not null;
-create index jobs_stopped on apipay.jobs (account, state) where state in ('parked', 'held');
-create unique index jobs_dedup on apipay.jobs (account, dedup_key) where dedup_key is not null;
-create index jobs_invoice on apipay.jobs (account, invoice_id) where invoice_id is not null;
+-- What is counted, put back and released of an account, and how its rare ends are found.
+create index jobs_account_state on apipay.jobs (account, state, id)
+  where state in ('accepted', 'parked', 'held', 'failed', 'cancelled', 'expired');
+-- What apipay._resume makes due at once.
+create index jobs_told_to_wait on apipay.jobs (account)
+  where state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached');
+-- The key first: people who look for an event do not name the account.
+create unique index jobs_dedup on apipay.jobs (dedup_key, account) where dedup_key is not null;
 -- One open refund per invoice: two partial refunds in flight could not be told apart.
 create unique index jobs_one_open_refund on apipay.jobs (account, (params ->> 'invoice_id') collate "C")
   where operation = 'invoice.refund'
@@ -339,6 +347,8 @@ create table apipay.events (
   actor       text not null default session_user
 );
 create index events_job on apipay.events (job_id) where job_id is not null;
+-- Who cancelled a job, for apipay.overview: few rows, and the planner knows that they are.
+create index events_cancelled on apipay.events (job_id, id) where subject = 'job' and to_state = 'cancelled';
 comment on table apipay.events is 'Append-only history: every change of state of a job, a mirror or an account, with cause and evidence.';
 comment on column apipay.events.id is 'The number of the event.';
 comment on column apipay.events.at is 'When it happened.';
@@ -367,6 +377,8 @@ create table apipay.alerts (
   acked_by     text
 );
 create unique index alerts_one_open on apipay.alerts (coalesce(account, ''), kind) where resolved_at is null;
+-- Those that ended a moment ago and may still have to be told of.
+create index alerts_resolved on apipay.alerts (resolved_at) where resolved_at is not null;
 comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';

@@ -3,8 +3,9 @@
 --
 -- Each states its reason as the cause of its own statements and puts the earlier cause back; an error
 -- does that by itself. (`set apipay.cause = …` on the function would be shorter, but takes a superuser.)
--- Locks are taken in one order: job, then account, then alert; _park and _resume, which start at the
--- account, touch parked jobs only after it.
+-- Locks are taken in one order: job, then account, then alert. _resume, which starts at the account,
+-- passes over a job that somebody has locked: claims wait for the account's row, so nothing that holds
+-- it waits for another row, or works through many.
 set search_path = pg_catalog, pg_temp;
 
 -- A job is repeated once; then its copy is. Two people who retry the same job make one copy.
@@ -18,8 +19,6 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
 begin
-  -- The lock matters even when nothing changes: it makes _resume wait, and see, the job that the
-  -- calling statement is parking.
   select * into current from apipay.accounts where name = account_name for no key update;
   if not found then
     raise exception 'account "%" is unknown', account_name using errcode = 'invalid_parameter_value';
@@ -41,7 +40,7 @@ begin
           jsonb_build_object('parked_reason', why, 'parked_reason_before', current.parked_reason));
   update apipay.alerts a
      set summary = _park.summary, action = _park.action, details = a.details || coalesce(_park.details, '{}')
-   where a.account = account_name and a.kind = 'account_parked' and a.resolved_at is null;
+   where coalesce(a.account, '') = account_name and a.kind = 'account_parked' and a.resolved_at is null;
   return false;
 end $$;
 comment on function apipay._park(text, text, text, interval, text, text, jsonb) is
@@ -60,24 +59,25 @@ begin
   if not found then
     raise exception 'account "%" is unknown', account_name using errcode = 'invalid_parameter_value';
   end if;
-  -- A request that is still unproven is looked up before anything is sent again.
-  update apipay.jobs
-     set state = case when unproven_since is null then 'queued' else 'uncertain' end,
-         reason = 'resumed', run_at = least(run_at, now()), updated_at = now()
-   where account = account_name and state = 'parked';
-  get diagnostics put_back = row_count;
-  -- Those that were told to wait themselves.
+  -- Those that were told to wait themselves: as many as requests were refused for the rate.
   update apipay.jobs
      set run_at = now(), updated_at = now()
-   where account = account_name and state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached')
-     and run_at > now();
+   where id = any (array(
+           select id from apipay.jobs
+           where account = account_name and state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached')
+             and run_at > now()
+           limit 1000
+           for no key update skip locked));
+  -- The daemon puts the parked ones back, now that the account is active (db::recover::release_parked).
+  select count(*) into put_back
+    from (select from apipay.jobs where account = account_name and state = 'parked' limit 10000) as parked;
   perform apipay._resolve_alert(account_name, 'account_parked', resolution);
   perform apipay._resolve_alert(account_name, 'cap_reached', resolution);
   perform apipay._notify('apipay_jobs', '');
   return put_back;
 end $$;
 comment on function apipay._resume(text, text) is
-  'Makes an account active again, puts its parked jobs back (looked up first where a request is unproven) and resolves its alerts; returns how many jobs.';
+  'Makes an account active again and resolves its alerts; the daemon then puts its parked jobs back within moments (looked up first where a request is unproven). Returns how many jobs these are, 10000 for that many or more.';
 
 -- What the public functions share.
 
@@ -141,6 +141,17 @@ return case
   when apipay._number_within(value, 1, 9223372036854775807, 0) then value::numeric::bigint
   when jsonb_typeof(value) = 'string' and value #>> '{}' ~ '^[0-9]{1,18}$' then nullif((value #>> '{}')::bigint, 0) end;
 comment on function apipay._id(jsonb) is 'An id of the gateway out of params; null when it is none.';
+
+create function apipay._about_invoice(invoice_id bigint, params jsonb) returns bigint
+language sql immutable parallel safe
+return coalesce(invoice_id, apipay._id(params -> 'invoice_id'));
+comment on function apipay._about_invoice(bigint, jsonb) is
+  'The invoice that a job made, or that it is to cancel or refund; null when none is known.';
+
+-- All jobs of an invoice: for people, for the follow-ups of the daemon, and for apipay.resolve. Whoever
+-- changes one of these two functions must reindex it.
+create index jobs_invoice on apipay.jobs (apipay._about_invoice(invoice_id, params), account)
+  where apipay._about_invoice(invoice_id, params) is not null;
 
 -- Jobs.
 
@@ -305,7 +316,8 @@ begin
       when 'invoice.create' then
         perform apipay._require('gateway_id (the id of the invoice)', gateway_id is not null);
         select j.id into other from apipay.jobs j
-         where j.account = old.account and j.invoice_id = gateway_id and j.operation = 'invoice.create' and j.id <> job limit 1;
+         where j.account = old.account and apipay._about_invoice(j.invoice_id, j.params) = gateway_id
+           and j.invoice_id = gateway_id and j.operation = 'invoice.create' and j.id <> job limit 1;
         if found then
           perform apipay._refuse(old, 'resolved so', format('invoice %s belongs to another job (%s)', gateway_id, other));
         end if;
@@ -314,7 +326,8 @@ begin
       when 'invoice.refund' then
         perform apipay._require('gateway_id (the id of the refund)', gateway_id is not null);
         select j.id into other from apipay.jobs j
-         where j.account = old.account and j.invoice_id = invoice and j.refund_id = gateway_id and j.id <> job limit 1;
+         where j.account = old.account and apipay._about_invoice(j.invoice_id, j.params) = invoice
+           and j.invoice_id = invoice and j.refund_id = gateway_id and j.id <> job limit 1;
         if found then
           perform apipay._refuse(old, 'resolved so', format('refund %s belongs to another job (%s)', gateway_id, other));
         end if;
@@ -347,13 +360,16 @@ comment on function apipay.resolve(bigint, boolean, bigint, text) is
 create function apipay.park(account text, reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
+  -- As text of a variable: a name's collation, C, would pass to all arguments of _park beside it, and
+  -- compared so an account's name finds no index.
+  who constant text := session_user;
   before text;
   parked boolean;
 begin
   perform apipay._require_account(park.account);
   before := apipay._state_cause(park.reason);
-  parked := apipay._park(park.account, 'parked_by_user', session_user::text, null,
-    format('Account "%s" was parked by %s%s.', park.account, session_user, coalesce(': ' || nullif(park.reason, ''), '')),
+  parked := apipay._park(park.account, 'parked_by_user', who, null,
+    format('Account "%s" was parked by %s%s.', park.account, who, coalesce(': ' || nullif(park.reason, ''), '')),
     format('select apipay.resume(''%s'', ''why'')', park.account), '{}');
   perform apipay._state_cause(before);
   return parked;
@@ -364,6 +380,8 @@ comment on function apipay.park(text, text) is
 create function apipay.resume(account text, reason text default null) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
+  -- See apipay.park.
+  who constant text := session_user;
   before text;
   put_back int := 0;
 begin
@@ -372,13 +390,13 @@ begin
   if exists (select from apipay.accounts a
               where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now()))
      or exists (select from apipay.jobs j where j.account = resume.account and j.state = 'parked') then
-    put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', session_user)));
+    put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', who)));
   end if;
   perform apipay._state_cause(before);
   return put_back;
 end $$;
 comment on function apipay.resume(text, text) is
-  'Sends for one account again, at once: ends a park and a block after 429; returns how many parked jobs were put back.';
+  'Sends for one account again, at once: ends a park and a block after 429. Returns how many parked jobs go back into the queue (10000: that many or more); the daemon puts them back within moments.';
 
 create function apipay.stop(reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

@@ -90,9 +90,9 @@ language sql immutable parallel safe
 return case job.operation
   when 'invoice.create' then concat('the invoice', ' of ' || apipay._tenge(apipay._job_amount(job, null)),
     ' to ' || apipay._mask_phone(apipay._phone(job.params ->> 'phone_number')))
-  when 'invoice.cancel' then concat('the cancellation', ' of invoice ' || coalesce(job.invoice_id, apipay._id(job.params -> 'invoice_id')))
+  when 'invoice.cancel' then concat('the cancellation', ' of invoice ' || apipay._about_invoice(job.invoice_id, job.params))
   when 'invoice.refund' then concat('the ', case when not job.params ? 'amount' and not job.params ? 'return_items' then 'full ' end,
-    'refund', ' of ' || apipay._tenge(apipay._job_amount(job, null)), ' from invoice ' || coalesce(job.invoice_id, apipay._id(job.params -> 'invoice_id')))
+    'refund', ' of ' || apipay._tenge(apipay._job_amount(job, null)), ' from invoice ' || apipay._about_invoice(job.invoice_id, job.params))
   else job.operation end;
 comment on function apipay._deed(apipay.jobs) is 'What a job asks for, for a sentence.';
 
@@ -189,7 +189,7 @@ create function apipay._explain_parked(job apipay.jobs, account apipay.accounts,
 language sql stable parallel safe
 return concat('Parked', ' (' || apipay._mask_phones(job.reason) || ')', case
   when account.state = 'parked' then ' with its account: ' || obstacle
-  else format(', but account %s is active: select apipay.resume(''%s'', ''why'') puts it back', account.name, account.name) end,
+  else format('; account %s is active again, and the daemon puts it back within moments', account.name) end,
   '. ', case when job.unproven_since is null then 'Nothing of it had an effect; then it is sent.'
              else 'A request for ' || apipay._deed(job) || ' is unproven; then it is looked up first.' end);
 comment on function apipay._explain_parked(apipay.jobs, apipay.accounts, text) is 'explain of a parked job.';
@@ -227,12 +227,12 @@ create function apipay._explain_succeeded(job apipay.jobs, invoice apipay.invoic
 language sql stable parallel safe
 return case job.operation
   when 'invoice.create' then apipay._explain_bill(job, invoice)
-  when 'invoice.cancel' then concat('Invoice ', coalesce(job.invoice_id, apipay._id(job.params -> 'invoice_id')),
+  when 'invoice.cancel' then concat('Invoice ', apipay._about_invoice(job.invoice_id, job.params),
     case when invoice.status in ('paid', 'partially_refunded') then ' was seen cancelled, but the customer''s payment came first: the money is in.'
          when invoice.status = 'expired' then ' is dead: it expired unpaid.'
          else ' is cancelled.' end)
   when 'invoice.refund' then concat('Refund ', job.refund_id, ' of ' || apipay._tenge(apipay._job_amount(job, refund.amount)),
-    ' from invoice ', coalesce(job.invoice_id, apipay._id(job.params -> 'invoice_id')), ' was made.')
+    ' from invoice ', apipay._about_invoice(job.invoice_id, job.params), ' was made.')
   else 'Done.' end;
 comment on function apipay._explain_succeeded(apipay.jobs, apipay.invoices, apipay.refunds) is 'explain of a job that succeeded.';
 
@@ -289,29 +289,55 @@ return case job.state
 comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, text, text) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
--- The views. `limit 1` tells the planner what it cannot know of a table that is never analyzed.
+-- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
+-- newest of it (`order by id desc limit …`), has an index: jobs_dedup and jobs_invoice, which others need
+-- too, and these. They hold every job, because a filter that is a parameter proves no condition.
+
+create function apipay._order_id(params jsonb) returns text
+language sql immutable parallel safe
+return apipay._mask_phones(left(params ->> 'external_order_id', 255));
+comment on function apipay._order_id(jsonb) is 'The order id in params, for a view: cut to what the gateway takes, phones masked.';
+
+create function apipay._day(moment timestamptz) returns date
+language sql immutable parallel safe
+return (moment at time zone 'Asia/Almaty')::date;
+comment on function apipay._day(timestamptz) is 'The day of a moment in Almaty.';
+
+create index jobs_account on apipay.jobs (account, id);
+create index jobs_state on apipay.jobs (state, id);
+-- Whoever changes _mask_phones or _order_id must reindex it.
+create index jobs_order on apipay.jobs (apipay._order_id(params), account) where apipay._order_id(params) is not null;
+-- One entry for each job: it never moves again.
+create index jobs_finished_day on apipay.jobs (apipay._day(created_at), account) where finished_at is not null;
+
+-- The views. Whatever stands beside a job is looked up with `limit 1`, row by row by its key: a join
+-- would let the planner, which knows nothing of a table that was never analyzed, read the whole of it.
 
 create view apipay.overview as
 select j.id, j.account, j.operation, j.state,
        apipay._mask_phones(j.reason) as reason,
-       apipay._explain(j, a, c.control, i, r, cancelled.actor, cancelled.reason) as explain,
+       apipay._explain(j, a.sender, c.control, i.invoice, r.refund, cancelled.actor, cancelled.reason) as explain,
        apipay._mask_phone(apipay._phone(j.params ->> 'phone_number')) as phone,
-       apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end) as amount,
-       apipay._mask_phones(left(coalesce(j.params ->> 'external_order_id', i.external_order_id), 255)) as external_order_id,
-       coalesce(j.invoice_id, apipay._id(j.params -> 'invoice_id')) as invoice_id,
-       apipay._mask_phones(i.status) as invoice_status,
+       apipay._job_amount(j, case when j.operation = 'invoice.refund' then (r.refund).amount else (i.invoice).amount end) as amount,
+       apipay._order_id(j.params) as external_order_id,
+       apipay._mask_phones(left((i.invoice).external_order_id, 255)) as invoice_order_id,
+       apipay._about_invoice(j.invoice_id, j.params) as invoice_id,
+       apipay._mask_phones((i.invoice).status) as invoice_status,
        j.refund_id,
-       apipay._mask_phones(r.status) as refund_status,
+       apipay._mask_phones((r.refund).status) as refund_status,
        j.attempts, j.http_status,
        apipay._mask_phones(left(j.error_code, 200)) as error_code,
        apipay._mask_phones(left(j.error_message, 500)) as error_message,
        j.lookups, j.unproven_since, j.priority, j.retry_of,
        j.created_at, j.run_at, j.expires_at, j.updated_at, j.finished_at
 from apipay.jobs j
-join apipay.accounts a on a.name = j.account
 cross join (select control from apipay._control as control limit 1) as c
-left join apipay.invoices i on i.account = j.account and i.id = coalesce(j.invoice_id, apipay._id(j.params -> 'invoice_id'))
-left join apipay.refunds r on r.account = j.account and r.id = j.refund_id
+cross join lateral (select sender from apipay.accounts as sender where sender.name = j.account limit 1) as a
+left join lateral (
+  select invoice from apipay.invoices as invoice
+   where invoice.account = j.account and invoice.id = apipay._about_invoice(j.invoice_id, j.params) limit 1) as i on true
+left join lateral (
+  select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
 left join lateral (
   select e.actor, e.reason from apipay.events e
    where j.state = 'cancelled' and e.job_id = j.id and e.subject = 'job' and e.to_state = 'cancelled'
@@ -325,7 +351,8 @@ comment on column apipay.overview.reason is 'Why it is in that state: a stable c
 comment on column apipay.overview.explain is 'One sentence: why it is where it is, what happens next and when.';
 comment on column apipay.overview.phone is 'The customer''s phone, masked; null when params hold none.';
 comment on column apipay.overview.amount is 'Tenge: the gateway''s amount once known, else that of params; null for a cancellation, and for a cart or full refund not priced yet.';
-comment on column apipay.overview.external_order_id is 'Your order id.';
+comment on column apipay.overview.external_order_id is 'Your order id, as this job''s params name it. Cancellations and refunds name an invoice: find them by invoice_id.';
+comment on column apipay.overview.invoice_order_id is 'The order id that the gateway has for the invoice: of a cancellation or refund too, once the invoice is known.';
 comment on column apipay.overview.invoice_id is 'The gateway''s id of the invoice.';
 comment on column apipay.overview.invoice_status is 'What became of the invoice: apipay.invoices.status.';
 comment on column apipay.overview.refund_id is 'The gateway''s id of the refund.';
@@ -359,17 +386,23 @@ select o.id, o.account, o.operation, o.state, apipay._age(o.created_at) as age,
            when o.run_at <= now() then 'quota'
            when o.attempts > 0 then 'back_off'
            else 'not_due' end end as cause,
-       o.reason, o.explain, o.amount, o.external_order_id, o.run_at, o.created_at
+       o.reason, o.explain, o.amount, coalesce(o.external_order_id, o.invoice_order_id) as external_order_id, o.run_at, o.created_at
 from (
   select * from apipay.overview where state = 'queued'
   union all
   select * from apipay.overview where state = 'uncertain'
   union all
-  select * from apipay.overview where state in ('parked', 'held')
+  select * from apipay.overview where state = 'parked'
+  union all
+  select * from apipay.overview where state = 'held'
   union all
   select q.* from apipay.overview q
-  left join apipay.invoices i on q.operation <> 'invoice.refund' and i.account = q.account and i.id = q.invoice_id
-  left join apipay.refunds r on q.operation = 'invoice.refund' and r.account = q.account and r.id = q.refund_id
+  left join lateral (
+    select next_check_at from apipay.invoices
+     where q.operation <> 'invoice.refund' and account = q.account and id = q.invoice_id limit 1) as i on true
+  left join lateral (
+    select next_check_at from apipay.refunds
+     where q.operation = 'invoice.refund' and account = q.account and id = q.refund_id limit 1) as r on true
   where q.state = 'accepted'
     and coalesce(i.next_check_at, r.next_check_at, '-infinity') < now() - interval '10 minutes'
 ) as o
@@ -391,7 +424,8 @@ comment on column apipay.waiting.created_at is 'When it was enqueued.';
 
 create view apipay.uncertain as
 select o.id, o.account, o.operation, o.state, o.reason, coalesce(o.unproven_since, o.updated_at) as uncertain_since,
-       apipay._age(coalesce(o.unproven_since, o.updated_at)) as age, o.amount as at_risk, o.phone, o.external_order_id,
+       apipay._age(coalesce(o.unproven_since, o.updated_at)) as age, o.amount as at_risk, o.phone,
+       coalesce(o.external_order_id, o.invoice_order_id) as external_order_id,
        o.invoice_id, o.lookups, case when o.state = 'uncertain' then o.run_at end as next_lookup_at,
        o.http_status, o.error_code, o.explain
 from (
@@ -420,7 +454,7 @@ comment on column apipay.uncertain.explain is 'One sentence: which request is un
 create view apipay.parked as
 select o.account, apipay._mask_phones(a.parked_reason) as parked_reason, a.parked_at, a.parked_by, a.probe_at,
        o.id, o.operation, o.state, o.reason, apipay._age(o.created_at) as age,
-       o.amount, o.external_order_id, o.explain, o.created_at
+       o.amount, coalesce(o.external_order_id, o.invoice_order_id) as external_order_id, o.explain, o.created_at
 from (
   select q.* from apipay.overview q where q.state = 'parked'
   union all
@@ -444,14 +478,45 @@ comment on column apipay.parked.external_order_id is 'Your order id.';
 comment on column apipay.parked.explain is 'One sentence: why it waits, and until when.';
 comment on column apipay.parked.created_at is 'When it was enqueued.';
 
+-- The days are walked one by one, each with its part of an index: a range of days, of which the planner
+-- cannot know how many jobs it holds, would have it read all. What is not finished stands beside it.
 create view apipay.daily as
-select j.account, (j.created_at at time zone 'Asia/Almaty')::date as day, j.operation, j.state, count(*) as jobs,
-       sum(apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end)) as amount
-from apipay.jobs j
-left join apipay.invoices i on j.operation = 'invoice.create' and i.account = j.account and i.id = j.invoice_id
-left join apipay.refunds r on j.operation = 'invoice.refund' and r.account = j.account and r.id = j.refund_id
+with recursive days as (
+  select min(apipay._day(created_at)) as day from apipay.jobs where finished_at is not null
+  union all
+  select (select min(apipay._day(created_at)) from apipay.jobs where finished_at is not null and apipay._day(created_at) > d.day)
+  from days d where d.day is not null
+)
+select d.account, d.day, d.operation, d.state, sum(d.jobs)::bigint as jobs, sum(d.amount) as amount
+from (
+  select f.account, days.day, f.operation, f.state, f.jobs, f.amount
+  from days
+  cross join lateral (
+    select j.account, j.operation, j.state, count(*) as jobs,
+           sum(apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end)) as amount
+    from apipay.jobs j
+    left join lateral (
+      select amount from apipay.invoices
+       where j.operation = 'invoice.create' and account = j.account and id = j.invoice_id limit 1) as i on true
+    left join lateral (
+      select amount from apipay.refunds
+       where j.operation = 'invoice.refund' and account = j.account and id = j.refund_id limit 1) as r on true
+    where j.finished_at is not null and apipay._day(j.created_at) = days.day
+    group by 1, 2, 3) as f
+  union all
+  select j.account, apipay._day(j.created_at), j.operation, j.state, 1,
+         apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end)
+  from (values ('queued'), ('sending'), ('uncertain'), ('accepted'), ('parked'), ('held')) as unfinished(state)
+  cross join lateral (select * from apipay.jobs where state = unfinished.state offset 0) as j
+  left join lateral (
+    select amount from apipay.invoices
+     where j.operation = 'invoice.create' and account = j.account and id = j.invoice_id limit 1) as i on true
+  left join lateral (
+    select amount from apipay.refunds
+     where j.operation = 'invoice.refund' and account = j.account and id = j.refund_id limit 1) as r on true
+) as d
 group by 1, 2, 3, 4;
-comment on view apipay.daily is 'Per account, day of enqueueing (Almaty), operation and state: how many jobs, and how much money.';
+comment on view apipay.daily is 'Per account, day of enqueueing (Almaty), operation and state: how many jobs, and how much money. Ask for the days you mean, as in where day > current_date - 7: without a day all jobs are read.';
 comment on column apipay.daily.account is 'The account.';
 comment on column apipay.daily.day is 'The day in Almaty on which they were enqueued.';
 comment on column apipay.daily.operation is 'What to do; billed and refunded money are never added up.';
@@ -459,13 +524,22 @@ comment on column apipay.daily.state is 'The state they are in now.';
 comment on column apipay.daily.jobs is 'How many.';
 comment on column apipay.daily.amount is 'Tenge; jobs of unknown amount are left out, null when all are.';
 
+-- Of an account and a state no more are counted: a queue of millions is not read for a line.
+create function apipay._most_counted() returns int language sql immutable parallel safe return 10000;
+comment on function apipay._most_counted() is 'The number from which on jobs of an account and state are not counted any more.';
+
+create function apipay._counted(jobs bigint) returns text
+language sql immutable parallel safe
+return jobs || case when jobs >= apipay._most_counted() then '+' else '' end;
+comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 10000+ when there may be more.';
+
 create function apipay._explain_account(account apipay.accounts, control apipay._control, used bigint, waiting bigint, tenge numeric, unsure bigint) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control),
     format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)), '. ',
-  case when waiting = 0 then 'No job waits' else waiting || case when waiting = 1 then ' job waits' else ' jobs wait' end
-    || coalesce(' for ' || apipay._tenge(tenge), '') end,
-  case when unsure > 0 then ', ' || unsure || ' of unknown outcome' end, '.');
+  case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
+    || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
+  case when unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
 comment on function apipay._explain_account(apipay.accounts, apipay._control, bigint, bigint, numeric, bigint) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
@@ -474,7 +548,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        a.blocked_until, apipay._mask_phones(a.blocked_reason) as blocked_reason,
        a.requests_per_minute as quota_limit, quota.used as quota_used,
        greatest(a.requests_per_minute - quota.used, 0) as quota_left,
-       n.queued, n.sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
+       n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
        apipay._explain_account(a, c.control, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held) as explain
 from apipay.accounts a
@@ -483,25 +557,32 @@ cross join lateral (
   select coalesce((select apipay._quota_sum(apipay._quota_slide(q.used, q.newest,
                             floor(extract(epoch from now()) + (c.control).steady_ahead_us / 1e6)::bigint))
                    from apipay._quotas q where q.account = a.name), 0) as used) as quota
+left join (
+  select j.account, count(*) as jobs
+  from (select jobs.account from apipay.jobs where jobs.state = 'sending' offset 0) as j group by j.account) as s on s.account = a.name
 cross join lateral (
   select count(*) filter (where o.state = 'queued') as queued,
-         count(*) filter (where o.state = 'sending') as sending,
          count(*) filter (where o.state = 'uncertain') as uncertain,
          count(*) filter (where o.state = 'accepted') as accepted,
          count(*) filter (where o.state = 'parked') as parked,
          count(*) filter (where o.state = 'held') as held,
          sum(o.amount) filter (where o.state in ('queued', 'parked')) as tenge_waiting,
-         min(o.created_at) filter (where o.state not in ('sending', 'accepted')) as oldest_waiting_at
+         min(o.created_at) filter (where o.state <> 'accepted') as oldest_waiting_at
   from (
-    select j.state, j.created_at, apipay._job_amount(j, null) as amount from apipay.jobs j
-     where j.account = a.name and j.state = 'queued'
+    (select j.state, j.created_at, apipay._job_amount(j, null) as amount from apipay.jobs j
+      where j.account = a.name and j.state = 'queued' limit apipay._most_counted())
     union all
-    select j.state, j.created_at, null from apipay.jobs j where j.account = a.name and j.state = 'sending'
+    (select j.state, j.created_at, null from apipay.jobs j
+      where j.account = a.name and j.state = 'uncertain' limit apipay._most_counted())
     union all
-    select j.state, j.created_at, null from apipay.jobs j where j.account = a.name and j.state = 'uncertain'
+    (select j.state, j.created_at, null from apipay.jobs j
+      where j.account = a.name and j.state = 'accepted' limit apipay._most_counted())
     union all
-    select j.state, j.created_at, apipay._job_amount(j, null) from apipay.jobs j
-     where j.account = a.name and j.state in ('parked', 'held', 'accepted')
+    (select j.state, j.created_at, apipay._job_amount(j, null) from apipay.jobs j
+      where j.account = a.name and j.state = 'parked' limit apipay._most_counted())
+    union all
+    (select j.state, j.created_at, null from apipay.jobs j
+      where j.account = a.name and j.state = 'held' limit apipay._most_counted())
   ) as o
 ) as n;
 comment on view apipay.account_status is 'One line per account: whether it sends, why not, how much of its quota is left, what waits.';
@@ -517,13 +598,13 @@ comment on column apipay.account_status.blocked_reason is 'The code of that 429.
 comment on column apipay.account_status.quota_limit is 'Requests a minute that the key allows.';
 comment on column apipay.account_status.quota_used is 'Requests in the window now.';
 comment on column apipay.account_status.quota_left is 'Requests that may still go out now.';
-comment on column apipay.account_status.queued is 'Jobs in that state.';
+comment on column apipay.account_status.queued is 'Jobs in that state; 10000 means that many or more.';
 comment on column apipay.account_status.sending is 'Jobs in that state.';
-comment on column apipay.account_status.uncertain is 'Jobs in that state.';
-comment on column apipay.account_status.accepted is 'Jobs in that state.';
-comment on column apipay.account_status.parked is 'Jobs in that state.';
-comment on column apipay.account_status.held is 'Jobs in that state.';
-comment on column apipay.account_status.tenge_waiting is 'Money of queued and parked jobs; jobs of unknown amount are left out.';
-comment on column apipay.account_status.oldest_waiting_at is 'When the oldest job was enqueued that is queued, uncertain, parked or held.';
+comment on column apipay.account_status.uncertain is 'Jobs in that state; 10000 means that many or more.';
+comment on column apipay.account_status.accepted is 'Jobs in that state; 10000 means that many or more.';
+comment on column apipay.account_status.parked is 'Jobs in that state; 10000 means that many or more.';
+comment on column apipay.account_status.held is 'Jobs in that state; 10000 means that many or more.';
+comment on column apipay.account_status.tenge_waiting is 'Money of the queued and parked jobs that were counted; jobs of unknown amount are left out.';
+comment on column apipay.account_status.oldest_waiting_at is 'When the oldest job was enqueued that is queued, uncertain, parked or held, of those that were counted.';
 comment on column apipay.account_status.open_alerts is 'Alerts of this account that are open.';
 comment on column apipay.account_status.explain is 'One sentence: whether it sends, why not, and what waits.';

@@ -31,7 +31,8 @@ declare
     '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_age', '_deed', '_last_answer', '_field_errors', '_obstacle',
     '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_accepted', '_explain_parked', '_explain_held',
     '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_cancelled', '_explain_expired', '_explain_account',
-    '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum'];
+    '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
+    '_about_invoice', '_order_id', '_day', '_most_counted', '_counted'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within',
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
   of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_resolve_alert', '_park', '_resume',
@@ -102,8 +103,11 @@ begin
   end loop;
 end $$;
 
--- Left open: three that run inside every insert into apipay.jobs.
-grant execute on function apipay._operations(), apipay._is_notifying(), apipay._notify(text, text) to public;
+-- Left open: what runs inside every insert into apipay.jobs, for its check, its trigger, and the entries of
+-- its indexes.
+grant execute on function apipay._operations(), apipay._is_notifying(), apipay._notify(text, text),
+  apipay._number_within(jsonb, numeric, numeric, int), apipay._id(jsonb), apipay._about_invoice(bigint, jsonb),
+  apipay._mask_phones(text), apipay._order_id(jsonb), apipay._day(timestamptz) to public;
 
 do $$
 declare

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
+use crate::db::MOST_COUNTED;
 use crate::db::alerts::DueNotice;
 
 /// Something to tell about one alert.
@@ -24,7 +25,7 @@ pub struct Notice {
     pub action: String,
     /// Since when.
     pub opened_at: OffsetDateTime,
-    /// Jobs of the account that wait.
+    /// Jobs of the account that wait; from [`MOST_COUNTED`] on there may be more.
     pub jobs_waiting: i64,
     /// The tenge in them, as far as known.
     pub amount_waiting: Option<Decimal>,
@@ -99,12 +100,23 @@ fn waiting(notice: &Notice) -> String {
     let jobs = match notice.jobs_waiting {
         0 => return String::new(),
         1 => "1 job waits".to_owned(),
-        jobs => format!("{jobs} jobs wait"),
+        jobs => format!("{} jobs wait", counted(jobs)),
+    };
+    let least = if notice.jobs_waiting >= MOST_COUNTED {
+        "at least "
+    } else {
+        ""
     };
     match notice.amount_waiting {
-        Some(amount) => format!(" ({jobs}, {amount} KZT)."),
+        Some(amount) => format!(" ({jobs}, {least}{amount} KZT)."),
         None => format!(" ({jobs})."),
     }
+}
+
+/// A count of jobs in words: `10000+` when there may be more.
+pub fn counted(jobs: i64) -> String {
+    let more = if jobs >= MOST_COUNTED { "+" } else { "" };
+    format!("{jobs}{more}")
 }
 
 fn clock(at: OffsetDateTime) -> String {
@@ -192,6 +204,15 @@ pub(super) mod tests {
             log_line(&notice),
             "ALERT account_parked: two lines  [31mred To do: look"
         );
+    }
+
+    #[test]
+    fn what_was_not_counted_to_its_end_is_told_so() {
+        let mut notice = notice(Status::Firing);
+        notice.jobs_waiting = 9_999;
+        assert!(log_line(&notice).contains("(9999 jobs wait, 125000.50 KZT)"));
+        notice.jobs_waiting = 10_000;
+        assert!(log_line(&notice).contains("(10000+ jobs wait, at least 125000.50 KZT)"));
     }
 
     #[test]

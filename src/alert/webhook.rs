@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::notice::{Notice, Status};
+use super::notice::{Notice, Status, counted};
 use crate::config::WebhookSettings;
 
 /// Posts notices to one URL.
@@ -130,7 +130,7 @@ fn annotations(notice: &Notice) -> Value {
     let mut annotations = json!({
         "summary": notice.summary,
         "action": notice.action,
-        "jobs_waiting": notice.jobs_waiting.to_string(),
+        "jobs_waiting": counted(notice.jobs_waiting),
     });
     if let Some(amount) = notice.amount_waiting {
         annotations["amount_waiting_kzt"] = json!(amount.to_string());

@@ -6,7 +6,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::accounts::AlertText;
-use super::{DbError, Pool, Task};
+use super::{DbError, MOST_COUNTED, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 
@@ -48,13 +48,17 @@ pub struct Untold {
 /// its opening and the record that it was about.
 pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
     let rows = sqlx::query!(
-        r#"select distinct on (j.account) j.account, j.id, coalesce(j.reason, '') as "reason!"
-             from apipay.jobs j
-            where j.state = 'held'
-              and not exists (select from apipay.alerts l
-                               where l.account = j.account and l.resolved_at is null
+        r#"select a.name as "account!", h.id as "id!", h.reason as "reason!"
+             from apipay.accounts a
+             cross join lateral (
+               select j.id, coalesce(j.reason, '') as reason from apipay.jobs j
+                where j.account = a.name and j.state = 'held'
+                order by j.id
+                limit 1) h
+            where not exists (select from apipay.alerts l
+                               where coalesce(l.account, '') = a.name and l.resolved_at is null
                                  and l.kind in ('job_held', 'duplicate_detected'))
-            order by j.account, j.id"#
+            order by a.name"#
     )
     .fetch_all(pool)
     .await
@@ -124,7 +128,9 @@ pub async fn fill_outbox(
     sqlx::query!(
         "insert into apipay.alert_deliveries (alert_id, channel, notice, sequence)
          select l.id, c.name, n.notice, n.sequence
-           from apipay.alerts l
+           from (select * from apipay.alerts where resolved_at is null
+                 union all
+                 select * from apipay.alerts where resolved_at > now() - interval '1 hour') l
            cross join unnest($1::text[]) as c(name)
            cross join lateral (
              select 'firing' as notice, 0 as sequence
@@ -134,9 +140,9 @@ pub async fn fill_outbox(
              union all
              select 'resolved', 0 where l.resolved_at is not null
            ) n
-          where (l.resolved_at is null or l.resolved_at > now() - interval '1 hour')
-            and not exists (select from apipay.alert_deliveries d
-                             where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, n.notice, n.sequence))
+          where not exists (select from apipay.alert_deliveries d
+                             where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, n.notice, n.sequence)
+                            offset 0)
          on conflict do nothing",
         channels,
         repeat.as_secs_f64(),
@@ -178,7 +184,7 @@ pub struct DueNotice {
     pub resolved_at: Option<OffsetDateTime>,
     /// How it ended.
     pub resolution: Option<String>,
-    /// Jobs of the account that wait now.
+    /// Jobs of the account that wait now, up to [`MOST_COUNTED`] of each state.
     pub jobs_waiting: i64,
     /// The tenge in them, as far as their params say.
     pub amount_waiting: Option<rust_decimal::Decimal>,
@@ -206,7 +212,7 @@ pub async fn claim_notices(
            claimed as (
              update apipay.alert_deliveries d
                 set tries = d.tries + 1, next_try_at = now() + make_interval(secs => $2)
-              where d.id in (select id from due)
+              where d.id = any (array(select id from due))
           returning d.*)
            select c.id as "id!", c.channel as "channel!", c.notice as "notice!", c.tries - 1 as "tries!",
                   l.id as "alert_id!", l.account as "account?", l.kind as "kind!", l.severity as "severity!",
@@ -214,14 +220,21 @@ pub async fn claim_notices(
                   l.opened_at as "opened_at!", l.resolved_at as "resolved_at?", l.resolution as "resolution?",
                   w.jobs as "jobs_waiting!", w.amount as "amount_waiting?"
              from claimed c
-             join apipay.alerts l on l.id = c.alert_id
+             cross join lateral (select * from apipay.alerts where id = c.alert_id offset 0) l
+             -- One arm per index, none read to the end of a long queue.
              cross join lateral (
                select count(*) as jobs, sum(apipay._amount(j.params)) as amount
-                 from apipay.jobs j
-                where j.account = l.account and j.state in ('queued', 'parked', 'held', 'uncertain')) w
+                 from ((select params from apipay.jobs where account = l.account and state = 'queued' limit $3)
+                       union all
+                       (select params from apipay.jobs where account = l.account and state = 'uncertain' limit $3)
+                       union all
+                       (select params from apipay.jobs where account = l.account and state = 'parked' limit $3)
+                       union all
+                       (select params from apipay.jobs where account = l.account and state = 'held' limit $3)) j) w
             order by c.id"#,
         channels,
         promise.as_secs_f64(),
+        MOST_COUNTED,
     )
     .fetch_all(pool)
     .await

@@ -5,12 +5,20 @@ with granted as (
   -- The account is locked before the job, as _resume locks them.
   select apipay._take_quota($3, 1, 'probe', $5) = 1 as yes
 ),
-candidate as (
+parked as (
   select id from apipay.jobs
   where (select yes from granted) and account = $3 and operation = any ($4::text[]) and unproven_since is null
-    and (state = 'parked' or (state = 'queued' and run_at <= now()))
-    and (expires_at is null or expires_at > now())
-  order by state = 'parked' desc, priority desc, run_at, id
+    and state = 'parked' and (expires_at is null or expires_at > now())
+  order by id
+  limit 1
+  for no key update skip locked
+),
+queued as (
+  select id from apipay.jobs
+  where (select yes from granted) and not exists (select from parked)
+    and account = $3 and operation = any ($4::text[]) and unproven_since is null
+    and state = 'queued' and run_at <= now() and (expires_at is null or expires_at > now())
+  order by priority desc, run_at, id
   limit 1
   for no key update skip locked
 ),
@@ -18,7 +26,7 @@ claimed as (
   update apipay.jobs j
      set state = 'sending', reason = 'probe', epoch = j.epoch + 1,
          leased_by = $1, leased_until = now() + make_interval(secs => $2), updated_at = now()
-   where j.id = (select id from candidate)
+   where j.id = any (array(select id from parked union all select id from queued))
   returning j.*
 ),
 opened as (

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use time::OffsetDateTime;
 
-use super::{DbError, Pool, Task, settings};
+use super::{DbError, MOST_COUNTED, Pool, Task, settings};
 
 /// Connects once and hangs up. A pool tries again until its time is over, and then tells only that:
 /// people who wait for an answer want the cause.
@@ -28,8 +28,7 @@ pub struct Waiting {
     pub jobs: i64,
 }
 
-/// Counts the jobs that are not final, up to 10,000 for each account and state: a status line needs
-/// no more, and a queue of millions is not read each time.
+/// Counts the jobs that are not final, up to [`MOST_COUNTED`] for each account and state.
 pub async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, DbError> {
     sqlx::query_as!(
         Waiting,
@@ -44,9 +43,10 @@ pub async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, DbError> {
                  union all
                  select from apipay.jobs j
                   where j.account = a.name and j.state in ('parked', 'held') and j.state = s.state
-                 limit 10000) counted) c
+                 limit $1) counted) c
             where c.jobs > 0
-            order by a.name, s.state"#
+            order by a.name, s.state"#,
+        MOST_COUNTED,
     )
     .fetch_all(pool)
     .await

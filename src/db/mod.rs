@@ -4,7 +4,8 @@
 //! transaction outlives its statement. Long statements stand beside their Rust as `.sql`.
 //! A plan is kept for long, and one that was made while a table was small must still be right when it
 //! is large. So rows to change are named by an array (`id = any (array(…))`), and rows to read stand in
-//! a lateral sub-query with `offset 0`, which leave the planner one index and no join to misjudge.
+//! a lateral sub-query or an `exists` with `offset 0`, which leave the planner one index and no join to
+//! misjudge.
 //!
 //! `db` decides nothing: it carries out what `policy` decided and reports what it found.
 
@@ -28,6 +29,10 @@ use settings::SETTINGS;
 use sqlx::postgres::PgConnectOptions;
 
 pub use pool::Pool;
+
+/// Of an account and a state no more jobs are counted, so that a queue of millions is not read for a
+/// line: from here on there may be more.
+pub const MOST_COUNTED: i64 = 10_000;
 
 /// A statement that failed, with what it was for.
 #[derive(Debug, thiserror::Error)]

@@ -292,7 +292,8 @@ async fn recorded_before(
             where exists (
               select from apipay.events e
               where e.job_id = t.job_id and e.subject = 'job' and e.from_state = t.from_state
-                and e.to_state = t.state and (e.evidence ->> 'epoch')::bigint = t.epoch)"#,
+                and e.to_state = t.state and (e.evidence ->> 'epoch')::bigint = t.epoch
+              offset 0)"#,
         &ids,
         &epochs,
         &from,

@@ -42,18 +42,23 @@ pub async fn expire_jobs(pool: &Pool, most: usize) -> Result<u64, DbError> {
     .map(|done| done.rows_affected())
 }
 
-/// Puts back parked jobs whose account is active: they were recorded after it was resumed.
+/// Puts back parked jobs whose account is active: it was resumed, or they were recorded later. A request
+/// that is still unproven is looked up before anything is sent again.
 pub async fn release_parked(pool: &Pool, most: usize) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.jobs j
             set state = case when j.unproven_since is null then 'queued' else 'uncertain' end,
                 reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
           where j.id = any (array(
-            select p.id from apipay.jobs p
-            join apipay.accounts a on a.name = p.account and a.state = 'active'
-            where p.state = 'parked'
-            limit $1
-            for no key update of p skip locked))",
+            select p.id from apipay.accounts a
+            cross join lateral (
+              select id from apipay.jobs
+              where account = a.name and state = 'parked'
+              order by id
+              limit $1
+              for no key update skip locked) p
+            where a.state = 'active'
+            limit $1))",
         i64::try_from(most).unwrap_or(i64::MAX),
     )
     .execute(pool)

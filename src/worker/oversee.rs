@@ -7,6 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use crate::alert::counted;
 use crate::db::accounts::AccountRow;
 use crate::db::health::Waiting;
 use crate::db::{DbError, accounts, health};
@@ -59,10 +60,11 @@ fn status_line(
 ) -> String {
     let mut counts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for row in waiting {
-        counts
-            .entry(&row.account)
-            .or_default()
-            .push(format!("{} {}", row.jobs, row.state));
+        counts.entry(&row.account).or_default().push(format!(
+            "{} {}",
+            counted(row.jobs),
+            row.state
+        ));
     }
     let now = OffsetDateTime::now_utc();
     let mut parts: Vec<String> = trouble.into_iter().collect();

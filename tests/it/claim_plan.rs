@@ -50,7 +50,7 @@ async fn the_claim_reads_only_claimable_rows_beside_a_million_finished_ones() {
             let index = node["Index Name"].as_str().unwrap_or_default();
             let is_fine = matches!(
                 index,
-                "jobs_claim" | "jobs_pkey" | "jobs_one_open_refund" | "jobs_stopped"
+                "jobs_claim" | "jobs_pkey" | "jobs_one_open_refund" | "jobs_account_state"
             ) || kind == "ModifyTable";
             assert!(
                 is_fine && kind != "Seq Scan",

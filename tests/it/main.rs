@@ -19,6 +19,7 @@ mod database;
 mod doors;
 mod following;
 mod heavy;
+mod history;
 mod outage;
 mod parking;
 mod progress;

@@ -91,7 +91,7 @@ begin
   perform pg_temp.explains('{"state": "parked", "reason": "session_expired", "account": "owned"}',
     'Parked (session_expired) with its account: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). Nothing of it had an effect; then it is sent.');
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'unproven_since', now()),
-    'Parked, but account default is active: select apipay.resume(''default'', ''why'') puts it back. A request for the invoice of 15 000 tenge to 8700***4321 is unproven; then it is looked up first.');
+    'Parked; account default is active again, and the daemon puts it back within moments. A request for the invoice of 15 000 tenge to 8700***4321 is unproven; then it is looked up first.');
 
   -- held: the exact calls
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'gave_up', 'unproven_since', now()),

@@ -1,0 +1,201 @@
+//! The statements of the daemon: what `.sqlx` describes, and what the macros do not check.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{ALL, Case, FEW, Limit};
+use crate::world::ROOT;
+
+/// A piece of the statement that no other has, or the whole of it after a `=`; its arguments, and how much it
+/// may touch.
+const CASES: &[(&str, &str, Limit)] = &[
+    // accounts
+    (
+        "insert into apipay.accounts as a (name, requests_per_minute)",
+        "'branch-1', 60",
+        FEW,
+    ),
+    ("extract(epoch from now() - resumed_at)", "", ALL),
+    (
+        "set blocked_until = now()",
+        "'branch-1', 60, 'request_rate_limited'",
+        FEW,
+    ),
+    (
+        "select apipay._park(",
+        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}'",
+        FEW,
+    ),
+    ("select apipay._resume(", "'branch-13', 'It is over.'", FEW),
+    (
+        "set probe_at = now() + make_interval(secs => $2), probes",
+        "{ACCOUNTS}, 60",
+        ALL,
+    ),
+    (
+        "parked_reason = coalesce($3, parked_reason)",
+        "'branch-13', 60, 'session_expired'",
+        FEW,
+    ),
+    ("set mode = $2", "'branch-1', 'live'", FEW),
+    // alerts
+    (
+        "select apipay._open_alert(",
+        "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}'",
+        FEW,
+    ),
+    ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
+    ("'no job is held any more'", "8", ALL),
+    (
+        "insert into apipay.alert_deliveries",
+        "'{log,webhook}', 14400",
+        ALL,
+    ),
+    ("set tries = d.tries + 1", "'{log,webhook}', 60, 10000", ALL),
+    ("set delivered_at = now()", "10", FEW),
+    ("last_error = $3", "10, 60, 'refused'", FEW),
+    // claim
+    (
+        "slots as (",
+        "'{WORKER}', 30, {ACCOUNTS}, array_fill(5, array[1000]), 100",
+        ALL,
+    ),
+    (
+        "reason = 'probe'",
+        "'{WORKER}', 30, 'branch-13', '{invoice.create}'",
+        FEW,
+    ),
+    (
+        "lookups = j.lookups + 1",
+        "'{WORKER}', {ACCOUNTS}, 20, 60",
+        ALL,
+    ),
+    (
+        "set baseline = coalesce(baseline, $3)",
+        "{JOBS} + 1021, 1, '[]', 30",
+        FEW,
+    ),
+    (
+        "select apipay._take_quota($1, 1, $2)",
+        "'branch-1', 'lookup'",
+        FEW,
+    ),
+    // health
+    (
+        "(values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)",
+        "10000",
+        ALL,
+    ),
+    ("=select stopped from apipay._control", "", FEW),
+    ("'server_version_num'", "", FEW),
+    ("has_table_privilege", "", FEW),
+    ("apipay._missing_roles()", "", FEW),
+    // listen, migrate
+    ("select current_setting('enable_seqscan') = 'off'", "", FEW),
+    ("to_regclass('apipay._migrations')", "", FEW),
+    ("select version from apipay._migrations", "", FEW),
+    // mirrors
+    (
+        "from apipay.invoices m\n    where m.account = a.name",
+        "{ACCOUNTS}, 100, 100, 60",
+        ALL,
+    ),
+    (
+        "from apipay.refunds m\n    where m.account = a.name",
+        "{ACCOUNTS}, 100, 60",
+        ALL,
+    ),
+    // record
+    (
+        "with transition as materialized",
+        r#"'[{"job_id": {SENDING}, "epoch": 1, "from_state": "sending", "kind": "send", "effect": "applied", "state": "accepted", "invoice_id": 40000000}]',
+           '[{"account": "branch-1", "id": 40000000, "job_id": {SENDING}, "status": "processing", "check_after_s": 1, "settled": false}]',
+           '[{"account": "branch-1", "id": 50000000, "job_id": {SENDING}, "invoice_id": 40000000, "status": "pending", "check_after_s": 1, "settled": false}]'"#,
+        FEW,
+    ),
+    (
+        "e.evidence ->> 'epoch'",
+        "array[1002, 2002], array[1, 1], '{sending,sending}', '{accepted,succeeded}'",
+        FEW,
+    ),
+    ("apipay._return_quota(", "'branch-1', 1", FEW),
+    ("apipay._correct_quota(", "'branch-1', 10", FEW),
+    // recover
+    (
+        "where state = 'sending' and leased_until < now()",
+        "60, 500",
+        ALL,
+    ),
+    ("set state = 'expired'", "500", ALL),
+    ("reason = 'resumed'", "500", ALL),
+];
+
+/// Every statement, with its case. One without a case, or with two, ends the test: it is named.
+pub(super) fn cases() -> Vec<Case> {
+    let jobs = super::finished_jobs();
+    let names: Vec<String> = (1..=1000).map(|n| format!("branch-{n}")).collect();
+    let accounts = format!("'{{{}}}'", names.join(","));
+    let statements = [described(), unchecked()].concat();
+    for (piece, ..) in CASES {
+        assert!(
+            statements.iter().any(|statement| fits(piece, statement)),
+            "no statement has the piece {piece:?} any more: change its case"
+        );
+    }
+    let case = |sql: String| {
+        let mut fitting = CASES.iter().filter(|(piece, ..)| fits(piece, &sql));
+        let (Some((piece, arguments, limit)), None) = (fitting.next(), fitting.next()) else {
+            panic!("this statement needs one case in tests/it/history/statements.rs:\n{sql}");
+        };
+        Case {
+            name: (*piece).to_owned(),
+            arguments: arguments
+                .replace("{ACCOUNTS}", &accounts)
+                .replace("{WORKER}", "00000000-0000-0000-0000-000000000001")
+                .replace("{SENDING}", &(jobs + 1021).to_string()),
+            limit: *limit,
+            sql,
+        }
+    };
+    statements.into_iter().map(case).collect()
+}
+
+fn fits(piece: &str, statement: &str) -> bool {
+    match piece.strip_prefix('=') {
+        Some(whole) => statement == whole,
+        None => statement.contains(piece),
+    }
+}
+
+/// What the macros have checked.
+fn described() -> Vec<String> {
+    let files = std::fs::read_dir(Path::new(ROOT).join(".sqlx")).unwrap();
+    let statements = files.map(|file| {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let description: Value = serde_json::from_str(&text).unwrap();
+        description["query"].as_str().unwrap().to_owned()
+    });
+    statements.collect()
+}
+
+/// The literals of `sqlx::query…("…")`, which no macro checks: tables that only sqlx makes, and settings.
+fn unchecked() -> Vec<String> {
+    let mut statements = Vec::new();
+    for file in std::fs::read_dir(Path::new(ROOT).join("src/db")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for call in text.split("sqlx::query").skip(1) {
+            let is_macro = call.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+            if is_macro.starts_with('!') {
+                continue;
+            }
+            let literal = call.split('"').nth(1);
+            statements.push(literal.expect("a statement is a literal").to_owned());
+        }
+    }
+    statements
+}
