@@ -1,4 +1,5 @@
 -- What the check for progress needs the owner's rights for.
+set search_path = pg_catalog, pg_temp;
 
 create function apipay._announce(worker uuid, host text, version text, accounts text[]) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
