@@ -139,10 +139,10 @@ const EXPECTED: &str = include_str!("schema.txt");
 pub async fn faults(pool: &Pool) -> Result<Vec<Fault>, DbError> {
     let mut faults = hidden(pool).await?;
     let missing = missing(pool).await?;
-    if missing.is_empty() {
+    if missing.is_empty() && !faults.iter().any(Fault::stops_payments) {
         faults.extend(behind(pool).await?);
         faults.extend(taken(pool).await?);
-    } else if migrate::version(pool).await? != SchemaVersion::Newer {
+    } else if !missing.is_empty() && migrate::version(pool).await? != SchemaVersion::Newer {
         // A newer version may have changed what it likes; this one is about to be replaced.
         faults.extend(missing);
     }
