@@ -14,7 +14,7 @@ set search_path = pg_catalog, pg_temp;
 -- as apipay.park() does in a transaction that is left open, stops no claim. So there is no foreign key
 -- either, whose check would wait for that row.
 create table apipay._quotas (
-  account     text primary key,
+  account     text collate "C" primary key,
   used        int[] not null default '{}',
   asked       int[] not null default '{}',
   newest      bigint not null default 0,
