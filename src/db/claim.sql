@@ -62,7 +62,7 @@ chosen as (
 granted as (
   -- Accounts are locked in the order of their names, so that two claims cannot wait for each other.
   select c.account, apipay._take_quota(c.account, c.wanted, 'send', $6) as requests
-  from (select account, count(*)::int as wanted from chosen group by account order by account) c
+  from (select account, count(*)::int as wanted from chosen group by account order by account collate "C") c
 ),
 claimed as (
   -- An array, so that the plan is one look-up per job whatever the planner believes of the above.

@@ -100,10 +100,12 @@ async fn shops_at_their_limits() {
         shop(200, 150, 5_000),
     ];
     println!("\n{}", Figures::HEADINGS);
-    let all = join_all(shops.map(Shop::watch)).await;
-    for figures in &all {
+    let all = join_all(shops.map(async |shop| {
+        let figures = shop.watch().await;
         println!("{figures}");
-    }
+        figures
+    }))
+    .await;
     for (figures, shop) in all.iter().zip(shops) {
         assert_promises(figures, shop.limit);
     }
