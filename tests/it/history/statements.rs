@@ -47,14 +47,15 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
     ("'no job is held any more'", "8", ALL),
-    (
-        "insert into apipay.alert_deliveries",
-        "'{log,webhook}', 14400",
-        ALL,
-    ),
+    ("interval '1 hour') l", "'{log,webhook}', 14400", ALL),
     ("set tries = d.tries + 1", "'{log,webhook}', 60, 10000", ALL),
     ("set delivered_at = now()", "10", FEW),
     ("last_error = $3", "10, 60, 'refused'", FEW),
+    (
+        "select apipay._resolve_alert(",
+        "'branch-13', 'account_parked', 'It is over.'",
+        FEW,
+    ),
     // claim
     (
         "slots as (",
@@ -93,8 +94,30 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("=select stopped from apipay._control", "", FEW),
     ("'server_version_num'", "", FEW),
-    ("has_table_privilege", "", FEW),
+    ("has_table_privilege", "'postgres'", FEW),
     ("apipay._missing_roles()", "", FEW),
+    // progress
+    ("-- What is due and should be moving", "60", ALL),
+    (
+        "id = any ($2) and not settled",
+        "'branch-1', '{30001001}', '{40001001}'",
+        FEW,
+    ),
+    ("l.details ->> 'worker'", "'stuck'", ALL),
+    ("apipay._sequences_behind()", "", FEW),
+    ("extract(epoch from now() - changed_at)", "", FEW),
+    ("array_agg(last_error order by id)", "", ALL),
+    (r#"=select current_user::text as "user!""#, "", FEW),
+    ("pg_event_trigger", "", FEW),
+    ("t.epoch > j.epoch", "", ALL),
+    ("apipay._end_check(", "'branch-1', 60", FEW),
+    ("row_security_active", "", FEW),
+    (
+        "apipay._announce(",
+        "'{WORKER}', 'host', '0.1.0', {ACCOUNTS}",
+        ALL,
+    ),
+    ("from (select w.params", "{ACCOUNTS}, 10000", ALL),
     // listen, migrate
     ("to_regclass('apipay._migrations')", "", FEW),
     ("select version from apipay._migrations", "", FEW),
@@ -127,7 +150,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("apipay._return_quota(", "'branch-1', 1, 1800000000", FEW),
-    ("apipay._correct_quota(", "'branch-1', 10, 1800000000", FEW),
+    (
+        "apipay._correct_quota(",
+        "'branch-1', 60, 10, 1800000000",
+        FEW,
+    ),
     // recover
     (
         "where state = 'sending' and leased_until < now()",
