@@ -47,28 +47,29 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
     ("'no job is held any more'", "8", ALL),
-    (
-        "insert into apipay.alert_deliveries",
-        "'{log,webhook}', 14400",
-        ALL,
-    ),
+    ("interval '1 hour') l", "'{log,webhook}', 14400", ALL),
     ("set tries = d.tries + 1", "'{log,webhook}', 60, 10000", ALL),
     ("set delivered_at = now()", "10", FEW),
     ("last_error = $3", "10, 60, 'refused'", FEW),
+    (
+        "select apipay._resolve_alert(",
+        "'branch-13', 'account_parked', 'It is over.'",
+        FEW,
+    ),
     // claim
     (
         "slots as (",
-        "'{WORKER}', 30, {ACCOUNTS}, array_fill(5, array[1000]), 100",
+        "'{WORKER}', 30, {ACCOUNTS}, array_fill(5, array[1000]), 100, 1800000000",
         ALL,
     ),
     (
         "reason = 'probe'",
-        "'{WORKER}', 30, 'branch-13', '{invoice.create}'",
+        "'{WORKER}', 30, 'branch-13', '{invoice.create}', 1800000000",
         FEW,
     ),
     (
         "lookups = j.lookups + 1",
-        "'{WORKER}', {ACCOUNTS}, 20, 60",
+        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000",
         ALL,
     ),
     (
@@ -77,10 +78,14 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     (
-        "select apipay._take_quota($1, 1, $2)",
-        "'branch-1', 'lookup'",
+        "select apipay._take_quota($1, 1, $2, $3)",
+        "'branch-1', 'lookup', 1800000000",
         FEW,
     ),
+    // clock
+    ("where b.boot = $1", "'a boot'", FEW),
+    ("set steady_ahead_us = $2", "0, 1", FEW),
+    ("insert into apipay._clocks", "'a boot', 1", FEW),
     // health
     (
         "(values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)",
@@ -89,21 +94,46 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("=select stopped from apipay._control", "", FEW),
     ("'server_version_num'", "", FEW),
-    ("has_table_privilege", "", FEW),
+    ("has_table_privilege", "'postgres'", FEW),
     ("apipay._missing_roles()", "", FEW),
+    // progress
+    ("-- What is due and should be moving", "60", ALL),
+    (
+        "id = any ($2) and not settled",
+        "'branch-1', '{30001001}', '{40001001}'",
+        FEW,
+    ),
+    ("l.details ->> 'worker'", "'stuck'", ALL),
+    ("apipay._sequences_behind()", "", FEW),
+    ("extract(epoch from now() - changed_at)", "", FEW),
+    ("array_agg(last_error order by id)", "", ALL),
+    (r#"=select current_user::text as "user!""#, "", FEW),
+    ("pg_event_trigger", "", FEW),
+    ("t.epoch > j.epoch", "", ALL),
+    ("apipay._end_check(", "'branch-1', 60", FEW),
+    ("row_security_active", "", FEW),
+    (
+        "apipay._announce(",
+        "'{WORKER}', 'host', '0.1.0', {ACCOUNTS}",
+        ALL,
+    ),
+    ("from (select w.params", "{ACCOUNTS}, 10000", ALL),
     // listen, migrate
-    ("select current_setting('enable_seqscan') = 'off'", "", FEW),
     ("to_regclass('apipay._migrations')", "", FEW),
     ("select version from apipay._migrations", "", FEW),
+    ("select n.nspowner::regrole::text", "", FEW),
+    ("is not distinct from s.value", "'{jit}', '{off}'", FEW),
+    // soundness
+    ("with ours (class, id)", "", FEW),
     // mirrors
     (
         "from apipay.invoices m\n    where m.account = a.name",
-        "{ACCOUNTS}, 100, 100, 60",
+        "{ACCOUNTS}, 100, 100, 60, 1800000000",
         ALL,
     ),
     (
         "from apipay.refunds m\n    where m.account = a.name",
-        "{ACCOUNTS}, 100, 60",
+        "{ACCOUNTS}, 100, 60, 1800000000",
         ALL,
     ),
     // record
@@ -119,8 +149,12 @@ const CASES: &[(&str, &str, Limit)] = &[
         "array[1002, 2002], array[1, 1], '{sending,sending}', '{accepted,succeeded}'",
         FEW,
     ),
-    ("apipay._return_quota(", "'branch-1', 1", FEW),
-    ("apipay._correct_quota(", "'branch-1', 10", FEW),
+    ("apipay._return_quota(", "'branch-1', 1, 1800000000", FEW),
+    (
+        "apipay._correct_quota(",
+        "'branch-1', 60, 10, 1800000000",
+        FEW,
+    ),
     // recover
     (
         "where state = 'sending' and leased_until < now()",
@@ -179,23 +213,40 @@ fn described() -> Vec<String> {
     statements.collect()
 }
 
-/// The literals of `sqlx::query…("…")`, which no macro checks: tables that only sqlx makes, and settings.
+/// What stands in `sqlx::query…(…)`, which no macro checks: tables that only sqlx makes, and the catalog.
 fn unchecked() -> Vec<String> {
+    let folder = Path::new(ROOT).join("src/db");
     let mut statements = Vec::new();
-    for file in std::fs::read_dir(Path::new(ROOT).join("src/db")).unwrap() {
+    for file in std::fs::read_dir(&folder).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
         for call in text.split("sqlx::query").skip(1) {
-            let is_macro = call.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
-            if is_macro.starts_with('!') {
+            if call.trim_start_matches(is_of_a_name).starts_with('!') {
                 continue;
             }
-            let literal = call.split('"').nth(1);
-            statements.push(literal.expect("a statement is a literal").to_owned());
+            let argument = call.split_once('(').unwrap().1.trim_start();
+            let literal = |text: &str| text.split('"').next().unwrap().to_owned();
+            if let Some(text) = argument.strip_prefix('"') {
+                statements.push(literal(text));
+            } else if let Some(name) = argument.strip_prefix("include_str!(\"") {
+                let text = std::fs::read_to_string(folder.join(literal(name)));
+                statements.push(text.unwrap());
+            } else {
+                // Put together for the version of the server: of the catalog's collations.
+                assert!(
+                    path.ends_with("soundness.rs"),
+                    "{}: {argument:.80}",
+                    path.display()
+                );
+            }
         }
     }
     statements
+}
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
