@@ -68,7 +68,7 @@ async fn a_trigger_that_raises_for_one_job_stops_only_that_one() {
     world.sql("drop trigger audit on apipay.jobs").await;
     world.until(stuck, "succeeded").await;
     world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .until_true("select not exists (select from apipay.alerts where kind = 'job_stuck' and resolved_at is null)")
         .await;
     world.end([daemon]).await;
 }
@@ -167,7 +167,7 @@ async fn a_job_that_somebody_keeps_locked_is_told_with_the_session() {
     open.rollback().await.unwrap();
     world.until(locked, "succeeded").await;
     world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .until_true("select not exists (select from apipay.alerts where kind = 'job_stuck' and resolved_at is null)")
         .await;
     world.end([daemon]).await;
 }
