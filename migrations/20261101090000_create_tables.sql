@@ -14,6 +14,55 @@ return array['invoice.cancel', 'invoice.create', 'invoice.refund'];
 comment on function apipay._operations() is
   'The operations this version knows. A new one replaces this function.';
 
+-- Params are whatever somebody inserted. What reads them here never fails, whatever stands in them.
+
+create function apipay._number_within(value jsonb, lowest numeric, highest numeric, decimals int) returns boolean
+language sql immutable parallel safe
+return case jsonb_typeof(value)
+  when 'number' then value::numeric between lowest and highest and value::numeric = round(value::numeric, decimals)
+  else false end;
+comment on function apipay._number_within(jsonb, numeric, numeric, int) is
+  'Whether a JSON value is a number within the limits, with no more decimals than allowed.';
+
+-- One id written in several ways is one: 100001, 100001.0, 1.00001e5, "0100001". The daemon reads the same set.
+create function apipay._id(value jsonb) returns bigint
+language sql immutable parallel safe
+return case
+  when apipay._number_within(value, 1, 9223372036854775807, 0) then value::numeric::bigint
+  when jsonb_typeof(value) = 'string'
+       and substring(value #>> '{}' from '^0*([0-9]{1,19})(?:[.]0+)?$')::numeric between 1 and 9223372036854775807
+    then substring(value #>> '{}' from '^0*([0-9]{1,19})(?:[.]0+)?$')::bigint end;
+comment on function apipay._id(jsonb) is 'An id of the gateway out of params; null when it is none.';
+
+-- Bytes: in a database that knows no encoding they may be no text, and a statement that returned them as
+-- text would fail for all its rows.
+create function apipay._bytes(written text) returns bytea
+language sql stable parallel safe
+return case getdatabaseencoding() when 'SQL_ASCII' then convert_to(written, 'SQL_ASCII') else textsend(written) end;
+comment on function apipay._bytes(text) is 'A text in the client''s encoding, or as it is where the database knows none.';
+
+-- What is kept in few bytes may be long as text: compressed, or a number like 1e131071.
+create function apipay._params_among_others(params jsonb) returns bytea
+language sql stable parallel safe
+return case when pg_column_size(params) <= 2048 and pg_column_compression(params) is null
+  then substr(apipay._bytes(params::text), 1, 4097) end;
+comment on function apipay._params_among_others(jsonb) is
+  'The params of one of many jobs, as text: null when they are kept apart, cut after 4096 bytes.';
+
+create function apipay._params_alone(params jsonb) returns bytea
+language sql stable parallel safe
+return case when pg_column_size(params) <= 65536 then
+       case when pg_column_size(params || '{}') <= 65536 then
+       case when not jsonb_path_exists(params, '$.** ? (@ >= 1e40 || @ <= -1e40)') then
+       case when octet_length(params::text) <= 65536 then apipay._bytes(params::text) end end end end;
+comment on function apipay._params_alone(jsonb) is
+  'The params of one job, as text: null when they are longer than 64 KiB, as text or as they are kept, or hold a number beyond 1e40.';
+
+create function apipay._past(moment timestamptz) returns timestamptz
+language sql stable parallel safe
+return case when moment is not null then least(greatest(moment, '2000-01-01T00:00:00Z'::timestamptz), now()) end;
+comment on function apipay._past(timestamptz) is 'A moment that has passed, within what a program can reckon with.';
+
 create table apipay._control (
   one         boolean primary key default true check (one),
   stopped     boolean not null default false,
@@ -122,7 +171,7 @@ comment on table apipay.jobs is 'The queue and its outcomes: one row per payment
 comment on column apipay.jobs.id is 'The number of the job.';
 comment on column apipay.jobs.account is 'Which account sends it.';
 comment on column apipay.jobs.operation is 'What to do: invoice.create, invoice.cancel, invoice.refund.';
-comment on column apipay.jobs.params is 'What to send, an object; never changes. Bad params end the job failed with error_code invalid_params.';
+comment on column apipay.jobs.params is 'What to send, an object of at most 64 KiB; never changes. Bad params end the job failed with error_code invalid_params.';
 comment on column apipay.jobs.token is 'The name of the job at the gateway; random, never changes.';
 comment on column apipay.jobs.dedup_key is 'Your name for the business event; the same one cannot be enqueued twice in an account, for ever.';
 comment on column apipay.jobs.priority is 'Higher goes first within the account.';
@@ -159,6 +208,9 @@ comment on column apipay.jobs.lookups is 'Internal: look-ups since the job becam
 -- has its indexes with the views.
 -- Claimable rows only, in the order of the claim; rows due later stand behind the due ones of their lane.
 create index jobs_claim on apipay.jobs (account, priority desc, run_at, id) where state = 'queued';
+-- By age, for those whose priority is one of very many. Only a statement that says `id > 0` is offered it: a planner
+-- that knows nothing of the table would take it for the other, and read all that is due for one priority.
+create index jobs_due on apipay.jobs (account, run_at, id) where state = 'queued' and id > 0;
 create index jobs_lookup on apipay.jobs (account, run_at, id) where state = 'uncertain';
 create index jobs_lease on apipay.jobs (leased_until) where state = 'sending';
 create index jobs_expiry on apipay.jobs (expires_at) where state = 'queued' and expires_at is not null;
@@ -171,7 +223,7 @@ create index jobs_told_to_wait on apipay.jobs (account)
 -- The key first: people who look for an event do not name the account.
 create unique index jobs_dedup on apipay.jobs (dedup_key, account) where dedup_key is not null;
 -- One open refund per invoice: two partial refunds in flight could not be told apart.
-create unique index jobs_one_open_refund on apipay.jobs (account, (params ->> 'invoice_id') collate "C")
+create unique index jobs_one_open_refund on apipay.jobs (account, apipay._id(params -> 'invoice_id'))
   where operation = 'invoice.refund'
     and (state in ('sending', 'uncertain', 'accepted', 'held')
          or (state in ('queued', 'parked') and unproven_since is not null));
@@ -382,7 +434,7 @@ create index alerts_resolved on apipay.alerts (resolved_at) where resolved_at is
 comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
-comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_unreachable, job_held, job_overdue, duplicate_detected, mode_mismatch, no_progress.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_unreachable, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';

@@ -22,14 +22,6 @@ end $$;
 comment on function apipay._refuse_argument(text, text, text) is
   'Raises the one error of a wrong argument: which, what is wrong, what is allowed. Values are not repeated: they may be personal.';
 
-create function apipay._number_within(value jsonb, lowest numeric, highest numeric, decimals int) returns boolean
-language sql immutable parallel safe
-return case jsonb_typeof(value)
-  when 'number' then value::numeric between lowest and highest and value::numeric = round(value::numeric, decimals)
-  else false end;
-comment on function apipay._number_within(jsonb, numeric, numeric, int) is
-  'Whether a JSON value is a number within the limits, with no more decimals than allowed.';
-
 create function apipay._check_length(argument text, value text, longest int) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin

@@ -135,13 +135,6 @@ begin
 end $$;
 comment on function apipay._require_account(text) is 'Refuses an unknown account and names the known ones.';
 
-create function apipay._id(value jsonb) returns bigint
-language sql immutable parallel safe
-return case
-  when apipay._number_within(value, 1, 9223372036854775807, 0) then value::numeric::bigint
-  when jsonb_typeof(value) = 'string' and value #>> '{}' ~ '^[0-9]{1,18}$' then nullif((value #>> '{}')::bigint, 0) end;
-comment on function apipay._id(jsonb) is 'An id of the gateway out of params; null when it is none.';
-
 create function apipay._about_invoice(invoice_id bigint, params jsonb) returns bigint
 language sql immutable parallel safe
 return coalesce(invoice_id, apipay._id(params -> 'invoice_id'));

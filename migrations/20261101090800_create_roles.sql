@@ -33,11 +33,12 @@ declare
     '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_cancelled', '_explain_expired', '_explain_account',
     '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
     '_about_invoice', '_order_id', '_day', '_most_counted', '_counted'];
-  of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within',
+  of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within', '_id',
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
   of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_resolve_alert', '_park', '_resume',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
-    '_roles', '_missing_roles', '_announce', '_sequences_behind'];
+    '_roles', '_missing_roles', '_announce', '_sequences_behind',
+    '_bytes', '_past', '_params_among_others', '_params_alone'];
   of_operator constant text[] := array['retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start'];
   grants constant text[][] := array[
     ['apipay_auditor', 'usage on schema apipay'],

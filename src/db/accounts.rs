@@ -32,10 +32,12 @@ pub async fn ensure(
     requests_per_minute: u32,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "insert into apipay.accounts as a (name, requests_per_minute) values ($1, $2)
-         on conflict (name) do update
-            set requests_per_minute = excluded.requests_per_minute, updated_at = now()
-          where a.requests_per_minute <> excluded.requests_per_minute",
+        // Nothing waits for a row that somebody has locked unless there is something to change.
+        "with made as (
+           insert into apipay.accounts (name, requests_per_minute) values ($1, $2) on conflict do nothing)
+         update apipay.accounts
+            set requests_per_minute = $2, updated_at = now()
+          where name = $1 and requests_per_minute <> $2",
         account.as_str(),
         i32::try_from(requests_per_minute).unwrap_or(i32::MAX),
     )

@@ -84,6 +84,7 @@ pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64,
             set resolved_at = now(),
                 resolution = case l.kind when 'job_held' then 'no job is held any more'
                                          when 'job_overdue' then 'the job has moved on'
+                                         when 'job_stuck' then 'the job has moved on'
                                          when 'gateway_unreachable' then 'no job waits for an answer of ApiPay any more'
                                          else 'the account may send again' end
           where l.resolved_at is null
@@ -99,6 +100,10 @@ pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64,
                   where a.name = l.account and (a.blocked_until is null or a.blocked_until <= now()))
                 when 'job_overdue' then not exists (
                   select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
+                when 'job_stuck' then not exists (
+                  select from apipay.jobs j
+                  where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
+                    and j.epoch = (l.details ->> 'epoch')::bigint)
                 -- One that is being tried again has no reason.
                 when 'gateway_unreachable' then not exists (
                     select from apipay.jobs j

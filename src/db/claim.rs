@@ -7,9 +7,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::clock::SteadySecond;
-use super::{DbError, Pool, Task};
+use super::{Among, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName};
+use crate::domain::operation::Written;
 
 /// A job that this worker holds, with everything decisions need.
 #[derive(Clone, Debug)]
@@ -22,13 +23,13 @@ pub struct Claim {
     pub account: AccountName,
     /// The name of its operation.
     pub operation: String,
-    /// Its params.
-    pub params: Value,
+    /// Its params, unread.
+    pub params: Written,
     /// Its name at the gateway.
     pub name: JobName,
     /// What already happened to it.
     pub history: History,
-    /// The refunds known before it was first sent.
+    /// The refunds known before it was first sent; null when they cannot be read.
     pub baseline: Option<Value>,
     /// The database's clock at the claim.
     pub now: OffsetDateTime,
@@ -38,7 +39,7 @@ struct ClaimRow {
     id: i64,
     account: String,
     operation: String,
-    params: Value,
+    params: Option<Vec<u8>>,
     token: Uuid,
     generation: i16,
     epoch: i64,
@@ -47,19 +48,27 @@ struct ClaimRow {
     unproven_since: Option<OffsetDateTime>,
     absent_since: Option<OffsetDateTime>,
     invoice_id: Option<i64>,
-    baseline: Option<Value>,
+    baseline: Option<Vec<u8>>,
     now: OffsetDateTime,
 }
 
 impl ClaimRow {
-    /// The account is one of those that were asked for, so its name is known to be well-formed.
+    /// Nothing of a row makes this fail: the account is one of those that were asked for, and what
+    /// somebody else may have written is read later, each by itself.
     fn into_claim(self) -> Option<Claim> {
+        let Some(account) = AccountName::parse(&self.account) else {
+            tracing::error!(
+                job.id = self.id,
+                "claimed for an account without a proper name: its lease will run out"
+            );
+            return None;
+        };
         Some(Claim {
             id: JobId(self.id),
             epoch: Epoch(self.epoch),
-            account: AccountName::parse(&self.account)?,
+            account,
             operation: self.operation,
-            params: self.params,
+            params: among_others(self.params),
             name: JobName {
                 token: self.token,
                 generation: self.generation,
@@ -72,7 +81,9 @@ impl ClaimRow {
                 lookups: u32::try_from(self.lookups).unwrap_or(0),
                 invoice_id: self.invoice_id,
             },
-            baseline: self.baseline,
+            baseline: self
+                .baseline
+                .map(|written| serde_json::from_slice(&written).unwrap_or(Value::Null)),
             now: self.now,
         })
     }
@@ -80,6 +91,35 @@ impl ClaimRow {
 
 fn claims(rows: Vec<ClaimRow>) -> Vec<Claim> {
     rows.into_iter().filter_map(ClaimRow::into_claim).collect()
+}
+
+/// Most bytes of one job's params that come together with others': a batch is bounded in bytes as it is in
+/// rows. What is longer was cut, or left out.
+const AMONG_OTHERS: usize = 4096;
+
+/// Params as a statement over many rows returns them.
+pub(super) fn among_others(params: Option<Vec<u8>>) -> Written {
+    params
+        .filter(|written| written.len() <= AMONG_OTHERS)
+        .map_or(Written::Apart, Written::Here)
+}
+
+/// Reads the params of one job, at most [`PARAMS_MAX`](crate::domain::operation::PARAMS_MAX) of them.
+pub async fn read_params(pool: &Pool, id: JobId) -> Result<Written, DbError> {
+    let read = sqlx::query_scalar!(
+        "select apipay._params_alone(params) from apipay.jobs where id = $1",
+        id.0
+    )
+    .fetch_one(pool)
+    .await
+    .task("read a job's params");
+    match read {
+        Ok(Some(written)) => Ok(Written::Here(written)),
+        Ok(None) => Ok(Written::Excessive),
+        // Cancelled by hand, or out of time on a busy machine: that says nothing of the row.
+        Err(error) if error.is_about_rows() && !error.is_cancelled() => Ok(Written::Broken),
+        Err(error) => Err(error),
+    }
 }
 
 /// How many jobs of an account this daemon has room for.
@@ -101,6 +141,7 @@ pub async fn claim(
     lease: Duration,
     rooms: &[Room],
     jobs: usize,
+    among: Among,
     second: SteadySecond,
 ) -> Result<Vec<Claim>, DbError> {
     let names: Vec<String> = rooms.iter().map(|room| room.account.to_string()).collect();
@@ -117,6 +158,8 @@ pub async fn claim(
         &free,
         i64::try_from(jobs).unwrap_or(i64::MAX),
         second.0,
+        &among.without,
+        among.only.as_deref() as Option<&[i64]>,
     )
     .fetch_all(pool)
     .await
@@ -155,6 +198,7 @@ pub async fn claim_lookups(
     accounts: &[String],
     most_per_account: usize,
     promise: Duration,
+    among: Among,
     second: SteadySecond,
 ) -> Result<Vec<Claim>, DbError> {
     sqlx::query_file_as!(
@@ -165,6 +209,8 @@ pub async fn claim_lookups(
         i64::try_from(most_per_account).unwrap_or(i64::MAX),
         promise.as_secs_f64(),
         second.0,
+        &among.without,
+        among.only.as_deref() as Option<&[i64]>,
     )
     .fetch_all(pool)
     .await

@@ -2,7 +2,7 @@
 --
 -- $1 worker   $2 lease in seconds
 -- $3 accounts, in the order of their turns   $4 free slots of each   $5 free slots in all
--- $6 second of the quota
+-- $6 second of the quota   $7 jobs that are set aside   $8 the only jobs to look at, or null
 with recursive
 slots as (
   select * from unnest($3::text[], $4::int[]) with ordinality as s(account, room, turn)
@@ -12,47 +12,89 @@ ready as (
   select s.* from slots s join apipay.accounts a on a.name = s.account
   where s.room > 0 and a.state = 'active' and (a.blocked_until is null or a.blocked_until <= now())
     and not (select stopped from apipay._control)
+    -- Whatever of the shop's is locked in a trigger stops everybody's claims: not for long.
+    and (select set_config('lock_timeout', '1s', true)) is not null
 ),
 lanes as (
-  -- The distinct priorities of each account, one probe of the index each. Without it a lane of
-  -- future jobs with a high priority would be read to its end.
-  select r.account, r.room, r.turn, first.priority
+  -- The distinct priorities of each account from the highest on, one probe of the index each, until enough
+  -- rows are due. Without it a lane of future jobs with a high priority would be read to its end.
+  select r.account, r.room, r.turn, first.priority, 1 as lane, 0::bigint as due_above
   from ready r cross join lateral (
     select j.priority from apipay.jobs j
     where j.account = r.account and j.state = 'queued'
     order by j.priority desc limit 1) first
   union all
-  select l.account, l.room, l.turn, next.priority
-  from lanes l cross join lateral (
+  select l.account, l.room, l.turn, next.priority, l.lane + 1, l.due_above + here.jobs
+  from lanes l
+  cross join lateral (
     select j.priority from apipay.jobs j
     where j.account = l.account and j.state = 'queued' and j.priority < l.priority
     order by j.priority desc limit 1) next
+  cross join lateral (
+    select count(*) as jobs from (
+      select from apipay.jobs j
+      where j.account = l.account and j.priority = l.priority and j.state = 'queued' and j.run_at <= now()
+        and l.priority > next.priority -- Counted only where there is another lane.
+      order by j.run_at, j.id
+      limit l.room) d) here
+  where l.lane < 64 and l.due_above + here.jobs < l.room
 ),
-due as (
-  select l.account, l.room, l.turn, l.priority, d.id, d.run_at, d.one_at_a_time
+in_lanes as (
+  select l.account, l.room, l.turn, d.*
   from lanes l cross join lateral (
-    select j.id, j.run_at,
-           case when j.operation = 'invoice.refund' then j.params ->> 'invoice_id' end as one_at_a_time
+    select j.id, j.priority, j.run_at, j.expires_at,
+           case when j.operation = 'invoice.refund' then apipay._id(j.params -> 'invoice_id') end as one_at_a_time
     from apipay.jobs j
     where j.account = l.account and j.priority = l.priority and j.state = 'queued' and j.run_at <= now()
-      and (j.expires_at is null or j.expires_at > now())
+      and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
+      -- An expired one takes a place until apipay's expiry has ended it, so that a claim never reads
+      -- through thousands of them.
+      and (j.expires_at is null or j.expires_at > now() or j.unproven_since is null)
       -- One open refund per invoice; the unique index has the last word.
       and not (j.operation = 'invoice.refund' and exists (
         select from apipay.jobs o
         where o.account = j.account and o.operation = 'invoice.refund'
-          and (o.params ->> 'invoice_id') collate "C" = j.params ->> 'invoice_id'
+          and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
           and (o.state in ('sending', 'uncertain', 'accepted', 'held')
                or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
     order by j.run_at, j.id
     limit l.room
     for no key update of j skip locked) d
 ),
+below as (
+  -- Accounts whose lanes were too many to be walked, and brought too little: how much is wanted still.
+  select w.*, w.room - (select count(*) from in_lanes d where d.account = w.account) as wanted
+  from (select account, room, turn, min(priority) as lowest from lanes group by account, room, turn) w
+  where exists (
+    select from apipay.jobs j where j.account = w.account and j.state = 'queued' and j.priority < w.lowest)
+),
+by_age as (
+  -- The same as above for what is below all those lanes, by age alone: with jobs_due (id > 0, + 0).
+  select b.account, b.room, b.turn, d.*
+  from below b cross join lateral (
+    select j.id, j.priority, j.run_at, j.expires_at,
+           case when j.operation = 'invoice.refund' then apipay._id(j.params -> 'invoice_id') end as one_at_a_time
+    from apipay.jobs j
+    where j.account = b.account and j.priority + 0 < b.lowest and j.state = 'queued' and j.id > 0 and j.run_at <= now()
+      and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
+      and (j.expires_at is null or j.expires_at > now() or j.unproven_since is null)
+      and not (j.operation = 'invoice.refund' and exists (
+        select from apipay.jobs o
+        where o.account = j.account and o.operation = 'invoice.refund'
+          and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
+          and (o.state in ('sending', 'uncertain', 'accepted', 'held')
+               or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
+    order by j.run_at, j.id
+    limit greatest(b.wanted, 0)
+    for no key update of j skip locked) d
+),
 ranked as (
   select id, account, room, turn,
          row_number() over (partition by account order by priority desc, run_at, id) as place
-  from (select *, row_number() over (partition by account, coalesce(one_at_a_time, 'job ' || id)
+  from (select *, row_number() over (partition by account, coalesce(one_at_a_time::text, 'job ' || id)
                                      order by priority desc, run_at, id) as among_equals
-        from due) d
+        from (select * from in_lanes union all select * from by_age) due
+        where expires_at is null or expires_at > now()) d
   where among_equals = 1
 ),
 chosen as (
@@ -67,7 +109,10 @@ granted as (
 claimed as (
   -- An array, so that the plan is one look-up per job whatever the planner believes of the above.
   update apipay.jobs j
-     set state = 'sending', reason = null, epoch = j.epoch + 1,
+     -- Looked at by itself, a job may have the number of an earlier one, whose attempts are still here.
+     set state = 'sending', reason = null,
+         epoch = 1 + case when $8 is null then j.epoch else greatest(j.epoch, (
+           select max(t.epoch) from apipay.attempts t where t.job_id = j.id)) end,
          leased_by = $1, leased_until = now() + make_interval(secs => $2), updated_at = now()
    where j.id = any (array(
            select c.id from chosen c join granted g on g.account = c.account where c.place <= g.requests))
@@ -77,8 +122,10 @@ opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
   select id, epoch, account, 'send', $1 from claimed
 )
-select id as "id!", account as "account!", operation as "operation!", params as "params!", token as "token!",
+select id as "id!", account as "account!", operation as "operation!",
+       apipay._params_among_others(params) as params, token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
-       unproven_since, absent_since, invoice_id, baseline, now() as "now!"
+       apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since, invoice_id,
+       apipay._bytes(baseline::text) as baseline, now() as "now!"
 from claimed
 order by priority desc, run_at, id

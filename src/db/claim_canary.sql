@@ -4,6 +4,7 @@
 with granted as (
   -- The account is locked before the job, as _resume locks them.
   select apipay._take_quota($3, 1, 'probe', $5) = 1 as yes
+  where set_config('lock_timeout', '1s', true) is not null
 ),
 parked as (
   select id from apipay.jobs
@@ -33,7 +34,9 @@ opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
   select id, epoch, account, 'send', $1 from claimed
 )
-select id as "id!", account as "account!", operation as "operation!", params as "params!", token as "token!",
+select id as "id!", account as "account!", operation as "operation!",
+       apipay._params_among_others(params) as params, token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
-       unproven_since, absent_since, invoice_id, baseline, now() as "now!"
+       apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since, invoice_id,
+       apipay._bytes(baseline::text) as baseline, now() as "now!"
 from claimed

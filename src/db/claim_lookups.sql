@@ -3,15 +3,17 @@
 -- The claim is a promise until run_at, not a state: a worker that dies leaves the job uncertain and
 -- due again.
 -- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
--- $5 second of the quota
+-- $5 second of the quota   $6 jobs that are set aside   $7 the only jobs to look at, or null
 with due as (
   select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place
   from unnest($2::text[]) as a(name)
   join apipay.accounts account on account.name = a.name
    and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
+   and (select set_config('lock_timeout', '1s', true)) is not null
   cross join lateral (
     select j.id, j.account, j.run_at from apipay.jobs j
     where j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
+      and j.id <> all ($6::bigint[]) and ($7::bigint[] is null or j.id = any ($7))
     order by j.run_at, j.id
     limit $3
     for no key update of j skip locked) d
@@ -37,7 +39,9 @@ opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
   select id, epoch, account, 'lookup', $1 from claimed
 )
-select id as "id!", account as "account!", operation as "operation!", params as "params!", token as "token!",
+select id as "id!", account as "account!", operation as "operation!",
+       apipay._params_among_others(params) as params, token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
-       unproven_since, absent_since, invoice_id, baseline, now() as "now!"
+       apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since, invoice_id,
+       apipay._bytes(baseline::text) as baseline, now() as "now!"
 from claimed

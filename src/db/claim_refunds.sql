@@ -29,7 +29,7 @@ claimed as (
 )
 select c.account as "account!", c.id as "refund_id?", c.invoice_id as "invoice_id!", c.job_id as "made_by?",
        c.status as "status!", extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", now() as "now!",
-       j.id as "job_id?", j.operation as "operation?", j.params as "params?", j.token as "token?",
+       j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.epoch as "epoch?", j.attempts as "attempts?",
        extract(epoch from now() - j.updated_at)::float8 as "accepted_for_s?"
 from claimed c

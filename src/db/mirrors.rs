@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::claim::among_others;
 use super::clock::SteadySecond;
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName};
+use crate::domain::operation::Written;
 
 /// A mirror that is due for a check, with the accepted jobs that wait for its object.
 #[derive(Clone, Debug)]
@@ -42,8 +43,8 @@ pub struct Waiting {
     pub epoch: Epoch,
     /// The name of its operation.
     pub operation: String,
-    /// Its params.
-    pub params: Value,
+    /// Its params, unread.
+    pub params: Written,
     /// Its name at the gateway.
     pub name: JobName,
     /// What already happened to it.
@@ -62,7 +63,7 @@ struct DueRow {
     now: OffsetDateTime,
     job_id: Option<i64>,
     operation: Option<String>,
-    params: Option<Value>,
+    params: Option<Vec<u8>>,
     token: Option<Uuid>,
     generation: Option<i16>,
     epoch: Option<i64>,
@@ -77,7 +78,7 @@ impl DueRow {
             id: JobId(self.job_id?),
             epoch: Epoch(self.epoch?),
             operation: self.operation.take()?,
-            params: self.params.take()?,
+            params: among_others(self.params.take()),
             name: JobName {
                 token: self.token?,
                 generation,

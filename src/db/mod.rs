@@ -11,10 +11,13 @@
 
 pub mod accounts;
 pub mod alerts;
+pub mod among;
 pub mod claim;
 pub mod clock;
+pub mod fault;
 pub mod health;
 pub mod listen;
+pub mod locked;
 pub mod migrate;
 pub mod mirrors;
 mod pool;
@@ -25,9 +28,11 @@ pub mod schema;
 mod settings;
 pub mod soundness;
 
+use fault::{Cause, Fault, fault};
 use settings::SETTINGS;
 use sqlx::postgres::PgConnectOptions;
 
+pub use among::Among;
 pub use pool::Pool;
 
 /// Of an account and a state no more jobs are counted, so that a queue of millions is not read for a
@@ -58,6 +63,27 @@ impl DbError {
     /// Whether the server answered, if only to refuse.
     pub fn is_answer(&self) -> bool {
         self.source.as_database_error().is_some()
+    }
+
+    /// Who is at fault, and so what helps.
+    pub fn fault(&self) -> Fault {
+        fault(&self.source)
+    }
+
+    /// What the database said.
+    pub fn cause(&self) -> Cause {
+        Cause::of(&self.source)
+    }
+
+    /// Whether single rows may be the reason: then the others may do without them.
+    pub fn is_about_rows(&self) -> bool {
+        matches!(self.fault(), Fault::Rows | Fault::Words | Fault::Lock)
+    }
+
+    /// Whether the statement took too long, or was cancelled by hand.
+    pub fn is_cancelled(&self) -> bool {
+        let error = self.source.as_database_error();
+        error.and_then(|error| error.code()).as_deref() == Some("57014")
     }
 
     /// Whether our user lacks a privilege.

@@ -36,7 +36,7 @@ cross join lateral (
     where not (j.operation = 'invoice.refund' and exists (
       select from apipay.jobs o
       where o.account = a.name and o.operation = 'invoice.refund'
-        and o.params ->> 'invoice_id' = j.params ->> 'invoice_id'
+        and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
         and (o.state in ('sending', 'uncertain', 'accepted', 'held')
              or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
     limit 11) sample

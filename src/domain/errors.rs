@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+/// Sentences that are kept at most.
+const SENTENCES_MAX: usize = 100;
+
 /// What is wrong with a job's params: for each field, sentences that name what is allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -16,12 +19,14 @@ impl FieldErrors {
         FieldErrors::default()
     }
 
-    /// Adds a sentence to a field.
+    /// Adds a sentence to a field; of very many, only the first: they are stored beside the job.
     pub fn add(&mut self, field: impl Into<String>, sentence: impl Into<String>) {
-        self.0
-            .entry(field.into())
-            .or_default()
-            .push(sentence.into());
+        if self.0.values().map(Vec::len).sum::<usize>() < SENTENCES_MAX {
+            self.0
+                .entry(field.into())
+                .or_default()
+                .push(sentence.into());
+        }
     }
 
     /// Whether nothing was added.
@@ -80,5 +85,17 @@ mod tests {
         assert_eq!(errors.of("phone_number"), ["is required"]);
         assert!(errors.of("description").is_empty());
         assert_eq!(errors.clone().or_ok(7), Err(errors));
+    }
+
+    #[test]
+    fn of_very_many_errors_the_first_are_kept() {
+        let mut errors = FieldErrors::new();
+        for field in 0..2 * SENTENCES_MAX {
+            errors.add(format!("field{field}"), "is not a known field");
+            errors.add("params", "is wrong");
+        }
+        let kept = errors.0.values().map(Vec::len).sum::<usize>();
+        assert_eq!(kept, SENTENCES_MAX);
+        assert_eq!(errors.of("field0"), ["is not a known field"]);
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::db::accounts::AlertText;
+use crate::db::fault::Cause;
+use crate::db::locked::Locked;
 use crate::db::mirrors::{DueMirror, Waiting};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
@@ -142,6 +144,69 @@ impl Alarm {
                          certificates, and at base_url. Payments go on by themselves once ApiPay answers again"
                     .to_owned(),
                 details: json!({ "code": code }),
+            },
+        }
+    }
+
+    /// The database does not let a job move whose time has come.
+    pub fn unmoved(
+        account: &AccountName,
+        job: JobId,
+        state: &str,
+        epoch: i64,
+        cause: &Cause,
+    ) -> Alarm {
+        let code = cause.sqlstate.as_deref().unwrap_or("no SQLSTATE");
+        let place = cause.place.as_deref();
+        let place = place.map_or_else(String::new, |place| format!(", {place}"));
+        Alarm {
+            kind: "job_stuck",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "The database does not let job {job} of account {account} leave the state {state}: {} ({code}{place}).",
+                    cause.message
+                ),
+                action: "mend what refuses it: a trigger or a constraint on the tables of apipay. Other jobs go on"
+                    .to_owned(),
+                details: json!({
+                    "job": job.0, "state": state, "epoch": epoch,
+                    "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
+                }),
+            },
+        }
+    }
+
+    /// Somebody keeps a due job locked, so that every claim passes it over.
+    pub fn locked(job: &Locked) -> Alarm {
+        let (id, account, state) = (job.id, &job.account, &job.state);
+        let known = |name: &Option<String>| {
+            let name = name.clone().filter(|name| !name.is_empty());
+            name.unwrap_or_else(|| "unknown".to_owned())
+        };
+        let action = match job.pid {
+            Some(pid) => format!(
+                "session {pid} (user {}, application {}, in its transaction since {}) keeps it locked: end that \
+                 transaction, or: select pg_terminate_backend({pid});",
+                known(&job.user),
+                known(&job.application),
+                known(&job.since.map(|since| since.to_string())),
+            ),
+            None => "end the transactions that keep it locked: select pid, usename, application_name, xact_start \
+                     from pg_stat_activity where xact_start < now() - interval '30 seconds' order by xact_start;"
+                .to_owned(),
+        };
+        Alarm {
+            kind: "job_stuck",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "Job {id} of account {account} is due ({state}) and another session keeps it locked."
+                ),
+                action: format!("{action} Other jobs go on"),
+                details: json!({
+                    "job": id.0, "state": state, "epoch": job.epoch, "blocking_pid": job.pid,
+                }),
             },
         }
     }

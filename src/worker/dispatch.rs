@@ -8,16 +8,28 @@ use std::time::{Duration, Instant};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
+use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Claim, Room};
 use crate::worker::clock::Moment;
+use crate::worker::culprits::Culprits;
 use crate::worker::send::{self, Job};
 use crate::worker::{Context, Step};
 
-/// The claiming loop's memory: whose turn it is, and how fast sends end.
-#[derive(Default)]
+/// The claiming loop's memory: whose turn it is, how fast sends end, and which jobs make a claim fail.
 pub struct Dispatcher {
     turn: usize,
     pace: Pace,
+    culprits: Culprits,
+}
+
+impl Default for Dispatcher {
+    fn default() -> Dispatcher {
+        Dispatcher {
+            turn: 0,
+            pace: Pace::default(),
+            culprits: Culprits::new(ClaimedTo::Send),
+        }
+    }
 }
 
 /// How long a claim waits for more room while requests are in flight: one statement for several
@@ -43,15 +55,7 @@ impl Dispatcher {
         }
         crash::reach(Point::BeforeClaim);
         let claimed_at = Moment::now();
-        let claims = claim::claim(
-            &ctx.pool,
-            ctx.worker,
-            ctx.lease,
-            &rooms,
-            jobs,
-            ctx.clock.second(),
-        )
-        .await?;
+        let claims = self.claim(ctx, &rooms, jobs).await?;
         if !claims.is_empty() {
             crash::reach(Point::AfterClaim);
         }
@@ -74,6 +78,32 @@ impl Dispatcher {
             start(ctx, claim, claimed_at).await;
         }
         Ok(step)
+    }
+
+    /// Claims, but for the jobs that make a claim fail. What has too many of them has none but those tried.
+    async fn claim(
+        &mut self,
+        ctx: &Context,
+        rooms: &[Room],
+        jobs: usize,
+    ) -> Result<Vec<Claim>, DbError> {
+        let mut open = rooms.to_vec();
+        open.retain(|room| !self.culprits.is_full(&room.account));
+        let names: Vec<String> = open.iter().map(|room| room.account.to_string()).collect();
+        self.culprits
+            .run(ctx, &names, jobs, |among| {
+                let rooms = if among.only.is_some() { rooms } else { &open };
+                claim::claim(
+                    &ctx.pool,
+                    ctx.worker,
+                    ctx.lease,
+                    rooms,
+                    jobs,
+                    among,
+                    ctx.clock.second(),
+                )
+            })
+            .await
     }
 
     /// Accounts take turns at being first.

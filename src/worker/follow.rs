@@ -15,7 +15,7 @@ use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
-use crate::domain::operation::{Seen, operation};
+use crate::domain::operation::Seen;
 use crate::gateway::wire;
 use crate::policy::follow::{
     Crowd, Followed, NextCheck, check_distance, follow, is_overdue, lives_again,
@@ -28,6 +28,7 @@ use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::outcome::{self, Guard};
+use crate::worker::plan;
 use crate::worker::recorder::Outcome;
 use crate::worker::send::SEND_WINDOW;
 use crate::worker::{Context, Step};
@@ -293,7 +294,7 @@ async fn settle_waiting(
 ) -> NextCheck {
     let mut check = usual;
     for job in &mirror.waiting {
-        let Some(followed) = decide(ctx, mirror, job, seen, unchanged_for) else {
+        let Some(followed) = decide(ctx, mirror, job, seen, unchanged_for).await else {
             continue;
         };
         if let Some(after) = followed.check_after {
@@ -326,15 +327,22 @@ async fn settle_waiting(
     check
 }
 
-fn decide(
+async fn decide(
     ctx: &Context,
     mirror: &DueMirror,
     job: &Waiting,
     seen: &Seen,
     unchanged_for: Duration,
 ) -> Option<Followed> {
-    let operation = operation(&job.operation)?;
-    let plan = operation.prepare(&job.params, &job.name).ok()?;
+    let planned = plan::plan(ctx, job.id, &job.name, &job.operation, &job.params);
+    let (operation, plan) = match planned.await {
+        Ok(planned) => planned,
+        // It stays accepted, and the alert of overdue jobs tells of it.
+        Err(why) => {
+            warn!(job.id = %job.id, ?why, "an accepted job cannot be read; it is followed later");
+            return None;
+        }
+    };
     let at = ctx.circumstances(&mirror.account, mirror.now);
     Some(follow(
         operation,

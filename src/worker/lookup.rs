@@ -12,7 +12,7 @@ use crate::db::DbError;
 use crate::db::claim::{self, Claim, Purpose};
 use crate::domain::answer::{Answer, Lost, Timed};
 use crate::domain::mirror::InvoiceSeen;
-use crate::domain::operation::{Lookup, Request, operation};
+use crate::domain::operation::{Lookup, Request};
 use crate::gateway::wire;
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
 use crate::policy::verdict::{Next, Reason, Strain};
@@ -20,7 +20,9 @@ use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
-use crate::worker::outcome::{self, Evidence, Kind};
+use crate::worker::culprits::Culprits;
+use crate::worker::outcome::{self, Evidence, Guard, Kind};
+use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
 use crate::worker::send::{conclude, guard};
 use crate::worker::{Context, Step};
@@ -31,19 +33,24 @@ const MOST: usize = 8;
 /// Pages of a search that are read at most. A job's name is random: more than one page is odd.
 const PAGES: usize = 20;
 
-/// Looks up the jobs that are due.
-pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+/// Looks up the jobs that are due, but for those that make their claim fail.
+pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, DbError> {
     let accounts = ctx.account_names();
     let claimed_at = Moment::now();
-    let claims = claim::claim_lookups(
-        &ctx.pool,
-        ctx.worker,
-        &accounts,
-        MOST,
-        ctx.lease,
-        ctx.clock.second(),
-    )
-    .await?;
+    let most = MOST * accounts.len();
+    let claims = culprits
+        .run(ctx, &accounts, most, |among| {
+            claim::claim_lookups(
+                &ctx.pool,
+                ctx.worker,
+                &accounts,
+                MOST,
+                ctx.lease,
+                among,
+                ctx.clock.second(),
+            )
+        })
+        .await?;
     if claims.is_empty() {
         return Ok(Step::Idle);
     }
@@ -66,25 +73,22 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
     let Some(account) = ctx.accounts.get(&claim.account) else {
         return;
     };
-    let prepared = operation(&claim.operation).and_then(|operation| {
-        Some((
-            operation,
-            operation.prepare(&claim.params, &claim.name).ok()?,
-        ))
-    });
-    let Some((operation, plan)) = prepared else {
-        let entry = outcome::held(
-            &guard,
-            "this version cannot read the job that an earlier one sent",
-        );
-        let alert = Alarm::of(&guard, &Next::Held(Reason::UnknownOutcome));
-        ctx.recorder
-            .record(Outcome {
-                alert,
-                ..Outcome::plain(&guard.account, entry)
-            })
-            .await;
-        return;
+    let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
+    let (operation, plan) = match planned.await {
+        Ok(planned) => planned,
+        // The promise of the claim runs out, and the job is looked up then.
+        Err(NoPlan::Unread(error)) => {
+            warn!(job.id = %claim.id, error = %Chain(&error), "the params could not be fetched; looked up later");
+            return;
+        }
+        Err(NoPlan::UnknownOperation) => {
+            hold(ctx, &guard, "this version does not know the operation").await;
+            return;
+        }
+        Err(NoPlan::Invalid(errors)) => {
+            hold(ctx, &guard, &errors.to_string()).await;
+            return;
+        }
     };
     if !account.may_send(claimed_at) {
         // The promise of the claim runs out, and the job is looked up once the account is well.
@@ -120,6 +124,15 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
         now: claim.now,
     };
     conclude(ctx, &evidence, verdict, true).await;
+}
+
+/// A human has to decide about a job that this version cannot read and an earlier one may have sent.
+async fn hold(ctx: &Context, guard: &Guard, message: &str) {
+    let outcome = Outcome {
+        alert: Alarm::of(guard, &Next::Held(Reason::UnknownOutcome)),
+        ..Outcome::plain(&guard.account, outcome::held(guard, Kind::Lookup, message))
+    };
+    ctx.recorder.record(outcome).await;
 }
 
 fn baseline(stored: Option<&Value>) -> Option<Baseline> {

@@ -6,25 +6,30 @@
 //!
 //! - [`dispatch`] claims due jobs and hands each to [`send`].
 //! - [`lookup`] finds out what became of uncertain jobs.
+//! - [`locks`] tells of due jobs that somebody keeps locked.
 //! - [`follow`] watches accepted objects to their end.
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs.
 //! - [`deliver`] carries alerts out.
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`oversee`] reads the accounts' states and writes the status line.
+//! - [`culprits`] finds the jobs that make a claim fail, and [`plan`] reads a job's params.
 //! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows, and
 //!   [`alarm`] has the words for people.
 
 pub mod account;
 pub mod alarm;
 pub mod clock;
+pub mod culprits;
 pub mod deliver;
 pub mod dispatch;
 pub mod follow;
 pub mod listen;
+pub mod locks;
 pub mod lookup;
 pub mod outcome;
 pub mod oversee;
+pub mod plan;
 pub mod probe;
 pub mod progress;
 pub mod recorder;
@@ -45,6 +50,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::alert::Webhook;
+use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Purpose};
 use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
@@ -54,6 +60,7 @@ use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::telemetry::Chain;
 use account::Account;
 use clock::Moment;
+use culprits::Culprits;
 use progress::Progress;
 use recorder::Recorder;
 use steady::SteadyClock;
@@ -324,7 +331,20 @@ pub fn spawn_loops(
         async move |ctx| dispatcher.step(ctx).await
     );
     spawn!("recover", Duration::from_secs(1), |_| None, recover::step);
-    spawn!("lookup", Duration::from_millis(500), |_| None, lookup::step);
+    let mut culprits = Culprits::new(ClaimedTo::LookUp);
+    spawn!(
+        "lookup",
+        Duration::from_millis(500),
+        |_| None,
+        async move |ctx| lookup::step(ctx, &mut culprits).await
+    );
+    let mut locks = locks::Locks::default();
+    spawn!(
+        "locks",
+        Duration::from_secs(5),
+        |_| None,
+        async move |ctx| locks.step(ctx).await
+    );
     spawn!("follow", Duration::from_millis(500), |_| None, follow::step);
     spawn!("probe", Duration::from_millis(500), |_| None, probe::step);
     spawn!(

@@ -163,11 +163,14 @@ pub fn followed(guard: &Guard, next: &Next, seen: &Seen) -> Entry {
     }
 }
 
-/// Closes a look-up that could not be made, and holds the job.
-pub fn held(guard: &Guard, message: &str) -> Entry {
+/// Closes an attempt that could not be made because the job's row cannot be read, and holds the job.
+pub fn held(guard: &Guard, kind: Kind, message: &str) -> Entry {
     let transition = Transition {
-        kind: Some(Kind::Lookup.as_str()),
-        effect: Some(Effect::Unknown.as_str()),
+        kind: Some(kind.as_str()),
+        effect: Some(match kind {
+            Kind::Send => Effect::NotApplied.as_str(),
+            Kind::Lookup => Effect::Unknown.as_str(),
+        }),
         message: Some(message.to_owned()),
         ..moved(guard, &Next::Held(Reason::UnknownOutcome))
     };

@@ -14,6 +14,7 @@ use crate::domain::operation::OPERATIONS;
 use crate::gateway::wire;
 use crate::policy::breaker::{Health, health, probe_delay};
 use crate::policy::hints;
+use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::clock::Moment;
 use crate::worker::send::{self, Job, Sent};
@@ -25,15 +26,19 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     if due.is_empty() {
         return Ok(Step::Idle);
     }
+    let mut failed = None;
     for probe in due {
         let Some(account) =
             AccountName::parse(&probe.account).and_then(|name| ctx.accounts.get(&name))
         else {
             continue;
         };
-        probe_account(ctx, account, &probe).await?;
+        // What fails one account keeps no other from its probe.
+        if let Err(error) = probe_account(ctx, account, &probe).await {
+            failed.get_or_insert(error);
+        }
     }
-    Ok(Step::Worked)
+    failed.map_or(Ok(Step::Worked), Err)
 }
 
 async fn probe_account(
@@ -95,7 +100,7 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<S
         .collect();
     let slot = account.clone().slot(ctx.slots.clone()).await;
     let claimed_at = Moment::now();
-    match claim::claim_canary(
+    let claimed = claim::claim_canary(
         &ctx.pool,
         ctx.worker,
         ctx.lease,
@@ -103,9 +108,9 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<S
         &safe,
         ctx.clock.second(),
     )
-    .await?
-    {
-        Some(claim) => {
+    .await;
+    match claimed {
+        Ok(Some(claim)) => {
             crash::reach(Point::CanaryClaimed);
             let ctx = ctx.clone();
             let job = Job {
@@ -121,6 +126,12 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<S
                 .await;
             Ok(sent.unwrap_or(Sent::NotWell))
         }
-        None => Ok(Sent::Well),
+        Ok(None) => Ok(Sent::Well),
+        // The one job that stands first does not keep the account parked.
+        Err(error) if error.is_about_rows() => {
+            warn!(account = %account.name, error = %Chain(&error), "no job could be claimed for a probe; health has to do");
+            Ok(Sent::Well)
+        }
+        Err(error) => Err(error),
     }
 }

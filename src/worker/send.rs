@@ -10,8 +10,9 @@ use crate::crash::{self, Point};
 use crate::db::claim::{self, Claim, Held, Purpose};
 use crate::db::record::Recorded;
 use crate::domain::answer::{Answer, NotSent, Timed};
+use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobId;
-use crate::domain::operation::{Lookup, Operation, Plan, Resend, operation};
+use crate::domain::operation::{Lookup, Operation, Plan, Resend};
 use crate::gateway::wire;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
@@ -23,6 +24,7 @@ use crate::worker::account::{Account, Slot};
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::outcome::{self, Evidence, Following, Guard, Kind};
+use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
 
 /// How old a claim may be when its request leaves. The configuration keeps the lease longer than
@@ -55,19 +57,22 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         return Sent::NotWell;
     };
     let guard = guard(&job.claim, "sending");
-    let Some(operation) = operation(&job.claim.operation) else {
-        error!(job.id = %guard.id, operation = job.claim.operation, "this version does not know the operation; a newer apipayd will");
-        put_back(ctx, &guard, &job, NotSent::UnknownOperation).await;
-        return Sent::NotWell;
-    };
-    let plan = match operation.prepare(&job.claim.params, &job.claim.name) {
-        Ok(plan) => plan,
-        Err(errors) => {
-            info!(job.id = %guard.id, "invalid params; nothing was sent");
-            let entry = outcome::invalid_params(&guard, &errors);
-            ctx.recorder
-                .record(Outcome::plain(&guard.account, entry))
-                .await;
+    let claim = &job.claim;
+    let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
+    let (operation, plan) = match planned.await {
+        Ok(planned) => planned,
+        Err(NoPlan::UnknownOperation) => {
+            error!(job.id = %guard.id, operation = claim.operation, "this version does not know the operation; a newer apipayd will");
+            put_back(ctx, &guard, &job, NotSent::UnknownOperation).await;
+            return Sent::NotWell;
+        }
+        Err(NoPlan::Unread(error)) => {
+            warn!(job.id = %guard.id, error = %Chain(&error), "the params could not be fetched; nothing was sent");
+            put_back(ctx, &guard, &job, NotSent::DatabaseFailed).await;
+            return Sent::NotWell;
+        }
+        Err(NoPlan::Invalid(errors)) => {
+            refuse(ctx, &guard, claim, &errors).await;
             return Sent::NotWell;
         }
     };
@@ -242,6 +247,24 @@ async fn store_baseline(
             None
         }
     }
+}
+
+/// Ends a job whose params are wrong: nothing is sent. What an earlier version may have sent is a human's to
+/// decide.
+async fn refuse(ctx: &Context, guard: &Guard, claim: &Claim, errors: &FieldErrors) {
+    info!(job.id = %guard.id, "invalid params; nothing was sent");
+    let outcome = if claim.history.unproven_since.is_none() {
+        Outcome::plain(&guard.account, outcome::invalid_params(guard, errors))
+    } else {
+        Outcome {
+            alert: Alarm::of(guard, &Next::Held(Reason::UnknownOutcome)),
+            ..Outcome::plain(
+                &guard.account,
+                outcome::held(guard, Kind::Send, &errors.to_string()),
+            )
+        }
+    };
+    ctx.recorder.record(outcome).await;
 }
 
 /// Records that nothing was sent, and why.

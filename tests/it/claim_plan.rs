@@ -50,7 +50,11 @@ async fn the_claim_reads_only_claimable_rows_beside_a_million_finished_ones() {
             let index = node["Index Name"].as_str().unwrap_or_default();
             let is_fine = matches!(
                 index,
-                "jobs_claim" | "jobs_pkey" | "jobs_one_open_refund" | "jobs_account_state"
+                "jobs_claim"
+                    | "jobs_due"
+                    | "jobs_pkey"
+                    | "jobs_one_open_refund"
+                    | "jobs_account_state"
             ) || kind == "ModifyTable";
             assert!(
                 is_fine && kind != "Seq Scan",
@@ -79,6 +83,8 @@ async fn the_claim_reads_only_claimable_rows_beside_a_million_finished_ones() {
         .bind(vec![8])
         .bind(8_i64)
         .bind(1_800_000_000_i64)
+        .bind(Vec::<i64>::new())
+        .bind(None::<Vec<i64>>)
         .fetch_all(&mut *connection)
         .await
         .unwrap()
@@ -101,6 +107,60 @@ async fn the_claim_reads_only_claimable_rows_beside_a_million_finished_ones() {
     world.end_unchecked().await;
 }
 
+#[tokio::test]
+async fn a_claim_costs_the_same_with_every_priority_there_is() {
+    let world = World::made(Wish::default()).await;
+    let claim = async |what: &str| {
+        let plan = explain(&world).await;
+        let mut nodes = Vec::new();
+        collect(&plan["Plan"], &mut nodes);
+        let read: f64 = nodes
+            .iter()
+            .filter(|node| node["Relation Name"] == "jobs")
+            .map(|node| {
+                let each = node["Actual Rows"].as_f64().unwrap()
+                    + node["Rows Removed by Filter"].as_f64().unwrap_or_default();
+                each * node["Actual Loops"].as_f64().unwrap()
+            })
+            .sum();
+        assert!(read < 500.0, "{what}: {read} rows are read for 8: {plan:#}");
+        let claimed = nodes
+            .iter()
+            .find(|node| node["Node Type"] == "ModifyTable" && node["Relation Name"] == "jobs")
+            .unwrap()["Actual Rows"]
+            .as_f64();
+        assert_eq!(claimed, Some(8.0), "{what}");
+    };
+    world
+        .sql(
+            "set session_replication_role = replica;
+             insert into apipay.jobs (account, operation, params, priority, run_at)
+             select 'default', 'invoice.create', '{}', n - 32768, now() - make_interval(secs => n) from generate_series(0, 65535) n;
+             set session_replication_role = origin",
+        )
+        .await;
+    claim("one due job of each priority").await;
+    world
+        .sql("update apipay.jobs set run_at = now() + interval '1 hour' where priority > -32760")
+        .await;
+    world.sql("vacuum analyze apipay.jobs").await;
+    claim("due ones below all others").await;
+    world
+        .sql(
+            "update apipay.jobs set expires_at = now() - interval '1 minute', run_at = now() - interval '1 day', priority = 7
+              where priority > 20000;
+             update apipay.jobs set priority = 0 where priority < -32759",
+        )
+        .await;
+    world.sql("vacuum analyze apipay.jobs").await;
+    // What has expired takes the places of a claim until it is ended, and is not read through.
+    let plan = explain(&world).await;
+    let pages = plan["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+        + plan["Plan"]["Shared Read Blocks"].as_i64().unwrap();
+    assert!(pages < 1_000, "{pages} pages: {plan:#}");
+    world.end_unchecked().await;
+}
+
 /// Explains and runs the very text that the daemon runs, as a prepared statement, and undoes it.
 async fn explain(world: &World) -> Value {
     let mut transaction = world.pool().begin().await.unwrap();
@@ -112,6 +172,8 @@ async fn explain(world: &World) -> Value {
         .bind(vec![8])
         .bind(8_i64)
         .bind(1_800_000_000_i64)
+        .bind(Vec::<i64>::new())
+        .bind(None::<Vec<i64>>)
         .fetch_one(&mut *transaction)
         .await
         .unwrap();

@@ -15,6 +15,7 @@ mod connections;
 #[cfg(feature = "crash-points")]
 mod crash_points;
 mod creating;
+mod culprits;
 mod database;
 mod doors;
 mod following;
@@ -29,6 +30,7 @@ mod refunding;
 mod schema;
 mod starting;
 mod stopping;
+mod strangers;
 mod tidy;
 mod uncertain;
 mod world;

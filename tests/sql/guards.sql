@@ -75,11 +75,16 @@ end $$;
 do $$
 declare
   way record;
+  written text;
 begin
-  for way in select * from (values ('sending', false), ('uncertain', true), ('accepted', false), ('held', true), ('queued', true), ('parked', true)) as v (state, unproven) loop
-    perform pg_temp.job(way.state, 'invoice.refund', jsonb_build_object('invoice_id', way.state), way.unproven);
-    perform pg_temp.job('queued', 'invoice.refund', jsonb_build_object('invoice_id', way.state));
-    perform pg_temp.expect_refusal(format('select pg_temp.job(''sending'', ''invoice.refund'', ''{"invoice_id": "%s"}'')', way.state), '23505', '%jobs_one_open_refund%');
+  for way in select * from (values (101, 'sending', false), (102, 'uncertain', true), (103, 'accepted', false), (104, 'held', true), (105, 'queued', true), (106, 'parked', true)) as v (invoice, state, unproven) loop
+    perform pg_temp.job(way.state, 'invoice.refund', jsonb_build_object('invoice_id', way.invoice), way.unproven);
+    perform pg_temp.job('queued', 'invoice.refund', jsonb_build_object('invoice_id', way.invoice));
+    -- However the id is written.
+    for written in select * from unnest(array['%s', '%s.0', '%se0', '"%s"', '"00%s"', '"%s.00"']) loop
+      perform pg_temp.expect_refusal(format('select pg_temp.job(''sending'', ''invoice.refund'', ''{"invoice_id": ' || written || '}'')', way.invoice),
+        '23505', '%jobs_one_open_refund%');
+    end loop;
   end loop;
   perform pg_temp.job('sending', 'invoice.refund', '{"invoice_id": 8}');
   perform pg_temp.job('parked', 'invoice.refund', '{"invoice_id": 8}');

@@ -8,6 +8,7 @@ mod invoice_cancel;
 mod invoice_create;
 mod invoice_refund;
 mod params;
+mod written;
 
 use std::fmt;
 
@@ -18,6 +19,8 @@ use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
 use crate::domain::mirror::{InvoiceSeen, RefundSeen};
 use crate::domain::phone::Phone;
+
+pub use written::{PARAMS_MAX, Written};
 
 /// Every operation, by name.
 pub static OPERATIONS: &[&dyn Operation] = &[

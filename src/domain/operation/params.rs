@@ -287,12 +287,15 @@ fn can_be_named(field: &str) -> bool {
     (1..=64).contains(&field.len()) && field.chars().all(letters) && digits <= 4
 }
 
+/// Digits, with leading zeros or not, and a fraction of zeros or none: exactly what `apipay._id` reads in
+/// the database, where one number written in two ways must be one.
 fn whole(value: &Value) -> Option<i64> {
-    let digits = written(value)?;
-    digits
-        .bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| digits.parse().ok())?
+    let written = written(value)?;
+    let (digits, fraction) = written.split_once('.').unwrap_or((written, "0"));
+    let is_whole = digits.bytes().all(|b| b.is_ascii_digit())
+        && !fraction.is_empty()
+        && fraction.bytes().all(|b| b == b'0');
+    is_whole.then(|| digits.parse().ok())?
 }
 
 /// Digits with or without a fraction, nothing else: no sign, exponent, blank or underscore.

@@ -1,0 +1,172 @@
+//! Why a statement failed, and so what helps.
+
+use sqlx::Error;
+use sqlx::postgres::PgDatabaseError;
+
+/// Who is at fault when a statement fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The database: every statement would fail, and all wait until it is well.
+    Database,
+    /// Rows of this statement: without them it would succeed.
+    Rows,
+    /// The gateway's words in a row: the database cannot store them.
+    Words,
+    /// Somebody holds a lock. On a row it is that row's trouble, on a table everybody's.
+    Lock,
+    /// A concurrent statement: the same one may simply be run again.
+    Conflict,
+}
+
+/// What the database said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Its code, when it was the database that spoke.
+    pub sqlstate: Option<String>,
+    /// Its message, long numbers masked: a function of the shop may put a phone there.
+    pub message: String,
+    /// Where it happened: the innermost function or row.
+    pub place: Option<String>,
+}
+
+impl Cause {
+    pub(super) fn of(error: &Error) -> Cause {
+        match error {
+            Error::Database(said) => Cause {
+                sqlstate: said.code().map(Into::into),
+                message: without_long_numbers(said.message()),
+                place: place(error).map(without_long_numbers),
+            },
+            _ => Cause {
+                sqlstate: None,
+                message: without_long_numbers(&error.to_string()),
+                place: None,
+            },
+        }
+    }
+}
+
+/// The innermost line of the error's context.
+fn place(error: &Error) -> Option<&str> {
+    let said = error.as_database_error()?;
+    said.try_downcast_ref::<PgDatabaseError>()?
+        .r#where()?
+        .lines()
+        .next()
+}
+
+pub(super) fn fault(error: &Error) -> Fault {
+    match error {
+        Error::Database(said) => fault_of(&said.code().unwrap_or_default(), place(error)),
+        Error::Encode(_) => Fault::Words,
+        _ => Fault::Database,
+    }
+}
+
+/// An allow-list of what is the database's own trouble and nobody's row: what is not on it is a row's, for
+/// a row that is taken for the database stops everybody, and a database that is taken for a row is noticed
+/// by the next statement.
+fn fault_of(code: &str, place: Option<&str>) -> Fault {
+    // A function that raises may choose any code.
+    if place.is_some_and(|place| place.ends_with("at RAISE")) {
+        return Fault::Rows;
+    }
+    let class = code.get(..2).unwrap_or_default();
+    match (code, class) {
+        ("40001" | "40P01", _) => Fault::Conflict,
+        ("55P03", _) => Fault::Lock,
+        // A statement that took too long, or was cancelled by hand.
+        ("57014", _) => Fault::Rows,
+        // Connections, the kind of transaction, resources, shutdown, files, configuration, and a
+        // statement or a pooler's session that is not what we prepared.
+        (_, "" | "08" | "25" | "26" | "28" | "3D" | "53" | "55" | "57" | "58" | "F0") => {
+            Fault::Database
+        }
+        ("42P05", _) => Fault::Database,
+        // A right or a name that is missing: a function's that a row sets off, or else our own.
+        (_, "42" | "0A") if place.is_none() => Fault::Database,
+        (_, "22" | "54") => Fault::Words,
+        _ => Fault::Rows,
+    }
+}
+
+/// Masks what may be a phone number.
+fn without_long_numbers(text: &str) -> String {
+    const DIGITS: usize = 9;
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(start);
+        let length = number
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(number.len());
+        masked.push_str(before);
+        masked.push_str(if length >= DIGITS {
+            "***"
+        } else {
+            &number[..length]
+        });
+        rest = &number[length..];
+    }
+    masked.push_str(rest);
+    masked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_databases_own_trouble_makes_everybody_wait() {
+        let trigger = Some("PL/pgSQL function public.audit() line 3 at SQL statement");
+        let raised = Some("PL/pgSQL function public.audit() line 3 at RAISE");
+        for (code, place, expected) in [
+            ("", None, Fault::Database),
+            ("08006", None, Fault::Database),
+            ("25006", None, Fault::Database),
+            ("53100", None, Fault::Database),
+            ("53100", trigger, Fault::Database),
+            ("53300", None, Fault::Database),
+            ("55000", None, Fault::Database),
+            ("57P01", None, Fault::Database),
+            ("57P03", None, Fault::Database),
+            ("58030", None, Fault::Database),
+            ("42P01", None, Fault::Database),
+            ("42501", None, Fault::Database),
+            ("42P05", None, Fault::Database),
+            ("26000", None, Fault::Database),
+            ("0A000", None, Fault::Database),
+            ("42501", trigger, Fault::Rows),
+            ("42703", trigger, Fault::Rows),
+            ("57014", None, Fault::Rows),
+            ("P0001", None, Fault::Rows),
+            ("P0001", raised, Fault::Rows),
+            ("53200", raised, Fault::Rows),
+            ("40001", raised, Fault::Rows),
+            ("23503", None, Fault::Rows),
+            ("23505", None, Fault::Rows),
+            ("21000", None, Fault::Rows),
+            ("44000", None, Fault::Rows),
+            ("XX001", None, Fault::Rows),
+            ("22021", None, Fault::Words),
+            ("22P05", None, Fault::Words),
+            ("54000", None, Fault::Words),
+            ("55P03", None, Fault::Lock),
+            ("55P03", trigger, Fault::Lock),
+            ("40001", None, Fault::Conflict),
+            ("40P01", trigger, Fault::Conflict),
+        ] {
+            assert_eq!(fault_of(code, place), expected, "{code} {place:?}");
+        }
+        assert_eq!(fault(&Error::PoolTimedOut), Fault::Database);
+        assert_eq!(fault(&Error::Encode("a value".into())), Fault::Words);
+    }
+
+    #[test]
+    fn no_phone_number_leaves_by_a_message() {
+        assert_eq!(
+            without_long_numbers("order 15 of +77001234567, 87001234567"),
+            "order 15 of +***, ***"
+        );
+    }
+}

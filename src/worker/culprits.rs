@@ -1,0 +1,224 @@
+//! Jobs that make a claim fail are set aside, so that the others go on.
+//!
+//! The fast way is one statement for all. When it fails and single rows may be the reason, the jobs are
+//! listed and the statement is run for halves of the list, until each bad one stands alone. It is left out
+//! from then on, tried again by itself after a growing while, and told once it stays bad.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::db::among::{self, ClaimedTo, Due};
+use crate::db::fault::Fault;
+use crate::db::{Among, DbError, alerts};
+use crate::domain::account::AccountName;
+use crate::policy::backoff;
+use crate::policy::rules::{Curve, Jitter};
+use crate::telemetry::Chain;
+use crate::worker::Context;
+use crate::worker::alarm::Alarm;
+
+/// Jobs of one account that are set aside; with more, the account itself is.
+const ACCOUNT_MOST: usize = 100;
+
+/// Jobs that are set aside in all; with more, it is not about single rows.
+const MOST: usize = 10_000;
+
+/// Statements in search of bad rows, of one round.
+const SEARCH: usize = 64;
+
+/// Rows that are tried again by themselves in one round.
+const AGAIN: usize = 8;
+
+/// A lock that is held for a moment is told to nobody.
+const TELL_AFTER: Duration = Duration::from_secs(30);
+
+/// How long a row is left out.
+const WAIT: Curve = Curve {
+    initial: Duration::from_secs(2),
+    max: Duration::from_secs(300),
+    multiplier: 2.0,
+    jitter: 0.3,
+    attempts: 0,
+};
+
+/// The jobs that one kind of claim leaves out.
+pub struct Culprits {
+    to: ClaimedTo,
+    rows: BTreeMap<i64, Bad>,
+}
+
+struct Bad {
+    due: Due,
+    failures: u32,
+    since: Instant,
+    again_at: Instant,
+}
+
+impl Culprits {
+    /// No row is set aside yet.
+    pub fn new(to: ClaimedTo) -> Culprits {
+        Culprits {
+            to,
+            rows: BTreeMap::new(),
+        }
+    }
+
+    /// Whether so many jobs of an account are bad that no new one is tried: those are, one after the other.
+    pub fn is_full(&self, account: &AccountName) -> bool {
+        let of_account = |bad: &&Bad| bad.due.account == *account;
+        self.rows.values().filter(of_account).count() >= ACCOUNT_MOST
+    }
+
+    /// Claims with this statement, all but the bad ones.
+    ///
+    /// An error means that nothing was done, and that the reason is no single row.
+    pub async fn run<T, F>(
+        &mut self,
+        ctx: &Context,
+        accounts: &[String],
+        most: usize,
+        statement: impl Fn(Among) -> F,
+    ) -> Result<Vec<T>, DbError>
+    where
+        F: Future<Output = Result<Vec<T>, DbError>>,
+    {
+        let mut done = self.try_again(ctx, &statement).await?;
+        let without: Vec<i64> = self.rows.keys().copied().collect();
+        let all = Among {
+            without: without.clone(),
+            only: None,
+        };
+        let error = match statement(all).await {
+            Ok(rows) => {
+                done.extend(rows);
+                return Ok(done);
+            }
+            Err(error) => error,
+        };
+        let searched = if error.is_about_rows() && self.rows.len() < MOST {
+            self.search(ctx, accounts, most, &without, &mut done, &statement)
+                .await
+        } else {
+            Err(error)
+        };
+        match searched {
+            // What was moved already has to be gone on with.
+            Err(error) if !done.is_empty() => {
+                warn!(error = %Chain(&error), "a part of the jobs was not moved; trying again");
+                Ok(done)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(done),
+        }
+    }
+
+    /// Finds the rows that are bad and moves the others.
+    async fn search<T, F>(
+        &mut self,
+        ctx: &Context,
+        accounts: &[String],
+        most: usize,
+        without: &[i64],
+        done: &mut Vec<T>,
+        statement: &impl Fn(Among) -> F,
+    ) -> Result<(), DbError>
+    where
+        F: Future<Output = Result<Vec<T>, DbError>>,
+    {
+        let due = among::due(&ctx.pool, self.to, accounts, without, most).await?;
+        let mut parts: Vec<&[Due]> = vec![&due];
+        for _ in 0..SEARCH {
+            let Some(part) = parts.pop() else {
+                break;
+            };
+            let ids: Vec<i64> = part.iter().map(|due| due.id.0).collect();
+            match (statement(Among::only(ids)).await, part) {
+                (Ok(rows), _) => done.extend(rows),
+                (Err(error), _) if !error.is_about_rows() => return Err(error),
+                (Err(_), []) => {}
+                (Err(error), [bad]) => self.failed(ctx, bad.clone(), &error).await,
+                (Err(_), part) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows whose wait is over, each by itself.
+    async fn try_again<T, F>(
+        &mut self,
+        ctx: &Context,
+        statement: &impl Fn(Among) -> F,
+    ) -> Result<Vec<T>, DbError>
+    where
+        F: Future<Output = Result<Vec<T>, DbError>>,
+    {
+        let mut done = Vec::new();
+        let now = Instant::now();
+        let over = self.rows.values().filter(|bad| bad.again_at <= now);
+        let over: Vec<Due> = over.take(AGAIN).map(|bad| bad.due.clone()).collect();
+        for due in over {
+            match statement(Among::only(vec![due.id.0])).await {
+                Ok(rows) => {
+                    self.rows.remove(&due.id.0);
+                    info!(job.id = %due.id, "no longer set aside");
+                    done.extend(rows);
+                }
+                Err(error) if error.is_about_rows() => self.failed(ctx, due, &error).await,
+                // The statement for all will say it again.
+                Err(_) if !done.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    async fn failed(&mut self, ctx: &Context, due: Due, error: &DbError) {
+        let now = Instant::now();
+        let bad = self.rows.entry(due.id.0).or_insert_with(|| Bad {
+            due: due.clone(),
+            failures: 0,
+            since: now,
+            again_at: now,
+        });
+        bad.failures += 1;
+        bad.again_at = now + wait(bad.failures, ctx.jitter());
+        if bad.failures == 1 {
+            // The cause, not the error: a function of the shop's may put a phone number into it.
+            let cause = error.cause();
+            warn!(job.id = %due.id, account = %due.account, sqlstate = cause.sqlstate, cause = cause.message, "the database refuses a job; it is set aside, the others go on");
+        }
+        if bad.since.elapsed() >= TELL_AFTER || (bad.failures > 1 && error.fault() != Fault::Lock) {
+            self.tell(ctx, &due, error).await;
+        }
+    }
+
+    async fn tell(&self, ctx: &Context, due: &Due, error: &DbError) {
+        let alarm = Alarm::unmoved(
+            &due.account,
+            due.id,
+            self.to.state(),
+            due.epoch,
+            &error.cause(),
+        );
+        let opened = alerts::open(
+            &ctx.pool,
+            &due.account,
+            alarm.kind,
+            alarm.severity,
+            &alarm.text,
+        );
+        if let Err(error) = opened.await {
+            warn!(job.id = %due.id, error = %Chain(&error), "the alert of a stuck job was not opened yet");
+        }
+        ctx.wake.deliver.notify_one();
+    }
+}
+
+fn wait(failures: u32, jitter: Jitter) -> Duration {
+    backoff::delay(&WAIT, failures, jitter)
+}

@@ -1,0 +1,45 @@
+//! What follows from a job's params, wherever a loop needs it.
+
+use crate::db::DbError;
+use crate::db::claim;
+use crate::domain::errors::FieldErrors;
+use crate::domain::job::{JobId, JobName};
+use crate::domain::operation::{Operation, Plan, Written, operation};
+use crate::worker::Context;
+
+/// Why a job has no plan.
+#[derive(Debug)]
+pub enum NoPlan {
+    /// This version does not know the operation.
+    UnknownOperation,
+    /// Its params cannot be read, or are not what the operation takes.
+    Invalid(FieldErrors),
+    /// The database did not give them.
+    Unread(DbError),
+}
+
+/// Reads a job's params and plans its requests. Long params are fetched now, one job's at a time.
+pub async fn plan(
+    ctx: &Context,
+    job: JobId,
+    name: &JobName,
+    operation_name: &str,
+    params: &Written,
+) -> Result<(&'static dyn Operation, Plan), NoPlan> {
+    let operation = operation(operation_name).ok_or(NoPlan::UnknownOperation)?;
+    let fetched;
+    let written = match params {
+        Written::Apart => {
+            fetched = claim::read_params(&ctx.pool, job)
+                .await
+                .map_err(NoPlan::Unread)?;
+            &fetched
+        }
+        here => here,
+    };
+    let planned = written
+        .read()
+        .and_then(|params| operation.prepare(&params, name))
+        .map_err(NoPlan::Invalid)?;
+    Ok((operation, planned))
+}
