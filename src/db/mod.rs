@@ -11,6 +11,7 @@
 
 pub mod accounts;
 pub mod alerts;
+pub mod bounds;
 pub mod claim;
 pub mod clock;
 pub mod health;

@@ -11,6 +11,7 @@
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs.
 //! - [`deliver`] carries alerts out.
 //! - [`progress`] looks from outside whether all that moves anything.
+//! - [`keep_time`] notices when the database's clock is set.
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows, and
 //!   [`alarm`] has the words for people.
@@ -21,6 +22,7 @@ pub mod clock;
 pub mod deliver;
 pub mod dispatch;
 pub mod follow;
+pub mod keep_time;
 pub mod listen;
 pub mod lookup;
 pub mod outcome;
@@ -119,7 +121,7 @@ impl Context {
     pub fn circumstances(&self, account: &AccountName, now: OffsetDateTime) -> Circumstances<'_> {
         Circumstances {
             rules: &self.rules,
-            now,
+            now: now - self.clock.ahead(now),
             jitter: self.jitter(),
             refusals: self
                 .accounts
@@ -322,6 +324,13 @@ pub fn spawn_loops(
         ctx.poll_interval,
         |ctx| Some(&ctx.wake.dispatch),
         async move |ctx| dispatcher.step(ctx).await
+    );
+    let mut keeper = keep_time::Keeper::default();
+    spawn!(
+        "keep_time",
+        Duration::from_secs(1),
+        |_| None,
+        async move |ctx| keeper.step(ctx).await
     );
     spawn!("recover", Duration::from_secs(1), |_| None, recover::step);
     spawn!("lookup", Duration::from_millis(500), |_| None, lookup::step);
