@@ -211,6 +211,8 @@ create index jobs_claim on apipay.jobs (account, priority desc, run_at, id) wher
 -- By age, for those whose priority is one of very many. Only a statement that says `id > 0` is offered it: a planner
 -- that knows nothing of the table would take it for the other, and read all that is due for one priority.
 create index jobs_due on apipay.jobs (account, run_at, id) where state = 'queued' and id > 0;
+-- Jobs that we put off ourselves: a job that was never tried has no reason.
+create index jobs_put_off on apipay.jobs (run_at) where state = 'queued' and reason is not null;
 create index jobs_lookup on apipay.jobs (account, run_at, id) where state = 'uncertain';
 create index jobs_lease on apipay.jobs (leased_until) where state = 'sending';
 create index jobs_expiry on apipay.jobs (expires_at) where state = 'queued' and expires_at is not null;
@@ -434,7 +436,7 @@ create index alerts_resolved on apipay.alerts (resolved_at) where resolved_at is
 comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
-comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_unreachable, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_unreachable, clock_jumped, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';

@@ -131,3 +131,15 @@ comment on function apipay._record_control_change() is 'Writes the event of a st
 create trigger record_changes after update on apipay._control
   for each row when (old.stopped is distinct from new.stopped)
   execute function apipay._record_control_change();
+
+create function apipay._record_clock_jump() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into apipay.events (subject, reason, evidence, actor)
+  values ('daemon', 'clock_jumped', jsonb_build_object('seconds', round((old.steady_ahead_us - new.steady_ahead_us) / 1e6, 3)), session_user);
+  return null;
+end $$;
+comment on function apipay._record_clock_jump() is 'Writes the event of a jump of the database''s clock: by how many seconds it was set forward, or back.';
+create trigger record_clock_jump after update on apipay._control
+  for each row when (old.steady_ahead_us <> new.steady_ahead_us)
+  execute function apipay._record_clock_jump();

@@ -249,7 +249,13 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
             .await
             .map_err(RunError::Database)?;
     }
-    ctx.clock.look(pool).await.map_err(RunError::Database)?;
+    let jump = ctx.clock.look(pool, ctx.lease).await;
+    if let Some(jump) = jump.map_err(RunError::Database)? {
+        warn!(
+            by_s = jump.0 / 1_000_000,
+            "the database's clock was set since an earlier start"
+        );
+    }
     if !server.survives_power_cut {
         warn!("{NO_POWER_CUT}");
     }

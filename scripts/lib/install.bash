@@ -68,6 +68,11 @@ need_pgbouncer() {
   return "$done"
 }
 
+# What sets a test's clock.
+need_faketime() {
+  ls /usr/lib/*/faketime/libfaketime.so.1 2>/dev/null || install_packages libfaketime
+}
+
 # What Rust's crates are linked and built with.
 need_compiler() {
   command -v cc >/dev/null || install_packages gcc libc6-dev

@@ -12,6 +12,7 @@
 pub mod accounts;
 pub mod alerts;
 pub mod among;
+pub mod bounds;
 pub mod claim;
 pub mod clock;
 pub mod fault;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::{DbError, Pool, Task};
 use crate::domain::job::JobId;
 
@@ -24,17 +26,23 @@ pub async fn expire_leases(
 
 /// Ends unsent jobs that are past their `expires_at`. A job that may have been sent is uncertain,
 /// not queued, or carries what is unproven: it is settled first.
-pub async fn expire_jobs(pool: &Pool, most: usize) -> Result<u64, DbError> {
+/// By the database's clock, but not beyond `expected`, what it should show.
+pub async fn expire_jobs(
+    pool: &Pool,
+    expected: OffsetDateTime,
+    most: usize,
+) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.jobs
             set state = 'expired', reason = 'expired', finished_at = now(), updated_at = now()
           where id = any (array(
             select id from apipay.jobs
-            where state = 'queued' and expires_at <= now() and unproven_since is null
+            where state = 'queued' and expires_at <= least(now(), $2) and unproven_since is null
             order by expires_at
             limit $1
             for no key update skip locked))",
         i64::try_from(most).unwrap_or(i64::MAX),
+        expected,
     )
     .execute(pool)
     .await

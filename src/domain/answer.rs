@@ -67,6 +67,8 @@ pub struct Limits {
     pub reset: Option<i64>,
     /// `X-RateLimit-Remaining`; the least.
     pub remaining: Option<u32>,
+    /// `Date`, as it was sent: the clock that moments in the answer were written by.
+    pub date: Option<String>,
 }
 
 /// Why nothing was sent.

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod answer;
+pub mod bounds;
 pub mod errors;
 pub mod job;
 pub mod mirror;

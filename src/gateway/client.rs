@@ -167,5 +167,6 @@ fn read_limits(headers: &HeaderMap) -> Limits {
         remaining: texts("x-ratelimit-remaining")
             .filter_map(|count| count.trim().parse().ok())
             .min(),
+        date: texts("date").next().map(str::to_owned),
     }
 }

@@ -21,15 +21,18 @@ pub fn probe_delay(
         initial: rules.probe_initial,
         max: rules.probe_max,
         multiplier: 2.0,
-        jitter: 0.1,
+        jitter: PROBE_JITTER,
         attempts: 0,
     };
     let hint = hint.unwrap_or_default().min(HINT_MAX);
     backoff::delay(&curve, probes + 1, jitter).max(hint)
 }
 
+/// Up to this share is added to the distance of probes.
+pub(super) const PROBE_JITTER: f64 = 0.1;
+
 /// A maintenance of more than a day is worth a look in between.
-const HINT_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const HINT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What `GET /account/health` says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -162,6 +162,12 @@ const CODES: &[(u16, &str, Class)] = &[
     ),
 ];
 
+/// The codes of a 429 that is a cap: it may last for weeks.
+pub fn caps() -> Vec<String> {
+    let caps = CODES.iter().filter(|(_, _, class)| *class == Class::Capped);
+    caps.map(|(_, code, _)| (*code).to_owned()).collect()
+}
+
 /// What the error code of an accepted object that failed at Kaspi means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsyncClass {

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 use crate::domain::answer::Reply;
+use crate::policy::codes::{Class, classify};
 
 /// A rate limit clears within its window: a longer hint is a mistake of somebody's.
 pub const RATE_WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -32,54 +33,67 @@ const RATE_WINDOW: Duration = Duration::from_secs(60);
 /// and everything is there again afterwards.
 pub fn remaining(reply: &Reply, now: OffsetDateTime) -> Option<Remaining> {
     let requests = reply.limits.remaining.filter(|_| reply.status != 429)?;
-    let reset = reply
-        .limits
-        .reset
-        .and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
+    let now = its_clock(reply, now);
     Some(Remaining {
         requests,
-        resets_after: reset.map(|moment| until(moment, now).min(RATE_WINDOW)),
+        resets_after: reset(reply).map(|moment| until(moment, now).min(RATE_WINDOW)),
     })
 }
 
-/// The longest of all hints in headers and body (API, section 4.3); `None` when there is none.
+/// What the hints in headers and body ask for (API, section 4.3); `None` when there is none.
 ///
-/// Moments in the past and negative numbers ask for no wait; what cannot be read is no hint.
+/// A number of seconds means the same by every clock; a moment is worth no more than the clock that it is
+/// held against, so it counts only where no number is given. But for a cap: its number is when to ask
+/// again, its moment when it ends. Of several the longest counts. Moments in the past and negative
+/// numbers ask for no wait; what cannot be read is no hint.
 pub fn wait(reply: &Reply, now: OffsetDateTime) -> Option<Duration> {
-    let headers = reply.limits.retry_after.iter();
-    let header = headers
-        .filter_map(|written| retry_after(written, now))
-        .max();
-    let reset = reply
-        .limits
-        .reset
-        .and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
-    let body = reply.object();
-    let field = |key| body.and_then(|object| object.get(key));
-    let meta = field("meta").and_then(|meta| meta.get("reset_at"));
-    [
-        header,
-        reset.map(|moment| until(moment, now)),
-        field("retry_after_seconds").and_then(seconds),
-        field("retry_after").and_then(seconds),
-        meta.and_then(|written| moment(written, now)),
-        field("reset_at").and_then(|written| moment(written, now)),
-    ]
-    .into_iter()
-    .flatten()
-    .max()
+    let seconds = in_seconds(reply);
+    if classify(reply) == Class::Capped {
+        seconds.max(until_moments(reply, now))
+    } else {
+        seconds.or_else(|| until_moments(reply, now))
+    }
 }
 
-/// `Retry-After`: seconds, or an HTTP date (RFC 9110, section 10.2.3).
-fn retry_after(written: &str, now: OffsetDateTime) -> Option<Duration> {
-    let written = written.trim();
-    match written.parse::<f64>() {
-        Ok(number) => from_seconds(number),
-        // RFC 2822 differs from the HTTP date in the name of the zone only.
-        Err(_) => OffsetDateTime::parse(&written.replace("GMT", "+0000"), &Rfc2822)
-            .ok()
-            .map(|moment| until(moment, now)),
-    }
+/// The longest wait that is given as a number of seconds.
+pub(super) fn in_seconds(reply: &Reply) -> Option<Duration> {
+    let headers = reply.limits.retry_after.iter();
+    let headers = headers.filter_map(|written| from_seconds(written.trim().parse().ok()?));
+    let fields = ["retry_after_seconds", "retry_after"];
+    let fields = fields
+        .iter()
+        .filter_map(|key| seconds(reply.object()?.get(key)?));
+    headers.chain(fields).max()
+}
+
+/// The longest wait that is given as a moment.
+fn until_moments(reply: &Reply, now: OffsetDateTime) -> Option<Duration> {
+    let now = its_clock(reply, now);
+    let headers = reply.limits.retry_after.iter();
+    let headers = headers.filter_map(|written| http_date(written));
+    let fields = ["/meta/reset_at", "/reset_at"];
+    let fields = fields
+        .iter()
+        .filter_map(|place| moment(reply.object()?.pointer(place)?));
+    let moments = headers.chain(reset(reply)).chain(fields);
+    moments.map(|moment| until(moment, now)).max()
+}
+
+/// The clock that moments in a reply were written by: its own date, or `now` where it has none.
+fn its_clock(reply: &Reply, now: OffsetDateTime) -> OffsetDateTime {
+    let date = reply.limits.date.as_deref();
+    date.and_then(http_date).unwrap_or(now)
+}
+
+/// `X-RateLimit-Reset`.
+fn reset(reply: &Reply) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(reply.limits.reset?).ok()
+}
+
+/// A moment as HTTP writes it (RFC 9110, section 5.6.7).
+fn http_date(written: &str) -> Option<OffsetDateTime> {
+    // RFC 2822 differs in the name of the zone only.
+    OffsetDateTime::parse(&written.trim().replace("GMT", "+0000"), &Rfc2822).ok()
 }
 
 fn seconds(value: &Value) -> Option<Duration> {
@@ -96,11 +110,9 @@ fn from_seconds(number: f64) -> Option<Duration> {
     Some(Duration::try_from_secs_f64(number.max(0.0)).unwrap_or(Duration::MAX))
 }
 
-fn moment(value: &Value, now: OffsetDateTime) -> Option<Duration> {
+fn moment(value: &Value) -> Option<OffsetDateTime> {
     let written = value.as_str()?.replacen(' ', "T", 1);
-    OffsetDateTime::parse(&written, &Rfc3339)
-        .ok()
-        .map(|moment| until(moment, now))
+    OffsetDateTime::parse(&written, &Rfc3339).ok()
 }
 
 fn until(moment: OffsetDateTime, now: OffsetDateTime) -> Duration {
@@ -120,7 +132,7 @@ mod tests {
         let limits = Limits {
             retry_after: retry_after.map(str::to_owned).into_iter().collect(),
             reset,
-            remaining: None,
+            ..Limits::default()
         };
         Reply {
             status: 429,
@@ -215,6 +227,40 @@ mod tests {
         assert_eq!(wait(&twice, NOW), Some(Duration::from_secs(900)));
         twice.limits.retry_after.reverse();
         assert_eq!(wait(&twice, NOW), Some(Duration::from_secs(900)));
+    }
+
+    #[test]
+    fn a_number_of_seconds_is_worth_more_than_a_moment() {
+        let both = |body| reply(Some("2"), Some(NOW.unix_timestamp() + 1_800), body);
+        let rate = both(json!({"error_code": "request_rate_limited"}));
+        assert_eq!(wait(&rate, NOW), Some(Duration::from_secs(2)));
+        let body = json!({"meta": {"reset_at": "2026-09-06T14:00:00Z"}, "retry_after_seconds": 60});
+        let fault = reply(None, None, body.clone());
+        assert_eq!(wait(&fault, NOW), Some(Duration::from_secs(60)));
+        let mut cap = body;
+        cap["error_code"] = json!("tariff_limit_reached");
+        let cap = reply(None, None, cap);
+        assert_eq!(wait(&cap, NOW), Some(Duration::from_secs(7_200)));
+    }
+
+    #[test]
+    fn a_moment_is_held_against_the_clock_that_wrote_it() {
+        let reset_at = json!({"reset_at": "2026-09-06T12:01:00Z"});
+        for (written, unix, body) in [
+            (None, Some(NOW.unix_timestamp() + 60), json!({})),
+            (Some("Sun, 06 Sep 2026 12:01:00 GMT"), None, json!({})),
+            (None, None, reset_at.clone()),
+            (None, None, json!({"meta": reset_at})),
+        ] {
+            let mut reply = reply(written, unix, body);
+            reply.limits.date = Some("Sun, 06 Sep 2026 12:00:00 GMT".to_owned());
+            for ours in [-86_400, -1_800, 0, 1_800, 86_400] {
+                let ours = NOW + time::Duration::seconds(ours);
+                assert_eq!(wait(&reply, ours), Some(Duration::from_secs(60)), "{ours}");
+            }
+            reply.limits.date = Some("yesterday".to_owned());
+            assert_eq!(wait(&reply, NOW), Some(Duration::from_secs(60)));
+        }
     }
 
     #[test]

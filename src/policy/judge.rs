@@ -21,7 +21,7 @@ const QUOTA_WAIT: Duration = Duration::from_secs(1);
 const DATABASE_WAIT: Duration = Duration::from_secs(1);
 
 /// How soon to see whether a newer version has taken over.
-const UPGRADE_WAIT: Duration = Duration::from_secs(60);
+pub(super) const UPGRADE_WAIT: Duration = Duration::from_secs(60);
 
 /// The circumstances of a decision: settings, time and randomness.
 #[derive(Clone, Copy, Debug)]
@@ -328,6 +328,9 @@ fn rate_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     )
 }
 
+/// Up to this is added to the wait for a cap: a share of a wait of weeks would be days.
+pub(super) const CAP_JITTER: Duration = Duration::from_secs(60);
+
 /// A cap without a hint is asked again every quarter of an hour.
 const CAP_WAIT_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
@@ -337,8 +340,7 @@ fn cap_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     let wait = hint
         .unwrap_or(CAP_WAIT_DEFAULT)
         .max(at.rules.rate_limited.initial);
-    // A share of a wait of weeks would be days.
-    wait + at.jitter.of(Duration::from_secs(60))
+    wait + at.jitter.of(CAP_JITTER)
 }
 
 #[cfg(test)]

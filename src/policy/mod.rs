@@ -9,8 +9,10 @@
 //! - [`breaker`]: when a parked account is probed, and how fast it starts again.
 //! - [`backoff`]: the curves of delays.
 //! - [`clock`]: whether the database's clock was set.
+//! - [`bounds`]: how far ahead a stored moment may lie.
 
 pub mod backoff;
+pub mod bounds;
 pub mod breaker;
 pub mod clock;
 pub mod codes;

@@ -5,12 +5,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::db::accounts::AlertText;
+use crate::db::clock::SteadySecond;
 use crate::db::fault::Cause;
 use crate::db::locked::Locked;
 use crate::db::mirrors::{DueMirror, Waiting};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
+use crate::policy::clock::SpanUs;
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::outcome::Guard;
 
@@ -222,6 +224,34 @@ impl Alarm {
                 details: json!({ "before": before, "now": now }),
             },
         }
+    }
+}
+
+/// What the alert of a jump of the database's clock says.
+pub fn clock_jumped(by: SpanUs, at: SteadySecond) -> AlertText {
+    let way = if by.0 > 0 { "forward" } else { "back" };
+    let span = span(Duration::from_micros(by.0.unsigned_abs()));
+    AlertText {
+        summary: format!(
+            "The clock of the database's machine was set {way} by {span}, from one second to the next."
+        ),
+        action: "let NTP keep that clock (there: timedatectl, chronyc tracking). Nothing has to be done here: \
+                 the limit of requests is counted by another clock, and waits, leases and look-ups were carried \
+                 along. A run_at or expires_at that you gave is judged by the clock as it is now; if it is still \
+                 wrong, select apipay.stop('clock'); holds all sending until it is right"
+            .to_owned(),
+        details: json!({ "seconds": by.0 as f64 / 1e6, "steady_second": at.0 }),
+    }
+}
+
+/// A length of time for a sentence.
+fn span(span: Duration) -> String {
+    let seconds = (span + Duration::from_millis(500)).as_secs();
+    match seconds {
+        0..90 => format!("{seconds} s"),
+        90..5_400 => format!("{} min", seconds / 60),
+        5_400..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -57,6 +57,10 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let refunds =
         mirrors::claim_refunds(&ctx.pool, &accounts, REFUNDS, ctx.lease, ctx.clock.second())
             .await?;
+    let (invoices, refunds) = (
+        by_expected_clock(ctx, invoices),
+        by_expected_clock(ctx, refunds),
+    );
     if invoices.is_empty() && refunds.is_empty() {
         return Ok(Step::Idle);
     }
@@ -68,6 +72,18 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         .map(|(account, due)| check_account(ctx, account, due, claimed_at));
     join_all(checks).await;
     Ok(Step::Worked)
+}
+
+/// The database measured how long things have been so: by a clock that was set just now, it did so wrongly.
+fn by_expected_clock(ctx: &Context, mut due: Vec<DueMirror>) -> Vec<DueMirror> {
+    for mirror in &mut due {
+        let ahead = Duration::try_from(ctx.clock.ahead(mirror.now)).unwrap_or_default();
+        mirror.unchanged_for = mirror.unchanged_for.saturating_sub(ahead);
+        for job in &mut mirror.waiting {
+            job.accepted_for = job.accepted_for.saturating_sub(ahead);
+        }
+    }
+    due
 }
 
 fn by<K: Ord>(

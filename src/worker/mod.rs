@@ -12,6 +12,7 @@
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs.
 //! - [`deliver`] carries alerts out.
 //! - [`progress`] looks from outside whether all that moves anything.
+//! - [`keep_time`] notices when the database's clock is set.
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`culprits`] finds the jobs that make a claim fail, and [`plan`] reads a job's params.
 //! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows, and
@@ -24,6 +25,7 @@ pub mod culprits;
 pub mod deliver;
 pub mod dispatch;
 pub mod follow;
+pub mod keep_time;
 pub mod listen;
 pub mod locks;
 pub mod lookup;
@@ -126,7 +128,7 @@ impl Context {
     pub fn circumstances(&self, account: &AccountName, now: OffsetDateTime) -> Circumstances<'_> {
         Circumstances {
             rules: &self.rules,
-            now,
+            now: now - self.clock.ahead(now),
             jitter: self.jitter(),
             refusals: self
                 .accounts
@@ -329,6 +331,13 @@ pub fn spawn_loops(
         ctx.poll_interval,
         |ctx| Some(&ctx.wake.dispatch),
         async move |ctx| dispatcher.step(ctx).await
+    );
+    let mut keeper = keep_time::Keeper::default();
+    spawn!(
+        "keep_time",
+        Duration::from_secs(1),
+        |_| None,
+        async move |ctx| keeper.step(ctx).await
     );
     spawn!("recover", Duration::from_secs(1), |_| None, recover::step);
     let mut culprits = Culprits::new(ClaimedTo::LookUp);

@@ -17,7 +17,6 @@ use crate::worker::Context;
 /// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.
 /// Returns the status line, with what the database refuses to do, if anything.
 pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String, DbError> {
-    ctx.clock.look(&ctx.pool).await?;
     let rows = accounts::list(&ctx.pool).await?;
     for row in &rows {
         let Some(account) = AccountName::parse(&row.name).and_then(|name| ctx.accounts.get(&name))

@@ -55,7 +55,7 @@ async fn probe_account(
     let timed = account.call(&wire::account_health()).await;
     crash::reach(Point::ProbeAfterAnswer);
     let hint = match &timed.answer {
-        Answer::Reply(reply) => hints::wait(reply, time::OffsetDateTime::now_utc()),
+        Answer::Reply(reply) => hints::wait(reply, ctx.clock.expected()),
         Answer::NotSent(_) | Answer::Lost(_) => None,
     };
     match health(&timed.answer) {

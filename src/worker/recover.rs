@@ -26,7 +26,12 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     for id in &lost {
         warn!(job.id = %id, "its lease ran out: whether it was sent is unknown, it will be looked up");
     }
-    let expired = recover::expire_jobs(&ctx.pool, MOST).await?;
+    // An end is final: a clock that has just been set may be put right again.
+    let expired = if ctx.clock.is_calm() {
+        recover::expire_jobs(&ctx.pool, ctx.clock.expected(), MOST).await?
+    } else {
+        0
+    };
     let released = recover::release_parked(&ctx.pool, MOST).await?;
     if expired > 0 || released > 0 {
         info!(expired, released, "jobs moved on");

@@ -8,13 +8,16 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use time::OffsetDateTime;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::db::clock::{self, Clocks, SteadySecond};
 use crate::db::{DbError, Pool};
-use crate::policy::clock::{Reading, SpanUs, judge_reading};
+use crate::policy::clock::{JUMP, Reading, SpanUs, judge_reading};
+use crate::worker::alarm;
 use crate::worker::clock::Moment;
 
 /// The steady time of this process.
@@ -31,9 +34,14 @@ pub struct SteadyClock {
 struct Look {
     at_us: i64,
     steady_ahead_us: i64,
+    /// Since when every reading was as expected.
+    steady_since_us: i64,
     /// Since when another daemon's correction is not what is seen here.
     disputed_at_us: Option<i64>,
 }
+
+/// How long after a jump nothing final is decided by the clock: it may be put right by then.
+const CALM_US: i64 = 60_000_000;
 
 /// How far the stored time may be from ours before it is stored again.
 const STALE_US: i64 = 500_000;
@@ -56,13 +64,40 @@ impl SteadyClock {
         SteadySecond(self.at(Moment::now().micros()).div_euclid(1_000_000))
     }
 
+    /// What the database's clock should show now. What was measured by it before it was set is measured
+    /// by this, until the jump has been noticed and all of that is carried along.
+    pub fn expected(&self) -> OffsetDateTime {
+        let ahead_us = self.last().map_or(0, |last| last.steady_ahead_us);
+        let us = self.at(Moment::now().micros()).saturating_sub(ahead_us);
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    /// How far a reading of the database's clock just now is ahead of what it should show; nothing if
+    /// that is no jump.
+    pub fn ahead(&self, shown: OffsetDateTime) -> time::Duration {
+        let ahead = shown - self.expected();
+        if ahead.unsigned_abs() > Duration::from_micros(JUMP.0.unsigned_abs()) {
+            ahead
+        } else {
+            time::Duration::ZERO
+        }
+    }
+
+    /// Whether the clock has gone on as it should for so long that what is final may be decided by it.
+    pub fn is_calm(&self) -> bool {
+        let now_us = Moment::now().micros();
+        self.last()
+            .is_some_and(|last| now_us.saturating_sub(last.steady_since_us) >= CALM_US)
+    }
+
     fn at(&self, boot_us: i64) -> i64 {
         boot_us.saturating_add(self.ahead_us.load(Ordering::Relaxed))
     }
 
     /// Looks at the database's clock. Returns by how much it was set since the last look, if nobody
     /// else has noticed it before.
-    pub async fn look(&self, pool: &Pool) -> Result<Option<SpanUs>, DbError> {
+    pub async fn look(&self, pool: &Pool, lease: Duration) -> Result<Option<SpanUs>, DbError> {
         let asked = Moment::now().micros();
         let clocks = clock::read(pool, &self.boot).await?;
         let took = Moment::now().micros() - asked;
@@ -96,7 +131,8 @@ impl SteadyClock {
             Reading::Jumped(by) => {
                 let corrected = steady_ahead_us.saturating_sub(by.0);
                 // If not, another daemon was faster: the next look shows what it did.
-                if clock::store_jump(pool, steady_ahead_us, corrected).await? {
+                let text = alarm::clock_jumped(by, self.second());
+                if clock::store_jump(pool, steady_ahead_us, corrected, lease, &text).await? {
                     steady_ahead_us = corrected;
                     set = Some(by);
                 }
@@ -106,6 +142,10 @@ impl SteadyClock {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Look {
             at_us: middle,
             steady_ahead_us,
+            steady_since_us: match reading {
+                Reading::Follows(_) => last.map_or(i64::MIN, |last| last.steady_since_us),
+                Reading::Jumped(_) | Reading::Disputed | Reading::Yields(_) => middle,
+            },
             disputed_at_us: disputed_at_us.filter(|_| reading == Reading::Disputed),
         });
         Ok(set)
@@ -119,7 +159,7 @@ impl SteadyClock {
             .unwrap_or(clocks.database_us + clocks.steady_ahead_us - middle);
         self.ahead_us.store(ahead_us, Ordering::Relaxed);
         if clocks.boot_ahead_us.is_none() {
-            clock::store_boot(pool, &self.boot, ahead_us).await?;
+            clock::begin_boot(pool, &self.boot, ahead_us, self.second()).await?;
             info!("the steady time begins");
         }
         Ok(())

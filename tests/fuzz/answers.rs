@@ -51,6 +51,10 @@ pub(crate) fn limits(tape: &mut Tape<'_>, hints: &Seeds) -> Limits {
             .coin()
             .then(|| i64::from(tape.number()) << tape.below(32)),
         remaining: tape.coin().then(|| tape.number()),
+        date: tape.coin().then(|| {
+            let bytes = hints.mutated(tape);
+            String::from_utf8_lossy(&bytes).chars().take(100).collect()
+        }),
     }
 }
 

@@ -11,6 +11,7 @@ mod bindings;
 mod cancelling;
 mod chaos;
 mod claim_plan;
+mod clocks;
 mod connections;
 #[cfg(feature = "crash-points")]
 mod crash_points;

@@ -198,8 +198,8 @@ begin
       insert into apipay.jobs (operation, params, state, reason, error_code, error_message, errors, run_at, expires_at, http_status, leased_by, leased_until, finished_at, unproven_since)
       select operation, v.params, state, garbage #>> '{}', garbage #>> '{}', garbage #>> '{}', garbage, run_at,
              case when operation = 'invoice.cancel' then '-infinity'::timestamptz when operation = 'invoice.refund' then 'infinity' end, -1,
-             case when state = 'sending' then gen_random_uuid() end, case when state = 'sending' then 'infinity'::timestamptz end,
-             case when final then now() end, case when operation = 'invoice.create' then '-infinity'::timestamptz end
+             case when state = 'sending' then gen_random_uuid() end, case when state = 'sending' then now() end,
+             case when final then now() end, case when operation = 'invoice.create' then now() end
       from (values (params), (params - 'cart_items'), (params - 'cart_items' - 'return_items' - 'amount')) as v (params),
            (values ('sending', now(), false), ('uncertain', '-infinity', false), ('accepted', 'infinity', false), ('parked', now(), false), ('held', now(), false),
              ('succeeded', now(), true), ('failed', now(), true), ('cancelled', now(), true), ('expired', now(), true), ('queued', '294000-01-01', false)) as s (state, run_at, final)

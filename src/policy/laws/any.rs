@@ -155,11 +155,19 @@ pub(super) fn any_limits() -> impl Strategy<Value = Limits> {
     ];
     let around = NOW.unix_timestamp();
     let reset = prop_oneof![(around - 100..around + 100_000), any::<i64>()];
-    (weighted(0.3, written), weighted(0.2, reset)).prop_map(|(retry_after, reset)| Limits {
+    let date = select(dates.split('|').collect::<Vec<_>>()).prop_map(str::to_owned);
+    let any = (
+        weighted(0.3, written),
+        weighted(0.2, reset),
+        weighted(0.3, date),
+    );
+    any.prop_map(|(retry_after, reset, date)| Limits {
         retry_after: retry_after.into_iter().collect(),
         reset,
-        remaining: None,
+        date,
+        ..Limits::default()
     })
+    .boxed()
 }
 
 pub(super) fn any_reply() -> impl Strategy<Value = Reply> {

@@ -26,6 +26,47 @@ pub(crate) struct Cluster {
     /// Held for its lock: the guard removes the cluster once nobody has it.
     _in_use: File,
     private: bool,
+    clock: Option<Clock>,
+}
+
+/// The clock of a private cluster, which a test sets.
+struct Clock {
+    /// Holds by how many seconds it is ahead of this machine's.
+    file: PathBuf,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Clock {
+    fn of(directory: &Path) -> Clock {
+        let file = directory.with_extension("clock");
+        let environment = vec![
+            ("LD_PRELOAD", faketime()),
+            ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap().to_owned()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            // Only the clock on the wall can be set.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ];
+        let clock = Clock { file, environment };
+        clock.set(0);
+        clock
+    }
+
+    fn set(&self, ahead_s: i64) {
+        let fresh = self.file.with_extension("clock.new");
+        std::fs::write(&fresh, format!("{ahead_s:+}\n")).unwrap();
+        std::fs::rename(fresh, &self.file).unwrap();
+    }
+}
+
+/// The library that shows a process another time.
+fn faketime() -> String {
+    let found = std::fs::read_dir("/usr/lib").unwrap().find_map(|entry| {
+        let library = entry.unwrap().path().join("faketime/libfaketime.so.1");
+        library
+            .exists()
+            .then(|| library.to_str().unwrap().to_owned())
+    });
+    found.expect("libfaketime is missing; install the package libfaketime")
 }
 
 impl Cluster {
@@ -55,12 +96,27 @@ impl Cluster {
             template,
             _in_use: in_use,
             private: false,
+            clock: None,
         }
     }
 
     /// One of a test's own, for tests that stop it.
     pub(crate) async fn private() -> Cluster {
-        let directory = start_fresh();
+        Cluster::of_one_test(false).await
+    }
+
+    /// One of a test's own, whose clock it sets.
+    pub(crate) async fn with_clock() -> Cluster {
+        Cluster::of_one_test(true).await
+    }
+
+    async fn of_one_test(has_clock: bool) -> Cluster {
+        let directory = fresh_directory();
+        let clock = has_clock.then(|| Clock::of(&directory));
+        start(
+            &directory,
+            clock.as_ref().map_or(&[], |clock| &clock.environment),
+        );
         let lock = directory.with_extension("lock");
         let in_use = lock_file(&lock);
         in_use.lock_shared().unwrap();
@@ -71,7 +127,16 @@ impl Cluster {
             template,
             _in_use: in_use,
             private: true,
+            clock,
         }
+    }
+
+    /// Sets the server's clock: so many seconds ahead of this machine's, or behind.
+    pub(crate) fn set_clock(&self, ahead_s: i64) {
+        self.clock
+            .as_ref()
+            .expect("this cluster has the machine's clock")
+            .set(ahead_s);
     }
 
     pub(crate) fn socket(&self) -> &Path {
@@ -140,7 +205,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if self.private {
             script(&["remove", self.directory.to_str().unwrap()]);
-            for extension in ["lock", "lock.guard"] {
+            for extension in ["lock", "lock.guard", "clock"] {
                 let _ = std::fs::remove_file(self.directory.with_extension(extension));
             }
         }
@@ -185,16 +250,29 @@ fn is_process(pid: i32) -> bool {
 }
 
 /// A socket's path is short, so the cluster is in the system's own place for such things.
-fn start_fresh() -> PathBuf {
+fn fresh_directory() -> PathBuf {
     let name = format!("apipayd-it-{}", &Uuid::new_v4().simple().to_string()[..12]);
-    let directory = std::env::temp_dir().join(name);
-    script(&["start", directory.to_str().unwrap()]);
+    std::env::temp_dir().join(name)
+}
+
+fn start_fresh() -> PathBuf {
+    let directory = fresh_directory();
+    start(&directory, &[]);
     directory
 }
 
+fn start(directory: &Path, environment: &[(&str, String)]) {
+    script_in(&["start", directory.to_str().unwrap()], environment);
+}
+
 fn script(arguments: &[&str]) {
+    script_in(arguments, &[]);
+}
+
+fn script_in(arguments: &[&str], environment: &[(&str, String)]) {
     let output = Command::new(Path::new(ROOT).join("scripts/throwaway-postgres"))
         .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .output()
         .expect("scripts/throwaway-postgres cannot be run");

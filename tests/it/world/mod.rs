@@ -71,6 +71,8 @@ pub(crate) struct Wish {
     pub(crate) organisations: Value,
     /// A cluster that the test may stop.
     pub(crate) own_cluster: bool,
+    /// A cluster whose clock the test sets.
+    pub(crate) own_clock: bool,
     /// The authority that daemons trust instead of the system's, in PEM.
     pub(crate) roots: Option<String>,
     /// Daemons have a hosts file of their own, see [`World::name_host`].
@@ -91,6 +93,7 @@ impl Default for Wish {
             },
             organisations: Value::Null,
             own_cluster: false,
+            own_clock: false,
             roots: None,
             own_hosts: false,
         }
@@ -207,7 +210,9 @@ impl World {
 
     /// Without a daemon yet. The accounts have their rows, so jobs can be enqueued.
     pub(crate) async fn made(wish: Wish) -> World {
-        let cluster = if wish.own_cluster {
+        let cluster = if wish.own_clock {
+            Cluster::with_clock().await
+        } else if wish.own_cluster {
             Cluster::private().await
         } else {
             Cluster::shared().await
