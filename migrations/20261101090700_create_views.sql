@@ -306,7 +306,8 @@ comment on function apipay._day(timestamptz) is 'The day of a moment in Almaty.'
 create index jobs_account on apipay.jobs (account, id);
 create index jobs_state on apipay.jobs (state, id);
 -- Whoever changes _mask_phones or _order_id must reindex it.
-create index jobs_order on apipay.jobs ((apipay._order_id(params) collate "C"), account) where apipay._order_id(params) is not null;
+create index jobs_order on apipay.jobs ((apipay._order_id(params) collate "C"), account)
+  where (apipay._order_id(params) collate "C") is not null;
 -- One entry for each job: it never moves again.
 create index jobs_finished_day on apipay.jobs (apipay._day(created_at), account) where finished_at is not null;
 
@@ -320,7 +321,7 @@ select j.id, j.account, j.operation, j.state,
        apipay._mask_phone(apipay._phone(j.params ->> 'phone_number')) as phone,
        apipay._job_amount(j, case when j.operation = 'invoice.refund' then (r.refund).amount else (i.invoice).amount end) as amount,
        apipay._order_id(j.params) collate "C" as external_order_id,
-       apipay._mask_phones(left((i.invoice).external_order_id, 255)) as invoice_order_id,
+       apipay._mask_phones(left((i.invoice).external_order_id, 255)) collate "C" as invoice_order_id,
        apipay._about_invoice(j.invoice_id, j.params) as invoice_id,
        apipay._mask_phones((i.invoice).status) as invoice_status,
        j.refund_id,

@@ -169,9 +169,10 @@ pub struct Incident<'a> {
 pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<(), DbError> {
     sqlx::query!(
         "with known as (
-           select l.id from apipay.alerts l
+           select l.id from (select * from apipay.alerts where resolved_at is null
+                             union all
+                             select * from apipay.alerts where resolved_at > now() - make_interval(secs => $6)) l
             where coalesce(l.account, '') = coalesce($1, '') and l.kind = $2
-              and (l.resolved_at is null or l.resolved_at > now() - make_interval(secs => $6))
             order by l.id desc limit 1),
          renewed as (
            update apipay.alerts l set severity = $3, summary = $4, action = $5, details = $7

@@ -97,6 +97,11 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("has_table_privilege", "'postgres'", FEW),
     ("apipay._missing_roles()", "", FEW),
     // progress
+    (
+        "renewed as (",
+        "'branch-1', 'no_progress', 'critical', 'It is.', 'Look.', 60, '{}', '{log}', 0",
+        FEW,
+    ),
     ("-- What is due and should be moving", "60", ALL),
     (
         "id = any ($2) and not settled",
@@ -119,7 +124,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("from (select w.params", "{ACCOUNTS}, 10000", ALL),
     // listen, migrate
-    ("to_regclass('apipay._migrations')", "", FEW),
+    ("select to_regclass(", "", FEW),
     ("select version from apipay._migrations", "", FEW),
     ("select n.nspowner::regrole::text", "", FEW),
     ("is not distinct from s.value", "'{jit}', '{off}'", FEW),
