@@ -14,11 +14,13 @@
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`culprits`] finds the jobs that make a claim fail, and [`plan`] reads a job's params.
-//! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows, and
-//!   [`alarm`] has the words for people.
+//! - [`recorder`] is the one writer of outcomes: [`settle`] records them, [`aside`] holds those that the
+//!   database does not take, [`strains`] tells their accounts. [`outcome`] turns decisions into its rows,
+//!   and [`alarm`] has the words for people.
 
 pub mod account;
 pub mod alarm;
+pub mod aside;
 pub mod clock;
 pub mod culprits;
 pub mod deliver;
@@ -35,7 +37,9 @@ pub mod progress;
 pub mod recorder;
 pub mod recover;
 pub mod send;
+pub mod settle;
 pub mod steady;
+pub mod strains;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -330,7 +334,13 @@ pub fn spawn_loops(
         |ctx| Some(&ctx.wake.dispatch),
         async move |ctx| dispatcher.step(ctx).await
     );
-    spawn!("recover", Duration::from_secs(1), |_| None, recover::step);
+    let mut recovery = recover::Recovery::default();
+    spawn!(
+        "recover",
+        Duration::from_secs(1),
+        |_| None,
+        async move |ctx| { recovery.step(ctx).await }
+    );
     let mut culprits = Culprits::new(ClaimedTo::LookUp);
     spawn!(
         "lookup",
