@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::alert::{SendError, Webhook};
 use crate::config::{AccountSettings, Settings};
 use crate::db::migrate::{MigrationError, SchemaVersion};
-use crate::db::{Connect, DbError, Pool, accounts, health, migrate};
+use crate::db::{Connect, DbError, Pool, accounts, alerts, health, migrate};
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::policy::rules::Jitter;
 use crate::service::Service;
@@ -244,6 +244,10 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
     if version != SchemaVersion::Current {
         return Err(RunError::Schema(version));
     }
+    // Whoever starts it has read why it stopped sending.
+    alerts::resolve(pool, "history_lost", "apipayd was started again")
+        .await
+        .map_err(RunError::Database)?;
     for account in &settings.accounts {
         accounts::ensure(pool, &account.name, account.requests_per_minute)
             .await
@@ -269,6 +273,17 @@ const UNREACHABLE: &str = "the database cannot be reached; nothing is sent";
 
 const UNWRITTEN: &str =
     "the database does not take outcomes, which wait in memory; nothing new is sent";
+
+const FORGOTTEN: &str = "the database has lost commits; nothing is sent until apipayd is started again, see the \
+                         alert history_lost";
+
+/// Outcomes that are set aside, in words.
+fn unrecorded(recorder: &Recorder) -> Option<String> {
+    let count = recorder.shelf().count();
+    (count > 0).then(|| {
+        format!("{count} outcomes are not taken by the database and wait in memory, see the alert job_stuck")
+    })
+}
 
 /// What the loops are made from.
 struct Serving {
@@ -319,7 +334,12 @@ async fn serve(
                 info!("stopped; everything is recorded");
                 return Ok(());
             }
-            () = &mut deadline => return Err(RunError::Grace),
+            () = &mut deadline => {
+                for job in ctx.recorder.shelf().jobs() {
+                    error!(job.id = job, "its outcome is not taken by the database and lost with this process; the job will be looked up");
+                }
+                return Err(RunError::Grace);
+            }
             () = stop_signals.wait() => info!("stopping already; what is in flight is being finished"),
         }
     }
@@ -330,9 +350,14 @@ async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &S
     // No step takes longer: its longest part is a request, or a wait for a database that says nothing.
     let limit = (ctx.lease * 2).max(Duration::from_secs(90));
     loop {
-        let unwritten = || ctx.recorder.is_waiting().then(|| UNWRITTEN.to_owned());
-        let trouble = pulses.iter().find_map(|pulse| pulse.trouble());
-        let trouble = trouble.or_else(unwritten).or_else(|| ctx.standstill());
+        let troubles = [
+            ctx.recorder.forgotten().map(|_| FORGOTTEN.to_owned()),
+            pulses.iter().find_map(|pulse| pulse.trouble()),
+            ctx.recorder.is_waiting().then(|| UNWRITTEN.to_owned()),
+            unrecorded(&ctx.recorder),
+            ctx.standstill(),
+        ];
+        let trouble = troubles.into_iter().flatten().next();
         let status = match oversee::look(ctx, trouble).await {
             Ok(status) => status,
             Err(error) => format!("{UNREACHABLE}: {}", Chain(&error)),

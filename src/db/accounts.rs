@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{DbError, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 
 /// An account's row, as far as the daemon acts on it.
@@ -68,12 +68,15 @@ pub async fn block(
     code: &str,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "update apipay.accounts
+        "with patience as materialized (select set_config('lock_timeout', $4, true))
+         update apipay.accounts
             set blocked_until = now() + make_interval(secs => $2), blocked_reason = $3, updated_at = now()
+           from patience
           where name = $1 and (blocked_until is null or blocked_until < now() + make_interval(secs => $2))",
         account.as_str(),
         super::record::seconds(wait),
         code,
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await
@@ -101,13 +104,15 @@ pub async fn park(
     text: &AlertText,
 ) -> Result<bool, DbError> {
     sqlx::query_scalar!(
-        r#"select apipay._park($1, $2, 'apipayd', make_interval(secs => $3), $4, $5, $6) as "parked!""#,
+        r#"with patience as materialized (select set_config('lock_timeout', $7, true))
+           select apipay._park($1, $2, 'apipayd', make_interval(secs => $3), $4, $5, $6) as "parked!" from patience"#,
         account.as_str(),
         reason,
         super::record::seconds(probe_after),
         text.summary,
         text.action,
         text.details,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await
@@ -193,11 +198,13 @@ pub async fn saw_mode(
     mode: &str,
 ) -> Result<Option<String>, DbError> {
     sqlx::query_scalar!(
-        r#"with stored as (
-             update apipay.accounts set mode = $2, updated_at = now() where name = $1 and mode is null)
+        r#"with patience as materialized (select set_config('lock_timeout', $3, true)),
+           stored as (
+             update apipay.accounts set mode = $2, updated_at = now() from patience where name = $1 and mode is null)
            select mode as "mode!" from apipay.accounts where name = $1 and mode <> $2"#,
         account.as_str(),
         mode,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_optional(pool)
     .await

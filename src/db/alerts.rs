@@ -6,31 +6,45 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::accounts::AlertText;
-use super::{DbError, MOST_COUNTED, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 
-/// Opens an alert unless one of its kind is open for the account.
+/// Opens an alert unless one of its kind is open for the account; without one it is the whole daemon's.
 pub async fn open(
     pool: &Pool,
-    account: &AccountName,
+    account: Option<&AccountName>,
     kind: &str,
     severity: &str,
     text: &AlertText,
 ) -> Result<(), DbError> {
     sqlx::query_scalar!(
-        r#"select apipay._open_alert($1, $2, $3, $4, $5, $6) as "id!""#,
-        account.as_str(),
+        r#"with patience as materialized (select set_config('lock_timeout', $7, true))
+           select apipay._open_alert($1, $2, $3, $4, $5, $6) as "id!" from patience"#,
+        account.map(AccountName::as_str),
         kind,
         severity,
         text.summary,
         text.action,
         text.details,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await
     .task("open an alert")
     .map(|_| ())
+}
+
+/// Resolves the alert of this kind that is the whole daemon's, if it is open.
+pub async fn resolve(pool: &Pool, kind: &str, resolution: &str) -> Result<bool, DbError> {
+    sqlx::query_scalar!(
+        r#"select apipay._resolve_alert(null, $1, $2) as "resolved!""#,
+        kind,
+        resolution
+    )
+    .fetch_one(pool)
+    .await
+    .task("resolve an alert")
 }
 
 /// A held job of an account that has no open alert about held jobs.
@@ -74,7 +88,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 }
 
 /// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
-/// job has moved on, no job waits for an answer of the gateway.
+/// or stuck job has moved on, no job waits for an answer of the gateway.
 ///
 /// A job that is being sent may be about to wait again; one with `unreachable_after` attempts, this
 /// one among them, keeps the alert open.

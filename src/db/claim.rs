@@ -230,6 +230,7 @@ pub enum Held {
 /// Stores the refunds that were known before a refund is sent, and renews the lease.
 pub async fn store_baseline(
     pool: &Pool,
+    worker: Uuid,
     claim: &Claim,
     baseline: &Value,
     lease: Duration,
@@ -237,11 +238,15 @@ pub async fn store_baseline(
     let done = sqlx::query!(
         "update apipay.jobs
             set baseline = coalesce(baseline, $3), leased_until = now() + make_interval(secs => $4)
-          where id = $1 and epoch = $2 and state = 'sending' and leased_until > now()",
+          where id = $1 and token = $5 and account = $6 and epoch = $2 and state = 'sending'
+            and leased_by = $7 and leased_until > now()",
         claim.id.0,
         claim.epoch.0,
         baseline,
         lease.as_secs_f64(),
+        claim.name.token,
+        claim.account.as_str(),
+        worker,
     )
     .execute(pool)
     .await

@@ -12,9 +12,11 @@
 pub mod accounts;
 pub mod alerts;
 pub mod among;
+pub mod blocker;
 pub mod bounds;
 pub mod claim;
 pub mod clock;
+pub mod fate;
 pub mod fault;
 pub mod health;
 pub mod listen;
@@ -40,6 +42,10 @@ pub use pool::Pool;
 /// line: from here on there may be more.
 pub const MOST_COUNTED: i64 = 10_000;
 
+/// How long a statement about one account waits for its row, in milliseconds: who keeps it locked stops that
+/// account, not a connection that others need.
+const ACCOUNT_PATIENCE_MS: &str = "300";
+
 /// A statement that failed, with what it was for.
 #[derive(Debug, thiserror::Error)]
 #[error("the database did not {task}")]
@@ -50,17 +56,6 @@ pub struct DbError {
 }
 
 impl DbError {
-    /// Whether the rows, not the database, are at fault: no retry will help.
-    pub fn is_about_data(&self) -> bool {
-        let code = match &self.source {
-            sqlx::Error::Database(error) => error.code(),
-            sqlx::Error::Encode(_) => return true,
-            _ => return false,
-        };
-        // Classes 22 (data exception) and 23 (integrity constraint violation).
-        code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
-    }
-
     /// Whether the server answered, if only to refuse.
     pub fn is_answer(&self) -> bool {
         self.source.as_database_error().is_some()
@@ -100,15 +95,6 @@ impl DbError {
             error.message().starts_with("unsupported startup parameter")
                 || matches!(error.code().as_deref(), Some("42P05" | "26000"))
         })
-    }
-
-    /// Whether the statement lost against a concurrent one and may simply be run again.
-    pub fn is_conflict(&self) -> bool {
-        let sqlx::Error::Database(error) = &self.source else {
-            return false;
-        };
-        // Deadlock, serialization failure, and two claims that met on one_open_refund.
-        matches!(error.code().as_deref(), Some("40P01" | "40001" | "23505"))
     }
 }
 

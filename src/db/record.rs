@@ -1,24 +1,32 @@
 //! Recording decisions: guarded by state and epoch, a batch in one statement.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::clock::SteadySecond;
-use super::{DbError, Pool, Task};
+use super::fate::{Key, Recorded, Results, why_unmoved};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
 
 /// A job's move from one state to the next, with the evidence of the attempt that caused it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Transition {
-    /// The job.
+    /// The job's number.
     pub job_id: i64,
+    /// The job's token: numbers come again after commits that were lost.
+    pub token: Uuid,
+    /// The job's account.
+    pub account: String,
+    /// Who claimed it; none for an accepted job, which nobody claims.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Uuid>,
     /// The epoch that the decision was made for.
     pub epoch: i64,
     /// The state that the decision was made for.
@@ -95,6 +103,11 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl Transition {
+    /// Which one it is.
+    pub fn key(&self) -> Key {
+        (JobId(self.job_id), Epoch(self.epoch), self.token)
+    }
+
     /// Without what the gateway wrote, for a database that cannot store it.
     fn without_answer(&self) -> Transition {
         Transition {
@@ -118,6 +131,9 @@ pub struct InvoiceRow {
     /// The job that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i64>,
+    /// That job's token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Uuid>,
     /// Its status.
     pub status: String,
     /// Amount in tenge.
@@ -177,6 +193,9 @@ pub struct RefundRow {
     /// The job that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i64>,
+    /// That job's token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Uuid>,
     /// The refunded invoice.
     pub invoice_id: i64,
     /// Its status.
@@ -218,25 +237,18 @@ pub struct Entry {
     pub unspent: Option<AccountName>,
 }
 
-/// What became of a transition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// The job moved: now, or with an earlier try whose answer was lost.
-    Moved,
-    /// The job had moved on: the attempt keeps its evidence, the job stays as it is.
-    Stale,
-}
-
-/// What became of each transition of a batch.
-pub type Results = HashMap<(JobId, Epoch), Recorded>;
-
-/// Records a batch in one statement and tells for each entry with a transition what became of it.
-pub async fn record(pool: &Pool, entries: &[Entry]) -> Result<Results, DbError> {
+/// Records a batch in one statement and tells for each entry with a transition what became of it. All of
+/// it or nothing; nobody's lock is waited for longer than `patience`.
+pub async fn record(
+    pool: &Pool,
+    entries: &[&Entry],
+    patience: Duration,
+) -> Result<Results, DbError> {
     let transitions: Vec<&Transition> = entries
         .iter()
         .filter_map(|entry| entry.transition.as_ref())
         .collect();
-    let mut moved: HashSet<(i64, i64)> = sqlx::query_file!(
+    let mut results: Results = sqlx::query_file!(
         "src/db/record.sql",
         json(&transitions)?,
         json(&last_of_each(
@@ -247,67 +259,37 @@ pub async fn record(pool: &Pool, entries: &[Entry]) -> Result<Results, DbError> 
             entries.iter().filter_map(|entry| entry.refund.as_ref()),
             |row| { (row.account.as_str(), row.id) }
         ))?,
+        patience.as_millis().to_string(),
     )
     .fetch_all(pool)
     .await
     .task("record outcomes")?
     .into_iter()
-    .map(|row| (row.id, row.epoch))
+    .map(|row| {
+        (
+            (JobId(row.id), Epoch(row.epoch), row.token),
+            Recorded::Moved,
+        )
+    })
     .collect();
     let unmoved: Vec<&Transition> = transitions
         .iter()
         .copied()
-        .filter(|transition| !moved.contains(&(transition.job_id, transition.epoch)))
+        .filter(|transition| !results.contains_key(&transition.key()))
         .collect();
     if !unmoved.is_empty() {
-        moved.extend(recorded_before(pool, &unmoved).await?);
+        results.extend(why_unmoved(pool, &unmoved).await?);
     }
-    Ok(transitions
-        .into_iter()
-        .map(|transition| {
-            let key = (transition.job_id, transition.epoch);
-            let recorded = if moved.contains(&key) {
-                Recorded::Moved
-            } else {
-                Recorded::Stale
-            };
-            ((JobId(key.0), Epoch(key.1)), recorded)
-        })
-        .collect())
-}
-
-/// Those that stand in the history already: an earlier try was committed, and its answer was lost. An
-/// epoch belongs to one worker, so nobody else can have made the same move.
-async fn recorded_before(
-    pool: &Pool,
-    transitions: &[&Transition],
-) -> Result<Vec<(i64, i64)>, DbError> {
-    let ids: Vec<i64> = transitions.iter().map(|t| t.job_id).collect();
-    let epochs: Vec<i64> = transitions.iter().map(|t| t.epoch).collect();
-    let from: Vec<String> = transitions.iter().map(|t| t.from_state.into()).collect();
-    let to: Vec<String> = transitions.iter().map(|t| t.state.into()).collect();
-    sqlx::query!(
-        r#"select t.job_id as "job_id!", t.epoch as "epoch!"
-             from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) as t(job_id, epoch, from_state, state)
-            where exists (
-              select from apipay.events e
-              where e.job_id = t.job_id and e.subject = 'job' and e.from_state = t.from_state
-                and e.to_state = t.state and (e.evidence ->> 'epoch')::bigint = t.epoch
-              offset 0)"#,
-        &ids,
-        &epochs,
-        &from,
-        &to,
-    )
-    .fetch_all(pool)
-    .await
-    .task("look for earlier records")
-    .map(|rows| rows.into_iter().map(|row| (row.job_id, row.epoch)).collect())
+    Ok(results)
 }
 
 /// Records an entry that the database refused as it was: without the gateway's own words, which are
 /// the only part of it that we did not make.
-pub async fn record_without_answer(pool: &Pool, entry: &Entry) -> Result<Results, DbError> {
+pub async fn record_without_answer(
+    pool: &Pool,
+    entry: &Entry,
+    patience: Duration,
+) -> Result<Results, DbError> {
     let bare = Entry {
         transition: entry.transition.as_ref().map(Transition::without_answer),
         invoice: entry.invoice.clone().map(|row| InvoiceRow {
@@ -323,7 +305,7 @@ pub async fn record_without_answer(pool: &Pool, entry: &Entry) -> Result<Results
         }),
         unspent: None,
     };
-    record(pool, &[bare]).await
+    record(pool, &[&bare], patience).await
 }
 
 /// One statement must not touch a row twice: of several sightings the last one stays.
@@ -382,10 +364,12 @@ pub async fn return_quota(
     second: SteadySecond,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "select apipay._return_quota($1, $2, $3)::text",
+        "with patience as materialized (select set_config('lock_timeout', $4, true))
+         select apipay._return_quota($1, $2, $3)::text from patience",
         account.as_str(),
         i32::try_from(unspent).unwrap_or(i32::MAX),
         second.0,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await
@@ -405,11 +389,13 @@ pub async fn correct_quota(
     let resets_after_s =
         resets_after.map(|time| i32::try_from(time.as_secs() + 1).unwrap_or(i32::MAX));
     sqlx::query!(
-        "select apipay._correct_quota($1, $2, $3, $4)::text",
+        "with patience as materialized (select set_config('lock_timeout', $5, true))
+         select apipay._correct_quota($1, $2, $3, $4)::text from patience",
         account.as_str(),
         i32::try_from(remaining).unwrap_or(i32::MAX),
         resets_after_s,
         second.0,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await

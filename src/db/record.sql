@@ -1,12 +1,16 @@
 -- Records decisions: closes attempts, moves jobs, writes mirrors, in one statement for a batch.
 --
--- $1 an array of transitions, $2 of invoices, $3 of refunds (db::record has their fields).
--- What is not there is null, or false.
--- A job moves only if it is still in the state and the epoch that the decision was made for.
--- The attempt keeps its evidence in any case.
-with transition as materialized (
-  select * from jsonb_to_recordset($1::text::jsonb) as t(
-    job_id bigint, epoch bigint, from_state text, kind text,
+-- $1 an array of transitions, $2 of invoices, $3 of refunds (db::record has their fields), $4 how long to
+-- wait for a lock. What is not there is null, or false.
+-- A job moves only if it is the job that the decision was made for (ids come again after commits that were
+-- lost, tokens do not), and still in that state, that epoch and that worker's hands. The attempt keeps its
+-- evidence in any case, if it is an attempt of that job and that worker.
+with patience as materialized (
+  select set_config('lock_timeout', $4, true)
+),
+transition as materialized (
+  select t.* from patience, jsonb_to_recordset($1::text::jsonb) as t(
+    job_id bigint, token uuid, account text, worker uuid, epoch bigint, from_state text, kind text,
     effect text, http_status smallint, error_code text, message text, errors jsonb, retry_after_s float8,
     answer jsonb, request jsonb, request_sha256 text, duration_ms int,
     state text, reason text, after_s float8, counts boolean, unproven boolean, proven boolean, absent boolean,
@@ -39,8 +43,10 @@ moved as (
          finished_at = case when t.state in ('succeeded', 'failed') then now() end
     from transition t
    where j.id = any (array(select job_id from transition))
-     and j.id = t.job_id and j.epoch = t.epoch and j.state = t.from_state
-  returning j.id, j.epoch
+     and j.id = t.job_id and j.token = t.token and j.account = t.account
+     and j.epoch = t.epoch and j.state = t.from_state
+     and j.leased_by is not distinct from case when t.from_state = 'sending' then t.worker end
+  returning j.id, j.epoch, j.token
 ),
 closed as (
   update apipay.attempts a
@@ -51,9 +57,12 @@ closed as (
             from transition t
             cross join lateral (
               select ctid as place from apipay.attempts o
-              where o.job_id = t.job_id and o.epoch = t.epoch
+              where o.job_id = t.job_id and o.epoch = t.epoch and o.worker = t.worker and o.kind = t.kind
                 and (o.finished_at is null or (o.effect = 'unknown' and o.http_status is null and o.answer is null))
               offset 0) o
+            cross join lateral (
+              select from apipay.jobs j where j.id = t.job_id and j.token = t.token and j.account = t.account
+              offset 0) same
            where t.kind is not null) t
    where a.ctid = t.place
 ),
@@ -61,12 +70,14 @@ invoice as (
   insert into apipay.invoices as m
     (account, id, job_id, status, amount, total_refunded, external_order_id, kaspi_invoice_id, error_code,
      error_message, is_sandbox, gateway_created_at, gateway_updated_at, paid_at, checked_at, next_check_at, settled)
-  select i.account, i.id, i.job_id, i.status, i.amount, i.total_refunded, i.external_order_id, i.kaspi_invoice_id,
+  select i.account, i.id,
+         (select j.id from apipay.jobs j where j.id = i.job_id and j.token = i.token and j.account = i.account),
+         i.status, i.amount, i.total_refunded, i.external_order_id, i.kaspi_invoice_id,
          i.error_code, i.error_message, i.is_sandbox, i.created_at, i.updated_at,
          case when i.paid then coalesce(i.paid_at, now()) end,
          now(), now() + make_interval(secs => i.check_after_s), i.settled
-  from jsonb_to_recordset($2::text::jsonb) as i(
-    account text, id bigint, job_id bigint, status text, amount numeric, total_refunded numeric,
+  from patience, jsonb_to_recordset($2::text::jsonb) as i(
+    account text, id bigint, job_id bigint, token uuid, status text, amount numeric, total_refunded numeric,
     external_order_id text, kaspi_invoice_id text, error_code text, error_message text, is_sandbox boolean,
     created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean,
     check_after_s float8, settled boolean)
@@ -93,10 +104,12 @@ refund as (
   insert into apipay.refunds as m
     (account, id, job_id, invoice_id, status, amount, reason, error_code, error_message, gateway_created_at,
      checked_at, next_check_at, settled)
-  select r.account, r.id, r.job_id, r.invoice_id, r.status, r.amount, r.reason, r.error_code, r.error_message,
+  select r.account, r.id,
+         (select j.id from apipay.jobs j where j.id = r.job_id and j.token = r.token and j.account = r.account),
+         r.invoice_id, r.status, r.amount, r.reason, r.error_code, r.error_message,
          r.created_at, now(), now() + make_interval(secs => r.check_after_s), r.settled
-  from jsonb_to_recordset($3::text::jsonb) as r(
-    account text, id bigint, job_id bigint, invoice_id bigint, status text, amount numeric, reason text,
+  from patience, jsonb_to_recordset($3::text::jsonb) as r(
+    account text, id bigint, job_id bigint, token uuid, invoice_id bigint, status text, amount numeric, reason text,
     error_code text, error_message text, created_at timestamptz, check_after_s float8, settled boolean)
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),
@@ -111,4 +124,4 @@ refund as (
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
 )
-select id as "id!", epoch as "epoch!" from moved
+select id as "id!", epoch as "epoch!", token as "token!" from moved

@@ -1,76 +1,166 @@
 //! Putting right what time alone made wrong.
+//!
+//! Each is found by one statement and moved by another, so that a job that cannot be moved is moved
+//! without its neighbours, and they without it.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::{DbError, Pool, Task};
+use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 
-/// Moves jobs whose lease ran out to uncertain, and closes their attempts as unknown.
-pub async fn expire_leases(
-    pool: &Pool,
-    quiet: Duration,
-    most: usize,
-) -> Result<Vec<JobId>, DbError> {
-    sqlx::query_file_scalar!(
-        "src/db/recover.sql",
-        quiet.as_secs_f64(),
-        i64::try_from(most).unwrap_or(i64::MAX),
-    )
-    .fetch_all(pool)
-    .await
-    .task("recover expired leases")
-    .map(|ids| ids.into_iter().map(JobId).collect())
+/// What time makes of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Its lease ran out: it becomes uncertain, and its attempt is closed as unknown.
+    Lease,
+    /// It is past its `expires_at` and unsent: it expires. A job that may have been sent is uncertain,
+    /// not queued, or carries what is unproven: it is settled first.
+    Expiry,
+    /// It is parked and its account is active, for it was recorded after the account was resumed: it
+    /// is put back.
+    Release,
 }
 
-/// Ends unsent jobs that are past their `expires_at`. A job that may have been sent is uncertain,
-/// not queued, or carries what is unproven: it is settled first.
-/// By the database's clock, but not beyond `expected`, what it should show.
-pub async fn expire_jobs(
+impl Due {
+    /// All of them.
+    pub const ALL: [Due; 3] = [Due::Lease, Due::Expiry, Due::Release];
+}
+
+/// A job whose time has come.
+#[derive(Clone, Debug)]
+pub struct DueJob {
+    /// The job.
+    pub id: JobId,
+    /// Its account.
+    pub account: AccountName,
+    /// Its state.
+    pub state: String,
+    /// Its epoch.
+    pub epoch: i64,
+}
+
+/// The jobs whose time has come, but for those to leave alone. What ends a job for good goes by the
+/// database's clock, but not beyond `expected`, what it should show.
+pub async fn find(
     pool: &Pool,
+    due: Due,
     expected: OffsetDateTime,
     most: usize,
-) -> Result<u64, DbError> {
-    sqlx::query!(
-        "update apipay.jobs
-            set state = 'expired', reason = 'expired', finished_at = now(), updated_at = now()
-          where id = any (array(
-            select id from apipay.jobs
-            where state = 'queued' and expires_at <= least(now(), $2) and unproven_since is null
-            order by expires_at
-            limit $1
-            for no key update skip locked))",
-        i64::try_from(most).unwrap_or(i64::MAX),
-        expected,
-    )
-    .execute(pool)
-    .await
-    .task("expire jobs")
-    .map(|done| done.rows_affected())
+    except: &[i64],
+) -> Result<Vec<DueJob>, DbError> {
+    struct Row {
+        id: i64,
+        account: String,
+        state: String,
+        epoch: i64,
+    }
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let rows = match due {
+        Due::Lease => {
+            sqlx::query_as!(
+                Row,
+                "select id, account, state, epoch from apipay.jobs
+                  where state = 'sending' and leased_until < now() and id <> all ($2)
+                  order by leased_until limit $1",
+                most,
+                except,
+            )
+            .fetch_all(pool)
+            .await
+        }
+        Due::Expiry => {
+            sqlx::query_as!(
+                Row,
+                "select id, account, state, epoch from apipay.jobs
+                  where state = 'queued' and expires_at <= least(now(), $3) and unproven_since is null
+                    and id <> all ($2)
+                  order by expires_at limit $1",
+                most,
+                except,
+                expected,
+            )
+            .fetch_all(pool)
+            .await
+        }
+        Due::Release => {
+            sqlx::query_as!(
+                Row,
+                "select p.id, p.account, p.state, p.epoch from apipay.accounts a
+                   cross join lateral (
+                     select id, account, state, epoch from apipay.jobs
+                      where account = a.name and state = 'parked' and id <> all ($2)
+                      order by id
+                      limit $1) p
+                  where a.state = 'active'
+                  limit $1",
+                most,
+                except,
+            )
+            .fetch_all(pool)
+            .await
+        }
+    };
+    let rows = rows.task("find the jobs whose time has come")?;
+    let jobs = rows.into_iter().filter_map(|row| {
+        Some(DueJob {
+            id: JobId(row.id),
+            account: AccountName::parse(&row.account)?,
+            state: row.state,
+            epoch: row.epoch,
+        })
+    });
+    Ok(jobs.collect())
 }
 
-/// Puts back parked jobs whose account is active: it was resumed, or they were recorded later. A request
-/// that is still unproven is looked up before anything is sent again.
-pub async fn release_parked(pool: &Pool, most: usize) -> Result<u64, DbError> {
-    sqlx::query!(
-        "update apipay.jobs j
-            set state = case when j.unproven_since is null then 'queued' else 'uncertain' end,
-                reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
-          where j.id = any (array(
-            select p.id from apipay.accounts a
-            cross join lateral (
-              select id from apipay.jobs
-              where account = a.name and state = 'parked'
-              order by id
-              limit $1
-              for no key update skip locked) p
-            where a.state = 'active'
-            limit $1))",
-        i64::try_from(most).unwrap_or(i64::MAX),
-    )
-    .execute(pool)
-    .await
-    .task("release parked jobs")
-    .map(|done| done.rows_affected())
+/// Moves those of the jobs that [`find`] found whose time has still come and that nobody has locked, all
+/// or none. Returns how many.
+pub async fn advance(
+    pool: &Pool,
+    due: Due,
+    jobs: &[i64],
+    quiet: Duration,
+) -> Result<usize, DbError> {
+    let moved = match due {
+        Due::Lease => {
+            sqlx::query_file_scalar!("src/db/recover.sql", quiet.as_secs_f64(), jobs)
+                .fetch_all(pool)
+                .await
+        }
+        Due::Expiry => {
+            sqlx::query_scalar!(
+                "update apipay.jobs
+                    set state = 'expired', reason = 'expired', finished_at = now(), updated_at = now()
+                  where id = any (array(
+                    select id from apipay.jobs
+                    where id = any ($1) and state = 'queued' and expires_at <= now() and unproven_since is null
+                    for no key update skip locked))
+                 returning id",
+                jobs,
+            )
+            .fetch_all(pool)
+            .await
+        }
+        Due::Release => {
+            sqlx::query_scalar!(
+                "update apipay.jobs j
+                    set state = case when j.unproven_since is null then 'queued' else 'uncertain' end,
+                        reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
+                  where j.id = any (array(
+                    select p.id from apipay.jobs p
+                    join apipay.accounts a on a.name = p.account and a.state = 'active'
+                    where p.id = any ($1) and p.state = 'parked'
+                    for no key update of p skip locked))
+                 returning j.id",
+                jobs,
+            )
+            .fetch_all(pool)
+            .await
+        }
+    };
+    moved
+        .task("move the jobs whose time has come")
+        .map(|ids| ids.len())
 }

@@ -1,12 +1,10 @@
 -- Leases that ran out: the jobs become uncertain, never queued, and their attempts are closed as
 -- unknown. The raised epoch fences the worker that lost them.
 --
--- $1 quiet period in seconds   $2 most jobs at once
+-- $1 quiet period in seconds   $2 the jobs; those that are not so any more, or that somebody has locked, stay
 with expired as (
   select id from apipay.jobs
-  where state = 'sending' and leased_until < now()
-  order by leased_until
-  limit $2
+  where id = any ($2::bigint[]) and state = 'sending' and leased_until < now()
   for no key update skip locked
 ),
 moved as (

@@ -102,6 +102,8 @@ pub enum NotSent {
     DatabaseFailed,
     /// This version does not know the operation.
     UnknownOperation,
+    /// The database has forgotten commits: what it says of other jobs cannot be relied on.
+    HistoryLost,
 }
 
 /// How the answer was lost.
@@ -131,6 +133,7 @@ impl NotSent {
             NotSent::QuotaSpent => "quota_spent",
             NotSent::DatabaseFailed => "database_failed",
             NotSent::UnknownOperation => "unknown_operation",
+            NotSent::HistoryLost => "history_lost",
         }
     }
 }

@@ -64,6 +64,22 @@ impl JobName {
         }
     }
 
+    /// The names whose marks stand in a text that the gateway echoed.
+    pub fn named_in(text: &str) -> impl Iterator<Item = JobName> {
+        text.split(JobName::MARK_START).skip(1).filter_map(|rest| {
+            let (name, _) = rest.split_once(']')?;
+            let (token, counter) = name.split_at_checked(36)?;
+            Some(JobName {
+                token: Uuid::parse_str(token).ok()?,
+                generation: match counter.strip_prefix('-') {
+                    Some(counter) => counter.parse().ok()?,
+                    None if counter.is_empty() => 1,
+                    None => return None,
+                },
+            })
+        })
+    }
+
     /// Whether a text that the gateway echoed carries the mark.
     pub fn marks(&self, text: &str) -> bool {
         text.contains(&self.mark())
@@ -118,6 +134,7 @@ mod tests {
         fn a_mark_is_found_in_any_text(token: u128, generation in 1..=i16::MAX, text in ".*") {
             let name = name(token, generation);
             prop_assert!(name.marks(&name.marked(Some(&text))));
+            prop_assert_eq!(JobName::named_in(&name.marked(Some(&text))).last(), Some(name));
             prop_assert!(name.mark().len() <= JobName::MARK_MAX);
             prop_assert!(name.mark().starts_with(JobName::MARK_START));
         }

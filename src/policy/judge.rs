@@ -249,6 +249,7 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
         NotSent::QuotaSpent => put_back(QUOTA_WAIT, Reason::QuotaSpent),
         NotSent::DatabaseFailed => put_back(DATABASE_WAIT, Reason::DatabaseFailed),
         NotSent::UnknownOperation => put_back(UPGRADE_WAIT, Reason::UnknownOperation),
+        NotSent::HistoryLost => put_back(Duration::ZERO, Reason::HistoryLost),
     }
 }
 

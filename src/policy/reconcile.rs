@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::{InvoiceSeen, RefundList, RefundSeen};
+use crate::domain::mirror::{InvoiceSeen, RefundList, RefundSeen, RefundStatus};
 use crate::domain::operation::{Expected, Operation, Plan, Progress, Resend, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
@@ -334,6 +334,41 @@ fn not_applied(next: Next) -> Verdict {
         next,
         counts: false,
         strain: None,
+    }
+}
+
+/// Decides about a refund that is about to be sent and that the list shows already: the database has
+/// forgotten that it was. It is adopted as after a look-up. `None` when the list shows no such refund.
+///
+/// A later generation counts as well, for its beginning may be forgotten too; an earlier one unless it
+/// has failed, which is why there is a later.
+pub fn made_before(subject: &Subject<'_>, list: &RefundList) -> Option<Verdict> {
+    let named: Vec<(&RefundSeen, i16)> = list
+        .refunds
+        .iter()
+        .filter_map(|refund| {
+            let names = JobName::named_in(refund.reason.as_deref()?);
+            let mut own = names.filter(|name| name.token == subject.name.token);
+            Some((refund, own.next()?.generation))
+        })
+        .collect();
+    let is_living = |refund: &RefundSeen| refund.status != RefundStatus::Failed;
+    let pick = |wanted: &dyn Fn(&RefundSeen, i16) -> bool| -> Vec<&RefundSeen> {
+        let named = named
+            .iter()
+            .filter(|(refund, generation)| wanted(refund, *generation));
+        named.map(|(refund, _)| *refund).collect()
+    };
+    let living = pick(&|refund, _| is_living(refund));
+    let found = if living.is_empty() {
+        pick(&|_, generation| generation >= subject.name.generation)
+    } else {
+        living
+    };
+    match found[..] {
+        [] => None,
+        [refund] => Some(adopt(subject, Seen::Refund(refund.clone()))),
+        _ => Some(held(Reason::DuplicateDetected)),
     }
 }
 

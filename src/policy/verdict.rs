@@ -243,6 +243,8 @@ reasons! {
     QuotaSpent = "quota_spent",
     /// The database did not take what had to be written first.
     DatabaseFailed = "database_failed",
+    /// The database has forgotten commits.
+    HistoryLost = "history_lost",
 }
 
 impl Verdict {
@@ -279,7 +281,7 @@ mod tests {
         unknown_operation invalid_params gave_up async_error async_retry unknown_outcome \
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
-        account_parked quota_spent database_failed";
+        account_parked quota_spent database_failed history_lost";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

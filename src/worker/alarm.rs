@@ -5,16 +5,20 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::db::accounts::AlertText;
+use crate::db::blocker::Blocker;
 use crate::db::clock::SteadySecond;
+use crate::db::fate::Lost;
 use crate::db::fault::Cause;
 use crate::db::locked::Locked;
 use crate::db::mirrors::{DueMirror, Waiting};
+use crate::db::record::Transition;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
 use crate::policy::clock::SpanUs;
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::outcome::Guard;
+use crate::worker::recorder::Forgotten;
 
 /// An alert to open.
 #[derive(Clone, Debug)]
@@ -150,6 +154,54 @@ impl Alarm {
         }
     }
 
+    /// The database does not take the outcome of a job, although it takes others.
+    pub fn stuck(
+        account: &AccountName,
+        transition: &Transition,
+        cause: &Cause,
+        blocker: Option<&Blocker>,
+    ) -> Alarm {
+        let job = transition.job_id;
+        let state = cause.sqlstate.as_deref().unwrap_or("no SQLSTATE");
+        let place = cause.place.as_deref();
+        let place = place.map_or_else(String::new, |place| format!(", {place}"));
+        let action = match blocker {
+            Some(Blocker { pid, user, application, since }) => format!(
+                "session {pid} (user {}, application {}, in its transaction since {}) keeps it locked: end that \
+                 transaction, or: select pg_terminate_backend({pid});",
+                user.as_deref().unwrap_or("unknown"),
+                application.as_deref().filter(|name| !name.is_empty()).unwrap_or("unknown"),
+                since.map_or_else(|| "an unknown time".to_owned(), |since| since.to_string()),
+            ),
+            None if cause.sqlstate.as_deref() == Some("55P03") => {
+                "end the transaction that keeps it locked: select pid, usename, application_name, xact_start \
+                 from pg_stat_activity where xact_start < now() - interval '5 seconds' order by xact_start;"
+                    .to_owned()
+            }
+            None => "mend what refuses it: a trigger or a constraint on the tables of apipay, or the database's encoding"
+                .to_owned(),
+        };
+        Alarm {
+            kind: "job_stuck",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "The database does not take the outcome of job {job} of account {account}: {} ({state}{place}).",
+                    cause.message
+                ),
+                action: format!(
+                    "{action}. The outcome waits in the daemon's memory and is written as soon as that is possible; \
+                     until then do not stop apipayd. Other jobs go on"
+                ),
+                details: json!({
+                    "job": job, "state": transition.from_state, "epoch": transition.epoch,
+                    "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
+                    "blocking_pid": blocker.map(|blocker| blocker.pid),
+                }),
+            },
+        }
+    }
+
     /// The database does not let a job move whose time has come.
     pub fn unmoved(
         account: &AccountName,
@@ -208,6 +260,40 @@ impl Alarm {
                 action: format!("{action} Other jobs go on"),
                 details: json!({
                     "job": id.0, "state": state, "epoch": job.epoch, "blocking_pid": job.pid,
+                }),
+            },
+        }
+    }
+
+    /// The database has forgotten commits: an outcome came whose claim it does not know.
+    pub fn history_lost(forgotten: &Forgotten) -> Alarm {
+        let Forgotten {
+            account,
+            job,
+            epoch,
+            lost,
+        } = forgotten;
+        let found = match lost {
+            Lost::Gone => "there is no such job in it now".to_owned(),
+            Lost::Another => "that number is another job's in it now".to_owned(),
+            Lost::Behind(now) => format!("the job is at epoch {} in it now", now.0),
+            Lost::Reclaimed => "that epoch is another worker's in it now".to_owned(),
+        };
+        Alarm {
+            kind: "history_lost",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "The database has lost commits: job {job} of account {account} was claimed at epoch {epoch}, and \
+                     {found}. This daemon sends nothing any more."
+                ),
+                action: "what was sent in the lost time stands at ApiPay and not in the database: see why the database \
+                         went back (a failover, a restored backup, synchronous_commit or fsync off), compare what is \
+                         queued with the ApiPay dashboard, then: systemctl restart apipayd"
+                    .to_owned(),
+                details: json!({
+                    "account": account.as_str(), "job": job, "epoch": epoch,
+                    "epoch_now": match lost { Lost::Behind(now) => Some(now.0), _ => None },
                 }),
             },
         }

@@ -207,7 +207,7 @@ impl Culprits {
         );
         let opened = alerts::open(
             &ctx.pool,
-            &due.account,
+            Some(&due.account),
             alarm.kind,
             alarm.severity,
             &alarm.text,

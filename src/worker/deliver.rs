@@ -12,6 +12,7 @@ use crate::db::alerts::{self, DueNotice};
 use crate::policy::judge::UNREACHABLE_AFTER;
 use crate::telemetry::Chain;
 use crate::worker::alarm::Alarm;
+use crate::worker::strains;
 use crate::worker::{Context, Step};
 
 /// The channel that is always there: a line in the log.
@@ -27,16 +28,13 @@ const PROMISE: Duration = Duration::from_secs(60);
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let mut channels = vec![LOG.to_owned()];
     channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
+    if let Some(forgotten) = ctx.recorder.forgotten() {
+        let alarm = Alarm::history_lost(forgotten);
+        alerts::open(&ctx.pool, None, alarm.kind, alarm.severity, &alarm.text).await?;
+    }
     for held in alerts::untold(&ctx.pool).await? {
         let alarm = Alarm::held(&held.account, held.job, &held.reason);
-        alerts::open(
-            &ctx.pool,
-            &held.account,
-            alarm.kind,
-            alarm.severity,
-            &alarm.text,
-        )
-        .await?;
+        strains::try_to_open(ctx, &held.account, &alarm).await;
     }
     alerts::resolve_cleared(&ctx.pool, UNREACHABLE_AFTER).await?;
     alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await?;

@@ -112,6 +112,7 @@ impl Dispatcher {
         let mut rooms: Vec<Room> = ctx
             .accounts
             .values()
+            .filter(|account| !ctx.recorder.shelf().is_full(&account.name))
             .map(|account| Room {
                 account: account.name.clone(),
                 jobs: account.room(ahead, &ctx.rules.breaker).min(in_all),
@@ -127,7 +128,7 @@ impl Dispatcher {
 
 /// How many jobs this daemon may hold more than it holds now.
 fn room(ctx: &Context, ahead: usize) -> usize {
-    if ctx.recorder.is_waiting() {
+    if ctx.recorder.is_waiting() || ctx.recorder.forgotten().is_some() {
         return 0;
     }
     (ctx.concurrency + ahead).saturating_sub(ctx.sends.len())

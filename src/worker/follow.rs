@@ -206,7 +206,7 @@ async fn check_invoices(
         .then(|| Alarm::revived(mirror, &invoice.status));
         let seen = Seen::Invoice(invoice.clone());
         let check = settle_waiting(ctx, mirror, &seen, unchanged_for, check).await;
-        let row = outcome::invoice_row(name, mirror.made_by, &invoice, check);
+        let row = outcome::invoice_row(name, None, &invoice, check);
         let entry = Entry {
             invoice: Some(row),
             ..Entry::default()
@@ -287,7 +287,7 @@ async fn check_refunds(
         );
         let seen = Seen::Refund(refund.clone());
         let check = settle_waiting(ctx, mirror, &seen, unchanged_for, check).await;
-        let row = outcome::refund_row(name, mirror.made_by, &refund, check);
+        let row = outcome::refund_row(name, None, &refund, check);
         ctx.recorder
             .record(Outcome::plain(
                 name,
@@ -322,6 +322,8 @@ async fn settle_waiting(
         let guard = Guard {
             account: mirror.account.clone(),
             id: job.id,
+            token: job.name.token,
+            worker: None,
             epoch: job.epoch,
             state: "accepted",
         };

@@ -31,7 +31,7 @@ impl Locks {
                 let alarm = Alarm::locked(&job);
                 alerts::open(
                     &ctx.pool,
-                    &job.account,
+                    Some(&job.account),
                     alarm.kind,
                     alarm.severity,
                     &alarm.text,

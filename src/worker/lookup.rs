@@ -69,7 +69,7 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
 }
 
 async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
-    let guard = guard(&claim, "uncertain");
+    let guard = guard(ctx, &claim, "uncertain");
     let Some(account) = ctx.accounts.get(&claim.account) else {
         return;
     };

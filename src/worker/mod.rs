@@ -15,11 +15,13 @@
 //! - [`keep_time`] notices when the database's clock is set.
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`culprits`] finds the jobs that make a claim fail, and [`plan`] reads a job's params.
-//! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows, and
-//!   [`alarm`] has the words for people.
+//! - [`recorder`] is the one writer of outcomes: [`settle`] records them, [`aside`] holds those that the
+//!   database does not take, [`strains`] tells their accounts. [`outcome`] turns decisions into its rows,
+//!   and [`alarm`] has the words for people.
 
 pub mod account;
 pub mod alarm;
+pub mod aside;
 pub mod clock;
 pub mod culprits;
 pub mod deliver;
@@ -37,7 +39,9 @@ pub mod progress;
 pub mod recorder;
 pub mod recover;
 pub mod send;
+pub mod settle;
 pub mod steady;
+pub mod strains;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -339,7 +343,13 @@ pub fn spawn_loops(
         |_| None,
         async move |ctx| keeper.step(ctx).await
     );
-    spawn!("recover", Duration::from_secs(1), |_| None, recover::step);
+    let mut recovery = recover::Recovery::default();
+    spawn!(
+        "recover",
+        Duration::from_secs(1),
+        |_| None,
+        async move |ctx| { recovery.step(ctx).await }
+    );
     let mut culprits = Culprits::new(ClaimedTo::LookUp);
     spawn!(
         "lookup",

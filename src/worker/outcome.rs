@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::db::record::{Entry, InvoiceRow, RefundRow, Transition, seconds};
 use crate::domain::account::AccountName;
@@ -25,6 +26,10 @@ pub struct Guard {
     pub account: AccountName,
     /// The job.
     pub id: JobId,
+    /// Its token.
+    pub token: Uuid,
+    /// Who claimed it; nobody claims an accepted job.
+    pub worker: Option<Uuid>,
     /// The epoch that the decision was made for.
     pub epoch: Epoch,
     /// The state that the decision was made for.
@@ -190,6 +195,9 @@ fn is_unproven(verdict: &Verdict) -> bool {
 fn moved(guard: &Guard, next: &Next) -> Transition {
     let mut transition = Transition {
         job_id: guard.id.0,
+        token: guard.token,
+        account: guard.account.to_string(),
+        worker: guard.worker,
         epoch: guard.epoch.0,
         from_state: guard.state,
         state: next.state(),
@@ -301,6 +309,9 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::NotSent(NotSent::DatabaseFailed) => {
             "the database did not take what had to be written first; nothing was sent"
         }
+        Answer::NotSent(NotSent::HistoryLost) => {
+            "the database has forgotten what was committed; nothing was sent"
+        }
         Answer::NotSent(NotSent::UnknownOperation) => {
             "this version of apipayd does not know the operation; nothing was sent"
         }
@@ -403,7 +414,7 @@ fn mirrored(
                 );
                 entry.invoice = Some(invoice_row(
                     &guard.account,
-                    made.then_some(guard.id.0),
+                    made.then_some(guard),
                     invoice,
                     check,
                 ));
@@ -415,17 +426,17 @@ fn mirrored(
                     following.rules,
                     following.jitter,
                 );
-                entry.refund = Some(refund_row(&guard.account, Some(guard.id.0), refund, check));
+                entry.refund = Some(refund_row(&guard.account, Some(guard), refund, check));
             }
         }
     }
     entry
 }
 
-/// An invoice's mirror.
+/// An invoice's mirror. Which job made it, a mirror that is there already knows.
 pub fn invoice_row(
     account: &AccountName,
-    made_by: Option<i64>,
+    made_by: Option<&Guard>,
     invoice: &InvoiceSeen,
     check: NextCheck,
 ) -> InvoiceRow {
@@ -433,7 +444,8 @@ pub fn invoice_row(
     InvoiceRow {
         account: account.to_string(),
         id: invoice.id,
-        job_id: made_by,
+        job_id: made_by.map(|job| job.id.0),
+        token: made_by.map(|job| job.token),
         status: invoice.status.as_str().to_owned(),
         amount: invoice.amount,
         total_refunded: invoice.total_refunded,
@@ -454,10 +466,10 @@ pub fn invoice_row(
     }
 }
 
-/// A refund's mirror.
+/// A refund's mirror. Which job made it, a mirror that is there already knows.
 pub fn refund_row(
     account: &AccountName,
-    made_by: Option<i64>,
+    made_by: Option<&Guard>,
     refund: &RefundSeen,
     check: NextCheck,
 ) -> RefundRow {
@@ -465,7 +477,8 @@ pub fn refund_row(
     RefundRow {
         account: account.to_string(),
         id: refund.id,
-        job_id: made_by,
+        job_id: made_by.map(|job| job.id.0),
+        token: made_by.map(|job| job.token),
         invoice_id: refund.invoice_id,
         status: refund.status.as_str().to_owned(),
         amount: refund.amount,

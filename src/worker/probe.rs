@@ -22,6 +22,10 @@ use crate::worker::{Context, Step};
 
 /// Probes what is due.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+    // A probe ends with a send.
+    if ctx.recorder.forgotten().is_some() {
+        return Ok(Step::Idle);
+    }
     let due = accounts::claim_probes(&ctx.pool, &ctx.account_names(), ctx.lease).await?;
     if due.is_empty() {
         return Ok(Step::Idle);

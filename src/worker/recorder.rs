@@ -1,28 +1,33 @@
 //! The one writer of outcomes: whatever gathered while the last statement ran goes into the next.
 //!
-//! An outcome is kept until the database has it. While the database is away nothing new can be
-//! claimed, so what waits here is bounded by what was in flight.
+//! An outcome is kept until the database has it. While the database is away nothing new can be claimed, so
+//! what waits here is bounded by what was in flight. What only some rows are to blame for stops nobody else:
+//! [`settle`](crate::worker::settle) divides a batch until they stand alone,
+//! [`aside`](crate::worker::aside) holds them and tries them again, and what concerns an account
+//! ([`strains`](crate::worker::strains)) waits for that account's row by itself.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
-use crate::crash::{self, Point};
-use crate::db::record::{self, Entry, Recorded, Results};
-use crate::db::{DbError, accounts, alerts};
+use crate::db::DbError;
+use crate::db::fate::{Lost, Recorded};
+use crate::db::fault::Fault;
+use crate::db::record::Entry;
 use crate::domain::account::AccountName;
-use crate::domain::job::{Epoch, JobId};
-use crate::policy::breaker::probe_delay;
 use crate::policy::hints::Remaining;
-use crate::policy::verdict::{Reason, Strain};
+use crate::policy::verdict::Strain;
 use crate::telemetry::Chain;
-use crate::worker::alarm::{self, Alarm};
+use crate::worker::alarm::Alarm;
+use crate::worker::aside::{Aside, SetAside, Shelf};
+use crate::worker::settle::{self, Refused};
+use crate::worker::strains;
 use crate::worker::{Context, wait_for_database};
 
 /// A decision and everything that has to become true with it.
@@ -53,9 +58,35 @@ impl Outcome {
     }
 }
 
-struct Message {
-    outcome: Outcome,
+/// An outcome on its way, with who waits to hear of it.
+#[derive(Debug)]
+pub struct Message {
+    /// The outcome.
+    pub outcome: Outcome,
     reply: Option<oneshot::Sender<Recorded>>,
+}
+
+impl Message {
+    /// Tells whoever waits what became of it; only the first word counts.
+    pub fn tell(&mut self, recorded: Recorded) {
+        let told = self.reply.take().map(|reply| reply.send(recorded));
+        if told.is_some_and(|told| told.is_err()) {
+            debug!("whoever waited for a record is gone");
+        }
+    }
+}
+
+/// A claim that the database has forgotten, though it had committed it.
+#[derive(Clone, Debug)]
+pub struct Forgotten {
+    /// The account of the outcome.
+    pub account: AccountName,
+    /// The number of its job.
+    pub job: i64,
+    /// The epoch of its claim.
+    pub epoch: i64,
+    /// What the database has instead.
+    pub lost: Lost,
 }
 
 /// The way to the writer.
@@ -66,6 +97,13 @@ pub struct Recorder {
     waiting: AtomicUsize,
     /// What the database last said to one of them.
     refusal: Mutex<String>,
+    /// Outcomes that the database does not take although it is well.
+    shelf: Arc<Shelf>,
+    /// The first sign that the database has lost commits.
+    forgotten: OnceLock<Forgotten>,
+    turns: Mutex<BTreeMap<AccountName, Arc<tokio::sync::Mutex<()>>>>,
+    /// What follows a record and nobody waits for.
+    pub(super) errands: TaskTracker,
 }
 
 /// A statement that waits for the database.
@@ -103,6 +141,10 @@ impl Recorder {
                 closed: closed.clone(),
                 waiting: AtomicUsize::new(0),
                 refusal: Mutex::default(),
+                shelf: Arc::default(),
+                forgotten: OnceLock::new(),
+                turns: Mutex::default(),
+                errands: TaskTracker::new(),
             },
             Inbox { receiver, closed },
         )
@@ -130,6 +172,34 @@ impl Recorder {
         Waiting(&self.waiting)
     }
 
+    /// The outcomes that the database does not take although it is well.
+    pub fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
+    }
+
+    /// What showed that the database has lost commits. From then on this daemon sends nothing: what the
+    /// database says of a job may be older than what was sent.
+    pub fn forgotten(&self) -> Option<&Forgotten> {
+        self.forgotten.get()
+    }
+
+    /// Nothing is sent any more.
+    pub(super) fn forget(&self, forgotten: Forgotten) {
+        error!(
+            job.id = forgotten.job, job.epoch = forgotten.epoch, account = %forgotten.account, found = ?forgotten.lost,
+            "the database has forgotten a claim that it had committed: nothing is sent until apipayd is started again"
+        );
+        // The first one is told of.
+        let _ = self.forgotten.set(forgotten);
+    }
+
+    /// The turn of an account: statements about its row go one after the other, and keep no other
+    /// account's waiting.
+    pub(super) fn turn(&self, account: &AccountName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(account.clone()).or_default().clone()
+    }
+
     /// Nothing more comes: the writer ends once everything is written.
     pub fn close(&self) {
         self.closed.cancel();
@@ -144,7 +214,7 @@ impl Recorder {
         .await;
     }
 
-    /// Hands an outcome over and waits until it is recorded.
+    /// Hands an outcome over and waits until it is recorded, or set aside.
     pub async fn record_now(&self, outcome: Outcome) -> Recorded {
         let (reply, answer) = oneshot::channel();
         self.hand_over(Message {
@@ -169,269 +239,195 @@ impl Recorder {
 /// Two batches may be under way, if the second is worth a statement of its own: while the database
 /// makes one durable, it works on the next. Their order does not matter, for whatever depends on a
 /// record reads it from the database first.
-pub async fn write(ctx: Arc<Context>, mut inbox: Inbox) {
-    let mut batches = JoinSet::new();
-    let mut batch = Vec::with_capacity(BATCH);
-    loop {
-        tokio::select! {
-            biased;
-            count = inbox.receiver.recv_many(&mut batch, BATCH) => {
-                if count == 0 {
-                    break;
+pub async fn write(ctx: Arc<Context>, inbox: Inbox) {
+    let errands = ctx.recorder.errands.clone();
+    Writer::new(ctx, inbox).run().await;
+    errands.close();
+    errands.wait().await;
+}
+
+struct Writer {
+    ctx: Arc<Context>,
+    inbox: Inbox,
+    is_open: bool,
+    /// What is to be recorded next.
+    ready: Vec<Message>,
+    batches: JoinSet<Result<(), Refused>>,
+    /// Outcomes whose account is told of something first.
+    straining: JoinSet<Vec<Message>>,
+    /// Batches that are divided, and whose turn it is: they leave connections to everybody else.
+    dividing: JoinSet<Vec<SetAside>>,
+    divisions: Arc<Semaphore>,
+    aside: Aside,
+}
+
+impl Writer {
+    fn new(ctx: Arc<Context>, inbox: Inbox) -> Writer {
+        Writer {
+            ctx,
+            inbox,
+            is_open: true,
+            ready: Vec::with_capacity(BATCH),
+            batches: JoinSet::new(),
+            straining: JoinSet::new(),
+            dividing: JoinSet::new(),
+            divisions: Arc::new(Semaphore::new(AT_ONCE)),
+            aside: Aside::default(),
+        }
+    }
+
+    async fn run(&mut self) {
+        let mut fresh = Vec::with_capacity(BATCH);
+        while self.is_open || !self.is_done() {
+            let room = BATCH.saturating_sub(self.ready.len());
+            tokio::select! {
+                biased;
+                Some(done) = self.batches.join_next() => self.written(done),
+                Some(done) = self.straining.join_next() => self.ready.extend(finished(done).unwrap_or_default()),
+                Some(done) = self.dividing.join_next() => self.aside.put(finished(done).unwrap_or_default()),
+                count = self.inbox.receiver.recv_many(&mut fresh, room), if self.is_open && room > 0 => {
+                    self.is_open = count > 0;
+                    self.take(&mut fresh);
                 }
-                while batches.len() >= AT_ONCE || (batch.len() < BATCH / 2 && !batches.is_empty()) {
-                    log_panic(batches.join_next().await);
-                    take_more(&mut inbox.receiver, &mut batch);
+                () = self.inbox.closed.cancelled(), if !self.inbox.receiver.is_closed() => {
+                    self.inbox.receiver.close();
+                    self.aside.hurry();
                 }
-                let (ctx, batch) = (ctx.clone(), std::mem::take(&mut batch));
-                batches.spawn(async move { write_batch(&ctx, batch).await });
+                () = self.aside.progress(&self.ctx) => {}
             }
-            () = inbox.closed.cancelled(), if !inbox.receiver.is_closed() => inbox.receiver.close(),
+            self.start();
         }
     }
-    while let Some(done) = batches.join_next().await {
-        log_panic(Some(done));
-    }
-}
 
-/// What came while a batch was waited for goes with this one.
-fn take_more(receiver: &mut mpsc::Receiver<Message>, batch: &mut Vec<Message>) {
-    while batch.len() < BATCH
-        && let Ok(message) = receiver.try_recv()
-    {
-        batch.push(message);
+    fn is_done(&self) -> bool {
+        self.ready.is_empty()
+            && self.batches.is_empty()
+            && self.straining.is_empty()
+            && self.dividing.is_empty()
+            && self.aside.is_empty()
     }
-}
 
-fn log_panic(done: Option<Result<(), JoinError>>) {
-    if let Some(Err(panic)) = done {
-        error!(error = %Chain(&panic), "writing outcomes panicked; their jobs will be looked up");
-    }
-}
-
-async fn write_batch(ctx: &Context, batch: Vec<Message>) {
-    strain_accounts(ctx, &batch).await;
-    open_alarms(ctx, &batch).await;
-    let (outcomes, replies): (Vec<Outcome>, Vec<_>) = batch
-        .into_iter()
-        .map(|message| (message.outcome, message.reply))
-        .unzip();
-    let mut keys = Vec::with_capacity(outcomes.len());
-    let mut entries = Vec::with_capacity(outcomes.len());
-    let mut remaining: BTreeMap<AccountName, Remaining> = BTreeMap::new();
-    for outcome in outcomes {
-        if let Some(told) = outcome.remaining {
-            let least = remaining.entry(outcome.account.clone()).or_insert(told);
-            if told.requests < least.requests {
-                *least = told;
+    /// What means something for its account waits until the account is told.
+    fn take(&mut self, fresh: &mut Vec<Message>) {
+        let mut straining: BTreeMap<AccountName, Vec<Message>> = BTreeMap::new();
+        for message in fresh.drain(..) {
+            if message.outcome.strain.is_some() || message.outcome.alert.is_some() {
+                let account = message.outcome.account.clone();
+                straining.entry(account).or_default().push(message);
+            } else {
+                self.ready.push(message);
             }
         }
-        keys.push(
-            outcome
-                .entry
-                .transition
-                .as_ref()
-                .map(|t| (JobId(t.job_id), Epoch(t.epoch))),
-        );
-        entries.push(outcome.entry);
-    }
-    crash::reach(Point::BeforeSettle);
-    let recorded = record_all(ctx, &entries).await;
-    crash::reach(Point::AfterSettle);
-    for (key, reply) in keys.into_iter().zip(replies) {
-        let result = key.and_then(|key| recorded.get(&key).copied());
-        if let (Some((job, epoch)), Some(Recorded::Stale)) = (key, result) {
-            warn!(job.id = %job, job.epoch = epoch.0, "a stale outcome was refused: the job had moved on");
-        }
-        let told = reply.map(|reply| reply.send(result.unwrap_or(Recorded::Stale)));
-        if told.is_some_and(|told| told.is_err()) {
-            debug!("whoever waited for a record is gone; the record stands");
+        for (account, messages) in straining {
+            let ctx = self.ctx.clone();
+            self.straining
+                .spawn(async move { strains::tell(&ctx, &account, messages).await });
         }
     }
-    return_unspent(ctx, &entries).await;
-    correct_quotas(ctx, remaining).await;
-    note_modes(ctx, &entries).await;
+
+    fn start(&mut self) {
+        let is_worth_it = |batches: usize, ready: usize| {
+            ready > 0 && (batches == 0 || (batches < AT_ONCE && ready >= BATCH / 2))
+        };
+        while is_worth_it(self.batches.len(), self.ready.len()) {
+            let rest = self.ready.split_off(self.ready.len().min(BATCH));
+            let batch = std::mem::replace(&mut self.ready, rest);
+            let ctx = self.ctx.clone();
+            self.batches
+                .spawn(async move { settle::batch(&ctx, batch).await });
+        }
+    }
+
+    fn written(&mut self, done: Result<Result<(), Refused>, JoinError>) {
+        if let Some(Err(refused)) = finished(done) {
+            let (ctx, divisions) = (self.ctx.clone(), self.divisions.clone());
+            self.dividing.spawn(async move {
+                // The semaphore is never closed.
+                let _turn = divisions.acquire().await;
+                settle::divide(&ctx, refused).await
+            });
+        }
+    }
 }
 
-/// Records until it is done. Rows that the database cannot take are recorded one by one, the bad
-/// ones without the gateway's words.
-async fn record_all(ctx: &Context, entries: &[Entry]) -> Results {
-    match insist(ctx, "record outcomes", || {
-        record::record(&ctx.pool, entries)
+/// What a task brought, unless it panicked.
+pub(super) fn finished<T>(done: Result<T, JoinError>) -> Option<T> {
+    done.inspect_err(|panic| {
+        error!(error = %Chain(panic), "writing outcomes panicked; their jobs will be looked up");
     })
-    .await
-    {
-        Ok(results) => results,
-        Err(_) if entries.len() > 1 => {
-            let mut results = Results::new();
-            for entry in entries {
-                results.extend(Box::pin(record_all(ctx, std::slice::from_ref(entry))).await);
-            }
-            results
-        }
-        Err(error) => {
-            let Some(entry) = entries.first() else {
-                return Results::new();
-            };
-            warn!(error = %Chain(&error), "an outcome could not be stored as it was; storing it without the gateway's words");
-            let bare = || record::record_without_answer(&ctx.pool, entry);
-            insist(ctx, "record an outcome", bare).await.unwrap_or_else(|error| {
-                error!(error = %Chain(&error), "an outcome could not be stored; the job will be looked up");
-                Results::new()
-            })
-        }
-    }
+    .ok()
 }
 
-/// Repeats a statement until it succeeds, or fails for a reason that no repetition mends.
-async fn insist<T, F>(ctx: &Context, task: &'static str, run: impl Fn() -> F) -> Result<T, DbError>
+/// Repeats a statement while the database fails it, or lost it against another one. An error is the
+/// rows' own.
+pub(super) async fn insist<T, F>(
+    ctx: &Context,
+    task: &'static str,
+    run: impl Fn() -> F,
+) -> Result<T, DbError>
 where
     F: Future<Output = Result<T, DbError>>,
 {
-    let mut failures = 0;
-    let mut waiting = None;
+    let mut patient = Patient::new(ctx, task);
     loop {
-        let error = match run().await {
-            Err(error) if error.is_conflict() || !error.is_about_data() => error,
+        match run().await {
+            Err(error) if patient.bears(&error) => patient.wait(&error).await,
             done => {
-                if failures > 0 {
-                    info!(task, failures, "the database answers again");
-                }
+                patient.done();
                 return done;
             }
-        };
-        failures += 1;
-        ctx.recorder.note_refusal(&error);
-        waiting.get_or_insert_with(|| ctx.recorder.wait());
-        if failures == 1 {
-            warn!(task, error = %Chain(&error), "the database failed; the outcome waits in memory");
-        }
-        wait_for_database(failures, ctx.jitter()).await;
-    }
-}
-
-/// Blocks and parks accounts before the jobs are recorded that wait for it: a daemon that dies in
-/// between leaves leases to run out, never a parked job without a parked account.
-async fn strain_accounts(ctx: &Context, batch: &[Message]) {
-    let mut parks: BTreeMap<&AccountName, (Reason, Option<Duration>)> = BTreeMap::new();
-    let mut unreachable: BTreeMap<&AccountName, &str> = BTreeMap::new();
-    for Message { outcome, .. } in batch {
-        match &outcome.strain {
-            Some(Strain::Park { reason, hint }) => {
-                parks.insert(&outcome.account, (*reason, *hint));
-            }
-            Some(Strain::Block { wait, code, capped }) => {
-                let (account, wait) = (&outcome.account, *wait);
-                log_refusal(
-                    insist(ctx, "block an account", || {
-                        accounts::block(&ctx.pool, account, wait, code)
-                    })
-                    .await,
-                );
-                if *capped {
-                    let alarm = Alarm::capped(account, code, wait);
-                    open_alarm(ctx, account, &alarm).await;
-                }
-                debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
-            }
-            Some(Strain::Unreachable { code }) => {
-                unreachable.insert(&outcome.account, *code);
-            }
-            None => {}
-        }
-    }
-    for (account, code) in unreachable {
-        open_alarm(ctx, account, &Alarm::unreachable(account, code)).await;
-    }
-    for (account, (reason, hint)) in parks {
-        let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
-        let text = alarm::parked(account, reason);
-        let run = || accounts::park(&ctx.pool, account, reason.code(), delay, &text);
-        log_refusal(insist(ctx, "park an account", run).await);
-        if let Some(account) = ctx.accounts.get(account) {
-            account.parked_in_database();
-        }
-        ctx.wake.deliver.notify_one();
-    }
-}
-
-async fn open_alarms(ctx: &Context, batch: &[Message]) {
-    for Message { outcome, .. } in batch {
-        if let Some(alarm) = &outcome.alert {
-            open_alarm(ctx, &outcome.account, alarm).await;
         }
     }
 }
 
-async fn open_alarm(ctx: &Context, account: &AccountName, alarm: &Alarm) {
-    let run = || alerts::open(&ctx.pool, account, alarm.kind, alarm.severity, &alarm.text);
-    log_refusal(insist(ctx, "open an alert", run).await);
-    ctx.wake.deliver.notify_one();
+/// Waits for the database, and says so once.
+pub(super) struct Patient<'a> {
+    ctx: &'a Context,
+    task: &'static str,
+    failures: u32,
+    waiting: Option<Waiting<'a>>,
 }
 
-fn log_refusal<T>(result: Result<T, DbError>) {
-    if let Err(error) = result {
-        error!(error = %Chain(&error), "the database refused what it must be told");
-    }
-}
+/// Conflicts in a row after which a statement is no longer taken to be unlucky.
+const CONFLICTS: u32 = 10;
 
-async fn return_unspent(ctx: &Context, entries: &[Entry]) {
-    let mut unspent: BTreeMap<&AccountName, usize> = BTreeMap::new();
-    for account in entries.iter().filter_map(|entry| entry.unspent.as_ref()) {
-        *unspent.entry(account).or_default() += 1;
-    }
-    for (account, count) in unspent {
-        // Quota that is not given back comes back by itself within the minute: not worth insisting.
-        if let Err(error) =
-            record::return_quota(&ctx.pool, account, count, ctx.clock.second()).await
-        {
-            warn!(account = %account, error = %Chain(&error), "quota of unsent requests was not given back");
+impl<'a> Patient<'a> {
+    pub(super) fn new(ctx: &'a Context, task: &'static str) -> Patient<'a> {
+        Patient {
+            ctx,
+            task,
+            failures: 0,
+            waiting: None,
         }
     }
-}
 
-/// Somebody else may use the key too. Only a low count can bind, so only a low count is looked at.
-async fn correct_quotas(ctx: &Context, remaining: BTreeMap<AccountName, Remaining>) {
-    for (name, told) in remaining {
-        let low = ctx
-            .accounts
-            .get(&name)
-            .is_some_and(|account| told.requests < account.requests_per_minute / 2);
-        let (requests, resets_after) = (told.requests, told.resets_after);
-        if low
-            && let Err(error) =
-                record::correct_quota(&ctx.pool, &name, requests, resets_after, ctx.clock.second())
-                    .await
-        {
-            warn!(account = %name, error = %Chain(&error), "the quota was not corrected");
+    /// Whether waiting helps.
+    fn bears(&self, error: &DbError) -> bool {
+        match error.fault() {
+            Fault::Database => true,
+            Fault::Conflict => self.failures < CONFLICTS,
+            Fault::Rows | Fault::Words | Fault::Lock => false,
         }
     }
-}
 
-/// A key whose organisation moves between sandbox and live is a mistake of somebody's.
-async fn note_modes(ctx: &Context, entries: &[Entry]) {
-    for row in entries.iter().filter_map(|entry| entry.invoice.as_ref()) {
-        let mode = match row.is_sandbox {
-            Some(true) => "sandbox",
-            Some(false) => "live",
-            None => continue,
-        };
-        let Some((name, account)) =
-            AccountName::parse(&row.account).and_then(|name| ctx.accounts.get_key_value(&name))
-        else {
-            continue;
-        };
-        if !account.is_news(mode) {
-            continue;
+    /// A failure that is everybody's.
+    pub(super) async fn wait(&mut self, error: &DbError) {
+        self.failures += 1;
+        if error.fault() != Fault::Conflict {
+            let ctx = self.ctx;
+            ctx.recorder.note_refusal(error);
+            self.waiting.get_or_insert_with(|| ctx.recorder.wait());
         }
-        match accounts::saw_mode(&ctx.pool, name, mode).await {
-            Ok(None) => {}
-            Ok(Some(before)) => {
-                open_alarm(ctx, name, &Alarm::mode_changed(name, &before, mode)).await
-            }
-            Err(error) => {
-                warn!(account = %name, error = %Chain(&error), "the account's mode was not stored")
-            }
+        if self.failures == 1 {
+            warn!(task = self.task, error = %Chain(error), "the database failed; the outcome waits in memory");
+        }
+        wait_for_database(self.failures, self.ctx.jitter()).await;
+    }
+
+    fn done(&self) {
+        if self.failures > 0 {
+            let (task, failures) = (self.task, self.failures);
+            info!(task, failures, "the database answers again");
         }
     }
 }

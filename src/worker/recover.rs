@@ -1,45 +1,117 @@
 //! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::{DbError, recover};
+use crate::db::DbError;
+use crate::db::fault::Fault;
+use crate::db::recover::{self, Due, DueJob};
+use crate::worker::alarm::Alarm;
+use crate::worker::clock::Moment;
+use crate::worker::strains;
 use crate::worker::{Context, Step};
 
 /// Jobs of one statement.
 const MOST: usize = 500;
 
-/// One round.
-pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
-    // What waits to be written knows better than a look-up what became of its job.
-    if ctx.recorder.is_waiting() {
-        return Ok(Step::Idle);
+/// How long a job that the database did not let move is left alone.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+
+/// The loop's memory: jobs that the database did not let move.
+#[derive(Default)]
+pub struct Recovery {
+    unmoved: HashMap<i64, Moment>,
+}
+
+impl Recovery {
+    /// One round.
+    pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
+        // What waits to be written knows better than a look-up what became of its job.
+        if ctx.recorder.is_waiting() {
+            return Ok(Step::Idle);
+        }
+        self.unmoved.retain(|_, since| since.elapsed() < LEFT_ALONE);
+        let mut step = Step::Idle;
+        for due in Due::ALL {
+            // An end is final: a clock that has just been set may be put right again.
+            if due == Due::Expiry && !ctx.clock.is_calm() {
+                continue;
+            }
+            let mut except = ctx.recorder.shelf().jobs();
+            except.extend(self.unmoved.keys());
+            if due == Due::Lease {
+                crash::reach(Point::RecoverBefore);
+            }
+            let expected = ctx.clock.expected();
+            let jobs = recover::find(&ctx.pool, due, expected, MOST, &except).await?;
+            if jobs.is_empty() {
+                continue;
+            }
+            let is_full = jobs.len() == MOST;
+            if self.advance(ctx, due, jobs).await? > 0 && is_full {
+                step = Step::Worked;
+            }
+        }
+        Ok(step)
     }
-    let quiet = ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout);
-    crash::reach(Point::RecoverBefore);
-    let lost = recover::expire_leases(&ctx.pool, quiet, MOST).await?;
-    if !lost.is_empty() {
-        crash::reach(Point::RecoverAfter);
+
+    /// Moves what can be moved: a statement that some of the jobs are to blame for is divided until they
+    /// stand alone. Returns how many moved.
+    async fn advance(
+        &mut self,
+        ctx: &Arc<Context>,
+        due: Due,
+        jobs: Vec<DueJob>,
+    ) -> Result<usize, DbError> {
+        let quiet = ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout);
+        let mut parts = VecDeque::from([jobs]);
+        let mut all = 0;
+        while let Some(mut jobs) = parts.pop_front() {
+            let ids: Vec<i64> = jobs.iter().map(|job| job.id.0).collect();
+            match recover::advance(&ctx.pool, due, &ids, quiet).await {
+                Ok(moved) => {
+                    tell(ctx, due, &ids, moved);
+                    all += moved;
+                }
+                Err(error) if matches!(error.fault(), Fault::Database | Fault::Conflict) => {
+                    return Err(error);
+                }
+                Err(_) if jobs.len() > 1 => {
+                    let rest = jobs.split_off(jobs.len() / 2);
+                    parts.extend([jobs, rest]);
+                }
+                Err(error) => {
+                    for job in jobs {
+                        self.unmoved.insert(job.id.0, Moment::now());
+                        let cause = error.cause();
+                        let alarm =
+                            Alarm::unmoved(&job.account, job.id, &job.state, job.epoch, &cause);
+                        strains::try_to_open(ctx, &job.account, &alarm).await;
+                    }
+                }
+            }
+        }
+        Ok(all)
     }
-    for id in &lost {
-        warn!(job.id = %id, "its lease ran out: whether it was sent is unknown, it will be looked up");
+}
+
+fn tell(ctx: &Context, due: Due, jobs: &[i64], moved: usize) {
+    if moved == 0 {
+        return;
     }
-    // An end is final: a clock that has just been set may be put right again.
-    let expired = if ctx.clock.is_calm() {
-        recover::expire_jobs(&ctx.pool, ctx.clock.expected(), MOST).await?
-    } else {
-        0
-    };
-    let released = recover::release_parked(&ctx.pool, MOST).await?;
-    if expired > 0 || released > 0 {
-        info!(expired, released, "jobs moved on");
+    match due {
+        Due::Lease => {
+            crash::reach(Point::RecoverAfter);
+            warn!(jobs = ?jobs, moved, "leases ran out: whether these jobs were sent is unknown, they will be looked up");
+        }
+        Due::Expiry => info!(moved, "jobs expired"),
+        Due::Release => {
+            info!(moved, "parked jobs go on: their account is active");
+            ctx.wake.dispatch.notify_one();
+        }
     }
-    if released > 0 {
-        ctx.wake.dispatch.notify_one();
-    }
-    let full = u64::try_from(MOST).unwrap_or(u64::MAX);
-    let more = lost.len() == MOST || expired == full || released == full;
-    Ok(if more { Step::Worked } else { Step::Idle })
 }

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::claim::{self, Claim, Held, Purpose};
-use crate::db::record::Recorded;
+use crate::db::fate::Recorded;
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobId;
@@ -16,7 +16,7 @@ use crate::domain::operation::{Lookup, Operation, Plan, Resend};
 use crate::gateway::wire;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
-use crate::policy::reconcile::{Baseline, key_may_be_free, without_baseline};
+use crate::policy::reconcile::{Baseline, Subject, key_may_be_free, made_before, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;
@@ -56,7 +56,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         error!(job.id = %job.claim.id, account = %job.claim.account, "claimed a job of an account that is not configured");
         return Sent::NotWell;
     };
-    let guard = guard(&job.claim, "sending");
+    let guard = guard(ctx, &job.claim, "sending");
     let claim = &job.claim;
     let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
     let (operation, plan) = match planned.await {
@@ -76,8 +76,8 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
             return Sent::NotWell;
         }
     };
-    if plan.resend == Resend::ByBaseline && job.claim.baseline.is_none() {
-        match store_baseline(ctx, account, &guard, &plan, &job).await {
+    if plan.resend == Resend::ByBaseline {
+        match read_before(ctx, account, operation, &guard, &plan, &job).await {
             Some(fresh) => job.claimed_at = fresh,
             None => return Sent::NotWell,
         }
@@ -109,18 +109,19 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         now: job.claim.now,
     };
     let recorded = conclude(ctx, &evidence, verdict, job.canary).await;
-    if recorded == Some(Recorded::Stale) {
-        Sent::NotWell
-    } else {
-        sent
+    match recorded {
+        None | Some(Recorded::Moved) => sent,
+        Some(_) => Sent::NotWell,
     }
 }
 
-/// The guard of a claim.
-pub fn guard(claim: &Claim, state: &'static str) -> Guard {
+/// The guard of a claim of ours.
+pub fn guard(ctx: &Context, claim: &Claim, state: &'static str) -> Guard {
     Guard {
         account: claim.account.clone(),
         id: claim.id,
+        token: claim.name.token,
+        worker: Some(ctx.worker),
         epoch: claim.epoch,
         state,
     }
@@ -159,6 +160,8 @@ pub async fn conclude(
 fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
     if ctx.stop.is_cancelled() {
         Some(NotSent::Stopping)
+    } else if ctx.recorder.forgotten().is_some() {
+        Some(NotSent::HistoryLost)
     } else if job.claimed_at.elapsed() > SEND_WINDOW {
         Some(NotSent::WindowClosed)
     } else if !job.canary && !account.may_send(job.claimed_at) {
@@ -190,11 +193,13 @@ fn circumstances<'a>(ctx: &'a Context, job: &Job) -> Circumstances<'a> {
     ctx.circumstances(&job.claim.account, job.claim.now + job.claimed_at.elapsed())
 }
 
-/// Stores the refunds of the invoice before this one is sent. Returns from when the renewed lease
-/// counts; `None` when the job was recorded otherwise, or is no longer ours.
-async fn store_baseline(
+/// Reads the refunds of the invoice before this one is sent, each time: the database may have forgotten that
+/// it was. Stores them when it is the first time. Returns from when the renewed lease counts; `None` when the
+/// job was recorded otherwise, or is no longer ours.
+async fn read_before(
     ctx: &Arc<Context>,
     account: &Account,
+    operation: &dyn Operation,
     guard: &Guard,
     plan: &Plan,
     job: &Job,
@@ -216,26 +221,43 @@ async fn store_baseline(
     }
     let request = wire::list_refunds(invoice_id);
     let timed = account.call(&request).await;
-    let Some(list) = wire::read_refunds(&timed, invoice_id) else {
+    let read = wire::read_refunds(&timed, invoice_id);
+    let evidence = Evidence {
+        guard,
+        kind: Kind::Send,
+        plan,
+        request: &request,
+        timed: &timed,
+        now: job.claim.now,
+    };
+    let Some(list) = read else {
         let verdict = without_baseline(&job.claim.history, &timed, circumstances(ctx, job));
         if matches!(verdict.strain, Some(Strain::Park { .. })) {
             account.park();
         }
-        let evidence = Evidence {
-            guard,
-            kind: Kind::Send,
-            plan,
-            request: &request,
-            timed: &timed,
-            now: job.claim.now,
-        };
         conclude(ctx, &evidence, verdict, job.canary).await;
         return None;
     };
+    let subject = Subject {
+        operation,
+        plan,
+        name: job.claim.name,
+        history: &job.claim.history,
+        protection: account.protection,
+        baseline: None,
+    };
+    if let Some(verdict) = made_before(&subject, &list) {
+        warn!(
+            job.id = %guard.id, next = verdict.next.state(),
+            "this refund stands at the gateway already, and the database knows nothing of it; it is not sent again"
+        );
+        conclude(ctx, &evidence, verdict, job.canary).await;
+        return None;
+    }
     let renewed_at = Moment::now();
     let baseline = json!(Baseline::of(&list));
     crash::reach(Point::BeforeBaseline);
-    match claim::store_baseline(&ctx.pool, &job.claim, &baseline, ctx.lease).await {
+    match claim::store_baseline(&ctx.pool, ctx.worker, &job.claim, &baseline, ctx.lease).await {
         Ok(Held::Yes) => {
             crash::reach(Point::AfterBaseline);
             Some(renewed_at)

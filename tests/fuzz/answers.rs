@@ -106,6 +106,8 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
     let guard = Guard {
         account: apipayd::domain::account::AccountName::parse("default").unwrap(),
         id: JobId(1),
+        token: uuid::Uuid::nil(),
+        worker: Some(uuid::Uuid::nil()),
         epoch: Epoch(1),
         state: "sending",
     };

@@ -388,6 +388,8 @@ fn guard(state: &'static str) -> Guard {
     Guard {
         account: AccountName::parse("default").expect("a name"),
         id: JobId(1),
+        token: Uuid::nil(),
+        worker: Some(Uuid::nil()),
         epoch: Epoch(1),
         state,
     }

@@ -446,6 +446,7 @@ fn failures_of_the_network_are_told_apart() {
         (NotSent::QuotaSpent, "quota_spent in 1s"),
         (NotSent::DatabaseFailed, "database_failed in 1s"),
         (NotSent::UnknownOperation, "unknown_operation in 60s"),
+        (NotSent::HistoryLost, "history_lost in 0ns"),
     ] {
         let answer = Answer::NotSent(cause);
         let expected = format!("not_applied queued {why} free");

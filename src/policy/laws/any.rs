@@ -214,6 +214,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         NotSent::QuotaSpent,
         NotSent::DatabaseFailed,
         NotSent::UnknownOperation,
+        NotSent::HistoryLost,
     ];
     prop_oneof![
         1 => select(causes).prop_map(Answer::NotSent),

@@ -712,3 +712,76 @@ fn a_refund_whose_baseline_cannot_be_read() {
         "not_applied queued retry_after in 60s free; block 60s rate_limited"
     );
 }
+
+/// A database that went back knows nothing of a refund that was made; its own name in the list tells.
+#[test]
+fn a_refund_that_the_list_shows_already_is_adopted_and_never_sent() {
+    let first = NAME.marked(Some("torn"));
+    let second = JobName {
+        generation: 2,
+        ..NAME
+    };
+    let stranger = JobName {
+        token: uuid::Uuid::from_u128(8),
+        ..NAME
+    };
+    let row = |id, status: &str, reason: &str| refund_row(id, status, Some(reason));
+    let made = |name: JobName, list: &[RefundSeen]| {
+        let (kind, history) = (refund(), clean());
+        let subject = Subject {
+            operation: kind.operation,
+            plan: &kind.plan,
+            name,
+            history: &history,
+            protection: Key,
+            baseline: None,
+        };
+        let list = RefundList {
+            refunds: list.to_vec(),
+            total_refunded: None,
+        };
+        made_before(&subject, &list).map(|verdict| show(&verdict))
+    };
+    let adopted = |id, status: &str| {
+        let next = if status == "completed" {
+            "succeeded"
+        } else {
+            "accepted under_way"
+        };
+        Some(format!("applied {next} refund {id} {status} free"))
+    };
+    assert_eq!(made(NAME, &[]), None);
+    let others = [
+        row(1, "completed", "a cashier's"),
+        row(2, "completed", &stranger.mark()),
+    ];
+    assert_eq!(made(NAME, &others), None);
+    for status in ["pending", "processing", "completed", "failed"] {
+        let list = [others[0].clone(), row(3, status, &first)];
+        assert_eq!(made(NAME, &list), adopted(3, status));
+    }
+    // A later generation, of which the database has forgotten that it began.
+    let list = [
+        row(3, "failed", &first),
+        row(4, "completed", &second.mark()),
+    ];
+    assert_eq!(made(NAME, &list), adopted(4, "completed"));
+    assert_eq!(made(second, &list), adopted(4, "completed"));
+    assert_eq!(
+        made(second, &list[..1]),
+        None,
+        "it failed, so there is a second"
+    );
+    // An earlier one that lives would be one refund too many.
+    let list = [row(3, "pending", &first)];
+    assert_eq!(made(second, &list), adopted(3, "pending"));
+    let twice = Some("unknown held duplicate_detected free".to_owned());
+    let list = [row(3, "pending", &first), row(4, "pending", &second.mark())];
+    assert_eq!(made(second, &list), twice);
+    let other_amount = RefundSeen {
+        amount: Some(Decimal::from(5)),
+        ..row(3, "completed", &first)
+    };
+    let mismatch = Some("unknown held mismatch free".to_owned());
+    assert_eq!(made(NAME, &[other_amount]), mismatch);
+}

@@ -7,15 +7,17 @@ use tokio::time::sleep;
 
 use crate::world::{World, phone};
 
-/// While the table `public.full` is there, this change fails as on a full disk.
+/// While the table `public.full` is there, this change finds no room for a temporary file: as on a full disk,
+/// it is the server that refuses, not a function that raises.
 async fn make_full(world: &World, change: &str) {
     world
         .sql(&format!(
             "create table public.full ();
-             create function public.refuse() returns trigger language plpgsql as $$
+             create function public.refuse() returns trigger language plpgsql
+               set work_mem = '64kB' set temp_file_limit = 0 as $$
              begin
                if to_regclass('public.full') is not null then
-                 raise exception 'could not extend file' using errcode = '53100';
+                 perform g from generate_series(1, 100000) g order by random() offset 99999;
                end if;
                return new;
              end $$;

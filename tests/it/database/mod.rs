@@ -5,6 +5,8 @@ mod down;
 mod durability;
 mod full;
 mod hints;
+mod history;
+mod one_row;
 mod pooler;
 mod read_only;
 mod recovery;

@@ -149,6 +149,19 @@ impl Cluster {
         script(&["stop", self.directory.to_str().unwrap(), mode]);
     }
 
+    /// Keeps a copy of a stopped private cluster's data.
+    pub(crate) fn keep_data(&self) {
+        assert!(self.private, "the shared cluster is not one test's to copy");
+        run_program("cp", &["--archive", "data", "data.kept"], &self.directory);
+    }
+
+    /// Puts the copy back into a stopped private cluster, as a restored backup does, or a failover to a
+    /// replica that lagged behind.
+    pub(crate) fn put_data_back(&self) {
+        run_program("rm", &["--recursive", "data"], &self.directory);
+        run_program("mv", &["data.kept", "data"], &self.directory);
+    }
+
     /// Makes a stopped private cluster a replica, which waits for a primary that never comes.
     pub(crate) fn make_replica(&self) {
         std::fs::write(self.directory.join("data/standby.signal"), "").unwrap();
@@ -263,6 +276,12 @@ fn start_fresh() -> PathBuf {
 
 fn start(directory: &Path, environment: &[(&str, String)]) {
     script_in(&["start", directory.to_str().unwrap()], environment);
+}
+
+fn run_program(program: &str, arguments: &[&str], place: &Path) {
+    let mut command = Command::new(program);
+    let status = command.args(arguments).current_dir(place).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}: {status}");
 }
 
 fn script(arguments: &[&str]) {

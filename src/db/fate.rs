@@ -1,0 +1,96 @@
+//! What became of the outcomes that moved no job.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::record::Transition;
+use super::{DbError, Pool, Task};
+use crate::domain::job::{Epoch, JobId};
+
+/// What became of a transition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// The job moved: now, or with an earlier try whose answer was lost.
+    Moved,
+    /// The job had moved on: the attempt keeps its evidence, the job stays as it is.
+    Stale,
+    /// The database does not take it now; it waits in memory and is tried again.
+    Waiting,
+    /// The database has forgotten the claim that the outcome belongs to. Nothing was written.
+    HistoryLost(Lost),
+}
+
+/// How it shows that commits were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// There is no job with this number.
+    Gone,
+    /// The number is another job's.
+    Another,
+    /// The job is at this epoch, below that of a claim which was committed.
+    Behind(Epoch),
+    /// The same epoch was given to another worker.
+    Reclaimed,
+}
+
+/// A transition among others: numbers and epochs come again after commits that were lost, tokens do not.
+pub type Key = (JobId, Epoch, Uuid);
+
+/// What became of each transition of a batch.
+pub type Results = HashMap<Key, Recorded>;
+
+/// Tells stale outcomes from those that stand in the history already, because an earlier try was committed
+/// and its answer was lost, and from those whose claim the database has forgotten.
+///
+/// An epoch belongs to one worker, so nobody else can have made the same move of a claimed job; an accepted
+/// one moves the same way whoever follows it.
+pub(super) async fn why_unmoved(
+    pool: &Pool,
+    transitions: &[&Transition],
+) -> Result<Results, DbError> {
+    let ids: Vec<i64> = transitions.iter().map(|t| t.job_id).collect();
+    let epochs: Vec<i64> = transitions.iter().map(|t| t.epoch).collect();
+    let tokens: Vec<Uuid> = transitions.iter().map(|t| t.token).collect();
+    let accounts: Vec<String> = transitions.iter().map(|t| t.account.clone()).collect();
+    let workers: Vec<Option<Uuid>> = transitions.iter().map(|t| t.worker).collect();
+    let from: Vec<String> = transitions.iter().map(|t| t.from_state.into()).collect();
+    let to: Vec<String> = transitions.iter().map(|t| t.state.into()).collect();
+    let rows = sqlx::query!(
+        r#"select t.job_id as "job_id!", t.epoch as "epoch!", t.token as "token!",
+                  j.epoch as "epoch_now?", coalesce((j.token, j.account) = (t.token, t.account), false) as "is_same!",
+                  coalesce(a.worker <> t.worker, false) as "is_anothers!",
+                  exists (
+                    select from apipay.events e
+                    where e.job_id = t.job_id and e.account = t.account and e.subject = 'job'
+                      and e.from_state = t.from_state and e.to_state = t.state
+                      and (e.evidence ->> 'epoch')::bigint = t.epoch) as "is_recorded!"
+             from unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[])
+               as t(job_id, epoch, token, account, worker, from_state, state)
+             left join lateral (select * from apipay.jobs where id = t.job_id offset 0) j on true
+             left join lateral (
+               select * from apipay.attempts where job_id = t.job_id and epoch = t.epoch offset 0) a on true"#,
+        &ids,
+        &epochs,
+        &tokens,
+        &accounts,
+        &workers as &[Option<Uuid>],
+        &from,
+        &to,
+    )
+    .fetch_all(pool)
+    .await
+    .task("look for earlier records")?;
+    let fates = rows.into_iter().map(|row| {
+        let fate = match row.epoch_now {
+            None => Recorded::HistoryLost(Lost::Gone),
+            Some(_) if !row.is_same => Recorded::HistoryLost(Lost::Another),
+            Some(now) if now < row.epoch => Recorded::HistoryLost(Lost::Behind(Epoch(now))),
+            Some(_) if row.is_anothers => Recorded::HistoryLost(Lost::Reclaimed),
+            Some(_) if row.is_recorded => Recorded::Moved,
+            Some(_) => Recorded::Stale,
+        };
+        ((JobId(row.job_id), Epoch(row.epoch), row.token), fate)
+    });
+    Ok(fates.collect())
+}

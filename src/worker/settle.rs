@@ -1,0 +1,186 @@
+//! Makes a batch of outcomes true in one statement, or divides it until what the database does not take
+//! stands alone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::crash::{self, Point};
+use crate::db::DbError;
+use crate::db::blocker::{Locked, locked};
+use crate::db::fate::{Recorded, Results};
+use crate::db::fault::Fault;
+use crate::db::record::{self, Entry};
+use crate::domain::job::JobId;
+use crate::telemetry::Chain;
+use crate::worker::Context;
+use crate::worker::aside::SetAside;
+use crate::worker::recorder::{Forgotten, Message, Patient, insist};
+use crate::worker::strains;
+
+/// How long a batch waits for somebody else's lock: short, for the others in it wait with the one.
+const BATCH_PATIENCE: Duration = Duration::from_millis(300);
+
+/// The same for a part of a batch that is known to hold something that is locked or refused.
+pub const PART_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Outcomes that the database did not take together, although it is well.
+#[derive(Debug)]
+pub struct Refused {
+    messages: Vec<Message>,
+    error: DbError,
+    /// Those of them whose job somebody has locked.
+    locked: Vec<JobId>,
+}
+
+/// Records a batch; waits while it is the database that fails.
+pub async fn batch(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<(), Refused> {
+    crash::reach(Point::BeforeSettle);
+    let done = part(ctx, messages, BATCH_PATIENCE).await;
+    if done.is_ok() {
+        crash::reach(Point::AfterSettle);
+    }
+    done
+}
+
+/// Records outcomes in one statement, which waits so long for somebody else's lock; waits while it is the
+/// database that fails.
+pub async fn part(
+    ctx: &Arc<Context>,
+    messages: Vec<Message>,
+    patience: Duration,
+) -> Result<(), Refused> {
+    let entries: Vec<&Entry> = messages.iter().map(|m| &m.outcome.entry).collect();
+    let mut patient = Patient::new(ctx, "record outcomes");
+    let (error, locked) = loop {
+        let run = || record::record(&ctx.pool, &entries, patience);
+        let error = match insist(ctx, "record outcomes", run).await {
+            Ok(results) => {
+                conclude(ctx, messages, &results);
+                return Ok(());
+            }
+            Err(error) if error.fault() != Fault::Lock => break (error, Vec::new()),
+            Err(error) => error,
+        };
+        let jobs: Vec<i64> = entries
+            .iter()
+            .filter_map(|entry| entry.transition.as_ref().map(|t| t.job_id))
+            .collect();
+        let look = || locked(&ctx.pool, &jobs, patience);
+        match insist(ctx, "see what is locked", look).await {
+            Ok(Locked::Jobs(jobs)) => break (error, jobs),
+            // Whoever locks a table stops everybody, as a database that is away does.
+            Ok(Locked::Table) => patient.wait(&error).await,
+            Err(_) => break (error, Vec::new()),
+        }
+    };
+    Err(Refused {
+        messages,
+        error,
+        locked,
+    })
+}
+
+/// Records what can be recorded of a batch that was refused as a whole, the largest parts first. Returns
+/// the outcomes that were refused alone.
+pub async fn divide(ctx: &Arc<Context>, refused: Refused) -> Vec<SetAside> {
+    let mut aside = Vec::new();
+    let mut parts = VecDeque::from([refused]);
+    while let Some(refused) = parts.pop_front() {
+        for group in apart(ctx, refused, &mut aside).await {
+            parts.extend(part(ctx, group, PART_PATIENCE).await.err());
+        }
+    }
+    aside
+}
+
+/// The parts to try next. Sets aside what stands alone.
+async fn apart(
+    ctx: &Arc<Context>,
+    refused: Refused,
+    aside: &mut Vec<SetAside>,
+) -> Vec<Vec<Message>> {
+    let Refused {
+        mut messages,
+        error,
+        locked,
+    } = refused;
+    if !locked.is_empty() {
+        let is_locked = |message: &Message| {
+            let transition = message.outcome.entry.transition.as_ref();
+            transition.is_some_and(|t| locked.contains(&JobId(t.job_id)))
+        };
+        let (held, free): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_locked);
+        aside.extend(
+            held.into_iter()
+                .filter_map(|message| SetAside::new(ctx, message, &error)),
+        );
+        return if free.is_empty() {
+            Vec::new()
+        } else {
+            vec![free]
+        };
+    }
+    if messages.len() > 1 {
+        let rest = messages.split_off(messages.len() / 2);
+        return vec![messages, rest];
+    }
+    if let Some(message) = messages.pop()
+        && let Some(message) = without_words(ctx, message, &error).await
+    {
+        aside.extend(SetAside::new(ctx, message, &error));
+    }
+    Vec::new()
+}
+
+/// Records an outcome without what the gateway wrote, when that is what the database cannot store.
+/// Returns the outcome if it was not recorded.
+async fn without_words(ctx: &Arc<Context>, message: Message, error: &DbError) -> Option<Message> {
+    if error.fault() != Fault::Words {
+        return Some(message);
+    }
+    let run = || record::record_without_answer(&ctx.pool, &message.outcome.entry, PART_PATIENCE);
+    match insist(ctx, "record an outcome", run).await {
+        Ok(results) => {
+            warn!(error = %Chain(error), "an outcome could not be stored as it was; it is stored without the gateway's words");
+            conclude(ctx, vec![message], &results);
+            None
+        }
+        Err(_) => Some(message),
+    }
+}
+
+/// What was recorded is told to those who wait for it, and then to the accounts.
+fn conclude(ctx: &Arc<Context>, mut messages: Vec<Message>, results: &Results) {
+    for message in &mut messages {
+        let Some(transition) = &message.outcome.entry.transition else {
+            message.tell(Recorded::Moved);
+            continue;
+        };
+        let recorded = results.get(&transition.key()).copied();
+        let recorded = recorded.unwrap_or(Recorded::Stale);
+        match recorded {
+            Recorded::Moved | Recorded::Waiting => {}
+            Recorded::Stale => {
+                warn!(
+                    job.id = transition.job_id,
+                    job.epoch = transition.epoch,
+                    "a stale outcome was refused: the job had moved on"
+                );
+            }
+            Recorded::HistoryLost(lost) => {
+                ctx.recorder.forget(Forgotten {
+                    account: message.outcome.account.clone(),
+                    job: transition.job_id,
+                    epoch: transition.epoch,
+                    lost,
+                });
+                ctx.wake.deliver.notify_one();
+            }
+        }
+        message.tell(recorded);
+    }
+    strains::afterwards(ctx, &messages);
+}

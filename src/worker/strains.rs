@@ -1,0 +1,219 @@
+//! What an outcome means for its account, before its rows are recorded and after.
+//!
+//! Each statement here is about one account, whose row somebody may keep locked: then that account's
+//! outcomes wait for it, in its turn, and nobody else's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, error, warn};
+
+use crate::db::fate::Recorded;
+use crate::db::fault::Fault;
+use crate::db::record::{self, InvoiceRow};
+use crate::db::{DbError, accounts, alerts};
+use crate::domain::account::AccountName;
+use crate::policy::breaker::probe_delay;
+use crate::policy::hints::Remaining;
+use crate::policy::verdict::{Reason, Strain};
+use crate::telemetry::Chain;
+use crate::worker::alarm::{self, Alarm};
+use crate::worker::recorder::{Message, insist};
+use crate::worker::{Context, wait_for_database};
+
+/// Blocks and parks the account, and opens its alerts, before the jobs are recorded that wait for it: a
+/// daemon that dies in between leaves leases to run out, never a parked job without a parked account.
+/// Returns the outcomes, which may be recorded now.
+pub async fn tell(
+    ctx: &Arc<Context>,
+    account: &AccountName,
+    mut messages: Vec<Message>,
+) -> Vec<Message> {
+    let turn = ctx.recorder.turn(account);
+    let _turn = turn.lock().await;
+    let mut park: Option<(Reason, Option<Duration>)> = None;
+    let mut alarms = Vec::new();
+    let mut blocks = Vec::new();
+    for Message { outcome, .. } in &messages {
+        match &outcome.strain {
+            Some(Strain::Park { reason, hint }) => park = Some((*reason, *hint)),
+            Some(Strain::Block { wait, code, capped }) => {
+                blocks.push((*wait, code.clone(), *capped))
+            }
+            Some(Strain::Unreachable { code }) => alarms.push(Alarm::unreachable(account, code)),
+            None => {}
+        }
+        alarms.extend(outcome.alert.clone());
+    }
+    let mut first_failure = || {
+        for message in &mut messages {
+            message.tell(Recorded::Waiting);
+        }
+    };
+    for (wait, code, capped) in &blocks {
+        let run = || accounts::block(&ctx.pool, account, *wait, code);
+        persist(ctx, account, "block an account", &mut first_failure, run).await;
+        if *capped {
+            alarms.push(Alarm::capped(account, code, *wait));
+        }
+        debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
+    }
+    if let Some((reason, hint)) = park {
+        let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
+        let text = alarm::parked(account, reason);
+        let run = || accounts::park(&ctx.pool, account, reason.code(), delay, &text);
+        persist(ctx, account, "park an account", &mut first_failure, run).await;
+        if let Some(account) = ctx.accounts.get(account) {
+            account.parked_in_database();
+        }
+        ctx.wake.deliver.notify_one();
+    }
+    for alarm in &alarms {
+        let run = || open(ctx, account, alarm);
+        persist(ctx, account, "open an alert", &mut first_failure, run).await;
+        ctx.wake.deliver.notify_one();
+    }
+    messages
+}
+
+/// Repeats a statement about an account until it is done, or refused for good. Whoever locks the account's
+/// row is waited for; at the first failure those are told who wait for a record.
+async fn persist<T, F>(
+    ctx: &Context,
+    account: &AccountName,
+    task: &'static str,
+    first_failure: &mut impl FnMut(),
+    run: impl Fn() -> F,
+) where
+    F: Future<Output = Result<T, DbError>>,
+{
+    let mut failures = 0;
+    loop {
+        match insist(ctx, task, &run).await {
+            Ok(_) => return,
+            Err(error) if error.fault() == Fault::Lock => {
+                failures += 1;
+                if failures == 1 {
+                    warn!(account = %account, task, error = %Chain(&error), "the account's row is locked; its outcomes wait");
+                    first_failure();
+                }
+                wait_for_database(failures, ctx.jitter()).await;
+            }
+            Err(error) => {
+                error!(account = %account, task, error = %Chain(&error), "the database refused what it must be told");
+                return;
+            }
+        }
+    }
+}
+
+async fn open(ctx: &Context, account: &AccountName, alarm: &Alarm) -> Result<(), DbError> {
+    let (kind, severity) = (alarm.kind, alarm.severity);
+    alerts::open(&ctx.pool, Some(account), kind, severity, &alarm.text).await
+}
+
+/// Opens an alert if that is possible now; whoever calls comes again.
+pub async fn try_to_open(ctx: &Context, account: &AccountName, alarm: &Alarm) {
+    match open(ctx, account, alarm).await {
+        Ok(()) => ctx.wake.deliver.notify_one(),
+        Err(error) => {
+            warn!(account = %account, kind = alarm.kind, error = %Chain(&error), "an alert could not be opened now");
+        }
+    }
+}
+
+/// What recorded outcomes leave to do for an account.
+#[derive(Default)]
+struct Errand {
+    /// Requests whose quota is given back, for no byte of them left.
+    unspent: usize,
+    /// The least that the gateway said remains.
+    remaining: Option<Remaining>,
+    /// The mode that the gateway showed, if that is news.
+    mode: Option<&'static str>,
+}
+
+/// Does what recorded outcomes leave to do, without anybody waiting for it.
+pub fn afterwards(ctx: &Arc<Context>, messages: &[Message]) {
+    let mut errands: BTreeMap<&AccountName, Errand> = BTreeMap::new();
+    for Message { outcome, .. } in messages {
+        let account = &outcome.account;
+        if let Some(account) = &outcome.entry.unspent {
+            errands.entry(account).or_default().unspent += 1;
+        }
+        // Somebody else may use the key too. Only a low count can bind, so only a low count is looked at.
+        let is_low = |told: &Remaining| {
+            let known = ctx.accounts.get(account);
+            known.is_some_and(|account| told.requests < account.requests_per_minute / 2)
+        };
+        if let Some(told) = outcome.remaining.filter(is_low) {
+            let least = &mut errands.entry(account).or_default().remaining;
+            if least.is_none_or(|least| told.requests < least.requests) {
+                *least = Some(told);
+            }
+        }
+        if let Some(mode) = outcome.entry.invoice.as_ref().and_then(mode_of)
+            && ctx
+                .accounts
+                .get(account)
+                .is_some_and(|account| account.is_news(mode))
+        {
+            errands.entry(account).or_default().mode = Some(mode);
+        }
+    }
+    for (account, errand) in errands {
+        let (ctx, account) = (ctx.clone(), account.clone());
+        ctx.recorder.errands.clone().spawn(async move {
+            let turn = ctx.recorder.turn(&account);
+            let _turn = turn.lock().await;
+            run(&ctx, &account, errand).await;
+        });
+    }
+}
+
+/// None of it is worth insisting: quota that is not given back comes back by itself within the minute,
+/// and what the gateway said it says again.
+async fn run(ctx: &Context, account: &AccountName, errand: Errand) {
+    if errand.unspent > 0
+        && let Err(error) =
+            record::return_quota(&ctx.pool, account, errand.unspent, ctx.clock.second()).await
+    {
+        warn!(account = %account, error = %Chain(&error), "quota of unsent requests was not given back");
+    }
+    if let Some(Remaining {
+        requests,
+        resets_after,
+    }) = errand.remaining
+        && let Err(error) = record::correct_quota(
+            &ctx.pool,
+            account,
+            requests,
+            resets_after,
+            ctx.clock.second(),
+        )
+        .await
+    {
+        warn!(account = %account, error = %Chain(&error), "the quota was not corrected");
+    }
+    if let Some(mode) = errand.mode {
+        match accounts::saw_mode(&ctx.pool, account, mode).await {
+            Ok(None) => {}
+            Ok(Some(before)) => {
+                let alarm = Alarm::mode_changed(account, &before, mode);
+                let run = || open(ctx, account, &alarm);
+                persist(ctx, account, "open an alert", &mut || {}, run).await;
+                ctx.wake.deliver.notify_one();
+            }
+            Err(error) => {
+                warn!(account = %account, error = %Chain(&error), "the account's mode was not stored");
+            }
+        }
+    }
+}
+
+/// A key whose organisation moves between sandbox and live is a mistake of somebody's.
+fn mode_of(row: &InvoiceRow) -> Option<&'static str> {
+    row.is_sandbox
+        .map(|is_sandbox| if is_sandbox { "sandbox" } else { "live" })
+}
