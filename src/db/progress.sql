@@ -2,6 +2,11 @@
 -- Reads no history: a few probes of an index for each account, and of what waits no more than it tells.
 --
 -- $1 seconds after which a daemon without a sign of life counts as dead
+with leases as materialized (
+  -- Read once, not for each account: those that ran out, as many as one round of recovery takes.
+  select j.id, j.epoch, j.account from apipay.jobs j
+  where j.state = 'sending' and j.leased_until <= now() order by j.leased_until limit 500
+)
 select a.name as "account!", due.jobs as "due_jobs!",
        coalesce(q.claimed_at::text, 'never') as "claimed!",
        -- As it was left by the last request: by now it can only be emptier.
@@ -60,9 +65,6 @@ left join lateral (
                  where m.account = a.name and not m.settled and m.next_check_at <= now()))::text as mark
   where may_send.yes) checks on true
 left join lateral (
-  select j.id || ' ' || j.epoch as mark from (
-    select j.id, j.epoch, j.account from apipay.jobs j
-    where j.state = 'sending' and j.leased_until <= now() order by j.leased_until limit 500) j
-  where j.account = a.name limit 1) lease on true
+  select l.id || ' ' || l.epoch as mark from leases l where l.account = a.name limit 1) lease on true
 where due.jobs > 0 or lookup.mark is not null or undecided.id is not null or checks.mark is not null or lease.mark is not null
 order by a.name

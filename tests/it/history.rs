@@ -37,7 +37,8 @@ struct Limit {
 
 /// About one job, invoice or account, or a page of a listing.
 const FEW: Limit = Limit {
-    rows: 1_000,
+    // Once through the accounts, which are no history, is allowed.
+    rows: 1_500,
     pages: 1_000,
     only_custom: false,
 };
