@@ -46,6 +46,7 @@ struct ClaimRow {
     lookups: i32,
     unproven_since: Option<OffsetDateTime>,
     absent_since: Option<OffsetDateTime>,
+    failing_since: Option<OffsetDateTime>,
     invoice_id: Option<i64>,
     baseline: Option<Value>,
     now: OffsetDateTime,
@@ -69,6 +70,7 @@ impl ClaimRow {
                 generation: self.generation,
                 unproven_since: self.unproven_since,
                 absent_since: self.absent_since,
+                failing_since: self.failing_since,
                 lookups: u32::try_from(self.lookups).unwrap_or(0),
                 invoice_id: self.invoice_id,
             },
@@ -124,6 +126,33 @@ pub async fn claim(
     .map(claims)
 }
 
+/// Claims a due job for each account that has slowed down and whose trial is due; for as long as the lease
+/// no other worker makes one. None is put off for more than `longest`.
+pub async fn claim_trials(
+    pool: &Pool,
+    worker: Uuid,
+    lease: Duration,
+    accounts: &[String],
+    jobs: usize,
+    second: SteadySecond,
+    longest: Duration,
+) -> Result<Vec<Claim>, DbError> {
+    sqlx::query_file_as!(
+        ClaimRow,
+        "src/db/claim_trials.sql",
+        worker,
+        lease.as_secs_f64(),
+        accounts,
+        i64::try_from(jobs).unwrap_or(i64::MAX),
+        second.0,
+        longest.as_secs_f64(),
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim trials")
+    .map(claims)
+}
+
 /// Claims one job of a parked account, of an operation that is safe to try.
 pub async fn claim_canary(
     pool: &Pool,
@@ -156,6 +185,7 @@ pub async fn claim_lookups(
     most_per_account: usize,
     promise: Duration,
     second: SteadySecond,
+    longest: Duration,
 ) -> Result<Vec<Claim>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
@@ -165,6 +195,7 @@ pub async fn claim_lookups(
         i64::try_from(most_per_account).unwrap_or(i64::MAX),
         promise.as_secs_f64(),
         second.0,
+        longest.as_secs_f64(),
     )
     .fetch_all(pool)
     .await

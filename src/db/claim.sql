@@ -11,6 +11,8 @@ ready as (
   -- Only a first sieve: _take_quota below looks again, under a lock.
   select s.* from slots s join apipay.accounts a on a.name = s.account
   where s.room > 0 and a.state = 'active' and (a.blocked_until is null or a.blocked_until <= now())
+    -- One that has slowed down has its trials instead (claim_trials.sql).
+    and a.failing_trial_at is null
     and not (select stopped from apipay._control)
 ),
 lanes as (
@@ -79,6 +81,6 @@ opened as (
 )
 select id as "id!", account as "account!", operation as "operation!", params as "params!", token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
-       unproven_since, absent_since, invoice_id, baseline, now() as "now!"
+       unproven_since, absent_since, failing_since, invoice_id, baseline, now() as "now!"
 from claimed
 order by priority desc, run_at, id

@@ -35,5 +35,5 @@ opened as (
 )
 select id as "id!", account as "account!", operation as "operation!", params as "params!", token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
-       unproven_since, absent_since, invoice_id, baseline, now() as "now!"
+       unproven_since, absent_since, failing_since, invoice_id, baseline, now() as "now!"
 from claimed

@@ -3,17 +3,20 @@
 -- The claim is a promise until run_at, not a state: a worker that dies leaves the job uncertain and
 -- due again.
 -- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
--- $5 second of the quota
+-- $5 second of the quota   $6 seconds to which no look-up is ever put off
 with due as (
   select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place
   from unnest($2::text[]) as a(name)
   join apipay.accounts account on account.name = a.name
    and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
+   and (account.failing_read_at is null or account.failing_read_at <= now()
+        or account.failing_read_at > now() + make_interval(secs => $6))
   cross join lateral (
     select j.id, j.account, j.run_at from apipay.jobs j
     where j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
     order by j.run_at, j.id
-    limit $3
+    -- While look-ups get no clear answer, one at a time asks.
+    limit case when account.failing_read_at is null then $3::bigint else 1 end
     for no key update of j skip locked) d
 ),
 granted as (
@@ -39,5 +42,5 @@ opened as (
 )
 select id as "id!", account as "account!", operation as "operation!", params as "params!", token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
-       unproven_since, absent_since, invoice_id, baseline, now() as "now!"
+       unproven_since, absent_since, failing_since, invoice_id, baseline, now() as "now!"
 from claimed

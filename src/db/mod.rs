@@ -17,6 +17,7 @@ pub mod health;
 pub mod listen;
 pub mod migrate;
 pub mod mirrors;
+pub mod outage;
 mod pool;
 pub mod progress;
 pub mod record;

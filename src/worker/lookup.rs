@@ -14,12 +14,14 @@ use crate::domain::answer::{Answer, Lost, Timed};
 use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::{Lookup, Request, operation};
 use crate::gateway::wire;
+use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
+use crate::worker::failing::Signed;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::recorder::Outcome;
 use crate::worker::send::{conclude, guard};
@@ -42,6 +44,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         MOST,
         ctx.lease,
         ctx.clock.second(),
+        ctx.longest_trial(),
     )
     .await?;
     if claims.is_empty() {
@@ -118,6 +121,12 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
         request: &request,
         timed: &timed,
         now: claim.now,
+        signed: Signed {
+            errand: Errand::Lookup,
+            job: claim.id,
+            sign: sign_of_lookup(&timed, &verdict),
+        },
+        failing_since: claim.history.failing_since,
     };
     conclude(ctx, &evidence, verdict, true).await;
 }

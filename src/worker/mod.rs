@@ -13,13 +13,14 @@
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`recorder`] is the one writer of outcomes; [`outcome`] turns decisions into its rows, and
-//!   [`alarm`] has the words for people.
+//!   [`alarm`] has the words for people, [`failing`] gathers what answers say of the gateway.
 
 pub mod account;
 pub mod alarm;
 pub mod clock;
 pub mod deliver;
 pub mod dispatch;
+pub mod failing;
 pub mod follow;
 pub mod listen;
 pub mod lookup;
@@ -50,6 +51,7 @@ use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
 use crate::policy::backoff;
 use crate::policy::judge::Circumstances;
+use crate::policy::outage::longest;
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::telemetry::Chain;
 use account::Account;
@@ -117,14 +119,13 @@ impl Context {
 
     /// What a decision depends on, with the database's clock at this moment.
     pub fn circumstances(&self, account: &AccountName, now: OffsetDateTime) -> Circumstances<'_> {
+        let account = self.accounts.get(account);
         Circumstances {
             rules: &self.rules,
             now,
             jitter: self.jitter(),
-            refusals: self
-                .accounts
-                .get(account)
-                .map_or(0, |account| account.refusals()),
+            refusals: account.map_or(0, |account| account.refusals()),
+            is_slow: account.is_some_and(|account| account.is_slow()),
         }
     }
 
@@ -151,6 +152,11 @@ impl Context {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         what.clone()
+    }
+
+    /// No trial or look-up of a failing account is put off for longer.
+    pub fn longest_trial(&self) -> Duration {
+        longest(&self.rules).max(self.lease)
     }
 
     /// A fresh random number for a decision.

@@ -20,9 +20,11 @@ use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
 use crate::policy::breaker::probe_delay;
 use crate::policy::hints::Remaining;
+use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::alarm::{self, Alarm};
+use crate::worker::failing::{self, Signed, Signs};
 use crate::worker::{Context, wait_for_database};
 
 /// A decision and everything that has to become true with it.
@@ -36,6 +38,8 @@ pub struct Outcome {
     pub strain: Option<Strain>,
     /// An alert that belongs to it.
     pub alert: Option<Alarm>,
+    /// What the end of its request says of the gateway.
+    pub signed: Option<Signed>,
     /// What the answer said remains of the quota.
     pub remaining: Option<Remaining>,
 }
@@ -48,6 +52,7 @@ impl Outcome {
             entry,
             strain: None,
             alert: None,
+            signed: None,
             remaining: None,
         }
     }
@@ -313,12 +318,16 @@ where
 /// Blocks and parks accounts before the jobs are recorded that wait for it: a daemon that dies in
 /// between leaves leases to run out, never a parked job without a parked account.
 async fn strain_accounts(ctx: &Context, batch: &[Message]) {
-    let mut parks: BTreeMap<&AccountName, (Reason, Option<Duration>)> = BTreeMap::new();
-    let mut unreachable: BTreeMap<&AccountName, &str> = BTreeMap::new();
+    let mut parks: BTreeMap<&AccountName, Parking> = BTreeMap::new();
     for Message { outcome, .. } in batch {
         match &outcome.strain {
-            Some(Strain::Park { reason, hint }) => {
-                parks.insert(&outcome.account, (*reason, *hint));
+            Some(Strain::Park { reason, hint, said }) => {
+                let parking = (*reason, *hint, said.as_deref());
+                let known = parks.entry(&outcome.account).or_insert(parking);
+                // Of several reasons at once, one that says more.
+                if is_specific(*reason) {
+                    *known = parking;
+                }
             }
             Some(Strain::Block { wait, code, capped }) => {
                 let (account, wait) = (&outcome.account, *wait);
@@ -334,24 +343,45 @@ async fn strain_accounts(ctx: &Context, batch: &[Message]) {
                 }
                 debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
             }
-            Some(Strain::Unreachable { code }) => {
-                unreachable.insert(&outcome.account, *code);
-            }
             None => {}
         }
     }
-    for (account, code) in unreachable {
-        open_alarm(ctx, account, &Alarm::unreachable(account, code)).await;
-    }
-    for (account, (reason, hint)) in parks {
+    for (account, (reason, hint, said)) in parks {
         let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
-        let text = alarm::parked(account, reason);
-        let run = || accounts::park(&ctx.pool, account, reason.code(), delay, &text);
-        log_refusal(insist(ctx, "park an account", run).await);
+        let park = alarm::parked(account, reason, said);
+        let run = || accounts::park(&ctx.pool, account, &park, delay);
+        let became_parked = insist(ctx, "park an account", run).await;
+        if is_specific(reason) && matches!(became_parked, Ok(false)) {
+            let run = || accounts::learn_of_park(&ctx.pool, account, &park);
+            log_refusal(insist(ctx, "store why an account is parked", run).await);
+        }
+        log_refusal(became_parked);
         if let Some(account) = ctx.accounts.get(account) {
             account.parked_in_database();
         }
         ctx.wake.deliver.notify_one();
+    }
+    note_signs(ctx, batch).await;
+}
+
+/// Why an account is to be parked, when it is probed at the earliest, and what the gateway said.
+type Parking<'a> = (Reason, Option<Duration>, Option<&'a str>);
+
+/// What requests say of the gateway is known, and people are told, before the jobs are recorded that
+/// wait because of it.
+async fn note_signs(ctx: &Context, batch: &[Message]) {
+    let mut signs = Signs::new();
+    for Message { outcome, .. } in batch {
+        if let Some(signed) = &outcome.signed {
+            signs.entry(&outcome.account).or_default().push(signed);
+        }
+    }
+    for (account, signs) in signs {
+        let run = || failing::note(ctx, account, &signs);
+        match insist(ctx, "store what fails", run).await {
+            Ok(Some(telling)) => open_alarm(ctx, account, &Alarm::failing(account, &telling)).await,
+            done => log_refusal(done),
+        }
     }
 }
 

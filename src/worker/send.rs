@@ -15,6 +15,7 @@ use crate::domain::operation::{Lookup, Operation, Plan, Resend, operation};
 use crate::gateway::wire;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
+use crate::policy::outage::{Errand, Sign, sign_of_send, tells_of_job};
 use crate::policy::reconcile::{Baseline, key_may_be_free, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
@@ -22,6 +23,7 @@ use crate::worker::Context;
 use crate::worker::account::{Account, Slot};
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
+use crate::worker::failing::{Signed, Telling};
 use crate::worker::outcome::{self, Evidence, Following, Guard, Kind};
 use crate::worker::recorder::Outcome;
 
@@ -35,8 +37,33 @@ pub struct Job {
     pub claim: Claim,
     /// From before the claim was asked for, so that a slow claim counts.
     pub claimed_at: Moment,
+    /// What it is sent for.
+    pub role: Role,
+}
+
+/// What a job is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To be done.
+    Usual,
     /// The one job that a parked account lets through.
-    pub canary: bool,
+    Canary,
+    /// The one job of an account that has slowed down.
+    Trial,
+}
+
+impl Job {
+    fn signed(&self, sign: Sign) -> Signed {
+        let errand = match self.role {
+            Role::Usual | Role::Canary => Errand::Send,
+            Role::Trial => Errand::Trial,
+        };
+        Signed {
+            errand,
+            job: self.claim.id,
+            sign,
+        }
+    }
 }
 
 /// What the account looks like after a send.
@@ -66,7 +93,10 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
             info!(job.id = %guard.id, "invalid params; nothing was sent");
             let entry = outcome::invalid_params(&guard, &errors);
             ctx.recorder
-                .record(Outcome::plain(&guard.account, entry))
+                .record(Outcome {
+                    signed: Some(job.signed(Sign::Silent)),
+                    ..Outcome::plain(&guard.account, entry)
+                })
                 .await;
             return Sent::NotWell;
         }
@@ -102,8 +132,10 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         request: &plan.request,
         timed: &timed,
         now: job.claim.now,
+        signed: job.signed(sign_of_send(&timed, &verdict, false)),
+        failing_since: job.claim.history.failing_since,
     };
-    let recorded = conclude(ctx, &evidence, verdict, job.canary).await;
+    let recorded = conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
     if recorded == Some(Recorded::Stale) {
         Sent::NotWell
     } else {
@@ -135,7 +167,8 @@ pub async fn conclude(
     let outcome = Outcome {
         account: evidence.guard.account.clone(),
         entry: outcome::entry(evidence, &verdict, following),
-        alert: Alarm::of(evidence.guard, &verdict.next),
+        alert: alarm_of(ctx, evidence, &verdict),
+        signed: Some(evidence.signed.clone()),
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
             Answer::NotSent(_) | Answer::Lost(_) => None,
@@ -150,13 +183,34 @@ pub async fn conclude(
     }
 }
 
+/// What people must be told with this record: that a human decides, or that no clear answer has come to
+/// this job for too long.
+fn alarm_of(ctx: &Context, evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alarm> {
+    if let Some(alarm) = Alarm::of(evidence.guard, &verdict.next) {
+        return Some(alarm);
+    }
+    let Sign::Failing(fault) = &evidence.signed.sign else {
+        return None;
+    };
+    let now = evidence.now + evidence.timed.took;
+    let is_given_up = matches!(verdict.next, Next::Failed(Reason::GaveUp));
+    let is_told = is_given_up || tells_of_job(evidence.failing_since, now, &ctx.rules);
+    is_told.then(|| {
+        let telling = Telling {
+            fault: fault.clone(),
+            since: evidence.failing_since.unwrap_or(evidence.now),
+        };
+        Alarm::failing(&evidence.guard.account, &telling)
+    })
+}
+
 /// Why the request must not leave, if so: the last look before the first byte.
 fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
     if ctx.stop.is_cancelled() {
         Some(NotSent::Stopping)
     } else if job.claimed_at.elapsed() > SEND_WINDOW {
         Some(NotSent::WindowClosed)
-    } else if !job.canary && !account.may_send(job.claimed_at) {
+    } else if job.role != Role::Canary && !account.may_send(job.claimed_at) {
         Some(NotSent::AccountParked)
     } else if key_may_be_free(&job.claim.history, circumstances(ctx, job)) {
         Some(NotSent::KeyTooOld)
@@ -223,8 +277,10 @@ async fn store_baseline(
             request: &request,
             timed: &timed,
             now: job.claim.now,
+            signed: job.signed(sign_of_send(&timed, &verdict, true)),
+            failing_since: job.claim.history.failing_since,
         };
-        conclude(ctx, &evidence, verdict, job.canary).await;
+        conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
         return None;
     };
     let renewed_at = Moment::now();
@@ -249,7 +305,10 @@ async fn put_back(ctx: &Context, guard: &Guard, job: &Job, cause: NotSent) {
     let verdict = not_sent(cause, &job.claim.history, circumstances(ctx, job));
     let entry = outcome::not_sent(guard, cause, &verdict);
     ctx.recorder
-        .record(Outcome::plain(&guard.account, entry))
+        .record(Outcome {
+            signed: Some(job.signed(Sign::Silent)),
+            ..Outcome::plain(&guard.account, entry)
+        })
         .await;
 }
 

@@ -170,6 +170,7 @@ impl Daemon {
             now: NOW,
             jitter: Jitter::NONE,
             refusals: 1,
+            is_slow: false,
         };
         match &question.learned {
             // worker/send.rs
@@ -242,6 +243,7 @@ impl Daemon {
             absent_since: question.absent.map(ago),
             // Only lengthens delays, which are zero.
             lookups: 0,
+            failing_since: None,
             invoice_id,
         }
     }
