@@ -17,6 +17,7 @@ mod crash_points;
 mod creating;
 mod database;
 mod doors;
+mod failing;
 mod following;
 mod heavy;
 mod history;
