@@ -238,9 +238,13 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     let delay = backoff::delay(&at.rules.server_error, history.attempts, at.jitter);
     let is_due_soon = !at.is_slow && delay < at.rules.settle;
     let queued = |proof| {
+        // What was waited for the proof is waited.
+        let waited = match proof {
+            Proof::NothingApplied => absent_for(history, at),
+            Proof::Unchanged => Duration::ZERO,
+        };
         not_applied(Next::Queued {
-            // What was waited for the proof is waited.
-            after: delay.saturating_sub(absent_for(history, at)),
+            after: delay.saturating_sub(waited),
             reason: Reason::NotApplied,
             proof,
         })

@@ -72,7 +72,7 @@ const GIVE_UP: u64 = 20 * 3600;
 const HELD: &str = "unknown held unknown_outcome free";
 const SETTLE: &str = "unknown uncertain lookup_absent in 900s absent free";
 const PROVEN: &str = "not_applied queued not_applied in 0ns proven free";
-const NEVER_SENT: &str = "not_applied queued not_applied in 5s proven free";
+const PROVEN_AT_ONCE: &str = "not_applied queued not_applied in 5s proven free";
 const GAVE_UP: &str = "not_applied failed gave_up free";
 
 /// A create that is found nowhere: with a key that is honoured one look-up lets the same key go out
@@ -404,8 +404,8 @@ fn a_cancel_is_decided_by_the_invoices_state() {
             coded_invoice("invoice_already_cancelled"),
             "applied succeeded invoice 15 error free",
         ),
-        (own_invoice("pending"), PROVEN),
-        (own_invoice("processing"), PROVEN),
+        (own_invoice("pending"), PROVEN_AT_ONCE),
+        (own_invoice("processing"), PROVEN_AT_ONCE),
     ] {
         for history in [clean(), history(1, 60, None), history(4, GIVE_UP, None)] {
             let expected = match history.attempts {
@@ -436,8 +436,8 @@ fn coded_invoice(code: &str) -> InvoiceSeen {
 #[test]
 fn a_refund_without_a_baseline_was_never_sent() {
     for (history, expected) in [
-        (history(1, 60, None), NEVER_SENT),
-        (history(1, GIVE_UP, None), NEVER_SENT),
+        (history(1, 60, None), PROVEN_AT_ONCE),
+        (history(1, GIVE_UP, None), PROVEN_AT_ONCE),
         (history(5, 60, None), GAVE_UP),
     ] {
         for protection in [Key, Lookup] {
