@@ -234,7 +234,11 @@ fn every_sentence_that_stands_for_a_code() {
             REFUSED.to_owned(),
         ),
         (401, "Invalid API key", parked("key_rejected")),
-        (403, "Organization not verified", parked("access_denied")),
+        (
+            403,
+            "Organization not verified",
+            parked("organization_not_ready"),
+        ),
         (503, "Kaspi session expired", parked("session_expired")),
         (503, "Kaspi session unavailable", parked("session_expired")),
     ] {
