@@ -110,7 +110,13 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
     if !matches!(verdict.next, Next::Succeeded(_) | Next::Accepted { .. })
         && transition.message.is_none()
     {
-        transition.message = explain(&timed.answer);
+        let is_complete = kind == Kind::Lookup && signed.sign == Sign::Clear;
+        transition.message = match &verdict.next {
+            Next::Uncertain { .. } | Next::Queued { .. } if is_complete => {
+                Some("the gateway was asked, and shows nothing of it".to_owned())
+            }
+            _ => explain(&timed.answer),
+        };
     }
     let unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
     Entry {

@@ -9,8 +9,8 @@ update apipay.accounts set blocked_until = now() + interval '2430 s', blocked_re
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        parked_message = 'Kaspi session expired', parked_remedy = 'call support', probe_at = now() + interval '630 s' where name = 'told';
 update apipay.accounts set failing_since = now() - interval '330 s', failing_code = 'server_error', failing_status = 502,
-       failing_message = 'Kaspi API error', failing_requests = 5, failing_trial_at = now() + interval '40 s',
-       failing_reads = 4, failing_read_at = now() + interval '50 s' where name = 'slow';
+       failing_message = 'Kaspi API error', failing_requests = 5, failing_trial_at = now() + interval '40.9 s',
+       failing_reads = 4, failing_read_at = now() + interval '50.9 s' where name = 'slow';
 set time zone 'Asia/Almaty';
 
 -- {ID} stands for the job's id, {TOKEN} for its token; a moment for any moment.

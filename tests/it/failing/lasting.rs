@@ -193,11 +193,14 @@ async fn check(operation: &str, route: &str) {
     world
         .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
         .await;
-    assert_eq!(
-        world.count("apipay.alerts").await,
-        i64::try_from(cases.len()).unwrap(),
-        "each was told once"
-    );
+    // An account that has only refunds is let go by its health alone, which is well here all the time.
+    if operation != "invoice.refund" {
+        assert_eq!(
+            world.count("apipay.alerts").await,
+            i64::try_from(cases.len()).unwrap(),
+            "each was told once"
+        );
+    }
     world.end([daemon]).await;
 }
 
@@ -246,10 +249,23 @@ async fn problems(world: &World, case: &Lasting, account: &str) -> Vec<String> {
             .any(|job| job["explain"].as_str().unwrap().contains(part))
     };
     let parts = match case.alert {
-        "gateway_failing" => vec!["no clear answer since", case.says],
+        // Some wait untouched, or all were tried by now.
+        "gateway_failing" => {
+            let status = world
+                .value(&format!(
+                    "select to_jsonb(explain) from apipay.account_status {of}"
+                ))
+                .await;
+            let status = status.as_str().unwrap();
+            if !status.contains("no clear answer since") || !status.contains(case.says) {
+                problems.push(format!("the account says {status}"));
+            }
+            vec![]
+        }
         _ => vec!["is parked since", case.to_do],
     };
     let message = case.fault["answer"]["json"]["message"].as_str();
+    let message = message.filter(|_| case.alert != "gateway_failing");
     for part in parts.into_iter().chain(message) {
         if !explains(part) {
             problems.push(format!("nothing explains {part:?}: {jobs:?}"));
