@@ -173,17 +173,19 @@ begin
   assert (select o.amount is null from apipay.overview o where o.operation = 'invoice.cancel' limit 1);
   assert (select (w.cause) = 'account_parked' from apipay.waiting w where w.account = 'sick' and w.state = 'queued' limit 1);
   assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w)
-       = array['account_blocked', 'account_parked', 'back_off', 'human_decides', 'not_due', 'not_followed', 'parked', 'quota', 'unproven_request'];
+       = array['account_blocked', 'account_parked', 'back_off', 'gateway_failing', 'human_decides', 'not_due', 'not_followed', 'parked', 'quota', 'unproven_request'];
   assert not exists (select from apipay.waiting w where w.state in ('sending', 'succeeded', 'failed', 'cancelled', 'expired'));
-  assert (select count(*) = 5 and sum(u.at_risk) = 30200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
+  assert (select count(*) = 6 and sum(u.at_risk) = 30200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
   assert (select bool_and((u.state = 'held') = (u.next_lookup_at is null)) from apipay.uncertain u);
-  assert (select count(*) = 5 from apipay.parked p), (select jsonb_agg(p) from apipay.parked p)::text;
+  assert (select count(*) = 6 from apipay.parked p), (select jsonb_agg(p) from apipay.parked p)::text;
   assert (select count(*) = 1 from apipay.parked p where p.parked_reason is null);
   assert (select (a.queued, a.uncertain, a.tenge_waiting) = (2, 1, 30000.00) from apipay.account_status a where a.account = 'sick');
   assert (select a.explain from apipay.account_status a where a.account = 'limited') like
     'Nothing is sent: account limited may not send until % (in 40 min): the gateway limits it (request_rate_limited). 1 job waits for 15 000 tenge.';
   assert (select a.explain from apipay.account_status a where a.account = 'owned') like
     'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
+  assert (select a.explain from apipay.account_status a where a.account = 'slow') like
+    'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
   assert (select sum(d.jobs) from apipay.daily d) = (select count(*) from apipay.jobs);
   assert (select d.amount = 200 from apipay.daily d where d.operation = 'invoice.refund' and d.state = 'succeeded');
   perform apipay._take_quota('default', 20, 'send', floor(extract(epoch from now()))::bigint);

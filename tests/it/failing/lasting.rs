@@ -151,7 +151,11 @@ async fn whatever_lasts_no_refund_dies_and_the_right_alert_is_open() {
 const JOBS: usize = 5;
 
 async fn check(operation: &str, route: &str) {
-    let cases = lasting();
+    let mut cases = lasting();
+    if operation == "invoice.refund" {
+        // No refund goes before the others of a parked account: its health lets it go, and that is well here.
+        cases.retain(|case| case.alert == "gateway_failing");
+    }
     let names: Vec<String> = (0..cases.len()).map(|n| format!("case{n}")).collect();
     let mut wish = Wish::default()
         .accounts(&names)
@@ -193,14 +197,8 @@ async fn check(operation: &str, route: &str) {
     world
         .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
         .await;
-    // An account that has only refunds is let go by its health alone, which is well here all the time.
-    if operation != "invoice.refund" {
-        assert_eq!(
-            world.count("apipay.alerts").await,
-            i64::try_from(cases.len()).unwrap(),
-            "each was told once"
-        );
-    }
+    let told = "(select from apipay.alerts where kind = 'gateway_failing' group by account having count(*) > 1) as twice";
+    assert_eq!(world.count(told).await, 0, "each was told once");
     world.end([daemon]).await;
 }
 
