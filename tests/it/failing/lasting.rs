@@ -90,7 +90,6 @@ fn lasting() -> Vec<Lasting> {
             "ApiPay takes no invoices now",
             support,
         ),
-        parked(preset("503_html"), "ApiPay is out of service", support),
         parked(
             preset("409_kaspi_session_expired"),
             "the Kaspi session is gone",
