@@ -96,12 +96,23 @@ create table apipay.accounts (
   parked_reason        text,
   parked_at            timestamptz,
   parked_by            text,
+  parked_message       text,
+  parked_remedy        text,
   probe_at             timestamptz,
   probes               int not null default 0,
   resumed_at           timestamptz,
   requests_per_minute  int not null default 60 check (requests_per_minute > 0),
   blocked_until        timestamptz,
   blocked_reason       text,
+  failing_since        timestamptz,
+  failing_code         text,
+  failing_status       smallint,
+  failing_message      text,
+  failing_job          bigint,
+  failing_requests     int not null default 0,
+  failing_trial_at     timestamptz,
+  failing_reads        int not null default 0,
+  failing_read_at      timestamptz,
   mode                 text check (mode in ('live', 'sandbox')),
   created_at           timestamptz not null default now(),
   updated_at           timestamptz not null default now(),
@@ -115,12 +126,23 @@ comment on column apipay.accounts.state is 'active: jobs are sent. parked: nothi
 comment on column apipay.accounts.parked_reason is 'Why it is parked, a stable code such as session_expired; null while active.';
 comment on column apipay.accounts.parked_at is 'Since when it is parked; null while active.';
 comment on column apipay.accounts.parked_by is 'Who parked it: the daemon (apipayd) or the database role of an operator.';
+comment on column apipay.accounts.parked_message is 'What the gateway said when it was parked, masked; null while active, or when it said nothing.';
+comment on column apipay.accounts.parked_remedy is 'What a human can do about it; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probe_at is 'When the daemon next asks the gateway whether the account is well; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probes is 'Probes made since it was parked; their distance grows with it.';
 comment on column apipay.accounts.resumed_at is 'When it last became active again; sending then starts slowly.';
 comment on column apipay.accounts.requests_per_minute is 'The gateway''s limit for this key, as configured. No 60 seconds ever see more requests.';
 comment on column apipay.accounts.blocked_until is 'Nothing is sent before this moment: the gateway answered 429.';
 comment on column apipay.accounts.blocked_reason is 'The code of the 429 that set blocked_until.';
+comment on column apipay.accounts.failing_since is 'Since when its sends get no clear answer; null once one does.';
+comment on column apipay.accounts.failing_code is 'What the newest of them got in place of one: server_error, timeout, connect_failed and the like.';
+comment on column apipay.accounts.failing_status is 'HTTP status of that, if there was one.';
+comment on column apipay.accounts.failing_message is 'What the gateway said in it, masked.';
+comment on column apipay.accounts.failing_job is 'Internal: the job of the newest such send.';
+comment on column apipay.accounts.failing_requests is 'Internal: such sends in a row, each job counted once in a row; after the slow-down its trials.';
+comment on column apipay.accounts.failing_trial_at is 'While not null the account has slowed down: one job tries at this moment, the others wait for its answer.';
+comment on column apipay.accounts.failing_reads is 'Internal: look-ups in a row that got no clear answer.';
+comment on column apipay.accounts.failing_read_at is 'Internal: while not null, one job is looked up, and not before this moment.';
 comment on column apipay.accounts.mode is 'live or sandbox, as seen in the gateway''s answers; null until one was seen.';
 comment on column apipay.accounts.created_at is 'When the daemon first started with this account.';
 comment on column apipay.accounts.updated_at is 'When the row last changed.';
@@ -161,6 +183,7 @@ create table apipay.jobs (
   baseline         jsonb,
   unproven_since   timestamptz,
   absent_since     timestamptz,
+  failing_since    timestamptz,
   lookups          int not null default 0,
   constraint jobs_lease_while_sending check
     ((state = 'sending') = (leased_until is not null) and (state = 'sending') = (leased_by is not null)),
@@ -201,6 +224,7 @@ comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoi
 comment on column apipay.jobs.baseline is 'Internal: the refunds of the invoice that were known before this one was first sent.';
 comment on column apipay.jobs.unproven_since is 'Internal: since when a request of this generation is unproven; null when every request is known to have had no effect.';
 comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing.';
+comment on column apipay.jobs.failing_since is 'Internal: since when its requests get no clear answer; null once one did.';
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
 
 -- A change of state moves the row and makes a new entry in every index that holds it, some four for each
@@ -222,6 +246,9 @@ create index jobs_account_state on apipay.jobs (account, state, id)
 -- What apipay._resume makes due at once.
 create index jobs_told_to_wait on apipay.jobs (account)
   where state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached');
+-- Few: those that were tried while the gateway gave no clear answer.
+create index jobs_failing on apipay.jobs (account)
+  where failing_since is not null and state in ('queued', 'sending', 'uncertain');
 -- The key first: people who look for an event do not name the account.
 create unique index jobs_dedup on apipay.jobs (dedup_key, account) where dedup_key is not null;
 -- One open refund per invoice: two partial refunds in flight could not be told apart.
@@ -425,6 +452,7 @@ create table apipay.alerts (
   action       text not null,
   details      jsonb not null default '{}',
   opened_at    timestamptz not null default now(),
+  changed_at   timestamptz,
   resolved_at  timestamptz,
   resolution   text,
   acked_at     timestamptz,
@@ -436,12 +464,13 @@ create index alerts_resolved on apipay.alerts (resolved_at) where resolved_at is
 comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
-comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_unreachable, clock_jumped, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';
 comment on column apipay.alerts.details is 'Codes and ids; no phone number, no secret.';
 comment on column apipay.alerts.opened_at is 'Since when.';
+comment on column apipay.alerts.changed_at is 'When more was learned, and what it says last changed; null while it says what it said at first.';
 comment on column apipay.alerts.resolved_at is 'Until when; null while open.';
 comment on column apipay.alerts.resolution is 'How it ended.';
 comment on column apipay.alerts.acked_at is 'When a human said that they saw it.';
@@ -466,7 +495,7 @@ comment on column apipay.alert_deliveries.id is 'The number of the delivery.';
 comment on column apipay.alert_deliveries.alert_id is 'The alert.';
 comment on column apipay.alert_deliveries.channel is 'log or webhook.';
 comment on column apipay.alert_deliveries.notice is 'firing: it began. repeat: it is still open. resolved: it ended.';
-comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 otherwise.';
+comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 for one that is told early because more was learned, and for other notices.';
 comment on column apipay.alert_deliveries.created_at is 'When it was put here.';
 comment on column apipay.alert_deliveries.next_try_at is 'When it is tried next.';
 comment on column apipay.alert_deliveries.tries is 'How often it was tried.';

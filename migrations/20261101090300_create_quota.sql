@@ -239,3 +239,21 @@ begin
 end $$;
 comment on function apipay._correct_quota(text, int, int, bigint) is
   'The gateway says fewer requests remain than we think: somebody else uses the key. The difference counts as used, and is forgotten after so many seconds, or within the next minute when that is not known.';
+
+-- An account to which the gateway gives no clear answer has slowed down: one job tries, and its answer
+-- sets when the next one does. Until then the trial belongs to who took it, for as long as its lease.
+create function apipay._take_trial(account_name text, promise interval, longest interval, second bigint) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+  perform from apipay.accounts
+    where name = account_name
+      and (failing_trial_at <= clock_timestamp() or failing_trial_at > clock_timestamp() + longest)
+    for no key update;
+  if not found or apipay._take_quota(account_name, 1, 'send', second) = 0 then
+    return 0;
+  end if;
+  update apipay.accounts set failing_trial_at = clock_timestamp() + promise where name = account_name;
+  return 1;
+end $$;
+comment on function apipay._take_trial(text, interval, interval, bigint) is
+  'Takes the trial of an account that has slowed down, with the quota for it; 0 when it is not due, or somebody else has it. No trial is put off for longer than longest.';

@@ -14,9 +14,10 @@ begin
     if found then
       return alert;
     end if;
+    -- It may quote the gateway, who may quote a phone.
     insert into apipay.alerts as a (account, kind, severity, summary, action, details)
-    values (account_name, _open_alert.kind, _open_alert.severity, _open_alert.summary, _open_alert.action,
-            coalesce(_open_alert.details, '{}'))
+    values (account_name, _open_alert.kind, _open_alert.severity, apipay._mask_phones(_open_alert.summary),
+            _open_alert.action, coalesce(_open_alert.details, '{}'))
     on conflict do nothing
     returning a.id into alert;
     if found then
@@ -26,6 +27,18 @@ begin
 end $$;
 comment on function apipay._open_alert(text, text, text, text, text, jsonb) is
   'Opens the alert of this account (null: the whole daemon) and kind unless it is open; returns the id of the open one.';
+
+create function apipay._change_alert(account_name text, kind text, summary text, action text, details jsonb) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  update apipay.alerts a
+     set summary = apipay._mask_phones(_change_alert.summary), action = _change_alert.action,
+         details = a.details || coalesce(_change_alert.details, '{}'), changed_at = now()
+   where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _change_alert.kind and a.resolved_at is null;
+  return found;
+end $$;
+comment on function apipay._change_alert(text, text, text, text, jsonb) is
+  'More was learned about an open alert: it says so from now on, and is told once more; true when there was one.';
 
 create function apipay._resolve_alert(account_name text, kind text, resolution text) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$

@@ -14,7 +14,8 @@ create unique index jobs_retry_of on apipay.jobs (retry_of) where retry_of is no
 -- Accounts: park and resume. The daemon uses these two as well.
 
 create function apipay._park(
-  account_name text, why text, who text, probe_after interval, summary text, action text, details jsonb) returns boolean
+  account_name text, why text, who text, probe_after interval, summary text, action text, details jsonb,
+  said text default null, remedy text default null) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
@@ -28,6 +29,7 @@ begin
   end if;
   update apipay.accounts
      set state = 'parked', parked_reason = why, parked_at = coalesce(current.parked_at, now()), parked_by = who,
+         parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy,
          probe_at = now() + probe_after, probes = 0, updated_at = now()
    where name = account_name;
   if current.state = 'active' then
@@ -35,16 +37,41 @@ begin
     return true;
   end if;
   -- Taken over from the daemon: the account stays parked, now until an operator resumes it.
-  insert into apipay.events (account, subject, subject_id, from_state, to_state, reason, evidence)
-  values (account_name, 'account', account_name, 'parked', 'parked', coalesce(apipay._stated_cause(), why),
-          jsonb_build_object('parked_reason', why, 'parked_reason_before', current.parked_reason));
-  update apipay.alerts a
-     set summary = _park.summary, action = _park.action, details = a.details || coalesce(_park.details, '{}')
-   where coalesce(a.account, '') = account_name and a.kind = 'account_parked' and a.resolved_at is null;
+  perform apipay._record_reparked(account_name, why, current.parked_reason);
+  perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
   return false;
 end $$;
-comment on function apipay._park(text, text, text, interval, text, text, jsonb) is
-  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. Call it in the statement that parks a job.';
+comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text) is
+  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words. Call it in the statement that parks a job.';
+
+create function apipay._record_reparked(account_name text, why text, before text) returns void
+language sql set search_path = pg_catalog, pg_temp as $$
+  insert into apipay.events (account, subject, subject_id, from_state, to_state, reason, evidence)
+  values (account_name, 'account', account_name, 'parked', 'parked', coalesce(apipay._stated_cause(), why),
+          jsonb_build_object('parked_reason', why, 'parked_reason_before', before))
+$$;
+comment on function apipay._record_reparked(text, text, text) is 'Writes the event of a parked account whose reason is another one now.';
+
+create function apipay._learn_of_park(
+  account_name text, why text, summary text, action text, details jsonb, said text, remedy text) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  current apipay.accounts;
+begin
+  select * into current from apipay.accounts where name = account_name for no key update;
+  if not found or current.state <> 'parked' or current.parked_by <> 'apipayd' or current.parked_reason = why then
+    return false;
+  end if;
+  update apipay.accounts
+     set parked_reason = why, parked_message = coalesce(apipay._mask_phones(left(said, 300)), parked_message),
+         parked_remedy = remedy, updated_at = now()
+   where name = account_name;
+  perform apipay._record_reparked(account_name, why, current.parked_reason);
+  perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
+  return true;
+end $$;
+comment on function apipay._learn_of_park(text, text, text, text, jsonb, text, text) is
+  'The daemon has learned that an account it parked is unwell for another reason: its row and its open alert say so; true when that is news.';
 
 create function apipay._resume(account_name text, resolution text) returns int
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -52,7 +79,8 @@ declare
   put_back int;
 begin
   update apipay.accounts
-     set state = 'active', parked_reason = null, parked_at = null, parked_by = null, probe_at = null, probes = 0,
+     set state = 'active', parked_reason = null, parked_at = null, parked_by = null, parked_message = null,
+         parked_remedy = null, probe_at = null, probes = 0,
          resumed_at = case when state = 'parked' then now() else resumed_at end,
          blocked_until = null, blocked_reason = null, updated_at = now()
    where name = account_name;

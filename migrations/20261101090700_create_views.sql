@@ -122,14 +122,33 @@ return case
   when control.stopped then concat('all sending is stopped ', apipay._since(control.changed_at), ' by ', control.changed_by,
     ' (' || apipay._mask_phones(left(control.reason, 200)) || ')', ', until select apipay.start(''why'')')
   when account.state = 'parked' then concat('account ', account.name, ' is parked ', apipay._since(account.parked_at),
-    ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by ', account.parked_by, '), ',
+    ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by ', account.parked_by,
+    '; ApiPay said: ' || account.parked_message, '), ',
     case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
-         else 'until it is well again, which is probed next ' || apipay._when(account.probe_at) end)
+         else 'until it is well again, which is probed next ' || apipay._when(account.probe_at) end,
+    '; to do: ' || account.parked_remedy)
   when account.blocked_until > now() then concat('account ', account.name, ' may not send until ', apipay._clock(account.blocked_until),
     ' (in ', apipay._span(least(apipay._seconds_until(account.blocked_until), 1e9)), '): the gateway limits it',
     ' (' || apipay._mask_phones(left(account.blocked_reason, 200)) || ')') end;
 comment on function apipay._obstacle(apipay.accounts, apipay._control) is
   'Why nothing of this account is sent, and until when; null when something is.';
+
+-- What comes in place of a clear answer, of an account whose sends get none; null otherwise.
+create function apipay._failure(account apipay.accounts) returns text
+language sql immutable parallel safe
+return case when account.failing_since is not null then
+  concat(coalesce('HTTP ' || account.failing_status, account.failing_code), ': ' || account.failing_message) end;
+comment on function apipay._failure(apipay.accounts) is 'What the sends of an account get in place of a clear answer; null while they get one.';
+
+-- Why only one job of an account tries at a time; null when it has not slowed down.
+create function apipay._slowness(account apipay.accounts) returns text
+language sql stable parallel safe
+return case when account.failing_trial_at is not null then
+  concat('ApiPay gives account ', account.name, ' no clear answer ', apipay._since(account.failing_since),
+    ' (' || apipay._failure(account) || ')', ': one job at a time tries, the next ', apipay._when(account.failing_trial_at),
+    ', the others wait for its answer') end;
+comment on function apipay._slowness(apipay.accounts) is
+  'Since when ApiPay gives an account no clear answer, and when its next job tries; null when it has not slowed down.';
 
 -- One sentence per state.
 
@@ -164,13 +183,15 @@ return case
               apipay._clock(job.leased_until)) end;
 comment on function apipay._explain_sending(apipay.jobs) is 'explain of a job that is sending.';
 
-create function apipay._explain_uncertain(job apipay.jobs, obstacle text) returns text
+create function apipay._explain_uncertain(job apipay.jobs, account apipay.accounts, obstacle text) returns text
 language sql stable parallel safe
 return concat('A request for ', apipay._deed(job), ' may or may not have had its effect, ',
   apipay._since(coalesce(job.unproven_since, job.updated_at)), ' (last: ' || apipay._last_answer(job) || ')',
   '. The gateway is asked ', case when job.lookups > 0 then 'again (' || job.lookups || ' times so far) ' end,
-  apipay._when(job.run_at), ', ' || 'once this is over: ' || obstacle, '. Nothing is sent before that is known.');
-comment on function apipay._explain_uncertain(apipay.jobs, text) is 'explain of an uncertain job.';
+  -- While look-ups get no clear answer either, they wait for one another.
+  apipay._when(greatest(job.run_at, account.failing_read_at)), ', ' || 'once this is over: ' || obstacle,
+  '. Nothing is sent before that is known.');
+comment on function apipay._explain_uncertain(apipay.jobs, apipay.accounts, text) is 'explain of an uncertain job.';
 
 create function apipay._explain_accepted(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds, obstacle text) returns text
 language sql stable parallel safe
@@ -275,9 +296,9 @@ create function apipay._explain(
   invoice apipay.invoices, refund apipay.refunds, who text, why text) returns text
 language sql stable parallel safe
 return case job.state
-  when 'queued' then apipay._explain_queued(job, apipay._obstacle(account, control))
+  when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control), apipay._slowness(account)))
   when 'sending' then apipay._explain_sending(job)
-  when 'uncertain' then apipay._explain_uncertain(job, apipay._obstacle(account, control))
+  when 'uncertain' then apipay._explain_uncertain(job, account, apipay._obstacle(account, control))
   when 'accepted' then apipay._explain_accepted(job, invoice, refund, apipay._obstacle(account, control))
   when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control))
   when 'held' then apipay._explain_held(job)
@@ -384,6 +405,7 @@ select o.id, o.account, o.operation, o.state, apipay._age(o.created_at) as age,
            when a.state = 'parked' then 'account_parked'
            when o.state = 'parked' then 'parked'
            when a.blocked_until > now() then 'account_blocked'
+           when a.failing_trial_at is not null then 'gateway_failing'
            when o.run_at <= now() then 'quota'
            when o.attempts > 0 then 'back_off'
            else 'not_due' end end as cause,
@@ -415,7 +437,7 @@ comment on column apipay.waiting.account is 'Which account sends it.';
 comment on column apipay.waiting.operation is 'What to do.';
 comment on column apipay.waiting.state is 'As in apipay.jobs.';
 comment on column apipay.waiting.age is 'Time since it was enqueued.';
-comment on column apipay.waiting.cause is 'What it waits for: stopped, account_parked, parked, account_blocked (429), quota (its turn), back_off, not_due, unproven_request, human_decides, not_followed (the daemon should have asked about it 10 minutes ago).';
+comment on column apipay.waiting.cause is 'What it waits for: stopped, account_parked, parked, account_blocked (429), gateway_failing (one job at a time tries), quota (its turn), back_off, not_due, unproven_request, human_decides, not_followed (the daemon should have asked about it 10 minutes ago).';
 comment on column apipay.waiting.reason is 'Why it is in that state: a stable code.';
 comment on column apipay.waiting.explain is 'One sentence: why it is where it is, what happens next and when.';
 comment on column apipay.waiting.amount is 'Tenge; null when unknown.';
@@ -537,6 +559,7 @@ comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 1
 create function apipay._explain_account(account apipay.accounts, control apipay._control, used bigint, waiting bigint, tenge numeric, unsure bigint) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control),
+    'Hardly anything is sent: ' || apipay._slowness(account),
     format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)), '. ',
   case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,

@@ -214,8 +214,8 @@ fn rules_are_made_of_their_sections() {
     };
     let rules = read(LEAST).rules();
     assert_eq!(rules.rate_limited, curve(60, 900, 0));
-    assert_eq!(rules.server_error, curve(5, 900, 8));
-    assert_eq!(rules.network, curve(1, 300, 40));
+    assert_eq!(rules.server_error, curve(5, 900, 0));
+    assert_eq!(rules.network, curve(1, 300, 0));
     assert_eq!(rules.async_error, curve(90, 900, 3));
     assert_eq!(rules.quiet_after_timeout, seconds(60));
     assert_eq!(rules.quiet_after_answer, seconds(5));

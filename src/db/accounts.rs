@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::outage::Columns;
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
+use crate::policy::outage::Outage;
 
 /// An account's row, as far as the daemon acts on it.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct AccountRow {
     pub resumed_for_s: Option<f64>,
     /// `live` or `sandbox`, once seen.
     pub mode: Option<String>,
+    /// What is known of its requests that got no clear answer.
+    pub outage: Outage,
 }
 
 /// Makes the account's row, or brings its limit up to date.
@@ -49,15 +53,37 @@ pub async fn ensure(
 
 /// All accounts.
 pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
-    sqlx::query_as!(
-        AccountRow,
+    let rows = sqlx::query!(
         r#"select name, parked_reason, parked_at, blocked_until, mode,
-                  extract(epoch from now() - resumed_at)::float8 as resumed_for_s
+                  extract(epoch from now() - resumed_at)::float8 as resumed_for_s,
+                  failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
+                  failing_trial_at, failing_reads, failing_read_at
              from apipay.accounts order by name"#
     )
     .fetch_all(pool)
     .await
-    .task("read the accounts")
+    .task("read the accounts")?;
+    let accounts = rows.into_iter().map(|row| AccountRow {
+        name: row.name,
+        parked_reason: row.parked_reason,
+        parked_at: row.parked_at,
+        blocked_until: row.blocked_until,
+        resumed_for_s: row.resumed_for_s,
+        mode: row.mode,
+        outage: Columns {
+            since: row.failing_since,
+            code: row.failing_code,
+            status: row.failing_status,
+            message: row.failing_message,
+            job: row.failing_job,
+            requests: row.failing_requests,
+            trial_at: row.failing_trial_at,
+            reads: row.failing_reads,
+            read_at: row.failing_read_at,
+        }
+        .into_outage(),
+    });
+    Ok(accounts.collect())
 }
 
 /// Blocks an account: nothing is sent before the wait is over. A longer block stays.
@@ -95,28 +121,64 @@ pub struct AlertText {
     pub details: Value,
 }
 
+/// Why an account is parked, and what is told about it.
+#[derive(Clone, Debug)]
+pub struct Park {
+    /// A stable code.
+    pub reason: &'static str,
+    /// What the gateway said.
+    pub said: Option<String>,
+    /// What a human can do.
+    pub remedy: &'static str,
+    /// What its alert says.
+    pub text: AlertText,
+}
+
 /// Parks an account and opens its alert, both or neither. True when it was active before.
 pub async fn park(
     pool: &Pool,
     account: &AccountName,
-    reason: &str,
+    park: &Park,
     probe_after: Duration,
-    text: &AlertText,
 ) -> Result<bool, DbError> {
     sqlx::query_scalar!(
-        r#"with patience as materialized (select set_config('lock_timeout', $7, true))
-           select apipay._park($1, $2, 'apipayd', make_interval(secs => $3), $4, $5, $6) as "parked!" from patience"#,
+        r#"with patience as materialized (select set_config('lock_timeout', $9, true))
+           select apipay._park($1, $2, 'apipayd', make_interval(secs => $3), $4, $5, $6, $7, $8) as "parked!" from patience"#,
         account.as_str(),
-        reason,
+        park.reason,
         super::record::seconds(probe_after),
-        text.summary,
-        text.action,
-        text.details,
+        park.text.summary,
+        park.text.action,
+        park.text.details,
+        park.said,
+        park.remedy,
         ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await
     .task("park the account")
+}
+
+/// What is wrong with an account that this daemon or another has parked is known better now: its row and
+/// its open alert say so. True when that is news.
+pub async fn learn_of_park(
+    pool: &Pool,
+    account: &AccountName,
+    park: &Park,
+) -> Result<bool, DbError> {
+    sqlx::query_scalar!(
+        r#"select apipay._learn_of_park($1, $2, $3, $4, $5, $6, $7) as "news!""#,
+        account.as_str(),
+        park.reason,
+        park.text.summary,
+        park.text.action,
+        park.text.details,
+        park.said,
+        park.remedy,
+    )
+    .fetch_one(pool)
+    .await
+    .task("store why the account is parked")
 }
 
 /// Resumes an account: its parked jobs go on, its alert is resolved. Returns how many jobs.
@@ -168,21 +230,17 @@ pub async fn claim_probes(
     .task("claim probes")
 }
 
-/// Sets when the account is probed next, and what the gateway says is wrong with it now.
+/// Sets when the account is probed next.
 pub async fn schedule_probe(
     pool: &Pool,
     account: &AccountName,
     after: Duration,
-    reason: Option<&str>,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "update apipay.accounts
-            set probe_at = now() + make_interval(secs => $2), parked_reason = coalesce($3, parked_reason),
-                updated_at = now()
+        "update apipay.accounts set probe_at = now() + make_interval(secs => $2), updated_at = now()
           where name = $1 and state = 'parked' and parked_by = 'apipayd'",
         account.as_str(),
         super::record::seconds(after),
-        reason,
     )
     .execute(pool)
     .await

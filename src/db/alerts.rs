@@ -88,18 +88,16 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 }
 
 /// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
-/// or stuck job has moved on, no job waits for an answer of the gateway.
-///
-/// A job that is being sent may be about to wait again; one with `unreachable_after` attempts, this
-/// one among them, keeps the alert open.
-pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64, DbError> {
+/// or stuck job has moved on, the gateway gives clear answers again: the account is not slow, and no job of
+/// it has waited for one for `failing_for`.
+pub async fn resolve_cleared(pool: &Pool, failing_for: Duration) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.alerts l
             set resolved_at = now(),
                 resolution = case l.kind when 'job_held' then 'no job is held any more'
                                          when 'job_overdue' then 'the job has moved on'
                                          when 'job_stuck' then 'the job has moved on'
-                                         when 'gateway_unreachable' then 'no job waits for an answer of ApiPay any more'
+                                         when 'gateway_failing' then 'ApiPay gives clear answers again'
                                          else 'the account may send again' end
           where l.resolved_at is null
             and case l.kind
@@ -118,18 +116,14 @@ pub async fn resolve_cleared(pool: &Pool, unreachable_after: u32) -> Result<u64,
                   select from apipay.jobs j
                   where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
                     and j.epoch = (l.details ->> 'epoch')::bigint)
-                -- One that is being tried again has no reason.
-                when 'gateway_unreachable' then not exists (
-                    select from apipay.jobs j
-                    where j.account = l.account and j.state = 'queued' and j.reason = 'network')
+                when 'gateway_failing' then not exists (
+                    select from apipay.accounts a where a.name = l.account and a.failing_trial_at is not null)
                   and not exists (
                     select from apipay.jobs j
-                    where j.account = l.account and j.state = 'sending' and j.attempts >= $1 - 1)
-                  and not exists (
-                    select from apipay.jobs j
-                    where j.account = l.account and j.state = 'uncertain' and j.reason = 'lookup_unclear')
+                    where j.account = l.account and j.failing_since <= now() - make_interval(secs => $1)
+                      and j.state in ('queued', 'sending', 'uncertain'))
                 else false end",
-        i32::try_from(unreachable_after).unwrap_or(i32::MAX)
+        super::record::seconds(failing_for),
     )
     .execute(pool)
     .await
@@ -153,6 +147,9 @@ pub async fn fill_outbox(
            cross join unnest($1::text[]) as c(name)
            cross join lateral (
              select 'firing' as notice, 0 as sequence
+             union all
+             -- More was learned: told at once, and further news with the usual repeats.
+             select 'repeat', 0 where l.resolved_at is null and l.changed_at is not null
              union all
              select 'repeat', floor(extract(epoch from now() - l.opened_at)::float8 / $2::float8)::int
               where l.resolved_at is null and l.acked_at is null and now() - l.opened_at >= make_interval(secs => $2)

@@ -47,6 +47,7 @@ struct ClaimRow {
     lookups: i32,
     unproven_since: Option<OffsetDateTime>,
     absent_since: Option<OffsetDateTime>,
+    failing_since: Option<OffsetDateTime>,
     invoice_id: Option<i64>,
     baseline: Option<Vec<u8>>,
     now: OffsetDateTime,
@@ -78,6 +79,7 @@ impl ClaimRow {
                 generation: self.generation,
                 unproven_since: self.unproven_since,
                 absent_since: self.absent_since,
+                failing_since: self.failing_since,
                 lookups: u32::try_from(self.lookups).unwrap_or(0),
                 invoice_id: self.invoice_id,
             },
@@ -167,6 +169,33 @@ pub async fn claim(
     .map(claims)
 }
 
+/// Claims a due job for each account that has slowed down and whose trial is due; for as long as the lease
+/// no other worker makes one. None is put off for more than `longest`.
+pub async fn claim_trials(
+    pool: &Pool,
+    worker: Uuid,
+    lease: Duration,
+    accounts: &[String],
+    jobs: usize,
+    second: SteadySecond,
+    longest: Duration,
+) -> Result<Vec<Claim>, DbError> {
+    sqlx::query_file_as!(
+        ClaimRow,
+        "src/db/claim_trials.sql",
+        worker,
+        lease.as_secs_f64(),
+        accounts,
+        i64::try_from(jobs).unwrap_or(i64::MAX),
+        second.0,
+        longest.as_secs_f64(),
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim trials")
+    .map(claims)
+}
+
 /// Claims one job of a parked account, of an operation that is safe to try.
 pub async fn claim_canary(
     pool: &Pool,
@@ -200,6 +229,7 @@ pub async fn claim_lookups(
     promise: Duration,
     among: Among,
     second: SteadySecond,
+    longest: Duration,
 ) -> Result<Vec<Claim>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
@@ -211,6 +241,7 @@ pub async fn claim_lookups(
         second.0,
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
+        longest.as_secs_f64(),
     )
     .fetch_all(pool)
     .await

@@ -11,6 +11,8 @@ ready as (
   -- Only a first sieve: _take_quota below looks again, under a lock.
   select s.* from slots s join apipay.accounts a on a.name = s.account
   where s.room > 0 and a.state = 'active' and (a.blocked_until is null or a.blocked_until <= now())
+    -- One that has slowed down has its trials instead (claim_trials.sql).
+    and a.failing_trial_at is null
     and not (select stopped from apipay._control)
     -- Whatever of the shop's is locked in a trigger stops everybody's claims: not for long.
     and (select set_config('lock_timeout', '1s', true)) is not null
@@ -125,7 +127,7 @@ opened as (
 select id as "id!", account as "account!", operation as "operation!",
        apipay._params_among_others(params) as params, token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
-       apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since, invoice_id,
-       apipay._bytes(baseline::text) as baseline, now() as "now!"
+       apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
+       apipay._past(failing_since) as failing_since, invoice_id, apipay._bytes(baseline::text) as baseline, now() as "now!"
 from claimed
 order by priority desc, run_at, id

@@ -4,18 +4,22 @@
 -- due again.
 -- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
 -- $5 second of the quota   $6 jobs that are set aside   $7 the only jobs to look at, or null
+-- $8 seconds to which no look-up is ever put off
 with due as (
   select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place
   from unnest($2::text[]) as a(name)
   join apipay.accounts account on account.name = a.name
    and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
    and (select set_config('lock_timeout', '1s', true)) is not null
+   and (account.failing_read_at is null or account.failing_read_at <= now()
+        or account.failing_read_at > now() + make_interval(secs => $8))
   cross join lateral (
     select j.id, j.account, j.run_at from apipay.jobs j
     where j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
       and j.id <> all ($6::bigint[]) and ($7::bigint[] is null or j.id = any ($7))
     order by j.run_at, j.id
-    limit $3
+    -- While look-ups get no clear answer, one at a time asks.
+    limit case when account.failing_read_at is null then $3::bigint else 1 end
     for no key update of j skip locked) d
 ),
 granted as (
@@ -42,6 +46,6 @@ opened as (
 select id as "id!", account as "account!", operation as "operation!",
        apipay._params_among_others(params) as params, token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
-       apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since, invoice_id,
-       apipay._bytes(baseline::text) as baseline, now() as "now!"
+       apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
+       apipay._past(failing_since) as failing_since, invoice_id, apipay._bytes(baseline::text) as baseline, now() as "now!"
 from claimed

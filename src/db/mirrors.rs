@@ -89,6 +89,7 @@ impl DueRow {
                 unproven_since: None,
                 absent_since: None,
                 lookups: 0,
+                failing_since: None,
                 invoice_id: Some(self.invoice_id),
             },
             accepted_for: Duration::try_from_secs_f64(self.accepted_for_s?).unwrap_or_default(),

@@ -23,6 +23,7 @@ pub mod listen;
 pub mod locked;
 pub mod migrate;
 pub mod mirrors;
+pub mod outage;
 mod pool;
 pub mod progress;
 pub mod record;

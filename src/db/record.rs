@@ -84,6 +84,12 @@ pub struct Transition {
     /// A complete look-up found nothing.
     #[serde(skip_serializing_if = "is_false")]
     pub absent: bool,
+    /// The request got no clear answer.
+    #[serde(skip_serializing_if = "is_false")]
+    pub failing: bool,
+    /// The send got a clear answer.
+    #[serde(skip_serializing_if = "is_false")]
+    pub answered: bool,
     /// Begins a new generation.
     #[serde(skip_serializing_if = "is_false")]
     pub anew: bool,

@@ -13,7 +13,7 @@ transition as materialized (
     job_id bigint, token uuid, account text, worker uuid, epoch bigint, from_state text, kind text,
     effect text, http_status smallint, error_code text, message text, errors jsonb, retry_after_s float8,
     answer jsonb, request jsonb, request_sha256 text, duration_ms int,
-    state text, reason text, after_s float8, counts boolean, unproven boolean, proven boolean, absent boolean,
+    state text, reason text, after_s float8, counts boolean, unproven boolean, proven boolean, absent boolean, failing boolean, answered boolean,
     anew boolean, invoice_id bigint, refund_id bigint, result jsonb)
 ),
 moved as (
@@ -33,6 +33,8 @@ moved as (
                                else j.unproven_since end,
          absent_since = case when t.absent then coalesce(j.absent_since, now())
                              when t.from_state = 'uncertain' and t.state = 'uncertain' then j.absent_since end,
+         failing_since = case when t.failing then coalesce(j.failing_since, now())
+                              when t.state in ('queued', 'uncertain') and t.answered is not true then j.failing_since end,
          lookups = case when t.state = 'uncertain' and t.from_state = 'uncertain' then j.lookups else 0 end,
          http_status = coalesce(t.http_status, j.http_status),
          error_code = t.error_code,

@@ -116,6 +116,27 @@ pub enum Lost {
 }
 
 impl NotSent {
+    /// Whether it lies on the way to the gateway, not with us.
+    pub fn is_of_the_network(self) -> bool {
+        match self {
+            NotSent::Dns
+            | NotSent::Connect
+            | NotSent::Tls
+            | NotSent::CertificateExpired
+            | NotSent::CertificateName
+            | NotSent::CertificateIssuer
+            | NotSent::ForbiddenAddress => true,
+            NotSent::WindowClosed
+            | NotSent::Stopping
+            | NotSent::AccountParked
+            | NotSent::KeyTooOld
+            | NotSent::QuotaSpent
+            | NotSent::DatabaseFailed
+            | NotSent::UnknownOperation
+            | NotSent::HistoryLost => false,
+        }
+    }
+
     /// A stable code for `apipay.attempts.error_code`.
     pub fn code(self) -> &'static str {
         match self {

@@ -99,6 +99,8 @@ pub struct History {
     pub absent_since: Option<OffsetDateTime>,
     /// Look-ups since the job became uncertain.
     pub lookups: u32,
+    /// Since when its requests get no clear answer; `None` once one did.
+    pub failing_since: Option<OffsetDateTime>,
     /// The invoice the job is known to have made or to act on.
     pub invoice_id: Option<i64>,
 }

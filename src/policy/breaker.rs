@@ -62,6 +62,16 @@ pub fn health(answer: &Answer) -> Health {
     }
 }
 
+/// Whether the gateway says that it holds accepted invoices back: planned maintenance.
+pub fn is_accumulating(answer: &Answer) -> bool {
+    let Answer::Reply(reply) = answer else {
+        return false;
+    };
+    let pointer = "/invoicing/accumulating";
+    let said = reply.object().and_then(|body| body.pointer(pointer));
+    classify(reply) == Class::Success && said.and_then(|v| v.as_bool()) == Some(true)
+}
+
 fn read_health(body: &serde_json::Value) -> Health {
     let at = |pointer| body.pointer(pointer);
     let is_false = |pointer| at(pointer).and_then(|v| v.as_bool()) == Some(false);

@@ -36,8 +36,15 @@ pub fn classify(reply: &Reply) -> Class {
     match reply.status {
         200..=202 => Class::Success,
         status @ (400..=499 | 503) if reply.is_gateway_error() => {
-            let code = reply.error_code().unwrap_or_default();
-            listed(status, code).unwrap_or_else(|| by_status(status))
+            let listed = match reply.error_code() {
+                Some(code) => listed(status, |known| known == code),
+                // Some errors are a sentence and nothing else (API, section 2.12a).
+                None => reply.message().and_then(|said| {
+                    let said = said.trim().to_lowercase();
+                    listed(status, |known| known.to_lowercase() == said)
+                }),
+            };
+            listed.unwrap_or_else(|| by_status(status))
         }
         500..=599 => Class::Unknown(Reason::ServerError),
         status if by_status(status) == Class::Unknown(Reason::UnlistedAnswer) => {
@@ -60,13 +67,14 @@ fn by_status(status: u16) -> Class {
     }
 }
 
-fn listed(status: u16, code: &str) -> Option<Class> {
+fn listed(status: u16, is_it: impl Fn(&str) -> bool) -> Option<Class> {
     CODES
         .iter()
-        .find(|(s, c, _)| *s == status && *c == code)
+        .find(|(s, known, _)| *s == status && is_it(known))
         .map(|(_, _, class)| *class)
 }
 
+/// Codes, and the sentences that stand in their place, each with its own status.
 const CODES: &[(u16, &str, Class)] = &[
     (
         400,
@@ -89,6 +97,21 @@ const CODES: &[(u16, &str, Class)] = &[
         Class::AccountFault(Reason::SessionExpired),
     ),
     (400, "Invoice cannot be cancelled", Class::StateRefused),
+    (
+        401,
+        "Invalid API key",
+        Class::AccountFault(Reason::KeyRejected),
+    ),
+    (
+        403,
+        "Organization not verified",
+        Class::AccountFault(Reason::OrganizationNotReady),
+    ),
+    (
+        403,
+        "kyc_required",
+        Class::AccountFault(Reason::OrganizationNotReady),
+    ),
     (
         403,
         "tariff_inactive",

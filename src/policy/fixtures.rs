@@ -67,6 +67,7 @@ pub(super) fn at(rules: &Rules) -> Circumstances<'_> {
         now: NOW,
         jitter: Jitter::NONE,
         refusals: 1,
+        is_slow: false,
     }
 }
 
@@ -116,6 +117,7 @@ pub(super) fn clean() -> History {
         unproven_since: None,
         absent_since: None,
         lookups: 0,
+        failing_since: None,
         invoice_id: None,
     }
 }
@@ -268,10 +270,9 @@ pub(super) fn show_strain(strain: Option<&Strain>) -> String {
             let capped = if *capped { " capped" } else { "" };
             format!("; block {wait:?} {code}{capped}")
         }
-        Some(Strain::Park { reason, hint }) => {
+        Some(Strain::Park { reason, hint, .. }) => {
             let hint = hint.map_or(String::new(), |hint| format!(" hint {hint:?}"));
             format!("; park {}{hint}", reason.code())
         }
-        Some(Strain::Unreachable { code }) => format!("; unreachable {code}"),
     }
 }

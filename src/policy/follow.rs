@@ -108,7 +108,11 @@ fn failed(
     let curve = &at.rules.async_error;
     let strain = match classify_async(seen.error_code().unwrap_or_default(), plan.resend) {
         AsyncClass::Fatal => return Followed::becomes(Next::Failed(Reason::AsyncError)),
-        AsyncClass::AccountFault(reason) => Some(Strain::Park { reason, hint: None }),
+        AsyncClass::AccountFault(reason) => Some(Strain::Park {
+            reason,
+            hint: None,
+            said: None,
+        }),
         AsyncClass::Again => None,
     };
     if unchanged_for >= backoff::delay(curve, generation, Jitter::NONE) {

@@ -11,7 +11,8 @@ use crate::domain::operation::{Applied, Lookup, Operation, Plan, Progress, Seen}
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::hints;
-use crate::policy::rules::{Jitter, Rules};
+use crate::policy::outage::words;
+use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Strain, Verdict};
 
 /// How soon to try again when the account's limit of requests was used up.
@@ -34,6 +35,8 @@ pub struct Circumstances<'a> {
     pub jitter: Jitter,
     /// Refusals of the account for its rate in a row, with the present one if it is one.
     pub refusals: u32,
+    /// Whether the account has slowed down: only one job of it tries at a time.
+    pub is_slow: bool,
 }
 
 /// Decides about a job whose request got this answer.
@@ -119,10 +122,8 @@ pub(crate) fn not_now(history: &History, reply: &Reply, at: Circumstances<'_>) -
             };
             wait_for(history, *wait, reason)
         }
-        // One recipient's limit is not the account's, and what answers can be reached.
-        Some(Strain::Unreachable { .. }) | None => {
-            wait_for(history, rate_wait(reply, at), Reason::RetryAfter)
-        }
+        // One recipient's limit is not the account's.
+        None => wait_for(history, rate_wait(reply, at), Reason::RetryAfter),
     };
     Verdict {
         strain,
@@ -174,6 +175,7 @@ pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
         (Class::AccountFault(reason), _) => Some(Strain::Park {
             reason,
             hint: hints::wait(reply, at.now),
+            said: words(reply),
         }),
         (Class::Throttled, _) => Some(Strain::Block {
             wait: rate_wait(reply, at),
@@ -194,6 +196,7 @@ pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
         (Class::Unknown(_), 503) => Some(Strain::Park {
             reason: Reason::ServiceUnavailable,
             hint: hints::wait(reply, at.now),
+            said: words(reply),
         }),
         _ => None,
     }
@@ -241,7 +244,7 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
         | NotSent::CertificateExpired
         | NotSent::CertificateName
         | NotSent::CertificateIssuer
-        | NotSent::ForbiddenAddress => unreachable(cause, history, at),
+        | NotSent::ForbiddenAddress => back_off_on(&at.rules.network, history, Reason::Network, at),
         NotSent::WindowClosed => put_back(Duration::ZERO, Reason::WindowClosed),
         NotSent::Stopping => put_back(Duration::ZERO, Reason::Stopping),
         NotSent::AccountParked => put_back(Duration::ZERO, Reason::AccountParked),
@@ -253,31 +256,12 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
     }
 }
 
-/// Requests of one job in a row that found no way to the gateway, before a human is told: with the
-/// delays as shipped, about two minutes.
-pub const UNREACHABLE_AFTER: u32 = 8;
-
-fn unreachable(cause: NotSent, history: &History, at: Circumstances<'_>) -> Verdict {
-    let verdict = back_off_on(&at.rules.network, history, Reason::Network, at);
-    let is_long = history.attempts + 1 >= UNREACHABLE_AFTER;
-    let is_given_up = matches!(verdict.next, Next::Failed(_));
-    Verdict {
-        strain: (is_long || is_given_up).then_some(Strain::Unreachable { code: cause.code() }),
-        ..verdict
-    }
-}
-
 /// Sends again later something the gateway did not do.
 pub(crate) fn back_off(history: &History, reason: Reason, at: Circumstances<'_>) -> Verdict {
     back_off_on(&at.rules.server_error, history, reason, at)
 }
 
-fn back_off_on(
-    curve: &crate::policy::rules::Curve,
-    history: &History,
-    reason: Reason,
-    at: Circumstances<'_>,
-) -> Verdict {
+fn back_off_on(curve: &Curve, history: &History, reason: Reason, at: Circumstances<'_>) -> Verdict {
     let attempt = history.attempts + 1;
     let next = if curve.is_exhausted_by(attempt) && history.unproven_since.is_none() {
         Next::Failed(Reason::GaveUp)

@@ -137,7 +137,7 @@ proptest! {
         let wait = |reply: &Reply| match strain_of(reply, at(&rules)) {
             Some(Strain::Block { wait, .. }) => wait,
             Some(Strain::Park { hint, .. }) => hint.unwrap_or_default(),
-            Some(Strain::Unreachable { .. }) | None => Duration::ZERO,
+            None => Duration::ZERO,
         };
         let less = Reply { limits: Limits { date: more.date.clone(), ..Limits::default() }, ..reply.clone() };
         let both = Reply { limits: more, ..reply };
@@ -190,7 +190,7 @@ proptest! {
             Next::Queued { proof, .. } => match kind.plan.resend {
                 Resend::Harmless => prop_assert!(!matches!(finding, Finding::Unclear(_))),
                 Resend::ByProtection => {
-                    prop_assert!(nothing_ours && !key_may_be_free(&history, at));
+                    prop_assert!(nothing_ours && (settled || !key_may_be_free(&history, at)));
                     prop_assert!(settled || !lookup_only, "one look-up, no key: {verdict:?}");
                     prop_assert_eq!(*proof == Proof::NothingApplied, settled);
                 }

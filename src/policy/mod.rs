@@ -6,6 +6,8 @@
 //! - [`judge`](judge::judge): an answer to a send → what becomes of the job and its account.
 //! - [`reconcile`](reconcile::reconcile): what a look-up found → adopt, send again, wait or hold.
 //! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching.
+//! - [`outage`]: a gateway that gives no clear answer → one trial at a time, and who is told.
+//! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
 //! - [`breaker`]: when a parked account is probed, and how fast it starts again.
 //! - [`backoff`]: the curves of delays.
 //! - [`clock`]: whether the database's clock was set.
@@ -23,7 +25,9 @@ pub mod hints;
 pub mod judge;
 #[cfg(test)]
 mod laws;
+pub mod outage;
 pub mod progress;
 pub mod reconcile;
+pub mod remedy;
 pub mod rules;
 pub mod verdict;

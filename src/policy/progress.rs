@@ -147,7 +147,7 @@ const STOP_FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 const EXPLAINING: [&str; 5] = [
     "account_parked",
     "cap_reached",
-    "gateway_unreachable",
+    "gateway_failing",
     "gateway_failing",
     "clock_jumped",
 ];

@@ -13,7 +13,7 @@ use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::follow::why_failed;
 use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, strain_of};
-use crate::policy::verdict::{Effect, Next, Proof, Reason, Strain, Verdict};
+use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
 
 /// What a look-up brought.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +65,8 @@ pub struct Subject<'a> {
 ///
 /// Sending again needs the account's protection: with a key that the gateway honours one complete
 /// look-up that finds nothing is enough, because the same key is used; without it, two with the
-/// settle time between them. Where a request was repeated by its key, two are needed as well before a
+/// settle time between them. Two are proof, however old the request is, and are waited for as well where
+/// nothing is sent again before they can be had. Where a request was repeated by its key, two are needed as well before a
 /// dead object counts as all there is.
 pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>) -> Verdict {
     match finding {
@@ -234,18 +235,30 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     let exhausted = at.rules.server_error.is_exhausted_by(history.attempts);
     let settled = is_settled(history, at);
     let never_sent = subject.plan.resend == Resend::ByBaseline && subject.baseline.is_none();
+    let delay = backoff::delay(&at.rules.server_error, history.attempts, at.jitter);
+    let is_due_soon = !at.is_slow && delay < at.rules.settle;
     let queued = |proof| {
+        // What was waited for the proof is waited.
+        let waited = match proof {
+            Proof::NothingApplied => absent_for(history, at),
+            Proof::Unchanged => Duration::ZERO,
+        };
         not_applied(Next::Queued {
-            after: backoff::delay(&at.rules.server_error, history.attempts, at.jitter),
+            after: delay.saturating_sub(waited),
             reason: Reason::NotApplied,
             proof,
         })
     };
     match () {
-        () if key_may_be_free(history, at) && !never_sent => held(Reason::UnknownOutcome),
         () if (settled || never_sent) && exhausted => not_applied(Next::Failed(Reason::GaveUp)),
         () if settled || never_sent => queued(Proof::NothingApplied),
-        () if is_sent_again_by_key(subject) && !exhausted => queued(Proof::Unchanged),
+        () if is_sent_again_by_key(subject)
+            && is_due_soon
+            && !exhausted
+            && !key_may_be_free(history, at) =>
+        {
+            queued(Proof::Unchanged)
+        }
         () => wait_to_settle(history, at),
     }
 }
@@ -261,10 +274,13 @@ pub fn key_may_be_free(history: &History, at: Circumstances<'_>) -> bool {
 }
 
 fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
-    let waited = history.absent_since.map_or(Duration::ZERO, |since| {
+    at.rules.settle.saturating_sub(absent_for(history, at))
+}
+
+fn absent_for(history: &History, at: Circumstances<'_>) -> Duration {
+    history.absent_since.map_or(Duration::ZERO, |since| {
         Duration::try_from(at.now - since).unwrap_or_default()
-    });
-    at.rules.settle.saturating_sub(waited)
+    })
 }
 
 fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdict {
@@ -286,23 +302,17 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
             absent: false,
         }
     };
-    let (strain, code) = match &timed.answer {
-        Answer::Reply(reply) => (strain_of(reply, at), "unclear_answer"),
-        Answer::NotSent(cause) => (None, cause.code()),
-        Answer::Lost(lost) => (None, lost.code()),
+    let strain = match &timed.answer {
+        Answer::Reply(reply) => strain_of(reply, at),
+        Answer::NotSent(_) | Answer::Lost(_) => None,
     };
-    let is_told = history.lookups >= UNCLEAR_TOLD && !given_up;
     Verdict {
         effect: Effect::Unknown,
         next,
         counts: false,
-        strain: strain.or(is_told.then_some(Strain::Unreachable { code })),
+        strain,
     }
 }
-
-/// Look-ups of a job without a clear answer before a human is told: with the delays as shipped, about
-/// five minutes.
-const UNCLEAR_TOLD: u32 = 7;
 
 /// With no unproven request to set a term, a human is asked after so many look-ups: a day of them at
 /// the longest usual distance.

@@ -140,11 +140,8 @@ pub enum Strain {
         reason: Reason,
         /// How long the gateway asked to wait before asking again.
         hint: Option<Duration>,
-    },
-    /// The gateway has given no clear answer for so long that a human must know; each job waits by itself.
-    Unreachable {
-        /// What fails: a stable code.
-        code: &'static str,
+        /// The gateway's own words, or the beginning.
+        said: Option<String>,
     },
 }
 

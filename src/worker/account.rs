@@ -12,6 +12,7 @@ use crate::domain::operation::Request;
 use crate::gateway::client::Gateway;
 use crate::policy::breaker::slow_start_limit;
 use crate::policy::judge::is_refused_for_rate;
+use crate::policy::outage::Outage;
 use crate::policy::rules::BreakerRules;
 use crate::worker::clock::Moment;
 
@@ -43,6 +44,8 @@ struct State {
     parked_at: Option<Moment>,
     /// What the database said last.
     seen: Seen,
+    /// What is known of requests that got no clear answer.
+    outage: Outage,
     mode: Option<String>,
 }
 
@@ -198,6 +201,26 @@ impl Account {
         self.state()
             .parked_at
             .is_none_or(|parked_at| claimed_at > parked_at)
+    }
+
+    /// What is known of its requests that got no clear answer.
+    pub fn learn(&self, outage: Outage) {
+        self.state().outage = outage;
+    }
+
+    /// Whether requests of it got no clear answer, and none since, as far as is known here.
+    pub fn is_failing(&self) -> bool {
+        !self.state().outage.is_over()
+    }
+
+    /// Whether one job of it tries while the others wait.
+    pub fn is_slow(&self) -> bool {
+        self.state().outage.is_slow()
+    }
+
+    /// From now on its requests start slowly, as after a park.
+    pub fn resume_slowly(&self) {
+        self.state().seen = Seen::ResumedAt(Moment::now());
     }
 
     /// What the database says of the account.

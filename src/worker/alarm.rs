@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use time::format_description::well_known::Rfc3339;
 
-use crate::db::accounts::AlertText;
+use crate::db::accounts::{AlertText, Park};
 use crate::db::blocker::Blocker;
 use crate::db::clock::SteadySecond;
 use crate::db::fate::Lost;
@@ -16,7 +17,10 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
 use crate::policy::clock::SpanUs;
+use crate::policy::outage::Fault;
+use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Next, Reason};
+use crate::worker::failing::Telling;
 use crate::worker::outcome::Guard;
 use crate::worker::recorder::Forgotten;
 
@@ -137,19 +141,25 @@ impl Alarm {
         }
     }
 
-    /// No request of the account finds a way to the gateway, or none gets a clear answer.
-    pub fn unreachable(account: &AccountName, code: &str) -> Alarm {
+    /// The gateway gives no clear answer to the account, or to some job of it, for too long.
+    pub fn failing(account: &AccountName, telling: &Telling) -> Alarm {
+        let Telling { fault, since } = telling;
+        let Remedy { what, action } = remedy::of_fault(fault);
+        let since = since.replace_nanosecond(0).unwrap_or(*since);
+        let since = since.format(&Rfc3339).unwrap_or_default();
         Alarm {
-            kind: "gateway_unreachable",
+            kind: "gateway_failing",
             severity: "critical",
             text: AlertText {
                 summary: format!(
-                    "ApiPay cannot be reached or gives no clear answer for account {account} ({code}): its payments wait."
+                    "ApiPay {what} for account {account} since {since} ({}): payments wait.",
+                    seen(fault)
                 ),
-                action: "see what apipayd check says; then look at this machine's network, names, clock and \
-                         certificates, and at base_url. Payments go on by themselves once ApiPay answers again"
-                    .to_owned(),
-                details: json!({ "code": code }),
+                action: format!(
+                    "{action}. Nothing is lost: payments go on by themselves with the first clear answer. \
+                     What waits, and until when: select * from apipay.waiting where account = '{account}';"
+                ),
+                details: json!({ "code": fault.code, "http_status": fault.status }),
             },
         }
     }
@@ -341,38 +351,33 @@ fn span(span: Duration) -> String {
     }
 }
 
-/// What the alert of a parked account says.
-pub fn parked(account: &AccountName, reason: Reason) -> AlertText {
-    let (what, remedy) = match reason {
-        Reason::SessionExpired => (
-            "the Kaspi session is gone",
-            "log the cashier in again in the ApiPay dashboard",
-        ),
-        Reason::KeyRejected => (
-            "the API key is not accepted",
-            "put a valid key into the credential and restart apipayd",
-        ),
-        Reason::OrganizationNotReady => (
-            "the organisation is not set up or not verified",
-            "complete it in the ApiPay dashboard",
-        ),
-        Reason::TariffInactive => ("the tariff is not paid", "pay it in the ApiPay dashboard"),
-        Reason::InvoicesDisabled => (
-            "ApiPay takes no invoices now",
-            "wait; the daemon asks again by itself",
-        ),
-        Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
-        _ => (
-            "ApiPay is out of service",
-            "wait; the daemon asks again by itself",
-        ),
+/// What came in place of a clear answer.
+fn seen(fault: &Fault) -> String {
+    let what = match fault.status {
+        Some(status) => format!("HTTP {status}"),
+        None => fault.code.clone(),
     };
-    AlertText {
-        summary: format!("Account {account} is parked: {what}. Its payments wait."),
-        action: format!(
-            "{remedy}. Payments go on by themselves once a probe succeeds, or at once with: \
-             select apipay.resume('{account}', 'why');"
-        ),
-        details: json!({ "reason": reason.code() }),
+    match &fault.said {
+        Some(said) => format!("{what}: {said}"),
+        None => what,
+    }
+}
+
+/// A park for this reason, with what the gateway said of it.
+pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park {
+    let Remedy { what, action } = remedy::of_park(reason);
+    let quoted = said.map_or_else(String::new, |said| format!(" (ApiPay said: {said})"));
+    Park {
+        reason: reason.code(),
+        said: said.map(str::to_owned),
+        remedy: action,
+        text: AlertText {
+            summary: format!("Account {account} is parked: {what}{quoted}. Its payments wait."),
+            action: format!(
+                "{action}. Payments go on by themselves once a probe succeeds, or at once with: \
+                 select apipay.resume('{account}', 'why');"
+            ),
+            details: json!({ "reason": reason.code() }),
+        },
     }
 }

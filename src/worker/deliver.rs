@@ -9,7 +9,7 @@ use crate::alert::{Notice, Status, log_line, retry_after};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, DueNotice};
-use crate::policy::judge::UNREACHABLE_AFTER;
+use crate::policy::outage::told_after;
 use crate::telemetry::Chain;
 use crate::worker::alarm::Alarm;
 use crate::worker::strains;
@@ -36,7 +36,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         let alarm = Alarm::held(&held.account, held.job, &held.reason);
         strains::try_to_open(ctx, &held.account, &alarm).await;
     }
-    alerts::resolve_cleared(&ctx.pool, UNREACHABLE_AFTER).await?;
+    alerts::resolve_cleared(&ctx.pool, told_after(&ctx.rules)).await?;
     alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await?;
     let due = alerts::claim_notices(&ctx.pool, &channels, PROMISE).await?;
     let step = if due.is_empty() {

@@ -6,13 +6,16 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tracing::warn;
+
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Claim, Room};
+use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
-use crate::worker::send::{self, Job};
+use crate::worker::send::{self, Job, Role};
 use crate::worker::{Context, Step};
 
 /// The claiming loop's memory: whose turn it is, how fast sends end, and which jobs make a claim fail.
@@ -53,6 +56,7 @@ impl Dispatcher {
         if jobs == 0 {
             return Ok(Step::Idle);
         }
+        let mut step = try_slow_ones(ctx, &rooms, jobs).await?;
         crash::reach(Point::BeforeClaim);
         let claimed_at = Moment::now();
         let claims = self.claim(ctx, &rooms, jobs).await?;
@@ -69,13 +73,11 @@ impl Dispatcher {
         let wants_room =
             rooms.len() < ctx.accounts.len() || rooms.iter().any(is_full) || claims.len() >= jobs;
         ctx.wants_room.store(wants_room, Ordering::Relaxed);
-        let step = if claims.is_empty() {
-            Step::Idle
-        } else {
-            Step::Worked
-        };
+        if !claims.is_empty() {
+            step = Step::Worked;
+        }
         for claim in claims {
-            start(ctx, claim, claimed_at).await;
+            start(ctx, claim, claimed_at, Role::Usual).await;
         }
         Ok(step)
     }
@@ -124,6 +126,47 @@ impl Dispatcher {
         let jobs = if rooms.is_empty() { 0 } else { in_all };
         (rooms, jobs)
     }
+}
+
+/// Claims the trials that are due of accounts that have slowed down. That an account has is known here a
+/// second after another daemon has found out; the usual claim leaves it out from that moment on.
+async fn try_slow_ones(ctx: &Arc<Context>, rooms: &[Room], jobs: usize) -> Result<Step, DbError> {
+    let is_slow = |room: &&Room| {
+        let account = ctx.accounts.get(&room.account);
+        account.is_some_and(|account| account.is_slow())
+    };
+    let slow = rooms.iter().filter(is_slow);
+    let slow: Vec<String> = slow.map(|room| room.account.to_string()).collect();
+    if slow.is_empty() {
+        return Ok(Step::Idle);
+    }
+    let claimed_at = Moment::now();
+    let claimed = claim::claim_trials(
+        &ctx.pool,
+        ctx.worker,
+        ctx.lease,
+        &slow,
+        jobs,
+        ctx.clock.second(),
+        ctx.longest_trial(),
+    );
+    let claims = match claimed.await {
+        // Those that have not slowed down do not wait for a row of one that has.
+        Err(error) if error.is_about_rows() => {
+            warn!(accounts = ?slow, error = %Chain(&error), "the database refuses the trial jobs of slow accounts");
+            return Ok(Step::Idle);
+        }
+        claims => claims?,
+    };
+    let step = if claims.is_empty() {
+        Step::Idle
+    } else {
+        Step::Worked
+    };
+    for claim in claims {
+        start(ctx, claim, claimed_at, Role::Trial).await;
+    }
+    Ok(step)
 }
 
 /// How many jobs this daemon may hold more than it holds now.
@@ -176,7 +219,7 @@ impl Pace {
     }
 }
 
-async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
+async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, role: Role) {
     let Some(account) = ctx.accounts.get(&claim.account).cloned() else {
         // Only accounts that were asked for are claimed; the lease would settle it.
         tracing::error!(job.id = %claim.id, account = %claim.account, "claimed a job of an account that is not configured");
@@ -197,7 +240,7 @@ async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
             Job {
                 claim,
                 claimed_at,
-                canary: false,
+                role,
             },
             slot,
         )

@@ -14,6 +14,7 @@ use crate::domain::answer::{Answer, Lost, Timed};
 use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::{Lookup, Request};
 use crate::gateway::wire;
+use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
@@ -21,6 +22,7 @@ use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
+use crate::worker::failing::Signed;
 use crate::worker::outcome::{self, Evidence, Guard, Kind};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
@@ -48,6 +50,7 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
                 ctx.lease,
                 among,
                 ctx.clock.second(),
+                ctx.longest_trial(),
             )
         })
         .await?;
@@ -122,6 +125,12 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
         request: &request,
         timed: &timed,
         now: claim.now,
+        signed: Signed {
+            errand: Errand::Lookup,
+            job: claim.id,
+            sign: sign_of_lookup(&timed, &verdict),
+        },
+        failing_since: claim.history.failing_since,
     };
     conclude(ctx, &evidence, verdict, true).await;
 }

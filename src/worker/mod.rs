@@ -16,8 +16,8 @@
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`culprits`] finds the jobs that make a claim fail, and [`plan`] reads a job's params.
 //! - [`recorder`] is the one writer of outcomes: [`settle`] records them, [`aside`] holds those that the
-//!   database does not take, [`strains`] tells their accounts. [`outcome`] turns decisions into its rows,
-//!   and [`alarm`] has the words for people.
+//!   database does not take, [`strains`] tells their accounts, with [`failing`], which gathers what answers
+//!   say of the gateway. [`outcome`] turns decisions into its rows, and [`alarm`] has the words for people.
 
 pub mod account;
 pub mod alarm;
@@ -26,6 +26,7 @@ pub mod clock;
 pub mod culprits;
 pub mod deliver;
 pub mod dispatch;
+pub mod failing;
 pub mod follow;
 pub mod keep_time;
 pub mod listen;
@@ -62,6 +63,7 @@ use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
 use crate::policy::backoff;
 use crate::policy::judge::Circumstances;
+use crate::policy::outage::longest;
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::telemetry::Chain;
 use account::Account;
@@ -130,14 +132,13 @@ impl Context {
 
     /// What a decision depends on, with the database's clock at this moment.
     pub fn circumstances(&self, account: &AccountName, now: OffsetDateTime) -> Circumstances<'_> {
+        let account = self.accounts.get(account);
         Circumstances {
             rules: &self.rules,
             now: now - self.clock.ahead(now),
             jitter: self.jitter(),
-            refusals: self
-                .accounts
-                .get(account)
-                .map_or(0, |account| account.refusals()),
+            refusals: account.map_or(0, |account| account.refusals()),
+            is_slow: account.is_some_and(|account| account.is_slow()),
         }
     }
 
@@ -164,6 +165,11 @@ impl Context {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         what.clone()
+    }
+
+    /// No trial or look-up of a failing account is put off for longer.
+    pub fn longest_trial(&self) -> Duration {
+        longest(&self.rules).max(self.lease)
     }
 
     /// A fresh random number for a decision.

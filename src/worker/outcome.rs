@@ -16,8 +16,10 @@ use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
 use crate::domain::operation::{Lookup, Plan, Request, Seen};
 use crate::policy::follow::{Crowd, NextCheck, next_invoice_check, next_refund_check};
 use crate::policy::hints;
+use crate::policy::outage::Sign;
 use crate::policy::rules::{FollowRules, Jitter};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
+use crate::worker::failing::Signed;
 
 /// The job that a decision is about, as the guard of its record sees it.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ pub struct Following<'a> {
 }
 
 /// What a decision rests on: a request about a job and its answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Evidence<'a> {
     /// The job.
     pub guard: &'a Guard,
@@ -60,6 +62,10 @@ pub struct Evidence<'a> {
     pub timed: &'a Timed,
     /// The database's clock.
     pub now: OffsetDateTime,
+    /// What the end of the request says of the gateway.
+    pub signed: Signed,
+    /// Since when requests of the job got no clear answer, before this one.
+    pub failing_since: Option<OffsetDateTime>,
 }
 
 /// What an attempt is for.
@@ -90,6 +96,8 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         request,
         timed,
         now,
+        ref signed,
+        failing_since: _,
     } = *evidence;
     let mut transition = Transition {
         kind: Some(kind.as_str()),
@@ -97,6 +105,8 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         counts: verdict.counts,
         // A look-up is a read: what may be unproven is an earlier send, which is noted already.
         unproven: kind == Kind::Send && is_unproven(verdict),
+        failing: matches!(signed.sign, Sign::Failing(_)),
+        answered: kind == Kind::Send && signed.sign == Sign::Clear,
         request: Some(written(request)),
         request_sha256: request.body.as_ref().map(|body| sha256(&body.to_string())),
         ..moved(guard, &verdict.next)
@@ -105,7 +115,13 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
     if !matches!(verdict.next, Next::Succeeded(_) | Next::Accepted { .. })
         && transition.message.is_none()
     {
-        transition.message = explain(&timed.answer);
+        let is_complete = kind == Kind::Lookup && signed.sign == Sign::Clear;
+        transition.message = match &verdict.next {
+            Next::Uncertain { .. } | Next::Queued { .. } if is_complete => {
+                Some("the gateway was asked, and shows nothing of it".to_owned())
+            }
+            _ => explain(&timed.answer),
+        };
     }
     let unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
     Entry {

@@ -12,6 +12,7 @@ use crate::db::accounts::AccountRow;
 use crate::db::health::Waiting;
 use crate::db::{DbError, accounts, health};
 use crate::domain::account::AccountName;
+use crate::policy::outage::Outage;
 use crate::worker::Context;
 
 /// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.
@@ -31,6 +32,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
             resumed_for,
             ctx.rules.breaker.slow_start,
         );
+        account.learn(row.outage.clone());
     }
     let stopped = health::stopped(&ctx.pool).await?;
     let waiting = health::waiting(&ctx.pool).await?;
@@ -80,7 +82,7 @@ fn status_line(
                 Some(format!("PARKED {reason} since {}", clock(since)))
             }
             (_, _, Some(until)) if until > now => Some(format!("waiting until {}", clock(until))),
-            _ => None,
+            _ => failing(&account.outage),
         };
         let counted = counts
             .get(account.name.as_str())
@@ -98,6 +100,13 @@ fn status_line(
     }
     parts.push(format!("{in_flight} in flight"));
     parts.join("; ")
+}
+
+/// Since when one job tries while the others wait, and what it gets.
+fn failing(outage: &Outage) -> Option<String> {
+    let row = outage.sends.as_ref().filter(|_| outage.is_slow())?;
+    let (fault, since) = (&row.fault, clock(row.since));
+    Some(format!("NO CLEAR ANSWER {} since {since}", fault.code))
 }
 
 /// Hours and minutes if it is today, else the date as well; in UTC, as everything in the log.

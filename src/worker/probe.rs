@@ -12,12 +12,15 @@ use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
 use crate::domain::operation::OPERATIONS;
 use crate::gateway::wire;
-use crate::policy::breaker::{Health, health, probe_delay};
+use crate::policy::breaker::{Health, health, is_accumulating, probe_delay};
 use crate::policy::hints;
+use crate::policy::remedy::is_specific;
+use crate::policy::verdict::Reason;
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
+use crate::worker::alarm;
 use crate::worker::clock::Moment;
-use crate::worker::send::{self, Job, Sent};
+use crate::worker::send::{self, Job, Role, Sent};
 use crate::worker::{Context, Step};
 
 /// Probes what is due.
@@ -53,7 +56,7 @@ async fn probe_account(
     let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
     let retry = |hint| probe_delay(&ctx.rules.breaker, probes, hint, ctx.jitter());
     if !ctx.take_one(&account.name, Purpose::Probe).await? {
-        return accounts::schedule_probe(&ctx.pool, &account.name, retry(None), None).await;
+        return accounts::schedule_probe(&ctx.pool, &account.name, retry(None)).await;
     }
     crash::reach(Point::ProbeBeforeRequest);
     let timed = account.call(&wire::account_health()).await;
@@ -66,17 +69,12 @@ async fn probe_account(
         Health::Well => {}
         Health::Unwell(reason) => {
             info!(account = %account.name, reason = reason.code(), probes, "still unwell");
-            return accounts::schedule_probe(
-                &ctx.pool,
-                &account.name,
-                retry(hint),
-                Some(reason.code()),
-            )
-            .await;
+            learn(ctx, account, probe, reason).await?;
+            return accounts::schedule_probe(&ctx.pool, &account.name, retry(hint)).await;
         }
         Health::Unclear => {
             warn!(account = %account.name, probes, "a probe got no clear answer");
-            return accounts::schedule_probe(&ctx.pool, &account.name, retry(hint), None).await;
+            return accounts::schedule_probe(&ctx.pool, &account.name, retry(hint)).await;
         }
     }
     match let_one_through(ctx, account).await? {
@@ -89,9 +87,31 @@ async fn probe_account(
             Ok(())
         }
         Sent::NotWell => {
-            accounts::schedule_probe(&ctx.pool, &account.name, retry(None), None).await
+            if is_accumulating(&timed.answer) {
+                learn(ctx, account, probe, Reason::InvoicesDisabled).await?;
+            }
+            accounts::schedule_probe(&ctx.pool, &account.name, retry(None)).await
         }
     }
+}
+
+/// What the gateway says is wrong takes the place of what was known, unless that says more.
+async fn learn(
+    ctx: &Context,
+    account: &Account,
+    probe: &DueProbe,
+    reason: Reason,
+) -> Result<(), DbError> {
+    let is_vague = probe.reason == Reason::ServiceUnavailable.code();
+    if !is_vague && !is_specific(reason) {
+        return Ok(());
+    }
+    let park = alarm::parked(&account.name, reason, None);
+    if accounts::learn_of_park(&ctx.pool, &account.name, &park).await? {
+        info!(account = %account.name, reason = reason.code(), was = probe.reason, "a probe learned more");
+        ctx.wake.deliver.notify_one();
+    }
+    Ok(())
 }
 
 /// Sends one job of the account. Health is what the gateway says; a job is the proof. With no job
@@ -120,7 +140,7 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<S
             let job = Job {
                 claim,
                 claimed_at,
-                canary: true,
+                role: Role::Canary,
             };
             // A task of its own: a stop waits for it, and nothing can drop it half-way.
             let sent = ctx

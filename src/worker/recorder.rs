@@ -26,6 +26,7 @@ use crate::policy::verdict::Strain;
 use crate::telemetry::Chain;
 use crate::worker::alarm::Alarm;
 use crate::worker::aside::{Aside, SetAside, Shelf};
+use crate::worker::failing::{self, Signed};
 use crate::worker::settle::{self, Refused};
 use crate::worker::strains;
 use crate::worker::{Context, wait_for_database};
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub strain: Option<Strain>,
     /// An alert that belongs to it.
     pub alert: Option<Alarm>,
+    /// What the end of its request says of the gateway.
+    pub signed: Option<Signed>,
     /// What the answer said remains of the quota.
     pub remaining: Option<Remaining>,
 }
@@ -53,8 +56,16 @@ impl Outcome {
             entry,
             strain: None,
             alert: None,
+            signed: None,
             remaining: None,
         }
+    }
+
+    /// Whether its account is to be told of something before the rows are recorded.
+    fn is_about_account(&self, ctx: &Context) -> bool {
+        let account = ctx.accounts.get(&self.account);
+        let is_news = |signed| account.is_some_and(|account| failing::is_news(account, signed));
+        self.strain.is_some() || self.alert.is_some() || self.signed.as_ref().is_some_and(is_news)
     }
 }
 
@@ -311,7 +322,7 @@ impl Writer {
     fn take(&mut self, fresh: &mut Vec<Message>) {
         let mut straining: BTreeMap<AccountName, Vec<Message>> = BTreeMap::new();
         for message in fresh.drain(..) {
-            if message.outcome.strain.is_some() || message.outcome.alert.is_some() {
+            if message.outcome.is_about_account(&self.ctx) {
                 let account = message.outcome.account.clone();
                 straining.entry(account).or_default().push(message);
             } else {

@@ -16,6 +16,7 @@ use crate::domain::operation::{Lookup, Operation, Plan, Resend};
 use crate::gateway::wire;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
+use crate::policy::outage::{Errand, Sign, sign_of_send, tells_of_job};
 use crate::policy::reconcile::{Baseline, Subject, key_may_be_free, made_before, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
@@ -23,6 +24,7 @@ use crate::worker::Context;
 use crate::worker::account::{Account, Slot};
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
+use crate::worker::failing::{Signed, Telling};
 use crate::worker::outcome::{self, Evidence, Following, Guard, Kind};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
@@ -37,8 +39,33 @@ pub struct Job {
     pub claim: Claim,
     /// From before the claim was asked for, so that a slow claim counts.
     pub claimed_at: Moment,
+    /// What it is sent for.
+    pub role: Role,
+}
+
+/// What a job is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To be done.
+    Usual,
     /// The one job that a parked account lets through.
-    pub canary: bool,
+    Canary,
+    /// The one job of an account that has slowed down.
+    Trial,
+}
+
+impl Job {
+    fn signed(&self, sign: Sign) -> Signed {
+        let errand = match self.role {
+            Role::Usual | Role::Canary => Errand::Send,
+            Role::Trial => Errand::Trial,
+        };
+        Signed {
+            errand,
+            job: self.claim.id,
+            sign,
+        }
+    }
 }
 
 /// What the account looks like after a send.
@@ -72,7 +99,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
             return Sent::NotWell;
         }
         Err(NoPlan::Invalid(errors)) => {
-            refuse(ctx, &guard, claim, &errors).await;
+            refuse(ctx, &guard, &job, &errors).await;
             return Sent::NotWell;
         }
     };
@@ -107,8 +134,10 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         request: &plan.request,
         timed: &timed,
         now: job.claim.now,
+        signed: job.signed(sign_of_send(&timed, &verdict, false)),
+        failing_since: job.claim.history.failing_since,
     };
-    let recorded = conclude(ctx, &evidence, verdict, job.canary).await;
+    let recorded = conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
     match recorded {
         None | Some(Recorded::Moved) => sent,
         Some(_) => Sent::NotWell,
@@ -141,7 +170,8 @@ pub async fn conclude(
     let outcome = Outcome {
         account: evidence.guard.account.clone(),
         entry: outcome::entry(evidence, &verdict, following),
-        alert: Alarm::of(evidence.guard, &verdict.next),
+        alert: alarm_of(ctx, evidence, &verdict),
+        signed: Some(evidence.signed.clone()),
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
             Answer::NotSent(_) | Answer::Lost(_) => None,
@@ -156,6 +186,27 @@ pub async fn conclude(
     }
 }
 
+/// What people must be told with this record: that a human decides, or that no clear answer has come to
+/// this job for too long.
+fn alarm_of(ctx: &Context, evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alarm> {
+    if let Some(alarm) = Alarm::of(evidence.guard, &verdict.next) {
+        return Some(alarm);
+    }
+    let Sign::Failing(fault) = &evidence.signed.sign else {
+        return None;
+    };
+    let now = evidence.now + evidence.timed.took;
+    let is_given_up = matches!(verdict.next, Next::Failed(Reason::GaveUp));
+    let is_told = is_given_up || tells_of_job(evidence.failing_since, now, &ctx.rules);
+    is_told.then(|| {
+        let telling = Telling {
+            fault: fault.clone(),
+            since: evidence.failing_since.unwrap_or(evidence.now),
+        };
+        Alarm::failing(&evidence.guard.account, &telling)
+    })
+}
+
 /// Why the request must not leave, if so: the last look before the first byte.
 fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
     if ctx.stop.is_cancelled() {
@@ -164,7 +215,7 @@ fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
         Some(NotSent::HistoryLost)
     } else if job.claimed_at.elapsed() > SEND_WINDOW {
         Some(NotSent::WindowClosed)
-    } else if !job.canary && !account.may_send(job.claimed_at) {
+    } else if job.role != Role::Canary && !account.may_send(job.claimed_at) {
         Some(NotSent::AccountParked)
     } else if key_may_be_free(&job.claim.history, circumstances(ctx, job)) {
         Some(NotSent::KeyTooOld)
@@ -222,20 +273,22 @@ async fn read_before(
     let request = wire::list_refunds(invoice_id);
     let timed = account.call(&request).await;
     let read = wire::read_refunds(&timed, invoice_id);
-    let evidence = Evidence {
+    let evidence = |verdict: &Verdict| Evidence {
         guard,
         kind: Kind::Send,
         plan,
         request: &request,
         timed: &timed,
         now: job.claim.now,
+        signed: job.signed(sign_of_send(&timed, verdict, true)),
+        failing_since: job.claim.history.failing_since,
     };
     let Some(list) = read else {
         let verdict = without_baseline(&job.claim.history, &timed, circumstances(ctx, job));
         if matches!(verdict.strain, Some(Strain::Park { .. })) {
             account.park();
         }
-        conclude(ctx, &evidence, verdict, job.canary).await;
+        conclude(ctx, &evidence(&verdict), verdict, job.role == Role::Canary).await;
         return None;
     };
     let subject = Subject {
@@ -251,7 +304,7 @@ async fn read_before(
             job.id = %guard.id, next = verdict.next.state(),
             "this refund stands at the gateway already, and the database knows nothing of it; it is not sent again"
         );
-        conclude(ctx, &evidence, verdict, job.canary).await;
+        conclude(ctx, &evidence(&verdict), verdict, job.role == Role::Canary).await;
         return None;
     }
     let renewed_at = Moment::now();
@@ -273,9 +326,9 @@ async fn read_before(
 
 /// Ends a job whose params are wrong: nothing is sent. What an earlier version may have sent is a human's to
 /// decide.
-async fn refuse(ctx: &Context, guard: &Guard, claim: &Claim, errors: &FieldErrors) {
+async fn refuse(ctx: &Context, guard: &Guard, job: &Job, errors: &FieldErrors) {
     info!(job.id = %guard.id, "invalid params; nothing was sent");
-    let outcome = if claim.history.unproven_since.is_none() {
+    let outcome = if job.claim.history.unproven_since.is_none() {
         Outcome::plain(&guard.account, outcome::invalid_params(guard, errors))
     } else {
         Outcome {
@@ -286,7 +339,8 @@ async fn refuse(ctx: &Context, guard: &Guard, claim: &Claim, errors: &FieldError
             )
         }
     };
-    ctx.recorder.record(outcome).await;
+    let signed = Some(job.signed(Sign::Silent));
+    ctx.recorder.record(Outcome { signed, ..outcome }).await;
 }
 
 /// Records that nothing was sent, and why.
@@ -294,7 +348,10 @@ async fn put_back(ctx: &Context, guard: &Guard, job: &Job, cause: NotSent) {
     let verdict = not_sent(cause, &job.claim.history, circumstances(ctx, job));
     let entry = outcome::not_sent(guard, cause, &verdict);
     ctx.recorder
-        .record(Outcome::plain(&guard.account, entry))
+        .record(Outcome {
+            signed: Some(job.signed(Sign::Silent)),
+            ..Outcome::plain(&guard.account, entry)
+        })
         .await;
 }
 

@@ -16,9 +16,11 @@ use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
 use crate::policy::breaker::probe_delay;
 use crate::policy::hints::Remaining;
+use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::alarm::{self, Alarm};
+use crate::worker::failing::{self, Signed};
 use crate::worker::recorder::{Message, insist};
 use crate::worker::{Context, wait_for_database};
 
@@ -32,19 +34,25 @@ pub async fn tell(
 ) -> Vec<Message> {
     let turn = ctx.recorder.turn(account);
     let _turn = turn.lock().await;
-    let mut park: Option<(Reason, Option<Duration>)> = None;
+    let mut park: Option<(Reason, Option<Duration>, Option<String>)> = None;
+    let mut signs = Vec::new();
     let mut alarms = Vec::new();
     let mut blocks = Vec::new();
     for Message { outcome, .. } in &messages {
         match &outcome.strain {
-            Some(Strain::Park { reason, hint }) => park = Some((*reason, *hint)),
+            // Of several reasons at once, one that says more.
+            Some(Strain::Park { reason, hint, said }) => {
+                if park.is_none() || is_specific(*reason) {
+                    park = Some((*reason, *hint, said.clone()));
+                }
+            }
             Some(Strain::Block { wait, code, capped }) => {
                 blocks.push((*wait, code.clone(), *capped))
             }
-            Some(Strain::Unreachable { code }) => alarms.push(Alarm::unreachable(account, code)),
             None => {}
         }
         alarms.extend(outcome.alert.clone());
+        signs.extend(outcome.signed.clone());
     }
     let mut first_failure = || {
         for message in &mut messages {
@@ -59,15 +67,27 @@ pub async fn tell(
         }
         debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
     }
-    if let Some((reason, hint)) = park {
+    if let Some((reason, hint, said)) = park {
         let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
-        let text = alarm::parked(account, reason);
-        let run = || accounts::park(&ctx.pool, account, reason.code(), delay, &text);
-        persist(ctx, account, "park an account", &mut first_failure, run).await;
+        let park = alarm::parked(account, reason, said.as_deref());
+        let run = || accounts::park(&ctx.pool, account, &park, delay);
+        let became_parked = persist(ctx, account, "park an account", &mut first_failure, run).await;
+        if is_specific(reason) && became_parked == Some(false) {
+            let run = || accounts::learn_of_park(&ctx.pool, account, &park);
+            let task = "store why an account is parked";
+            persist(ctx, account, task, &mut first_failure, run).await;
+        }
         if let Some(account) = ctx.accounts.get(account) {
             account.parked_in_database();
         }
         ctx.wake.deliver.notify_one();
+    }
+    // What requests say of the gateway is known before the jobs are recorded that wait because of it.
+    let signs: Vec<&Signed> = signs.iter().collect();
+    let run = || failing::note(ctx, account, &signs);
+    let told = persist(ctx, account, "store what fails", &mut first_failure, run).await;
+    if let Some(telling) = told.flatten() {
+        alarms.push(Alarm::failing(account, &telling));
     }
     for alarm in &alarms {
         let run = || open(ctx, account, alarm);
@@ -78,20 +98,21 @@ pub async fn tell(
 }
 
 /// Repeats a statement about an account until it is done, or refused for good. Whoever locks the account's
-/// row is waited for; at the first failure those are told who wait for a record.
+/// row is waited for; at the first failure those are told who wait for a record. `None` when it was refused.
 async fn persist<T, F>(
     ctx: &Context,
     account: &AccountName,
     task: &'static str,
     first_failure: &mut impl FnMut(),
     run: impl Fn() -> F,
-) where
+) -> Option<T>
+where
     F: Future<Output = Result<T, DbError>>,
 {
     let mut failures = 0;
     loop {
         match insist(ctx, task, &run).await {
-            Ok(_) => return,
+            Ok(done) => return Some(done),
             Err(error) if error.fault() == Fault::Lock => {
                 failures += 1;
                 if failures == 1 {
@@ -102,7 +123,7 @@ async fn persist<T, F>(
             }
             Err(error) => {
                 error!(account = %account, task, error = %Chain(&error), "the database refused what it must be told");
-                return;
+                return None;
             }
         }
     }

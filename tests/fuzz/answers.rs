@@ -6,9 +6,11 @@ use apipayd::domain::answer::{Answer, Body, Limits, Reply, Timed};
 use apipayd::domain::job::{Epoch, JobId};
 use apipayd::policy::codes::{Class, classify};
 use apipayd::policy::judge::{judge, strain_of};
+use apipayd::policy::outage::{Errand, sign_of_send};
 use apipayd::policy::reconcile::without_baseline;
 use apipayd::policy::rules::Jitter;
 use apipayd::policy::verdict::Next;
+use apipayd::worker::failing::Signed;
 use apipayd::worker::outcome::{self, Evidence, Following, Guard, Kind};
 
 use crate::jobs::{NOW, assert_adoptable, assert_lawful, at, history, job, seconds};
@@ -118,6 +120,12 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         request: &plan.request,
         timed: &timed,
         now: NOW,
+        signed: Signed {
+            errand: Errand::Send,
+            job: JobId(1),
+            sign: sign_of_send(&timed, &verdict, false),
+        },
+        failing_since: None,
     };
     let following = Following {
         rules: &at.rules.follow,

@@ -51,6 +51,7 @@ pub(crate) fn at(tape: &mut Tape<'_>) -> Circumstances<'static> {
         now: NOW,
         jitter: Jitter::new(f64::from(tape.byte()) / 255.0),
         refusals: u32::from(tape.byte()),
+        is_slow: tape.coin(),
     }
 }
 
@@ -79,6 +80,7 @@ pub(crate) fn history(tape: &mut Tape<'_>) -> History {
         unproven_since: past(tape),
         absent_since: past(tape),
         lookups: u32::from(tape.byte()),
+        failing_since: past(tape),
         invoice_id: tape.coin().then_some(INVOICE),
     }
 }

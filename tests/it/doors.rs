@@ -108,15 +108,14 @@ async fn expect_unreachable(world: &World, account: &str, code: &str) {
             .until_holds(&format!("{account} is {status}"), async || {
                 let notices = world.alerts.notices(status);
                 let text = json!(notices).to_string();
-                text.contains(&format!(
-                    "ApiPay cannot be reached or gives no clear answer for account {account} ({code})"
-                ))
+                let start = format!("ApiPay cannot be reached for account {account} since ");
+                text.contains(&start) && text.contains(&format!("({code}): payments wait."))
             })
             .await;
     }
     let alerts = world
         .count(&format!(
-            "apipay.alerts where kind = 'gateway_unreachable' and account = '{account}'"
+            "apipay.alerts where kind = 'gateway_failing' and account = '{account}'"
         ))
         .await;
     assert_eq!(alerts, 1, "told once");

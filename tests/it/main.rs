@@ -19,6 +19,7 @@ mod creating;
 mod culprits;
 mod database;
 mod doors;
+mod failing;
 mod following;
 mod heavy;
 mod history;

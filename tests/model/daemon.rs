@@ -18,10 +18,12 @@ use apipayd::domain::operation::{Lookup, Operation, Plan, Request, Seen, operati
 use apipayd::gateway::wire;
 use apipayd::policy::follow::follow;
 use apipayd::policy::judge::{Circumstances, judge};
+use apipayd::policy::outage::{Errand, Sign};
 use apipayd::policy::reconcile::{Baseline, Finding, Subject, reconcile, without_baseline};
 use apipayd::policy::rules::{Jitter, Rules};
 use apipayd::policy::verdict::{Strain, Verdict};
 use apipayd::worker::alarm::Alarm;
+use apipayd::worker::failing::Signed;
 use apipayd::worker::outcome::{self, Evidence, Following, Guard, Kind};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -170,6 +172,7 @@ impl Daemon {
             now: NOW,
             jitter: Jitter::NONE,
             refusals: 1,
+            is_slow: false,
         };
         match &question.learned {
             // worker/send.rs
@@ -242,6 +245,7 @@ impl Daemon {
             absent_since: question.absent.map(ago),
             // Only lengthens delays, which are zero.
             lookups: 0,
+            failing_since: None,
             invoice_id,
         }
     }
@@ -341,6 +345,13 @@ impl Daemon {
             request,
             timed,
             now: NOW,
+            // What is told of the gateway is no part of the protocol.
+            signed: Signed {
+                errand: Errand::Send,
+                job: guard.id,
+                sign: Sign::Silent,
+            },
+            failing_since: None,
         };
         let following = Following {
             rules: &self.rules.follow,

@@ -1,11 +1,16 @@
 -- The views: one sentence per job for every state and combination, no phone in full, no failure
 -- whatever stands in params.
 
-insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited');
+insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited'), ('told'), ('slow');
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        probe_at = now() + interval '630 s' where name = 'sick';
 update apipay.accounts set state = 'parked', parked_at = now() - interval '3 h', parked_reason = 'parked_by_user', parked_by = 'aida' where name = 'owned';
 update apipay.accounts set blocked_until = now() + interval '2430 s', blocked_reason = 'request_rate_limited' where name = 'limited';
+update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
+       parked_message = 'Kaspi session expired', parked_remedy = 'call support', probe_at = now() + interval '630 s' where name = 'told';
+update apipay.accounts set failing_since = now() - interval '330 s', failing_code = 'server_error', failing_status = 502,
+       failing_message = 'Kaspi API error', failing_requests = 5, failing_trial_at = now() + interval '40.9 s',
+       failing_reads = 4, failing_read_at = now() + interval '50.9 s' where name = 'slow';
 set time zone 'Asia/Almaty';
 
 -- {ID} stands for the job's id, {TOKEN} for its token; a moment for any moment.
@@ -59,6 +64,13 @@ begin
     'Waiting: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). Then it is due at MOMENT (in 3 days).');
   perform pg_temp.explains('{"account": "limited"}',
     'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). Then it goes out.');
+
+  perform pg_temp.explains('{"account": "told"}',
+    'Waiting: account told is parked since MOMENT (5 min ago) (session_expired, by apipayd; ApiPay said: Kaspi session expired), until it is well again, which is probed next at MOMENT (in 10 min); to do: call support. Then it goes out.');
+  perform pg_temp.explains('{"account": "slow"}',
+    'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. Then it goes out.');
+  perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known.');
 
   -- sending
   perform pg_temp.explains(jsonb_build_object('state', 'sending', 'leased_until', now() + interval '1 min'),
@@ -161,17 +173,19 @@ begin
   assert (select o.amount is null from apipay.overview o where o.operation = 'invoice.cancel' limit 1);
   assert (select (w.cause) = 'account_parked' from apipay.waiting w where w.account = 'sick' and w.state = 'queued' limit 1);
   assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w)
-       = array['account_blocked', 'account_parked', 'back_off', 'human_decides', 'not_due', 'not_followed', 'parked', 'quota', 'unproven_request'];
+       = array['account_blocked', 'account_parked', 'back_off', 'gateway_failing', 'human_decides', 'not_due', 'not_followed', 'parked', 'quota', 'unproven_request'];
   assert not exists (select from apipay.waiting w where w.state in ('sending', 'succeeded', 'failed', 'cancelled', 'expired'));
-  assert (select count(*) = 5 and sum(u.at_risk) = 30200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
+  assert (select count(*) = 6 and sum(u.at_risk) = 30200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
   assert (select bool_and((u.state = 'held') = (u.next_lookup_at is null)) from apipay.uncertain u);
-  assert (select count(*) = 5 from apipay.parked p), (select jsonb_agg(p) from apipay.parked p)::text;
+  assert (select count(*) = 6 from apipay.parked p), (select jsonb_agg(p) from apipay.parked p)::text;
   assert (select count(*) = 1 from apipay.parked p where p.parked_reason is null);
   assert (select (a.queued, a.uncertain, a.tenge_waiting) = (2, 1, 30000.00) from apipay.account_status a where a.account = 'sick');
   assert (select a.explain from apipay.account_status a where a.account = 'limited') like
     'Nothing is sent: account limited may not send until % (in 40 min): the gateway limits it (request_rate_limited). 1 job waits for 15 000 tenge.';
   assert (select a.explain from apipay.account_status a where a.account = 'owned') like
     'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
+  assert (select a.explain from apipay.account_status a where a.account = 'slow') like
+    'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
   assert (select sum(d.jobs) from apipay.daily d) = (select count(*) from apipay.jobs);
   assert (select d.amount = 200 from apipay.daily d where d.operation = 'invoice.refund' and d.state = 'succeeded');
   perform apipay._take_quota('default', 20, 'send', floor(extract(epoch from now()))::bigint);

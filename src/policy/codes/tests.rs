@@ -26,6 +26,9 @@ const DOCUMENTED: &[(u16, &str, Class)] = &[
     (400, "Organization not found or not verified", NOT_READY),
     (400, "kaspi_session_not_configured", EXPIRED),
     (400, "Invoice cannot be cancelled", StateRefused),
+    (401, "Invalid API key", AccountFault(Reason::KeyRejected)),
+    (403, "Organization not verified", NOT_READY),
+    (403, "kyc_required", NOT_READY),
     (403, "tariff_inactive", AccountFault(Reason::TariffInactive)),
     (403, "kyc_rejected", NOT_READY),
     (403, "organization_archived", NOT_READY),
@@ -75,6 +78,11 @@ fn every_code_has_its_class_in_either_field() {
             "{status} {code}"
         );
     }
+    for &(status, sentence, expected) in DOCUMENTED {
+        let written = format!("  {} ", sentence.to_uppercase());
+        let alone = json_reply(status, json!({"message": written}));
+        assert_eq!(class(alone), expected, "{status} {sentence}");
+    }
     let lines = |table: &[(u16, &'static str, Class)]| -> BTreeSet<(u16, &'static str)> {
         table
             .iter()
@@ -83,6 +91,28 @@ fn every_code_has_its_class_in_either_field() {
     };
     assert_eq!(lines(CODES), lines(DOCUMENTED), "a line without a test");
     assert_eq!(lines(CODES).len(), CODES.len(), "a code stands twice");
+}
+
+/// A sentence speaks only where there is no code, and only as a whole.
+#[test]
+fn a_message_beside_a_code_or_with_more_words_says_nothing() {
+    let unavailable = AccountFault(Reason::ServiceUnavailable);
+    for body in [
+        json!({"message": "Kaspi session expired", "error": "maintenance"}),
+        json!({"message": "Kaspi session expired", "error_code": "maintenance"}),
+        json!({"message": "Kaspi session expired, or not"}),
+        json!({"message": ""}),
+        json!({"message": "ошибка"}),
+    ] {
+        assert_eq!(class(json_reply(503, body.clone())), unavailable, "{body}");
+    }
+    // Where the effect is open, no sentence closes it.
+    for status in [500, 502, 504] {
+        let said = json_reply(status, json!({"message": "Kaspi API error"}));
+        assert_eq!(class(said), Unknown(Reason::ServerError));
+        let odd = json_reply(status, json!({"message": "Invoice cannot be cancelled"}));
+        assert_eq!(class(odd), Unknown(Reason::ServerError));
+    }
 }
 
 /// A code means something with its own status only; all others go by the status.

@@ -234,7 +234,11 @@ fn every_sentence_that_stands_for_a_code() {
             REFUSED.to_owned(),
         ),
         (401, "Invalid API key", parked("key_rejected")),
-        (403, "Organization not verified", parked("access_denied")),
+        (
+            403,
+            "Organization not verified",
+            parked("organization_not_ready"),
+        ),
         (503, "Kaspi session expired", parked("session_expired")),
         (503, "Kaspi session unavailable", parked("session_expired")),
     ] {
@@ -432,12 +436,12 @@ fn failures_of_the_network_are_told_apart() {
             &answer,
             "not_applied queued network in 64s counts",
         );
-        // From now on a human is told.
-        let told = format!(
-            "not_applied queued network in 128s counts; unreachable {}",
-            cause.code()
+        let eighth = attempted(7, clean());
+        check_all(
+            &eighth,
+            &answer,
+            "not_applied queued network in 128s counts",
         );
-        check_all(&attempted(7, clean()), &answer, &told);
     }
     for (cause, why) in [
         (NotSent::WindowClosed, "window_closed in 0ns"),
@@ -473,31 +477,18 @@ fn used_up_attempts_end_a_job_of_which_nothing_was_done() {
     let network = Answer::NotSent(NotSent::Dns);
     let busy = coded(409, "catalog_busy");
     let gave_up = "not_applied failed gave_up counts";
-    let given_up = "not_applied failed gave_up counts; unreachable dns_failed";
     for (attempts, answer, expected) in [
-        (
-            28,
-            &network,
-            "not_applied queued network in 300s counts; unreachable dns_failed",
-        ),
-        (29, &network, given_up),
-        (30, &network, given_up),
+        (28, &network, "not_applied queued network in 300s counts"),
+        (29, &network, gave_up),
+        (30, &network, gave_up),
         (3, &busy, "not_applied queued busy in 40s counts"),
         (4, &busy, gave_up),
     ] {
         check_all(&attempted(attempts, clean()), answer, expected);
     }
     // What is unproven is looked up even then.
-    let looked_up = "not_applied uncertain network in 300s counts; unreachable dns_failed";
+    let looked_up = "not_applied uncertain network in 300s counts";
     check_all(&attempted(29, unproven()), &network, looked_up);
-    // However few are allowed, what is given up is told.
-    let mut few = rules();
-    few.network.attempts = 2;
-    let told = not_sent(NotSent::Tls, &attempted(1, clean()), at(&few));
-    assert_eq!(
-        show(&told),
-        "not_applied failed gave_up counts; unreachable tls_failed"
-    );
     let looked_up = "not_applied uncertain busy in 80s counts";
     check_all(&attempted(4, unproven()), &busy, looked_up);
     // A limit costs nothing and ends nothing.

@@ -57,6 +57,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 unproven_since,
                 absent_since,
                 lookups,
+                failing_since: unproven_since,
                 invoice_id,
             },
         )

@@ -1,0 +1,65 @@
+-- Claims one due job for each account that has slowed down and whose trial is due.
+--
+-- $1 worker   $2 lease in seconds   $3 accounts   $4 most jobs   $5 second of the quota
+-- $6 seconds to which no trial is ever put off: one that is due later is of a clock that was wrong
+with slow as (
+  select a.name from apipay.accounts a
+  where a.name = any ($3::text[]) and a.state = 'active'
+    and (a.failing_trial_at <= now() or a.failing_trial_at > now() + make_interval(secs => $6))
+    and (a.blocked_until is null or a.blocked_until <= now()) and not (select stopped from apipay._control)
+    and (select set_config('lock_timeout', '1s', true)) is not null
+),
+candidate as (
+  -- One that has not failed yet, if there is one: should it be the job to which no answer is given,
+  -- and not the account, the next trial is another's.
+  select s.name as account, coalesce(
+    (select j.id from apipay.jobs j
+      where j.account = s.name and j.state = 'queued' and j.run_at <= now() and j.failing_since is null
+        and (j.expires_at is null or j.expires_at > now())
+        and not (j.operation = 'invoice.refund' and exists (
+          select from apipay.jobs o
+          where o.account = j.account and o.operation = 'invoice.refund'
+            and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
+            and (o.state in ('sending', 'uncertain', 'accepted', 'held')
+                 or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
+      order by j.priority desc, j.run_at, j.id limit 1),
+    (select j.id from apipay.jobs j
+      where j.account = s.name and j.state = 'queued' and j.run_at <= now() and j.failing_since is not null
+        and (j.expires_at is null or j.expires_at > now())
+        and not (j.operation = 'invoice.refund' and exists (
+          select from apipay.jobs o
+          where o.account = j.account and o.operation = 'invoice.refund'
+            and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
+            and (o.state in ('sending', 'uncertain', 'accepted', 'held')
+                 or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
+      order by j.run_at, j.id limit 1)) as id
+  from slow s
+),
+locked as (
+  select j.id, j.account from apipay.jobs j
+  where j.id = any (array(select id from candidate)) and j.state = 'queued'
+  order by j.id
+  limit $4
+  for no key update of j skip locked
+),
+granted as (
+  select l.id, apipay._take_trial(l.account, make_interval(secs => $2), make_interval(secs => $6), $5) as trials
+  from (select * from locked order by account collate "C") l
+),
+claimed as (
+  update apipay.jobs j
+     set state = 'sending', reason = null, epoch = j.epoch + 1,
+         leased_by = $1, leased_until = now() + make_interval(secs => $2), updated_at = now()
+   where j.id = any (array(select id from granted where trials = 1))
+  returning j.*
+),
+opened as (
+  insert into apipay.attempts (job_id, epoch, account, kind, worker)
+  select id, epoch, account, 'send', $1 from claimed
+)
+select id as "id!", account as "account!", operation as "operation!",
+       apipay._params_among_others(params) as params, token as "token!",
+       generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
+       apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
+       apipay._past(failing_since) as failing_since, invoice_id, apipay._bytes(baseline::text) as baseline, now() as "now!"
+from claimed

@@ -1,0 +1,87 @@
+//! What is wrong with an account, and what a human can do: the vendor's own remedies (API, section 2.12a),
+//! in the one place from which alerts and the sentences of views take them.
+
+use crate::policy::outage::Fault;
+use crate::policy::verdict::Reason;
+
+/// What is wrong, and what to do about it: two parts of sentences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// What is wrong.
+    pub what: &'static str,
+    /// What a human can do.
+    pub action: &'static str,
+}
+
+/// About an account that is parked for this reason.
+pub fn of_park(reason: Reason) -> Remedy {
+    let (what, action) = match reason {
+        // A session that has expired is the cashier's to renew; a connection that is gone, the vendor's.
+        Reason::SessionExpired => (
+            "the Kaspi session is gone",
+            "log the cashier in again in the ApiPay dashboard; if that does not help, contact ApiPay's support \
+             to reconnect the Kaspi Business session",
+        ),
+        Reason::KeyRejected => (
+            "the API key is not accepted",
+            "check the key in the ApiPay dashboard, Settings, Connection; then put the valid one into the \
+             credential and restart apipayd",
+        ),
+        Reason::OrganizationNotReady => (
+            "the organisation is not set up or not verified",
+            "contact ApiPay's support by WhatsApp, who connect the organisation; if the business form is not \
+             approved yet, complete it in the ApiPay dashboard",
+        ),
+        Reason::TariffInactive => ("the tariff is not paid", "pay it in the ApiPay dashboard"),
+        Reason::InvoicesDisabled => (
+            "ApiPay takes no invoices now",
+            "wait, the daemon asks again by itself; if it lasts, contact ApiPay's support",
+        ),
+        Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
+        _ => (
+            "ApiPay is out of service",
+            "wait, the daemon asks again by itself; if it lasts, contact ApiPay's support, who also \
+             reconnect a Kaspi Business session",
+        ),
+    };
+    Remedy { what, action }
+}
+
+/// About an account whose requests get this in place of a clear answer.
+pub fn of_fault(fault: &Fault) -> Remedy {
+    let (what, action) = match fault.status {
+        None if fault.is_of_the_network() => (
+            "cannot be reached",
+            "see what apipayd check says, then look at this machine's network, DNS, clock and \
+             certificates (TLS), and at base_url",
+        ),
+        None => (
+            "gives no answer",
+            "see what apipayd check says, and look at this machine's network; if ApiPay is reached and \
+             stays silent, contact its support",
+        ),
+        Some(_) if fault.code == Reason::Busy.code() => (
+            "says that Kaspi is busy",
+            "nothing at first: the daemon tries again; if it persists, contact ApiPay's support",
+        ),
+        Some(500..) => (
+            "fails",
+            "nothing at first: after a short delay the daemon tries again; if it persists, contact ApiPay's \
+             support",
+        ),
+        Some(_) => (
+            "gives answers that are in no document",
+            "see what apipayd check says, and whether base_url leads to ApiPay and to no proxy before it; \
+             if it persists, contact ApiPay's support",
+        ),
+    };
+    Remedy { what, action }
+}
+
+/// Whether a reason says more than that something is wrong: it takes the place of one that does not.
+pub fn is_specific(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::ServiceUnavailable | Reason::AccessDenied | Reason::InvoicesDisabled
+    )
+}
