@@ -12,7 +12,7 @@ use crate::world::ROOT;
 const CASES: &[(&str, &str, Limit)] = &[
     // accounts
     (
-        "insert into apipay.accounts as a (name, requests_per_minute)",
+        "insert into apipay.accounts (name, requests_per_minute)",
         "'branch-1', 60",
         FEW,
     ),
@@ -41,7 +41,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("set mode = $2", "'branch-1', 'live'", FEW),
     // alerts
     (
-        "select apipay._open_alert(",
+        "=select apipay._open_alert($1, $2, $3, $4, $5, $6) as \"id!\"",
         "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}'",
         FEW,
     ),
@@ -59,7 +59,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // claim
     (
         "slots as (",
-        "'{WORKER}', 30, {ACCOUNTS}, array_fill(5, array[1000]), 100, 1800000000",
+        "'{WORKER}', 30, {ACCOUNTS}, array_fill(5, array[1000]), 100, 1800000000, '{}', null",
         ALL,
     ),
     (
@@ -69,7 +69,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "lookups = j.lookups + 1",
-        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000",
+        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000, '{}', null",
         ALL,
     ),
     (
@@ -82,10 +82,52 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', 'lookup', 1800000000",
         FEW,
     ),
+    // bounds
+    (
+        "update apipay.refunds m\n            set next_check_at = now() + random()",
+        "3600, 500",
+        ALL,
+    ),
+    (
+        "update apipay.invoices m\n            set next_check_at = now() + random()",
+        "3600, 500",
+        ALL,
+    ),
+    (
+        "set run_at = least(run_at, now()",
+        "3600, 600, 60, 500",
+        ALL,
+    ),
+    (
+        "set run_at = now() + make_interval(secs => case reason",
+        "3600, 600, 60, 500",
+        ALL,
+    ),
+    ("b.probe_at > now()", "'{cap}', 3600, 60, 600", ALL),
+    (
+        "set leased_until = now() + make_interval(secs => $1)",
+        "3600, 500",
+        ALL,
+    ),
+    (
+        "kind = 'clock_jumped' and resolved_at is null",
+        "1800000000, 60",
+        ALL,
+    ),
+    ("update apipay.alerts set opened_at = now()", "", ALL),
+    // single rows
+    ("where $2 = 'queued'", "{ACCOUNTS}, 'queued', '{}', 20", ALL),
+    ("with eldest as materialized", "{ACCOUNTS}, 30", ALL),
+    ("select apipay._params_alone(params)", "{JOBS} + 1011", FEW),
     // clock
+    (
+        "with corrected as (",
+        "0, 1, 1, 30, 'It jumped.', 'Look.', '{}'",
+        ALL,
+    ),
     ("where b.boot = $1", "'a boot'", FEW),
-    ("set steady_ahead_us = $2", "0, 1", FEW),
-    ("insert into apipay._clocks", "'a boot', 1", FEW),
+    ("insert into apipay._clocks as b", "'a boot', 1", FEW),
+    ("with begun as (", "'a boot', 1, 1", ALL),
     // health
     (
         "(values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)",
@@ -166,7 +208,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "60, 500",
         ALL,
     ),
-    ("set state = 'expired'", "500", ALL),
+    ("set state = 'expired'", "500, now()", ALL),
     ("reason = 'resumed'", "500", ALL),
 ];
 
