@@ -19,12 +19,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("extract(epoch from now() - resumed_at)", "", ALL),
     (
         "set blocked_until = now()",
-        "'branch-1', 60, 'request_rate_limited'",
+        "'branch-1', 60, 'request_rate_limited', '1s'",
         FEW,
     ),
     (
         "select apipay._park(",
-        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}'",
+        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
     ("select apipay._resume(", "'branch-13', 'It is over.'", FEW),
@@ -38,11 +38,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-13', 60, 'session_expired'",
         FEW,
     ),
-    ("set mode = $2", "'branch-1', 'live'", FEW),
+    ("set mode = $2", "'branch-1', 'live', '1s'", FEW),
     // alerts
     (
-        "=select apipay._open_alert($1, $2, $3, $4, $5, $6) as \"id!\"",
-        "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}'",
+        "apipay._open_alert($1, $2, $3, $4, $5, $6) as",
+        "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
@@ -52,7 +52,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("set delivered_at = now()", "10", FEW),
     ("last_error = $3", "10, 60, 'refused'", FEW),
     (
-        "select apipay._resolve_alert(",
+        "apipay._resolve_alert($1, $2, $3)",
         "'branch-13', 'account_parked', 'It is over.'",
         FEW,
     ),
@@ -74,7 +74,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "set baseline = coalesce(baseline, $3)",
-        "{JOBS} + 1021, 1, '[]', 30",
+        "{JOBS} + 1021, 1, '[]', 30, '{TOKEN}', 'branch-1', '{WORKER}'",
         FEW,
     ),
     (
@@ -119,6 +119,25 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("where $2 = 'queued'", "{ACCOUNTS}, 'queued', '{}', 20", ALL),
     ("with eldest as materialized", "{ACCOUNTS}, 30", ALL),
     ("select apipay._params_alone(params)", "{JOBS} + 1011", FEW),
+    // what blocks, what is due to move
+    (
+        "select xmax as transaction from apipay.jobs",
+        "{JOBS} + 1021, 1, 'branch-1', 40000000, 50000000",
+        ALL,
+    ),
+    (
+        "free as materialized (\n             select j.id from patience",
+        "array[{JOBS} + 1021], '1s'",
+        FEW,
+    ),
+    ("select p.id, p.account, p.state, p.epoch", "500, '{}'", ALL),
+    ("order by leased_until limit $1", "500, '{}'", ALL),
+    ("order by expires_at limit $1", "500, '{}', now()", ALL),
+    (
+        "apipay._resolve_alert(null, $1, $2)",
+        "'stuck', 'It is over.'",
+        FEW,
+    ),
     // clock
     (
         "with corrected as (",
@@ -185,31 +204,35 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     // record
     (
-        "with transition as materialized",
-        r#"'[{"job_id": {SENDING}, "epoch": 1, "from_state": "sending", "kind": "send", "effect": "applied", "state": "accepted", "invoice_id": 40000000}]',
+        "transition as materialized",
+        r#"'[{"job_id": {SENDING}, "token": "{TOKEN}", "account": "branch-1", "worker": "00000000-0000-0000-0000-000000000000", "epoch": 1, "from_state": "sending", "kind": "send", "effect": "applied", "state": "accepted", "invoice_id": 40000000}]',
            '[{"account": "branch-1", "id": 40000000, "job_id": {SENDING}, "status": "processing", "check_after_s": 1, "settled": false}]',
-           '[{"account": "branch-1", "id": 50000000, "job_id": {SENDING}, "invoice_id": 40000000, "status": "pending", "check_after_s": 1, "settled": false}]'"#,
+           '[{"account": "branch-1", "id": 50000000, "job_id": {SENDING}, "invoice_id": 40000000, "status": "pending", "check_after_s": 1, "settled": false}]', '1s'"#,
         FEW,
     ),
     (
         "e.evidence ->> 'epoch'",
-        "array[1002, 2002], array[1, 1], '{sending,sending}', '{accepted,succeeded}'",
+        "array[1002, 2002], array[1, 1], '{{TOKEN},{TOKEN}}', '{branch-1,branch-1}', '{{WORKER},{WORKER}}', '{sending,sending}', '{accepted,succeeded}'",
         FEW,
     ),
-    ("apipay._return_quota(", "'branch-1', 1, 1800000000", FEW),
+    (
+        "apipay._return_quota(",
+        "'branch-1', 1, 1800000000, '1s'",
+        FEW,
+    ),
     (
         "apipay._correct_quota(",
-        "'branch-1', 60, 10, 1800000000",
+        "'branch-1', 60, 10, 1800000000, '1s'",
         FEW,
     ),
     // recover
     (
-        "where state = 'sending' and leased_until < now()",
-        "60, 500",
+        "where id = any ($2::bigint[]) and state = 'sending'",
+        "60, array[{JOBS} + 1021]",
         ALL,
     ),
-    ("set state = 'expired'", "500, now()", ALL),
-    ("reason = 'resumed'", "500", ALL),
+    ("set state = 'expired'", "array[{JOBS} + 1013]", ALL),
+    ("reason = 'resumed'", "array[{JOBS} + 1061]", ALL),
 ];
 
 /// Every statement, with its case. One without a case, or with two, ends the test: it is named.
@@ -234,6 +257,7 @@ pub(super) fn cases() -> Vec<Case> {
             arguments: arguments
                 .replace("{ACCOUNTS}", &accounts)
                 .replace("{WORKER}", "00000000-0000-0000-0000-000000000001")
+                .replace("{TOKEN}", "00000000-0000-0000-0000-00000000000f")
                 .replace("{SENDING}", &(jobs + 1021).to_string()),
             limit: *limit,
             sql,
