@@ -78,6 +78,8 @@ from generate_series(1, 22) as account
 cross join unnest(array['queued', 'sending', 'uncertain', 'accepted', 'held', 'parked']) with ordinality as s(state, ordinality)
 cross join generate_series(1, 3) as nth
 where s.state in ('queued', 'parked') or account <= 12;
+-- The one that a test records.
+update apipay.jobs set token = '00000000-0000-0000-0000-00000000000f' where id = {JOBS} + 1021;
 insert into apipay.attempts (job_id, epoch, account, kind, worker)
 select id, epoch, account, 'send', '00000000-0000-0000-0000-000000000000' from apipay.jobs where state = 'sending';
 insert into apipay.invoices (account, id, job_id, status, next_check_at)

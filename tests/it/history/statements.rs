@@ -12,19 +12,19 @@ use crate::world::ROOT;
 const CASES: &[(&str, &str, Limit)] = &[
     // accounts
     (
-        "insert into apipay.accounts as a (name, requests_per_minute)",
+        "insert into apipay.accounts (name, requests_per_minute)",
         "'branch-1', 60",
         FEW,
     ),
     ("extract(epoch from now() - resumed_at)", "", ALL),
     (
         "set blocked_until = now()",
-        "'branch-1', 60, 'request_rate_limited'",
+        "'branch-1', 60, 'request_rate_limited', '1s'",
         FEW,
     ),
     (
         "select apipay._park(",
-        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}'",
+        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
     ("select apipay._resume(", "'branch-13', 'It is over.'", FEW),
@@ -38,11 +38,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-13', 60, 'session_expired'",
         FEW,
     ),
-    ("set mode = $2", "'branch-1', 'live'", FEW),
+    ("set mode = $2", "'branch-1', 'live', '1s'", FEW),
     // alerts
     (
-        "select apipay._open_alert(",
-        "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}'",
+        "apipay._open_alert($1, $2, $3, $4, $5, $6) as",
+        "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
@@ -52,14 +52,14 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("set delivered_at = now()", "10", FEW),
     ("last_error = $3", "10, 60, 'refused'", FEW),
     (
-        "select apipay._resolve_alert(",
+        "apipay._resolve_alert($1, $2, $3)",
         "'branch-13', 'account_parked', 'It is over.'",
         FEW,
     ),
     // claim
     (
         "slots as (",
-        "'{WORKER}', 30, {ACCOUNTS}, array_fill(5, array[1000]), 100, 1800000000",
+        "'{WORKER}', 30, {ACCOUNTS}, array_fill(5, array[1000]), 100, 1800000000, '{}', null",
         ALL,
     ),
     (
@@ -69,12 +69,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "lookups = j.lookups + 1",
-        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000",
+        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000, '{}', null",
         ALL,
     ),
     (
         "set baseline = coalesce(baseline, $3)",
-        "{JOBS} + 1021, 1, '[]', 30",
+        "{JOBS} + 1021, 1, '[]', 30, '{TOKEN}', 'branch-1', '{WORKER}'",
         FEW,
     ),
     (
@@ -82,10 +82,71 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', 'lookup', 1800000000",
         FEW,
     ),
+    // bounds
+    (
+        "update apipay.refunds m\n            set next_check_at = now() + random()",
+        "3600, 500",
+        ALL,
+    ),
+    (
+        "update apipay.invoices m\n            set next_check_at = now() + random()",
+        "3600, 500",
+        ALL,
+    ),
+    (
+        "set run_at = least(run_at, now()",
+        "3600, 600, 60, 500",
+        ALL,
+    ),
+    (
+        "set run_at = now() + make_interval(secs => case reason",
+        "3600, 600, 60, 500",
+        ALL,
+    ),
+    ("b.probe_at > now()", "'{cap}', 3600, 60, 600", ALL),
+    (
+        "set leased_until = now() + make_interval(secs => $1)",
+        "3600, 500",
+        ALL,
+    ),
+    (
+        "kind = 'clock_jumped' and resolved_at is null",
+        "1800000000, 60",
+        ALL,
+    ),
+    ("update apipay.alerts set opened_at = now()", "", ALL),
+    // single rows
+    ("where $2 = 'queued'", "{ACCOUNTS}, 'queued', '{}', 20", ALL),
+    ("with eldest as materialized", "{ACCOUNTS}, 30", ALL),
+    ("select apipay._params_alone(params)", "{JOBS} + 1011", FEW),
+    // what blocks, what is due to move
+    (
+        "select xmax as transaction from apipay.jobs",
+        "{JOBS} + 1021, 1, 'branch-1', 40000000, 50000000",
+        ALL,
+    ),
+    (
+        "free as materialized (\n             select j.id from patience",
+        "array[{JOBS} + 1021], '1s'",
+        FEW,
+    ),
+    ("select p.id, p.account, p.state, p.epoch", "500, '{}'", ALL),
+    ("order by leased_until limit $1", "500, '{}'", ALL),
+    ("order by expires_at limit $1", "500, '{}', now()", ALL),
+    (
+        "apipay._resolve_alert(null, $1, $2)",
+        "'stuck', 'It is over.'",
+        FEW,
+    ),
     // clock
+    (
+        "with corrected as (",
+        "0, 1, 1, 30, 'It jumped.', 'Look.', '{}'",
+        ALL,
+    ),
     ("where b.boot = $1", "'a boot'", FEW),
-    ("set steady_ahead_us = $2", "0, 1", FEW),
-    ("insert into apipay._clocks", "'a boot', 1", FEW),
+    ("insert into apipay._clocks as b", "'a boot', 1", FEW),
+    ("with begun as (", "'a boot', 1, 1", ALL),
     // health
     (
         "(values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)",
@@ -143,31 +204,35 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     // record
     (
-        "with transition as materialized",
-        r#"'[{"job_id": {SENDING}, "epoch": 1, "from_state": "sending", "kind": "send", "effect": "applied", "state": "accepted", "invoice_id": 40000000}]',
+        "transition as materialized",
+        r#"'[{"job_id": {SENDING}, "token": "{TOKEN}", "account": "branch-1", "worker": "00000000-0000-0000-0000-000000000000", "epoch": 1, "from_state": "sending", "kind": "send", "effect": "applied", "state": "accepted", "invoice_id": 40000000}]',
            '[{"account": "branch-1", "id": 40000000, "job_id": {SENDING}, "status": "processing", "check_after_s": 1, "settled": false}]',
-           '[{"account": "branch-1", "id": 50000000, "job_id": {SENDING}, "invoice_id": 40000000, "status": "pending", "check_after_s": 1, "settled": false}]'"#,
+           '[{"account": "branch-1", "id": 50000000, "job_id": {SENDING}, "invoice_id": 40000000, "status": "pending", "check_after_s": 1, "settled": false}]', '1s'"#,
         FEW,
     ),
     (
         "e.evidence ->> 'epoch'",
-        "array[1002, 2002], array[1, 1], '{sending,sending}', '{accepted,succeeded}'",
+        "array[1002, 2002], array[1, 1], '{{TOKEN},{TOKEN}}', '{branch-1,branch-1}', '{{WORKER},{WORKER}}', '{sending,sending}', '{accepted,succeeded}'",
         FEW,
     ),
-    ("apipay._return_quota(", "'branch-1', 1, 1800000000", FEW),
+    (
+        "apipay._return_quota(",
+        "'branch-1', 1, 1800000000, '1s'",
+        FEW,
+    ),
     (
         "apipay._correct_quota(",
-        "'branch-1', 60, 10, 1800000000",
+        "'branch-1', 60, 10, 1800000000, '1s'",
         FEW,
     ),
     // recover
     (
-        "where state = 'sending' and leased_until < now()",
-        "60, 500",
+        "where id = any ($2::bigint[]) and state = 'sending'",
+        "60, array[{JOBS} + 1021]",
         ALL,
     ),
-    ("set state = 'expired'", "500", ALL),
-    ("reason = 'resumed'", "500", ALL),
+    ("set state = 'expired'", "array[{JOBS} + 1013]", ALL),
+    ("reason = 'resumed'", "array[{JOBS} + 1061]", ALL),
 ];
 
 /// Every statement, with its case. One without a case, or with two, ends the test: it is named.
@@ -192,6 +257,7 @@ pub(super) fn cases() -> Vec<Case> {
             arguments: arguments
                 .replace("{ACCOUNTS}", &accounts)
                 .replace("{WORKER}", "00000000-0000-0000-0000-000000000001")
+                .replace("{TOKEN}", "00000000-0000-0000-0000-00000000000f")
                 .replace("{SENDING}", &(jobs + 1021).to_string()),
             limit: *limit,
             sql,
