@@ -220,28 +220,38 @@ pub async fn claim_canary(
     .map(|row| row.and_then(ClaimRow::into_claim))
 }
 
-/// Claims uncertain jobs that are due for a look-up; until `promise` is over no other worker does.
+/// Which look-ups are claimed.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookups<'a> {
+    /// Of these accounts.
+    pub accounts: &'a [String],
+    /// So many of each, at most.
+    pub most_per_account: usize,
+    /// Until this is over no other worker makes them.
+    pub promise: Duration,
+    /// No account whose look-ups fail is put off for more than this.
+    pub longest: Duration,
+}
+
+/// Claims uncertain jobs that are due for a look-up.
 pub async fn claim_lookups(
     pool: &Pool,
     worker: Uuid,
-    accounts: &[String],
-    most_per_account: usize,
-    promise: Duration,
+    lookups: Lookups<'_>,
     among: Among,
     second: SteadySecond,
-    longest: Duration,
 ) -> Result<Vec<Claim>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim_lookups.sql",
         worker,
-        accounts,
-        i64::try_from(most_per_account).unwrap_or(i64::MAX),
-        promise.as_secs_f64(),
+        lookups.accounts,
+        i64::try_from(lookups.most_per_account).unwrap_or(i64::MAX),
+        lookups.promise.as_secs_f64(),
         second.0,
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
-        longest.as_secs_f64(),
+        lookups.longest.as_secs_f64(),
     )
     .fetch_all(pool)
     .await

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::claim::{self, Claim, Purpose};
+use crate::db::claim::{self, Claim, Lookups, Purpose};
 use crate::domain::answer::{Answer, Lost, Timed};
 use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::{Lookup, Request};
@@ -40,18 +40,15 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     let accounts = ctx.account_names();
     let claimed_at = Moment::now();
     let most = MOST * accounts.len();
+    let lookups = Lookups {
+        accounts: &accounts,
+        most_per_account: MOST,
+        promise: ctx.lease,
+        longest: ctx.longest_trial(),
+    };
     let claims = culprits
         .run(ctx, &accounts, most, |among| {
-            claim::claim_lookups(
-                &ctx.pool,
-                ctx.worker,
-                &accounts,
-                MOST,
-                ctx.lease,
-                among,
-                ctx.clock.second(),
-                ctx.longest_trial(),
-            )
+            claim::claim_lookups(&ctx.pool, ctx.worker, lookups, among, ctx.clock.second())
         })
         .await?;
     if claims.is_empty() {

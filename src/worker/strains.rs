@@ -41,15 +41,13 @@ pub async fn tell(
     for Message { outcome, .. } in &messages {
         match &outcome.strain {
             // Of several reasons at once, one that says more.
-            Some(Strain::Park { reason, hint, said }) => {
-                if park.is_none() || is_specific(*reason) {
-                    park = Some((*reason, *hint, said.clone()));
-                }
+            Some(Strain::Park { reason, hint, said }) if park.is_none() || is_specific(*reason) => {
+                park = Some((*reason, *hint, said.clone()));
             }
             Some(Strain::Block { wait, code, capped }) => {
                 blocks.push((*wait, code.clone(), *capped))
             }
-            None => {}
+            Some(Strain::Park { .. }) | None => {}
         }
         alarms.extend(outcome.alert.clone());
         signs.extend(outcome.signed.clone());
