@@ -1,5 +1,7 @@
 //! Whether the database's clock has kept to its pace.
 
+use time::OffsetDateTime;
+
 /// A span of time with its sign, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpanUs(pub i64);
@@ -50,8 +52,23 @@ pub fn judge_reading(
     Reading::Follows(SpanUs(certain.min(most) * ahead.0.signum()))
 }
 
+/// What to take for the moment at which the database's clock showed this, when it should have shown
+/// `expected` or a little less.
+///
+/// A clock that was set forward is not believed: what is stored would seem to have lasted for longer than
+/// it has, and an absence would be proof too early. Set back it is believed, for then all seems younger.
+pub fn believed(shown: OffsetDateTime, expected: OffsetDateTime) -> OffsetDateTime {
+    if shown - expected > time::Duration::microseconds(JUMP.0) {
+        expected
+    } else {
+        shown
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use time::macros::datetime;
+
     use super::*;
 
     const SECOND: i64 = 1_000_000;
@@ -110,6 +127,22 @@ mod tests {
             let reading = judge_reading(SpanUs(ahead), SpanUs(uncertain), SpanUs(since), None);
             let expected = Reading::Follows(SpanUs(expected));
             assert_eq!(reading, expected, "{ahead} {uncertain} {since}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_forward_is_not_believed() {
+        let expected = datetime!(2026-11-26 12:00 UTC);
+        for (ahead_s, believed_s) in [
+            (0, 0),
+            (-1, -1),
+            (2, 2),
+            (3, 0),
+            (18_000, 0),
+            (-18_000, -18_000),
+        ] {
+            let at = |seconds| expected + time::Duration::seconds(seconds);
+            assert_eq!(believed(at(ahead_s), expected), at(believed_s), "{ahead_s}");
         }
     }
 }

@@ -59,6 +59,7 @@ impl Dispatcher {
         let mut step = try_slow_ones(ctx, &rooms, jobs).await?;
         crash::reach(Point::BeforeClaim);
         let claimed_at = Moment::now();
+        let asked = ctx.clock.ask();
         let claims = self.claim(ctx, &rooms, jobs).await?;
         if !claims.is_empty() {
             crash::reach(Point::AfterClaim);
@@ -76,7 +77,8 @@ impl Dispatcher {
         if !claims.is_empty() {
             step = Step::Worked;
         }
-        for claim in claims {
+        for mut claim in claims {
+            claim.now = asked.now(claim.now);
             start(ctx, claim, claimed_at, Role::Usual).await;
         }
         Ok(step)
@@ -141,6 +143,7 @@ async fn try_slow_ones(ctx: &Arc<Context>, rooms: &[Room], jobs: usize) -> Resul
         return Ok(Step::Idle);
     }
     let claimed_at = Moment::now();
+    let asked = ctx.clock.ask();
     let claimed = claim::claim_trials(
         &ctx.pool,
         ctx.worker,
@@ -163,7 +166,8 @@ async fn try_slow_ones(ctx: &Arc<Context>, rooms: &[Room], jobs: usize) -> Resul
     } else {
         Step::Worked
     };
-    for claim in claims {
+    for mut claim in claims {
+        claim.now = asked.now(claim.now);
         start(ctx, claim, claimed_at, Role::Trial).await;
     }
     Ok(step)

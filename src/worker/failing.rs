@@ -43,10 +43,11 @@ pub async fn note(
         return Ok(None);
     }
     loop {
+        let asked = ctx.clock.ask();
         let Some((before, now)) = outage::read(&ctx.pool, name).await? else {
             return Ok(None);
         };
-        let at = ctx.circumstances(name, now);
+        let at = ctx.circumstances(name, asked.now(now));
         let after = signs.iter().fold(before.clone(), |known, signed| {
             known.after(signed.errand, signed.job, &signed.sign, at)
         });

@@ -31,6 +31,7 @@ use crate::worker::outcome::{self, Guard};
 use crate::worker::plan;
 use crate::worker::recorder::Outcome;
 use crate::worker::send::SEND_WINDOW;
+use crate::worker::steady::Asked;
 use crate::worker::{Context, Step};
 
 /// Accounts whose invoices are checked in one round, at the same time: few enough that none of their
@@ -45,6 +46,7 @@ const REFUNDS: usize = 4;
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let accounts = ctx.account_names();
     let claimed_at = Moment::now();
+    let asked = ctx.clock.ask();
     let invoices = mirrors::claim_invoices(
         &ctx.pool,
         &accounts,
@@ -58,8 +60,8 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         mirrors::claim_refunds(&ctx.pool, &accounts, REFUNDS, ctx.lease, ctx.clock.second())
             .await?;
     let (invoices, refunds) = (
-        by_expected_clock(ctx, invoices),
-        by_expected_clock(ctx, refunds),
+        by_expected_clock(asked, invoices),
+        by_expected_clock(asked, refunds),
     );
     if invoices.is_empty() && refunds.is_empty() {
         return Ok(Step::Idle);
@@ -75,9 +77,11 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
 }
 
 /// The database measured how long things have been so: by a clock that was set just now, it did so wrongly.
-fn by_expected_clock(ctx: &Context, mut due: Vec<DueMirror>) -> Vec<DueMirror> {
+fn by_expected_clock(asked: Asked, mut due: Vec<DueMirror>) -> Vec<DueMirror> {
     for mirror in &mut due {
-        let ahead = Duration::try_from(ctx.clock.ahead(mirror.now)).unwrap_or_default();
+        let now = asked.now(mirror.now);
+        let ahead = Duration::try_from(mirror.now - now).unwrap_or_default();
+        mirror.now = now;
         mirror.unchanged_for = mirror.unchanged_for.saturating_sub(ahead);
         for job in &mut mirror.waiting {
             job.accepted_for = job.accepted_for.saturating_sub(ahead);
@@ -136,8 +140,12 @@ async fn end_check(ctx: &Context, name: &AccountName) {
     }
 }
 
-/// Opens an alert about the job that has been accepted for longest, if that is too long.
+/// Opens an alert about the job that has been accepted for longest, if that is too long. By a clock that was
+/// set just now nobody can tell: what was written meanwhile may not have been carried along.
 async fn tell_overdue(ctx: &Arc<Context>, account: &AccountName, due: &[DueMirror]) {
+    if !ctx.clock.is_calm() {
+        return;
+    }
     let waiting = due
         .iter()
         .flat_map(|mirror| mirror.waiting.iter().map(move |job| (mirror, job)));

@@ -39,6 +39,7 @@ const PAGES: usize = 20;
 pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, DbError> {
     let accounts = ctx.account_names();
     let claimed_at = Moment::now();
+    let asked = ctx.clock.ask();
     let most = MOST * accounts.len();
     let lookups = Lookups {
         accounts: &accounts,
@@ -55,7 +56,8 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
         return Ok(Step::Idle);
     }
     let mut lookups = JoinSet::new();
-    for claim in claims {
+    for mut claim in claims {
+        claim.now = asked.now(claim.now);
         let ctx = ctx.clone();
         lookups.spawn(async move { look_up(&ctx, claim, claimed_at).await });
     }

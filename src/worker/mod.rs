@@ -130,12 +130,12 @@ impl Context {
         self.accounts.keys().map(AccountName::to_string).collect()
     }
 
-    /// What a decision depends on, with the database's clock at this moment.
+    /// What a decision depends on, at this moment of the database's clock (see [`steady::Asked`]).
     pub fn circumstances(&self, account: &AccountName, now: OffsetDateTime) -> Circumstances<'_> {
         let account = self.accounts.get(account);
         Circumstances {
             rules: &self.rules,
-            now: now - self.clock.ahead(now),
+            now,
             jitter: self.jitter(),
             refusals: account.map_or(0, |account| account.refusals()),
             is_slow: account.is_some_and(|account| account.is_slow()),

@@ -124,6 +124,7 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<S
         .collect();
     let slot = account.clone().slot(ctx.slots.clone()).await;
     let claimed_at = Moment::now();
+    let asked = ctx.clock.ask();
     let claimed = claim::claim_canary(
         &ctx.pool,
         ctx.worker,
@@ -134,7 +135,8 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<S
     )
     .await;
     match claimed {
-        Ok(Some(claim)) => {
+        Ok(Some(mut claim)) => {
+            claim.now = asked.now(claim.now);
             crash::reach(Point::CanaryClaimed);
             let ctx = ctx.clone();
             let job = Job {

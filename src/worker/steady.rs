@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::db::clock::{self, Clocks, SteadySecond};
 use crate::db::{DbError, Pool};
-use crate::policy::clock::{JUMP, Reading, SpanUs, judge_reading};
+use crate::policy::clock::{Reading, SpanUs, believed, judge_reading};
 use crate::worker::alarm;
 use crate::worker::clock::Moment;
 
@@ -27,6 +27,23 @@ pub struct SteadyClock {
     /// Microseconds by which the steady time is ahead of the time since then.
     ahead_us: AtomicI64,
     last: Mutex<Option<Look>>,
+}
+
+/// What the database's clock should have shown when a statement was sent.
+///
+/// A jump may be noticed, and what is stored carried along, at any time after that: what the statement
+/// read must still be held against the clock that was known before.
+#[derive(Clone, Copy)]
+pub struct Asked {
+    at: Moment,
+    expected: OffsetDateTime,
+}
+
+impl Asked {
+    /// The moment of the statement, which showed this.
+    pub fn now(&self, shown: OffsetDateTime) -> OffsetDateTime {
+        believed(shown, self.expected + self.at.elapsed())
+    }
 }
 
 /// A look at the database's clock.
@@ -73,14 +90,11 @@ impl SteadyClock {
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// How far a reading of the database's clock just now is ahead of what it should show; nothing if
-    /// that is no jump.
-    pub fn ahead(&self, shown: OffsetDateTime) -> time::Duration {
-        let ahead = shown - self.expected();
-        if ahead.unsigned_abs() > Duration::from_micros(JUMP.0.unsigned_abs()) {
-            ahead
-        } else {
-            time::Duration::ZERO
+    /// To be called before a statement that reads the database's clock.
+    pub fn ask(&self) -> Asked {
+        Asked {
+            at: Moment::now(),
+            expected: self.expected(),
         }
     }
 

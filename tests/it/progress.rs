@@ -41,7 +41,7 @@ async fn until_told(world: &World, status: &str, words: &[&str]) -> Value {
     find().unwrap()
 }
 
-/// A daemon that is what it is in production: a role with no more rights than it needs.
+/// A daemon with a role of its own, whose rights a test may change.
 async fn ordinary_daemon(world: &World) -> Daemon {
     world
         .tuned_daemon(&[("database.url", ordinary_url(world).await)])
@@ -55,8 +55,7 @@ async fn ordinary_url(world: &World) -> String {
             "create role {role} login; grant apipay_worker to {role}"
         ))
         .await;
-    let url = world.database.url();
-    url.replacen("//postgres:", &format!("//{role}:"), 1)
+    world.database.url_of(&role)
 }
 
 /// What `check` says, and its exit code.

@@ -18,8 +18,7 @@ async fn a_server_without_free_connections_is_waited_for_and_it_is_said() {
             "create role {role} login connection limit 0; grant apipay_worker to {role}"
         ))
         .await;
-    let url = world.database.url();
-    let url = url.replacen("//postgres:", &format!("//{role}:"), 1);
+    let url = world.database.url_of(&role);
     world.slow_gateway(300).await;
     world.enqueue_everything(40).await;
     let daemon = world.spawn(&["run"], &[("database.url", url)]);

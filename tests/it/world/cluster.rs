@@ -14,6 +14,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
+use super::database::WORKER;
+
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// How long the shared cluster outlives the last test.
@@ -340,6 +342,15 @@ async fn make_template(socket: &Path) -> String {
             .unwrap();
         apipayd::db::migrate::migrate(&pool).await.unwrap();
         pool.close().await;
+        // Another schema's template may have made it.
+        run(
+            &mut admin,
+            format!(
+                "do $$ begin create role {WORKER} login in role apipay_worker;
+                 exception when duplicate_object then null; end $$"
+            ),
+        )
+        .await;
         run(
             &mut admin,
             format!("alter database {draft} rename to {name}"),

@@ -12,7 +12,15 @@ pub(crate) struct Database {
     pub(crate) name: String,
     /// Connections of the test's own.
     pub(crate) pool: PgPool,
+    /// Who the daemon is in it.
+    user: &'static str,
 }
+
+/// Whoever may do everything, as migrations need it.
+const OWNER: &str = "postgres";
+
+/// What the daemon is in production: a role with no more rights than `apipay_worker`.
+pub(super) const WORKER: &str = "worker_of_tests";
 
 /// Stands in the daemon's configuration: a password that must show up nowhere.
 pub(crate) const PASSWORD_CANARY: &str = "canary-of-the-database";
@@ -21,20 +29,20 @@ impl Database {
     /// With the schema `apipay`.
     pub(crate) async fn migrated(cluster: Cluster) -> Database {
         let template = cluster.template.clone();
-        Database::create(cluster, &template).await
+        Database::create(cluster, &template, WORKER).await
     }
 
     /// Without anything.
     pub(crate) async fn empty(cluster: Cluster) -> Database {
-        Database::create(cluster, "template0").await
+        Database::create(cluster, "template0", OWNER).await
     }
 
     /// Without anything, and with an encoding, a collation and so on of its own: words of `create database`.
     pub(crate) async fn of_kind(cluster: Cluster, words: &str) -> Database {
-        Database::create(cluster, &format!("template0 {words}")).await
+        Database::create(cluster, &format!("template0 {words}"), OWNER).await
     }
 
-    async fn create(cluster: Cluster, template: &str) -> Database {
+    async fn create(cluster: Cluster, template: &str, user: &'static str) -> Database {
         let name = format!("test_{}", Uuid::new_v4().simple());
         let mut admin = cluster.admin().await;
         run(
@@ -51,6 +59,7 @@ impl Database {
             cluster,
             name,
             pool,
+            user,
         }
     }
 
@@ -76,11 +85,13 @@ impl Database {
 
     /// For the daemon's configuration.
     pub(crate) fn url(&self) -> String {
+        self.url_of(self.user)
+    }
+
+    /// The same for another role.
+    pub(crate) fn url_of(&self, user: &str) -> String {
         let socket = self.cluster.socket().to_str().unwrap().replace('/', "%2F");
-        format!(
-            "postgres://postgres:{PASSWORD_CANARY}@{socket}/{}",
-            self.name
-        )
+        format!("postgres://{user}:{PASSWORD_CANARY}@{socket}/{}", self.name)
     }
 
     pub(crate) async fn drop_database(&self) {
