@@ -34,11 +34,12 @@ begin
   update apipay.alerts a
      set summary = apipay._mask_phones(_change_alert.summary), action = _change_alert.action,
          details = a.details || coalesce(_change_alert.details, '{}'), changed_at = now()
-   where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _change_alert.kind and a.resolved_at is null;
+   where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _change_alert.kind and a.resolved_at is null
+     and (a.summary, a.action) is distinct from (apipay._mask_phones(_change_alert.summary), _change_alert.action);
   return found;
 end $$;
 comment on function apipay._change_alert(text, text, text, text, jsonb) is
-  'More was learned about an open alert: it says so from now on, and is told once more; true when there was one.';
+  'More was learned about an open alert: it says so from now on, and is told once more; true when that is news.';
 
 create function apipay._resolve_alert(account_name text, kind text, resolution text) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$

@@ -33,24 +33,17 @@ begin
          probe_at = now() + probe_after, probes = 0, updated_at = now()
    where name = account_name;
   if current.state = 'active' then
+    -- It may be open still: the account had been resumed without proof.
     perform apipay._open_alert(account_name, 'account_parked', 'critical', summary, action, details);
+    perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
     return true;
   end if;
   -- Taken over from the daemon: the account stays parked, now until an operator resumes it.
-  perform apipay._record_reparked(account_name, why, current.parked_reason);
   perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
   return false;
 end $$;
 comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text) is
   'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words. Call it in the statement that parks a job.';
-
-create function apipay._record_reparked(account_name text, why text, before text) returns void
-language sql set search_path = pg_catalog, pg_temp as $$
-  insert into apipay.events (account, subject, subject_id, from_state, to_state, reason, evidence)
-  values (account_name, 'account', account_name, 'parked', 'parked', coalesce(apipay._stated_cause(), why),
-          jsonb_build_object('parked_reason', why, 'parked_reason_before', before))
-$$;
-comment on function apipay._record_reparked(text, text, text) is 'Writes the event of a parked account whose reason is another one now.';
 
 create function apipay._learn_of_park(
   account_name text, why text, summary text, action text, details jsonb, said text, remedy text) returns boolean
@@ -66,7 +59,6 @@ begin
      set parked_reason = why, parked_message = coalesce(apipay._mask_phones(left(said, 300)), parked_message),
          parked_remedy = remedy, updated_at = now()
    where name = account_name;
-  perform apipay._record_reparked(account_name, why, current.parked_reason);
   perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
   return true;
 end $$;
@@ -82,7 +74,10 @@ begin
      set state = 'active', parked_reason = null, parked_at = null, parked_by = null, parked_message = null,
          parked_remedy = null, probe_at = null, probes = 0,
          resumed_at = case when state = 'parked' then now() else resumed_at end,
-         blocked_until = null, blocked_reason = null, updated_at = now()
+         blocked_until = null, blocked_reason = null,
+         -- Whoever knows that the gateway answers again has the next trial made at once.
+         failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end,
+         failing_read_at = case when failing_read_at > now() then now() else failing_read_at end, updated_at = now()
    where name = account_name;
   if not found then
     raise exception 'account "%" is unknown', account_name using errcode = 'invalid_parameter_value';
@@ -99,13 +94,16 @@ begin
   -- The daemon puts the parked ones back, now that the account is active (db::recover::release_parked).
   select count(*) into put_back
     from (select from apipay.jobs where account = account_name and state = 'parked' limit 10000) as parked;
-  perform apipay._resolve_alert(account_name, 'account_parked', resolution);
-  perform apipay._resolve_alert(account_name, 'cap_reached', resolution);
+  -- Without a resolution nothing has proven yet that it is well: its alert ends once it stays so.
+  if resolution is not null then
+    perform apipay._resolve_alert(account_name, 'account_parked', resolution);
+    perform apipay._resolve_alert(account_name, 'cap_reached', resolution);
+  end if;
   perform apipay._notify('apipay_jobs', '');
   return put_back;
 end $$;
 comment on function apipay._resume(text, text) is
-  'Makes an account active again and resolves its alerts; the daemon then puts its parked jobs back within moments (looked up first where a request is unproven). Returns how many jobs these are, 10000 for that many or more.';
+  'Makes an account active again and resolves its alerts, if a resolution is given; the daemon then puts its parked jobs back within moments (looked up first where a request is unproven). Returns how many jobs these are, 10000 for that many or more.';
 
 -- What the public functions share.
 
@@ -409,7 +407,7 @@ begin
   perform apipay._require_account(resume.account);
   before := apipay._state_cause(resume.reason);
   if exists (select from apipay.accounts a
-              where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now()))
+              where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now() or a.failing_trial_at > now() or a.failing_read_at > now()))
      or exists (select from apipay.jobs j where j.account = resume.account and j.state = 'parked') then
     put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', who)));
   end if;
@@ -417,7 +415,7 @@ begin
   return put_back;
 end $$;
 comment on function apipay.resume(text, text) is
-  'Sends for one account again, at once: ends a park and a block after 429. Returns how many parked jobs go back into the queue (10000: that many or more); the daemon puts them back within moments.';
+  'Sends for one account again, at once: ends a park and a block after 429, and has an account whose requests get no clear answer tried now. Returns how many parked jobs go back into the queue (10000: that many or more); the daemon puts them back within moments.';
 
 create function apipay.stop(reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

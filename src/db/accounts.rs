@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::outage::Columns;
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
-use crate::policy::outage::Outage;
+use crate::domain::outage::Outage;
 
 /// An account's row, as far as the daemon acts on it.
 #[derive(Clone, Debug)]
@@ -181,8 +181,13 @@ pub async fn learn_of_park(
     .task("store why the account is parked")
 }
 
-/// Resumes an account: its parked jobs go on, its alert is resolved. Returns how many jobs.
-pub async fn resume(pool: &Pool, account: &AccountName, resolution: &str) -> Result<i32, DbError> {
+/// Resumes an account: its parked jobs go on. Its alert is resolved with this text; without one it stays
+/// open until the account has been active for a while. Returns how many jobs.
+pub async fn resume(
+    pool: &Pool,
+    account: &AccountName,
+    resolution: Option<&str>,
+) -> Result<i32, DbError> {
     sqlx::query_scalar!(
         r#"select apipay._resume($1, $2) as "jobs!""#,
         account.as_str(),

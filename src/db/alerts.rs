@@ -89,8 +89,13 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 
 /// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
 /// or stuck job has moved on, the gateway gives clear answers again: the account is not slow, and no job of
-/// it has waited for one for `failing_for`.
-pub async fn resolve_cleared(pool: &Pool, failing_for: Duration) -> Result<u64, DbError> {
+/// it has waited for one for `failing_for`; an account that was resumed without proof has stayed active for
+/// `well_for`.
+pub async fn resolve_cleared(
+    pool: &Pool,
+    failing_for: Duration,
+    well_for: Duration,
+) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.alerts l
             set resolved_at = now(),
@@ -122,8 +127,12 @@ pub async fn resolve_cleared(pool: &Pool, failing_for: Duration) -> Result<u64, 
                     select from apipay.jobs j
                     where j.account = l.account and j.failing_since <= now() - make_interval(secs => $1)
                       and j.state in ('queued', 'sending', 'uncertain'))
+                when 'account_parked' then exists (
+                    select from apipay.accounts a
+                    where a.name = l.account and a.state = 'active' and a.resumed_at <= now() - make_interval(secs => $2))
                 else false end",
         super::record::seconds(failing_for),
+        super::record::seconds(well_for),
     )
     .execute(pool)
     .await

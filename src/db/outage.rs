@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::policy::outage::{Fault, Outage, Reads, Row};
+use crate::domain::outage::{Fault, Outage, Reads, Row};
 
 /// The columns of an account that hold it.
 #[derive(Clone, Debug)]

@@ -10,4 +10,5 @@ pub mod errors;
 pub mod job;
 pub mod mirror;
 pub mod operation;
+pub mod outage;
 pub mod phone;

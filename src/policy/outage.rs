@@ -8,25 +8,15 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::domain::answer::{Answer, Lost, Reply, Timed, beginning};
+use crate::domain::answer::{Answer, Reply, Timed, beginning};
 use crate::domain::job::JobId;
 use crate::domain::mirror::storable;
+use crate::domain::outage::{Fault, Outage, Reads, Row};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::judge::Circumstances;
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
-
-/// What came in place of a clear answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// A stable code: of the network, or of what the answer was.
-    pub code: String,
-    /// The HTTP status, when there was one.
-    pub status: Option<u16>,
-    /// The gateway's own words, as it wrote them, or the beginning.
-    pub said: Option<String>,
-}
 
 /// What the end of one request says of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,47 +115,6 @@ pub(crate) fn words(reply: &Reply) -> Option<String> {
     (!said.is_empty()).then_some(said)
 }
 
-impl Fault {
-    /// Whether it is of this machine's network rather than of the gateway: nothing was sent.
-    pub fn is_of_the_network(&self) -> bool {
-        let lost = [Lost::Timeout, Lost::Cut];
-        self.status.is_none() && !lost.iter().any(|lost| lost.code() == self.code)
-    }
-}
-
-/// Sends of an account in a row that got no clear answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Since the first of them.
-    pub since: OffsetDateTime,
-    /// What the newest got.
-    pub fault: Fault,
-    /// The job of the newest.
-    pub job: JobId,
-    /// How many, each job counted once in a row; of those after the slow-down, the trials.
-    pub failures: u32,
-    /// When the next trial is due; `None` while the account has not slowed down.
-    pub trial_at: Option<OffsetDateTime>,
-}
-
-/// Look-ups of an account in a row that got no clear answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reads {
-    /// How many.
-    pub failures: u32,
-    /// Before this the account looks nothing up, and then one job; `None` while it has not slowed down.
-    pub next_at: Option<OffsetDateTime>,
-}
-
-/// What is known of an account's requests that got no clear answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outage {
-    /// Its sends.
-    pub sends: Option<Row>,
-    /// Its look-ups.
-    pub reads: Reads,
-}
-
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {
@@ -188,18 +137,6 @@ const TRIALS_TOLD: u32 = 3;
 const TRIES_TOLD: u32 = 5;
 
 impl Outage {
-    /// Whether one job tries while the others wait.
-    pub fn is_slow(&self) -> bool {
-        self.sends
-            .as_ref()
-            .is_some_and(|row| row.trial_at.is_some())
-    }
-
-    /// Whether nothing of it is worth keeping.
-    pub fn is_over(&self) -> bool {
-        *self == Outage::default()
-    }
-
     /// Whether a human must know of the account as a whole.
     pub fn tells(&self) -> bool {
         let trials = self.sends.as_ref().filter(|row| row.trial_at.is_some());

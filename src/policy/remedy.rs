@@ -1,7 +1,7 @@
 //! What is wrong with an account, and what a human can do: the vendor's own remedies (API, section 2.12a),
 //! in the one place from which alerts and the sentences of views take them.
 
-use crate::policy::outage::Fault;
+use crate::domain::outage::Fault;
 use crate::policy::verdict::Reason;
 
 /// What is wrong, and what to do about it: two parts of sentences.

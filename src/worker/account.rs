@@ -9,10 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::domain::account::{AccountName, DuplicateProtection};
 use crate::domain::answer::Timed;
 use crate::domain::operation::Request;
+use crate::domain::outage::Outage;
 use crate::gateway::client::Gateway;
 use crate::policy::breaker::slow_start_limit;
 use crate::policy::judge::is_refused_for_rate;
-use crate::policy::outage::Outage;
 use crate::policy::rules::BreakerRules;
 use crate::worker::clock::Moment;
 

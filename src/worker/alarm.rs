@@ -16,8 +16,8 @@ use crate::db::record::Transition;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
+use crate::domain::outage::Fault;
 use crate::policy::clock::SpanUs;
-use crate::policy::outage::Fault;
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::failing::Telling;
@@ -156,8 +156,8 @@ impl Alarm {
                     seen(fault)
                 ),
                 action: format!(
-                    "{action}. Nothing is lost: payments go on by themselves with the first clear answer. \
-                     What waits, and until when: select * from apipay.waiting where account = '{account}';"
+                    "{action}. Nothing is lost: payments go on by themselves with the first clear answer; to try one \
+                     now: select apipay.resume('{account}', 'why'); What waits, and until when: select * from apipay.waiting where account = '{account}';"
                 ),
                 details: json!({ "code": fault.code, "http_status": fault.status }),
             },

@@ -34,6 +34,10 @@ const AGAIN: usize = 8;
 /// A lock that is held for a moment is told to nobody.
 const TELL_AFTER: Duration = Duration::from_secs(30);
 
+/// Statements in a row that took too long before single rows are taken to be the reason: each costs half a
+/// minute, and a database that is only slow is well again without a search.
+const LATE_MOST: u32 = 2;
+
 /// How long a row is left out.
 const WAIT: Curve = Curve {
     initial: Duration::from_secs(2),
@@ -47,6 +51,8 @@ const WAIT: Curve = Curve {
 pub struct Culprits {
     to: ClaimedTo,
     rows: BTreeMap<i64, Bad>,
+    /// Statements for all in a row that took too long.
+    late: u32,
 }
 
 struct Bad {
@@ -62,6 +68,7 @@ impl Culprits {
         Culprits {
             to,
             rows: BTreeMap::new(),
+            late: 0,
         }
     }
 
@@ -92,12 +99,19 @@ impl Culprits {
         };
         let error = match statement(all).await {
             Ok(rows) => {
+                self.late = 0;
                 done.extend(rows);
                 return Ok(done);
             }
             Err(error) => error,
         };
-        let searched = if error.is_about_rows() && self.rows.len() < MOST {
+        self.late = if error.is_cancelled() {
+            self.late + 1
+        } else {
+            0
+        };
+        let is_only_late = error.is_cancelled() && self.late <= LATE_MOST;
+        let searched = if error.is_about_rows() && !is_only_late && self.rows.len() < MOST {
             self.search(ctx, accounts, most, &without, &mut done, &statement)
                 .await
         } else {

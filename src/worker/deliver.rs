@@ -36,7 +36,12 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         let alarm = Alarm::held(&held.account, held.job, &held.reason);
         strains::try_to_open(ctx, &held.account, &alarm).await;
     }
-    alerts::resolve_cleared(&ctx.pool, told_after(&ctx.rules)).await?;
+    alerts::resolve_cleared(
+        &ctx.pool,
+        told_after(&ctx.rules),
+        ctx.rules.breaker.slow_start,
+    )
+    .await?;
     alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await?;
     let due = alerts::claim_notices(&ctx.pool, &channels, PROMISE).await?;
     let step = if due.is_empty() {

@@ -6,7 +6,8 @@ use tracing::{info, warn};
 use crate::db::{DbError, outage};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::policy::outage::{Errand, Fault, Outage, Sign};
+use crate::domain::outage::{Fault, Outage};
+use crate::policy::outage::{Errand, Sign};
 use crate::worker::Context;
 use crate::worker::account::Account;
 

@@ -12,7 +12,7 @@ use crate::db::accounts::AccountRow;
 use crate::db::health::Waiting;
 use crate::db::{DbError, accounts, health};
 use crate::domain::account::AccountName;
-use crate::policy::outage::Outage;
+use crate::domain::outage::Outage;
 use crate::worker::Context;
 
 /// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.

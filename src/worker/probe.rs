@@ -78,15 +78,17 @@ async fn probe_account(
         }
     }
     match let_one_through(ctx, account).await? {
-        Sent::Well => {
+        proof @ (None | Some(Sent::Well)) => {
             crash::reach(Point::CanaryDone);
-            let jobs = accounts::resume(&ctx.pool, &account.name, "a probe succeeded").await?;
-            info!(account = %account.name, jobs, was = probe.reason, "resumed: a probe succeeded");
+            // Health alone may be mistaken: its alert ends once the account stays well.
+            let resolution = proof.map(|_| "a probe succeeded");
+            let jobs = accounts::resume(&ctx.pool, &account.name, resolution).await?;
+            info!(account = %account.name, jobs, was = probe.reason, by_health = proof.is_none(), "resumed: a probe succeeded");
             ctx.wake.dispatch.notify_one();
             ctx.wake.deliver.notify_one();
             Ok(())
         }
-        Sent::NotWell => {
+        Some(Sent::NotWell) => {
             if is_accumulating(&timed.answer) {
                 learn(ctx, account, probe, Reason::InvoicesDisabled).await?;
             }
@@ -114,9 +116,12 @@ async fn learn(
     Ok(())
 }
 
-/// Sends one job of the account. Health is what the gateway says; a job is the proof. With no job
-/// that is safe to try, health has to do, and the slow start tries the next one alone.
-async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<Sent, DbError> {
+/// Sends one job of the account. Health is what the gateway says; a job is the proof. `None` with no job
+/// that is safe to try: health has to do, and the slow start tries the next one alone.
+async fn let_one_through(
+    ctx: &Arc<Context>,
+    account: &Arc<Account>,
+) -> Result<Option<Sent>, DbError> {
     let safe: Vec<String> = OPERATIONS
         .iter()
         .filter(|o| o.is_safe_to_try())
@@ -150,13 +155,13 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<S
                 .clone()
                 .spawn(async move { send::send(&ctx, job, slot).await })
                 .await;
-            Ok(sent.unwrap_or(Sent::NotWell))
+            Ok(Some(sent.unwrap_or(Sent::NotWell)))
         }
-        Ok(None) => Ok(Sent::Well),
+        Ok(None) => Ok(None),
         // The one job that stands first does not keep the account parked.
         Err(error) if error.is_about_rows() => {
             warn!(account = %account.name, error = %Chain(&error), "no job could be claimed for a probe; health has to do");
-            Ok(Sent::Well)
+            Ok(None)
         }
         Err(error) => Err(error),
     }

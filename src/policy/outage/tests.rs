@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::domain::answer::{Body, NotSent};
+use crate::domain::answer::{Body, Lost, NotSent};
 use crate::policy::fixtures::*;
 use crate::policy::judge::judge;
 

@@ -49,6 +49,7 @@ impl Clock {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ];
         let clock = Clock { file, environment };
+        sweep();
         clock.set(0);
         clock
     }
@@ -61,6 +62,26 @@ impl Clock {
 }
 
 /// The library that shows a process another time.
+/// Removes what the library left in shared memory of processes that are gone: it names that by their numbers,
+/// and cannot be loaded by a process whose number had another user's before.
+fn sweep() {
+    for entry in std::fs::read_dir("/dev/shm")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let number = ["faketime_shm_", "sem.faketime_sem_"]
+            .iter()
+            .find_map(|start| name.strip_prefix(start));
+        let is_gone = |number: &str| !Path::new("/proc").join(number).exists();
+        if number.is_some_and(is_gone) {
+            // Another test may be faster, and what is another user's may stay.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn faketime() -> String {
     let found = std::fs::read_dir("/usr/lib").unwrap().find_map(|entry| {
         let library = entry.unwrap().path().join("faketime/libfaketime.so.1");
