@@ -1,5 +1,5 @@
--- Two years of a merchant with a thousand branches, of which the first has half of all: {JOBS} finished
--- jobs with what they leave behind, and beside them the little that is under way today.
+-- Two years of a merchant with a thousand branches, of which the first has half of all, and the second
+-- a quarter: {JOBS} finished jobs with what they leave behind, and beside them the little that is under way today.
 set session_replication_role = replica;
 
 -- The tests measure before the first ANALYZE and after it, so nobody else may run one.
@@ -20,7 +20,7 @@ insert into apipay.jobs
   (id, account, operation, params, dedup_key, state, reason, attempts, epoch, invoice_id, refund_id, http_status,
    created_at, updated_at, run_at, finished_at)
 overriding system value
-select n, 'branch-' || case when n % 2 = 0 then 1 else 1 + n % 1000 end, operation,
+select n, 'branch-' || case when n % 2 = 0 then 1 when n % 4 = 1 then 2 else 1 + n % 1000 end, operation,
        case operation
          when 'invoice.create' then jsonb_build_object('phone_number', '87010000000', 'amount', 1000 + n % 5000, 'external_order_id', 'order-' || n)
          else jsonb_build_object('invoice_id', 10000000 + n) end,
@@ -78,6 +78,12 @@ from generate_series(1, 22) as account
 cross join unnest(array['queued', 'sending', 'uncertain', 'accepted', 'held', 'parked']) with ordinality as s(state, ordinality)
 cross join generate_series(1, 3) as nth
 where s.state in ('queued', 'parked') or account <= 12;
+-- A third account waits for a hundred invoices at once.
+insert into apipay.jobs (id, account, operation, params, dedup_key, state, attempts, epoch, invoice_id)
+overriding system value
+select {JOBS} + 100000 + nth, 'branch-3', 'invoice.cancel', jsonb_build_object('invoice_id', 30003100 + nth),
+       'accepted-' || nth, 'accepted', 1, 1, 30003100 + nth
+from generate_series(1, 100) as nth;
 -- The one that a test records.
 update apipay.jobs set token = '00000000-0000-0000-0000-00000000000f' where id = {JOBS} + 1021;
 insert into apipay.attempts (job_id, epoch, account, kind, worker)
@@ -88,6 +94,16 @@ insert into apipay.refunds (account, id, job_id, invoice_id, status, next_check_
 select account, invoice_id + 10000000, null, invoice_id, 'pending', now() - interval '1 hour' from apipay.jobs where state = 'accepted';
 update apipay.accounts set state = 'parked', parked_at = now(), parked_reason = 'session_expired', parked_by = 'apipayd', probe_at = now()
 where name in (select 'branch-' || n from generate_series(13, 22) n);
+-- The second account has slowed down.
+update apipay.accounts
+   set failing_since = '2026-01-01 00:00Z', failing_code = 'timeout', failing_job = {JOBS} + 2011, failing_requests = 5,
+       failing_trial_at = '2026-01-01 01:00Z', failing_reads = 2, failing_read_at = '2026-01-01 01:00Z'
+where name = 'branch-2';
+update apipay.jobs set failing_since = '2026-01-01 00:00Z'
+where account = 'branch-2' and (reason = 'network' or state = 'uncertain');
+-- Locks leave their mark on rows when they are gone.
+select count(*) from (
+  select from apipay.jobs where account = 'branch-1' and state in ('queued', 'uncertain') for no key update) as locked;
 insert into apipay.alerts (account, kind, summary, action, details)
 select name, kind, 'It is.', 'Look.', case kind when 'job_overdue' then jsonb_build_object('job', {JOBS} + 1001) else '{}' end
 from apipay.accounts, unnest(array['account_parked', 'job_held', 'cap_reached', 'job_overdue', 'gateway_failing']) as kind

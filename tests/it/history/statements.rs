@@ -24,7 +24,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "select apipay._park(",
-        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}', '1s'",
+        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}', 'The session is over.', 'Sign in.', '1s'",
+        FEW,
+    ),
+    (
+        "select apipay._learn_of_park(",
+        "'branch-13', 'key_rejected', 'It is.', 'Look.', '{}', null, 'Write the new key.'",
         FEW,
     ),
     ("select apipay._resume(", "'branch-13', 'It is over.'", FEW),
@@ -34,11 +39,18 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     (
-        "parked_reason = coalesce($3, parked_reason)",
-        "'branch-13', 60, 'session_expired'",
+        "set probe_at = now() + make_interval(secs => $2), updated_at",
+        "'branch-13', 60",
         FEW,
     ),
     ("set mode = $2", "'branch-1', 'live', '1s'", FEW),
+    // outage
+    (r#"failing_read_at, now() as "now!""#, "'branch-2'", FEW),
+    (
+        "with stored as (",
+        "'branch-2', '2026-01-01 00:00Z', 5, '2026-01-01 01:00Z', 2, null, null, null, null, null, 0, null, 0, null, true",
+        FEW,
+    ),
     // alerts
     (
         "apipay._open_alert($1, $2, $3, $4, $5, $6) as",
@@ -69,7 +81,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "lookups = j.lookups + 1",
-        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000, '{}', null",
+        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000, '{}', null, 3600",
+        ALL,
+    ),
+    (
+        "with slow as (",
+        "'{WORKER}', 30, {ACCOUNTS}, 100, 1800000000, 3600",
         ALL,
     ),
     (
@@ -206,8 +223,8 @@ const CASES: &[(&str, &str, Limit)] = &[
     (
         "transition as materialized",
         r#"'[{"job_id": {SENDING}, "token": "{TOKEN}", "account": "branch-1", "worker": "00000000-0000-0000-0000-000000000000", "epoch": 1, "from_state": "sending", "kind": "send", "effect": "applied", "state": "accepted", "invoice_id": 40000000}]',
-           '[{"account": "branch-1", "id": 40000000, "job_id": {SENDING}, "status": "processing", "check_after_s": 1, "settled": false}]',
-           '[{"account": "branch-1", "id": 50000000, "job_id": {SENDING}, "invoice_id": 40000000, "status": "pending", "check_after_s": 1, "settled": false}]', '1s'"#,
+           '[{"account": "branch-1", "id": 40000000, "job_id": {SENDING}, "token": "{TOKEN}", "status": "processing", "check_after_s": 1, "settled": false}]',
+           '[{"account": "branch-1", "id": 50000000, "job_id": {SENDING}, "token": "{TOKEN}", "invoice_id": 40000000, "status": "pending", "check_after_s": 1, "settled": false}]', '1s'"#,
         FEW,
     ),
     (
