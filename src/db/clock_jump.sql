@@ -48,30 +48,34 @@ accounts as (
             where blocked_until is not null or probe_at is not null or resumed_at is not null
               for no key update skip locked))
 ),
+followed_invoices as materialized (
+  select i.* from apipay.accounts a cross join lateral (
+    select ctid as place, account, id from apipay.invoices i
+     where i.account = a.name and not i.settled
+     order by i.next_check_at limit 20000 for no key update skip locked) i
+   limit 20000
+),
 invoices as (
   -- How long a dead one has been dead says when a new one is made, and when it is watched no longer.
   update apipay.invoices m
      set changed_at = least(m.changed_at + greatest(c.jump, '0'), now()),
          next_check_at = greatest(least(m.next_check_at, now()), m.next_check_at + least(c.jump, '0'))
     from corrected c
-   where m.ctid = any (array(
-           select i.ctid from apipay.accounts a cross join lateral (
-             select ctid from apipay.invoices i
-              where i.account = a.name and not i.settled
-              order by i.next_check_at limit 20000 for no key update skip locked) i
-            limit 20000))
+   where m.ctid = any (array(select place from followed_invoices))
+),
+followed_refunds as materialized (
+  select r.* from apipay.accounts a cross join lateral (
+    select ctid as place, job_id from apipay.refunds r
+     where r.account = a.name and not r.settled
+     order by r.next_check_at limit 20000 for no key update skip locked) r
+   limit 20000
 ),
 refunds as (
   update apipay.refunds m
      set changed_at = least(m.changed_at + greatest(c.jump, '0'), now()),
          next_check_at = greatest(least(m.next_check_at, now()), m.next_check_at + least(c.jump, '0'))
     from corrected c
-   where m.ctid = any (array(
-           select r.ctid from apipay.accounts a cross join lateral (
-             select ctid from apipay.refunds r
-              where r.account = a.name and not r.settled
-              order by r.next_check_at limit 20000 for no key update skip locked) r
-            limit 20000))
+   where m.ctid = any (array(select place from followed_refunds))
 ),
 accepted as (
   -- Since when: an alert tells when that is long.
@@ -79,22 +83,21 @@ accepted as (
      set updated_at = least(j.updated_at + c.jump, now())
     from corrected c
    where c.jump > '0' and j.id = any (array(
-             select d.id from apipay.accounts a
-             cross join lateral (
-               select i.id from apipay.invoices i where i.account = a.name and not i.settled limit 20000) i
-             cross join lateral (
-               select w.id from apipay.jobs w
-                where w.account = a.name and w.invoice_id = i.id and w.state = 'accepted'
-               offset 0 for no key update skip locked) d
-              limit 20000)
-           || array(
-             select d.id from apipay.accounts a
-             cross join lateral (
-               select r.job_id from apipay.refunds r where r.account = a.name and not r.settled limit 20000) r
-             cross join lateral (
-               select w.id from apipay.jobs w where w.id = r.job_id and w.state = 'accepted'
-               offset 0 for no key update skip locked) d
-              limit 20000))
+           select l.id from apipay.jobs l
+            where l.state = 'accepted' and l.id = any (array(
+                      select w.id from followed_invoices i
+                      cross join lateral (
+                        select id, state, invoice_id from apipay.jobs
+                         where apipay._about_invoice(invoice_id, params) = i.id and account = i.account
+                        offset 0) w
+                       where w.state = 'accepted' and w.invoice_id = i.id
+                       limit 20000)
+                    || array(
+                      select w.id from followed_refunds r
+                      cross join lateral (select id, state from apipay.jobs where id = r.job_id offset 0) w
+                       where w.state = 'accepted'
+                       limit 20000))
+              for no key update skip locked))
 ),
 deliveries as (
   update apipay.alert_deliveries d
