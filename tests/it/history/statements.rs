@@ -58,7 +58,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
-    ("'no job is held any more'", "8", ALL),
+    ("'no job is held any more'", "8, 3600", ALL),
     ("interval '1 hour') l", "'{log,webhook}', 14400", ALL),
     ("set tries = d.tries + 1", "'{log,webhook}', 60, 10000", ALL),
     ("set delivered_at = now()", "10", FEW),
