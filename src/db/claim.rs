@@ -196,7 +196,7 @@ pub async fn claim_trials(
     .map(claims)
 }
 
-/// Claims one job of a parked account, of an operation that is safe to try.
+/// Claims one job of a parked account, of one of the operations.
 pub async fn claim_canary(
     pool: &Pool,
     worker: Uuid,

@@ -1,6 +1,6 @@
 -- Lets one job of a parked account through: the gateway says that it is well, the job will tell.
 --
--- $1 worker   $2 lease in seconds   $3 account   $4 operations that are safe to try   $5 second of the quota
+-- $1 worker   $2 lease in seconds   $3 account   $4 operations to choose from   $5 second of the quota
 with granted as (
   -- The account is locked before the job, as _resume locks them.
   select apipay._take_quota($3, 1, 'probe', $5) = 1 as yes

@@ -7,10 +7,10 @@ use tracing::{info, warn};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::accounts::{self, DueProbe};
-use crate::db::claim::{self, Purpose};
+use crate::db::claim::{self, Claim, Purpose};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
-use crate::domain::operation::OPERATIONS;
+use crate::domain::operation::{OPERATIONS, Operation};
 use crate::gateway::wire;
 use crate::policy::breaker::{Health, health, is_accumulating, probe_delay};
 use crate::policy::hints;
@@ -116,29 +116,20 @@ async fn learn(
     Ok(())
 }
 
-/// Sends one job of the account. Health is what the gateway says; a job is the proof. `None` with no job
-/// that is safe to try: health has to do, and the slow start tries the next one alone.
+/// Sends one job of the account. Health is what the gateway says; a job is the proof: one that is safe to
+/// try, if there is one. `None` with no job at all: health has to do, and the slow start tries the next one
+/// alone.
 async fn let_one_through(
     ctx: &Arc<Context>,
     account: &Arc<Account>,
 ) -> Result<Option<Sent>, DbError> {
-    let safe: Vec<String> = OPERATIONS
-        .iter()
-        .filter(|o| o.is_safe_to_try())
-        .map(|o| o.name().to_owned())
-        .collect();
     let slot = account.clone().slot(ctx.slots.clone()).await;
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
-    let claimed = claim::claim_canary(
-        &ctx.pool,
-        ctx.worker,
-        ctx.lease,
-        &account.name,
-        &safe,
-        ctx.clock.second(),
-    )
-    .await;
+    let claimed = match claim_one(ctx, account, |operation| operation.is_safe_to_try()).await {
+        Ok(None) => claim_one(ctx, account, |operation| !operation.is_safe_to_try()).await,
+        claimed => claimed,
+    };
     match claimed {
         Ok(Some(mut claim)) => {
             claim.now = asked.now(claim.now);
@@ -165,4 +156,25 @@ async fn let_one_through(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Claims the first job of an operation that is wanted.
+async fn claim_one(
+    ctx: &Context,
+    account: &Account,
+    is_wanted: impl Fn(&dyn Operation) -> bool,
+) -> Result<Option<Claim>, DbError> {
+    let wanted = OPERATIONS.iter().filter(|operation| is_wanted(**operation));
+    let wanted: Vec<String> = wanted
+        .map(|operation| operation.name().to_owned())
+        .collect();
+    claim::claim_canary(
+        &ctx.pool,
+        ctx.worker,
+        ctx.lease,
+        &account.name,
+        &wanted,
+        ctx.clock.second(),
+    )
+    .await
 }
