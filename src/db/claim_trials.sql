@@ -48,7 +48,9 @@ granted as (
 ),
 claimed as (
   update apipay.jobs j
-     set state = 'sending', reason = null, epoch = j.epoch + 1,
+     -- It may have the number of an earlier job, whose attempts are still here.
+     set state = 'sending', reason = null,
+         epoch = 1 + greatest(j.epoch, (select max(t.epoch) from apipay.attempts t where t.job_id = j.id)),
          leased_by = $1, leased_until = now() + make_interval(secs => $2), updated_at = now()
    where j.id = any (array(select id from granted where trials = 1))
   returning j.*

@@ -31,11 +31,6 @@ pub enum Fault {
         /// The highest number that is taken.
         highest: i64,
     },
-    /// Jobs whose next attempts have the numbers of attempts of earlier jobs, which had theirs.
-    NumbersTaken {
-        /// One of them.
-        job: i64,
-    },
     /// Our user may not do this.
     Denied {
         /// Our user.
@@ -51,18 +46,23 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether payments stop because of it. What does not stop them takes a guard or the history away.
+    /// Whether payments stop because of it, or go the slow way. What does neither takes a guard or the history
+    /// away.
     pub fn stops_payments(&self) -> bool {
         match self {
             Fault::RowSecurity { is_ours, .. } => *is_ours,
             Fault::EventTrigger { .. } => false,
-            Fault::SequenceBehind { .. } | Fault::NumbersTaken { .. } | Fault::Denied { .. } => {
-                true
-            }
+            Fault::SequenceBehind { .. } | Fault::Denied { .. } => true,
             Fault::Missing { part } => ["table", "column", "function"]
                 .iter()
                 .any(|kind| part.starts_with(kind)),
         }
+    }
+
+    /// Whether some payments still move: a number that is taken refuses one row, or one statement over many,
+    /// and the next number may be free.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, Fault::SequenceBehind { .. })
     }
 
     /// What mends it, for the owner of the schema.
@@ -77,7 +77,6 @@ impl Fault {
             Fault::SequenceBehind { sequence, highest } => {
                 format!("select setval('{sequence}', {highest});")
             }
-            Fault::NumbersTaken { .. } => RENUMBER.to_owned(),
             Fault::Denied { user, .. } => format!(
                 "grant apipay_worker to {}; select apipay._grant_roles();",
                 quoted(user)
@@ -95,9 +94,6 @@ impl Fault {
 
 /// For what no single statement of ours brings back.
 const RESTORE: &str = "put it back as the migrations of this version make it, or restore a backup";
-
-const RENUMBER: &str = "update apipay.jobs j set epoch = (select max(epoch) from apipay.attempts where job_id = j.id) \
-                        where state = 'queued' and exists (select from apipay.attempts where job_id = j.id and epoch > j.epoch);";
 
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -121,10 +117,6 @@ impl fmt::Display for Fault {
                 f,
                 "{sequence} gives out numbers that are taken, up to {highest}"
             ),
-            Fault::NumbersTaken { job } => write!(
-                f,
-                "job {job} has the number of an earlier job, whose attempts stand in its way"
-            ),
             Fault::Denied { user, privilege } => write!(f, "user {user} lacks {privilege}"),
             Fault::Missing { part } => write!(f, "the schema lacks: {part}"),
         }
@@ -141,7 +133,6 @@ pub async fn faults(pool: &Pool) -> Result<Vec<Fault>, DbError> {
     let missing = missing(pool).await?;
     if missing.is_empty() && !faults.iter().any(Fault::stops_payments) {
         faults.extend(behind(pool).await?);
-        faults.extend(taken(pool).await?);
     } else if !missing.is_empty() && migrate::version(pool).await? != SchemaVersion::Newer {
         // A newer version may have changed what it likes; this one is about to be replaced.
         faults.extend(missing);
@@ -246,20 +237,6 @@ async fn behind(pool: &Pool) -> Result<Vec<Fault>, DbError> {
             highest: row.highest,
         })
         .collect())
-}
-
-/// Looks at some of the jobs that wait: the queue may be long.
-async fn taken(pool: &Pool) -> Result<Option<Fault>, DbError> {
-    let job = sqlx::query_scalar!(
-        r#"select j.id as "id!" from (
-             select id, epoch from apipay.jobs where state = 'queued' limit 10000) j
-            where exists (select from apipay.attempts t where t.job_id = j.id and t.epoch > j.epoch)
-            limit 1"#
-    )
-    .fetch_optional(pool)
-    .await
-    .task("look for numbers that are taken")?;
-    Ok(job.map(|job| Fault::NumbersTaken { job }))
 }
 
 #[cfg(test)]

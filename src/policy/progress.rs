@@ -34,6 +34,8 @@ pub enum Concern {
     Deliveries,
     /// The schema is as it was made, and nothing hides its rows.
     Schema,
+    /// The numbers that the database gives out are free.
+    Numbers,
     /// Sending is not stopped for ever.
     Stop,
 }
@@ -56,6 +58,8 @@ pub struct AccountFacts {
     pub claimed: String,
     /// Whether the quota may be what the jobs wait for.
     pub is_quota_tight: bool,
+    /// Jobs that this daemon leaves out, because the database refuses to have them claimed.
+    pub refused_jobs: u32,
     /// Whether this daemon's last claims were all too old to be sent.
     pub is_late: bool,
     /// The look-up that is due first.
@@ -90,6 +94,8 @@ pub struct Facts {
     pub accounts: Vec<AccountFacts>,
     /// Why the database did not tell; then `accounts`, `stopped_for` and `deliveries` say nothing.
     pub database: Option<String>,
+    /// Whether it answered all the same, if only to refuse.
+    pub is_answering: bool,
     /// How long all sending is stopped, if it is.
     pub stopped_for: Option<Duration>,
     /// Loops that fail.
@@ -98,8 +104,10 @@ pub struct Facts {
     pub outcomes: Option<String>,
     /// Channels that do not take their notices.
     pub deliveries: Vec<Failure>,
-    /// Faults of the schema that are certain.
+    /// Faults of the schema that are certain and stop everything.
     pub faults: Vec<Failure>,
+    /// Numbers that are given out again: some payments are refused or go the slow way, others move.
+    pub numbers: Vec<Failure>,
 }
 
 /// How long things may stand still.
@@ -144,10 +152,9 @@ const QUOTA_TURNS: Duration = Duration::from_secs(300);
 const STOP_FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 /// Alerts that say already why nothing of an account moves.
-const EXPLAINING: [&str; 5] = [
+const EXPLAINING: [&str; 4] = [
     "account_parked",
     "cap_reached",
-    "gateway_failing",
     "gateway_failing",
     "clock_jumped",
 ];
@@ -238,11 +245,15 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
     let mut sights = Vec::new();
     let faults = facts.faults.iter();
     sights.extend(faults.map(|fault| whole(Concern::Schema, fault, Duration::ZERO)));
+    let numbers = facts.numbers.iter();
+    sights.extend(numbers.map(|taken| whole(Concern::Numbers, taken, Duration::ZERO)));
     let outcomes = facts.outcomes.iter();
     sights.extend(outcomes.map(|cause| lasting(Concern::Outcomes, cause)));
     if let Some(cause) = &facts.database {
-        // The loops say the same.
-        sights.push(lasting(Concern::Database, cause));
+        // The loops say the same. What refuses them is known when the schema is at fault.
+        if !facts.is_answering || facts.faults.is_empty() {
+            sights.push(lasting(Concern::Database, cause));
+        }
         return sights;
     }
     let loops = facts.loops.iter();
@@ -286,7 +297,9 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     };
     let moving = patience.moving + turns;
     let is_single = has_open("job_stuck");
-    if facts.due_jobs > 0 && !(is_single && facts.due_jobs <= FEW) {
+    // One job that is stuck explains a few, or as many as are known to be refused as it is.
+    let is_told = is_single && facts.due_jobs <= FEW.max(facts.refused_jobs);
+    if facts.due_jobs > 0 && !is_told {
         sights.push(sight(Concern::Claims, &facts.claimed, moving));
         if facts.is_late {
             sights.push(sight(Concern::Window, "", moving));

@@ -32,6 +32,8 @@ pub struct Account {
     claimed: AtomicUsize,
     /// Jobs claimed since the start.
     claims: AtomicU64,
+    /// Jobs that the database refuses to have claimed, and that are left out.
+    refused: AtomicU32,
     refusals: Refusals,
     /// Whether the last claim was too old to be sent, and so was each since the last request of a job.
     is_late: AtomicBool,
@@ -116,6 +118,7 @@ impl Account {
             slots: Arc::new(Semaphore::new(concurrency)),
             claimed: AtomicUsize::new(0),
             claims: AtomicU64::new(0),
+            refused: AtomicU32::new(0),
             refusals: Refusals::default(),
             is_late: AtomicBool::new(false),
             state: Mutex::default(),
@@ -139,6 +142,16 @@ impl Account {
     /// Jobs that were claimed since the start.
     pub fn claims(&self) -> u64 {
         self.claims.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many jobs are left out of its claims.
+    pub fn note_refused(&self, jobs: u32) {
+        self.refused.store(jobs, Ordering::Relaxed);
+    }
+
+    /// Jobs that are left out of its claims, because the database refuses them.
+    pub fn refused(&self) -> u32 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Notes whether a claim was too old to be sent, or its request left.

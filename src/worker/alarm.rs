@@ -212,14 +212,21 @@ impl Alarm {
         }
     }
 
-    /// The database does not let a job move whose time has come.
+    /// The database does not let a job move whose time has come, nor so many others of its account.
     pub fn unmoved(
         account: &AccountName,
         job: JobId,
         state: &str,
         epoch: i64,
+        others: usize,
         cause: &Cause,
     ) -> Alarm {
+        let rest = match others {
+            0 => "Other jobs go on".to_owned(),
+            others => format!(
+                "It refuses {others} more of this account; the others go on, and these too once it lets them"
+            ),
+        };
         let code = cause.sqlstate.as_deref().unwrap_or("no SQLSTATE");
         let place = cause.place.as_deref();
         let place = place.map_or_else(String::new, |place| format!(", {place}"));
@@ -231,8 +238,9 @@ impl Alarm {
                     "The database does not let job {job} of account {account} leave the state {state}: {} ({code}{place}).",
                     cause.message
                 ),
-                action: "mend what refuses it: a trigger or a constraint on the tables of apipay. Other jobs go on"
-                    .to_owned(),
+                action: format!(
+                    "mend what refuses it: a trigger or a constraint on the tables of apipay. {rest}"
+                ),
                 details: json!({
                     "job": job.0, "state": state, "epoch": epoch,
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,

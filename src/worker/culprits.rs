@@ -3,6 +3,9 @@
 //! The fast way is one statement for all. When it fails and single rows may be the reason, the jobs are
 //! listed and the statement is run for halves of the list, until each bad one stands alone. It is left out
 //! from then on, tried again by itself after a growing while, and told once it stays bad.
+//!
+//! What the statement is refused for without any job, or for a fault of the schema, is no job's trouble: it
+//! is an error like that of a database which is away.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::db::among::{self, ClaimedTo, Due};
 use crate::db::fault::Fault;
-use crate::db::{Among, DbError, alerts};
+use crate::db::{Among, DbError, alerts, schema};
 use crate::domain::account::AccountName;
 use crate::policy::backoff;
 use crate::policy::rules::{Curve, Jitter};
@@ -74,8 +77,13 @@ impl Culprits {
 
     /// Whether so many jobs of an account are bad that no new one is tried: those are, one after the other.
     pub fn is_full(&self, account: &AccountName) -> bool {
+        self.of_account(account) >= ACCOUNT_MOST
+    }
+
+    /// Jobs of an account that are left out.
+    pub fn of_account(&self, account: &AccountName) -> usize {
         let of_account = |bad: &&Bad| bad.due.account == *account;
-        self.rows.values().filter(of_account).count() >= ACCOUNT_MOST
+        self.rows.values().filter(of_account).count()
     }
 
     /// Claims with this statement, all but the bad ones.
@@ -111,7 +119,8 @@ impl Culprits {
             0
         };
         let is_only_late = error.is_cancelled() && self.late <= LATE_MOST;
-        let searched = if error.is_about_rows() && !is_only_late && self.rows.len() < MOST {
+        let may_be_rows = error.is_about_rows() && !is_only_late && self.rows.len() < MOST;
+        let searched = if may_be_rows && !is_of_schema(ctx, &error).await {
             self.search(ctx, accounts, most, &without, &mut done, &statement)
                 .await
         } else {
@@ -141,6 +150,8 @@ impl Culprits {
     where
         F: Future<Output = Result<Vec<T>, DbError>>,
     {
+        // A trigger of the statement, or a lock on a table.
+        statement(Among::only(Vec::new())).await?;
         let due = among::due(&ctx.pool, self.to, accounts, without, most).await?;
         let mut parts: Vec<&[Due]> = vec![&due];
         for _ in 0..SEARCH {
@@ -151,7 +162,6 @@ impl Culprits {
             match (statement(Among::only(ids)).await, part) {
                 (Ok(rows), _) => done.extend(rows),
                 (Err(error), _) if !error.is_about_rows() => return Err(error),
-                (Err(_), []) => {}
                 (Err(error), [bad]) => self.failed(ctx, bad.clone(), &error).await,
                 (Err(_), part) => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -182,7 +192,9 @@ impl Culprits {
                     info!(job.id = %due.id, "no longer set aside");
                     done.extend(rows);
                 }
-                Err(error) if error.is_about_rows() => self.failed(ctx, due, &error).await,
+                Err(error) if error.is_about_rows() && !is_of_schema(ctx, &error).await => {
+                    self.failed(ctx, due, &error).await;
+                }
                 // The statement for all will say it again.
                 Err(_) if !done.is_empty() => break,
                 Err(error) => return Err(error),
@@ -217,6 +229,7 @@ impl Culprits {
             due.id,
             self.to.state(),
             due.epoch,
+            self.of_account(&due.account).saturating_sub(1),
             &error.cause(),
         );
         let opened = alerts::open(
@@ -231,6 +244,21 @@ impl Culprits {
         }
         ctx.wake.deliver.notify_one();
     }
+}
+
+/// Whether the schema is at fault: a right or a name is missing that functions need, or rows are hidden. A
+/// function of the shop's may lack the same for a single job.
+async fn is_of_schema(ctx: &Context, error: &DbError) -> bool {
+    let is_missing = error
+        .cause()
+        .sqlstate
+        .is_some_and(|state| state.starts_with("42"));
+    is_missing
+        && schema::faults(&ctx.pool).await.is_ok_and(|faults| {
+            faults
+                .iter()
+                .any(|fault| fault.stops_payments() && !fault.is_partial())
+        })
 }
 
 fn wait(failures: u32, jitter: Jitter) -> Duration {

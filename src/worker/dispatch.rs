@@ -94,9 +94,15 @@ impl Dispatcher {
         let mut open = rooms.to_vec();
         open.retain(|room| !self.culprits.is_full(&room.account));
         let names: Vec<String> = open.iter().map(|room| room.account.to_string()).collect();
-        self.culprits
+        let claimed = self
+            .culprits
             .run(ctx, &names, jobs, |among| {
-                let rooms = if among.only.is_some() { rooms } else { &open };
+                let rooms = match among.only.as_deref() {
+                    None => open.as_slice(),
+                    // Without reading a long queue for it.
+                    Some([]) => &[],
+                    Some(_) => rooms,
+                };
                 claim::claim(
                     &ctx.pool,
                     ctx.worker,
@@ -107,7 +113,12 @@ impl Dispatcher {
                     ctx.clock.second(),
                 )
             })
-            .await
+            .await;
+        for account in ctx.accounts.values() {
+            let refused = self.culprits.of_account(&account.name);
+            account.note_refused(u32::try_from(refused).unwrap_or(u32::MAX));
+        }
+        claimed
     }
 
     /// Accounts take turns at being first.

@@ -89,7 +89,7 @@ impl Recovery {
                         self.unmoved.insert(job.id.0, Moment::now());
                         let cause = error.cause();
                         let alarm =
-                            Alarm::unmoved(&job.account, job.id, &job.state, job.epoch, &cause);
+                            Alarm::unmoved(&job.account, job.id, &job.state, job.epoch, 0, &cause);
                         strains::try_to_open(ctx, &job.account, &alarm).await;
                     }
                 }

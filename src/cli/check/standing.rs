@@ -47,7 +47,7 @@ fn of_schema(user: &str, faults: &[Fault]) -> Vec<Finding> {
                 continue;
             }
             Fault::RowSecurity { .. } | Fault::EventTrigger { .. } => "row_security",
-            Fault::SequenceBehind { .. } | Fault::NumbersTaken { .. } => "sequences",
+            Fault::SequenceBehind { .. } => "sequences",
             Fault::Missing { .. } => "schema",
         };
         let text = format!("{fault}; mend it: {}", fault.remedy());

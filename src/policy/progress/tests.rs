@@ -131,6 +131,16 @@ fn an_alert_that_says_why_is_enough() {
     };
     expect(|_| facts(one_stuck(1)), &[]);
     expect(|_| facts(one_stuck(FEW + 1)), &[(Concern::Claims, 180)]);
+    let all_refused = AccountFacts {
+        refused_jobs: FEW + 1,
+        ..one_stuck(FEW + 1)
+    };
+    expect(|_| facts(all_refused.clone()), &[]);
+    let not_told = AccountFacts {
+        open_alerts: Vec::new(),
+        ..all_refused
+    };
+    expect(|_| facts(not_told.clone()), &[(Concern::Claims, 180)]);
     let held = AccountFacts {
         open_alerts: vec!["job_held".into(), "no_progress".into()],
         ..waiting("never")
@@ -213,6 +223,29 @@ fn what_stops_everything_is_told_once_and_not_for_each_account() {
         ..facts(waiting("never"))
     };
     expect(|_| fault.clone(), &[(Concern::Schema, 0)]);
+    let refused = Facts {
+        database: Some("permission denied".into()),
+        is_answering: true,
+        ..fault.clone()
+    };
+    expect(|_| refused.clone(), &[(Concern::Schema, 0)]);
+    let gone = Facts {
+        is_answering: false,
+        ..refused
+    };
+    expect(
+        |_| gone.clone(),
+        &[(Concern::Database, 180), (Concern::Schema, 0)],
+    );
+    // What only makes it slow explains no standstill.
+    let slow = Facts {
+        numbers: vec![failing("apipay.jobs_id_seq")],
+        ..facts(waiting("never"))
+    };
+    expect(
+        |_| slow.clone(),
+        &[(Concern::Claims, 180), (Concern::Numbers, 0)],
+    );
     let unwritten = Facts {
         outcomes: Some("disk full".into()),
         ..facts(waiting("never"))

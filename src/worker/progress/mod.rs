@@ -79,6 +79,13 @@ impl Progress {
     ) -> Result<Step, DbError> {
         let read = self.read(ctx).await;
         let database = read.as_ref().err().map(|error| Chain(error).to_string());
+        let is_answering = read.as_ref().err().is_none_or(DbError::is_answer);
+        if database.is_some() {
+            // The schema may be why: the next look reads it again.
+            self.looks = 0;
+        }
+        let faults = self.faults.iter().filter(|fault| fault.stops_payments());
+        let (numbers, faults): (Vec<_>, Vec<_>) = faults.partition(|fault| fault.is_partial());
         let loops = pulses.iter().filter_map(|pulse| {
             let (since, cause) = pulse.failing()?;
             Some(Failure {
@@ -90,6 +97,7 @@ impl Progress {
         let facts = Facts {
             accounts: self.seen.due.iter().map(|due| account(ctx, due)).collect(),
             database,
+            is_answering,
             stopped_for: self
                 .seen
                 .stop
@@ -98,19 +106,14 @@ impl Progress {
             loops: loops.collect(),
             outcomes: ctx.recorder.trouble(),
             deliveries: self.seen.deliveries.clone(),
-            faults: self
-                .faults
-                .iter()
-                .filter(|f| f.stops_payments())
-                .map(failure)
-                .collect(),
+            faults: faults.into_iter().map(failure).collect(),
+            numbers: numbers.into_iter().map(failure).collect(),
         };
         let findings = self.look(ctx, &facts).await;
         let is_deaf = pulses.iter().any(|pulse| {
             let failing = pulse.failing().filter(|_| pulse.name == "deliver");
             failing.is_some_and(|(since, _)| since.elapsed() >= patience(ctx).moving)
         });
-        let is_answering = read.as_ref().err().is_none_or(DbError::is_answer);
         self.tell(
             ctx,
             &facts,
@@ -126,12 +129,13 @@ impl Progress {
 
     /// The database failed before there was any loop.
     pub async fn database_fails(&mut self, ctx: &Context, error: &DbError) {
+        let is_answering = error.is_answer();
         let facts = Facts {
             database: Some(Chain(error).to_string()),
+            is_answering,
             ..Facts::default()
         };
         let findings = self.look(ctx, &facts).await;
-        let is_answering = error.is_answer();
         let is_deaf = true;
         self.tell(
             ctx,
@@ -268,6 +272,7 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
             _ => due.claimed.clone(),
         },
         is_quota_tight: due.is_quota_tight,
+        refused_jobs: ours.map_or(0, |(_, account)| account.refused()),
         is_late: ours.is_some_and(|(_, account)| account.is_late()),
         lookup: due.lookup.clone(),
         undecided: due.undecided.map(|job| job.to_string()),

@@ -92,6 +92,10 @@ impl Teller {
             if !is_written || outbox.is_deaf {
                 past_the_outbox(ctx, incident, told).await;
             }
+            if is_written && outbox.is_deaf {
+                // At once: whoever empties the outbox again does not tell it a second time.
+                keep(ctx, &incident.account, told).await;
+            }
         }
         if outbox.is_answering {
             self.end(ctx, incidents, may_resolve_others).await;

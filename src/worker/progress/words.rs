@@ -105,6 +105,7 @@ fn code(concern: Concern) -> &'static str {
         Concern::Outcomes => "outcomes",
         Concern::Deliveries => "deliveries",
         Concern::Schema => "schema",
+        Concern::Numbers => "numbers",
         Concern::Stop => "stop",
     }
 }
@@ -142,6 +143,7 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
         ),
         Concern::Deliveries => format!("Alerts are not delivered: {cause}."),
         Concern::Schema => format!("Payments cannot move: {cause}."),
+        Concern::Numbers => format!("New payments are refused or go a slow way: {cause}."),
         Concern::Stop => {
             let (by, why) = stop.map_or(("somebody", ""), |stop| {
                 (stop.changed_by.as_str(), stop.reason.as_str())
@@ -244,7 +246,7 @@ mod tests {
             sequence: "apipay.jobs_id_seq".into(),
             highest: 7,
         };
-        let found = finding(None, Concern::Schema, &fault.to_string());
+        let found = finding(None, Concern::Numbers, &fault.to_string());
         let known = Known {
             faults: &[fault],
             ..Known::default()

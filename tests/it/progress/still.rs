@@ -1,5 +1,7 @@
 //! A database that is well, and payments that do not move in it; and others that only move slowly.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{ordinary_daemon, told, until_told, wish};
@@ -42,7 +44,7 @@ async fn an_account_that_nobody_serves_is_told_and_what_only_waits_is_not() {
     assert_eq!(notice["commonAnnotations"]["jobs_waiting"], "1");
     assert_eq!(notice["commonAnnotations"]["amount_waiting_kzt"], "700");
     // The others have waited for as long, and for longer now.
-    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
     let told: Vec<_> = told(&world, "firing");
     assert_eq!(told.len(), 2, "{told:?}");
     until_told(
@@ -84,6 +86,42 @@ async fn a_claim_that_fails_again_and_again_is_told_in_the_databases_words() {
     world.until(job, "succeeded").await;
     until_told(&world, "resolved", &[]).await;
     assert_eq!(told(&world, "firing").len(), 1);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn jobs_that_are_all_refused_are_told_by_one_alert_with_their_number() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world
+        .sql(
+            "create function public.refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'the books are closed'; end $$;
+             create trigger a_refuse before update on apipay.jobs
+               for each row when (new.state = 'sending') execute function public.refuse();
+             insert into apipay.jobs (account, operation, params)
+             select 'default', 'invoice.create', jsonb_build_object('phone_number', '87000000001', 'amount', n)
+               from generate_series(1, 15) n",
+        )
+        .await;
+    let of_all = async || {
+        let firing = world.alerts.notices("firing");
+        firing.iter().any(|notice| {
+            notice["commonLabels"]["kind"] == "job_stuck"
+                && notice["commonAnnotations"]["jobs_waiting"] == "15"
+                && ["the books are closed", "refuses 14 more"]
+                    .iter()
+                    .all(|words| notice["commonAnnotations"].to_string().contains(words))
+        })
+    };
+    world
+        .until_holds("one alert tells of all 15 jobs", of_all)
+        .await;
+    // For longer than what stands still is waited for.
+    tokio::time::sleep(Duration::from_secs(28)).await;
+    let firing = world.alerts.notices("firing");
+    assert_eq!(firing.len(), 1, "{firing:?}");
+    world.sql("drop trigger a_refuse on apipay.jobs").await;
+    world.until_all_final().await;
     world.end([daemon]).await;
 }
 
@@ -148,7 +186,7 @@ async fn a_stop_that_was_forgotten_is_told_as_a_warning() {
     world.sql("select apipay.stop('moving house')").await;
     world.bill(phone::PAID, 1500).await;
     daemon.until_told("ALL SENDING STOPPED").await;
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(told(&world, "firing").len(), 0, "whoever stopped it knows");
     world
         .sql("update apipay._control set changed_at = now() - interval '25 hours'")
