@@ -223,9 +223,7 @@ impl Alarm {
     ) -> Alarm {
         let rest = match others {
             0 => "Other jobs go on".to_owned(),
-            others => format!(
-                "It refuses {others} more of this account; the others go on, and these too once it lets them"
-            ),
+            others => format!("It refuses {others} more of this account; all others go on"),
         };
         let code = cause.sqlstate.as_deref().unwrap_or("no SQLSTATE");
         let place = cause.place.as_deref();

@@ -80,6 +80,7 @@ async fn a_lock_that_a_trigger_waits_for_stops_only_its_job() {
         .sql(
             "create table public.orders (id bigint primary key, state text);
              insert into public.orders values (7), (8);
+             grant select, update on public.orders to apipay_worker;
              create function public.mark() returns trigger language plpgsql as $$
              begin
                update public.orders set state = new.state where id::text = new.params ->> 'external_order_id';
