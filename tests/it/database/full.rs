@@ -13,7 +13,7 @@ async fn make_full(world: &World, change: &str) {
     world
         .sql(&format!(
             "create table public.full ();
-             create function public.refuse() returns trigger language plpgsql
+             create function public.refuse() returns trigger language plpgsql security definer
                set work_mem = '64kB' set temp_file_limit = 0 as $$
              begin
                if to_regclass('public.full') is not null then

@@ -192,7 +192,6 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("array_agg(last_error order by id)", "", ALL),
     (r#"=select current_user::text as "user!""#, "", FEW),
     ("pg_event_trigger", "", FEW),
-    ("t.epoch > j.epoch", "", ALL),
     ("apipay._end_check(", "'branch-1', 60", FEW),
     ("row_security_active", "", FEW),
     (
