@@ -258,7 +258,13 @@ async fn read_before(
     let Lookup::Refunds { invoice_id } = plan.lookup else {
         return Some(job.claimed_at);
     };
-    match ctx.take_one(&guard.account, Purpose::Send).await {
+    // A parked account has quota for nothing but its probe.
+    let purpose = if job.role == Role::Canary {
+        Purpose::Probe
+    } else {
+        Purpose::Send
+    };
+    match ctx.take_one(&guard.account, purpose).await {
         Ok(true) => {}
         Ok(false) => {
             put_back(ctx, guard, job, NotSent::QuotaSpent).await;

@@ -159,7 +159,10 @@ async fn check(operation: &str, route: &str) {
         .tune("retry.server_error.initial", "100ms")
         .tune("retry.server_error.max", "1s")
         .tune("retry.network.max", "1s")
-        .tune("breaker.probe_max", "1s");
+        .tune("breaker.probe_max", "1s")
+        // A job of which a request is unproven cannot be the proof that a parked account is well: its health,
+        // which is well here, lets it go again and again, and the alert outlasts that.
+        .tune("breaker.slow_start", "5s");
     wish.roots = Some(Certificates::made().authority);
     let (world, daemon) = World::running_as(wish).await;
     for (case, account) in cases.iter().zip(&names) {
@@ -193,8 +196,14 @@ async fn check(operation: &str, route: &str) {
     world
         .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
         .await;
-    let told = "(select from apipay.alerts group by account having count(*) > 1) as twice";
-    assert_eq!(world.count(told).await, 0, "each was told once");
+    let twice = world
+        .rows(
+            "select account, kind, opened_at, resolved_at, resolution, summary from apipay.alerts
+              where account in (select account from apipay.alerts group by account having count(*) > 1)
+              order by account, id",
+        )
+        .await;
+    assert_eq!(twice, Vec::<Value>::new(), "each was told once");
     world.end([daemon]).await;
 }
 
@@ -256,6 +265,8 @@ async fn problems(world: &World, case: &Lasting, account: &str) -> Vec<String> {
             }
             vec![]
         }
+        // What is uncertain speaks of its own request, however the account is.
+        _ if case.fault["answer"]["preset"] == "503_html" => vec![],
         _ => vec!["is parked since", case.to_do],
     };
     let message = case.fault["answer"]["json"]["message"].as_str();

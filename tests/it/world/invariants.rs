@@ -276,6 +276,12 @@ fn is_send_of(request: &Value, job: &Value) -> bool {
     }
 }
 
+/// Whether it reads the refunds of the job's invoice.
+fn is_read_before(request: &Value, job: &Value) -> bool {
+    let list = format!("/invoices/{}/refunds", job["params"]["invoice_id"]);
+    job["operation"] == "invoice.refund" && text(request, "path").ends_with(&list)
+}
+
 /// Whether a request in the log may have an effect: a status check is a POST that only reads.
 pub(crate) fn is_send(request: &Value) -> bool {
     request["method"] == "POST" && request["route"] != "POST /invoices/status/check"
@@ -388,7 +394,7 @@ fn is_probe(facts: &Facts, request: &Value) -> bool {
     facts
         .jobs
         .iter()
-        .filter(|job| is_send_of(request, job))
+        .filter(|job| is_send_of(request, job) || is_read_before(request, job))
         .any(|job| {
             let claim = facts.events.iter().rev().find(|event| {
                 event["job_id"] == job["id"]
