@@ -48,16 +48,18 @@ impl Cause {
 
 /// The innermost line of the error's context.
 fn place(error: &Error) -> Option<&str> {
+    context(error)?.lines().next()
+}
+
+/// Which functions and statements were at work, the innermost first.
+fn context(error: &Error) -> Option<&str> {
     let said = error.as_database_error()?;
-    said.try_downcast_ref::<PgDatabaseError>()?
-        .r#where()?
-        .lines()
-        .next()
+    said.try_downcast_ref::<PgDatabaseError>()?.r#where()
 }
 
 pub(super) fn fault(error: &Error) -> Fault {
     match error {
-        Error::Database(said) => fault_of(&said.code().unwrap_or_default(), place(error)),
+        Error::Database(said) => fault_of(&said.code().unwrap_or_default(), context(error)),
         Error::Encode(_) => Fault::Words,
         _ => Fault::Database,
     }
@@ -66,11 +68,13 @@ pub(super) fn fault(error: &Error) -> Fault {
 /// An allow-list of what is the database's own trouble and nobody's row: what is not on it is a row's, for
 /// a row that is taken for the database stops everybody, and a database that is taken for a row is noticed
 /// by the next statement.
-fn fault_of(code: &str, place: Option<&str>) -> Fault {
+fn fault_of(code: &str, context: Option<&str>) -> Fault {
+    let place = context.and_then(|context| context.lines().next());
     // A function that raises may choose any code.
     if place.is_some_and(|place| place.ends_with("at RAISE")) {
         return Fault::Rows;
     }
+    let is_foreign = context.is_some_and(is_of_a_foreign_function);
     let class = code.get(..2).unwrap_or_default();
     match (code, class) {
         ("40001" | "40P01", _) => Fault::Conflict,
@@ -79,6 +83,9 @@ fn fault_of(code: &str, place: Option<&str>) -> Fault {
         ("57014", _) => Fault::Rows,
         // Connections, the kind of transaction, resources, shutdown, files, configuration, and a
         // statement or a pooler's session that is not what we prepared.
+        // What a trigger of the shop's reaches for (another server, a session's state) may fail it alone; a
+        // disk or a memory that is full, and a shutdown, are everybody's wherever they are met.
+        (_, "08" | "25" | "26" | "28" | "3D" | "55" | "F0") if is_foreign => Fault::Rows,
         (_, "" | "08" | "25" | "26" | "28" | "3D" | "53" | "55" | "57" | "58" | "F0") => {
             Fault::Database
         }
@@ -88,6 +95,14 @@ fn fault_of(code: &str, place: Option<&str>) -> Fault {
         (_, "22" | "54") => Fault::Words,
         _ => Fault::Rows,
     }
+}
+
+/// Whether a function that is none of the schema's own was at work.
+fn is_of_a_foreign_function(context: &str) -> bool {
+    let mut functions = context
+        .lines()
+        .filter_map(|line| line.split_once("function "));
+    functions.any(|(_, name)| !name.trim_start_matches('"').starts_with("apipay."))
 }
 
 /// Masks what may be a phone number.
@@ -120,13 +135,24 @@ mod tests {
     fn only_the_databases_own_trouble_makes_everybody_wait() {
         let trigger = Some("PL/pgSQL function public.audit() line 3 at SQL statement");
         let raised = Some("PL/pgSQL function public.audit() line 3 at RAISE");
-        for (code, place, expected) in [
+        let within = Some(
+            "SQL statement \"select currval('s')\"\nPL/pgSQL function public.audit() line 3 at PERFORM",
+        );
+        let ours = Some(
+            "PL/pgSQL function apipay._take_quota(text,integer,text,bigint) line 9 at SQL statement",
+        );
+        for (code, context, expected) in [
             ("", None, Fault::Database),
             ("08006", None, Fault::Database),
             ("25006", None, Fault::Database),
             ("53100", None, Fault::Database),
             ("53100", trigger, Fault::Database),
             ("53300", None, Fault::Database),
+            ("55000", trigger, Fault::Rows),
+            ("55000", within, Fault::Rows),
+            ("08001", trigger, Fault::Rows),
+            ("55000", ours, Fault::Database),
+            ("57P01", trigger, Fault::Database),
             ("55000", None, Fault::Database),
             ("57P01", None, Fault::Database),
             ("57P03", None, Fault::Database),
@@ -156,7 +182,7 @@ mod tests {
             ("40001", None, Fault::Conflict),
             ("40P01", trigger, Fault::Conflict),
         ] {
-            assert_eq!(fault_of(code, place), expected, "{code} {place:?}");
+            assert_eq!(fault_of(code, context), expected, "{code} {context:?}");
         }
         assert_eq!(fault(&Error::PoolTimedOut), Fault::Database);
         assert_eq!(fault(&Error::Encode("a value".into())), Fault::Words);
