@@ -130,7 +130,7 @@ comment on column apipay.accounts.parked_message is 'What the gateway said when 
 comment on column apipay.accounts.parked_remedy is 'What a human can do about it; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probe_at is 'When the daemon next asks the gateway whether the account is well; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probes is 'Probes made since it was parked; their distance grows with it.';
-comment on column apipay.accounts.resumed_at is 'When it last became active again; sending then starts slowly.';
+comment on column apipay.accounts.resumed_at is 'When it last became active again, or its requests last got clear answers again after a slow-down; sending then starts slowly.';
 comment on column apipay.accounts.requests_per_minute is 'The gateway''s limit for this key, as configured. No 60 seconds ever see more requests.';
 comment on column apipay.accounts.blocked_until is 'Nothing is sent before this moment: the gateway answered 429.';
 comment on column apipay.accounts.blocked_reason is 'The code of the 429 that set blocked_until.';

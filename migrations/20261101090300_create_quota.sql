@@ -195,24 +195,25 @@ begin
 end $$;
 comment on function apipay._end_check(text, interval) is 'The account''s check of invoices is over: the next one may begin after the distance.';
 
-create function apipay._return_quota(account_name text, unspent int, second bigint) returns void
+create function apipay._return_quota(account_name text, taken bigint[], second bigint) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
   quota constant apipay._quotas := apipay._lock_quota(account_name, second);
 begin
-  -- Given back to the oldest seconds: what stays counted is then never older than what was sent. From the
-  -- newest ones it would be a younger request, really sent, that the window forgot too early.
+  -- Given back to the second in which it was taken, however late: from another one it would be a request
+  -- really sent that the window forgot too early. A second that has left the window gets nothing back.
   update apipay._quotas q
      set used = array(
-           select n - greatest(0, least(sends, unspent - coalesce(sum(sends) over (order by i rows between unbounded preceding and 1 preceding), 0)))
-           from (select n, greatest(0, n - quota.asked[i])::bigint as sends, i
-                 from unnest(quota.used) with ordinality as u(n, i)) as u
+           select n - least(greatest(0, n - quota.asked[i]),
+                            (select count(*) from unnest(taken) as t where t = quota.newest - apipay._quota_seconds() + i))
+           from unnest(quota.used) with ordinality as u(n, i)
            order by i)::int[],
          asked = quota.asked,
          newest = quota.newest
-   where q.account = quota.account and unspent > 0;
+   where q.account = quota.account;
 end $$;
-comment on function apipay._return_quota(text, int, bigint) is 'Gives back quota that was taken for sends of which no byte left.';
+comment on function apipay._return_quota(text, bigint[], bigint) is
+  'Gives back quota that was taken for sends of which no byte left: the second in which it was taken, of each of them.';
 
 create function apipay._correct_quota(account_name text, remaining int, fades_s int, second bigint) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

@@ -4,8 +4,8 @@
 -- Each states its reason as the cause of its own statements and puts the earlier cause back; an error
 -- does that by itself. (`set apipay.cause = …` on the function would be shorter, but takes a superuser.)
 -- Locks are taken in one order: job, then account, then alert. _resume, which starts at the account,
--- passes over a job that somebody has locked: claims wait for the account's row, so nothing that holds
--- it waits for another row, or works through many.
+-- passes over a job that somebody has locked: parks, probes and trials wait for the account's row (claims
+-- only for its row in _quotas), so nothing that holds it waits for another row, or works through many.
 set search_path = pg_catalog, pg_temp;
 
 -- A job is repeated once; then its copy is. Two people who retry the same job make one copy.
@@ -65,45 +65,58 @@ end $$;
 comment on function apipay._learn_of_park(text, text, text, text, jsonb, text, text) is
   'The daemon has learned that an account it parked is unwell for another reason: its row and its open alert say so; true when that is news.';
 
-create function apipay._resume(account_name text, resolution text) returns int
+create function apipay._resume(account_name text, resolution text, who text) returns int
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
+  current apipay.accounts;
+  is_blocked boolean;
   put_back int;
 begin
+  select * into current from apipay.accounts where name = account_name for no key update;
+  if not found then
+    raise exception 'account "%" is unknown', account_name using errcode = 'invalid_parameter_value';
+  end if;
+  -- An operator may have taken it over, or resumed it, while the daemon probed.
+  if who = 'apipayd' and (current.state <> 'parked' or current.parked_by is distinct from 'apipayd') then
+    return null;
+  end if;
+  -- A blocked account is not probed: a block that stands now came after the probe had begun.
+  is_blocked := who = 'apipayd' and coalesce(current.blocked_until > clock_timestamp(), false);
   update apipay.accounts
      set state = 'active', parked_reason = null, parked_at = null, parked_by = null, parked_message = null,
          parked_remedy = null, probe_at = null, probes = 0,
          resumed_at = case when state = 'parked' then now() else resumed_at end,
-         blocked_until = null, blocked_reason = null,
+         blocked_until = case when is_blocked then blocked_until end,
+         blocked_reason = case when is_blocked then blocked_reason end,
          -- Whoever knows that the gateway answers again has the next trial made at once.
          failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end,
          failing_read_at = case when failing_read_at > now() then now() else failing_read_at end, updated_at = now()
    where name = account_name;
-  if not found then
-    raise exception 'account "%" is unknown', account_name using errcode = 'invalid_parameter_value';
-  end if;
   -- Those that were told to wait themselves: as many as requests were refused for the rate.
   update apipay.jobs
      set run_at = now(), updated_at = now()
    where id = any (array(
            select id from apipay.jobs
-           where account = account_name and state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached')
+           where not is_blocked
+             and account = account_name and state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached')
              and run_at > now()
            limit 1000
            for no key update skip locked));
-  -- The daemon puts the parked ones back, now that the account is active (db::recover::release_parked).
+  -- The daemon puts the parked ones back, now that the account is active (db::recover, Due::Release).
   select count(*) into put_back
     from (select from apipay.jobs where account = account_name and state = 'parked' limit 10000) as parked;
   -- Without a resolution nothing has proven yet that it is well: its alert ends once it stays so.
   if resolution is not null then
     perform apipay._resolve_alert(account_name, 'account_parked', resolution);
-    perform apipay._resolve_alert(account_name, 'cap_reached', resolution);
+    if not is_blocked then
+      perform apipay._resolve_alert(account_name, 'cap_reached', resolution);
+    end if;
   end if;
   perform apipay._notify('apipay_jobs', '');
   return put_back;
 end $$;
-comment on function apipay._resume(text, text) is
-  'Makes an account active again and resolves its alerts, if a resolution is given; the daemon then puts its parked jobs back within moments (looked up first where a request is unproven). Returns how many jobs these are, 10000 for that many or more.';
+comment on function apipay._resume(text, text, text) is
+  'Makes an account active again and resolves its alerts, if a resolution is given. who is apipayd or a database role: the daemon resumes what it parked itself, else nothing is done and null returned, and lifts no block after 429; an operator resumes everything. The daemon then puts its parked jobs back within moments (looked up first where a request is unproven). Returns how many jobs these are, 10000 for that many or more.';
 
 -- What the public functions share.
 
@@ -409,7 +422,7 @@ begin
   if exists (select from apipay.accounts a
               where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now() or a.failing_trial_at > now() or a.failing_read_at > now()))
      or exists (select from apipay.jobs j where j.account = resume.account and j.state = 'parked') then
-    put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', who)));
+    put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', who)), who);
   end if;
   perform apipay._state_cause(before);
   return put_back;

@@ -181,15 +181,17 @@ pub async fn learn_of_park(
     .task("store why the account is parked")
 }
 
-/// Resumes an account: its parked jobs go on. Its alert is resolved with this text; without one it stays
-/// open until the account has been active for a while. Returns how many jobs.
+/// Resumes an account that the daemon has parked, after a probe: its parked jobs go on. Its alert is resolved
+/// with this text; without one it stays open until the account has been active for a while. A block that
+/// the gateway has asked for meanwhile stays. Returns how many jobs; `None` when an operator has resumed the
+/// account, or taken it over: then nothing is done.
 pub async fn resume(
     pool: &Pool,
     account: &AccountName,
     resolution: Option<&str>,
-) -> Result<i32, DbError> {
+) -> Result<Option<i32>, DbError> {
     sqlx::query_scalar!(
-        r#"select apipay._resume($1, $2) as "jobs!""#,
+        "select apipay._resume($1, $2, 'apipayd')",
         account.as_str(),
         resolution
     )

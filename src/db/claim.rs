@@ -33,6 +33,8 @@ pub struct Claim {
     pub baseline: Option<Value>,
     /// The database's clock at the claim.
     pub now: OffsetDateTime,
+    /// The second whose quota was taken for it.
+    pub taken: SteadySecond,
 }
 
 struct ClaimRow {
@@ -56,7 +58,7 @@ struct ClaimRow {
 impl ClaimRow {
     /// Nothing of a row makes this fail: the account is one of those that were asked for, and what
     /// somebody else may have written is read later, each by itself.
-    fn into_claim(self) -> Option<Claim> {
+    fn into_claim(self, taken: SteadySecond) -> Option<Claim> {
         let Some(account) = AccountName::parse(&self.account) else {
             tracing::error!(
                 job.id = self.id,
@@ -87,12 +89,14 @@ impl ClaimRow {
                 .baseline
                 .map(|written| serde_json::from_slice(&written).unwrap_or(Value::Null)),
             now: self.now,
+            taken,
         })
     }
 }
 
-fn claims(rows: Vec<ClaimRow>) -> Vec<Claim> {
-    rows.into_iter().filter_map(ClaimRow::into_claim).collect()
+fn claims(rows: Vec<ClaimRow>, taken: SteadySecond) -> Vec<Claim> {
+    let claim = |row: ClaimRow| row.into_claim(taken);
+    rows.into_iter().filter_map(claim).collect()
 }
 
 /// Most bytes of one job's params that come together with others': a batch is bounded in bytes as it is in
@@ -166,7 +170,7 @@ pub async fn claim(
     .fetch_all(pool)
     .await
     .task("claim jobs")
-    .map(claims)
+    .map(|rows| claims(rows, second))
 }
 
 /// Claims a due job for each account that has slowed down and whose trial is due; for as long as the lease
@@ -193,17 +197,19 @@ pub async fn claim_trials(
     .fetch_all(pool)
     .await
     .task("claim trials")
-    .map(claims)
+    .map(|rows| claims(rows, second))
 }
 
-/// Claims one job of a parked account, of one of the operations.
+/// Claims one job of an account that the daemon has parked, of one of the operations; its quota was taken
+/// in this second. An error of the kind [`Fault::Lock`](super::fault::Fault::Lock): somebody holds the
+/// account's row.
 pub async fn claim_canary(
     pool: &Pool,
     worker: Uuid,
     lease: Duration,
     account: &AccountName,
     operations: &[String],
-    second: SteadySecond,
+    taken: SteadySecond,
 ) -> Result<Option<Claim>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
@@ -212,12 +218,11 @@ pub async fn claim_canary(
         lease.as_secs_f64(),
         account.as_str(),
         operations,
-        second.0,
     )
     .fetch_optional(pool)
     .await
     .task("claim a job for a probe")
-    .map(|row| row.and_then(ClaimRow::into_claim))
+    .map(|row| row.and_then(|row| row.into_claim(taken)))
 }
 
 /// Which look-ups are claimed.
@@ -256,7 +261,7 @@ pub async fn claim_lookups(
     .fetch_all(pool)
     .await
     .task("claim look-ups")
-    .map(claims)
+    .map(|rows| claims(rows, second))
 }
 
 /// Whether a claim still holds.

@@ -1,14 +1,18 @@
 -- Lets one job of a parked account through: the gateway says that it is well, the job will tell.
 --
--- $1 worker   $2 lease in seconds   $3 account   $4 operations to choose from   $5 second of the quota
-with granted as (
-  -- The account is locked before the job, as _resume locks them.
-  select apipay._take_quota($3, 1, 'probe', $5) = 1 as yes
+-- $1 worker   $2 lease in seconds   $3 account   $4 operations to choose from
+--
+-- Its quota has been taken. An operator may have taken the account over meanwhile: its row is locked, so that
+-- a job is claimed before that or not at all. A job that somebody has locked is passed over.
+with ours as (
+  select from apipay.accounts
   where set_config('lock_timeout', '1s', true) is not null
+    and name = $3 and state = 'parked' and parked_by = 'apipayd'
+  for no key update
 ),
 parked as (
   select id from apipay.jobs
-  where (select yes from granted) and account = $3 and operation = any ($4::text[]) and unproven_since is null
+  where exists (select from ours) and account = $3 and operation = any ($4::text[]) and unproven_since is null
     and state = 'parked' and (expires_at is null or expires_at > now())
   order by id
   limit 1
@@ -16,7 +20,7 @@ parked as (
 ),
 queued as (
   select id from apipay.jobs
-  where (select yes from granted) and not exists (select from parked)
+  where exists (select from ours) and not exists (select from parked)
     and account = $3 and operation = any ($4::text[]) and unproven_since is null
     and state = 'queued' and run_at <= now() and (expires_at is null or expires_at > now())
   order by priority desc, run_at, id

@@ -239,8 +239,8 @@ pub struct Entry {
     pub invoice: Option<InvoiceRow>,
     /// The refund that was seen.
     pub refund: Option<RefundRow>,
-    /// The account, when quota was taken for a request of which no byte left.
-    pub unspent: Option<AccountName>,
+    /// The second whose quota was taken for a request of which no byte left.
+    pub unspent: Option<SteadySecond>,
 }
 
 /// Records a batch in one statement and tells for each entry with a transition what became of it. All of
@@ -362,18 +362,19 @@ fn remove_nul(value: &mut Value) {
     }
 }
 
-/// Gives back quota that was taken for requests of which no byte left.
+/// Gives back quota that was taken for requests of which no byte left: the second in which it was, of each.
 pub async fn return_quota(
     pool: &Pool,
     account: &AccountName,
-    unspent: usize,
+    taken: &[SteadySecond],
     second: SteadySecond,
 ) -> Result<(), DbError> {
+    let taken: Vec<i64> = taken.iter().map(|taken| taken.0).collect();
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $4, true))
          select apipay._return_quota($1, $2, $3)::text from patience",
         account.as_str(),
-        i32::try_from(unspent).unwrap_or(i32::MAX),
+        &taken,
         second.0,
         ACCOUNT_PATIENCE_MS,
     )

@@ -44,11 +44,37 @@ pub struct Account {
 struct State {
     /// Claims from before this moment must not be sent any more.
     parked_at: Option<Moment>,
+    /// The gateway said that the account is unwell, and the database has not been told yet.
+    is_park_unstored: bool,
     /// What the database said last.
     seen: Seen,
     /// What is known of requests that got no clear answer.
     outage: Outage,
     mode: Option<String>,
+}
+
+impl State {
+    fn park(&mut self) {
+        self.parked_at = Some(Moment::now());
+        self.is_park_unstored = true;
+    }
+
+    fn park_is_stored(&mut self) {
+        self.parked_at = Some(Moment::now());
+        self.is_park_unstored = false;
+        self.seen = Seen::Parked;
+    }
+
+    /// How many jobs may be claimed and not yet finished.
+    fn limit(&self, concurrency: usize, ahead: usize, rules: &BreakerRules) -> usize {
+        match self.seen {
+            // The database still lets its jobs be claimed.
+            _ if self.is_park_unstored => 0,
+            Seen::Active => concurrency + ahead,
+            Seen::Parked => 1,
+            Seen::ResumedAt(moment) => slow_start_limit(concurrency, Some(moment.elapsed()), rules),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -167,13 +193,7 @@ impl Account {
     /// How many more jobs may be claimed: free slots, and `ahead` more unless the account is in its
     /// slow start.
     pub fn room(&self, ahead: usize, rules: &BreakerRules) -> usize {
-        let limit = match self.state().seen {
-            Seen::Active => self.concurrency + ahead,
-            Seen::Parked => 1,
-            Seen::ResumedAt(moment) => {
-                slow_start_limit(self.concurrency, Some(moment.elapsed()), rules)
-            }
-        };
+        let limit = self.state().limit(self.concurrency, ahead, rules);
         limit.saturating_sub(self.claimed.load(Ordering::Relaxed))
     }
 
@@ -195,18 +215,21 @@ impl Account {
         }
     }
 
-    /// From now on nothing claimed before is sent: the gateway said that the account is unwell.
+    /// From now on nothing claimed before is sent, and nothing more is claimed until [`park_is_stored`]: the
+    /// gateway said that the account is unwell.
     ///
-    /// This is known at once, before the database knows it.
+    /// This is known at once, before the database knows it, which may take as long as somebody locks the
+    /// account's row.
+    ///
+    /// [`park_is_stored`]: Account::park_is_stored
     pub fn park(&self) {
-        self.state().parked_at = Some(Moment::now());
+        self.state().park();
     }
 
-    /// The database has the account parked now: claims from before this moment are not sent.
-    pub fn parked_in_database(&self) {
-        let mut state = self.state();
-        state.parked_at = Some(Moment::now());
-        state.seen = Seen::Parked;
+    /// The database has been told of the park: claims from before this moment are not sent, and its word of
+    /// the account counts again, even should it have refused the park.
+    pub fn park_is_stored(&self) {
+        self.state().park_is_stored();
     }
 
     /// Whether a job that was claimed at this moment may still be sent.
@@ -262,6 +285,27 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_claimed_until_the_database_was_told_of_the_park() {
+        let rules = BreakerRules {
+            probe_initial: Duration::from_secs(60),
+            probe_max: Duration::from_secs(900),
+            slow_start: Duration::from_secs(60),
+        };
+        let mut state = State::default();
+        assert_eq!(state.limit(8, 2, &rules), 10);
+        state.park();
+        assert_eq!(state.limit(8, 2, &rules), 0);
+        // Its row is locked, and shows what it was before.
+        state.seen = Seen::Active;
+        assert_eq!(state.limit(8, 2, &rules), 0);
+        state.park_is_stored();
+        assert_eq!(state.limit(8, 2, &rules), 1);
+        // It was refused, or somebody has resumed the account.
+        state.seen = Seen::Active;
+        assert_eq!(state.limit(8, 2, &rules), 10);
+    }
 
     #[test]
     fn what_is_refused_together_counts_once_and_a_clear_answer_ends_the_row() {

@@ -334,6 +334,7 @@ async fn settle_waiting(
             worker: None,
             epoch: job.epoch,
             state: "accepted",
+            taken: None,
         };
         let entry = match &followed.next {
             Some(next) => {

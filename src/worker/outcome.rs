@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::db::clock::SteadySecond;
 use crate::db::record::{Entry, InvoiceRow, RefundRow, Transition, seconds};
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Body, NotSent, Reply, Timed, beginning};
@@ -36,6 +37,8 @@ pub struct Guard {
     pub epoch: Epoch,
     /// The state that the decision was made for.
     pub state: &'static str,
+    /// The second whose quota was taken to send it, if it was claimed for that.
+    pub taken: Option<SteadySecond>,
 }
 
 /// When a mirror is looked at again.
@@ -123,9 +126,9 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
             _ => explain(&timed.answer),
         };
     }
-    let unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
+    let is_unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
     Entry {
-        unspent: unspent.then(|| guard.account.clone()),
+        unspent: guard.taken.filter(|_| is_unspent),
         ..mirrored(guard, plan, &verdict.next, transition, following)
     }
 }
@@ -142,7 +145,7 @@ pub fn invalid_params(guard: &Guard, errors: &FieldErrors) -> Entry {
     };
     Entry {
         transition: Some(transition),
-        unspent: Some(guard.account.clone()),
+        unspent: guard.taken,
         ..Entry::default()
     }
 }
@@ -159,7 +162,7 @@ pub fn not_sent(guard: &Guard, cause: NotSent, verdict: &Verdict) -> Entry {
     };
     Entry {
         transition: Some(transition),
-        unspent: Some(guard.account.clone()),
+        unspent: guard.taken,
         ..Entry::default()
     }
 }

@@ -8,6 +8,8 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::accounts::{self, DueProbe};
 use crate::db::claim::{self, Claim, Purpose};
+use crate::db::clock::SteadySecond;
+use crate::db::fault::Fault;
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
 use crate::domain::operation::{OPERATIONS, Operation};
@@ -78,23 +80,35 @@ async fn probe_account(
         }
     }
     match let_one_through(ctx, account).await? {
-        proof @ (None | Some(Sent::Well)) => {
-            crash::reach(Point::CanaryDone);
-            // Health alone may be mistaken: its alert ends once the account stays well.
-            let resolution = proof.map(|_| "a probe succeeded");
-            let jobs = accounts::resume(&ctx.pool, &account.name, resolution).await?;
-            info!(account = %account.name, jobs, was = probe.reason, by_health = proof.is_none(), "resumed: a probe succeeded");
-            ctx.wake.dispatch.notify_one();
-            ctx.wake.deliver.notify_one();
-            Ok(())
-        }
-        Some(Sent::NotWell) => {
+        Canary::Sent(Sent::Well) => resume(ctx, account, probe, Some("a probe succeeded")).await,
+        // Health alone may be mistaken: its alert ends once the account stays well.
+        Canary::NoJob => resume(ctx, account, probe, None).await,
+        Canary::Sent(Sent::NotWell) => {
             if is_accumulating(&timed.answer) {
                 learn(ctx, account, probe, Reason::InvoicesDisabled).await?;
             }
             accounts::schedule_probe(&ctx.pool, &account.name, retry(None)).await
         }
+        Canary::NotNow => accounts::schedule_probe(&ctx.pool, &account.name, retry(None)).await,
     }
+}
+
+/// Resumes the account, unless an operator has taken it over or resumed it while it was probed.
+async fn resume(
+    ctx: &Context,
+    account: &Account,
+    probe: &DueProbe,
+    resolution: Option<&str>,
+) -> Result<(), DbError> {
+    crash::reach(Point::CanaryDone);
+    let Some(jobs) = accounts::resume(&ctx.pool, &account.name, resolution).await? else {
+        info!(account = %account.name, was = probe.reason, "a probe succeeded, of an account that an operator has parked or resumed meanwhile");
+        return Ok(());
+    };
+    info!(account = %account.name, jobs, was = probe.reason, by_health = resolution.is_none(), "resumed: a probe succeeded");
+    ctx.wake.dispatch.notify_one();
+    ctx.wake.deliver.notify_one();
+    Ok(())
 }
 
 /// What the gateway says is wrong takes the place of what was known, unless that says more.
@@ -116,18 +130,30 @@ async fn learn(
     Ok(())
 }
 
+/// What became of the one job that is let through.
+enum Canary {
+    /// It was sent.
+    Sent(Sent),
+    /// There is none: health has to do, and the slow start tries the next one alone.
+    NoJob,
+    /// There may be one, and it cannot be sent now: no quota, all sending is stopped, the gateway has asked
+    /// to wait, or somebody holds the account's row.
+    NotNow,
+}
+
 /// Sends one job of the account. Health is what the gateway says; a job is the proof: one that is safe to
-/// try, if there is one. `None` with no job at all: health has to do, and the slow start tries the next one
-/// alone.
-async fn let_one_through(
-    ctx: &Arc<Context>,
-    account: &Arc<Account>,
-) -> Result<Option<Sent>, DbError> {
+/// try, if there is one.
+async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<Canary, DbError> {
     let slot = account.clone().slot(ctx.slots.clone()).await;
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
-    let claimed = match claim_one(ctx, account, |operation| operation.is_safe_to_try()).await {
-        Ok(None) => claim_one(ctx, account, |operation| !operation.is_safe_to_try()).await,
+    let taken = ctx.clock.second();
+    if !ctx.take_one(&account.name, Purpose::Probe).await? {
+        return Ok(Canary::NotNow);
+    }
+    let is_safe = |operation: &dyn Operation| operation.is_safe_to_try();
+    let claimed = match claim_one(ctx, account, taken, is_safe).await {
+        Ok(None) => claim_one(ctx, account, taken, |operation| !is_safe(operation)).await,
         claimed => claimed,
     };
     match claimed {
@@ -146,13 +172,17 @@ async fn let_one_through(
                 .clone()
                 .spawn(async move { send::send(&ctx, job, slot).await })
                 .await;
-            Ok(Some(sent.unwrap_or(Sent::NotWell)))
+            Ok(Canary::Sent(sent.unwrap_or(Sent::NotWell)))
         }
-        Ok(None) => Ok(None),
+        Ok(None) => Ok(Canary::NoJob),
+        Err(error) if error.fault() == Fault::Lock => {
+            warn!(account = %account.name, error = %Chain(&error), "no job could be claimed for a probe now");
+            Ok(Canary::NotNow)
+        }
         // The one job that stands first does not keep the account parked.
         Err(error) if error.is_about_rows() => {
             warn!(account = %account.name, error = %Chain(&error), "no job could be claimed for a probe; health has to do");
-            Ok(None)
+            Ok(Canary::NoJob)
         }
         Err(error) => Err(error),
     }
@@ -162,6 +192,7 @@ async fn let_one_through(
 async fn claim_one(
     ctx: &Context,
     account: &Account,
+    taken: SteadySecond,
     is_wanted: impl Fn(&dyn Operation) -> bool,
 ) -> Result<Option<Claim>, DbError> {
     let wanted = OPERATIONS.iter().filter(|operation| is_wanted(**operation));
@@ -174,7 +205,7 @@ async fn claim_one(
         ctx.lease,
         &account.name,
         &wanted,
-        ctx.clock.second(),
+        taken,
     )
     .await
 }

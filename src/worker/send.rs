@@ -153,6 +153,7 @@ pub fn guard(ctx: &Context, claim: &Claim, state: &'static str) -> Guard {
         worker: Some(ctx.worker),
         epoch: claim.epoch,
         state,
+        taken: Some(claim.taken),
     }
 }
 

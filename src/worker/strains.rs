@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, warn};
 
+use crate::db::clock::SteadySecond;
 use crate::db::fate::Recorded;
 use crate::db::fault::Fault;
 use crate::db::record::{self, InvoiceRow};
@@ -76,7 +77,7 @@ pub async fn tell(
             persist(ctx, account, task, &mut first_failure, run).await;
         }
         if let Some(account) = ctx.accounts.get(account) {
-            account.parked_in_database();
+            account.park_is_stored();
         }
         ctx.wake.deliver.notify_one();
     }
@@ -145,8 +146,8 @@ pub async fn try_to_open(ctx: &Context, account: &AccountName, alarm: &Alarm) {
 /// What recorded outcomes leave to do for an account.
 #[derive(Default)]
 struct Errand {
-    /// Requests whose quota is given back, for no byte of them left.
-    unspent: usize,
+    /// The seconds whose quota is given back, one for each request of which no byte left.
+    unspent: Vec<SteadySecond>,
     /// The least that the gateway said remains.
     remaining: Option<Remaining>,
     /// The mode that the gateway showed, if that is news.
@@ -158,8 +159,8 @@ pub fn afterwards(ctx: &Arc<Context>, messages: &[Message]) {
     let mut errands: BTreeMap<&AccountName, Errand> = BTreeMap::new();
     for Message { outcome, .. } in messages {
         let account = &outcome.account;
-        if let Some(account) = &outcome.entry.unspent {
-            errands.entry(account).or_default().unspent += 1;
+        if let Some(taken) = outcome.entry.unspent {
+            errands.entry(account).or_default().unspent.push(taken);
         }
         // Somebody else may use the key too. Only a low count can bind, so only a low count is looked at.
         let is_low = |told: &Remaining| {
@@ -194,9 +195,9 @@ pub fn afterwards(ctx: &Arc<Context>, messages: &[Message]) {
 /// None of it is worth insisting: quota that is not given back comes back by itself within the minute,
 /// and what the gateway said it says again.
 async fn run(ctx: &Context, account: &AccountName, errand: Errand) {
-    if errand.unspent > 0
+    if !errand.unspent.is_empty()
         && let Err(error) =
-            record::return_quota(&ctx.pool, account, errand.unspent, ctx.clock.second()).await
+            record::return_quota(&ctx.pool, account, &errand.unspent, ctx.clock.second()).await
     {
         warn!(account = %account, error = %Chain(&error), "quota of unsent requests was not given back");
     }

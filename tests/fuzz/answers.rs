@@ -112,6 +112,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         worker: Some(uuid::Uuid::nil()),
         epoch: Epoch(1),
         state: "sending",
+        taken: None,
     };
     let evidence = Evidence {
         guard: &guard,

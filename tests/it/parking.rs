@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::world::{Wish, World, phone};
+use crate::world::{Job, Wish, World, phone};
 
 /// Parked until a human says otherwise, as far as a test can wait.
 fn without_probes() -> Wish {
@@ -176,6 +176,61 @@ async fn what_an_operator_parked_only_an_operator_resumes() {
     world
         .sql("select apipay.resume('default', 'counted')")
         .await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+/// The account is parked and well again, and a probe of it is under way that takes a second.
+async fn until_slow_probe(world: &World) -> Job {
+    world
+        .sandbox
+        .fault(json!({"route": "GET /account/health", "share": 1.0, "delay_ms": 1000}))
+        .await;
+    world.sandbox.session("expired").await;
+    let job = world.bill(phone::PAID, 1500).await;
+    world.until(job, "parked").await;
+    let before = world
+        .value("select to_jsonb(probes) from apipay.accounts where name = 'default'")
+        .await;
+    world.sandbox.session("active").await;
+    world
+        .until_true(&format!(
+            "select probes > {before} from apipay.accounts where name = 'default'"
+        ))
+        .await;
+    job
+}
+
+#[tokio::test]
+async fn a_probe_that_is_under_way_does_not_end_the_park_of_an_operator() {
+    let (world, daemon) = World::running().await;
+    let job = until_slow_probe(&world).await;
+    world
+        .sql("select apipay.park('default', 'the till is being counted')")
+        .await;
+    daemon.until_logged("has parked or resumed meanwhile").await;
+    assert_eq!(world.job(job).await["state"], "parked");
+    let parked = "apipay.accounts where state = 'parked' and parked_reason = 'parked_by_user'";
+    assert_eq!(world.count(parked).await, 1);
+    let alerts = "apipay.alerts where kind = 'account_parked' and resolved_at is null";
+    assert_eq!(world.count(alerts).await, 1);
+    world
+        .sql("select apipay.resume('default', 'counted')")
+        .await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_tried_now_is_waited_for() {
+    let (world, daemon) = World::running().await;
+    let job = until_slow_probe(&world).await;
+    world.sql("select apipay.stop('closing time')").await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let parked = "apipay.accounts where state = 'parked' and parked_by = 'apipayd'";
+    assert_eq!(world.count(parked).await, 1, "health was taken for a proof");
+    assert_eq!(world.job(job).await["state"], "parked");
+    world.sql("select apipay.start('morning')").await;
     world.until(job, "succeeded").await;
     world.end([daemon]).await;
 }

@@ -403,6 +403,7 @@ fn guard(state: &'static str) -> Guard {
         worker: Some(Uuid::nil()),
         epoch: Epoch(1),
         state,
+        taken: None,
     }
 }
 

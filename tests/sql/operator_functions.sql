@@ -287,6 +287,10 @@ begin
   assert not apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', null);
   assert not apipay.park('default', 'again');
   assert (select probe_at is null and parked_reason = 'parked_by_user' from apipay.accounts where name = 'default');
+  -- Nor does a probe that was under way end it.
+  assert apipay._resume('default', 'a probe succeeded', 'apipayd') is null;
+  assert (select state = 'parked' and parked_reason = 'parked_by_user' from apipay.accounts where name = 'default');
+  assert exists (select from apipay.alerts where id = alert.id and resolved_at is null);
 
   -- Resumed: the daemon puts the parked jobs back, what was told to wait itself is due.
   plain := pg_temp.job('parked');
@@ -316,12 +320,25 @@ begin
   assert apipay.park('other') and (pg_temp.last_event('account', 'other')).reason = 'parked_by_user', 'no cause is inherited';
   assert apipay.resume('other') = 0;
 
+  -- The daemon's resume: of what it has parked itself, and a block that came while it probed stays.
+  assert apipay._resume('default', 'a probe succeeded', 'apipayd') is null, 'it is active';
+  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{}');
+  update apipay.accounts set blocked_until = clock_timestamp() + interval '1 h', blocked_reason = 'request_rate_limited' where name = 'default';
+  update apipay.jobs set run_at = now() + interval '1 h' where id = waiting;
+  perform apipay._open_alert('default', 'cap_reached', 'critical', 'cap', 'wait', null);
+  assert apipay._resume('default', 'a probe succeeded', 'apipayd') = 0;
+  assert (select state = 'active' and blocked_until > now() and blocked_reason = 'request_rate_limited' from apipay.accounts where name = 'default');
+  assert (pg_temp.read(waiting)).run_at > now();
+  assert (select array_agg(kind) from apipay.alerts where kind in ('account_parked', 'cap_reached') and resolved_at is null) = '{cap_reached}';
+  assert apipay.resume('default', 'the limit was lifted') = 0;
+  assert (select blocked_until is null from apipay.accounts where name = 'default') and (pg_temp.read(waiting)).run_at = now();
+
   perform pg_temp.expect_refusal('select apipay.park(''nobody'')', '22023', 'account "nobody" is unknown; known: default, other');
   perform pg_temp.expect_refusal('select apipay.resume(''nobody'')', '22023', 'account "nobody" is unknown; known: default, other');
   perform pg_temp.expect_refusal('select apipay.park(null)', '22004', 'account is null: it must be given');
   perform pg_temp.expect_refusal('select apipay.resume(null)', '22004', 'account is null: it must be given');
   perform pg_temp.expect_refusal('select apipay._park(''nobody'', ''x'', ''apipayd'', null, '''', '''', null)', '22023', 'account "nobody" is unknown');
-  perform pg_temp.expect_refusal('select apipay._resume(''nobody'', ''x'')', '22023', 'account "nobody" is unknown');
+  perform pg_temp.expect_refusal('select apipay._resume(''nobody'', ''x'', ''apipayd'')', '22023', 'account "nobody" is unknown');
 end $$;
 
 -- stop and start

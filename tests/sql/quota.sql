@@ -132,8 +132,8 @@ end $$;
 
 delete from apipay._quotas;
 
--- What is given back never makes the window forget a request that was sent later: 30 taken 6 seconds ago
--- and never sent, 30 taken just now and sent.
+-- Given back is the second in which it was taken, so that the window forgets no request that was sent: 30
+-- taken 6 seconds ago and never sent, 30 taken just now and sent.
 insert into apipay._quotas (account, used, newest)
 values ('default', array_fill(0, array[59]) || 30 || array_fill(0, array[5]) || 30, 1000);
 
@@ -142,18 +142,32 @@ declare
   used int[];
   second bigint;
 begin
-  perform apipay._return_quota('default', 30, 1000);
+  perform apipay._return_quota('default', array_fill(994::bigint, array[30]), 1000);
   select q.used into used from apipay._quotas q;
   assert apipay._quota_sum(used) = 30;
   assert used[66] = 30, format('%s', used);
-  perform apipay._return_quota('default', 1000, 1000);
+  -- None of these seconds has anything to give back; they are not taken from another.
+  perform apipay._return_quota('default', array[994, 995, 999, 1001, 934, 933, 0, 9223372036854775807], 1000);
+  assert (select q.used[66] from apipay._quotas q) = 30;
+  perform apipay._return_quota('default', array_fill(1000::bigint, array[1000]), 1000);
   assert apipay._quota_sum((select q.used from apipay._quotas q)) = 0;
-  perform apipay._return_quota('default', 1, 1000);
+  perform apipay._return_quota('default', '{1000}', 1000);
   assert apipay._quota_sum((select q.used from apipay._quotas q)) = 0;
   -- What was asked was asked: only sends are given back.
   assert apipay._take_quota('default', 7, 'lookup', 1000) = 7 and apipay._take_quota('default', 5, 'send', 1000) = 5;
-  perform apipay._return_quota('default', 8, 1000);
+  perform apipay._return_quota('default', array_fill(1000::bigint, array[8]), 1000);
   assert pg_temp.quota('default') = (7::bigint, 7::bigint);
+
+  -- Of several seconds at once, and while they are in the window.
+  delete from apipay._quotas;
+  assert apipay._take_quota('default', 20, 'send', 1000) = 20 and apipay._take_quota('default', 20, 'send', 1010) = 20;
+  perform apipay._return_quota('default', '{1010, 1000, 1010}', 1065);
+  assert (select array[q.used[1], q.used[11], q.newest] from apipay._quotas q) = '{19, 18, 1065}';
+  -- Told of so late that another minute's requests have left: those stay counted.
+  delete from apipay._quotas;
+  assert apipay._take_quota('default', 60, 'send', 1000) = 60 and apipay._take_quota('default', 60, 'send', 1070) = 60;
+  perform apipay._return_quota('default', array_fill(1000::bigint, array[60]), 1080);
+  assert apipay._take_quota('default', 60, 'send', 1080) = 0;
 
   -- Others use the key, it is not known since when: what is missing comes back bit by bit within the minute.
   delete from apipay._quotas;
@@ -190,7 +204,7 @@ begin
   assert apipay._take_quota('default', 11, 'send', 2068) = 10;
   assert (select array[apipay._quota_sum(q.used), q.newest] from apipay._quotas q) = '{60, 2068}';
   update apipay._quotas set newest = newest + 18000;
-  perform apipay._return_quota('default', 10, 2069);
+  perform apipay._return_quota('default', array_fill(2069::bigint, array[10]), 2069);
   assert (select array[apipay._quota_sum(q.used), q.newest] from apipay._quotas q) = '{50, 2069}';
   assert apipay._take_quota('default', 60, 'send', 2134) = 10 and apipay._take_quota('default', 60, 'send', 2135) = 50;
 end $$;

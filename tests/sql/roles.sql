@@ -140,7 +140,7 @@ begin
     'update apipay.jobs set state = ''sending'', epoch = epoch + 1, leased_by = gen_random_uuid(), leased_until = now() + interval ''1 min'', updated_at = now() where id = 1',
     'update apipay.jobs set state = ''parked'', reason = ''session_expired'', leased_by = null, leased_until = null where id = 1',
     'select apipay._park(''default'', ''session_expired'', ''apipayd'', interval ''1 min'', ''s'', ''a'', ''{}'')',
-    'select apipay._resume(''default'', ''well again'')', 'select apipay._take_quota(''default'', 5, ''send'', 100)', 'select apipay._return_quota(''default'', 1, 100)',
+    'select apipay._resume(''default'', ''well again'', ''apipayd'')', 'select apipay._take_quota(''default'', 5, ''send'', 100)', 'select apipay._return_quota(''default'', ''{100}'', 100)',
     'select apipay._correct_quota(''default'', 3, null, 100)', 'select apipay._take_check(''default'', interval ''1 min'', 100)', 'select apipay._end_check(''default'', interval ''3 s'')', 'update apipay._quotas set check_from = now()', 'select apipay._open_alert(null, ''x'', ''warning'', ''s'', ''a'', null)', 'select apipay._resolve_alert(null, ''x'', ''r'')',
     'insert into apipay.accounts (name) values (''second'') on conflict (name) do update set requests_per_minute = 60',
     'update apipay.attempts set finished_at = now(), effect = ''unknown'' where job_id = 1',
@@ -185,7 +185,7 @@ begin
       'select * from apipay.accounts', 'select * from apipay.invoices', 'select * from apipay.refunds', 'select * from apipay.subscriptions',
       'select * from apipay.alerts', 'select * from apipay.alert_deliveries', 'select * from apipay.webhooks', 'select * from apipay._control',
       'insert into apipay.jobs (operation, params) values (''invoice.create'', ''{}'')', 'update apipay.jobs set run_at = now()', 'delete from apipay.jobs',
-      'select apipay.create_invoice(''87007654321'', 1)', 'select apipay._park(''default'', ''x'', ''y'', null, ''s'', ''a'', null)', 'select apipay._resume(''default'', ''x'')',
+      'select apipay.create_invoice(''87007654321'', 1)', 'select apipay._park(''default'', ''x'', ''y'', null, ''s'', ''a'', null)', 'select apipay._resume(''default'', ''x'', ''y'')',
       'select apipay._lock_job(1)', 'select apipay._why_not_again(null)', 'select apipay._enqueue(''invoice.create'', ''{}'', ''default'', null, 0, null, null, null, null)',
       'select apipay._open_alert(null, ''x'', ''warning'', ''s'', ''a'', null)', 'select apipay._take_quota(''default'', 1, ''send'', 100)', 'select apipay._grant_roles()'] loop
       perform pg_temp.expect_denial(role, statement);

@@ -76,7 +76,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "reason = 'probe'",
-        "'{WORKER}', 30, 'branch-13', '{invoice.create}', 1800000000",
+        "'{WORKER}', 30, 'branch-13', '{invoice.create}'",
         FEW,
     ),
     (
@@ -233,7 +233,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "apipay._return_quota(",
-        "'branch-1', 1, 1800000000, '1s'",
+        "'branch-1', '{1799999990,1800000000}', 1800000000, '1s'",
         FEW,
     ),
     (
