@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::db::DbError;
-use crate::db::blocker::{Locked, blocker, locked};
 use crate::db::fate::{Key, Recorded};
 use crate::db::fault::{Cause, Fault};
+use crate::db::locks::{self, Locked};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::backoff;
@@ -270,7 +270,7 @@ impl Aside {
 /// are refused again, and tells of them.
 async fn try_again(ctx: &Arc<Context>, due: Vec<SetAside>) -> Vec<SetAside> {
     let jobs: Vec<i64> = due.iter().map(|outcome| outcome.place.key.0.0).collect();
-    let held = match locked(&ctx.pool, &jobs, PART_PATIENCE).await {
+    let held = match locks::among(&ctx.pool, &jobs, PART_PATIENCE).await {
         Ok(Locked::Jobs(held)) => held,
         // The database, or a whole table: this is for another time.
         Ok(Locked::Table) | Err(_) => jobs.iter().map(|job| JobId(*job)).collect(),
@@ -335,7 +335,9 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
         let account = &outcome.message.outcome.account;
         if told.insert(account.clone()) {
             let blocking = match outcome.fault {
-                Fault::Lock => blocker(&ctx.pool, account, &outcome.message.outcome.entry).await,
+                Fault::Lock => {
+                    locks::blocker(&ctx.pool, account, &outcome.message.outcome.entry).await
+                }
                 _ => Ok(None),
             };
             let blocking = blocking.unwrap_or_default();
