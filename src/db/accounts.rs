@@ -167,7 +167,8 @@ pub async fn learn_of_park(
     park: &Park,
 ) -> Result<bool, DbError> {
     sqlx::query_scalar!(
-        r#"select apipay._learn_of_park($1, $2, $3, $4, $5, $6, $7) as "news!""#,
+        r#"with patience as materialized (select set_config('lock_timeout', $8, true))
+           select apipay._learn_of_park($1, $2, $3, $4, $5, $6, $7) as "news!" from patience"#,
         account.as_str(),
         park.reason,
         park.text.summary,
@@ -175,6 +176,7 @@ pub async fn learn_of_park(
         park.text.details,
         park.said,
         park.remedy,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await
@@ -191,9 +193,11 @@ pub async fn resume(
     resolution: Option<&str>,
 ) -> Result<Option<i32>, DbError> {
     sqlx::query_scalar!(
-        "select apipay._resume($1, $2, 'apipayd')",
+        "with patience as materialized (select set_config('lock_timeout', $3, true))
+         select apipay._resume($1, $2, 'apipayd') from patience",
         account.as_str(),
-        resolution
+        resolution,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await
@@ -244,10 +248,13 @@ pub async fn schedule_probe(
     after: Duration,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "update apipay.accounts set probe_at = now() + make_interval(secs => $2), updated_at = now()
+        "with patience as materialized (select set_config('lock_timeout', $3, true))
+         update apipay.accounts set probe_at = now() + make_interval(secs => $2), updated_at = now()
+           from patience
           where name = $1 and state = 'parked' and parked_by = 'apipayd'",
         account.as_str(),
         super::record::seconds(after),
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await

@@ -38,9 +38,11 @@ pub async fn open(
 /// Resolves the alert of this kind that is the whole daemon's, if it is open.
 pub async fn resolve(pool: &Pool, kind: &str, resolution: &str) -> Result<bool, DbError> {
     sqlx::query_scalar!(
-        r#"select apipay._resolve_alert(null, $1, $2) as "resolved!""#,
+        r#"with patience as materialized (select set_config('lock_timeout', $3, true))
+           select apipay._resolve_alert(null, $1, $2) as "resolved!" from patience"#,
         kind,
-        resolution
+        resolution,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await
@@ -90,7 +92,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 /// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
 /// or stuck job has moved on, the gateway gives clear answers again: the account is not slow, and no job of
 /// it has waited for one for `failing_for`; an account that was resumed without proof has stayed active for
-/// `well_for`.
+/// `well_for`. One that another session has locked is left for later.
 pub async fn resolve_cleared(
     pool: &Pool,
     failing_for: Duration,
@@ -104,33 +106,36 @@ pub async fn resolve_cleared(
                                          when 'job_stuck' then 'the job has moved on'
                                          when 'gateway_failing' then 'ApiPay gives clear answers again'
                                          else 'the account may send again' end
-          where l.resolved_at is null
-            and case l.kind
-                -- An alert is opened just before the answer that it is about is recorded.
-                when 'job_held' then not exists (
-                    select from apipay.jobs j where j.account = l.account and j.state = 'held')
-                  and not exists (
-                    select from apipay.jobs j
-                    where j.id = (l.details ->> 'job')::bigint and j.state in ('sending', 'uncertain'))
-                when 'cap_reached' then exists (
-                  select from apipay.accounts a
-                  where a.name = l.account and (a.blocked_until is null or a.blocked_until <= now()))
-                when 'job_overdue' then not exists (
-                  select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
-                when 'job_stuck' then not exists (
-                  select from apipay.jobs j
-                  where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
-                    and j.epoch = (l.details ->> 'epoch')::bigint)
-                when 'gateway_failing' then not exists (
-                    select from apipay.accounts a where a.name = l.account and a.failing_trial_at is not null)
-                  and not exists (
-                    select from apipay.jobs j
-                    where j.account = l.account and j.failing_since <= now() - make_interval(secs => $1)
-                      and j.state in ('queued', 'sending', 'uncertain'))
-                when 'account_parked' then exists (
-                    select from apipay.accounts a
-                    where a.name = l.account and a.state = 'active' and a.resumed_at <= now() - make_interval(secs => $2))
-                else false end",
+          where l.id = any (array(
+            select l.id from apipay.alerts l
+             where l.resolved_at is null
+               and case l.kind
+                   -- An alert is opened just before the answer that it is about is recorded.
+                   when 'job_held' then not exists (
+                       select from apipay.jobs j where j.account = l.account and j.state = 'held')
+                     and not exists (
+                       select from apipay.jobs j
+                       where j.id = (l.details ->> 'job')::bigint and j.state in ('sending', 'uncertain'))
+                   when 'cap_reached' then exists (
+                     select from apipay.accounts a
+                     where a.name = l.account and (a.blocked_until is null or a.blocked_until <= now()))
+                   when 'job_overdue' then not exists (
+                     select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
+                   when 'job_stuck' then not exists (
+                     select from apipay.jobs j
+                     where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
+                       and j.epoch = (l.details ->> 'epoch')::bigint)
+                   when 'gateway_failing' then not exists (
+                       select from apipay.accounts a where a.name = l.account and a.failing_trial_at is not null)
+                     and not exists (
+                       select from apipay.jobs j
+                       where j.account = l.account and j.failing_since <= now() - make_interval(secs => $1)
+                         and j.state in ('queued', 'sending', 'uncertain'))
+                   when 'account_parked' then exists (
+                       select from apipay.accounts a
+                       where a.name = l.account and a.state = 'active' and a.resumed_at <= now() - make_interval(secs => $2))
+                   else false end
+               for no key update skip locked))",
         super::record::seconds(failing_for),
         super::record::seconds(well_for),
     )
@@ -140,17 +145,48 @@ pub async fn resolve_cleared(
     .map(|done| done.rows_affected())
 }
 
+/// Resolves alerts that named the session which keeps a job locked: of jobs that nobody has locked any more,
+/// or that are held by another session than the alert names. `held` are those seen locked, with the session.
+pub async fn resolve_unlocked(pool: &Pool, held: &[(i64, Option<i32>)]) -> Result<u64, DbError> {
+    let (jobs, sessions): (Vec<i64>, Vec<Option<i32>>) = held.iter().copied().unzip();
+    sqlx::query!(
+        "with told as materialized (
+           select l.id, (l.details ->> 'job')::bigint as job, (l.details ->> 'blocking_pid')::int as session
+             from apipay.alerts l
+            where l.kind = 'job_stuck' and l.resolved_at is null and l.details @> '{\"locked\": true}'
+              for no key update skip locked),
+         free as materialized (
+           select j.id from apipay.jobs j where j.id = any (array(select job from told))
+              for no key update skip locked)
+         update apipay.alerts l
+            set resolved_at = now(), resolution = 'the session that kept the job locked does so no more'
+          where l.id = any (array(
+            select t.id from told t
+             where t.job in (select id from free)
+                or exists (select from unnest($1::bigint[], $2::int[]) as h(job, session)
+                            where h.job = t.job and h.session is distinct from t.session)))",
+        &jobs,
+        &sessions as &[Option<i32>],
+    )
+    .execute(pool)
+    .await
+    .task("resolve alerts of locked jobs")
+    .map(|done| done.rows_affected())
+}
+
 /// Puts into the outbox what each channel has to be told: that an alert began, that it is still
-/// open, that it ended. One that began and ended between two calls is told of too.
+/// open, that it ended. One that began and ended between two calls is told of too. An alert that another
+/// session has locked is left for later.
 pub async fn fill_outbox(
     pool: &Pool,
     channels: &[String],
     repeat: Duration,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "insert into apipay.alert_deliveries (alert_id, channel, notice, sequence)
+        "with patience as materialized (select set_config('lock_timeout', $3, true)),
+         news as materialized (
          select l.id, c.name, n.notice, n.sequence
-           from (select * from apipay.alerts where resolved_at is null
+           from patience cross join (select * from apipay.alerts where resolved_at is null
                  union all
                  select * from apipay.alerts where resolved_at > now() - interval '1 hour') l
            cross join unnest($1::text[]) as c(name)
@@ -167,10 +203,16 @@ pub async fn fill_outbox(
            ) n
           where not exists (select from apipay.alert_deliveries d
                              where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, n.notice, n.sequence)
-                            offset 0)
+                            offset 0)),
+         free as materialized (
+           select a.id from apipay.alerts a where a.id = any (array(select id from news))
+              for key share skip locked)
+         insert into apipay.alert_deliveries (alert_id, channel, notice, sequence)
+         select id, name, notice, sequence from news where id in (select id from free)
          on conflict do nothing",
         channels,
         repeat.as_secs_f64(),
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await
@@ -269,8 +311,10 @@ pub async fn claim_notices(
 /// The notice was delivered.
 pub async fn delivered(pool: &Pool, id: i64) -> Result<(), DbError> {
     sqlx::query!(
-        "update apipay.alert_deliveries set delivered_at = now(), last_error = null where id = $1",
-        id
+        "with patience as materialized (select set_config('lock_timeout', $2, true))
+         update apipay.alert_deliveries set delivered_at = now(), last_error = null from patience where id = $1",
+        id,
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await
@@ -286,12 +330,15 @@ pub async fn not_delivered(
     error: &str,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "update apipay.alert_deliveries
+        "with patience as materialized (select set_config('lock_timeout', $4, true))
+         update apipay.alert_deliveries
             set next_try_at = now() + make_interval(secs => $2), last_error = $3
+           from patience
           where id = $1",
         id,
         super::record::seconds(after),
         error,
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::clock::SteadySecond;
-use super::{Among, DbError, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, Among, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName};
 use crate::domain::operation::Written;
@@ -282,8 +282,10 @@ pub async fn store_baseline(
     lease: Duration,
 ) -> Result<Held, DbError> {
     let done = sqlx::query!(
-        "update apipay.jobs
+        "with patience as materialized (select set_config('lock_timeout', $8, true))
+         update apipay.jobs
             set baseline = coalesce(baseline, $3), leased_until = now() + make_interval(secs => $4)
+           from patience
           where id = $1 and token = $5 and account = $6 and epoch = $2 and state = 'sending'
             and leased_by = $7 and leased_until > now()",
         claim.id.0,
@@ -293,6 +295,7 @@ pub async fn store_baseline(
         claim.name.token,
         claim.account.as_str(),
         worker,
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::claim::among_others;
 use super::clock::SteadySecond;
-use super::{DbError, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName};
 use crate::domain::operation::Written;
@@ -161,12 +161,16 @@ pub async fn put_back(
         .collect();
     let refunds: Vec<i64> = due.iter().filter_map(|mirror| mirror.refund_id).collect();
     sqlx::query!(
-        "with invoice as (
-           update apipay.invoices set next_check_at = now() where account = $1 and id = any ($2) and not settled)
-         update apipay.refunds set next_check_at = now() where account = $1 and id = any ($3) and not settled",
+        "with patience as materialized (select set_config('lock_timeout', $4, true)),
+         invoice as (
+           update apipay.invoices set next_check_at = now() from patience
+            where account = $1 and id = any ($2) and not settled)
+         update apipay.refunds set next_check_at = now() from patience
+          where account = $1 and id = any ($3) and not settled",
         account.as_str(),
         &invoices,
         &refunds,
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await

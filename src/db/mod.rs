@@ -12,7 +12,6 @@
 pub mod accounts;
 pub mod alerts;
 pub mod among;
-pub mod blocker;
 pub mod bounds;
 pub mod claim;
 pub mod clock;
@@ -20,7 +19,7 @@ pub mod fate;
 pub mod fault;
 pub mod health;
 pub mod listen;
-pub mod locked;
+pub mod locks;
 pub mod migrate;
 pub mod mirrors;
 pub mod outage;

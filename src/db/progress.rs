@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::accounts::AlertText;
-use super::{DbError, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 
 /// What waits in an account, and a mark of each kind that changes when something of it moves.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct Due {
     pub served_by: i64,
     /// Kinds of its open alerts.
     pub open_alerts: Vec<String>,
+    /// The job of its open alert about a stuck one.
+    pub stuck: Option<String>,
 }
 
 /// Gives a sign of life of this daemon.
@@ -168,7 +170,8 @@ pub struct Incident<'a> {
 /// the outbox does not tell it again. Another daemon may have written it, and even resolved it.
 pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<(), DbError> {
     sqlx::query!(
-        "with known as (
+        "with patience as materialized (select set_config('lock_timeout', $10, true)),
+         known as (
            select l.id from (select * from apipay.alerts where resolved_at is null
                              union all
                              select * from apipay.alerts where resolved_at > now() - make_interval(secs => $6)) l
@@ -176,10 +179,12 @@ pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<()
             order by l.id desc limit 1),
          renewed as (
            update apipay.alerts l set severity = $3, summary = $4, action = $5, details = $7
+             from patience
             where l.id = (select id from known) and l.resolved_at is null and l.summary <> $4),
          opened as (
            insert into apipay.alerts (account, kind, severity, summary, action, details, opened_at)
            select $1, $2, $3, $4, $5, $7, now() - make_interval(secs => $6)
+             from patience
             where not exists (select from known)
            on conflict do nothing
            returning id)
@@ -198,6 +203,7 @@ pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<()
         incident.text.details,
         incident.told,
         incident.repeats,
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await
@@ -213,10 +219,12 @@ pub async fn resolve(
     resolution: &str,
 ) -> Result<(), DbError> {
     sqlx::query_scalar!(
-        "select apipay._resolve_alert($1, $2, $3)",
+        "with patience as materialized (select set_config('lock_timeout', $4, true))
+         select apipay._resolve_alert($1, $2, $3) from patience",
         account,
         kind,
-        resolution
+        resolution,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await

@@ -15,7 +15,9 @@ select a.name as "account!", due.jobs as "due_jobs!",
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and a.name = any (d.accounts)) as "served_by!",
        array(select l.kind from apipay.alerts l
-              where coalesce(l.account, a.name) = a.name and l.resolved_at is null) as "open_alerts!"
+              where coalesce(l.account, a.name) = a.name and l.resolved_at is null) as "open_alerts!",
+       (select l.details ->> 'job' from apipay.alerts l
+         where l.account = a.name and l.kind = 'job_stuck' and l.resolved_at is null) as "stuck?"
 from apipay.accounts a
 left join apipay._quotas q on q.account = a.name
 cross join lateral (

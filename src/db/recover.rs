@@ -19,8 +19,7 @@ pub enum Due {
     /// It is past its `expires_at` and unsent: it expires. A job that may have been sent is uncertain,
     /// not queued, or carries what is unproven: it is settled first.
     Expiry,
-    /// It is parked and its account is active, for it was recorded after the account was resumed: it
-    /// is put back.
+    /// It is parked and its account is active again: it is put back.
     Release,
 }
 

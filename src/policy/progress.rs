@@ -62,18 +62,20 @@ pub struct AccountFacts {
     pub refused_jobs: u32,
     /// Whether this daemon's last claims were all too old to be sent.
     pub is_late: bool,
-    /// The look-up that is due first.
+    /// The look-up that is due first: its job, and what changes when it moves.
     pub lookup: Option<String>,
     /// A job that was looked up often and to no answer at all.
     pub undecided: Option<String>,
     /// The check that is due first.
     pub check: Option<String>,
-    /// A lease that ran out.
+    /// A lease that ran out: its job, and what changes when it moves.
     pub lease: Option<String>,
     /// Whether a living daemon has the account in its configuration.
     pub is_served: bool,
     /// Kinds of its open alerts.
     pub open_alerts: Vec<String>,
+    /// The job of its open alert about a stuck one.
+    pub stuck: Option<String>,
 }
 
 /// A failure that goes on.
@@ -310,8 +312,11 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         (Concern::Answers, &facts.undecided, patience.moving),
         (Concern::Leases, &facts.lease, patience.moving),
     ];
+    // A stuck job explains what stands still with it, and of no other job.
+    let is_stuck =
+        |mark: &str| facts.stuck.is_some() && mark.split(' ').next() == facts.stuck.as_deref();
     for (concern, mark, patience) in single {
-        if let (Some(mark), false) = (mark, is_single) {
+        if let Some(mark) = mark.as_ref().filter(|mark| !is_stuck(mark)) {
             sights.push(sight(concern, mark, patience));
         }
     }

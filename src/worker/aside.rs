@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::db::DbError;
-use crate::db::blocker::{Locked, blocker, locked};
 use crate::db::fate::{Key, Recorded};
 use crate::db::fault::{Cause, Fault};
+use crate::db::locks::{self, Locked};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::backoff;
@@ -163,6 +163,22 @@ impl SetAside {
         }
     }
 
+    /// Of two sights of one job the later one, which has waited for as long as the earlier.
+    fn later(self, other: SetAside) -> SetAside {
+        let (later, earlier) = if self.message.number > other.message.number {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        SetAside {
+            since: later.since.min(earlier.since),
+            tries: later.tries.max(earlier.tries),
+            due: later.due.max(earlier.due),
+            is_told: later.is_told || earlier.is_told,
+            ..later
+        }
+    }
+
     /// Whether it is what was seen of an accepted job, which is seen again and again.
     fn is_sight(&self) -> bool {
         let transition = self.message.outcome.entry.transition.as_ref();
@@ -195,14 +211,17 @@ impl Aside {
         self.waiting.is_empty() && self.trying.is_empty()
     }
 
-    /// Takes outcomes that were refused. Of a job that is followed the newest sight is enough.
+    /// Takes outcomes that were refused, for the first time or once more. Of a job that is followed the
+    /// latest sight is enough: an earlier one that comes back from a try does not replace it.
     pub fn put(&mut self, refused: Vec<SetAside>) {
-        for mut new in refused {
+        for new in refused {
             let is_repeated = |old: &SetAside| new.is_sight() && old.place.key == new.place.key;
             if let Some(place) = self.waiting.iter().position(is_repeated) {
                 let old = self.waiting.swap_remove(place);
-                (new.since, new.is_told) = (old.since, old.is_told);
-            } else if new.tries == 1 {
+                self.waiting.push(old.later(new));
+                continue;
+            }
+            if new.tries == 1 {
                 info!(
                     job.id = new.place.key.0.0,
                     sqlstate = new.cause.sqlstate,
@@ -251,7 +270,7 @@ impl Aside {
 /// are refused again, and tells of them.
 async fn try_again(ctx: &Arc<Context>, due: Vec<SetAside>) -> Vec<SetAside> {
     let jobs: Vec<i64> = due.iter().map(|outcome| outcome.place.key.0.0).collect();
-    let held = match locked(&ctx.pool, &jobs, PART_PATIENCE).await {
+    let held = match locks::among(&ctx.pool, &jobs, PART_PATIENCE).await {
         Ok(Locked::Jobs(held)) => held,
         // The database, or a whole table: this is for another time.
         Ok(Locked::Table) | Err(_) => jobs.iter().map(|job| JobId(*job)).collect(),
@@ -316,7 +335,9 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
         let account = &outcome.message.outcome.account;
         if told.insert(account.clone()) {
             let blocking = match outcome.fault {
-                Fault::Lock => blocker(&ctx.pool, account, &outcome.message.outcome.entry).await,
+                Fault::Lock => {
+                    locks::blocker(&ctx.pool, account, &outcome.message.outcome.entry).await
+                }
                 _ => Ok(None),
             };
             let blocking = blocking.unwrap_or_default();
@@ -333,6 +354,70 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
                 waited_s = outcome.since.elapsed().as_secs(),
                 "the database does not take the outcome of a job"
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::db::record::{Entry, Transition};
+    use crate::domain::job::Epoch;
+    use crate::worker::recorder::Outcome;
+
+    /// What was seen of one accepted job, as the outcome with this number: it is to end in this state.
+    fn sight(shelf: &Arc<Shelf>, number: u64, state: &'static str, tries: u32) -> SetAside {
+        let account = AccountName::parse("shop").unwrap();
+        let entry = Entry {
+            transition: Some(Transition {
+                job_id: 7,
+                from_state: "accepted",
+                state,
+                ..Transition::default()
+            }),
+            ..Entry::default()
+        };
+        let now = Instant::now();
+        SetAside {
+            place: shelf.put((JobId(7), Epoch(1), Uuid::nil()), &account),
+            message: Message::new(Outcome::plain(&account, entry), number, None),
+            fault: Fault::Lock,
+            cause: Cause {
+                sqlstate: Some("55P03".into()),
+                message: "canceling statement due to lock timeout".into(),
+                place: None,
+            },
+            since: now - Duration::from_secs(u64::from(tries)),
+            tries,
+            due: now + Duration::from_secs(u64::from(tries)),
+            is_told: tries > 3,
+        }
+    }
+
+    #[test]
+    fn an_earlier_sight_that_comes_back_does_not_replace_the_later() {
+        let shelf = Arc::new(Shelf::default());
+        for order in [[1, 2], [2, 1]] {
+            let mut aside = Aside::default();
+            for number in order {
+                aside.put(vec![if number == 1 {
+                    sight(&shelf, 1, "queued", 5)
+                } else {
+                    sight(&shelf, 2, "succeeded", 1)
+                }]);
+            }
+            let [kept] = aside.waiting.as_slice() else {
+                panic!("{order:?}: {:?}", aside.waiting);
+            };
+            let entry = &kept.message.outcome.entry;
+            let state = entry.transition.as_ref().map(|moved| moved.state);
+            assert_eq!(state, Some("succeeded"), "{order:?}");
+            // It has waited for as long as the earlier.
+            assert_eq!((kept.tries, kept.is_told), (5, true), "{order:?}");
+            assert!(kept.since.elapsed() >= Duration::from_secs(5), "{order:?}");
+            assert_eq!(shelf.count(), 1, "{order:?}");
         }
     }
 }

@@ -218,7 +218,7 @@ impl Culprits {
             let cause = error.cause();
             warn!(job.id = %due.id, account = %due.account, sqlstate = cause.sqlstate, cause = cause.message, "the database refuses a job; it is set aside, the others go on");
         }
-        if bad.since.elapsed() >= TELL_AFTER || (bad.failures > 1 && error.fault() != Fault::Lock) {
+        if is_told(bad.failures, bad.since.elapsed(), error.fault()) {
             self.tell(ctx, &due, error).await;
         }
     }
@@ -261,6 +261,34 @@ async fn is_of_schema(ctx: &Context, error: &DbError) -> bool {
         })
 }
 
+/// Whether a job that the database has refused so often, and for so long, is told to a human.
+pub fn is_told(failures: u32, lasted: Duration, fault: Fault) -> bool {
+    lasted >= TELL_AFTER || (failures > 1 && fault != Fault::Lock)
+}
+
 fn wait(failures: u32, jitter: Jitter) -> Duration {
     backoff::delay(&WAIT, failures, jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_told_late_and_a_refusal_that_is_repeated_at_once() {
+        let second = Duration::from_secs(1);
+        for (failures, lasted, fault, expected) in [
+            (1, Duration::ZERO, Fault::Lock, false),
+            (1, Duration::ZERO, Fault::Rows, false),
+            (2, second, Fault::Rows, true),
+            (5, second, Fault::Lock, false),
+            (5, TELL_AFTER, Fault::Lock, true),
+        ] {
+            assert_eq!(
+                is_told(failures, lasted, fault),
+                expected,
+                "{failures} {lasted:?} {fault:?}"
+            );
+        }
+    }
 }

@@ -9,6 +9,7 @@ use crate::alert::{Notice, Status, log_line, retry_after};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, DueNotice};
+use crate::db::fault::Fault;
 use crate::policy::outage::told_after;
 use crate::telemetry::Chain;
 use crate::worker::alarm::Alarm;
@@ -24,35 +25,60 @@ pub const WEBHOOK: &str = "webhook";
 /// How long another daemon waits before it delivers a notice that this one has claimed.
 const PROMISE: Duration = Duration::from_secs(60);
 
-/// One round.
+/// One round. What fails one part of it, or one account's alert, keeps no other from its turn; when it is the
+/// database that fails, the round is over.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let mut channels = vec![LOG.to_owned()];
     channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
+    let mut round = Round::default();
     if let Some(forgotten) = ctx.recorder.forgotten() {
         let alarm = Alarm::history_lost(forgotten);
-        alerts::open(&ctx.pool, None, alarm.kind, alarm.severity, &alarm.text).await?;
+        let opened = alerts::open(&ctx.pool, None, alarm.kind, alarm.severity, &alarm.text);
+        round.part(opened.await)?;
     }
-    for held in alerts::untold(&ctx.pool).await? {
+    let untold = round.part(alerts::untold(&ctx.pool).await)?;
+    for held in untold.unwrap_or_default() {
         let alarm = Alarm::held(&held.account, held.job, &held.reason);
         strains::try_to_open(ctx, &held.account, &alarm).await;
     }
-    alerts::resolve_cleared(
-        &ctx.pool,
-        told_after(&ctx.rules),
-        ctx.rules.breaker.slow_start,
-    )
-    .await?;
-    alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await?;
-    let due = alerts::claim_notices(&ctx.pool, &channels, PROMISE).await?;
+    let (failing_for, well_for) = (told_after(&ctx.rules), ctx.rules.breaker.slow_start);
+    round.part(alerts::resolve_cleared(&ctx.pool, failing_for, well_for).await)?;
+    round.part(alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await)?;
+    let due = round.part(alerts::claim_notices(&ctx.pool, &channels, PROMISE).await)?;
+    let due = due.unwrap_or_default();
     let step = if due.is_empty() {
         Step::Idle
     } else {
         Step::Worked
     };
     for notice in due {
-        deliver(ctx, notice).await?;
+        round.part(deliver(ctx, notice).await)?;
     }
-    Ok(step)
+    round.end(step)
+}
+
+/// What failed first in a round that went on.
+#[derive(Default)]
+struct Round {
+    failed: Option<DbError>,
+}
+
+impl Round {
+    /// What a part brought; `None` when it failed by itself. An error is the database's own.
+    fn part<T>(&mut self, done: Result<T, DbError>) -> Result<Option<T>, DbError> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.fault() == Fault::Database => Err(error),
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn end(self, step: Step) -> Result<Step, DbError> {
+        self.failed.map_or(Ok(step), Err)
+    }
 }
 
 async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {

@@ -123,7 +123,7 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
         plan: &plan,
         request: &request,
         timed: &timed,
-        now: claim.now,
+        now: at.now,
         signed: Signed {
             errand: Errand::Lookup,
             job: claim.id,

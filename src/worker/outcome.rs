@@ -63,7 +63,7 @@ pub struct Evidence<'a> {
     pub request: &'a Request,
     /// What came back.
     pub timed: &'a Timed,
-    /// The database's clock.
+    /// The database's clock when it came back: the moment that the verdict was given for.
     pub now: OffsetDateTime,
     /// What the end of the request says of the gateway.
     pub signed: Signed,

@@ -7,7 +7,7 @@
 //! ([`strains`](crate::worker::strains)) waits for that account's row by itself.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -74,10 +74,21 @@ impl Outcome {
 pub struct Message {
     /// The outcome.
     pub outcome: Outcome,
+    /// Rises with each outcome: of two sights of a job the later one counts.
+    pub number: u64,
     reply: Option<oneshot::Sender<Recorded>>,
 }
 
 impl Message {
+    /// An outcome with its number, and who waits to hear of it.
+    pub fn new(outcome: Outcome, number: u64, reply: Option<oneshot::Sender<Recorded>>) -> Message {
+        Message {
+            outcome,
+            number,
+            reply,
+        }
+    }
+
     /// Tells whoever waits what became of it; only the first word counts.
     pub fn tell(&mut self, recorded: Recorded) {
         let told = self.reply.take().map(|reply| reply.send(recorded));
@@ -104,6 +115,8 @@ pub struct Forgotten {
 pub struct Recorder {
     sender: mpsc::Sender<Message>,
     closed: CancellationToken,
+    /// How many outcomes have come.
+    outcomes: AtomicU64,
     /// Statements that wait for the database, with outcomes that it does not have yet.
     waiting: AtomicUsize,
     /// What the database last said to one of them.
@@ -150,6 +163,7 @@ impl Recorder {
             Recorder {
                 sender,
                 closed: closed.clone(),
+                outcomes: AtomicU64::new(0),
                 waiting: AtomicUsize::new(0),
                 refusal: Mutex::default(),
                 shelf: Arc::default(),
@@ -218,26 +232,20 @@ impl Recorder {
 
     /// Hands an outcome over; it will be recorded.
     pub async fn record(&self, outcome: Outcome) {
-        self.hand_over(Message {
-            outcome,
-            reply: None,
-        })
-        .await;
+        self.hand_over(outcome, None).await;
     }
 
     /// Hands an outcome over and waits until it is recorded, or set aside.
     pub async fn record_now(&self, outcome: Outcome) -> Recorded {
         let (reply, answer) = oneshot::channel();
-        self.hand_over(Message {
-            outcome,
-            reply: Some(reply),
-        })
-        .await;
+        self.hand_over(outcome, Some(reply)).await;
         // The writer answers every message, unless the process ends: then nobody reads this.
         answer.await.unwrap_or(Recorded::Stale)
     }
 
-    async fn hand_over(&self, message: Message) {
+    async fn hand_over(&self, outcome: Outcome, reply: Option<oneshot::Sender<Recorded>>) {
+        let number = self.outcomes.fetch_add(1, Ordering::Relaxed);
+        let message = Message::new(outcome, number, reply);
         if let Err(mpsc::error::SendError(message)) = self.sender.send(message).await {
             // The writer ends only after everything that could record has ended.
             error!(account = %message.outcome.account, "the writer of outcomes is gone; the job will be looked up");

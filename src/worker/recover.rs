@@ -12,6 +12,7 @@ use crate::db::fault::Fault;
 use crate::db::recover::{self, Due, DueJob};
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
+use crate::worker::culprits::is_told;
 use crate::worker::strains;
 use crate::worker::{Context, Step};
 
@@ -21,20 +22,51 @@ const MOST: usize = 500;
 /// How long a job that the database did not let move is left alone.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
 
+/// A job that was not tried again for so long has moved otherwise.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
 /// The loop's memory: jobs that the database did not let move.
 #[derive(Default)]
 pub struct Recovery {
-    unmoved: HashMap<i64, Moment>,
+    unmoved: HashMap<i64, Unmoved>,
+}
+
+struct Unmoved {
+    since: Moment,
+    tried: Moment,
+    failures: u32,
 }
 
 impl Recovery {
+    /// Leaves a job alone for a while. A lock that is held for a moment, and what a second try mends, is told
+    /// to nobody.
+    async fn leave(&mut self, ctx: &Context, job: &DueJob, error: &DbError) {
+        let now = Moment::now();
+        let unmoved = self.unmoved.entry(job.id.0).or_insert(Unmoved {
+            since: now,
+            tried: now,
+            failures: 0,
+        });
+        unmoved.tried = now;
+        unmoved.failures += 1;
+        let cause = error.cause();
+        if unmoved.failures == 1 {
+            warn!(job.id = %job.id, account = %job.account, sqlstate = cause.sqlstate, cause = cause.message, "the database does not let a job move; it is left alone for a while, the others go on");
+        }
+        if is_told(unmoved.failures, unmoved.since.elapsed(), error.fault()) {
+            let alarm = Alarm::unmoved(&job.account, job.id, &job.state, job.epoch, 0, &cause);
+            strains::try_to_open(ctx, &job.account, &alarm).await;
+        }
+    }
+
     /// One round.
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
         // What waits to be written knows better than a look-up what became of its job.
         if ctx.recorder.is_waiting() {
             return Ok(Step::Idle);
         }
-        self.unmoved.retain(|_, since| since.elapsed() < LEFT_ALONE);
+        self.unmoved
+            .retain(|_, unmoved| unmoved.tried.elapsed() < FORGOTTEN);
         let mut step = Step::Idle;
         for due in Due::ALL {
             // An end is final: a clock that has just been set may be put right again.
@@ -42,7 +74,11 @@ impl Recovery {
                 continue;
             }
             let mut except = ctx.recorder.shelf().jobs();
-            except.extend(self.unmoved.keys());
+            let left_alone = self
+                .unmoved
+                .iter()
+                .filter(|(_, unmoved)| unmoved.tried.elapsed() < LEFT_ALONE);
+            except.extend(left_alone.map(|(job, _)| job));
             if due == Due::Lease {
                 crash::reach(Point::RecoverBefore);
             }
@@ -74,6 +110,9 @@ impl Recovery {
             let ids: Vec<i64> = jobs.iter().map(|job| job.id.0).collect();
             match recover::advance(&ctx.pool, due, &ids, quiet).await {
                 Ok(moved) => {
+                    for job in &ids {
+                        self.unmoved.remove(job);
+                    }
                     tell(ctx, due, &ids, moved);
                     all += moved;
                 }
@@ -85,12 +124,8 @@ impl Recovery {
                     parts.extend([jobs, rest]);
                 }
                 Err(error) => {
-                    for job in jobs {
-                        self.unmoved.insert(job.id.0, Moment::now());
-                        let cause = error.cause();
-                        let alarm =
-                            Alarm::unmoved(&job.account, job.id, &job.state, job.epoch, 0, &cause);
-                        strains::try_to_open(ctx, &job.account, &alarm).await;
+                    for job in &jobs {
+                        self.leave(ctx, job, &error).await;
                     }
                 }
             }

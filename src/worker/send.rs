@@ -121,7 +121,8 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
     let timed = crash::unanswered(account.call(&plan.request)).await;
     crash::reach(Point::AfterAnswer);
     drop(slot);
-    let verdict = judge_now(ctx, operation, &plan, &job, &timed);
+    let at = circumstances(ctx, &job);
+    let verdict = judge(operation, &plan, &job.claim.history, &timed, at);
     if matches!(verdict.strain, Some(Strain::Park { .. })) {
         account.park();
     }
@@ -133,7 +134,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         plan: &plan,
         request: &plan.request,
         timed: &timed,
-        now: job.claim.now,
+        now: at.now,
         signed: job.signed(sign_of_send(&timed, &verdict, false)),
         failing_since: job.claim.history.failing_since,
     };
@@ -196,9 +197,8 @@ fn alarm_of(ctx: &Context, evidence: &Evidence<'_>, verdict: &Verdict) -> Option
     let Sign::Failing(fault) = &evidence.signed.sign else {
         return None;
     };
-    let now = evidence.now + evidence.timed.took;
     let is_given_up = matches!(verdict.next, Next::Failed(Reason::GaveUp));
-    let is_told = is_given_up || tells_of_job(evidence.failing_since, now, &ctx.rules);
+    let is_told = is_given_up || tells_of_job(evidence.failing_since, evidence.now, &ctx.rules);
     is_told.then(|| {
         let telling = Telling {
             fault: fault.clone(),
@@ -223,22 +223,6 @@ fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
     } else {
         None
     }
-}
-
-fn judge_now(
-    ctx: &Context,
-    operation: &dyn Operation,
-    plan: &Plan,
-    job: &Job,
-    timed: &Timed,
-) -> Verdict {
-    judge(
-        operation,
-        plan,
-        &job.claim.history,
-        timed,
-        circumstances(ctx, job),
-    )
 }
 
 fn circumstances<'a>(ctx: &'a Context, job: &Job) -> Circumstances<'a> {
@@ -279,6 +263,7 @@ async fn read_before(
     }
     let request = wire::list_refunds(invoice_id);
     let timed = account.call(&request).await;
+    let at = circumstances(ctx, job);
     let read = wire::read_refunds(&timed, invoice_id);
     let evidence = |verdict: &Verdict| Evidence {
         guard,
@@ -286,12 +271,12 @@ async fn read_before(
         plan,
         request: &request,
         timed: &timed,
-        now: job.claim.now,
+        now: at.now,
         signed: job.signed(sign_of_send(&timed, verdict, true)),
         failing_since: job.claim.history.failing_since,
     };
     let Some(list) = read else {
-        let verdict = without_baseline(&job.claim.history, &timed, circumstances(ctx, job));
+        let verdict = without_baseline(&job.claim.history, &timed, at);
         if matches!(verdict.strain, Some(Strain::Park { .. })) {
             account.park();
         }

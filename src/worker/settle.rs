@@ -9,9 +9,9 @@ use tracing::warn;
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::blocker::{Locked, locked};
 use crate::db::fate::{Recorded, Results};
 use crate::db::fault::Fault;
+use crate::db::locks::{self, Locked};
 use crate::db::record::{self, Entry};
 use crate::domain::job::JobId;
 use crate::telemetry::Chain;
@@ -68,7 +68,7 @@ pub async fn part(
             .iter()
             .filter_map(|entry| entry.transition.as_ref().map(|t| t.job_id))
             .collect();
-        let look = || locked(&ctx.pool, &jobs, patience);
+        let look = || locks::among(&ctx.pool, &jobs, patience);
         match insist(ctx, "see what is locked", look).await {
             Ok(Locked::Jobs(jobs)) => break (error, jobs),
             // Whoever locks a table stops everybody, as a database that is away does.

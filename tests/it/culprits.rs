@@ -165,10 +165,18 @@ async fn a_job_that_somebody_keeps_locked_is_told_with_the_session() {
             && action.contains("pg_terminate_backend"),
         "{alert}"
     );
+    // Its end is the lock's end, not the job's: an account that waits keeps nobody accused.
+    world
+        .sql("update apipay.accounts set blocked_until = now() + interval '1 hour', blocked_reason = 'daily_cap_reached'")
+        .await;
     open.rollback().await.unwrap();
-    world.until(locked, "succeeded").await;
     world
         .until_true("select not exists (select from apipay.alerts where kind = 'job_stuck' and resolved_at is null)")
         .await;
+    assert_eq!(world.job(locked).await["state"], "queued");
+    world
+        .sql("select apipay.resume('default', 'the test goes on')")
+        .await;
+    world.until(locked, "succeeded").await;
     world.end([daemon]).await;
 }

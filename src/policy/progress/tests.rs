@@ -149,6 +149,26 @@ fn an_alert_that_says_why_is_enough() {
 }
 
 #[test]
+fn a_stuck_job_explains_what_stands_still_with_it_alone() {
+    let stuck = |job: &str| AccountFacts {
+        open_alerts: vec!["job_stuck".into()],
+        stuck: Some(job.into()),
+        due_jobs: 1,
+        lookup: Some("7 2".into()),
+        undecided: Some("7".into()),
+        lease: Some("7 2".into()),
+        ..waiting("never")
+    };
+    expect(|_| facts(stuck("7")), &[]);
+    let others = [
+        (Concern::LookUps, 180),
+        (Concern::Answers, 180),
+        (Concern::Leases, 180),
+    ];
+    expect(|_| facts(stuck("70")), &others);
+}
+
+#[test]
 fn an_account_that_nobody_serves_is_found_whatever_else_is_told_of_it() {
     let alone = AccountFacts {
         is_served: false,

@@ -280,5 +280,6 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
         lease: due.lease.clone(),
         is_served: due.served_by > 0,
         open_alerts: due.open_alerts.clone(),
+        stuck: due.stuck.clone(),
     }
 }

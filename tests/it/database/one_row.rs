@@ -254,6 +254,35 @@ async fn an_account_whose_row_is_locked_keeps_no_other_account_waiting() {
 }
 
 #[tokio::test]
+async fn an_alert_whose_row_is_locked_keeps_no_other_from_being_told() {
+    let world = World::made(wish()).await;
+    let open = |account: &str| {
+        format!(
+            "select apipay._open_alert('{account}', 'cap_reached', 'critical', 'It is.', 'Look.', '{{}}')"
+        )
+    };
+    world.sql("insert into apipay.accounts (name, requests_per_minute) values ('default', 60), ('clinic', 60) on conflict do nothing").await;
+    world.sql(&open("clinic")).await;
+    let mut psql = world.pool().begin().await.unwrap();
+    psql.execute("select from apipay.alerts where account = 'clinic' for update")
+        .await
+        .unwrap();
+    let daemon = world.daemon().await;
+    world.sql(&open("default")).await;
+    let told = |account: &str| {
+        format!(
+            "select count(*) = 2 from apipay.alert_deliveries d join apipay.alerts l on l.id = d.alert_id
+              where l.account = '{account}' and d.channel = 'webhook' and d.notice in ('firing', 'resolved')
+                and d.delivered_at is not null"
+        )
+    };
+    world.until_true(&told("default")).await;
+    psql.rollback().await.unwrap();
+    world.until_true(&told("clinic")).await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn a_stop_with_an_outcome_that_is_not_taken_ends_with_the_grace_and_says_so() {
     let (world, mut daemon) = World::running_as(wish()).await;
     let job = under_way(&world).await;

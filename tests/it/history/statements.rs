@@ -29,10 +29,14 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "select apipay._learn_of_park(",
-        "'branch-13', 'key_rejected', 'It is.', 'Look.', '{}', null, 'Write the new key.'",
+        "'branch-13', 'key_rejected', 'It is.', 'Look.', '{}', null, 'Write the new key.', '1s'",
         FEW,
     ),
-    ("select apipay._resume(", "'branch-13', 'It is over.'", FEW),
+    (
+        "select apipay._resume(",
+        "'branch-13', 'It is over.', '1s'",
+        FEW,
+    ),
     (
         "set probe_at = now() + make_interval(secs => $2), probes",
         "{ACCOUNTS}, 60",
@@ -40,7 +44,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "set probe_at = now() + make_interval(secs => $2), updated_at",
-        "'branch-13', 60",
+        "'branch-13', 60, '1s'",
         FEW,
     ),
     ("set mode = $2", "'branch-1', 'live', '1s'", FEW),
@@ -59,13 +63,18 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
     ("'no job is held any more'", "8, 3600", ALL),
-    ("interval '1 hour') l", "'{log,webhook}', 14400", ALL),
+    (
+        "with told as materialized",
+        "array[{JOBS} + 1021], '{null}'",
+        ALL,
+    ),
+    ("interval '1 hour') l", "'{log,webhook}', 14400, '1s'", ALL),
     ("set tries = d.tries + 1", "'{log,webhook}', 60, 10000", ALL),
-    ("set delivered_at = now()", "10", FEW),
-    ("last_error = $3", "10, 60, 'refused'", FEW),
+    ("set delivered_at = now()", "10, '1s'", FEW),
+    ("last_error = $3", "10, 60, 'refused', '1s'", FEW),
     (
         "apipay._resolve_alert($1, $2, $3)",
-        "'branch-13', 'account_parked', 'It is over.'",
+        "'branch-13', 'account_parked', 'It is over.', '1s'",
         FEW,
     ),
     // claim
@@ -91,7 +100,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "set baseline = coalesce(baseline, $3)",
-        "{JOBS} + 1021, 1, '[]', 30, '{TOKEN}', 'branch-1', '{WORKER}'",
+        "{JOBS} + 1021, 1, '[]', 30, '{TOKEN}', 'branch-1', '{WORKER}', '1s'",
         FEW,
     ),
     (
@@ -152,7 +161,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("order by expires_at limit $1", "500, '{}', now()", ALL),
     (
         "apipay._resolve_alert(null, $1, $2)",
-        "'stuck', 'It is over.'",
+        "'stuck', 'It is over.', '1s'",
         FEW,
     ),
     // clock
@@ -177,13 +186,13 @@ const CASES: &[(&str, &str, Limit)] = &[
     // progress
     (
         "renewed as (",
-        "'branch-1', 'no_progress', 'critical', 'It is.', 'Look.', 60, '{}', '{log}', 0",
+        "'branch-1', 'no_progress', 'critical', 'It is.', 'Look.', 60, '{}', '{log}', 0, '1s'",
         FEW,
     ),
     ("-- What is due and should be moving", "60", ALL),
     (
         "id = any ($2) and not settled",
-        "'branch-1', '{30001001}', '{40001001}'",
+        "'branch-1', '{30001001}', '{40001001}', '1s'",
         FEW,
     ),
     ("l.details ->> 'worker'", "'stuck'", ALL),

@@ -1,0 +1,254 @@
+//! What the database does not take, lets nobody move or has forgotten, and the clock of its machine.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Alarm;
+use crate::db::accounts::AlertText;
+use crate::db::clock::SteadySecond;
+use crate::db::fate::Lost;
+use crate::db::fault::Cause;
+use crate::db::locks::{Blocker, LockedJob};
+use crate::db::record::Transition;
+use crate::domain::account::AccountName;
+use crate::domain::job::JobId;
+use crate::policy::clock::SpanUs;
+use crate::worker::recorder::Forgotten;
+
+impl Alarm {
+    /// The database does not take the outcome of a job, although it takes others.
+    pub fn stuck(
+        account: &AccountName,
+        transition: &Transition,
+        cause: &Cause,
+        blocker: Option<&Blocker>,
+    ) -> Alarm {
+        let job = transition.job_id;
+        let action = blocker.map_or_else(|| mending(cause).to_owned(), end_of_lock);
+        Alarm {
+            kind: "job_stuck",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "The database does not take the outcome of job {job} of account {account}: {}.",
+                    said(cause)
+                ),
+                action: format!(
+                    "{action} The outcome waits in the daemon's memory and is written as soon as that is possible; \
+                     until then do not stop apipayd. Other jobs go on"
+                ),
+                details: json!({
+                    "job": job, "state": transition.from_state, "epoch": transition.epoch,
+                    "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
+                    "blocking_pid": blocker.map(|blocker| blocker.pid),
+                }),
+            },
+        }
+    }
+
+    /// The database does not let a job move whose time has come, nor so many others of its account.
+    pub fn unmoved(
+        account: &AccountName,
+        job: JobId,
+        state: &str,
+        epoch: i64,
+        others: usize,
+        cause: &Cause,
+    ) -> Alarm {
+        let rest = match others {
+            0 => "Other jobs go on".to_owned(),
+            others => format!("It refuses {others} more of this account; all others go on"),
+        };
+        Alarm {
+            kind: "job_stuck",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "The database does not let job {job} of account {account} leave the state {state}: {}.",
+                    said(cause)
+                ),
+                action: format!("{} {rest}", mending(cause)),
+                details: json!({
+                    "job": job.0, "state": state, "epoch": epoch,
+                    "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
+                }),
+            },
+        }
+    }
+
+    /// Somebody keeps a due job locked, so that every claim passes it over.
+    pub fn locked(job: &LockedJob) -> Alarm {
+        let (id, account, state) = (job.id, &job.account, &job.state);
+        let blocker = job.blocker.as_ref();
+        let end = blocker.map_or_else(|| ANY_LOCK.to_owned(), end_of_lock);
+        Alarm {
+            kind: "job_stuck",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "Job {id} of account {account} is due ({state}) and another session keeps it locked."
+                ),
+                action: format!("{end} Other jobs go on"),
+                details: json!({
+                    "job": id.0, "state": state, "epoch": job.epoch, "locked": true,
+                    "blocking_pid": blocker.map(|blocker| blocker.pid),
+                }),
+            },
+        }
+    }
+
+    /// The database has forgotten commits: an outcome came whose claim it does not know.
+    pub fn history_lost(forgotten: &Forgotten) -> Alarm {
+        let Forgotten {
+            account,
+            job,
+            epoch,
+            lost,
+        } = forgotten;
+        let found = match lost {
+            Lost::Gone => "there is no such job in it now".to_owned(),
+            Lost::Another => "that number is another job's in it now".to_owned(),
+            Lost::Behind(now) => format!("the job is at epoch {} in it now", now.0),
+            Lost::Reclaimed => "that epoch is another worker's in it now".to_owned(),
+        };
+        Alarm {
+            kind: "history_lost",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "The database has lost commits: job {job} of account {account} was claimed at epoch {epoch}, and \
+                     {found}. This daemon sends nothing any more."
+                ),
+                action: "what was sent in the lost time stands at ApiPay and not in the database: see why the database \
+                         went back (a failover, a restored backup, synchronous_commit or fsync off), compare what is \
+                         queued with the ApiPay dashboard, then: systemctl restart apipayd"
+                    .to_owned(),
+                details: json!({
+                    "account": account.as_str(), "job": job, "epoch": epoch,
+                    "epoch_now": match lost { Lost::Behind(now) => Some(now.0), _ => None },
+                }),
+            },
+        }
+    }
+}
+
+/// What the database said of a refusal, and where.
+fn said(cause: &Cause) -> String {
+    let state = cause.sqlstate.as_deref().unwrap_or("no SQLSTATE");
+    let place = cause.place.as_deref();
+    let place = place.map_or_else(String::new, |place| format!(", {place}"));
+    format!("{} ({state}{place})", cause.message)
+}
+
+/// What ends a refusal, in whole sentences.
+fn mending(cause: &Cause) -> &'static str {
+    match cause.sqlstate.as_deref() {
+        Some(LOCK_TIMEOUT) => ANY_LOCK,
+        Some(CANCELLED) => {
+            "the statement took too long: see what it waits for (select pid, state, wait_event_type, query from \
+             pg_stat_activity;) and whether a trigger on the tables of apipay is slow."
+        }
+        _ => {
+            "mend what refuses it: a trigger or a constraint on the tables of apipay, or the database's encoding."
+        }
+    }
+}
+
+/// `lock_not_available`.
+const LOCK_TIMEOUT: &str = "55P03";
+
+/// `query_canceled`: it took longer than statements may.
+const CANCELLED: &str = "57014";
+
+/// What ends a lock whose holder is not known.
+const ANY_LOCK: &str = "end the transaction that keeps it locked (select pid, usename, application_name, xact_start \
+                        from pg_stat_activity where xact_start < now() - interval '5 seconds' order by xact_start;).";
+
+/// What ends the lock of a session.
+fn end_of_lock(blocker: &Blocker) -> String {
+    let Blocker {
+        pid,
+        user,
+        application,
+        since,
+    } = blocker;
+    let known = |name: &Option<String>| {
+        let name = name.clone().filter(|name| !name.is_empty());
+        name.unwrap_or_else(|| "unknown".to_owned())
+    };
+    format!(
+        "session {pid} (user {}, application {}, in its transaction since {}) keeps it locked: end that transaction \
+         (or: select pg_terminate_backend({pid});).",
+        known(user),
+        known(application),
+        since.map_or_else(|| "an unknown time".to_owned(), |since| since.to_string()),
+    )
+}
+
+/// What the alert of a jump of the database's clock says.
+pub fn clock_jumped(by: SpanUs, at: SteadySecond) -> AlertText {
+    let way = if by.0 > 0 { "forward" } else { "back" };
+    let span = span(Duration::from_micros(by.0.unsigned_abs()));
+    AlertText {
+        summary: format!(
+            "The clock of the database's machine was set {way} by {span}, from one second to the next."
+        ),
+        action: "let NTP keep that clock (there: timedatectl, chronyc tracking). Nothing has to be done here: \
+                 the limit of requests is counted by another clock, and waits, leases and look-ups were carried \
+                 along. A run_at or expires_at that you gave is judged by the clock as it is now; if it is still \
+                 wrong, select apipay.stop('clock'); holds all sending until it is right"
+            .to_owned(),
+        details: json!({ "seconds": by.0 as f64 / 1e6, "steady_second": at.0 }),
+    }
+}
+
+/// A length of time for a sentence.
+fn span(span: Duration) -> String {
+    let seconds = (span + Duration::from_millis(500)).as_secs();
+    match seconds {
+        0..90 => format!("{seconds} s"),
+        90..5_400 => format!("{} min", seconds / 60),
+        5_400..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(sqlstate: &str) -> String {
+        let cause = Cause {
+            sqlstate: Some(sqlstate.into()),
+            message: "no".into(),
+            place: None,
+        };
+        let shop = AccountName::parse("shop").unwrap();
+        Alarm::unmoved(&shop, JobId(7), "queued", 1, 0, &cause)
+            .text
+            .action
+    }
+
+    #[test]
+    fn what_mends_a_refusal_goes_by_its_cause() {
+        assert!(refused("55P03").contains("end the transaction"));
+        assert!(refused("57014").contains("took too long"));
+        assert!(refused("P0001").contains("a trigger or a constraint"));
+    }
+
+    #[test]
+    fn an_action_has_one_mark_at_the_end_of_a_sentence() {
+        let blocker = Blocker {
+            pid: 1,
+            user: None,
+            application: None,
+            since: None,
+        };
+        let known = end_of_lock(&blocker);
+        assert!(known.ends_with("pg_terminate_backend(1);)."), "{known}");
+        for text in [known, refused("55P03"), refused("57014"), refused("P0001")] {
+            assert!(!text.contains(";."), "{text}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What the gateway says or does not say of a job or an account.
+
+use std::time::Duration;
+
+use serde_json::json;
+use time::format_description::well_known::Rfc3339;
+
+use super::Alarm;
+use crate::db::accounts::{AlertText, Park};
+use crate::db::mirrors::{DueMirror, Waiting};
+use crate::domain::account::AccountName;
+use crate::domain::job::JobId;
+use crate::domain::mirror::InvoiceStatus;
+use crate::domain::outage::Fault;
+use crate::policy::remedy::{self, Remedy};
+use crate::policy::verdict::{Next, Reason};
+use crate::worker::failing::Telling;
+use crate::worker::outcome::Guard;
+
+impl Alarm {
+    /// The alert of what becomes of a job, if a human has to decide.
+    pub fn of(guard: &Guard, next: &Next) -> Option<Alarm> {
+        match next {
+            Next::Held(reason) => Some(Alarm::held(&guard.account, guard.id, reason.code())),
+            _ => None,
+        }
+    }
+
+    /// A human has to decide about a job, for a reason with this code.
+    pub fn held(account: &AccountName, id: JobId, reason: &str) -> Alarm {
+        let (kind, what) = if reason == Reason::DuplicateDetected.code() {
+            (
+                "duplicate_detected",
+                "more than one object at ApiPay carries its name",
+            )
+        } else if reason == Reason::Mismatch.code() {
+            (
+                "job_held",
+                "the object with its name or key has another amount, payer or order",
+            )
+        } else {
+            (
+                "job_held",
+                "whether its request had its effect cannot be told from here",
+            )
+        };
+        Alarm {
+            kind,
+            severity: "critical",
+            text: AlertText {
+                summary: format!("Job {id} of account {account} is held: {what}."),
+                action: format!(
+                    "look the payment up in the ApiPay dashboard, then: \
+                     select apipay.resolve({id}, true, GATEWAY_ID, 'why'); if it is there, or \
+                     select apipay.resolve({id}, false, null, 'why'); if it is not. \
+                     All held jobs: select * from apipay.uncertain;"
+                ),
+                details: json!({ "job": id.0, "reason": reason }),
+            },
+        }
+    }
+
+    /// The gateway took a job on and does not come to an end with it.
+    pub fn overdue(mirror: &DueMirror, job: &Waiting) -> Alarm {
+        let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
+        let hours = job.accepted_for.as_secs() / 3600;
+        Alarm {
+            kind: "job_overdue",
+            severity: "warning",
+            text: AlertText {
+                summary: format!(
+                    "Job {id} of account {account} was accepted {hours} h ago and has not come to its end."
+                ),
+                action: format!(
+                    "look invoice {invoice} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \
+                     the daemon goes on asking. All that were accepted: \
+                     select * from apipay.overview where state = 'accepted' order by updated_at;"
+                ),
+                details: json!({ "job": id.0, "invoice": invoice }),
+            },
+        }
+    }
+
+    /// An invoice that was given up for dead is alive: the customer may pay it, and a later one too.
+    pub fn revived(mirror: &DueMirror, status: &InvoiceStatus) -> Alarm {
+        let (account, invoice, job) = (
+            &mirror.account,
+            mirror.invoice_id,
+            mirror.made_by.unwrap_or_default(),
+        );
+        Alarm {
+            kind: "duplicate_detected",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "Invoice {invoice} of account {account} had failed and is {status} after all."
+                ),
+                action: format!(
+                    "job {job} was given up or sent anew because of it: if both invoices live, cancel one with \
+                     select apipay.cancel_invoice({invoice});"
+                ),
+                details: json!({ "invoice": invoice, "job": job, "status": status.as_str() }),
+            },
+        }
+    }
+
+    /// A cap of the account is reached, and its wait may be long.
+    pub fn capped(account: &AccountName, code: &str, wait: Duration) -> Alarm {
+        Alarm {
+            kind: "cap_reached",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "Account {account} has reached a cap ({code}); its payments wait {} minutes.",
+                    wait.as_secs().div_ceil(60)
+                ),
+                action: format!(
+                    "raise the cap or get the organisation approved in the ApiPay dashboard, then: \
+                     select apipay.resume('{account}', 'why');"
+                ),
+                details: json!({ "code": code }),
+            },
+        }
+    }
+
+    /// The gateway gives no clear answer to the account, or to some job of it, for too long.
+    pub fn failing(account: &AccountName, telling: &Telling) -> Alarm {
+        let Telling { fault, since } = telling;
+        let Remedy { what, action } = remedy::of_fault(fault);
+        let since = since.replace_nanosecond(0).unwrap_or(*since);
+        let since = since.format(&Rfc3339).unwrap_or_default();
+        Alarm {
+            kind: "gateway_failing",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "ApiPay {what} for account {account} since {since} ({}): payments wait.",
+                    seen(fault)
+                ),
+                action: format!(
+                    "{action}. Nothing is lost: payments go on by themselves with the first clear answer; to try one \
+                     now: select apipay.resume('{account}', 'why'); What waits, and until when: select * from apipay.waiting where account = '{account}';"
+                ),
+                details: json!({ "code": fault.code, "http_status": fault.status }),
+            },
+        }
+    }
+
+    /// The key's organisation has moved between sandbox and live.
+    pub fn mode_changed(account: &AccountName, before: &str, now: &str) -> Alarm {
+        Alarm {
+            kind: "mode_mismatch",
+            severity: "critical",
+            text: AlertText {
+                summary: format!("Account {account} was {before} and its invoices are {now} now."),
+                action: "check which organisation the API key belongs to".to_owned(),
+                details: json!({ "before": before, "now": now }),
+            },
+        }
+    }
+}
+
+/// What came in place of a clear answer.
+fn seen(fault: &Fault) -> String {
+    let what = match fault.status {
+        Some(status) => format!("HTTP {status}"),
+        None => fault.code.clone(),
+    };
+    match &fault.said {
+        Some(said) => format!("{what}: {said}"),
+        None => what,
+    }
+}
+
+/// A park for this reason, with what the gateway said of it.
+pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park {
+    let Remedy { what, action } = remedy::of_park(reason);
+    let quoted = said.map_or_else(String::new, |said| format!(" (ApiPay said: {said})"));
+    Park {
+        reason: reason.code(),
+        said: said.map(str::to_owned),
+        remedy: action,
+        text: AlertText {
+            summary: format!("Account {account} is parked: {what}{quoted}. Its payments wait."),
+            action: format!(
+                "{action}. Payments go on by themselves once a probe succeeds, or at once with: \
+                 select apipay.resume('{account}', 'why');"
+            ),
+            details: json!({ "reason": reason.code() }),
+        },
+    }
+}

@@ -1,0 +1,20 @@
+//! What people are told when a payment waits, and what they can do about it.
+
+mod database;
+mod gateway;
+
+use crate::db::accounts::AlertText;
+
+pub use database::clock_jumped;
+pub use gateway::parked;
+
+/// An alert to open.
+#[derive(Clone, Debug)]
+pub struct Alarm {
+    /// Its kind.
+    pub kind: &'static str,
+    /// `critical` or `warning`.
+    pub severity: &'static str,
+    /// What it says.
+    pub text: AlertText,
+}
