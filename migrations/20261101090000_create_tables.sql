@@ -257,6 +257,18 @@ create unique index jobs_one_open_refund on apipay.jobs (account, apipay._id(par
     and (state in ('sending', 'uncertain', 'accepted', 'held')
          or (state in ('queued', 'parked') and unproven_since is not null));
 
+-- Asked for refunds only, so that it costs other jobs nothing; by the index above.
+create function apipay._is_behind_refund(account_name text, refund jsonb, refund_job bigint) returns boolean
+language sql stable parallel safe
+return exists (
+  select from apipay.jobs o
+  where o.account = account_name and o.operation = 'invoice.refund'
+    and apipay._id(o.params -> 'invoice_id') = apipay._id(refund -> 'invoice_id')
+    and (o.state in ('sending', 'uncertain', 'accepted', 'held')
+         or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> refund_job)));
+comment on function apipay._is_behind_refund(text, jsonb, bigint) is
+  'Whether a refund that is to be sent waits for an open one of the same invoice. The unique index has the last word.';
+
 create table apipay.attempts (
   job_id          bigint not null,
   epoch           bigint not null,

@@ -243,13 +243,14 @@ comment on function apipay._correct_quota(text, int, int, bigint) is
 
 -- An account to which the gateway gives no clear answer has slowed down: one job tries, and its answer
 -- sets when the next one does. Until then the trial belongs to who took it, for as long as its lease.
+-- Who keeps the account's row locked puts off the trials of that account, and of no other.
 create function apipay._take_trial(account_name text, promise interval, longest interval, second bigint) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
   perform from apipay.accounts
     where name = account_name
       and (failing_trial_at <= clock_timestamp() or failing_trial_at > clock_timestamp() + longest)
-    for no key update;
+    for no key update skip locked;
   if not found or apipay._take_quota(account_name, 1, 'send', second) = 0 then
     return 0;
   end if;
@@ -257,4 +258,4 @@ begin
   return 1;
 end $$;
 comment on function apipay._take_trial(text, interval, interval, bigint) is
-  'Takes the trial of an account that has slowed down, with the quota for it; 0 when it is not due, or somebody else has it. No trial is put off for longer than longest.';
+  'Takes the trial of an account that has slowed down, with the quota for it; 0 when it is not due, or somebody else has it or the row. No trial is put off for longer than longest.';

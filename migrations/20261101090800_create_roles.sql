@@ -35,7 +35,7 @@ declare
     '_about_invoice', '_order_id', '_day', '_most_counted', '_counted'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within', '_id',
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
-  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_change_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_take_trial',
+  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_change_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_take_trial', '_is_behind_refund',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_sequences_behind',
     '_bytes', '_past', '_params_among_others', '_params_alone'];

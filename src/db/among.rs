@@ -32,6 +32,8 @@ impl Among {
 pub enum ClaimedTo {
     /// To be sent.
     Send,
+    /// To be sent, as the one trial of an account that has slowed down.
+    Try,
     /// To be looked up.
     LookUp,
 }
@@ -40,8 +42,17 @@ impl ClaimedTo {
     /// The state that such jobs are in.
     pub fn state(self) -> &'static str {
         match self {
-            ClaimedTo::Send => "queued",
+            ClaimedTo::Send | ClaimedTo::Try => "queued",
             ClaimedTo::LookUp => "uncertain",
+        }
+    }
+
+    /// The arm of [`due`] that lists them.
+    fn arm(self) -> &'static str {
+        match self {
+            ClaimedTo::Send => "send",
+            ClaimedTo::Try => "try",
+            ClaimedTo::LookUp => "look up",
         }
     }
 }
@@ -72,21 +83,31 @@ pub async fn due(
              cross join lateral (
                select q.id, q.account, q.epoch, row_number() over () as place from (
                  select j.id, j.account, j.epoch from apipay.jobs j
-                  where $2 = 'queued' and j.account = a.name and j.state = 'queued' and j.run_at <= now()
+                  where $2 = 'send' and j.account = a.name and j.state = 'queued' and j.run_at <= now()
                     and (j.expires_at is null or j.expires_at > now()) and j.id <> all ($3::bigint[])
+                    and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
                   order by j.priority desc, j.run_at, j.id
                   limit $4) q
                union all
+               select t.id, t.account, t.epoch,
+                      row_number() over (order by t.failing_since is not null, t.priority desc, t.run_at, t.id) from (
+                 select j.id, j.account, j.epoch, j.failing_since, j.priority, j.run_at from apipay.jobs j
+                  where $2 = 'try' and j.account = a.name and j.state = 'queued' and j.id > 0 and j.run_at <= now()
+                    and (j.expires_at is null or j.expires_at > now()) and j.id <> all ($3)
+                    and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
+                  order by j.run_at, j.id
+                  limit 100) t
+               union all
                select u.id, u.account, u.epoch, row_number() over () from (
                  select j.id, j.account, j.epoch from apipay.jobs j
-                  where $2 = 'uncertain' and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
+                  where $2 = 'look up' and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
                     and j.id <> all ($3)
                   order by j.run_at, j.id
                   limit $4) u) d
             order by d.place
             limit $4"#,
         accounts,
-        to.state(),
+        to.arm(),
         without,
         i64::try_from(most).unwrap_or(i64::MAX),
     )

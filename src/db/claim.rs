@@ -175,12 +175,17 @@ pub async fn claim(
 
 /// Claims a due job for each account that has slowed down and whose trial is due; for as long as the lease
 /// no other worker makes one. None is put off for more than `longest`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what the statement takes, each once"
+)]
 pub async fn claim_trials(
     pool: &Pool,
     worker: Uuid,
     lease: Duration,
     accounts: &[String],
     jobs: usize,
+    among: Among,
     second: SteadySecond,
     longest: Duration,
 ) -> Result<Vec<Claim>, DbError> {
@@ -193,6 +198,8 @@ pub async fn claim_trials(
         i64::try_from(jobs).unwrap_or(i64::MAX),
         second.0,
         longest.as_secs_f64(),
+        &among.without,
+        among.only.as_deref() as Option<&[i64]>,
     )
     .fetch_all(pool)
     .await

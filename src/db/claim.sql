@@ -53,12 +53,7 @@ in_lanes as (
       -- through thousands of them.
       and (j.expires_at is null or j.expires_at > now() or j.unproven_since is null)
       -- One open refund per invoice; the unique index has the last word.
-      and not (j.operation = 'invoice.refund' and exists (
-        select from apipay.jobs o
-        where o.account = j.account and o.operation = 'invoice.refund'
-          and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
-          and (o.state in ('sending', 'uncertain', 'accepted', 'held')
-               or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
+      and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
     order by j.run_at, j.id
     limit l.room
     for no key update of j skip locked) d
@@ -80,12 +75,7 @@ by_age as (
     where j.account = b.account and j.priority + 0 < b.lowest and j.state = 'queued' and j.id > 0 and j.run_at <= now()
       and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
       and (j.expires_at is null or j.expires_at > now() or j.unproven_since is null)
-      and not (j.operation = 'invoice.refund' and exists (
-        select from apipay.jobs o
-        where o.account = j.account and o.operation = 'invoice.refund'
-          and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
-          and (o.state in ('sending', 'uncertain', 'accepted', 'held')
-               or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
+      and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
     order by j.run_at, j.id
     limit greatest(b.wanted, 0)
     for no key update of j skip locked) d

@@ -5,14 +5,21 @@
 -- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
 -- $5 second of the quota   $6 jobs that are set aside   $7 the only jobs to look at, or null
 -- $8 seconds to which no look-up is ever put off
-with due as (
+with slow as (
+  -- Accounts whose look-ups get no clear answer and are due again. Of several daemons one has the row.
+  select a.name from apipay.accounts a
+  where a.name = any ($2::text[])
+    and (a.failing_read_at <= now() or a.failing_read_at > now() + make_interval(secs => $8))
+  order by a.name
+  for no key update skip locked
+),
+due as (
   select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place
   from unnest($2::text[]) as a(name)
   join apipay.accounts account on account.name = a.name
    and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
    and (select set_config('lock_timeout', '1s', true)) is not null
-   and (account.failing_read_at is null or account.failing_read_at <= now()
-        or account.failing_read_at > now() + make_interval(secs => $8))
+   and (account.failing_read_at is null or account.name = any (array(select name from slow)))
   cross join lateral (
     select j.id, j.account, j.run_at from apipay.jobs j
     where j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
@@ -32,6 +39,11 @@ claimed as (
          run_at = now() + make_interval(secs => $4), updated_at = now()
    where j.id = any (array(select d.id from due d join granted g on g.account = d.account where d.place <= g.requests))
   returning j.*
+),
+taken as (
+  -- No other daemon asks until this look-up is over.
+  update apipay.accounts set failing_read_at = now() + make_interval(secs => $4)
+   where name = any (array(select s.name from slow s where s.name = any (array(select account from claimed))))
 ),
 abandoned as (
   update apipay.attempts t

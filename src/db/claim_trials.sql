@@ -2,6 +2,7 @@
 --
 -- $1 worker   $2 lease in seconds   $3 accounts   $4 most jobs   $5 second of the quota
 -- $6 seconds to which no trial is ever put off: one that is due later is of a clock that was wrong
+-- $7 jobs that are set aside   $8 the only jobs to look at, or null
 with slow as (
   select a.name from apipay.accounts a
   where a.name = any ($3::text[]) and a.state = 'active'
@@ -9,38 +10,28 @@ with slow as (
     and (a.blocked_until is null or a.blocked_until <= now()) and not (select stopped from apipay._control)
     and (select set_config('lock_timeout', '1s', true)) is not null
 ),
-candidate as (
-  -- One that has not failed yet, if there is one: should it be the job to which no answer is given,
-  -- and not the account, the next trial is another's.
-  select s.name as account, coalesce(
-    (select j.id from apipay.jobs j
-      where j.account = s.name and j.state = 'queued' and j.run_at <= now() and j.failing_since is null
-        and (j.expires_at is null or j.expires_at > now())
-        and not (j.operation = 'invoice.refund' and exists (
-          select from apipay.jobs o
-          where o.account = j.account and o.operation = 'invoice.refund'
-            and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
-            and (o.state in ('sending', 'uncertain', 'accepted', 'held')
-                 or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
-      order by j.priority desc, j.run_at, j.id limit 1),
-    (select j.id from apipay.jobs j
-      where j.account = s.name and j.state = 'queued' and j.run_at <= now() and j.failing_since is not null
-        and (j.expires_at is null or j.expires_at > now())
-        and not (j.operation = 'invoice.refund' and exists (
-          select from apipay.jobs o
-          where o.account = j.account and o.operation = 'invoice.refund'
-            and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
-            and (o.state in ('sending', 'uncertain', 'accepted', 'held')
-                 or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
-      order by j.run_at, j.id limit 1)) as id
-  from slow s
+eldest as (
+  -- By age, with jobs_due (id > 0), so that jobs of the future are never read; and no more than a few, should
+  -- somebody keep rows locked. The same order as in among.rs.
+  select d.* from slow s cross join lateral (
+    select j.id, j.account from apipay.jobs j
+    where j.account = s.name and j.state = 'queued' and j.id > 0 and j.run_at <= now()
+      and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
+      and (j.expires_at is null or j.expires_at > now())
+      and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
+    order by j.run_at, j.id
+    limit 100) d
 ),
 locked as (
-  select j.id, j.account from apipay.jobs j
-  where j.id = any (array(select id from candidate)) and j.state = 'queued'
-  order by j.id
+  select d.* from slow s cross join lateral (
+    select j.id, j.account from apipay.jobs j
+    where j.id = any (array(select e.id from eldest e where e.account = s.name)) and j.state = 'queued'
+    -- One that has not failed yet, if there is one: should it be the job to which no answer is given,
+    -- and not the account, the next trial is another's.
+    order by j.failing_since is not null, j.priority desc, j.run_at, j.id
+    limit 1
+    for no key update of j skip locked) d
   limit $4
-  for no key update of j skip locked
 ),
 granted as (
   select l.id, apipay._take_trial(l.account, make_interval(secs => $2), make_interval(secs => $6), $5) as trials

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{DbError, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::outage::{Fault, Outage, Reads, Row};
@@ -119,8 +119,61 @@ pub async fn store(
         new.reads,
         new.read_at,
         before.is_slow() && !after.is_slow(),
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await
     .task("store what fails")
+}
+
+/// Jobs of an account that got no clear answer, above this number and so many at most.
+pub async fn failing_jobs(
+    pool: &Pool,
+    account: &AccountName,
+    above: i64,
+    most: i64,
+) -> Result<Vec<i64>, DbError> {
+    sqlx::query_scalar!(
+        "select id from apipay.jobs
+          where account = $1 and failing_since is not null and state in ('queued', 'sending', 'uncertain') and id > $2
+          order by id limit $3",
+        account.as_str(),
+        above,
+        most,
+    )
+    .fetch_all(pool)
+    .await
+    .task("find the jobs that got no clear answer")
+}
+
+/// Lets those of the jobs go on at once that backed off for one of the reasons, all or none, but for what
+/// somebody has locked. Quiet periods and waits for proof stay as they are.
+pub async fn release(
+    pool: &Pool,
+    jobs: &[i64],
+    queued: &[String],
+    uncertain: &[String],
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $4, true)),
+         free as materialized (
+           select j.id from patience, apipay.jobs j
+            where j.id = any ($1) and j.failing_since is not null and j.state in ('queued', 'sending', 'uncertain')
+            order by j.id
+            for no key update of j skip locked)
+         update apipay.jobs j
+            set failing_since = null,
+                run_at = case when (j.state = 'queued' and j.reason = any ($2))
+                                or (j.state = 'uncertain' and j.reason = any ($3))
+                              then least(j.run_at, now()) else j.run_at end
+          where j.id = any (array(select id from free))",
+        jobs,
+        queued,
+        uncertain,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("let jobs go on")
+    .map(|_| ())
 }

@@ -40,12 +40,7 @@ cross join lateral (
       where j.account = a.name and j.priority = l.priority and j.state = 'queued' and j.run_at <= now()
         and (j.expires_at is null or j.expires_at > now())
       order by j.run_at, j.id limit 500) j
-    where not (j.operation = 'invoice.refund' and exists (
-      select from apipay.jobs o
-      where o.account = a.name and o.operation = 'invoice.refund'
-        and apipay._id(o.params -> 'invoice_id') = apipay._id(j.params -> 'invoice_id')
-        and (o.state in ('sending', 'uncertain', 'accepted', 'held')
-             or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> j.id))))
+    where not (j.operation = 'invoice.refund' and apipay._is_behind_refund(a.name, j.params, j.id))
     limit 11) sample
 ) due
 left join lateral (

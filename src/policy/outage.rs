@@ -115,6 +115,19 @@ pub(crate) fn words(reply: &Reply) -> Option<String> {
     (!said.is_empty()).then_some(said)
 }
 
+/// Why a queued job waits when its request got no clear answer, or had none of its effect: at the end of
+/// an outage it goes on.
+pub const BACKED_OFF: [Reason; 4] = [
+    Reason::Network,
+    Reason::NotApplied,
+    Reason::ServerError,
+    Reason::Busy,
+];
+
+/// Why an uncertain job waits when its look-up got no clear answer: at the end of an outage it goes on.
+/// Quiet periods and waits for proof last as long as before.
+pub const LOOKED_UP_IN_VAIN: [Reason; 1] = [Reason::LookupUnclear];
+
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {

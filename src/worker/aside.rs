@@ -81,7 +81,17 @@ impl Shelf {
         Place {
             shelf: self.clone(),
             key,
-            account: account.clone(),
+            account: Some(account.clone()),
+        }
+    }
+
+    /// Has a job left alone until the answer is dropped: its outcome is on its way, and waits for its account.
+    pub(super) fn protect(self: &Arc<Self>, key: Key) -> Place {
+        *self.places().outcomes.entry(key).or_default() += 1;
+        Place {
+            shelf: self.clone(),
+            key,
+            account: None,
         }
     }
 
@@ -92,10 +102,11 @@ impl Shelf {
 
 /// One outcome's place on the shelf.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     shelf: Arc<Shelf>,
     key: Key,
-    account: AccountName,
+    /// The account, of what was refused; what is only on its way counts for none.
+    account: Option<AccountName>,
 }
 
 impl Drop for Place {
@@ -108,8 +119,10 @@ impl Drop for Place {
         if places.outcomes.get_mut(&self.key).is_some_and(less) {
             places.outcomes.remove(&self.key);
         }
-        if places.accounts.get_mut(&self.account).is_some_and(less) {
-            places.accounts.remove(&self.account);
+        if let Some(account) = &self.account
+            && places.accounts.get_mut(account).is_some_and(less)
+        {
+            places.accounts.remove(account);
         }
     }
 }

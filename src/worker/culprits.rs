@@ -187,6 +187,8 @@ impl Culprits {
         let over: Vec<Due> = over.take(AGAIN).map(|bad| bad.due.clone()).collect();
         for due in over {
             match statement(Among::only(vec![due.id.0])).await {
+                // No trial was due: the job was not tried.
+                Ok(rows) if rows.is_empty() && self.to == ClaimedTo::Try => {}
                 Ok(rows) => {
                     self.rows.remove(&due.id.0);
                     info!(job.id = %due.id, "no longer set aside");

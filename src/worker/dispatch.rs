@@ -6,13 +6,10 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
-
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Claim, Room};
-use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
 use crate::worker::send::{self, Job, Role};
@@ -23,6 +20,7 @@ pub struct Dispatcher {
     turn: usize,
     pace: Pace,
     culprits: Culprits,
+    trial_culprits: Culprits,
 }
 
 impl Default for Dispatcher {
@@ -31,6 +29,7 @@ impl Default for Dispatcher {
             turn: 0,
             pace: Pace::default(),
             culprits: Culprits::new(ClaimedTo::Send),
+            trial_culprits: Culprits::new(ClaimedTo::Try),
         }
     }
 }
@@ -41,6 +40,9 @@ const GATHER: Duration = Duration::from_millis(3);
 
 /// How often it waits while more jobs are in hand than can be sent at once.
 const GATHER_TIMES: usize = 10;
+
+/// Jobs of each account among which the one is searched that makes the claim of a trial fail.
+const TRIALS_LISTED: usize = 20;
 
 impl Dispatcher {
     /// Claims as many jobs as there is room for, and starts their sends.
@@ -56,11 +58,25 @@ impl Dispatcher {
         if jobs == 0 {
             return Ok(Step::Idle);
         }
-        let mut step = try_slow_ones(ctx, &rooms, jobs).await?;
+        // Neither waits for what fails the other; those that have not slowed down come first.
+        let usual = self.send_usual(ctx, &rooms, jobs).await;
+        let trials = self.try_slow_ones(ctx, &rooms, jobs).await;
+        Ok(match (usual?, trials?) {
+            (Step::Idle, Step::Idle) => Step::Idle,
+            _ => Step::Worked,
+        })
+    }
+
+    async fn send_usual(
+        &mut self,
+        ctx: &Arc<Context>,
+        rooms: &[Room],
+        jobs: usize,
+    ) -> Result<Step, DbError> {
         crash::reach(Point::BeforeClaim);
         let claimed_at = Moment::now();
         let asked = ctx.clock.ask();
-        let claims = self.claim(ctx, &rooms, jobs).await?;
+        let claims = self.claim(ctx, rooms, jobs).await?;
         if !claims.is_empty() {
             crash::reach(Point::AfterClaim);
         }
@@ -74,9 +90,11 @@ impl Dispatcher {
         let wants_room =
             rooms.len() < ctx.accounts.len() || rooms.iter().any(is_full) || claims.len() >= jobs;
         ctx.wants_room.store(wants_room, Ordering::Relaxed);
-        if !claims.is_empty() {
-            step = Step::Worked;
-        }
+        let step = if claims.is_empty() {
+            Step::Idle
+        } else {
+            Step::Worked
+        };
         for mut claim in claims {
             claim.now = asked.now(claim.now);
             start(ctx, claim, claimed_at, Role::Usual).await;
@@ -121,6 +139,56 @@ impl Dispatcher {
         claimed
     }
 
+    /// Claims the trials that are due of accounts that have slowed down. That an account has is known here a
+    /// second after another daemon has found out; the usual claim leaves it out from that moment on.
+    async fn try_slow_ones(
+        &mut self,
+        ctx: &Arc<Context>,
+        rooms: &[Room],
+        jobs: usize,
+    ) -> Result<Step, DbError> {
+        let is_slow = |room: &&Room| {
+            let account = ctx.accounts.get(&room.account);
+            account.is_some_and(|account| account.is_slow())
+        };
+        let slow = rooms.iter().filter(is_slow);
+        let slow: Vec<String> = slow.map(|room| room.account.to_string()).collect();
+        if slow.is_empty() {
+            if !ctx.accounts.values().any(|account| account.is_slow()) {
+                self.trial_culprits = Culprits::new(ClaimedTo::Try);
+            }
+            return Ok(Step::Idle);
+        }
+        let claimed_at = Moment::now();
+        let asked = ctx.clock.ask();
+        let listed = TRIALS_LISTED * slow.len();
+        let claims = self
+            .trial_culprits
+            .run(ctx, &slow, listed, |among| {
+                claim::claim_trials(
+                    &ctx.pool,
+                    ctx.worker,
+                    ctx.lease,
+                    &slow,
+                    jobs,
+                    among,
+                    ctx.clock.second(),
+                    ctx.longest_trial(),
+                )
+            })
+            .await?;
+        let step = if claims.is_empty() {
+            Step::Idle
+        } else {
+            Step::Worked
+        };
+        for mut claim in claims {
+            claim.now = asked.now(claim.now);
+            start(ctx, claim, claimed_at, Role::Trial).await;
+        }
+        Ok(step)
+    }
+
     /// Accounts take turns at being first.
     fn rooms(&mut self, ctx: &Context, ahead: usize) -> (Vec<Room>, usize) {
         let in_all = room(ctx, ahead).min(ctx.claim_batch);
@@ -139,49 +207,6 @@ impl Dispatcher {
         let jobs = if rooms.is_empty() { 0 } else { in_all };
         (rooms, jobs)
     }
-}
-
-/// Claims the trials that are due of accounts that have slowed down. That an account has is known here a
-/// second after another daemon has found out; the usual claim leaves it out from that moment on.
-async fn try_slow_ones(ctx: &Arc<Context>, rooms: &[Room], jobs: usize) -> Result<Step, DbError> {
-    let is_slow = |room: &&Room| {
-        let account = ctx.accounts.get(&room.account);
-        account.is_some_and(|account| account.is_slow())
-    };
-    let slow = rooms.iter().filter(is_slow);
-    let slow: Vec<String> = slow.map(|room| room.account.to_string()).collect();
-    if slow.is_empty() {
-        return Ok(Step::Idle);
-    }
-    let claimed_at = Moment::now();
-    let asked = ctx.clock.ask();
-    let claimed = claim::claim_trials(
-        &ctx.pool,
-        ctx.worker,
-        ctx.lease,
-        &slow,
-        jobs,
-        ctx.clock.second(),
-        ctx.longest_trial(),
-    );
-    let claims = match claimed.await {
-        // Those that have not slowed down do not wait for a row of one that has.
-        Err(error) if error.is_about_rows() => {
-            warn!(accounts = ?slow, error = %Chain(&error), "the database refuses the trial jobs of slow accounts");
-            return Ok(Step::Idle);
-        }
-        claims => claims?,
-    };
-    let step = if claims.is_empty() {
-        Step::Idle
-    } else {
-        Step::Worked
-    };
-    for mut claim in claims {
-        claim.now = asked.now(claim.now);
-        start(ctx, claim, claimed_at, Role::Trial).await;
-    }
-    Ok(step)
 }
 
 /// How many jobs this daemon may hold more than it holds now.

@@ -1,15 +1,26 @@
 //! What the ends of requests say of the gateway, gathered for each account: the account slows down when
 //! nothing clear comes, people are told, and all goes on with the first clear answer.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use tracing::{info, warn};
 
 use crate::db::{DbError, outage};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::outage::{Fault, Outage};
-use crate::policy::outage::{Errand, Sign};
+use crate::policy::outage::{BACKED_OFF, Errand, LOOKED_UP_IN_VAIN, Sign};
+use crate::policy::verdict::Reason;
+use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::account::Account;
+
+/// Times that something is stored which others keep changing.
+const STORED_AT_MOST: u32 = 10;
+
+/// Jobs that one statement lets go on.
+const RELEASED: i64 = 200;
 
 /// What the end of one request says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +44,7 @@ pub struct Telling {
 
 /// Brings what is known of an account up to date. Returns what must be told, if anything.
 pub async fn note(
-    ctx: &Context,
+    ctx: &Arc<Context>,
     name: &AccountName,
     signs: &[&Signed],
 ) -> Result<Option<Telling>, DbError> {
@@ -43,7 +54,7 @@ pub async fn note(
     if !signs.iter().any(|signed| is_news(account, signed)) {
         return Ok(None);
     }
-    loop {
+    for _ in 0..STORED_AT_MOST {
         let asked = ctx.clock.ask();
         let Some((before, now)) = outage::read(&ctx.pool, name).await? else {
             return Ok(None);
@@ -63,6 +74,9 @@ pub async fn note(
             }));
         }
     }
+    // The next request says it again.
+    warn!(account = %name, "other daemons stored so much of what fails that our part was not");
+    Ok(None)
 }
 
 /// Whether it can change anything: nearly every answer is clear, and costs nothing here.
@@ -74,7 +88,7 @@ pub fn is_news(account: &Account, signed: &Signed) -> bool {
     }
 }
 
-fn report(ctx: &Context, account: &Account, before: &Outage, after: &Outage) {
+fn report(ctx: &Arc<Context>, account: &Account, before: &Outage, after: &Outage) {
     match (before.is_slow(), after.is_slow()) {
         (false, true) => {
             let code = after.sends.as_ref().map(|row| row.fault.code.as_str());
@@ -82,10 +96,49 @@ fn report(ctx: &Context, account: &Account, before: &Outage, after: &Outage) {
         }
         (true, false) => {
             account.resume_slowly();
+            let (owned, name) = (ctx.clone(), account.name.clone());
+            ctx.recorder.errands.spawn(async move {
+                if let Err(error) = release(&owned, &name).await {
+                    warn!(account = %name, error = %Chain(&error), "jobs that backed off go on at their own time");
+                }
+            });
             info!(account = %account.name, "a clear answer: all jobs go on");
             ctx.wake.dispatch.notify_one();
             ctx.wake.deliver.notify_one();
         }
         _ => {}
+    }
+}
+
+/// Lets the jobs go on that backed off. None of it is worth insisting: each goes on at its own time. What
+/// some rows are to blame for is divided until they stand alone.
+async fn release(ctx: &Context, account: &AccountName) -> Result<(), DbError> {
+    let codes = |reasons: &[Reason]| -> Vec<String> {
+        let codes = reasons.iter().map(|reason| reason.code().to_owned());
+        codes.collect()
+    };
+    let (queued, uncertain) = (codes(&BACKED_OFF), codes(&LOOKED_UP_IN_VAIN));
+    let mut above = 0;
+    loop {
+        let jobs = outage::failing_jobs(&ctx.pool, account, above, RELEASED).await?;
+        let Some(last) = jobs.last() else {
+            return Ok(());
+        };
+        above = *last;
+        let mut parts = VecDeque::from([jobs]);
+        while let Some(mut jobs) = parts.pop_front() {
+            match outage::release(&ctx.pool, &jobs, &queued, &uncertain).await {
+                Ok(()) => {}
+                Err(error) if !error.is_about_rows() => return Err(error),
+                Err(_) if jobs.len() > 1 => {
+                    let rest = jobs.split_off(jobs.len() / 2);
+                    parts.extend([jobs, rest]);
+                }
+                Err(error) => {
+                    warn!(account = %account, jobs = ?jobs, error = %Chain(&error), "a job that backed off goes on at its own time");
+                }
+            }
+        }
+        ctx.wake.dispatch.notify_one();
     }
 }

@@ -339,8 +339,16 @@ impl Writer {
         }
         for (account, messages) in straining {
             let ctx = self.ctx.clone();
-            self.straining
-                .spawn(async move { strains::tell(&ctx, &account, messages).await });
+            let transitions = messages
+                .iter()
+                .filter_map(|m| m.outcome.entry.transition.as_ref());
+            let shelf = ctx.recorder.shelf();
+            let protected: Vec<_> = transitions.map(|t| shelf.protect(t.key())).collect();
+            self.straining.spawn(async move {
+                let messages = strains::tell(&ctx, &account, messages).await;
+                drop(protected);
+                messages
+            });
         }
     }
 

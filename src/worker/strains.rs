@@ -115,7 +115,7 @@ where
             Err(error) if error.fault() == Fault::Lock => {
                 failures += 1;
                 if failures == 1 {
-                    warn!(account = %account, task, error = %Chain(&error), "the account's row is locked; its outcomes wait");
+                    warn!(account = %account, task, error = %Chain(&error), "a row of the account is locked; its outcomes wait");
                     first_failure();
                 }
                 wait_for_database(failures, ctx.jitter()).await;

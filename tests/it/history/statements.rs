@@ -51,8 +51,18 @@ const CASES: &[(&str, &str, Limit)] = &[
     // outage
     (r#"failing_read_at, now() as "now!""#, "'branch-2'", FEW),
     (
-        "with stored as (",
-        "'branch-2', '2026-01-01 00:00Z', 5, '2026-01-01 01:00Z', 2, null, null, null, null, null, 0, null, 0, null, true",
+        "stored as (\n  update apipay.accounts",
+        "'branch-2', '2026-01-01 00:00Z', 5, '2026-01-01 01:00Z', 2, null, null, null, null, null, 0, null, 0, null, true, '1s'",
+        FEW,
+    ),
+    (
+        "failing_since is not null and state in ('queued', 'sending', 'uncertain') and id > $2",
+        "'branch-2', 0, 200",
+        ALL,
+    ),
+    (
+        "set failing_since = null",
+        "array[{JOBS} + 1021], '{network}', '{lookup_unclear}', '1s'",
         FEW,
     ),
     // alerts
@@ -94,8 +104,8 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     (
-        "with slow as (",
-        "'{WORKER}', 30, {ACCOUNTS}, 100, 1800000000, 3600",
+        "-- Claims one due job for each account that has slowed down",
+        "'{WORKER}', 30, {ACCOUNTS}, 100, 1800000000, 3600, '{}', null",
         ALL,
     ),
     (
@@ -142,7 +152,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("update apipay.alerts set opened_at = now()", "", ALL),
     // single rows
-    ("where $2 = 'queued'", "{ACCOUNTS}, 'queued', '{}', 20", ALL),
+    ("where $2 = 'send'", "{ACCOUNTS}, 'send', '{}', 20", ALL),
     ("with eldest as materialized", "{ACCOUNTS}, 30", ALL),
     ("select apipay._params_alone(params)", "{JOBS} + 1011", FEW),
     // what blocks, what is due to move
