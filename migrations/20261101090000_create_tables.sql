@@ -476,7 +476,7 @@ create index alerts_resolved on apipay.alerts (resolved_at) where resolved_at is
 comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
-comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, invoice_revived, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';

@@ -73,7 +73,9 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
                 limit 1) h
             where not exists (select from apipay.alerts l
                                where coalesce(l.account, '') = a.name and l.resolved_at is null
-                                 and l.kind in ('job_held', 'duplicate_detected'))
+                                 and l.kind in ('job_held', 'duplicate_detected')
+                                 and exists (select from apipay.jobs j
+                                              where j.id = (l.details ->> 'job')::bigint and j.state = 'held'))
             order by a.name"#
     )
     .fetch_all(pool)
@@ -89,19 +91,23 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
     Ok(untold.collect())
 }
 
-/// Resolves alerts whose cause is gone: no job is held any more, no cap blocks any more, the overdue
-/// or stuck job has moved on, the gateway gives clear answers again: the account is not slow, and no job of
-/// it has waited for one for `failing_for`; an account that was resumed without proof has stayed active for
-/// `well_for`. One that another session has locked is left for later.
+/// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
+/// failed is not to be paid any more, no cap has blocked for `unblocked_for`, the gateway gives clear answers
+/// again: the account is not slow, and no job of it has waited for one for `failing_for`; an account that was
+/// resumed without proof has stayed active for `well_for`. One that another session has locked is left for
+/// later.
 pub async fn resolve_cleared(
     pool: &Pool,
     failing_for: Duration,
     well_for: Duration,
+    unblocked_for: Duration,
 ) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.alerts l
             set resolved_at = now(),
-                resolution = case l.kind when 'job_held' then 'no job is held any more'
+                resolution = case l.kind when 'job_held' then 'the job is not held any more'
+                                         when 'duplicate_detected' then 'the job is not held any more'
+                                         when 'invoice_revived' then 'the invoice is not to be paid any more'
                                          when 'job_overdue' then 'the job has moved on'
                                          when 'job_stuck' then 'the job has moved on'
                                          when 'gateway_failing' then 'ApiPay gives clear answers again'
@@ -111,14 +117,22 @@ pub async fn resolve_cleared(
              where l.resolved_at is null
                and case l.kind
                    -- An alert is opened just before the answer that it is about is recorded.
+                   -- Another job that is held gets its own alert then.
                    when 'job_held' then not exists (
-                       select from apipay.jobs j where j.account = l.account and j.state = 'held')
-                     and not exists (
-                       select from apipay.jobs j
-                       where j.id = (l.details ->> 'job')::bigint and j.state in ('sending', 'uncertain'))
+                     select from apipay.jobs j
+                     where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain'))
+                   when 'duplicate_detected' then not exists (
+                     select from apipay.jobs j
+                     where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain'))
+                   when 'invoice_revived' then not exists (
+                     select from apipay.invoices i
+                     where i.account = l.account and i.id = (l.details ->> 'invoice')::bigint
+                       and i.status not in ('cancelled', 'expired', 'error'))
+                   -- The block may be over a moment before the next request meets the cap again.
                    when 'cap_reached' then exists (
                      select from apipay.accounts a
-                     where a.name = l.account and (a.blocked_until is null or a.blocked_until <= now()))
+                     where a.name = l.account
+                       and (a.blocked_until is null or a.blocked_until <= now() - make_interval(secs => $3)))
                    when 'job_overdue' then not exists (
                      select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
                    when 'job_stuck' then not exists (
@@ -138,6 +152,7 @@ pub async fn resolve_cleared(
                for no key update skip locked))",
         super::record::seconds(failing_for),
         super::record::seconds(well_for),
+        super::record::seconds(unblocked_for),
     )
     .execute(pool)
     .await

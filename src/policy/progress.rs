@@ -154,8 +154,9 @@ const QUOTA_TURNS: Duration = Duration::from_secs(300);
 const STOP_FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 /// Alerts that say already why nothing of an account moves.
-const EXPLAINING: [&str; 4] = [
+const EXPLAINING: [&str; 5] = [
     "account_parked",
+    "history_lost",
     "cap_reached",
     "gateway_failing",
     "clock_jumped",

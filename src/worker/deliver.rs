@@ -41,8 +41,12 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         let alarm = Alarm::held(&held.account, held.job, &held.reason);
         strains::try_to_open(ctx, &held.account, &alarm).await;
     }
-    let (failing_for, well_for) = (told_after(&ctx.rules), ctx.rules.breaker.slow_start);
-    round.part(alerts::resolve_cleared(&ctx.pool, failing_for, well_for).await)?;
+    // What was refused may be asked for again only so much later.
+    let well_for = ctx.rules.breaker.slow_start.max(ctx.longest_trial());
+    let unblocked_for = ctx.rules.rate_limited.initial;
+    let failing_for = told_after(&ctx.rules);
+    let resolved = alerts::resolve_cleared(&ctx.pool, failing_for, well_for, unblocked_for);
+    round.part(resolved.await)?;
     round.part(alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await)?;
     let due = round.part(alerts::claim_notices(&ctx.pool, &channels, PROMISE).await)?;
     let due = due.unwrap_or_default();

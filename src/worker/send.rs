@@ -243,23 +243,8 @@ async fn read_before(
     let Lookup::Refunds { invoice_id } = plan.lookup else {
         return Some(job.claimed_at);
     };
-    // A parked account has quota for nothing but its probe.
-    let purpose = if job.role == Role::Canary {
-        Purpose::Probe
-    } else {
-        Purpose::Send
-    };
-    match ctx.take_one(&guard.account, purpose).await {
-        Ok(true) => {}
-        Ok(false) => {
-            put_back(ctx, guard, job, NotSent::QuotaSpent).await;
-            return None;
-        }
-        Err(error) => {
-            warn!(job.id = %guard.id, error = %Chain(&error), "no quota could be taken; nothing was sent");
-            put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
-            return None;
-        }
+    if !take_quota(ctx, guard, job).await {
+        return None;
     }
     let request = wire::list_refunds(invoice_id);
     let timed = account.call(&request).await;
@@ -299,6 +284,10 @@ async fn read_before(
         conclude(ctx, &evidence(&verdict), verdict, job.role == Role::Canary).await;
         return None;
     }
+    // The quota of the claim is counted as of the claim: a refund that leaves later needs some of its own.
+    if job.claimed_at.elapsed() > SEND_WINDOW && !take_quota(ctx, guard, job).await {
+        return None;
+    }
     let renewed_at = Moment::now();
     let baseline = json!(Baseline::of(&list));
     crash::reach(Point::BeforeBaseline);
@@ -333,6 +322,25 @@ async fn refuse(ctx: &Context, guard: &Guard, job: &Job, errors: &FieldErrors) {
     };
     let signed = Some(job.signed(Sign::Silent));
     ctx.recorder.record(Outcome { signed, ..outcome }).await;
+}
+
+/// Takes quota for one more request of the job. Without it the job is put back.
+async fn take_quota(ctx: &Context, guard: &Guard, job: &Job) -> bool {
+    // A parked account has quota for nothing but its probe.
+    let purpose = if job.role == Role::Canary {
+        Purpose::Probe
+    } else {
+        Purpose::Send
+    };
+    match ctx.take_one(&guard.account, purpose).await {
+        Ok(true) => return true,
+        Ok(false) => put_back(ctx, guard, job, NotSent::QuotaSpent).await,
+        Err(error) => {
+            warn!(job.id = %guard.id, error = %Chain(&error), "no quota could be taken; nothing was sent");
+            put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
+        }
+    }
+    false
 }
 
 /// Records that nothing was sent, and why.

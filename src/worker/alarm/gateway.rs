@@ -89,7 +89,7 @@ impl Alarm {
             mirror.made_by.unwrap_or_default(),
         );
         Alarm {
-            kind: "duplicate_detected",
+            kind: "invoice_revived",
             severity: "critical",
             text: AlertText {
                 summary: format!(
@@ -97,7 +97,7 @@ impl Alarm {
                 ),
                 action: format!(
                     "job {job} was given up or sent anew because of it: if both invoices live, cancel one with \
-                     select apipay.cancel_invoice({invoice});"
+                     select apipay.cancel_invoice({invoice}, account => '{account}');"
                 ),
                 details: json!({ "invoice": invoice, "job": job, "status": status.as_str() }),
             },
