@@ -433,4 +433,13 @@ mod tests {
             assert_eq!(shelf.count(), 1, "{order:?}");
         }
     }
+
+    #[test]
+    fn a_job_whose_outcome_waits_for_its_account_is_left_alone_and_is_not_set_aside() {
+        let shelf = Arc::new(Shelf::default());
+        let place = shelf.protect((JobId(7), Epoch(1), Uuid::nil()));
+        assert_eq!((shelf.jobs(), shelf.count()), (vec![7], 0));
+        drop(place);
+        assert!(shelf.jobs().is_empty());
+    }
 }
