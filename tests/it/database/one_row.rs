@@ -231,7 +231,7 @@ async fn an_account_whose_row_is_locked_keeps_no_other_account_waiting() {
     psql.execute("update apipay.accounts set updated_at = now() where name = 'clinic'")
         .await
         .unwrap();
-    daemon.until_logged("the account's row is locked").await;
+    daemon.until_logged("a row of the account is locked").await;
     let first = world.bill(phone::PAID, 100).await;
     for _ in 0..40 {
         world.bill(phone::PAID, 100).await;
