@@ -116,9 +116,7 @@ fn failed(
         AsyncClass::Again => None,
     };
     if unchanged_for >= backoff::delay(curve, generation, Jitter::NONE) {
-        // What is the account's fault costs no payment: it parks, and goes on when it is well.
-        let is_given_up = strain.is_none() && curve.is_exhausted_by(generation);
-        return Followed::becomes(if is_given_up {
+        return Followed::becomes(if curve.is_exhausted_by(generation) {
             Next::Failed(Reason::GaveUp)
         } else {
             Next::Anew(Reason::AsyncRetry)

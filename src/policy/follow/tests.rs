@@ -222,14 +222,7 @@ fn a_fault_of_the_account_parks_it_before_anything_is_made_anew() {
         );
         let last = expected.replace("90s", "360s");
         check(&kind, &generation(3), &seen, Duration::ZERO, &last);
-        // However often: the account's fault costs no payment.
-        check(
-            &kind,
-            &generation(3),
-            &seen,
-            MINUTE * 6,
-            "queued async_retry anew",
-        );
+        check(&kind, &generation(3), &seen, MINUTE * 6, "failed gave_up");
     }
 }
 
