@@ -72,7 +72,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
-    ("'no job is held any more'", "8, 3600", ALL),
+    ("'the job is not held any more'", "8, 3600, 60", ALL),
     (
         "with told as materialized",
         "array[{JOBS} + 1021], '{null}'",
