@@ -20,7 +20,7 @@ pub const CAP_WAIT_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 pub struct Remaining {
     /// Requests that may still be made.
     pub requests: u32,
-    /// When the gateway forgets those that were made, if it says so: at most [`RATE_WINDOW`].
+    /// When the gateway forgets those that were made, if it says so: at most the window of its limit, a minute.
     pub resets_after: Option<Duration>,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! An outcome is kept until the database has it. While the database is away nothing new can be claimed, so
 //! what waits here is bounded by what was in flight. What only some rows are to blame for stops nobody else:
-//! [`settle`](crate::worker::settle) divides a batch until they stand alone,
+//! [`settle`] divides a batch until they stand alone,
 //! [`aside`](crate::worker::aside) holds them and tries them again, and what concerns an account
-//! ([`strains`](crate::worker::strains)) waits for that account's row by itself.
+//! ([`strains`]) waits for that account's row by itself.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
