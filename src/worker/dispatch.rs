@@ -280,6 +280,7 @@ async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, role: Role)
             Job {
                 claim,
                 claimed_at,
+                window_from: claimed_at,
                 role,
             },
             slot,

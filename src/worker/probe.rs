@@ -164,6 +164,7 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<C
             let job = Job {
                 claim,
                 claimed_at,
+                window_from: claimed_at,
                 role: Role::Canary,
             };
             // A task of its own: a stop waits for it, and nothing can drop it half-way.

@@ -39,6 +39,8 @@ pub struct Job {
     pub claim: Claim,
     /// From before the claim was asked for, so that a slow claim counts.
     pub claimed_at: Moment,
+    /// From when the send window counts: the claim, or when quota was taken once more and the lease renewed.
+    pub window_from: Moment,
     /// What it is sent for.
     pub role: Role,
 }
@@ -105,7 +107,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
     };
     if plan.resend == Resend::ByBaseline {
         match read_before(ctx, account, operation, &guard, &plan, &job).await {
-            Some(fresh) => job.claimed_at = fresh,
+            Some(window_from) => job.window_from = window_from,
             None => return Sent::NotWell,
         }
     }
@@ -214,7 +216,7 @@ fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
         Some(NotSent::Stopping)
     } else if ctx.recorder.forgotten().is_some() {
         Some(NotSent::HistoryLost)
-    } else if job.claimed_at.elapsed() > SEND_WINDOW {
+    } else if job.window_from.elapsed() > SEND_WINDOW {
         Some(NotSent::WindowClosed)
     } else if job.role != Role::Canary && !account.may_send(job.claimed_at) {
         Some(NotSent::AccountParked)
@@ -230,7 +232,7 @@ fn circumstances<'a>(ctx: &'a Context, job: &Job) -> Circumstances<'a> {
 }
 
 /// Reads the refunds of the invoice before this one is sent, each time: the database may have forgotten that
-/// it was. Stores them when it is the first time. Returns from when the renewed lease counts; `None` when the
+/// it was. Stores them when it is the first time. Returns from when the send window counts; `None` when the
 /// job was recorded otherwise, or is no longer ours.
 async fn read_before(
     ctx: &Arc<Context>,
@@ -241,7 +243,7 @@ async fn read_before(
     job: &Job,
 ) -> Option<Moment> {
     let Lookup::Refunds { invoice_id } = plan.lookup else {
-        return Some(job.claimed_at);
+        return Some(job.window_from);
     };
     if !take_quota(ctx, guard, job).await {
         return None;
@@ -284,17 +286,20 @@ async fn read_before(
         conclude(ctx, &evidence(&verdict), verdict, job.role == Role::Canary).await;
         return None;
     }
-    // The quota of the claim is counted as of the claim: a refund that leaves later needs some of its own.
-    if job.claimed_at.elapsed() > SEND_WINDOW && !take_quota(ctx, guard, job).await {
-        return None;
+    // The quota of the claim is counted as of the claim: a refund that leaves late needs some of its own.
+    let mut window_from = job.window_from;
+    if window_from.elapsed() > SEND_WINDOW / 2 {
+        window_from = Moment::now();
+        if !take_quota(ctx, guard, job).await {
+            return None;
+        }
     }
-    let renewed_at = Moment::now();
     let baseline = json!(Baseline::of(&list));
     crash::reach(Point::BeforeBaseline);
     match claim::store_baseline(&ctx.pool, ctx.worker, &job.claim, &baseline, ctx.lease).await {
         Ok(Held::Yes) => {
             crash::reach(Point::AfterBaseline);
-            Some(renewed_at)
+            Some(window_from)
         }
         Ok(Held::No) => None,
         Err(error) => {

@@ -285,3 +285,31 @@ async fn no_request_leaves_while_all_sending_is_stopped() {
     world.until(job, "succeeded").await;
     world.end([daemon]).await;
 }
+
+/// The list of refunds that is read before a refund takes its time, and the account is parked meanwhile.
+#[tokio::test]
+async fn a_refund_that_reads_its_list_while_the_account_is_parked_does_not_leave() {
+    let (world, daemon) = World::running_as(without_probes()).await;
+    let slow = json!({"route": "GET /invoices/{id}/refunds", "share": 1.0, "delay_ms": 1000});
+    world.sandbox.fault(slow).await;
+    let key = world.key("default");
+    let invoice = world.sandbox.invoice(&key, json!({"status": "paid"})).await;
+    let params = json!({"invoice_id": invoice, "amount": 100});
+    let refund = world.enqueue("invoice.refund", params).await;
+    world.until_in_flight(1).await;
+    world.sandbox.session("expired").await;
+    let bill = world.bill(phone::PAID, 1500).await;
+    world.until(bill, "parked").await;
+
+    let row = world.until(refund, "queued").await;
+    assert_eq!(row["reason"], "account_parked");
+    let sent = "apipay.attempts where kind = 'send' and duration_ms is not null and job_id = ";
+    assert_eq!(world.count(&format!("{sent}{refund}")).await, 0);
+
+    world.sandbox.session("active").await;
+    world
+        .sql("select apipay.resume('default', 'logged in')")
+        .await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}

@@ -148,7 +148,7 @@ async fn whatever_lasts_no_refund_dies_and_the_right_alert_is_open() {
 }
 
 /// Jobs of each account: more than slow it down.
-const JOBS: usize = 4;
+const JOBS: usize = 5;
 
 async fn check(operation: &str, route: &str) {
     let cases = lasting();

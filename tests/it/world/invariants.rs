@@ -339,9 +339,8 @@ fn check_row(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
     }
 }
 
-/// How long after the park a request may arrive that had left before, on a machine that is busy with other
-/// tests.
-const ON_ITS_WAY_US: i64 = 500_000;
+/// How long after the park a request may arrive that had left before.
+const ON_ITS_WAY_US: i64 = 150_000;
 
 /// While an account is parked, nothing of it reaches the gateway but probes: its health, and one
 /// job at a time that the daemon marked as such.
