@@ -229,7 +229,8 @@ async fn expect_notices(world: &World, cases: &[Case]) {
     // Without a job as proof a park's alert ends a little later.
     world
         .until_true(
-            "select not exists (select from apipay.alerts where kind = 'account_parked' and resolved_at is null)
+            "select not exists (select from apipay.alert_deliveries where delivered_at is null)
+               and not exists (select from apipay.alerts where kind = 'account_parked' and resolved_at is null)
                and not exists (
                  select from apipay.alerts l where l.kind = 'account_parked' and not exists (
                    select from apipay.alert_deliveries d

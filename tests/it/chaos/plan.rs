@@ -168,17 +168,16 @@ impl Storm {
     /// What requests meet at the gateway; the first rule that strikes wins.
     pub(super) fn rules(&self) -> Vec<Value> {
         let mut rules = Vec::new();
-        // Few enough that three in a row are rare: then the account would send one at a time, and a kill find little.
         if self.faults {
             rules.extend([
-                json!({"share": 0.03, "effect": "apply", "answer": {"preset": "502_html"}}),
-                json!({"share": 0.03, "answer": {"preset": "504_html"}}),
-                json!({"share": 0.025, "cut": "after_effect"}),
-                json!({"share": 0.025, "cut": "before_effect"}),
-                json!({"share": 0.02, "cut": "mid_body"}),
-                json!({"share": 0.015, "effect": "apply", "hang": true}),
-                json!({"share": 0.02, "broken_json": true}),
-                json!({"share": 0.01, "effect": "late", "after_ms": 700, "answer": {"preset": "504_html"}}),
+                json!({"share": 0.06, "effect": "apply", "answer": {"preset": "502_html"}}),
+                json!({"share": 0.06, "answer": {"preset": "504_html"}}),
+                json!({"share": 0.05, "cut": "after_effect"}),
+                json!({"share": 0.05, "cut": "before_effect"}),
+                json!({"share": 0.04, "cut": "mid_body"}),
+                json!({"share": 0.03, "effect": "apply", "hang": true}),
+                json!({"share": 0.04, "broken_json": true}),
+                json!({"share": 0.02, "effect": "late", "after_ms": 700, "answer": {"preset": "504_html"}}),
             ]);
         }
         // So slow that a kill finds requests under way: with their effect, and still without it.

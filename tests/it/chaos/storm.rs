@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::plan::{LEASE, Order, Protection, Step, Storm};
@@ -62,7 +62,7 @@ impl Storm {
     async fn world(&self) -> World {
         let mut wish = Wish {
             own_cluster: self.talks || self.outages > 0,
-            ..Wish::default()
+            ..Wish::default().accounts(&ACCOUNTS)
         };
         if self.protection == Protection::Lookup {
             wish = wish.without_keys().late_lists(Duration::from_secs(3));
@@ -98,8 +98,8 @@ impl Raging<'_> {
     async fn take(&mut self, step: Step) {
         match step {
             Step::Enqueue(orders) => {
-                for order in orders {
-                    enqueue(self.world, order).await;
+                for (n, order) in orders.into_iter().enumerate() {
+                    enqueue(self.world, order, ACCOUNTS[n % ACCOUNTS.len()]).await;
                 }
             }
             Step::Wait(time) => sleep(time).await,
@@ -229,11 +229,33 @@ impl std::fmt::Display for Tally {
     }
 }
 
-async fn enqueue(world: &World, order: Order) {
-    match order {
-        Order::UnpaidBill => drop(world.bill(phone::UNPAID, 100).await),
-        Order::PaidBill => drop(world.bill(phone::PAID, 100).await),
-        Order::Cancel => drop(world.cancel_of_an_invoice().await),
-        Order::Refunds => world.two_equal_refunds().await,
+/// Several, for one that gets no clear answer sends one job at a time, and a kill would find little under way.
+const ACCOUNTS: [&str; 4] = ["default", "till", "shop", "clinic"];
+
+async fn enqueue(world: &World, order: Order, account: &str) {
+    let key = world.key(account);
+    let invoice = async |status| world.sandbox.invoice(&key, json!({"status": status})).await;
+    let bill = |phone: &str| json!({"phone_number": phone, "amount": 100});
+    let (operation, params, times) = match order {
+        Order::UnpaidBill => ("invoice.create", bill(phone::UNPAID), 1),
+        Order::PaidBill => ("invoice.create", bill(phone::PAID), 1),
+        Order::Cancel => (
+            "invoice.cancel",
+            json!({"invoice_id": invoice("pending").await}),
+            1,
+        ),
+        Order::Refunds => {
+            let paid = invoice("paid").await;
+            (
+                "invoice.refund",
+                json!({"invoice_id": paid, "amount": 100}),
+                2,
+            )
+        }
+    };
+    for _ in 0..times {
+        world
+            .enqueue_with(operation, params.clone(), json!({"account": account}))
+            .await;
     }
 }
