@@ -48,11 +48,12 @@ declare
     ['apipay_enqueuer', 'usage on schema apipay'],
     ['apipay_enqueuer', 'insert (account, operation, params, dedup_key, priority, run_at, expires_at, metadata, traceparent), select on apipay.jobs'],
     ['apipay_enqueuer', 'select (name) on apipay.accounts'],
-    ['apipay_enqueuer', 'execute on function ' || apipay._signatures(of_enqueuer)],
+    ['apipay_enqueuer', 'select on apipay.attempts, apipay.invoices, apipay.refunds, apipay.overview'],
+    ['apipay_enqueuer', 'execute on function ' || apipay._signatures(of_views || of_enqueuer)],
 
     ['apipay_operator', 'usage on schema apipay'],
     ['apipay_operator', 'select on ' || views],
-    ['apipay_operator', 'select on apipay.daemons'],
+    ['apipay_operator', 'select on apipay.alerts, apipay.alert_deliveries, apipay.events, apipay.daemons'],
     ['apipay_operator', 'execute on function ' || apipay._signatures(of_views || of_operator)],
 
     ['apipay_worker', 'usage on schema apipay'],

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A phone number in the only form the gateway takes: `8` and ten more digits.
 ///
-/// `Debug` and `Display` show it masked: whole numbers belong into requests and nowhere else.
+/// `Debug` and `Display` show it masked: whole numbers belong in requests and nowhere else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Phone(String);
 

@@ -54,7 +54,10 @@ const ALL: Limit = Limit {
 const STATISTICS: [(&str, &[&str]); 3] = [
     ("without statistics", &[YEARS, TODAY]),
     // A sample of a huge table sees no job that waits either.
-    ("with statistics of a quiet night", &[NIGHT, "analyze", TODAY]),
+    (
+        "with statistics of a quiet night",
+        &[NIGHT, "analyze", TODAY],
+    ),
     ("with statistics", &["vacuum analyze"]),
 ];
 const YEARS: &str = include_str!("history/years.sql");

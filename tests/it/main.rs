@@ -28,6 +28,7 @@ mod parking;
 mod progress;
 mod queueing;
 mod quota;
+mod readme;
 mod refunding;
 mod schema;
 mod starting;

@@ -43,8 +43,8 @@ begin
   for found in
     with expected (role, relations, rights) as (values
       ('apipay_auditor', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status'], array['SELECT']),
-      ('apipay_operator', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'daemons'], array['SELECT']),
-      ('apipay_enqueuer', array['jobs'], array['SELECT']),
+      ('apipay_operator', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'daemons', 'alerts', 'alert_deliveries', 'events'], array['SELECT']),
+      ('apipay_enqueuer', array['jobs', 'attempts', 'invoices', 'refunds', 'overview'], array['SELECT']),
       ('apipay_worker', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'jobs', '_control', '_migrations', 'daemons'], array['SELECT']),
       ('apipay_worker', array['accounts', '_quotas', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks', '_clocks'], array['SELECT', 'INSERT', 'UPDATE']),
       ('apipay_worker', array['events'], array['SELECT']))
@@ -114,7 +114,7 @@ begin
   perform pg_temp.expect_success('apipay_enqueuer', 'select apipay.create_invoice(''87007654321'', cart_items => ''[{"catalog_item_id": 1, "count": 1}]'')');
   perform pg_temp.expect_success('apipay_enqueuer', $q$insert into apipay.jobs (account, operation, params, dedup_key, priority, run_at, expires_at, metadata, traceparent)
     values ('default', 'invoice.create', '{}', 'x', 1, now(), now(), '{}', 't') returning id, state$q$);
-  perform pg_temp.expect_success('apipay_enqueuer', 'select * from apipay.jobs');
+  perform pg_temp.expect_success('apipay_enqueuer', 'select * from apipay.jobs, apipay.attempts, apipay.invoices, apipay.refunds, apipay.overview');
   foreach statement in array array[
     'insert into apipay.jobs (operation, params, token) values (''invoice.create'', ''{}'', gen_random_uuid())',
     'insert into apipay.jobs (operation, params, state, finished_at) values (''invoice.create'', ''{}'', ''succeeded'', now())',
@@ -122,8 +122,8 @@ begin
     'insert into apipay.jobs (operation, params, invoice_id) values (''invoice.create'', ''{}'', 1)',
     'update apipay.jobs set state = ''cancelled'', finished_at = now()', 'update apipay.jobs set run_at = now()', 'update apipay.jobs set params = ''{}''',
     'delete from apipay.jobs', 'truncate apipay.jobs', 'select * from apipay.accounts', 'update apipay.accounts set requests_per_minute = 1000',
-    'select * from apipay.invoices', 'select * from apipay.attempts', 'select * from apipay.events', 'select * from apipay.alerts', 'select * from apipay._control',
-    'select * from apipay.overview', 'select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.resolve(1, false)', 'select apipay.park(''default'')',
+    'select * from apipay.events', 'select * from apipay.alerts', 'select * from apipay._control', 'select * from apipay.waiting',
+    'insert into apipay.invoices (account, id, status) values (''default'', 1, ''paid'')', 'update apipay.attempts set effect = ''applied''', 'select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.resolve(1, false)', 'select apipay.park(''default'')',
     'select apipay.resume(''default'')', 'select apipay.stop()', 'select apipay.start()', 'select apipay._take_quota(''default'', 1, ''send'', 100)', 'select apipay._grant_roles()',
     'select 1 from apipay.jobs for update', 'create table apipay.mine ()'] loop
     perform pg_temp.expect_denial('apipay_enqueuer', statement);
@@ -181,9 +181,9 @@ begin
       perform pg_temp.expect_success(role, format('select * from apipay.%I', view));
     end loop;
     foreach statement in array array[
-      'select * from apipay.jobs', 'select params from apipay.jobs', 'select id from apipay.jobs', 'select * from apipay.attempts', 'select * from apipay.events',
+      'select * from apipay.jobs', 'select params from apipay.jobs', 'select id from apipay.jobs', 'select * from apipay.attempts',
       'select * from apipay.accounts', 'select * from apipay.invoices', 'select * from apipay.refunds', 'select * from apipay.subscriptions',
-      'select * from apipay.alerts', 'select * from apipay.alert_deliveries', 'select * from apipay.webhooks', 'select * from apipay._control',
+      'select * from apipay.webhooks', 'select * from apipay._control', 'insert into apipay.alerts (kind, summary, action) values (''x'', ''s'', ''a'')',
       'insert into apipay.jobs (operation, params) values (''invoice.create'', ''{}'')', 'update apipay.jobs set run_at = now()', 'delete from apipay.jobs',
       'select apipay.create_invoice(''87007654321'', 1)', 'select apipay._park(''default'', ''x'', ''y'', null, ''s'', ''a'', null)', 'select apipay._resume(''default'', ''x'', ''y'')',
       'select apipay._lock_job(1)', 'select apipay._why_not_again(null)', 'select apipay._enqueue(''invoice.create'', ''{}'', ''default'', null, 0, null, null, null, null)',
@@ -192,11 +192,13 @@ begin
     end loop;
   end loop;
   foreach statement in array array['select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.resolve(1, false)', 'select apipay.park(''default'')',
-    'select apipay.resume(''default'')', 'select apipay.stop()', 'select apipay.start()'] loop
+    'select apipay.resume(''default'')', 'select apipay.stop()', 'select apipay.start()',
+    'select * from apipay.alerts', 'select * from apipay.alert_deliveries', 'select * from apipay.events', 'select * from apipay.daemons'] loop
     perform pg_temp.expect_denial('apipay_auditor', statement);
   end loop;
   foreach statement in array array['select apipay.stop(''drill'')', 'select apipay.start()', 'select apipay.park(''default'', ''drill'')', 'select apipay.resume(''default'')',
-    'select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.retry(1)'] loop
+    'select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.retry(1)',
+    'select * from apipay.alerts, apipay.alert_deliveries, apipay.events, apipay.daemons'] loop
     perform pg_temp.expect_success('apipay_operator', statement);
   end loop;
 end $$;
