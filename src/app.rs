@@ -28,7 +28,9 @@ use crate::worker::account::Account;
 use crate::worker::progress::Progress;
 use crate::worker::recorder::{Inbox, Recorder};
 use crate::worker::steady::SteadyClock;
-use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
+use crate::worker::{
+    self, Context, Pulse, Wake, listen, oversee, probe, recorder, wait_for_database,
+};
 
 /// What a pooler needs that the configuration does not know of.
 pub const POOLER: &str = "database.url leads to a pooler such as PgBouncer: set database.listen_url, \
@@ -303,6 +305,7 @@ async fn serve(
     let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox));
     let pulses = worker::spawn_loops(&ctx, &loops, serving.progress);
     loops.spawn(listen::run(ctx.clone(), serving.connect));
+    loops.spawn(probe::look_around(ctx.clone()));
     loops.close();
 
     tokio::select! {

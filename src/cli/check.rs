@@ -23,6 +23,8 @@ use crate::domain::answer::{Answer, Body};
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::gateway::wire;
 use crate::policy::breaker::{self, Health};
+use crate::policy::remedy;
+use crate::policy::verdict::Reason;
 use crate::telemetry::Chain;
 
 /// Checks, prints, and says with the exit code whether anything failed.
@@ -356,7 +358,17 @@ fn gateway(account: &str, asked: Result<Answer, GatewayError>) -> Vec<Finding> {
     };
     let seen = seen(&answer);
     let reached = match &answer {
-        // Any answer of the gateway's own shows that base_url leads to it.
+        Answer::Reply(reply) if reply.status == 404 => {
+            let remedy = remedy::of_park(Reason::RouteNotFound);
+            return vec![Finding::failed(
+                "gateway",
+                format_args!(
+                    "account {account}: {seen}: {}; {}",
+                    remedy.what, remedy.action
+                ),
+            )];
+        }
+        // Any other answer of the gateway's own shows that base_url leads to it.
         Answer::Reply(reply) if matches!(reply.body, Body::Json(_)) && reply.status < 500 => {
             Finding::ok("gateway", format_args!("account {account}: it answers"))
         }

@@ -341,7 +341,7 @@ pub enum Purpose {
     Lookup,
     /// Following an accepted job.
     Follow,
-    /// Asking whether a parked account is well.
+    /// Asking whether an account is well.
     Probe,
 }
 

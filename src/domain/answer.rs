@@ -191,6 +191,20 @@ impl Reply {
         })
     }
 
+    /// Whether nothing of the gateway's was called: a whole 404 that is not in its words, or that says itself
+    /// that there is no such path. A 404 about an object names the object, or is in the fields of an error.
+    pub fn is_of_no_route(&self) -> bool {
+        self.status == 404
+            && match &self.body {
+                Body::Text(_) => true,
+                Body::Json(_) if !self.is_gateway_error() => true,
+                Body::Json(_) => {
+                    self.error_code().is_none() && self.message().is_some_and(says_no_route)
+                }
+                Body::TooLarge | Body::Broken => false,
+            }
+    }
+
     /// The error's code: `error_code`, else `error`, which may be a sentence. Of a longer one its
     /// beginning: it goes into notices and columns.
     pub fn error_code(&self) -> Option<&str> {
@@ -208,6 +222,12 @@ impl Reply {
         let message = self.object()?.get("message")?.as_str()?;
         Some(beginning(message, BYTES))
     }
+}
+
+/// What web frameworks say of a path that they do not know; some say nothing.
+fn says_no_route(message: &str) -> bool {
+    let said = message.trim().to_lowercase();
+    said.is_empty() || (said.contains("route") && said.contains("not be found"))
 }
 
 /// As much of a text as fits.
@@ -274,6 +294,41 @@ mod tests {
                     && reply.error_code().is_none()
                     && reply.message().is_none()
             );
+        }
+    }
+
+    #[test]
+    fn a_404_of_a_path_is_told_from_that_of_an_object() {
+        let of_no_route = |status, body| {
+            Reply {
+                status,
+                body,
+                limits: Limits::default(),
+            }
+            .is_of_no_route()
+        };
+        for body in [
+            Body::Text("<html>404 Not Found</html>".to_owned()),
+            Body::Text(String::new()),
+            Body::Json(json!({})),
+            Body::Json(json!("Not Found")),
+            Body::Json(json!({"status": 404, "title": "Not Found"})),
+            Body::Json(json!({"message": ""})),
+            Body::Json(json!({"message": "The requested route could not be found."})),
+            Body::Json(json!({"message": "The route v1/invoices could not be found."})),
+        ] {
+            assert!(of_no_route(404, body.clone()), "{body:?}");
+            assert!(!of_no_route(400, body.clone()), "{body:?}");
+        }
+        for body in [
+            Body::Json(json!({"error": "Invoice not found"})),
+            Body::Json(json!({"message": "Not found"})),
+            Body::Json(json!({"message": "Invoice could not be found."})),
+            Body::Json(json!({"error": "x", "message": "The route could not be found."})),
+            Body::Broken,
+            Body::TooLarge,
+        ] {
+            assert!(!of_no_route(404, body.clone()), "{body:?}");
         }
     }
 

@@ -48,13 +48,13 @@ pub enum Health {
 /// Reads the answer of a probe (API, section 2.12).
 ///
 /// Fields that are missing count as well: older gateways know fewer, and the one job that goes
-/// through first is the true test. So does 404: a gateway without this call.
+/// through first is the true test.
 pub fn health(answer: &Answer) -> Health {
     match answer {
         Answer::Reply(reply) => match classify(reply) {
             Class::Success => reply.object().map_or(Health::Unclear, read_health),
             Class::AccountFault(reason) => Health::Unwell(reason),
-            Class::Refused if reply.status == 404 => Health::Well,
+            Class::Refused if reply.status == 404 => Health::Unwell(Reason::RouteNotFound),
             Class::Refused => Health::Unwell(Reason::OrganizationNotReady),
             _ => Health::Unclear,
         },

@@ -35,6 +35,7 @@ pub enum Class {
 pub fn classify(reply: &Reply) -> Class {
     match reply.status {
         200..=202 => Class::Success,
+        404 if reply.is_of_no_route() => Class::AccountFault(Reason::RouteNotFound),
         status @ (400..=499 | 503) if reply.is_gateway_error() => {
             let listed = match reply.error_code() {
                 Some(code) => listed(status, |known| known == code),

@@ -37,6 +37,11 @@ pub fn of_park(reason: Reason) -> Remedy {
             "ApiPay takes no invoices now",
             "wait, the daemon asks again by itself; if it lasts, contact ApiPay's support",
         ),
+        Reason::RouteNotFound => (
+            "its base_url does not lead to ApiPay's API (HTTP 404)",
+            "correct base_url of the account in the configuration (as documented: https://api.apipay.kz/api/v1), see \
+             what apipayd check says, and restart apipayd",
+        ),
         Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
         _ => (
             "ApiPay is out of service",

@@ -242,6 +242,8 @@ reasons! {
     DatabaseFailed = "database_failed",
     /// The database has forgotten commits.
     HistoryLost = "history_lost",
+    /// There is no such call where the account's `base_url` leads.
+    RouteNotFound = "route_not_found",
 }
 
 impl Verdict {
@@ -278,7 +280,7 @@ mod tests {
         unknown_operation invalid_params gave_up async_error async_retry unknown_outcome \
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
-        account_parked quota_spent database_failed history_lost";
+        account_parked quota_spent database_failed history_lost route_not_found";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
@@ -10,18 +11,21 @@ use crate::db::accounts::{self, DueProbe};
 use crate::db::claim::{self, Claim, Purpose};
 use crate::db::clock::SteadySecond;
 use crate::db::fault::Fault;
+use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
 use crate::domain::operation::{OPERATIONS, Operation};
 use crate::gateway::wire;
 use crate::policy::breaker::{Health, health, is_accumulating, probe_delay};
 use crate::policy::hints;
+use crate::policy::outage::words;
 use crate::policy::remedy::is_specific;
-use crate::policy::verdict::Reason;
+use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm;
 use crate::worker::clock::Moment;
+use crate::worker::recorder::Outcome;
 use crate::worker::send::{self, Job, Role, Sent};
 use crate::worker::{Context, Step};
 
@@ -48,6 +52,52 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         }
     }
     failed.map_or(Ok(Step::Worked), Err)
+}
+
+/// Accounts that are asked at once when the daemon starts.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Asks for each account's health once, when the daemon starts: an account whose `base_url` leads nowhere is
+/// parked before a payment fails for it. Everything else that health may say waits for the first job.
+pub async fn look_around(ctx: Arc<Context>) {
+    let looks = futures_util::stream::iter(ctx.accounts.values().cloned())
+        .map(|account| look_at(&ctx, account))
+        .buffer_unordered(ASKED_AT_ONCE)
+        .collect::<()>();
+    tokio::select! {
+        () = ctx.stop.cancelled() => {}
+        () = looks => {}
+    }
+}
+
+async fn look_at(ctx: &Arc<Context>, account: Arc<Account>) {
+    match ctx.take_one(&account.name, Purpose::Probe).await {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(error) => {
+            warn!(account = %account.name, error = %Chain(&error), "the account is not looked at before its first job");
+            return;
+        }
+    }
+    let timed = account.call(&wire::account_health()).await;
+    let Answer::Reply(reply) = &timed.answer else {
+        return;
+    };
+    if health(&timed.answer) != Health::Unwell(Reason::RouteNotFound) {
+        return;
+    }
+    account.park();
+    let strain = Strain::Park {
+        reason: Reason::RouteNotFound,
+        hint: None,
+        said: words(reply),
+    };
+    ctx.recorder
+        .record(Outcome {
+            strain: Some(strain),
+            ..Outcome::plain(&account.name, Entry::default())
+        })
+        .await;
 }
 
 async fn probe_account(

@@ -313,7 +313,7 @@ async fn no_sixty_seconds_see_more_requests_than_the_key_allows() {
     }
     world
         .until_holds("the quota is used", async || {
-            world.sandbox.requests().await.len() == 12
+            world.sandbox.all_requests().await.len() == 12
         })
         .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -327,7 +327,7 @@ async fn no_sixty_seconds_see_more_requests_than_the_key_allows() {
         stats["max_requests_per_key_60s"].as_u64().unwrap() <= 12,
         "{stats}"
     );
-    let limited = world.sandbox.requests().await;
+    let limited = world.sandbox.all_requests().await;
     assert!(
         limited.iter().all(|request| request["limited"] == false),
         "a request was over the limit"

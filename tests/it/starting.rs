@@ -192,3 +192,47 @@ async fn a_key_that_the_gateway_refuses_parks_only_its_account() {
     world.until(fine, "succeeded").await;
     world.end([daemon]).await;
 }
+
+#[tokio::test]
+async fn a_base_url_that_leads_nowhere_parks_the_account_before_a_payment_fails() {
+    let world = World::made(Wish::default().tune("breaker.probe_max", "1s")).await;
+    let base_url = world.sandbox.running.base_url();
+    let wrong = base_url.trim_end_matches("/api/v1").to_owned();
+    let key = "accounts.default.base_url";
+
+    let mut check = world.spawn(&["check"], &[(key, wrong.clone())]);
+    assert_ne!(check.ended(Duration::from_secs(15)).await.code(), Some(0));
+    let said = check.log_text();
+    assert!(
+        said.contains("base_url does not lead to ApiPay's API"),
+        "{said}"
+    );
+
+    // At the start, before there is any job; and those that come meanwhile wait.
+    let mut misled = world.tuned_daemon(&[(key, wrong)]).await;
+    misled.until_told("PARKED route_not_found").await;
+    let job = world.bill(phone::PAID, 700).await;
+    let alert = world
+        .value("select to_jsonb(l) from apipay.alerts l where resolved_at is null")
+        .await;
+    assert_eq!(alert["kind"], "account_parked");
+    let action = alert["action"].as_str().unwrap();
+    assert!(action.contains("correct base_url"), "{action}");
+    let explain = world
+        .value(&format!(
+            "select to_jsonb(explain) from apipay.overview where id = {job}"
+        ))
+        .await;
+    assert!(
+        explain.as_str().unwrap().contains("correct base_url"),
+        "{explain}"
+    );
+    misled.stop().await;
+
+    let daemon = world.daemon().await;
+    world.until(job, "succeeded").await;
+    world
+        .until_true("select bool_and(resolved_at is not null) from apipay.alerts")
+        .await;
+    world.end([misled, daemon]).await;
+}

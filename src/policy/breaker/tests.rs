@@ -91,7 +91,7 @@ fn the_health_of_an_account() {
 fn a_probe_without_health() {
     let not_ready = Health::Unwell(Reason::OrganizationNotReady);
     for (answer, expected) in [
-        (coded(404, "x"), Health::Well),
+        (coded(404, "x"), Health::Unwell(Reason::RouteNotFound)),
         (coded(422, "x"), not_ready.clone()),
         (coded(410, "x"), not_ready.clone()),
         (coded(400, "organization_required"), not_ready),
@@ -109,7 +109,7 @@ fn a_probe_without_health() {
         (coded(500, "x"), Health::Unclear),
         (
             reply(404, Body::Text("Not Found".to_owned())),
-            Health::Unclear,
+            Health::Unwell(Reason::RouteNotFound),
         ),
         (reply(503, Body::Broken), Health::Unclear),
         (json_reply(200, json!([])), Health::Unclear),

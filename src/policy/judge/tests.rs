@@ -41,6 +41,7 @@ fn every_status_with_every_body() {
     let key = &parked("key_rejected");
     let denied = &parked("access_denied");
     let unavailable = &parked("service_unavailable");
+    let no_route = &parked("route_not_found");
     let throttled = "not_applied queued retry_after in 60s free; block 60s brand_new";
     let throttled_later = "not_applied uncertain retry_after in 60s free; block 60s brand_new";
     let throttled_page = &format!("{UNREADABLE}; block 60s too_many_requests");
@@ -86,6 +87,13 @@ fn every_status_with_every_body() {
         check_all(&clean(), &own, clean_history);
         check_all(&unproven(), &own, unproven_history);
         for body in foreign_bodies() {
+            // A whole 404 of somebody else's: no call of the gateway's was made.
+            let is_page = matches!(body, Body::Text(_) | Body::Json(_));
+            let foreign = if status == 404 && is_page {
+                no_route
+            } else {
+                foreign
+            };
             check_all(&clean(), &reply(status, body.clone()), foreign);
             check_all(&unproven(), &reply(status, body), foreign);
         }

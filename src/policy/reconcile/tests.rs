@@ -580,7 +580,10 @@ fn an_unclear_look_up_proves_nothing() {
         (reply(502, Body::TooLarge), ""),
         (Answer::Lost(Lost::Timeout), ""),
         (Answer::NotSent(NotSent::Dns), ""),
-        (reply(404, Body::Text("Not Found".to_owned())), ""),
+        (
+            reply(404, Body::Text("Not Found".to_owned())),
+            "; park route_not_found",
+        ),
         (coded(400, "brand_new"), ""),
         (coded(403, "grant_not_granted"), ""),
         (coded(409, "kaspi_session_unavailable"), ""),

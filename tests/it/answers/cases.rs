@@ -173,11 +173,6 @@ fn lost_requests() -> Vec<Case> {
             SENT_AGAIN,
         ),
         case(
-            "an HTML page as 404",
-            json!({"answer": {"status": 404, "text": "<html>not here</html>"}}),
-            SENT_AGAIN,
-        ),
-        case(
             "an HTML page as 422",
             json!({"answer": {"status": 422, "text": "<html>no</html>"}}),
             SENT_AGAIN,
@@ -223,6 +218,16 @@ fn account_faults() -> Vec<Case> {
         answered("503_kaspi_session_invalid", ParksFor("session_expired")),
         answered("503_invoices_disabled", ParksFor("invoices_disabled")),
         answered("409_kaspi_session_expired", ParksFor("session_expired")),
+        case(
+            "a page of somebody else's as 404",
+            json!({"answer": {"status": 404, "text": "<html>not here</html>"}}),
+            ParksFor("route_not_found"),
+        ),
+        case(
+            "a path that the gateway does not know",
+            json!({"answer": {"status": 404, "json": {"message": "The requested route could not be found."}}}),
+            ParksFor("route_not_found"),
+        ),
         answered(
             "400_kaspi_session_not_configured",
             ParksFor("session_expired"),

@@ -520,7 +520,7 @@ impl World {
             }
         }
         text += "--- requests\n";
-        let requests = self.sandbox.requests().await;
+        let requests = self.sandbox.all_requests().await;
         for request in requests.iter().rev().take(20).rev() {
             text += &format!("{}\n", without_nulls(request));
         }
