@@ -3,6 +3,8 @@
 //! Libraries below us could log statements, URLs and headers; they are capped here whatever the level
 //! is. Nothing else may log secrets or phone numbers.
 
+mod journal;
+
 use std::error::Error;
 use std::fmt;
 use std::io::IsTerminal;
@@ -42,7 +44,7 @@ pub fn init(settings: &LogSettings, environment: &Environment) -> Result<(), Tel
         LogFormat::Text if stderr_is_the_journal(environment) => journal_text(writer()),
         LogFormat::Text => text(writer(), std::io::stderr().is_terminal()),
         LogFormat::Json => json(writer()),
-        LogFormat::Journald => tracing_journald::layer()
+        LogFormat::Journald => journal::Journal::connect()
             .map_err(TelemetryError::Journal)?
             .boxed(),
     };
@@ -121,6 +123,16 @@ fn stderr_is_the_journal(environment: &Environment) -> bool {
         .is_some_and(|stream| Some(stream.to_owned()) == ours())
 }
 
+/// As syslog(3) counts.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
 /// Puts the priority before each line in the way of sd-daemon(3).
 struct Prioritized<F>(F);
 
@@ -136,13 +148,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let priority = match *event.metadata().level() {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            Level::DEBUG | Level::TRACE => 7,
-        };
-        write!(writer, "<{priority}>")?;
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
         self.0.format_event(context, writer, event)
     }
 }

@@ -119,9 +119,10 @@ pub async fn carry(ctx: &Context, channel: &str, notice: &Notice) -> Result<(), 
 }
 
 fn log(notice: &Notice) {
+    let account = notice.account.as_deref();
     if matches!(notice.status, Status::Resolved { .. }) {
-        info!(alert = %log_line(notice), "alert resolved");
+        info!(alert.kind = notice.kind, account, "{}", log_line(notice));
     } else {
-        error!(alert = %log_line(notice), "alert");
+        error!(alert.kind = notice.kind, account, "{}", log_line(notice));
     }
 }

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 use crate::crash::{self, Point};
 use crate::db::claim::{self, Claim, Held, Purpose};
 use crate::db::fate::Recorded;
+use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobId;
@@ -129,7 +130,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         account.park();
     }
     let sent = wellness(&timed, &verdict);
-    log(&guard.id, &verdict);
+    log(&guard.account, &guard.id, &verdict);
     let evidence = Evidence {
         guard: &guard,
         kind: Kind::Send,
@@ -372,13 +373,21 @@ fn wellness(timed: &Timed, verdict: &Verdict) -> Sent {
     }
 }
 
-fn log(id: &JobId, verdict: &Verdict) {
-    match &verdict.next {
-        Next::Succeeded(_) | Next::Accepted { .. } => {
-            tracing::debug!(job.id = %id, "done or accepted")
-        }
-        next => {
-            info!(job.id = %id, effect = verdict.effect.as_str(), next = next.state(), reason = next.reason().map(Reason::code), "not done yet, or refused")
-        }
+fn log(account: &AccountName, id: &JobId, verdict: &Verdict) {
+    let next = &verdict.next;
+    let told = match next {
+        Next::Succeeded(_) => "done",
+        Next::Accepted { .. } => "accepted; it is followed to its end",
+        Next::Queued { .. } => "not done; it is sent again after a while",
+        Next::Anew(_) => "what it made is dead; it is sent anew after a while",
+        Next::Uncertain { .. } => "whether it was done is not known; it is looked up",
+        Next::Parked(_) => "not done; it waits until its account is well",
+        Next::Failed(_) => "it failed",
+        Next::Held(_) => "whether it was done cannot be told; a human decides",
+    };
+    if matches!(next, Next::Succeeded(_) | Next::Accepted { .. }) {
+        tracing::debug!(job.id = %id, account = %account, "{told}");
+    } else {
+        info!(job.id = %id, account = %account, effect = verdict.effect.as_str(), next = next.state(), reason = next.reason().map(Reason::code), "{told}");
     }
 }
