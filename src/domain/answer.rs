@@ -216,6 +216,23 @@ impl Reply {
             .map(|code| beginning(code, BYTES))
     }
 
+    /// The error's code as programs compare it: letters, digits and underscores. Where the gateway writes a
+    /// sentence in its place its words are joined, so that `Invoice not found` is `invoice_not_found`.
+    pub fn stable_code(&self) -> Option<String> {
+        let words = self
+            .error_code()?
+            .split(|letter: char| !letter.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty());
+        let code = words.collect::<Vec<_>>().join("_").to_lowercase();
+        (!code.is_empty()).then_some(code)
+    }
+
+    /// What the error says to people: its text, else the sentence that stands where its code should.
+    pub fn said(&self) -> Option<&str> {
+        let sentence = || self.error_code().filter(|code| code.contains(' '));
+        self.message().or_else(sentence)
+    }
+
     /// The error's text for people, or its beginning.
     pub fn message(&self) -> Option<&str> {
         const BYTES: usize = 2_000;
@@ -353,6 +370,37 @@ mod tests {
             assert_eq!(reply(body.clone()).error_code(), code, "{body}");
         }
         assert_eq!(reply(json!({"message": "text"})).message(), Some("text"));
+    }
+
+    #[test]
+    fn a_sentence_in_place_of_a_code_is_a_code_and_said() {
+        for (body, code, said) in [
+            (
+                json!({"error": "Invoice not found"}),
+                Some("invoice_not_found"),
+                Some("Invoice not found"),
+            ),
+            (
+                json!({"error": "Organization not found or not verified", "message": "Нет"}),
+                Some("organization_not_found_or_not_verified"),
+                Some("Нет"),
+            ),
+            (
+                json!({"error_code": "kyc_required"}),
+                Some("kyc_required"),
+                None,
+            ),
+            (
+                json!({"error": "Счёт не найден"}),
+                None,
+                Some("Счёт не найден"),
+            ),
+            (json!({"message": "Not found"}), None, Some("Not found")),
+        ] {
+            let reply = reply(body.clone());
+            assert_eq!(reply.stable_code().as_deref(), code, "{body}");
+            assert_eq!(reply.said(), said, "{body}");
+        }
     }
 
     #[test]

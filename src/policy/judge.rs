@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
 use crate::domain::job::History;
-use crate::domain::mirror::{id, storable};
+use crate::domain::mirror::id;
 use crate::domain::operation::{Applied, Lookup, Operation, Plan, Progress, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
@@ -170,7 +170,10 @@ pub fn is_refused_for_rate(answer: &Answer) -> Option<bool> {
 /// What a reply means for the whole account, whatever was asked: sends, look-ups, checks and probes
 /// share this.
 pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
-    let code = || storable(reply.error_code().unwrap_or("too_many_requests"));
+    let code = || {
+        let code = reply.stable_code();
+        code.unwrap_or_else(|| "too_many_requests".to_owned())
+    };
     match (classify(reply), reply.status) {
         (Class::AccountFault(reason), _) => Some(Strain::Park {
             reason,

@@ -278,8 +278,8 @@ fn attach_answer(transition: &mut Transition, timed: &Timed, now: OffsetDateTime
             transition.answer = bounded(&reply.body);
             transition.retry_after_s = hints::wait(reply, now).map(seconds);
             if reply.status >= 400 {
-                transition.error_code = reply.error_code().map(str::to_owned);
-                transition.message = reply.message().map(str::to_owned);
+                transition.error_code = reply.stable_code();
+                transition.message = reply.said().map(str::to_owned);
                 transition.errors = reply
                     .object()
                     .and_then(|body| body.get("errors"))
