@@ -201,7 +201,7 @@ comment on column apipay.jobs.priority is 'Higher goes first within the account.
 comment on column apipay.jobs.run_at is 'Not sent before this moment; for an uncertain job, when it is next looked up.';
 comment on column apipay.jobs.expires_at is 'Not sent after this moment: an unsent job past it ends expired. Null: no limit.';
 comment on column apipay.jobs.metadata is 'Yours; never sent to the gateway.';
-comment on column apipay.jobs.traceparent is 'W3C trace context of the enqueuer, carried into traces; never sent to the gateway.';
+comment on column apipay.jobs.traceparent is 'W3C trace context of the enqueuer, kept with the job for your own use; never sent to the gateway.';
 comment on column apipay.jobs.retry_of is 'The final job that this one repeats (apipay.retry).';
 comment on column apipay.jobs.state is 'queued, sending, uncertain (a request may have had its effect), accepted (followed to its end), parked (the account is unwell), held (a human decides); final: succeeded, failed, cancelled, expired.';
 comment on column apipay.jobs.reason is 'Why the job is in this state: a stable code.';
