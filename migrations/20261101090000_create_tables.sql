@@ -111,8 +111,8 @@ create table apipay.accounts (
   failing_job          bigint,
   failing_requests     int not null default 0,
   failing_trial_at     timestamptz,
-  failing_reads        int not null default 0,
-  failing_read_at      timestamptz,
+  failing_ended_at     timestamptz,
+  refused_since        timestamptz,
   mode                 text check (mode in ('live', 'sandbox')),
   created_at           timestamptz not null default now(),
   updated_at           timestamptz not null default now(),
@@ -141,11 +141,36 @@ comment on column apipay.accounts.failing_message is 'What the gateway said in i
 comment on column apipay.accounts.failing_job is 'Internal: the job of the newest such send.';
 comment on column apipay.accounts.failing_requests is 'Internal: such sends in a row, each job counted once in a row; after the slow-down its trials.';
 comment on column apipay.accounts.failing_trial_at is 'While not null the account has slowed down: one job tries at this moment, the others wait for its answer.';
-comment on column apipay.accounts.failing_reads is 'Internal: look-ups in a row that got no clear answer.';
-comment on column apipay.accounts.failing_read_at is 'Internal: while not null, one job is looked up, and not before this moment.';
+comment on column apipay.accounts.failing_ended_at is 'When its sends last got clear answers again after a slow-down: what had backed off before goes on.';
+comment on column apipay.accounts.refused_since is 'Since when each of its sends is refused for its limit (429); null once one is not.';
 comment on column apipay.accounts.mode is 'live or sandbox, as seen in the gateway''s answers; null until one was seen.';
 comment on column apipay.accounts.created_at is 'When the daemon first started with this account.';
 comment on column apipay.accounts.updated_at is 'When the row last changed.';
+
+create table apipay._reads (
+  account        text collate "C" not null,
+  kind           text collate "C" not null check (kind in ('look_up', 'check', 'code', 'refunds')),
+  failing_since  timestamptz,
+  code           text,
+  status         smallint,
+  message        text,
+  job            bigint,
+  requests       int not null default 0,
+  trial_at       timestamptz,
+  refused_since  timestamptz,
+  primary key (account, kind)
+) with (fillfactor = 50);
+comment on table apipay._reads is 'How the requests go that only ask: one row for each kind of an account that ever failed.';
+comment on column apipay._reads.account is 'The account.';
+comment on column apipay._reads.kind is 'look_up: what became of an uncertain job. check: how open invoices are. code: why one failed. refunds: how refunds are.';
+comment on column apipay._reads.failing_since is 'Since when they get no clear answer; null once one does.';
+comment on column apipay._reads.code is 'What the newest of them got in place of one.';
+comment on column apipay._reads.status is 'HTTP status of that, if there was one.';
+comment on column apipay._reads.message is 'What the gateway said in it, masked.';
+comment on column apipay._reads.job is 'The job of the newest, if it was about one.';
+comment on column apipay._reads.requests is 'How many in a row, each job counted once in a row; after the slow-down the trials.';
+comment on column apipay._reads.trial_at is 'While not null one is made at a time, and not before this moment.';
+comment on column apipay._reads.refused_since is 'Since when each of them is refused for the account''s limit (429); null once one is not.';
 
 create table apipay.jobs (
   id               bigint generated always as identity primary key,
@@ -247,7 +272,7 @@ create index jobs_account_state on apipay.jobs (account, state, id)
 create index jobs_told_to_wait on apipay.jobs (account)
   where state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached');
 -- Few: those that were tried while the gateway gave no clear answer.
-create index jobs_failing on apipay.jobs (account)
+create index jobs_failing on apipay.jobs (account, failing_since)
   where failing_since is not null and state in ('queued', 'sending', 'uncertain');
 -- The key first: people who look for an event do not name the account.
 create unique index jobs_dedup on apipay.jobs (dedup_key, account) where dedup_key is not null;

@@ -242,7 +242,7 @@ comment on function apipay._correct_quota(text, int, int, bigint) is
   'The gateway says fewer requests remain than we think: somebody else uses the key. The difference counts as used, and is forgotten after so many seconds, or within the next minute when that is not known.';
 
 -- An account to which the gateway gives no clear answer has slowed down: one job tries, and its answer
--- sets when the next one does. Until then the trial belongs to who took it, for as long as its lease.
+-- sets when the next one does. Until then the trial belongs to who took it, for as long as was promised.
 -- Who keeps the account's row locked puts off the trials of that account, and of no other.
 create function apipay._take_trial(account_name text, promise interval, longest interval, second bigint) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

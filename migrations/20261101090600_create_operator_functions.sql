@@ -89,9 +89,9 @@ begin
          blocked_until = case when is_blocked then blocked_until end,
          blocked_reason = case when is_blocked then blocked_reason end,
          -- Whoever knows that the gateway answers again has the next trial made at once.
-         failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end,
-         failing_read_at = case when failing_read_at > now() then now() else failing_read_at end, updated_at = now()
+         failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end, updated_at = now()
    where name = account_name;
+  update apipay._reads set trial_at = now() where account = account_name and trial_at > now();
   -- Those that were told to wait themselves: as many as requests were refused for the rate.
   update apipay.jobs
      set run_at = now(), updated_at = now()
@@ -420,7 +420,8 @@ begin
   perform apipay._require_account(resume.account);
   before := apipay._state_cause(resume.reason);
   if exists (select from apipay.accounts a
-              where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now() or a.failing_trial_at > now() or a.failing_read_at > now()))
+              where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now() or a.failing_trial_at > now()))
+     or exists (select from apipay._reads r where r.account = resume.account and r.trial_at > now())
      or exists (select from apipay.jobs j where j.account = resume.account and j.state = 'parked') then
     put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', who)), who);
   end if;
@@ -428,7 +429,7 @@ begin
   return put_back;
 end $$;
 comment on function apipay.resume(text, text) is
-  'Sends for one account again, at once: ends a park and a block after 429, and has an account whose requests get no clear answer tried now. Returns how many parked jobs go back into the queue (10000: that many or more); the daemon puts them back within moments.';
+  'Sends for one account again, at once: ends a park and a block after 429, and has the next trial of an account whose requests get no clear answer made now, of a job that is due (jobs that back off keep their own time: apipay.retry). Returns how many parked jobs go back into the queue (10000: that many or more); the daemon puts them back within moments.';
 
 create function apipay.stop(reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

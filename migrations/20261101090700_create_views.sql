@@ -183,17 +183,17 @@ return case
               apipay._clock(job.leased_until)) end;
 comment on function apipay._explain_sending(apipay.jobs) is 'explain of a job that is sending.';
 
-create function apipay._explain_uncertain(job apipay.jobs, account apipay.accounts, obstacle text) returns text
+create function apipay._explain_uncertain(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('A request for ', apipay._deed(job), ' may or may not have had its effect, ',
   apipay._since(coalesce(job.unproven_since, job.updated_at)), ' (last: ' || apipay._last_answer(job) || ')',
   '. The gateway is asked ', case when job.lookups > 0 then 'again (' || job.lookups || ' times so far) ' end,
   -- While look-ups get no clear answer either, they wait for one another.
-  apipay._when(greatest(job.run_at, account.failing_read_at)), ', ' || 'once this is over: ' || obstacle,
+  apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
   '. Nothing is sent before that is known.');
-comment on function apipay._explain_uncertain(apipay.jobs, apipay.accounts, text) is 'explain of an uncertain job.';
+comment on function apipay._explain_uncertain(apipay.jobs, timestamptz, text) is 'explain of an uncertain job.';
 
-create function apipay._explain_accepted(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds, obstacle text) returns text
+create function apipay._explain_accepted(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat(case job.operation
     when 'invoice.create' then concat('The gateway has taken it as invoice ', job.invoice_id, ' and delivers it to the customer')
@@ -202,9 +202,9 @@ return concat(case job.operation
     else concat('The gateway has taken ', job.operation) end,
   ' (status ' || case when job.operation = 'invoice.refund' then refund.status else invoice.status end || ')',
   '. It is asked again ',
-  apipay._when(case when job.operation = 'invoice.refund' then refund.next_check_at else invoice.next_check_at end),
+  apipay._when(greatest(case when job.operation = 'invoice.refund' then refund.next_check_at else invoice.next_check_at end, asked_from)),
   ', ' || 'once this is over: ' || obstacle, '.');
-comment on function apipay._explain_accepted(apipay.jobs, apipay.invoices, apipay.refunds, text) is 'explain of an accepted job.';
+comment on function apipay._explain_accepted(apipay.jobs, apipay.invoices, apipay.refunds, timestamptz, text) is 'explain of an accepted job.';
 
 create function apipay._explain_parked(job apipay.jobs, account apipay.accounts, obstacle text) returns text
 language sql stable parallel safe
@@ -293,13 +293,13 @@ comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expir
 
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
-  invoice apipay.invoices, refund apipay.refunds, who text, why text) returns text
+  invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, who text, why text) returns text
 language sql stable parallel safe
 return case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control), apipay._slowness(account)))
   when 'sending' then apipay._explain_sending(job)
-  when 'uncertain' then apipay._explain_uncertain(job, account, apipay._obstacle(account, control))
-  when 'accepted' then apipay._explain_accepted(job, invoice, refund, apipay._obstacle(account, control))
+  when 'uncertain' then apipay._explain_uncertain(job, asked_from, apipay._obstacle(account, control))
+  when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle(account, control))
   when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control))
   when 'held' then apipay._explain_held(job)
   when 'succeeded' then apipay._explain_succeeded(job, invoice, refund)
@@ -307,7 +307,7 @@ return case job.state
   when 'cancelled' then apipay._explain_cancelled(job, who, why)
   when 'expired' then apipay._explain_expired(job) end
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
-comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, text, text) is
+comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, text, text) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
 -- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
@@ -342,7 +342,7 @@ create index jobs_finished_day on apipay.jobs (apipay._day(created_at), account)
 create view apipay.overview as
 select j.id, j.account, j.operation, j.state,
        apipay._mask_phones(j.reason) as reason,
-       apipay._explain(j, a.sender, c.control, i.invoice, r.refund, cancelled.actor, cancelled.reason) as explain,
+       apipay._explain(j, a.sender, c.control, i.invoice, r.refund, asked.trial_at, cancelled.actor, cancelled.reason) as explain,
        apipay._mask_phone(apipay._phone(j.params ->> 'phone_number')) as phone,
        apipay._job_amount(j, case when j.operation = 'invoice.refund' then (r.refund).amount else (i.invoice).amount end) as amount,
        apipay._order_id(j.params) collate "C" as external_order_id,
@@ -364,6 +364,12 @@ left join lateral (
    where invoice.account = j.account and invoice.id = apipay._about_invoice(j.invoice_id, j.params) limit 1) as i on true
 left join lateral (
   select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
+-- While what asks gets no clear answer, one asks at a time.
+left join lateral (
+  select reads.trial_at from apipay._reads reads
+   where j.state in ('uncertain', 'accepted') and reads.account = j.account
+     and reads.kind = case when j.state = 'uncertain' then 'look_up' when j.operation = 'invoice.refund' then 'refunds' else 'check' end
+   limit 1) as asked on true
 left join lateral (
   select e.actor, e.reason from apipay.events e
    where j.state = 'cancelled' and e.job_id = j.id and e.subject = 'job' and e.to_state = 'cancelled'

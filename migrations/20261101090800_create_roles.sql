@@ -62,7 +62,7 @@ declare
     ['apipay_worker', 'update (steady_ahead_us) on apipay._control'],
     ['apipay_worker', 'update (run_at, state, reason, attempts, epoch, leased_by, leased_until, invoice_id, refund_id, subscription_id, '
        'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, baseline, unproven_since, absent_since, failing_since, lookups) on apipay.jobs'],
-    ['apipay_worker', 'select, insert, update on apipay.accounts, apipay._quotas, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
+    ['apipay_worker', 'select, insert, update on apipay.accounts, apipay._reads, apipay._quotas, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
        'apipay.alerts, apipay.alert_deliveries, apipay.webhooks, apipay._clocks'],
     ['apipay_worker', 'select on apipay.events'],
     ['apipay_worker', 'execute on function ' || apipay._signatures(of_worker)]];

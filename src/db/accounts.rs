@@ -1,14 +1,15 @@
 //! Accounts: made from the configuration, blocked, parked, probed and resumed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::outage::Columns;
+use super::outage::{Columns, reads};
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
-use crate::domain::outage::Outage;
+use crate::domain::outage::{Course, Outage, Read};
 
 /// An account's row, as far as the daemon acts on it.
 #[derive(Clone, Debug)]
@@ -57,31 +58,38 @@ pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
         r#"select name, parked_reason, parked_at, blocked_until, mode,
                   extract(epoch from now() - resumed_at)::float8 as resumed_for_s,
                   failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
-                  failing_trial_at, failing_reads, failing_read_at
+                  failing_trial_at, refused_since
              from apipay.accounts order by name"#
     )
     .fetch_all(pool)
     .await
     .task("read the accounts")?;
+    let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+    let mut of_reads: BTreeMap<String, BTreeMap<Read, Course>> = BTreeMap::new();
+    for (account, read, course) in reads(pool, &names).await? {
+        of_reads.entry(account).or_default().insert(read, course);
+    }
     let accounts = rows.into_iter().map(|row| AccountRow {
+        outage: Outage {
+            reads: of_reads.remove(&row.name).unwrap_or_default(),
+            sends: Columns {
+                since: row.failing_since,
+                code: row.failing_code,
+                status: row.failing_status,
+                message: row.failing_message,
+                job: row.failing_job,
+                requests: row.failing_requests,
+                trial_at: row.failing_trial_at,
+                refused_since: row.refused_since,
+            }
+            .into_course(),
+        },
         name: row.name,
         parked_reason: row.parked_reason,
         parked_at: row.parked_at,
         blocked_until: row.blocked_until,
         resumed_for_s: row.resumed_for_s,
         mode: row.mode,
-        outage: Columns {
-            since: row.failing_since,
-            code: row.failing_code,
-            status: row.failing_status,
-            message: row.failing_message,
-            job: row.failing_job,
-            requests: row.failing_requests,
-            trial_at: row.failing_trial_at,
-            reads: row.failing_reads,
-            read_at: row.failing_read_at,
-        }
-        .into_outage(),
     });
     Ok(accounts.collect())
 }

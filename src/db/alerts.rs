@@ -92,13 +92,10 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 }
 
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
-/// failed is not to be paid any more, no cap has blocked for `unblocked_for`, the gateway gives clear answers
-/// again: the account is not slow, and no job of it has waited for one for `failing_for`; an account that was
-/// resumed without proof has stayed active for `well_for`. One that another session has locked is left for
-/// later.
+/// failed is not to be paid any more, no cap has blocked for `unblocked_for`, an account that was resumed
+/// without proof has stayed active for `well_for`. One that another session has locked is left for later.
 pub async fn resolve_cleared(
     pool: &Pool,
-    failing_for: Duration,
     well_for: Duration,
     unblocked_for: Duration,
 ) -> Result<u64, DbError> {
@@ -110,7 +107,6 @@ pub async fn resolve_cleared(
                                          when 'invoice_revived' then 'the invoice is not to be paid any more'
                                          when 'job_overdue' then 'the job has moved on'
                                          when 'job_stuck' then 'the job has moved on'
-                                         when 'gateway_failing' then 'ApiPay gives clear answers again'
                                          else 'the account may send again' end
           where l.id = any (array(
             select l.id from apipay.alerts l
@@ -132,25 +128,18 @@ pub async fn resolve_cleared(
                    when 'cap_reached' then exists (
                      select from apipay.accounts a
                      where a.name = l.account
-                       and (a.blocked_until is null or a.blocked_until <= now() - make_interval(secs => $3)))
+                       and (a.blocked_until is null or a.blocked_until <= now() - make_interval(secs => $2)))
                    when 'job_overdue' then not exists (
                      select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
                    when 'job_stuck' then not exists (
                      select from apipay.jobs j
                      where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
                        and j.epoch = (l.details ->> 'epoch')::bigint)
-                   when 'gateway_failing' then not exists (
-                       select from apipay.accounts a where a.name = l.account and a.failing_trial_at is not null)
-                     and not exists (
-                       select from apipay.jobs j
-                       where j.account = l.account and j.failing_since <= now() - make_interval(secs => $1)
-                         and j.state in ('queued', 'sending', 'uncertain'))
                    when 'account_parked' then exists (
                        select from apipay.accounts a
-                       where a.name = l.account and a.state = 'active' and a.resumed_at <= now() - make_interval(secs => $2))
+                       where a.name = l.account and a.state = 'active' and a.resumed_at <= now() - make_interval(secs => $1))
                    else false end
                for no key update skip locked))",
-        super::record::seconds(failing_for),
         super::record::seconds(well_for),
         super::record::seconds(unblocked_for),
     )
@@ -312,7 +301,11 @@ pub async fn claim_notices(
                        union all
                        (select params from apipay.jobs where account = l.account and state = 'parked' limit $3)
                        union all
-                       (select params from apipay.jobs where account = l.account and state = 'held' limit $3)) j) w
+                       (select params from apipay.jobs where account = l.account and state = 'held' limit $3)
+                       union all
+                       -- When asking fails, what was accepted waits too.
+                       (select params from apipay.jobs
+                         where account = l.account and state = 'accepted' and l.details ->> 'fails' = 'reads' limit $3)) j) w
             order by c.id"#,
         channels,
         promise.as_secs_f64(),

@@ -173,8 +173,8 @@ pub async fn claim(
     .map(|rows| claims(rows, second))
 }
 
-/// Claims a due job for each account that has slowed down and whose trial is due; for as long as the lease
-/// no other worker makes one. None is put off for more than `longest`.
+/// Claims a due job for each account that has slowed down and whose trial is due; until `promise` is over no
+/// other worker makes one. None is put off for more than `longest`.
 #[expect(
     clippy::too_many_arguments,
     reason = "what the statement takes, each once"
@@ -188,6 +188,7 @@ pub async fn claim_trials(
     among: Among,
     second: SteadySecond,
     longest: Duration,
+    promise: Duration,
 ) -> Result<Vec<Claim>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
@@ -200,6 +201,7 @@ pub async fn claim_trials(
         longest.as_secs_f64(),
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
+        promise.as_secs_f64(),
     )
     .fetch_all(pool)
     .await
@@ -243,6 +245,8 @@ pub struct Lookups<'a> {
     pub promise: Duration,
     /// No account whose look-ups fail is put off for more than this.
     pub longest: Duration,
+    /// Until this is over nobody else asks for an account whose look-ups fail.
+    pub trial: Duration,
 }
 
 /// Claims uncertain jobs that are due for a look-up.
@@ -264,6 +268,7 @@ pub async fn claim_lookups(
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
         lookups.longest.as_secs_f64(),
+        lookups.trial.as_secs_f64(),
     )
     .fetch_all(pool)
     .await

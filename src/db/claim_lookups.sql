@@ -4,29 +4,34 @@
 -- due again.
 -- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
 -- $5 second of the quota   $6 jobs that are set aside   $7 the only jobs to look at, or null
--- $8 seconds to which no look-up is ever put off
+-- $8 seconds to which no look-up is ever put off   $9 seconds for which nobody else asks where one at a time does
 with slow as (
   -- Accounts whose look-ups get no clear answer and are due again. Of several daemons one has the row.
-  select a.name from apipay.accounts a
-  where a.name = any ($2::text[])
-    and (a.failing_read_at <= now() or a.failing_read_at > now() + make_interval(secs => $8))
-  order by a.name
+  select r.account as name from apipay._reads r
+  where r.account = any ($2::text[]) and r.kind = 'look_up'
+    and (r.trial_at <= now() or r.trial_at > now() + make_interval(secs => $8))
+  order by r.account
   for no key update skip locked
+),
+asking as materialized (
+  -- While look-ups get no clear answer, one at a time asks.
+  select account.name, case when r.trial_at is null then $3::bigint else 1 end as most
+  from apipay.accounts account
+  left join apipay._reads r on r.account = account.name and r.kind = 'look_up'
+  where account.name = any ($2::text[]) and account.state = 'active'
+    and (account.blocked_until is null or account.blocked_until <= now())
+    and (r.trial_at is null or account.name = any (array(select name from slow)))
+    and (select set_config('lock_timeout', '1s', true)) is not null
 ),
 due as (
   select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place
-  from unnest($2::text[]) as a(name)
-  join apipay.accounts account on account.name = a.name
-   and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
-   and (select set_config('lock_timeout', '1s', true)) is not null
-   and (account.failing_read_at is null or account.name = any (array(select name from slow)))
+  from asking a
   cross join lateral (
     select j.id, j.account, j.run_at from apipay.jobs j
     where j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
       and j.id <> all ($6::bigint[]) and ($7::bigint[] is null or j.id = any ($7))
     order by j.run_at, j.id
-    -- While look-ups get no clear answer, one at a time asks.
-    limit case when account.failing_read_at is null then $3::bigint else 1 end
+    limit a.most
     for no key update of j skip locked) d
 ),
 granted as (
@@ -42,8 +47,9 @@ claimed as (
 ),
 taken as (
   -- No other daemon asks until this look-up is over.
-  update apipay.accounts set failing_read_at = now() + make_interval(secs => $4)
-   where name = any (array(select s.name from slow s where s.name = any (array(select account from claimed))))
+  update apipay._reads set trial_at = now() + make_interval(secs => $9)
+   where kind = 'look_up'
+     and account = any (array(select s.name from slow s where s.name = any (array(select account from claimed))))
 ),
 abandoned as (
   update apipay.attempts t

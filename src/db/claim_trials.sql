@@ -3,6 +3,7 @@
 -- $1 worker   $2 lease in seconds   $3 accounts   $4 most jobs   $5 second of the quota
 -- $6 seconds to which no trial is ever put off: one that is due later is of a clock that was wrong
 -- $7 jobs that are set aside   $8 the only jobs to look at, or null
+-- $9 seconds for which no other worker makes a trial: its answer sets when the next one is due
 with slow as (
   select a.name from apipay.accounts a
   where a.name = any ($3::text[]) and a.state = 'active'
@@ -34,7 +35,7 @@ locked as (
   limit $4
 ),
 granted as (
-  select l.id, apipay._take_trial(l.account, make_interval(secs => $2), make_interval(secs => $6), $5) as trials
+  select l.id, apipay._take_trial(l.account, make_interval(secs => $9), make_interval(secs => $6), $5) as trials
   from (select * from locked order by account collate "C") l
 ),
 claimed as (

@@ -30,6 +30,7 @@ pub mod recover;
 pub mod schema;
 mod settings;
 pub mod soundness;
+pub mod troubled;
 
 use fault::{Cause, Fault, fault};
 use settings::SETTINGS;

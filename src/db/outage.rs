@@ -5,9 +5,9 @@ use time::OffsetDateTime;
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::domain::outage::{Fault, Outage, Reads, Row};
+use crate::domain::outage::{Course, Fault, Outage, Read, Row};
 
-/// The columns of an account that hold it.
+/// The columns that hold how requests of one kind go.
 #[derive(Clone, Debug)]
 pub(super) struct Columns {
     pub(super) since: Option<OffsetDateTime>,
@@ -17,50 +17,42 @@ pub(super) struct Columns {
     pub(super) job: Option<i64>,
     pub(super) requests: i32,
     pub(super) trial_at: Option<OffsetDateTime>,
-    pub(super) reads: i32,
-    pub(super) read_at: Option<OffsetDateTime>,
+    pub(super) refused_since: Option<OffsetDateTime>,
 }
 
 impl Columns {
-    pub(super) fn into_outage(self) -> Outage {
+    pub(super) fn into_course(self) -> Course {
         let fault = Fault {
             code: self.code.unwrap_or_default(),
             status: self.status.and_then(|status| u16::try_from(status).ok()),
             said: self.message,
         };
-        Outage {
-            sends: self.since.map(|since| Row {
+        Course {
+            failing: self.since.map(|since| Row {
                 since,
                 fault,
-                job: JobId(self.job.unwrap_or_default()),
+                job: self.job.map(JobId),
                 failures: u32::try_from(self.requests).unwrap_or_default(),
                 trial_at: self.trial_at,
             }),
-            reads: Reads {
-                failures: u32::try_from(self.reads).unwrap_or_default(),
-                next_at: self.read_at,
-            },
+            refused_since: self.refused_since,
         }
     }
 
-    fn of(outage: &Outage) -> Columns {
-        let row = outage.sends.as_ref();
+    fn of(course: &Course) -> Columns {
+        let row = course.failing.as_ref();
+        let count = |row: &Row| i32::try_from(row.failures).unwrap_or(i32::MAX);
         Columns {
             since: row.map(|row| row.since),
             code: row.map(|row| row.fault.code.clone()),
             status: row.and_then(|row| i16::try_from(row.fault.status?).ok()),
             message: row.and_then(|row| row.fault.said.clone()),
-            job: row.map(|row| row.job.0),
-            requests: count(row.map_or(0, |row| row.failures)),
-            trial_at: row.and_then(|row| row.trial_at),
-            reads: count(outage.reads.failures),
-            read_at: outage.reads.next_at,
+            job: row.and_then(|row| row.job).map(|job| job.0),
+            requests: row.map_or(0, count),
+            trial_at: course.trial_at(),
+            refused_since: course.refused_since,
         }
     }
-}
-
-fn count(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// What is known of an account, and the database's clock; `None` when it has no row.
@@ -70,36 +62,74 @@ pub async fn read(
 ) -> Result<Option<(Outage, OffsetDateTime)>, DbError> {
     let row = sqlx::query!(
         r#"select failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
-                  failing_trial_at, failing_reads, failing_read_at, now() as "now!"
+                  failing_trial_at, refused_since, now() as "now!"
              from apipay.accounts where name = $1"#,
         account.as_str()
     )
     .fetch_optional(pool)
     .await
     .task("read what fails")?;
-    Ok(row.map(|row| {
-        let columns = Columns {
-            since: row.failing_since,
-            code: row.failing_code,
-            status: row.failing_status,
-            message: row.failing_message,
-            job: row.failing_job,
-            requests: row.failing_requests,
-            trial_at: row.failing_trial_at,
-            reads: row.failing_reads,
-            read_at: row.failing_read_at,
-        };
-        (columns.into_outage(), row.now)
-    }))
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let columns = Columns {
+        since: row.failing_since,
+        code: row.failing_code,
+        status: row.failing_status,
+        message: row.failing_message,
+        job: row.failing_job,
+        requests: row.failing_requests,
+        trial_at: row.failing_trial_at,
+        refused_since: row.refused_since,
+    };
+    let reads = reads(pool, &[account.to_string()]).await?;
+    let outage = Outage {
+        sends: columns.into_course(),
+        reads: reads
+            .into_iter()
+            .map(|(_, read, course)| (read, course))
+            .collect(),
+    };
+    Ok(Some((outage, row.now)))
 }
 
-/// Stores what is known now, unless somebody else has stored something since `before` was read: then
-/// nothing changes, and the answer is false.
-pub async fn store(
+/// How the reads of these accounts go, of each kind that does not go well.
+pub async fn reads(
+    pool: &Pool,
+    accounts: &[String],
+) -> Result<Vec<(String, Read, Course)>, DbError> {
+    let rows = sqlx::query!(
+        "select account, kind, failing_since, code, status, message, job, requests, trial_at, refused_since
+           from apipay._reads
+          where account = any ($1) and (failing_since is not null or refused_since is not null)",
+        accounts
+    )
+    .fetch_all(pool)
+    .await
+    .task("read what fails of reads")?;
+    let reads = rows.into_iter().filter_map(|row| {
+        let columns = Columns {
+            since: row.failing_since,
+            code: row.code,
+            status: row.status,
+            message: row.message,
+            job: row.job,
+            requests: row.requests,
+            trial_at: row.trial_at,
+            refused_since: row.refused_since,
+        };
+        Some((row.account, Read::parse(&row.kind)?, columns.into_course()))
+    });
+    Ok(reads.collect())
+}
+
+/// Stores how the account's sends go now, unless somebody else has stored something since `before` was read:
+/// then nothing changes, and the answer is false. The end of a slow-down lets go on what has backed off.
+pub async fn store_sends(
     pool: &Pool,
     account: &AccountName,
-    before: &Outage,
-    after: &Outage,
+    before: &Course,
+    after: &Course,
 ) -> Result<bool, DbError> {
     let (old, new) = (Columns::of(before), Columns::of(after));
     sqlx::query_file_scalar!(
@@ -108,7 +138,7 @@ pub async fn store(
         old.since,
         old.requests,
         old.trial_at,
-        old.reads,
+        old.refused_since,
         new.since,
         new.code,
         new.status,
@@ -116,8 +146,7 @@ pub async fn store(
         new.job,
         new.requests,
         new.trial_at,
-        new.reads,
-        new.read_at,
+        new.refused_since,
         before.is_slow() && !after.is_slow(),
         ACCOUNT_PATIENCE_MS,
     )
@@ -126,54 +155,33 @@ pub async fn store(
     .task("store what fails")
 }
 
-/// Jobs of an account that got no clear answer, above this number and so many at most.
-pub async fn failing_jobs(
+/// Stores how the account's reads of one kind go now, like [`store_sends`].
+pub async fn store_reads(
     pool: &Pool,
     account: &AccountName,
-    above: i64,
-    most: i64,
-) -> Result<Vec<i64>, DbError> {
-    sqlx::query_scalar!(
-        "select id from apipay.jobs
-          where account = $1 and failing_since is not null and state in ('queued', 'sending', 'uncertain') and id > $2
-          order by id limit $3",
+    read: Read,
+    before: &Course,
+    after: &Course,
+) -> Result<bool, DbError> {
+    let (old, new) = (Columns::of(before), Columns::of(after));
+    sqlx::query_file_scalar!(
+        "src/db/outage_of_reads.sql",
         account.as_str(),
-        above,
-        most,
-    )
-    .fetch_all(pool)
-    .await
-    .task("find the jobs that got no clear answer")
-}
-
-/// Lets those of the jobs go on at once that backed off for one of the reasons, all or none, but for what
-/// somebody has locked. Quiet periods and waits for proof stay as they are.
-pub async fn release(
-    pool: &Pool,
-    jobs: &[i64],
-    queued: &[String],
-    uncertain: &[String],
-) -> Result<(), DbError> {
-    sqlx::query!(
-        "with patience as materialized (select set_config('lock_timeout', $4, true)),
-         free as materialized (
-           select j.id from patience, apipay.jobs j
-            where j.id = any ($1) and j.failing_since is not null and j.state in ('queued', 'sending', 'uncertain')
-            order by j.id
-            for no key update of j skip locked)
-         update apipay.jobs j
-            set failing_since = null,
-                run_at = case when (j.state = 'queued' and j.reason = any ($2))
-                                or (j.state = 'uncertain' and j.reason = any ($3))
-                              then least(j.run_at, now()) else j.run_at end
-          where j.id = any (array(select id from free))",
-        jobs,
-        queued,
-        uncertain,
+        read.as_str(),
+        old.since,
+        old.requests,
+        old.refused_since,
+        new.since,
+        new.code,
+        new.status,
+        new.message,
+        new.job,
+        new.requests,
+        new.trial_at,
+        new.refused_since,
         ACCOUNT_PATIENCE_MS,
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await
-    .task("let jobs go on")
-    .map(|_| ())
+    .task("store what fails of reads")
 }

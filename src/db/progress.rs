@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rust_decimal::Decimal;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::accounts::AlertText;
@@ -28,9 +29,15 @@ pub struct Due {
     pub check: Option<String>,
     /// A lease that ran out and that nobody recovered.
     pub lease: Option<String>,
+    /// Since when each send is refused for the account's limit, if jobs wait because of it.
+    pub refused_sends: Option<OffsetDateTime>,
+    /// Since when each read of some kind is, if something waits to be asked.
+    pub refused_reads: Option<OffsetDateTime>,
+    /// The code of the last refusal.
+    pub blocked_reason: Option<String>,
     /// Living daemons that have the account in their configuration.
     pub served_by: i64,
-    /// Kinds of its open alerts.
+    /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
     /// The job of its open alert about a stuck one.
     pub stuck: Option<String>,

@@ -6,15 +6,21 @@ with leases as materialized (
   -- Read once, not for each account: those that ran out, as many as one round of recovery takes.
   select j.id, j.epoch, j.account from apipay.jobs j
   where j.state = 'sending' and j.leased_until <= now() order by j.leased_until limit 500
+),
+sending as materialized (
+  select distinct j.account from apipay.jobs j where j.state = 'sending'
 )
-select a.name as "account!", due.jobs as "due_jobs!",
+select a.name as "account!", case when may_send.yes then due.jobs else 0 end as "due_jobs!",
        coalesce(q.claimed_at::text, 'never') as "claimed!",
        -- As it was left by the last request: by now it can only be emptier.
        coalesce(apipay._quota_sum(q.used), 0) * 2 >= a.requests_per_minute as "is_quota_tight!",
        lookup.mark as "lookup?", undecided.id as "undecided?", checks.mark as "check?", lease.mark as "lease?",
+       refused.sends as "refused_sends?", refused.reads as "refused_reads?", a.blocked_reason as "blocked_reason?",
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and a.name = any (d.accounts)) as "served_by!",
-       array(select l.kind from apipay.alerts l
+       -- One of them may be about less than all of the account.
+       array(select concat_ws(' ', l.kind, case when l.kind = 'gateway_failing' then l.details ->> 'fails' end)
+               from apipay.alerts l
               where coalesce(l.account, a.name) = a.name and l.resolved_at is null) as "open_alerts!",
        (select l.details ->> 'job' from apipay.alerts l
          where l.account = a.name and l.kind = 'job_stuck' and l.resolved_at is null) as "stuck?"
@@ -27,7 +33,7 @@ cross join lateral (
   with recursive lanes as (
     select 1 as depth, (select j.priority from apipay.jobs j where j.account = a.name and j.state = 'queued'
                         order by j.priority desc limit 1) as priority
-     where may_send.yes
+     where may_send.yes or (a.state = 'active' and a.refused_since is not null)
     union all
     select l.depth + 1, (select j.priority from apipay.jobs j
                          where j.account = a.name and j.state = 'queued' and j.priority < l.priority
@@ -63,5 +69,19 @@ left join lateral (
   where may_send.yes) checks on true
 left join lateral (
   select l.id || ' ' || l.epoch as mark from leases l where l.account = a.name limit 1) lease on true
+left join lateral (
+  -- The gateway refuses all for the account's limit while something waits for it: due, told to wait itself,
+  -- or being tried this moment; of what is only asked, whatever is not settled.
+  select case when due.jobs > 0 or a.name in (select account from sending)
+                or exists (select from apipay.jobs j where j.account = a.name and j.state in ('queued', 'uncertain')
+                                                       and j.reason in ('retry_after', 'cap_reached'))
+              then a.refused_since end as sends,
+         case when exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain')
+                or exists (select from apipay.invoices m where m.account = a.name and not m.settled)
+                or exists (select from apipay.refunds m where m.account = a.name and not m.settled)
+              then reads.since end as reads
+  from (select min(r.refused_since) as since from apipay._reads r where r.account = a.name) reads
+  where a.state = 'active' and coalesce(a.refused_since, reads.since) is not null) refused on true
 where due.jobs > 0 or lookup.mark is not null or undecided.id is not null or checks.mark is not null or lease.mark is not null
+   or refused.sends is not null or refused.reads is not null
 order by a.name

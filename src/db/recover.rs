@@ -21,11 +21,25 @@ pub enum Due {
     Expiry,
     /// It is parked and its account is active again: it is put back.
     Release,
+    /// It backed off, or was looked up in vain, before its account got clear answers again: it goes on.
+    /// Quiet periods and waits for proof last as long as before.
+    GoOn,
 }
 
 impl Due {
     /// All of them.
-    pub const ALL: [Due; 3] = [Due::Lease, Due::Expiry, Due::Release];
+    pub const ALL: [Due; 4] = [Due::Lease, Due::Expiry, Due::Release, Due::GoOn];
+}
+
+/// What moving jobs depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// How long nothing is asked about a job whose lease ran out.
+    pub quiet: Duration,
+    /// Why queued jobs wait that go on.
+    pub backed_off: &'a [String],
+    /// Why uncertain jobs wait that go on.
+    pub looked_up_in_vain: &'a [String],
 }
 
 /// A job whose time has come.
@@ -101,6 +115,23 @@ pub async fn find(
             .fetch_all(pool)
             .await
         }
+        Due::GoOn => {
+            sqlx::query_as!(
+                Row,
+                "select p.id, p.account, p.state, p.epoch from apipay.accounts a
+                  cross join lateral (
+                    select j.id, j.account, j.state, j.epoch from apipay.jobs j
+                     where j.account = a.name and j.failing_since <= a.failing_ended_at
+                       and j.state in ('queued', 'sending', 'uncertain') and j.id <> all ($2)
+                     order by j.failing_since limit $1) p
+                  where a.failing_ended_at <= now()
+                  limit $1",
+                most,
+                except,
+            )
+            .fetch_all(pool)
+            .await
+        }
     };
     let rows = rows.task("find the jobs whose time has come")?;
     let jobs = rows.into_iter().filter_map(|row| {
@@ -120,11 +151,11 @@ pub async fn advance(
     pool: &Pool,
     due: Due,
     jobs: &[i64],
-    quiet: Duration,
+    terms: Terms<'_>,
 ) -> Result<usize, DbError> {
     let moved = match due {
         Due::Lease => {
-            sqlx::query_file_scalar!("src/db/recover.sql", quiet.as_secs_f64(), jobs)
+            sqlx::query_file_scalar!("src/db/recover.sql", terms.quiet.as_secs_f64(), jobs)
                 .fetch_all(pool)
                 .await
         }
@@ -154,6 +185,26 @@ pub async fn advance(
                     for no key update of p skip locked))
                  returning j.id",
                 jobs,
+            )
+            .fetch_all(pool)
+            .await
+        }
+        Due::GoOn => {
+            sqlx::query_scalar!(
+                "update apipay.jobs j
+                    set failing_since = null,
+                        run_at = case when (j.state = 'queued' and j.reason = any ($2))
+                                        or (j.state = 'uncertain' and j.reason = any ($3))
+                                      then least(j.run_at, now()) else j.run_at end
+                  where j.id = any (array(
+                    select p.id from apipay.jobs p
+                    join apipay.accounts a on a.name = p.account and p.failing_since <= a.failing_ended_at
+                    where p.id = any ($1) and p.state in ('queued', 'sending', 'uncertain')
+                    for no key update of p skip locked))
+                 returning j.id",
+                jobs,
+                terms.backed_off,
+                terms.looked_up_in_vain,
             )
             .fetch_all(pool)
             .await

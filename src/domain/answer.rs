@@ -116,6 +116,25 @@ pub enum Lost {
 }
 
 impl NotSent {
+    /// All of them.
+    pub const ALL: [NotSent; 15] = [
+        NotSent::Dns,
+        NotSent::Connect,
+        NotSent::Tls,
+        NotSent::CertificateExpired,
+        NotSent::CertificateName,
+        NotSent::CertificateIssuer,
+        NotSent::ForbiddenAddress,
+        NotSent::WindowClosed,
+        NotSent::Stopping,
+        NotSent::AccountParked,
+        NotSent::KeyTooOld,
+        NotSent::QuotaSpent,
+        NotSent::DatabaseFailed,
+        NotSent::UnknownOperation,
+        NotSent::HistoryLost,
+    ];
+
     /// Whether it lies on the way to the gateway, not with us.
     pub fn is_of_the_network(self) -> bool {
         match self {

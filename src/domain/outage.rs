@@ -1,5 +1,8 @@
 //! What is known of an account's requests that got no clear answer.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 use crate::domain::answer::Lost;
@@ -24,49 +27,122 @@ impl Fault {
     }
 }
 
-/// Sends of an account in a row that got no clear answer.
+/// Requests of one kind in a row that got no clear answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Since the first of them.
     pub since: OffsetDateTime,
     /// What the newest got.
     pub fault: Fault,
-    /// The job of the newest.
-    pub job: JobId,
+    /// The job of the newest; none for a read that is about many.
+    pub job: Option<JobId>,
     /// How many, each job counted once in a row; of those after the slow-down, the trials.
     pub failures: u32,
-    /// When the next trial is due; `None` while the account has not slowed down.
+    /// When the next trial is due; `None` while they have not slowed down.
     pub trial_at: Option<OffsetDateTime>,
 }
 
-/// Look-ups of an account in a row that got no clear answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reads {
-    /// How many.
-    pub failures: u32,
-    /// Before this the account looks nothing up, and then one job; `None` while it has not slowed down.
-    pub next_at: Option<OffsetDateTime>,
+/// A job that has got no clear answer for long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailingJob {
+    /// The job.
+    pub id: JobId,
+    /// The name of its operation.
+    pub operation: String,
+    /// Since when.
+    pub since: OffsetDateTime,
+    /// What the newest of its requests got.
+    pub fault: Fault,
+    /// How many more jobs of its account are so.
+    pub others: u32,
+}
+
+/// How requests of one kind go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    /// Those in a row that got no clear answer.
+    pub failing: Option<Row>,
+    /// Since when each one is refused for the account's limit.
+    pub refused_since: Option<OffsetDateTime>,
+}
+
+impl Course {
+    /// Whether one tries at a time.
+    pub fn is_slow(&self) -> bool {
+        self.trial_at().is_some()
+    }
+
+    /// When the next trial is due, of those that have slowed down.
+    pub fn trial_at(&self) -> Option<OffsetDateTime> {
+        self.failing.as_ref()?.trial_at
+    }
+}
+
+/// What a read asks for. Each kind has its own path at the gateway, and fails by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Read {
+    /// What became of an uncertain job.
+    LookUp,
+    /// How open invoices are, many at once.
+    Check,
+    /// Why one invoice failed.
+    Code,
+    /// How the refunds of an invoice are.
+    Refunds,
+}
+
+impl Read {
+    /// All of them.
+    pub const ALL: [Read; 4] = [Read::LookUp, Read::Check, Read::Code, Read::Refunds];
+
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Read::LookUp => "look_up",
+            Read::Check => "check",
+            Read::Code => "code",
+            Read::Refunds => "refunds",
+        }
+    }
+
+    /// The one with this word.
+    pub fn parse(word: &str) -> Option<Read> {
+        Read::ALL.into_iter().find(|read| read.as_str() == word)
+    }
 }
 
 /// What is known of an account's requests that got no clear answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outage {
     /// Its sends.
-    pub sends: Option<Row>,
-    /// Its look-ups.
-    pub reads: Reads,
+    pub sends: Course,
+    /// Its reads; those that are not here go well.
+    pub reads: BTreeMap<Read, Course>,
 }
 
 impl Outage {
     /// Whether one job tries while the others wait.
     pub fn is_slow(&self) -> bool {
-        self.sends
-            .as_ref()
-            .is_some_and(|row| row.trial_at.is_some())
+        self.sends.is_slow()
     }
 
-    /// Whether nothing of it is worth keeping.
-    pub fn is_over(&self) -> bool {
-        *self == Outage::default()
+    /// How its sends go, or its reads of this kind.
+    pub fn course(&self, kind: Option<Read>) -> Course {
+        match kind {
+            None => self.sends.clone(),
+            Some(read) => self.reads.get(&read).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Whether a read of this kind may be made: those that have slowed down wait for their trial, which is
+    /// never put off for longer than `longest`.
+    pub fn may_read(&self, read: Read, now: OffsetDateTime, longest: Duration) -> bool {
+        let trial_at = self.reads.get(&read).and_then(Course::trial_at);
+        trial_at.is_none_or(|at| at <= now || at > now + longest)
+    }
+
+    /// Whether reads of this kind have slowed down.
+    pub fn reads_slowly(&self, read: Read) -> bool {
+        self.reads.get(&read).is_some_and(Course::is_slow)
     }
 }

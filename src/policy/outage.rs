@@ -1,17 +1,17 @@
 //! A gateway that gives an account no clear answer: when the account slows down, when its next trial is
 //! due, when a human is told, and when all is over.
 //!
-//! Sends decide. A look-up that succeeds says nothing of sends, so it ends nothing; look-ups that get
-//! no clear answer have a row of their own, and slow down by themselves.
+//! Each kind of request has a course of its own: a read that succeeds says nothing of sends, nor of reads of
+//! another kind, so it ends nothing of theirs. What is told of all of them together is in [`telling`].
+
+pub mod telling;
 
 use std::time::Duration;
-
-use time::OffsetDateTime;
 
 use crate::domain::answer::{Answer, Reply, Timed, beginning};
 use crate::domain::job::JobId;
 use crate::domain::mirror::storable;
-use crate::domain::outage::{Fault, Outage, Reads, Row};
+use crate::domain::outage::{Course, Fault, Outage, Read, Row};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::judge::Circumstances;
@@ -25,7 +25,9 @@ pub enum Sign {
     Clear,
     /// No clear answer.
     Failing(Fault),
-    /// Nothing: not sent for a cause of ours, or refused for the account's limit.
+    /// Refused for the account's limit.
+    Refused,
+    /// Nothing: not sent for a cause of ours.
     Silent,
 }
 
@@ -47,11 +49,15 @@ pub fn sign_of_lookup(timed: &Timed, verdict: &Verdict) -> Sign {
         Next::Held(reason) => *reason == Reason::UnknownOutcome,
         _ => false,
     };
+    sign_of_read(timed, !is_unclear)
+}
+
+/// What a read says, of reads of its kind only. `is_usable` when it brought what was asked for.
+pub fn sign_of_read(timed: &Timed, is_usable: bool) -> Sign {
     match sign(timed) {
-        _ if !is_unclear => Sign::Clear,
-        Sign::Clear if is_parking(timed) => Sign::Clear,
-        Sign::Silent => Sign::Silent,
-        Sign::Clear | Sign::Failing(_) => Sign::Failing(fault(timed)),
+        _ if is_usable => Sign::Clear,
+        Sign::Clear if !is_parking(timed) => Sign::Failing(fault(timed)),
+        sign => sign,
     }
 }
 
@@ -70,7 +76,7 @@ fn sign(timed: &Timed) -> Sign {
             ) => Sign::Clear,
             // What parks the account takes over; so does a proxy's page in its place.
             (Class::AccountFault(_), _) | (Class::Unknown(_), 503) => Sign::Clear,
-            (Class::Throttled | Class::Capped, _) | (Class::Unknown(_), 429) => Sign::Silent,
+            (Class::Throttled | Class::Capped, _) | (Class::Unknown(_), 429) => Sign::Refused,
             (Class::Busy | Class::Unknown(_), _) => Sign::Failing(fault(timed)),
         },
     }
@@ -135,12 +141,50 @@ pub enum Errand {
     Send,
     /// The one send of an account that has slowed down.
     Trial,
-    /// A look-up.
-    Lookup,
+    /// A read as usual.
+    Read(Read),
+    /// The one read of a kind that has slowed down.
+    ReadTrial(Read),
 }
 
-/// So many jobs, or look-ups, in a row without a clear answer slow the account down. One job alone
-/// never does: it backs off by itself.
+impl Errand {
+    /// A read of this kind, made while its kind had slowed down or not.
+    pub fn read(read: Read, is_slow: bool) -> Errand {
+        match is_slow {
+            true => Errand::ReadTrial(read),
+            false => Errand::Read(read),
+        }
+    }
+
+    /// Its kind, if it is a read.
+    pub fn kind(self) -> Option<Read> {
+        match self {
+            Errand::Send | Errand::Trial => None,
+            Errand::Read(read) | Errand::ReadTrial(read) => Some(read),
+        }
+    }
+
+    /// Whether it was made to see whether the others may go on.
+    pub fn is_trial(self) -> bool {
+        matches!(self, Errand::Trial | Errand::ReadTrial(_))
+    }
+
+    /// How long after a failure the next trial is due. What only follows is asked at its longest usual
+    /// distance, at least: a customer may have paid.
+    fn distance(self, fault: &Fault, step: u32, at: Circumstances<'_>) -> Duration {
+        let rules = at.rules;
+        match self.kind() {
+            None if fault.is_of_the_network() => backoff::delay(&rules.network, step, at.jitter),
+            None | Some(Read::LookUp) => backoff::delay(&rules.server_error, step, at.jitter),
+            Some(Read::Check | Read::Code | Read::Refunds) => {
+                backoff::delay(&rules.server_error, step, at.jitter).min(rules.follow.max)
+            }
+        }
+    }
+}
+
+/// So many jobs, or reads, in a row without a clear answer slow their kind down. One job alone never
+/// does: it backs off by itself.
 const SLOW_AFTER: u32 = 3;
 
 /// So many trials must have failed before a human is told.
@@ -150,75 +194,96 @@ const TRIALS_TOLD: u32 = 3;
 const TRIES_TOLD: u32 = 5;
 
 impl Outage {
+    /// What is known after one more request.
+    pub fn after(
+        mut self,
+        errand: Errand,
+        job: Option<JobId>,
+        sign: &Sign,
+        at: Circumstances<'_>,
+    ) -> Outage {
+        match errand.kind() {
+            None => self.sends = self.sends.after(errand, job, sign, at),
+            Some(read) => {
+                let course = self.reads.remove(&read).unwrap_or_default();
+                self.reads.insert(read, course.after(errand, job, sign, at));
+            }
+        }
+        self
+    }
+}
+
+impl Course {
     /// Whether a human must know of the account as a whole.
     pub fn tells(&self) -> bool {
-        let trials = self.sends.as_ref().filter(|row| row.trial_at.is_some());
+        let trials = self.failing.as_ref().filter(|row| row.trial_at.is_some());
         trials.is_some_and(|row| row.failures >= SLOW_AFTER + TRIALS_TOLD)
     }
 
-    /// What is known after one more request.
-    pub fn after(self, errand: Errand, job: JobId, sign: &Sign, at: Circumstances<'_>) -> Outage {
-        match (errand, sign) {
-            (Errand::Lookup, Sign::Failing(_)) => Outage {
-                reads: self.reads.failed(at),
-                ..self
-            },
-            (Errand::Lookup, Sign::Clear) => Outage {
-                reads: Reads::default(),
-                ..self
-            },
-            (Errand::Lookup, Sign::Silent) | (Errand::Send, Sign::Silent) => self,
-            (Errand::Send | Errand::Trial, Sign::Clear) => Outage {
-                sends: None,
-                ..self
-            },
-            (Errand::Send | Errand::Trial, Sign::Failing(fault)) => Outage {
-                sends: Some(match self.sends {
-                    None => Row::first(fault, job, at),
+    /// What is known after one more request of this kind.
+    pub fn after(
+        self,
+        errand: Errand,
+        job: Option<JobId>,
+        sign: &Sign,
+        at: Circumstances<'_>,
+    ) -> Course {
+        match sign {
+            Sign::Clear => Course::default(),
+            Sign::Failing(fault) => Course {
+                failing: Some(match self.failing {
+                    None => Row {
+                        since: at.now,
+                        fault: fault.clone(),
+                        job,
+                        failures: 1,
+                        trial_at: None,
+                    },
                     Some(row) => row.failed(errand, fault, job, at),
                 }),
-                ..self
+                refused_since: None,
             },
-            // It proved nothing, so the next one is due.
-            (Errand::Trial, Sign::Silent) => Outage {
-                sends: self.sends.map(|row| Row {
-                    trial_at: row.trial_at.map(|_| at.now),
-                    ..row
-                }),
-                ..self
+            Sign::Refused => Course {
+                refused_since: self.refused_since.or(Some(at.now)),
+                ..self.unproven(errand, at)
             },
+            Sign::Silent => self.unproven(errand, at),
+        }
+    }
+
+    /// A trial that proved nothing: the next one is due.
+    fn unproven(self, errand: Errand, at: Circumstances<'_>) -> Course {
+        if !errand.is_trial() {
+            return self;
+        }
+        Course {
+            failing: self.failing.map(|row| Row {
+                trial_at: row.trial_at.map(|_| at.now),
+                ..row
+            }),
+            ..self
         }
     }
 }
 
 impl Row {
-    fn first(fault: &Fault, job: JobId, at: Circumstances<'_>) -> Row {
-        Row {
-            since: at.now,
-            fault: fault.clone(),
-            job,
-            failures: 1,
-            trial_at: None,
-        }
-    }
-
-    fn failed(self, errand: Errand, fault: &Fault, job: JobId, at: Circumstances<'_>) -> Row {
+    fn failed(
+        self,
+        errand: Errand,
+        fault: &Fault,
+        job: Option<JobId>,
+        at: Circumstances<'_>,
+    ) -> Row {
         let is_slow = self.trial_at.is_some();
-        // What was under way when the account slowed down is no trial, and says nothing new.
+        // What was under way when its kind slowed down is no trial, and says nothing new.
         let counts = match is_slow {
-            true => errand == Errand::Trial,
-            false => job != self.job,
+            true => errand.is_trial(),
+            false => job.is_none() || job != self.job,
         };
         let failures = self.failures.saturating_add(u32::from(counts));
         let trial_at = match (is_slow, counts) {
             (true, false) => self.trial_at,
-            _ => slow_since(failures).map(|step| {
-                let curve = match fault.is_of_the_network() {
-                    true => &at.rules.network,
-                    false => &at.rules.server_error,
-                };
-                at.now + backoff::delay(curve, step, at.jitter)
-            }),
+            _ => slow_since(failures).map(|step| at.now + errand.distance(fault, step, at)),
         };
         Row {
             since: self.since,
@@ -230,19 +295,7 @@ impl Row {
     }
 }
 
-impl Reads {
-    fn failed(self, at: Circumstances<'_>) -> Reads {
-        let failures = self.failures.saturating_add(1);
-        let curve = &at.rules.server_error;
-        Reads {
-            failures,
-            next_at: slow_since(failures)
-                .map(|step| at.now + backoff::delay(curve, step, at.jitter)),
-        }
-    }
-}
-
-/// The longest distance of trials and of look-ups.
+/// The longest distance of trials, of sends and of reads.
 pub fn longest(rules: &Rules) -> Duration {
     let most = |curve: &Curve| backoff::delay(curve, u32::MAX, Jitter::new(1.0));
     most(&rules.server_error).max(most(&rules.network))
@@ -251,15 +304,6 @@ pub fn longest(rules: &Rules) -> Duration {
 /// Which distance of the curve is next, from 1; `None` before the slow-down.
 fn slow_since(failures: u32) -> Option<u32> {
     (failures >= SLOW_AFTER).then(|| failures - SLOW_AFTER + 1)
-}
-
-/// Whether a human must know of one job, whose requests have got no clear answer since then.
-pub fn tells_of_job(
-    failing_since: Option<OffsetDateTime>,
-    now: OffsetDateTime,
-    rules: &Rules,
-) -> bool {
-    failing_since.is_some_and(|since| now - since >= told_after(rules))
 }
 
 /// How long a job gets no clear answer before a human is told: as long as the back-off after its first

@@ -38,6 +38,10 @@ pub enum Concern {
     Numbers,
     /// Sending is not stopped for ever.
     Stop,
+    /// Sends get past the account's limit at the gateway.
+    Limit,
+    /// What asks gets past it.
+    AskingLimit,
 }
 
 impl Concern {
@@ -70,12 +74,25 @@ pub struct AccountFacts {
     pub check: Option<String>,
     /// A lease that ran out: its job, and what changes when it moves.
     pub lease: Option<String>,
+    /// Since when sends are refused for the account's limit, each of them, while jobs wait.
+    pub refused_sends: Option<Refused>,
+    /// Since when what asks is, while something waits to be asked.
+    pub refused_reads: Option<Refused>,
     /// Whether a living daemon has the account in its configuration.
     pub is_served: bool,
-    /// Kinds of its open alerts.
+    /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
     /// The job of its open alert about a stuck one.
     pub stuck: Option<String>,
+}
+
+/// Requests that are all refused for the account's limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Since when, in words: another moment is another row of them.
+    pub since: String,
+    /// The code of the last one.
+    pub code: String,
 }
 
 /// A failure that goes on.
@@ -158,9 +175,12 @@ const EXPLAINING: [&str; 5] = [
     "account_parked",
     "history_lost",
     "cap_reached",
-    "gateway_failing",
+    "gateway_failing sends",
     "clock_jumped",
 ];
+
+/// The alert that says already why nothing is seen of what was sent.
+const EXPLAINING_READS: &str = "gateway_failing reads";
 
 struct Sight {
     account: Option<String>,
@@ -293,6 +313,19 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         return Vec::new();
     }
     let mut sights = Vec::new();
+    let is_read_told = has_open(EXPLAINING_READS);
+    let refused = [
+        (Concern::Limit, &facts.refused_sends, false),
+        (Concern::AskingLimit, &facts.refused_reads, is_read_told),
+    ];
+    for (concern, refused, is_told) in refused {
+        if let Some(refused) = refused.as_ref().filter(|_| !is_told) {
+            sights.push(Sight {
+                cause: format!("HTTP 429, {}, since {}", refused.code, refused.since),
+                ..sight(concern, &refused.since, patience.moving)
+            });
+        }
+    }
     let turns = if facts.is_quota_tight {
         QUOTA_TURNS
     } else {
@@ -317,11 +350,12 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     let is_stuck =
         |mark: &str| facts.stuck.is_some() && mark.split(' ').next() == facts.stuck.as_deref();
     for (concern, mark, patience) in single {
-        if let Some(mark) = mark.as_ref().filter(|mark| !is_stuck(mark)) {
+        let is_told = is_read_told && concern == Concern::LookUps;
+        if let Some(mark) = mark.as_ref().filter(|mark| !is_stuck(mark) && !is_told) {
             sights.push(sight(concern, mark, patience));
         }
     }
-    if let Some(mark) = &facts.check {
+    if let Some(mark) = facts.check.as_ref().filter(|_| !is_read_told) {
         sights.push(sight(Concern::Checks, mark, patience.check + turns));
     }
     sights

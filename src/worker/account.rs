@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::account::{AccountName, DuplicateProtection};
 use crate::domain::answer::Timed;
 use crate::domain::operation::Request;
-use crate::domain::outage::Outage;
+use crate::domain::outage::{Course, Outage, Read};
 use crate::gateway::client::Gateway;
 use crate::policy::breaker::slow_start_limit;
 use crate::policy::judge::is_refused_for_rate;
@@ -244,9 +245,28 @@ impl Account {
         self.state().outage = outage;
     }
 
-    /// Whether requests of it got no clear answer, and none since, as far as is known here.
-    pub fn is_failing(&self) -> bool {
-        !self.state().outage.is_over()
+    /// What is known of its sends, or of its reads of this kind.
+    pub fn learn_of(&self, kind: Option<Read>, course: Course) {
+        let outage = &mut self.state().outage;
+        match kind {
+            None => outage.sends = course,
+            Some(read) => drop(outage.reads.insert(read, course)),
+        }
+    }
+
+    /// How its sends go, or its reads of this kind, as far as is known here.
+    pub fn course(&self, kind: Option<Read>) -> Course {
+        self.state().outage.course(kind)
+    }
+
+    /// Whether a read of this kind may be made (see [`Outage::may_read`]).
+    pub fn may_read(&self, read: Read, now: OffsetDateTime, longest: Duration) -> bool {
+        self.state().outage.may_read(read, now, longest)
+    }
+
+    /// Whether reads of this kind have slowed down.
+    pub fn reads_slowly(&self, read: Read) -> bool {
+        self.state().outage.reads_slowly(read)
     }
 
     /// Whether one job of it tries while the others wait.

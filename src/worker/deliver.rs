@@ -10,11 +10,10 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, DueNotice};
 use crate::db::fault::Fault;
-use crate::policy::outage::told_after;
 use crate::telemetry::Chain;
 use crate::worker::alarm::Alarm;
-use crate::worker::strains;
 use crate::worker::{Context, Step};
+use crate::worker::{strains, tell_failing};
 
 /// The channel that is always there: a line in the log.
 pub const LOG: &str = "log";
@@ -44,8 +43,13 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     // What was refused may be asked for again only so much later.
     let well_for = ctx.rules.breaker.slow_start.max(ctx.longest_trial());
     let unblocked_for = ctx.rules.rate_limited.initial;
-    let failing_for = told_after(&ctx.rules);
-    let resolved = alerts::resolve_cleared(&ctx.pool, failing_for, well_for, unblocked_for);
+    for troubled in round
+        .part(tell_failing::find(ctx).await)?
+        .unwrap_or_default()
+    {
+        round.part(tell_failing::tell(ctx, &troubled).await)?;
+    }
+    let resolved = alerts::resolve_cleared(&ctx.pool, well_for, unblocked_for);
     round.part(resolved.await)?;
     round.part(alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await)?;
     let due = round.part(alerts::claim_notices(&ctx.pool, &channels, PROMISE).await)?;

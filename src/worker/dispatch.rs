@@ -174,6 +174,7 @@ impl Dispatcher {
                     among,
                     ctx.clock.second(),
                     ctx.longest_trial(),
+                    ctx.trial(),
                 )
             })
             .await?;

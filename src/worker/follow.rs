@@ -16,17 +16,20 @@ use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
 use crate::domain::operation::Seen;
+use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::follow::{
     Crowd, Followed, NextCheck, check_distance, follow, is_overdue, lives_again,
     next_invoice_check, next_refund_check,
 };
 use crate::policy::judge::strain_of;
+use crate::policy::outage::{Errand, sign_of_read};
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
+use crate::worker::failing::{self, Signed};
 use crate::worker::outcome::{self, Guard};
 use crate::worker::plan;
 use crate::worker::recorder::Outcome;
@@ -44,21 +47,25 @@ const REFUNDS: usize = 4;
 
 /// Checks what is due.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
-    let accounts = ctx.account_names();
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
     let invoices = mirrors::claim_invoices(
         &ctx.pool,
-        &accounts,
+        &readable(ctx, Read::Check),
         wire::CHECK_IDS,
         ctx.lease,
         ctx.clock.second(),
         CHECKS,
     )
     .await?;
-    let refunds =
-        mirrors::claim_refunds(&ctx.pool, &accounts, REFUNDS, ctx.lease, ctx.clock.second())
-            .await?;
+    let refunds = mirrors::claim_refunds(
+        &ctx.pool,
+        &readable(ctx, Read::Refunds),
+        REFUNDS,
+        ctx.lease,
+        ctx.clock.second(),
+    )
+    .await?;
     let (invoices, refunds) = (
         by_expected_clock(asked, invoices),
         by_expected_clock(asked, refunds),
@@ -74,6 +81,17 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         .map(|(account, due)| check_account(ctx, account, due, claimed_at));
     join_all(checks).await;
     Ok(Step::Worked)
+}
+
+/// The accounts of which such reads may be made: where they get no clear answer one asks at a time.
+fn readable(ctx: &Context, read: Read) -> Vec<String> {
+    let names = ctx.accounts.iter();
+    let readable = names.filter(|(_, account)| may_read(ctx, account, read));
+    readable.map(|(name, _)| name.to_string()).collect()
+}
+
+fn may_read(ctx: &Context, account: &Account, read: Read) -> bool {
+    account.may_read(read, ctx.clock.expected(), ctx.longest_trial())
 }
 
 /// The database measured how long things have been so: by a clock that was set just now, it did so wrongly.
@@ -174,6 +192,7 @@ async fn check_invoices(
         return;
     };
     let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
+    let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
     crash::reach(Point::FollowBeforeRequest);
     let timed = account.call(&wire::check_invoices(&ids)).await;
     crash::reach(Point::FollowAfterAnswer);
@@ -183,14 +202,15 @@ async fn check_invoices(
         Crowd::ManyChecks
     };
     end_check(ctx, name).await;
-    let Some(rows) = wire::read_check(&timed) else {
-        unreadable(ctx, account, &timed, due).await;
-        return;
-    };
-    let mut shown: HashMap<i64, InvoiceSeen> = rows
+    let mut shown: HashMap<i64, InvoiceSeen> = wire::read_check(&timed)
         .into_iter()
+        .flatten()
         .map(|invoice| (invoice.id, invoice))
         .collect();
+    let is_usable = ids.iter().any(|id| shown.contains_key(id));
+    if !note(ctx, account, errand, &timed, is_usable, due).await {
+        return;
+    }
     for mirror in due {
         // What is not shown keeps the promise of its claim, and is asked about again.
         let Some(invoice) = shown.remove(&mirror.invoice_id) else {
@@ -241,6 +261,9 @@ async fn with_code(
     if is_known || mirror.waiting.is_empty() {
         return Some(shown);
     }
+    if !may_read(ctx, account, Read::Code) {
+        return None;
+    }
     match ctx.take_one(&account.name, Purpose::Follow).await {
         Ok(true) => {}
         Ok(false) => return None,
@@ -249,13 +272,13 @@ async fn with_code(
             return None;
         }
     }
+    let errand = Errand::read(Read::Code, account.reads_slowly(Read::Code));
     crash::reach(Point::CodeBeforeRequest);
     let timed = account.call(&wire::get_invoice(shown.id)).await;
     crash::reach(Point::CodeAfterAnswer);
     let read = wire::read_invoice(&timed, shown.id);
-    if read.is_none() {
-        unreadable(ctx, account, &timed, std::slice::from_ref(mirror)).await;
-    }
+    let asked_of = std::slice::from_ref(mirror);
+    note(ctx, account, errand, &timed, read.is_some(), asked_of).await;
     read
 }
 
@@ -266,22 +289,25 @@ async fn check_refunds(
     due: &[DueMirror],
     claimed_at: Moment,
 ) {
-    let Some(account) = may_ask(ctx, name, claimed_at) else {
+    let account = may_ask(ctx, name, claimed_at);
+    let Some(account) = account.filter(|account| may_read(ctx, account, Read::Refunds)) else {
         put_back(ctx, name, due).await;
         return;
     };
+    let errand = Errand::read(Read::Refunds, account.reads_slowly(Read::Refunds));
     crash::reach(Point::RefundsBeforeRequest);
     let timed = account.call(&wire::list_refunds(invoice_id)).await;
     crash::reach(Point::RefundsAfterAnswer);
-    let Some(list) = wire::read_refunds(&timed, invoice_id) else {
-        unreadable(ctx, account, &timed, due).await;
-        return;
-    };
-    let mut shown: HashMap<i64, RefundSeen> = list
-        .refunds
+    let mut shown: HashMap<i64, RefundSeen> = wire::read_refunds(&timed, invoice_id)
         .into_iter()
+        .flat_map(|list| list.refunds)
         .map(|refund| (refund.id, refund))
         .collect();
+    let mut asked_of = due.iter().filter_map(|mirror| mirror.refund_id);
+    let is_usable = asked_of.any(|id| shown.contains_key(&id));
+    if !note(ctx, account, errand, &timed, is_usable, due).await {
+        return;
+    }
     for mirror in due {
         let Some(refund) = mirror.refund_id.and_then(|id| shown.remove(&id)) else {
             continue;
@@ -390,29 +416,41 @@ fn unchanged_for(mirror: &DueMirror, status: &str) -> Duration {
     }
 }
 
-/// A check that brought nothing: what it means for the account is all there is to record.
-async fn unreadable(ctx: &Arc<Context>, account: &Account, timed: &Timed, due: &[DueMirror]) {
-    let Answer::Reply(reply) = &timed.answer else {
-        return;
+/// Notes what a read says of the gateway, and for the account if it brought nothing: then what it asked
+/// about is due again, and the distance of such reads says when. Returns whether it brought something.
+async fn note(
+    ctx: &Arc<Context>,
+    account: &Account,
+    errand: Errand,
+    timed: &Timed,
+    is_usable: bool,
+    due: &[DueMirror],
+) -> bool {
+    let signed = Signed {
+        errand,
+        job: None,
+        sign: sign_of_read(timed, is_usable),
     };
-    let Some(now) = due.first().map(|mirror| mirror.now) else {
-        return;
+    let strain = match (&timed.answer, due.first()) {
+        (Answer::Reply(reply), Some(mirror)) if !is_usable => {
+            strain_of(reply, ctx.circumstances(&account.name, mirror.now))
+        }
+        _ => None,
     };
-    let at = ctx.circumstances(&account.name, now);
-    let strain = strain_of(reply, at);
     if matches!(strain, Some(Strain::Park { .. })) {
         account.park();
     }
-    let is_for_the_rate = matches!(strain, Some(Strain::Block { .. }));
-    let outcome = Outcome {
-        strain,
-        ..Outcome::plain(&account.name, Entry::default())
-    };
-    if is_for_the_rate {
-        // The account waits as long as it was asked to; what it asked about need not wait for longer.
+    if strain.is_some() || failing::is_news(account, &signed) {
+        let outcome = Outcome {
+            strain,
+            signed: Some(signed),
+            ..Outcome::plain(&account.name, Entry::default())
+        };
+        // Known before the next one is claimed.
         ctx.recorder.record_now(outcome).await;
-        put_back(ctx, &account.name, due).await;
-    } else {
-        ctx.recorder.record(outcome).await;
     }
+    if !is_usable {
+        put_back(ctx, &account.name, due).await;
+    }
+    is_usable
 }

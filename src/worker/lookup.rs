@@ -1,6 +1,6 @@
 //! Finds out what became of uncertain jobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,9 +10,11 @@ use tracing::{error, info, warn};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Lookups, Purpose};
+use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Lost, Timed};
 use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::{Lookup, Request};
+use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
@@ -40,12 +42,20 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     let accounts = ctx.account_names();
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
+    // One at a time asks for these: what it gets says whether the others may.
+    let slow: BTreeSet<AccountName> = ctx
+        .accounts
+        .iter()
+        .filter(|(_, account)| account.reads_slowly(Read::LookUp))
+        .map(|(name, _)| name.clone())
+        .collect();
     let most = MOST * accounts.len();
     let lookups = Lookups {
         accounts: &accounts,
         most_per_account: MOST,
         promise: ctx.lease,
         longest: ctx.longest_trial(),
+        trial: ctx.trial(),
     };
     let claims = culprits
         .run(ctx, &accounts, most, |among| {
@@ -58,8 +68,9 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     let mut lookups = JoinSet::new();
     for mut claim in claims {
         claim.now = asked.now(claim.now);
+        let errand = Errand::read(Read::LookUp, slow.contains(&claim.account));
         let ctx = ctx.clone();
-        lookups.spawn(async move { look_up(&ctx, claim, claimed_at).await });
+        lookups.spawn(async move { look_up(&ctx, claim, claimed_at, errand).await });
     }
     while let Some(done) = lookups.join_next().await {
         if let Err(panic) = done {
@@ -70,7 +81,7 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     Ok(Step::Worked)
 }
 
-async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
+async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: Errand) {
     let guard = guard(ctx, &claim, "uncertain");
     let Some(account) = ctx.accounts.get(&claim.account) else {
         return;
@@ -125,8 +136,8 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment) {
         timed: &timed,
         now: at.now,
         signed: Signed {
-            errand: Errand::Lookup,
-            job: claim.id,
+            errand,
+            job: Some(claim.id),
             sign: sign_of_lookup(&timed, &verdict),
         },
         failing_since: claim.history.failing_since,

@@ -9,8 +9,8 @@
 //! - [`locks`] tells of due jobs that somebody keeps locked.
 //! - [`follow`] watches accepted objects to their end.
 //! - [`probe`] asks whether parked accounts are well again.
-//! - [`recover`] moves jobs whose time has come: expired leases, expired jobs.
-//! - [`deliver`] carries alerts out.
+//! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage.
+//! - [`deliver`] carries alerts out; [`tell_failing`] keeps one of them up to date.
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`keep_time`] notices when the database's clock is set.
 //! - [`oversee`] reads the accounts' states and writes the status line.
@@ -43,6 +43,7 @@ pub mod send;
 pub mod settle;
 pub mod steady;
 pub mod strains;
+pub mod tell_failing;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -122,6 +123,8 @@ pub struct Wake {
     pub dispatch: Notify,
     /// There may be a notice to deliver.
     pub deliver: Notify,
+    /// Jobs may have to be moved.
+    pub recover: Notify,
 }
 
 impl Context {
@@ -170,6 +173,12 @@ impl Context {
     /// No trial or look-up of a failing account is put off for longer.
     pub fn longest_trial(&self) -> Duration {
         longest(&self.rules).max(self.lease)
+    }
+
+    /// How long a trial may take from its claim to its record: should its worker die, the next one is made
+    /// then, by whoever comes, and not only when the lease has run out.
+    pub fn trial(&self) -> Duration {
+        (self.rules.request_timeout + send::SEND_WINDOW * 2).min(self.lease)
     }
 
     /// A fresh random number for a decision.
@@ -353,7 +362,7 @@ pub fn spawn_loops(
     spawn!(
         "recover",
         Duration::from_secs(1),
-        |_| None,
+        |ctx| Some(&ctx.wake.recover),
         async move |ctx| { recovery.step(ctx).await }
     );
     let mut culprits = Culprits::new(ClaimedTo::LookUp);

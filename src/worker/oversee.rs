@@ -12,7 +12,7 @@ use crate::db::accounts::AccountRow;
 use crate::db::health::Waiting;
 use crate::db::{DbError, accounts, health};
 use crate::domain::account::AccountName;
-use crate::domain::outage::Outage;
+use crate::domain::outage::{Course, Outage};
 use crate::worker::Context;
 
 /// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.
@@ -81,7 +81,17 @@ fn status_line(
             (Some(reason), Some(since), _) => {
                 Some(format!("PARKED {reason} since {}", clock(since)))
             }
-            (_, _, Some(until)) if until > now => Some(format!("waiting until {}", clock(until))),
+            (_, _, Some(until)) if until > now => {
+                let waiting = format!("waiting until {}", clock(until));
+                let failing = failing(&account.outage);
+                Some(
+                    [Some(waiting), failing]
+                        .into_iter()
+                        .flatten()
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                )
+            }
             _ => failing(&account.outage),
         };
         let counted = counts
@@ -102,11 +112,25 @@ fn status_line(
     parts.join("; ")
 }
 
-/// Since when one job tries while the others wait, and what it gets.
+/// What fails, and since when: sends of which one tries at a time, reads likewise, or a limit that lets
+/// nothing through.
 fn failing(outage: &Outage) -> Option<String> {
-    let row = outage.sends.as_ref().filter(|_| outage.is_slow())?;
-    let (fault, since) = (&row.fault, clock(row.since));
-    Some(format!("NO CLEAR ANSWER {} since {since}", fault.code))
+    let slow = |course: &Course| course.failing.clone().filter(|_| course.is_slow());
+    let mut parts = Vec::new();
+    if let Some(row) = slow(&outage.sends) {
+        let (fault, since) = (&row.fault, clock(row.since));
+        parts.push(format!("NO CLEAR ANSWER {} since {since}", fault.code));
+    }
+    for (read, course) in &outage.reads {
+        if let Some(row) = slow(course) {
+            let (what, code, since) = (read.as_str(), &row.fault.code, clock(row.since));
+            parts.push(format!("NO CLEAR ANSWER to {what} {code} since {since}"));
+        }
+    }
+    if let Some(since) = outage.sends.refused_since {
+        parts.push(format!("refused for its limit since {}", clock(since)));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Hours and minutes if it is today, else the date as well; in UTC, as everything in the log.

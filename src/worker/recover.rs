@@ -1,4 +1,5 @@
-//! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts.
+//! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts, and what
+//! backed off before its account got clear answers again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use tracing::{info, warn};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::fault::Fault;
-use crate::db::recover::{self, Due, DueJob};
+use crate::db::recover::{self, Due, DueJob, Terms};
+use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN};
+use crate::policy::verdict::Reason;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::culprits::is_told;
@@ -103,12 +106,20 @@ impl Recovery {
         due: Due,
         jobs: Vec<DueJob>,
     ) -> Result<usize, DbError> {
-        let quiet = ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout);
+        let codes = |reasons: &[Reason]| -> Vec<String> {
+            let codes = reasons.iter().map(|reason| reason.code().to_owned());
+            codes.collect()
+        };
+        let terms = Terms {
+            quiet: ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout),
+            backed_off: &codes(&BACKED_OFF),
+            looked_up_in_vain: &codes(&LOOKED_UP_IN_VAIN),
+        };
         let mut parts = VecDeque::from([jobs]);
         let mut all = 0;
         while let Some(mut jobs) = parts.pop_front() {
             let ids: Vec<i64> = jobs.iter().map(|job| job.id.0).collect();
-            match recover::advance(&ctx.pool, due, &ids, quiet).await {
+            match recover::advance(&ctx.pool, due, &ids, terms).await {
                 Ok(moved) => {
                     for job in &ids {
                         self.unmoved.remove(job);
@@ -146,6 +157,13 @@ fn tell(ctx: &Context, due: Due, jobs: &[i64], moved: usize) {
         Due::Expiry => info!(moved, "jobs expired"),
         Due::Release => {
             info!(moved, "parked jobs go on: their account is active");
+            ctx.wake.dispatch.notify_one();
+        }
+        Due::GoOn => {
+            info!(
+                moved,
+                "jobs that backed off go on: their account gets clear answers again"
+            );
             ctx.wake.dispatch.notify_one();
         }
     }

@@ -17,7 +17,7 @@ use crate::domain::operation::{Lookup, Operation, Plan, Resend};
 use crate::gateway::wire;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
-use crate::policy::outage::{Errand, Sign, sign_of_send, tells_of_job};
+use crate::policy::outage::{Errand, Sign, sign_of_send};
 use crate::policy::reconcile::{Baseline, Subject, key_may_be_free, made_before, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
@@ -25,7 +25,7 @@ use crate::worker::Context;
 use crate::worker::account::{Account, Slot};
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
-use crate::worker::failing::{Signed, Telling};
+use crate::worker::failing::Signed;
 use crate::worker::outcome::{self, Evidence, Following, Guard, Kind};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
@@ -65,7 +65,7 @@ impl Job {
         };
         Signed {
             errand,
-            job: self.claim.id,
+            job: Some(self.claim.id),
             sign,
         }
     }
@@ -175,7 +175,7 @@ pub async fn conclude(
     let outcome = Outcome {
         account: evidence.guard.account.clone(),
         entry: outcome::entry(evidence, &verdict, following),
-        alert: alarm_of(ctx, evidence, &verdict),
+        alert: alarm_of(evidence, &verdict),
         signed: Some(evidence.signed.clone()),
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
@@ -191,24 +191,16 @@ pub async fn conclude(
     }
 }
 
-/// What people must be told with this record: that a human decides, or that no clear answer has come to
-/// this job for too long.
-fn alarm_of(ctx: &Context, evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alarm> {
-    if let Some(alarm) = Alarm::of(evidence.guard, &verdict.next) {
-        return Some(alarm);
+/// What people must be told with this record: that a human decides, or that the job was given up.
+fn alarm_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alarm> {
+    let (guard, sign) = (evidence.guard, &evidence.signed.sign);
+    match (sign, &verdict.next) {
+        (Sign::Failing(fault), Next::Failed(Reason::GaveUp)) => {
+            let since = evidence.failing_since.unwrap_or(evidence.now);
+            Some(Alarm::gave_up(&guard.account, guard.id, since, fault))
+        }
+        (_, next) => Alarm::of(guard, next),
     }
-    let Sign::Failing(fault) = &evidence.signed.sign else {
-        return None;
-    };
-    let is_given_up = matches!(verdict.next, Next::Failed(Reason::GaveUp));
-    let is_told = is_given_up || tells_of_job(evidence.failing_since, evidence.now, &ctx.rules);
-    is_told.then(|| {
-        let telling = Telling {
-            fault: fault.clone(),
-            since: evidence.failing_since.unwrap_or(evidence.now),
-        };
-        Alarm::failing(&evidence.guard.account, &telling)
-    })
 }
 
 /// Why the request must not leave, if so: the last look before the first byte.

@@ -3,7 +3,7 @@
 //! Each statement here is about one account, whose row somebody may keep locked: then that account's
 //! outcomes wait for it, in its turn, and nobody else's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::db::fault::Fault;
 use crate::db::record::{self, InvoiceRow};
 use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
+use crate::domain::outage::Read;
 use crate::policy::breaker::probe_delay;
 use crate::policy::hints::Remaining;
 use crate::policy::remedy::is_specific;
@@ -36,7 +37,7 @@ pub async fn tell(
     let turn = ctx.recorder.turn(account);
     let _turn = turn.lock().await;
     let mut park: Option<(Reason, Option<Duration>, Option<String>)> = None;
-    let mut signs = Vec::new();
+    let mut signs: Vec<Signed> = Vec::new();
     let mut alarms = Vec::new();
     let mut blocks = Vec::new();
     for Message { outcome, .. } in &messages {
@@ -82,11 +83,10 @@ pub async fn tell(
         ctx.wake.deliver.notify_one();
     }
     // What requests say of the gateway is known before the jobs are recorded that wait because of it.
-    let signs: Vec<&Signed> = signs.iter().collect();
-    let run = || failing::note(ctx, account, &signs);
-    let told = persist(ctx, account, "store what fails", &mut first_failure, run).await;
-    if let Some(telling) = told.flatten() {
-        alarms.push(Alarm::failing(account, &telling));
+    let kinds: BTreeSet<Option<Read>> = signs.iter().map(|signed| signed.errand.kind()).collect();
+    for kind in kinds {
+        let run = || failing::note(ctx, account, kind, &signs);
+        persist(ctx, account, "store what fails", &mut first_failure, run).await;
     }
     for alarm in &alarms {
         let run = || open(ctx, account, alarm);

@@ -123,7 +123,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         now: NOW,
         signed: Signed {
             errand: Errand::Send,
-            job: JobId(1),
+            job: Some(JobId(1)),
             sign: sign_of_send(&timed, &verdict, false),
         },
         failing_since: None,

@@ -303,7 +303,7 @@ async fn a_moment_too_far_ahead_is_brought_back_and_the_users_own_is_not() {
     for (job, (_, expected)) in wished.into_iter().zip(wishes) {
         let explain = world
             .value(&format!(
-                "select to_jsonb(apipay._explain(j, jsonb_populate_record(a, '{{\"blocked_until\": null}}'), c, null, null, null, null))
+                "select to_jsonb(apipay._explain(j, jsonb_populate_record(a, '{{\"blocked_until\": null}}'), c, null, null, null, null, null))
                    from apipay.jobs j join apipay.accounts a on a.name = j.account, apipay._control c where j.id = {job}"
             ))
             .await;
@@ -407,6 +407,7 @@ async fn fill(world: &World, daemon: &Daemon) {
             "insert into apipay.subscriptions (account, id, status, settled) values ('default', 1, 'active', true);
              insert into apipay.refunds (account, id, invoice_id, status, settled) values ('default', 1, 1, 'completed', true);
              insert into apipay.webhooks (account, event, dedup_key, body) values ('default', 'e', 'k', '{}');
+             insert into apipay._reads (account, kind) values ('default', 'check');
              insert into apipay.alerts (account, kind, summary, action) values ('default', 'test', 's', 'a');
              insert into apipay.jobs (operation, params, run_at) select 'invoice.create', '{}', now() + interval '1 day'",
         )

@@ -103,13 +103,17 @@ async fn expect_barred(world: &World, job: Job, code: &str) {
 
 /// Waits until people were told that an account's gateway cannot be reached, and later that this is over.
 async fn expect_unreachable(world: &World, account: &str, code: &str) {
+    let start = format!("ApiPay cannot be reached for account {account} since ");
+    expect_told_once(world, account, &start, &format!("({code}): payments wait.")).await;
+}
+
+async fn expect_told_once(world: &World, account: &str, start: &str, end: &str) {
     for status in ["firing", "resolved"] {
         world
             .until_holds(&format!("{account} is {status}"), async || {
                 let notices = world.alerts.notices(status);
                 let text = json!(notices).to_string();
-                let start = format!("ApiPay cannot be reached for account {account} since ");
-                text.contains(&start) && text.contains(&format!("({code}): payments wait."))
+                text.contains(start) && text.contains(end)
             })
             .await;
     }
@@ -331,7 +335,8 @@ async fn a_way_that_stays_barred_is_given_up_with_nothing_sent() {
             (&json!("gave_up"), &json!(3))
         );
         assert_eq!(row["error_code"], "connect_failed");
-        expect_unreachable(&world, name, "connect_failed").await;
+        let start = format!("Job {job} of account {name} was given up: ");
+        expect_told_once(&world, name, &start, "(connect_failed).").await;
     }
     assert_eq!(world.sandbox.requests().await, [] as [Value; 0]);
     world.end([daemon]).await;

@@ -1,8 +1,10 @@
 //! A gateway that fails for longer than one answer: no payment is lost, one job tries while the others
 //! wait, one alert says so with the vendor's own remedy, and all goes on by itself.
 
+mod alone;
 mod held_up;
 mod lasting;
+mod reading;
 
 use std::time::Duration;
 

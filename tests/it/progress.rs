@@ -3,6 +3,7 @@
 
 mod away;
 mod hidden;
+mod limit;
 mod still;
 
 use std::time::Duration;

@@ -278,7 +278,7 @@ async fn a_gateway_that_gives_no_clear_answer_for_long_is_told_of_until_it_does(
     world
         .until_true(
             "select exists (select from apipay.alerts where kind = 'gateway_failing'
-                and details = '{\"code\": \"server_error\", \"http_status\": 502}')",
+                and details @> '{\"fails\": \"job\", \"code\": \"server_error\", \"http_status\": 502}')",
         )
         .await;
     // Rounds of the loop that resolves alerts come and go.

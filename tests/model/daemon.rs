@@ -348,7 +348,7 @@ impl Daemon {
             // What is told of the gateway is no part of the protocol.
             signed: Signed {
                 errand: Errand::Send,
-                job: guard.id,
+                job: Some(guard.id),
                 sign: Sign::Silent,
             },
             failing_since: None,

@@ -46,7 +46,7 @@ begin
       ('apipay_operator', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'daemons', 'alerts', 'alert_deliveries', 'events'], array['SELECT']),
       ('apipay_enqueuer', array['jobs', 'attempts', 'invoices', 'refunds', 'overview'], array['SELECT']),
       ('apipay_worker', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'jobs', '_control', '_migrations', 'daemons'], array['SELECT']),
-      ('apipay_worker', array['accounts', '_quotas', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks', '_clocks'], array['SELECT', 'INSERT', 'UPDATE']),
+      ('apipay_worker', array['accounts', '_reads', '_quotas', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks', '_clocks'], array['SELECT', 'INSERT', 'UPDATE']),
       ('apipay_worker', array['events'], array['SELECT']))
     select r.role, c.relname, p.privilege, has_table_privilege(r.role, c.oid, p.privilege) as has,
            exists (select from expected e where e.role = r.role and c.relname = any (e.relations) and p.privilege = any (e.rights)) as wanted

@@ -9,8 +9,12 @@ update apipay.accounts set blocked_until = now() + interval '2430 s', blocked_re
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        parked_message = 'Kaspi session expired', parked_remedy = 'call support', probe_at = now() + interval '630 s' where name = 'told';
 update apipay.accounts set failing_since = now() - interval '330 s', failing_code = 'server_error', failing_status = 502,
-       failing_message = 'Kaspi API error', failing_requests = 5, failing_trial_at = now() + interval '40.9 s',
-       failing_reads = 4, failing_read_at = now() + interval '50.9 s' where name = 'slow';
+       failing_message = 'Kaspi API error', failing_requests = 5, failing_trial_at = now() + interval '40.9 s'
+ where name = 'slow';
+insert into apipay._reads (account, kind, failing_since, requests, trial_at)
+values ('slow', 'look_up', now() - interval '330 s', 4, now() + interval '50.9 s'),
+       ('slow', 'check', now() - interval '330 s', 4, now() + interval '70.9 s'),
+       ('slow', 'refunds', now() - interval '330 s', 4, now() + interval '90.9 s');
 set time zone 'Asia/Almaty';
 
 -- {ID} stands for the job's id, {TOKEN} for its token; a moment for any moment.

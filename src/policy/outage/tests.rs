@@ -8,7 +8,7 @@ use crate::policy::fixtures::*;
 use crate::policy::judge::judge;
 
 /// A row of sends, from the words of their signs: a job's number failed, `+` a clear answer, `t` a failed
-/// trial, `s` a trial that proved nothing.
+/// trial, `s` a trial that proved nothing, `r` one that was refused for the limit.
 fn after(words: &str) -> Outage {
     let rules = rules();
     let failing = Sign::Failing(fault(&timed(coded(502, "x"))));
@@ -19,14 +19,15 @@ fn after(words: &str) -> Outage {
                 "+" => (Errand::Send, 99, &Sign::Clear),
                 "t" => (Errand::Trial, 98, &failing),
                 "s" => (Errand::Trial, 97, &Sign::Silent),
+                "r" => (Errand::Trial, 96, &Sign::Refused),
                 job => (Errand::Send, job.parse().expect("a number"), &failing),
             };
-            known.after(errand, JobId(job), sign, at(&rules))
+            known.after(errand, Some(JobId(job)), sign, at(&rules))
         })
 }
 
 fn trial_in(outage: &Outage) -> Option<u64> {
-    let at = outage.sends.as_ref()?.trial_at?;
+    let at = outage.sends.trial_at()?;
     Some(u64::try_from((at - NOW).whole_seconds()).expect("not in the past"))
 }
 
@@ -45,52 +46,159 @@ fn three_jobs_in_a_row_slow_an_account_and_its_trials_come_ever_later() {
         ("1 2 3 t t t", Some(40), true),
         ("1 2 3 t t t t t t t t t", Some(900), true),
         ("1 2 3 t t s", Some(0), false),
+        ("1 2 3 t t r", Some(0), false),
+        ("1 2 3 t t t s", Some(0), true),
         ("1 2 3 t t t +", None, false),
         ("1 2 3 + 4 5", None, false),
     ] {
         let outage = after(words);
         assert_eq!(trial_in(&outage), trial, "{words}");
         assert_eq!(
-            (outage.is_slow(), outage.tells()),
+            (outage.is_slow(), outage.sends.tells()),
             (trial.is_some(), tells),
             "{words}"
         );
     }
-    assert!(after("1 2 3 t +").is_over());
+    assert_eq!(after("1 2 3 t +"), Outage::default());
 }
 
 #[test]
 fn one_job_alone_slows_nobody() {
     let outage = after("7 7 7 7 7 7 7 7 7");
-    assert_eq!((outage.is_slow(), outage.tells()), (false, false));
-    assert_eq!(outage.sends.map(|row| row.failures), Some(1));
+    assert_eq!((outage.is_slow(), outage.sends.tells()), (false, false));
+    assert_eq!(outage.sends.failing.map(|row| row.failures), Some(1));
+}
+
+/// The seconds to each trial, and whether a human is told, after reads of one kind that all fail.
+fn failing_reads(read: Read, job: impl Fn(i64) -> Option<JobId>) -> Vec<(Option<i64>, bool)> {
+    let rules = rules();
+    let failing = Sign::Failing(fault(&timed(coded(502, "x"))));
+    let mut course = Course::default();
+    let mut seen = Vec::new();
+    for number in 0..12 {
+        let errand = Errand::read(read, course.is_slow());
+        course = course.after(errand, job(number), &failing, at(&rules));
+        let wait = course.trial_at().map(|at| (at - NOW).whole_seconds());
+        seen.push((wait, course.tells()));
+    }
+    seen
 }
 
 #[test]
-fn look_ups_end_nothing_and_slow_down_by_themselves() {
+fn reads_slow_down_and_are_told_as_sends_are_and_what_follows_is_asked_as_often_as_ever() {
+    let waits = [5, 10, 20, 40, 80, 160, 320, 640, 900, 900];
+    for read in Read::ALL {
+        let most = if read == Read::LookUp { 900 } else { 600 };
+        let slow = waits.iter().map(|wait| Some(*wait.min(&most)));
+        let waits = [None, None].into_iter().chain(slow);
+        let expected: Vec<_> = waits.enumerate().map(|(n, wait)| (wait, n >= 5)).collect();
+        assert_eq!(failing_reads(read, |_| None), expected, "{read:?}");
+        assert_eq!(
+            failing_reads(read, |n| Some(JobId(n))),
+            expected,
+            "{read:?}"
+        );
+        // One job alone backs off by itself, and is told by itself.
+        let alone = failing_reads(read, |_| Some(JobId(1)));
+        assert_eq!(alone, vec![(None, false); 12], "{read:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_before_the_slow_down_is_no_trial_of_it() {
     let rules = rules();
     let failing = Sign::Failing(fault(&timed(coded(502, "x"))));
-    let slow = after("1 2 3");
-    let looked = slow
-        .clone()
-        .after(Errand::Lookup, JobId(1), &Sign::Clear, at(&rules));
-    assert_eq!(looked, slow);
-    let mut reads = slow.clone();
-    let mut waits = Vec::new();
-    for _ in 0..12 {
-        reads = reads.after(Errand::Lookup, JobId(1), &failing, at(&rules));
-        waits.push(reads.reads.next_at.map(|at| (at - NOW).whole_seconds()));
+    // Eight at once, none of which knew.
+    let known = (1..=8).fold(Outage::default(), |known, job| {
+        let errand = Errand::Read(Read::LookUp);
+        known.after(errand, Some(JobId(job)), &failing, at(&rules))
+    });
+    let reads = known.course(Some(Read::LookUp));
+    assert_eq!(reads.failing.as_ref().map(|row| row.failures), Some(3));
+    assert!(reads.is_slow() && !reads.tells());
+}
+
+#[test]
+fn each_kind_of_request_fails_and_recovers_by_itself() {
+    let rules = rules();
+    let failing = Sign::Failing(fault(&timed(coded(502, "x"))));
+    let errands = [Errand::Send]
+        .into_iter()
+        .chain(Read::ALL.map(Errand::Read));
+    for errand in errands.clone() {
+        let mut known = Outage::default();
+        for job in 1..=3 {
+            known = known.after(errand, Some(JobId(job)), &failing, at(&rules));
+        }
+        for other in errands.clone().filter(|other| *other != errand) {
+            let after = known.clone().after(other, None, &Sign::Clear, at(&rules));
+            assert_eq!(after.course(errand.kind()), known.course(errand.kind()));
+            assert!(
+                !after.course(other.kind()).is_slow(),
+                "{errand:?} {other:?}"
+            );
+        }
+        let over = known.after(errand, None, &Sign::Clear, at(&rules));
+        assert_eq!(over.course(errand.kind()), Course::default(), "{errand:?}");
     }
-    let expected = [5, 10, 20, 40, 80, 160, 320, 640, 900, 900].map(Some);
-    assert_eq!(waits[..2], [None, None]);
-    assert_eq!(waits[2..], expected);
-    assert_eq!(reads.sends, slow.sends);
-    let silent = reads
-        .clone()
-        .after(Errand::Lookup, JobId(1), &Sign::Silent, at(&rules));
-    assert_eq!(silent, reads);
-    let over = reads.after(Errand::Lookup, JobId(1), &Sign::Clear, at(&rules));
-    assert_eq!(over, slow);
+}
+
+#[test]
+fn a_read_of_a_slow_kind_waits_for_its_trial_and_never_longer_than_the_longest() {
+    let rules = rules();
+    let mut known = Outage::default();
+    for job in 1..=3 {
+        let failing = Sign::Failing(fault(&timed(coded(502, "x"))));
+        known = known.after(
+            Errand::Read(Read::Check),
+            Some(JobId(job)),
+            &failing,
+            at(&rules),
+        );
+    }
+    let longest = longest(&rules);
+    for (read, after, may) in [
+        (Read::Check, 0, false),
+        (Read::Check, 4, false),
+        (Read::Check, 5, true),
+        (Read::Check, 900, true),
+        // The clock was wrong when it was stored.
+        (Read::Check, -5_000, true),
+        (Read::Refunds, 0, true),
+    ] {
+        let now = NOW + time::Duration::seconds(after);
+        assert_eq!(known.may_read(read, now, longest), may, "{read:?} {after}");
+    }
+    assert!(known.reads_slowly(Read::Check) && !known.reads_slowly(Read::Refunds));
+}
+
+#[test]
+fn what_is_refused_for_the_limit_is_noted_until_one_is_not() {
+    let rules = rules();
+    let failing = Sign::Failing(fault(&timed(coded(502, "x"))));
+    for errand in [Errand::Send, Errand::Read(Read::Check)] {
+        let refused = |known: Course| known.after(errand, None, &Sign::Refused, at(&rules));
+        let first = refused(Course::default());
+        assert_eq!(first.refused_since, Some(NOW));
+        assert!(first.failing.is_none());
+        let later = Circumstances {
+            now: NOW + seconds(60),
+            ..at(&rules)
+        };
+        let again = first.clone().after(errand, None, &Sign::Refused, later);
+        assert_eq!(again, first);
+        assert_eq!(
+            first.clone().after(errand, None, &Sign::Silent, later),
+            first
+        );
+        for sign in [&Sign::Clear, &failing] {
+            let through = first.clone().after(errand, None, sign, later);
+            assert_eq!(through.refused_since, None, "{sign:?}");
+        }
+        // Failing goes on being known while the limit lets nothing through.
+        let known = Course::default().after(errand, None, &failing, at(&rules));
+        assert_eq!(refused(known.clone()).failing, known.failing);
+    }
 }
 
 #[test]
@@ -100,7 +208,7 @@ fn a_fault_of_the_network_has_its_own_distances() {
     for job in 1..=3 {
         let answer = Answer::NotSent(NotSent::Dns);
         let sign = Sign::Failing(fault(&timed(answer)));
-        known = known.after(Errand::Send, JobId(job), &sign, at(&rules));
+        known = known.after(Errand::Send, Some(JobId(job)), &sign, at(&rules));
     }
     assert_eq!(trial_in(&known), Some(1));
 }
@@ -127,10 +235,18 @@ fn what_each_answer_says_of_the_gateway() {
     ] {
         assert_eq!(signs(&clear), [Sign::Clear, Sign::Silent], "{clear:?}");
     }
-    for silent in [
+    for refused in [
         coded(429, "request_rate_limited"),
         coded(429, "tariff_limit_reached"),
         reply(429, Body::Broken),
+    ] {
+        assert_eq!(
+            signs(&refused),
+            [Sign::Refused, Sign::Refused],
+            "{refused:?}"
+        );
+    }
+    for silent in [
         Answer::NotSent(NotSent::Stopping),
         Answer::NotSent(NotSent::QuotaSpent),
         Answer::NotSent(NotSent::KeyTooOld),
@@ -179,15 +295,39 @@ fn what_each_answer_says_of_the_gateway() {
 
 #[test]
 fn a_job_is_told_of_once_its_first_tries_would_be_over() {
-    let rules = rules();
-    assert_eq!(told_after(&rules), seconds(5 + 10 + 20 + 40 + 80));
-    for (since, expected) in [
-        (None, false),
-        (Some(NOW), false),
-        (Some(NOW - seconds(154)), false),
-        (Some(NOW - seconds(155)), true),
+    assert_eq!(told_after(&rules()), seconds(5 + 10 + 20 + 40 + 80));
+}
+
+#[test]
+fn what_each_answer_to_a_read_says() {
+    let read = |answer: Answer, is_usable| sign_of_read(&timed(answer), is_usable);
+    for usable in [coded(200, "x"), coded(502, "x"), coded(429, "x")] {
+        assert_eq!(read(usable, true), Sign::Clear);
+    }
+    for parking in [coded(503, "x"), reply(503, Body::Broken), coded(401, "x")] {
+        assert_eq!(read(parking, false), Sign::Clear);
+    }
+    assert_eq!(
+        read(coded(429, "request_rate_limited"), false),
+        Sign::Refused
+    );
+    assert_eq!(
+        read(Answer::NotSent(NotSent::Stopping), false),
+        Sign::Silent
+    );
+    for unclear in [
+        coded(502, "x"),
+        coded(404, "x"),
+        coded(422, "x"),
+        reply(200, Body::Broken),
+        json_reply(200, json!([])),
+        Answer::Lost(Lost::Timeout),
+        Answer::NotSent(NotSent::Dns),
     ] {
-        assert_eq!(tells_of_job(since, NOW, &rules), expected);
+        assert!(
+            matches!(read(unclear.clone(), false), Sign::Failing(_)),
+            "{unclear:?}"
+        );
     }
 }
 

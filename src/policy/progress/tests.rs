@@ -114,6 +114,74 @@ fn nothing_due_is_nothing_found() {
     expect(emptied, &[]);
 }
 
+fn refused(since: &str) -> Option<Refused> {
+    Some(Refused {
+        since: since.into(),
+        code: "request_rate_limited".into(),
+    })
+}
+
+#[test]
+fn a_limit_that_lets_nothing_through_is_found_and_moves_with_the_first_that_gets_through() {
+    let of_sends = |since: &str| AccountFacts {
+        due_jobs: 0,
+        refused_sends: refused(since),
+        ..waiting("never")
+    };
+    expect(|_| facts(of_sends("12:00")), &[(Concern::Limit, 180)]);
+    let found = Watch::default().look(
+        MINUTE,
+        &facts(of_sends("12:00")),
+        Patience::new(Duration::ZERO, MINUTE),
+    );
+    assert_eq!(
+        found[0].cause,
+        "HTTP 429, request_rate_limited, since 12:00"
+    );
+    // One gets through every two minutes.
+    expect(|at| facts(of_sends(&(at.as_secs() / 120).to_string())), &[]);
+    let of_reads = AccountFacts {
+        due_jobs: 0,
+        refused_reads: refused("12:00"),
+        ..waiting("never")
+    };
+    expect(|_| facts(of_reads.clone()), &[(Concern::AskingLimit, 180)]);
+    let both = AccountFacts {
+        refused_sends: refused("12:00"),
+        ..of_reads
+    };
+    let expected = [(Concern::Limit, 180), (Concern::AskingLimit, 180)];
+    expect(|_| facts(both.clone()), &expected);
+    // A cap that has been told, with when it ends.
+    let told = AccountFacts {
+        open_alerts: vec!["cap_reached".into()],
+        ..both
+    };
+    expect(|_| facts(told.clone()), &[]);
+}
+
+#[test]
+fn what_is_told_of_a_part_of_an_account_explains_no_more_than_that() {
+    let all = |open: &str| AccountFacts {
+        open_alerts: vec![open.into()],
+        refused_sends: refused("1"),
+        refused_reads: refused("1"),
+        lookup: Some("1".into()),
+        check: Some("1".into()),
+        ..waiting("never")
+    };
+    let (claims, limit) = ((Concern::Claims, 180), (Concern::Limit, 180));
+    let reads = [
+        (Concern::LookUps, 180),
+        (Concern::Checks, 780),
+        (Concern::AskingLimit, 180),
+    ];
+    let everything = [claims, reads[0], reads[1], limit, reads[2]];
+    expect(|_| facts(all("gateway_failing sends")), &[]);
+    expect(|_| facts(all("gateway_failing reads")), &[claims, limit]);
+    expect(|_| facts(all("gateway_failing job")), &everything);
+}
+
 #[test]
 fn an_alert_that_says_why_is_enough() {
     for kind in EXPLAINING {

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use serde_json::json;
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Alarm;
 use crate::db::accounts::{AlertText, Park};
 use crate::db::mirrors::{DueMirror, Waiting};
+use crate::db::troubled::{self, Told};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
-use crate::domain::outage::Fault;
+use crate::domain::outage::{FailingJob, Fault, Read};
+use crate::policy::outage::telling::Telling;
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Next, Reason};
-use crate::worker::failing::Telling;
 use crate::worker::outcome::Guard;
 
 impl Alarm {
@@ -123,26 +125,119 @@ impl Alarm {
         }
     }
 
-    /// The gateway gives no clear answer to the account, or to some job of it, for too long.
-    pub fn failing(account: &AccountName, telling: &Telling) -> Alarm {
-        let Telling { fault, since } = telling;
-        let Remedy { what, action } = remedy::of_fault(fault);
-        let since = since.replace_nanosecond(0).unwrap_or(*since);
-        let since = since.format(&Rfc3339).unwrap_or_default();
-        Alarm {
-            kind: "gateway_failing",
-            severity: "critical",
-            text: AlertText {
-                summary: format!(
-                    "ApiPay {what} for account {account} since {since} ({}): payments wait.",
-                    seen(fault)
+    /// The gateway gives no clear answer: to the account, when it is asked about payments, or to some job.
+    pub fn failing(account: &AccountName, telling: &Telling<'_>) -> Alarm {
+        let (summary, action, fault, job) = match telling {
+            Telling::Sends(row) => (
+                format!(
+                    "ApiPay {} for account {account} since {} ({}): payments wait.",
+                    remedy::of_fault(&row.fault).what,
+                    written(row.since),
+                    seen(&row.fault)
                 ),
-                action: format!(
-                    "{action}. Nothing is lost: payments go on by themselves with the first clear answer; to try one \
-                     now: select apipay.resume('{account}', 'why'); What waits, and until when: select * from apipay.waiting where account = '{account}';"
+                format!(
+                    "{}. Nothing is lost: payments go on by themselves with the first clear answer; to have the next \
+                     one that is due tried now: select apipay.resume('{account}', 'why'); What waits, and until when: \
+                     select * from apipay.waiting where account = '{account}';",
+                    remedy::of_fault(&row.fault).action
                 ),
-                details: json!({ "code": fault.code, "http_status": fault.status }),
-            },
+                &row.fault,
+                None,
+            ),
+            Telling::Reads(reads, row) => {
+                let fault = &row.fault;
+                let unseen: Vec<&str> = reads.iter().map(|read| unseen(*read)).collect();
+                (
+                    format!(
+                        "ApiPay {} when asked about payments of account {account} since {} ({}): {}. This does not \
+                         stop what is sent.",
+                        remedy::of_fault(fault).what,
+                        written(row.since),
+                        seen(fault),
+                        unseen.join("; ")
+                    ),
+                    format!(
+                        "{}. Nothing is lost: the daemon goes on asking, ever less often; to have it ask now: \
+                         select apipay.resume('{account}', 'why'); What waits for it: select * from apipay.overview \
+                         where account = '{account}' and state in ('accepted', 'uncertain');",
+                        remedy::of_fault(fault).action
+                    ),
+                    fault,
+                    None,
+                )
+            }
+            Telling::Job(job) => {
+                let FailingJob {
+                    id,
+                    operation,
+                    since,
+                    fault,
+                    others,
+                } = job;
+                let so_too = match others {
+                    0 => String::new(),
+                    1 => " So has 1 more job of it.".to_owned(),
+                    more => format!(" So have {more} more jobs of it."),
+                };
+                (
+                    format!(
+                        "Job {id} ({operation}) of account {account} has got no clear answer since {} ({}).{so_too} \
+                         The account's other payments go on.",
+                        written(*since),
+                        seen(fault)
+                    ),
+                    format!(
+                        "{}. Nothing is lost: the daemon goes on trying, ever less often. When it is queued, this tries it \
+                         now: select apipay.retry({id}, 'why'); Where it is: select explain from apipay.overview where \
+                         id = {id};",
+                        remedy::of_fault(fault).action
+                    ),
+                    fault,
+                    Some(id.0),
+                )
+            }
+        };
+        failing(AlertText {
+            summary,
+            action,
+            details: json!({
+                "fails": telling.fails(), "code": fault.code, "http_status": fault.status, "job": job,
+            }),
+        })
+    }
+
+    /// A job was given up, since it may be tried only so often and no try got a clear answer.
+    pub fn gave_up(
+        account: &AccountName,
+        id: JobId,
+        since: OffsetDateTime,
+        fault: &Fault,
+    ) -> Alarm {
+        failing(AlertText {
+            summary: format!(
+                "Job {id} of account {account} was given up: it has got no clear answer since {} ({}).",
+                written(since),
+                seen(fault)
+            ),
+            action: format!(
+                "{}. It may be tried only as often as retry.*.attempts says; to try it again, as a new job: \
+                 select apipay.retry({id}, 'why');",
+                remedy::of_fault(fault).action
+            ),
+            details: json!({
+                "fails": "job", "code": fault.code, "http_status": fault.status, "job": id.0,
+            }),
+        })
+    }
+
+    /// How it ended that the gateway gave no clear answer.
+    pub fn end_of_failing(is_parked: bool, told: &Told) -> String {
+        match (&told.job, told.fails.as_deref()) {
+            _ if is_parked => {
+                "the account is parked now: its alert account_parked says why".to_owned()
+            }
+            (Some(job), Some("job")) => format!("job {job} now"),
+            _ => "ApiPay gives clear answers again".to_owned(),
         }
     }
 
@@ -158,6 +253,30 @@ impl Alarm {
             },
         }
     }
+}
+
+fn failing(text: AlertText) -> Alarm {
+    Alarm {
+        kind: troubled::KIND,
+        severity: "critical",
+        text,
+    }
+}
+
+/// What is not seen while reads of this kind fail.
+fn unseen(read: Read) -> &'static str {
+    match read {
+        Read::LookUp => "it is not seen whether uncertain payments were made, and they wait",
+        Read::Check => "it is not seen whether bills were delivered and paid",
+        Read::Code => "it is not seen why bills failed, and those wait",
+        Read::Refunds => "it is not seen whether refunds were made",
+    }
+}
+
+/// A moment for a sentence.
+fn written(moment: OffsetDateTime) -> String {
+    let moment = moment.replace_nanosecond(0).unwrap_or(moment);
+    moment.format(&Rfc3339).unwrap_or_default()
 }
 
 /// What came in place of a clear answer.

@@ -9,11 +9,13 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
 use crate::db::progress::{self, Due, Stop, Weight};
 use crate::db::{DbError, schema};
-use crate::policy::progress::{AccountFacts, Facts, Failure, Finding, Patience, Watch};
+use crate::policy::progress::{AccountFacts, Facts, Failure, Finding, Patience, Refused, Watch};
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::{Context, Pulse, Step};
@@ -258,6 +260,14 @@ fn failure(fault: &Fault) -> Failure {
     }
 }
 
+fn refused(due: &Due, since: OffsetDateTime) -> Refused {
+    let since = since.replace_nanosecond(0).unwrap_or(since);
+    Refused {
+        since: since.format(&Rfc3339).unwrap_or_default(),
+        code: due.blocked_reason.clone().unwrap_or_default(),
+    }
+}
+
 fn account(ctx: &Context, due: &Due) -> AccountFacts {
     let ours = ctx
         .accounts
@@ -278,6 +288,8 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
         undecided: due.undecided.map(|job| job.to_string()),
         check: due.check.clone(),
         lease: due.lease.clone(),
+        refused_sends: due.refused_sends.map(|since| refused(due, since)),
+        refused_reads: due.refused_reads.map(|since| refused(due, since)),
         is_served: due.served_by > 0,
         open_alerts: due.open_alerts.clone(),
         stuck: due.stuck.clone(),

@@ -107,6 +107,8 @@ fn code(concern: Concern) -> &'static str {
         Concern::Schema => "schema",
         Concern::Numbers => "numbers",
         Concern::Stop => "stop",
+        Concern::Limit => "limit",
+        Concern::AskingLimit => "asking_limit",
     }
 }
 
@@ -130,6 +132,13 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
         Concern::Checks => {
             format!("What ApiPay accepted for account {account} is due to be checked and is not.")
         }
+        Concern::Limit => format!(
+            "ApiPay refuses every payment of account {account} for the limit of its key, again and again ({cause}): they wait."
+        ),
+        Concern::AskingLimit => format!(
+            "ApiPay refuses for the limit of its key whatever is asked about payments of account {account} ({cause}): \
+             what became of them is not seen."
+        ),
         Concern::Leases => format!(
             "Payments of account {account} are held by a daemon that is gone, and are not recovered."
         ),
@@ -169,6 +178,11 @@ fn remedy(finding: &Finding) -> String {
             "see that the database runs and lets apipayd in; apipayd check says what it answers"
                 .to_owned()
         }
+        Concern::Limit | Concern::AskingLimit => format!(
+            "see whether another program uses the same API key, and whether accounts.{account}.requests_per_minute is \
+             more than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it. They go \
+             on by themselves with the first request that is let through"
+        ),
         _ => CHECK.to_owned(),
     }
 }

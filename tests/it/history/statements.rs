@@ -49,20 +49,37 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("set mode = $2", "'branch-1', 'live', '1s'", FEW),
     // outage
-    (r#"failing_read_at, now() as "now!""#, "'branch-2'", FEW),
+    (r#"refused_since, now() as "now!""#, "'branch-2'", FEW),
     (
-        "stored as (\n  update apipay.accounts",
-        "'branch-2', '2026-01-01 00:00Z', 5, '2026-01-01 01:00Z', 2, null, null, null, null, null, 0, null, 0, null, true, '1s'",
-        FEW,
-    ),
-    (
-        "failing_since is not null and state in ('queued', 'sending', 'uncertain') and id > $2",
-        "'branch-2', 0, 200",
+        "select account, kind, failing_since, code",
+        "{ACCOUNTS}",
         ALL,
     ),
     (
+        "stored as (\n  update apipay.accounts",
+        "'branch-2', '2026-01-01 00:00Z', 5, '2026-01-01 01:00Z', null, null, null, null, null, null, 0, null, null, true, '1s'",
+        FEW,
+    ),
+    (
+        "insert into apipay._reads",
+        "'branch-2', 'check', '2026-01-01 00:00Z', 2, null, null, null, null, null, null, 0, null, null, '1s'",
+        FEW,
+    ),
+    (
         "set failing_since = null",
-        "array[{JOBS} + 1021], '{network}', '{lookup_unclear}', '1s'",
+        "array[{JOBS} + 1021], '{network}', '{lookup_unclear}'",
+        FEW,
+    ),
+    ("j.failing_since <= a.failing_ended_at", "500, '{}'", ALL),
+    // troubled
+    (
+        "-- Accounts of whose requests people are or must be told",
+        "{ACCOUNTS}, 155, '{stopping}', 10000",
+        ALL,
+    ),
+    (
+        "l.details -> 'fails' is distinct from",
+        "'branch-2', 'gateway_failing', 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
     // alerts
@@ -72,7 +89,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
-    ("'the job is not held any more'", "8, 3600, 60", ALL),
+    ("'the job is not held any more'", "3600, 60", ALL),
     (
         "with told as materialized",
         "array[{JOBS} + 1021], '{null}'",
@@ -100,12 +117,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "lookups = j.lookups + 1",
-        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000, '{}', null, 3600",
+        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000, '{}', null, 3600, 40",
         ALL,
     ),
     (
         "-- Claims one due job for each account that has slowed down",
-        "'{WORKER}', 30, {ACCOUNTS}, 100, 1800000000, 3600, '{}', null",
+        "'{WORKER}', 30, {ACCOUNTS}, 100, 1800000000, 3600, '{}', null, 40",
         ALL,
     ),
     (
@@ -166,7 +183,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "array[{JOBS} + 1021], '1s'",
         FEW,
     ),
-    ("select p.id, p.account, p.state, p.epoch", "500, '{}'", ALL),
+    ("state = 'parked' and id <> all ($2)", "500, '{}'", ALL),
     ("order by leased_until limit $1", "500, '{}'", ALL),
     ("order by expires_at limit $1", "500, '{}', now()", ALL),
     (

@@ -50,8 +50,12 @@ where name in (select 'branch-' || n from generate_series(13, 22) n);
 -- The second account has slowed down.
 update apipay.accounts
    set failing_since = '2026-01-01 00:00Z', failing_code = 'timeout', failing_job = {JOBS} + 2011, failing_requests = 5,
-       failing_trial_at = '2026-01-01 01:00Z', failing_reads = 2, failing_read_at = '2026-01-01 01:00Z'
+       failing_trial_at = '2026-01-01 01:00Z', failing_ended_at = '2026-01-01 00:00Z'
 where name = 'branch-2';
+delete from apipay._reads;
+insert into apipay._reads (account, kind, failing_since, requests, trial_at)
+select 'branch-2', kind, '2026-01-01 00:00Z', 2, '2026-01-01 01:00Z'
+  from unnest(array['look_up', 'check', 'code', 'refunds']) kind;
 update apipay.jobs set failing_since = '2026-01-01 00:00Z'
 where account = 'branch-2' and (reason = 'network' or state = 'uncertain');
 -- Locks leave their mark on rows when they are gone.

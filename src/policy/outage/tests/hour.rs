@@ -1,5 +1,7 @@
 //! An hour in which every request of an account gets the same answer, on a clock that only counts.
 
+use time::OffsetDateTime;
+
 use super::*;
 use crate::domain::account::DuplicateProtection;
 use crate::domain::mirror::RefundList;
@@ -53,11 +55,12 @@ impl Hour<'_> {
         if self.is_parked {
             return false;
         }
-        let trial_at = self.outage.sends.as_ref().and_then(|row| row.trial_at);
+        let trial_at = self.outage.sends.trial_at();
+        let look_up_at = self.outage.course(Some(Read::LookUp)).trial_at();
         let due = |(index, job): (usize, &Job)| {
             let gate = match job.state {
                 State::Queued => trial_at,
-                State::Uncertain => self.outage.reads.next_at,
+                State::Uncertain => look_up_at,
                 State::Parked | State::Final => return None,
             };
             let gate = gate.unwrap_or(NOW).max(self.blocked_until);
@@ -128,7 +131,8 @@ impl Hour<'_> {
             true => Sign::Clear,
             false => sign_of_lookup(&timed, &verdict),
         };
-        self.settle(index, Errand::Lookup, &sign, &verdict);
+        let errand = Errand::read(Read::LookUp, self.outage.reads_slowly(Read::LookUp));
+        self.settle(index, errand, &sign, &verdict);
     }
 
     fn settle(&mut self, index: usize, errand: Errand, sign: &Sign, verdict: &Verdict) {
@@ -136,7 +140,7 @@ impl Hour<'_> {
         let outage = self
             .outage
             .clone()
-            .after(errand, JobId(index as i64), sign, at);
+            .after(errand, Some(JobId(index as i64)), sign, at);
         let job = &mut self.jobs[index];
         let (history, was) = (&mut job.history, job.state);
         history.attempts += u32::from(verdict.counts);
@@ -257,8 +261,8 @@ impl Hour<'_> {
             assert!(!self.outage.is_slow(), "{case}");
             return assert!(self.is_parked || self.blocked_until > self.now, "{case}");
         };
-        assert!(self.outage.is_slow() && self.outage.tells(), "{case}");
-        let row = self.outage.sends.clone().expect("a row");
+        assert!(self.outage.is_slow() && self.outage.sends.tells(), "{case}");
+        let row = self.outage.sends.failing.clone().expect("a row");
         let trial_at = row.trial_at.expect("a trial");
         let last = *self.sends.last().expect("a send");
         assert_eq!(
@@ -270,7 +274,7 @@ impl Hour<'_> {
         let over = self
             .outage
             .clone()
-            .after(Errand::Trial, JobId(1), &Sign::Clear, at);
-        assert_eq!(over.sends, None, "{case}");
+            .after(Errand::Trial, Some(JobId(1)), &Sign::Clear, at);
+        assert_eq!(over.sends, Course::default(), "{case}");
     }
 }

@@ -1,0 +1,44 @@
+-- Accounts of whose requests people are or must be told: what they get in place of clear answers, the job
+-- that has got none for longest, and the alert that is open.
+--
+-- $1 accounts   $2 seconds without a clear answer after which a job is told of   $3 codes of attempts that say nothing of the gateway
+-- $4 jobs that are counted at most
+select a.name as "account!", a.state = 'parked' as "is_parked!",
+       a.failing_since, a.failing_code, a.failing_status, a.failing_message, a.failing_job, a.failing_requests,
+       a.failing_trial_at, a.refused_since,
+       job.id as "job?", job.operation as "operation?", job.failing_since as "job_failing_since?", job.reason as "reason?",
+       answer.http_status as "http_status?", answer.error_code as "error_code?",
+       apipay._mask_phones(left(answer.message, 300)) as message,
+       coalesce(others.jobs, 0) as "others!",
+       alert.details ->> 'fails' as "told?", alert.id is not null as "is_open!", alert.summary as "summary?",
+       alert.action as "action?",
+       (select t.id || ' is ' || t.state from apipay.jobs t where t.id = (alert.details ->> 'job')::bigint) as "told_job?"
+from apipay.accounts a
+left join lateral (
+  -- The newest request says for how long it has been so: what only waits since then is not told of, nor what
+  -- goes on with its account.
+  select j.id, j.operation, j.failing_since, j.reason from apipay.jobs j
+  where j.account = a.name and j.failing_since <= now() - make_interval(secs => $2)
+    and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)
+    and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at)
+  order by j.failing_since, j.id limit 1) job on a.state = 'active'
+left join lateral (
+  select count(*) as jobs from (
+    select from apipay.jobs j
+    where j.account = a.name and j.failing_since <= now() - make_interval(secs => $2)
+      and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)
+      and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at)
+      and j.id <> job.id
+    limit $4) j) others on job.id is not null
+left join lateral (
+  select t.http_status, t.error_code, t.message from apipay.attempts t
+  where t.job_id = job.id and t.finished_at is not null
+    and (t.effect = 'unknown' or (t.kind = 'send' and t.effect = 'not_applied'))
+    and t.http_status is distinct from 429 and coalesce(t.error_code, '') <> all ($3::text[])
+  order by t.epoch desc limit 1) answer on true
+left join apipay.alerts alert
+  on coalesce(alert.account, '') = a.name and alert.kind = 'gateway_failing' and alert.resolved_at is null
+where a.name = any ($1::text[])
+  and (a.failing_since is not null or job.id is not null or alert.id is not null
+       or exists (select from apipay._reads r where r.account = a.name and r.failing_since is not null))
+order by a.name

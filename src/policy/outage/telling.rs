@@ -1,0 +1,83 @@
+//! What people are told of an account whose requests get no clear answer: one thing at a time, the worst.
+
+use crate::domain::answer::NotSent;
+use crate::domain::outage::{FailingJob, Fault, Outage, Read, Row};
+use crate::policy::verdict::Reason;
+
+/// What fails, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Telling<'a> {
+    /// The account's sends: its payments wait.
+    Sends(&'a Row),
+    /// Reads of some kinds, the row of those that have failed for longest: what became of payments is not seen.
+    Reads(Vec<Read>, &'a Row),
+    /// One job, and perhaps some others: the account's other payments go on.
+    Job(&'a FailingJob),
+}
+
+impl Telling<'_> {
+    /// The word for it in the alert's details.
+    pub fn fails(&self) -> &'static str {
+        match self {
+            Telling::Sends(_) => "sends",
+            Telling::Reads(..) => "reads",
+            Telling::Job(_) => "job",
+        }
+    }
+}
+
+/// What is to be told of an account; `None` when all goes well, or another alert tells: of one that is parked
+/// nothing is asked but by probes. `job` is the one that has got no clear answer for longest, if that is long.
+pub fn telling<'a>(
+    outage: &'a Outage,
+    is_parked: bool,
+    job: Option<&'a FailingJob>,
+) -> Option<Telling<'a>> {
+    if is_parked {
+        return None;
+    }
+    // A job that has waited for long in a slow account waits because of the account.
+    let sends = outage.sends.failing.as_ref();
+    let sends = sends.filter(|_| outage.sends.tells() || (outage.is_slow() && job.is_some()));
+    let reads = || outage.reads.iter().filter(|(_, course)| course.tells());
+    let rows = reads().filter_map(|(_, course)| course.failing.as_ref());
+    match (sends, rows.min_by_key(|row| row.since)) {
+        (Some(row), _) => Some(Telling::Sends(row)),
+        (None, Some(row)) => Some(Telling::Reads(
+            reads().map(|(read, _)| *read).collect(),
+            row,
+        )),
+        (None, None) => job.map(Telling::Job),
+    }
+}
+
+/// What an attempt kept of a fault: of an answer `code` is only the reason for which its job waits.
+pub fn named(kept: Fault) -> Fault {
+    let code = match kept.status {
+        None => return kept,
+        Some(_) if kept.code == Reason::Busy.code() => Reason::Busy,
+        Some(500..) => Reason::ServerError,
+        Some(200..=299) => Reason::UnreadableAnswer,
+        Some(_) => Reason::UnlistedAnswer,
+    };
+    Fault {
+        code: code.code().to_owned(),
+        ..kept
+    }
+}
+
+/// Codes of attempts that say nothing of the gateway: what was not sent for a cause of ours, and what a
+/// worker left open.
+pub fn not_theirs() -> Vec<String> {
+    let ours = NotSent::ALL
+        .into_iter()
+        .filter(|cause| !cause.is_of_the_network());
+    let ours = ours.map(|cause| cause.code().to_owned());
+    ours.chain([LEASE_EXPIRED.to_owned()]).collect()
+}
+
+/// The code of an attempt whose worker did not finish it.
+const LEASE_EXPIRED: &str = "lease_expired";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! What is told of an account, for each combination of what may fail.
+
+use super::*;
+use crate::domain::job::JobId;
+use crate::domain::outage::Course;
+use crate::policy::fixtures::NOW;
+
+fn fault() -> Fault {
+    Fault {
+        code: "server_error".into(),
+        status: Some(502),
+        said: None,
+    }
+}
+
+/// A course that has failed so often; from the third time on it is slow.
+fn failed(failures: u32) -> Course {
+    let row = Row {
+        since: NOW,
+        fault: fault(),
+        job: None,
+        failures,
+        trial_at: (failures >= 3).then_some(NOW),
+    };
+    Course {
+        failing: (failures > 0).then_some(row),
+        refused_since: None,
+    }
+}
+
+fn job() -> FailingJob {
+    FailingJob {
+        id: JobId(7),
+        operation: "invoice.create".into(),
+        since: NOW,
+        fault: fault(),
+        others: 0,
+    }
+}
+
+#[test]
+fn the_worst_is_told_and_what_is_parked_is_told_otherwise() {
+    // How often sends and checks have failed, and whether a job has for long.
+    for (sends, checks, has_job, expected) in [
+        (0, 0, false, None),
+        (2, 5, false, None),
+        (5, 5, false, None),
+        (6, 0, false, Some("sends")),
+        (6, 6, true, Some("sends")),
+        // Slow, and one has waited for as long as one alone would.
+        (3, 6, true, Some("sends")),
+        (2, 0, true, Some("job")),
+        (2, 6, true, Some("reads")),
+        (0, 6, false, Some("reads")),
+        (3, 6, false, Some("reads")),
+        (0, 5, true, Some("job")),
+    ] {
+        let outage = Outage {
+            sends: failed(sends),
+            reads: [(Read::Check, failed(checks))].into(),
+        };
+        let job = has_job.then(job);
+        let told = telling(&outage, false, job.as_ref());
+        let case = format!("{sends} {checks} {has_job}");
+        assert_eq!(told.map(|told| told.fails()), expected, "{case}");
+        assert_eq!(telling(&outage, true, job.as_ref()), None, "{case}");
+    }
+}
+
+#[test]
+fn each_kind_of_reads_that_fails_is_told_with_what_the_first_of_them_gets() {
+    for read in Read::ALL {
+        let outage = Outage {
+            sends: Course::default(),
+            reads: [(read, failed(6))].into(),
+        };
+        let row = failed(6).failing.unwrap();
+        assert_eq!(
+            telling(&outage, false, None),
+            Some(Telling::Reads(vec![read], &row))
+        );
+    }
+    let mut older = failed(9);
+    let row = older.failing.as_mut().unwrap();
+    (row.since, row.fault.status) = (NOW - std::time::Duration::from_secs(60), Some(504));
+    let outage = Outage {
+        sends: Course::default(),
+        reads: [
+            (Read::LookUp, failed(6)),
+            (Read::Check, failed(5)),
+            (Read::Refunds, older.clone()),
+        ]
+        .into(),
+    };
+    let expected = Telling::Reads(
+        vec![Read::LookUp, Read::Refunds],
+        older.failing.as_ref().unwrap(),
+    );
+    assert_eq!(telling(&outage, false, None), Some(expected));
+}
+
+#[test]
+fn what_an_attempt_kept_is_named_as_it_was_when_it_came() {
+    for (status, kept, code) in [
+        (Some(502), "lookup_unclear", "server_error"),
+        (Some(500), "not_applied", "server_error"),
+        (Some(409), "busy", "busy"),
+        (Some(409), "lookup_unclear", "unlisted_answer"),
+        (Some(302), "not_applied", "unlisted_answer"),
+        (Some(200), "lookup_unclear", "unreadable_answer"),
+        (Some(299), "lookup_unclear", "unreadable_answer"),
+        (None, "dns_failed", "dns_failed"),
+        (None, "timeout", "timeout"),
+    ] {
+        let fault = named(Fault {
+            code: kept.into(),
+            status,
+            said: Some("x".into()),
+        });
+        assert_eq!(
+            (fault.code.as_str(), fault.status),
+            (code, status),
+            "{kept}"
+        );
+        assert_eq!(fault.said.as_deref(), Some("x"));
+    }
+}
+
+#[test]
+fn what_is_not_sent_for_a_cause_of_ours_says_nothing_of_the_gateway() {
+    let codes = not_theirs();
+    for ours in ["stopping", "window_closed", "quota_spent", "lease_expired"] {
+        assert!(codes.iter().any(|code| code == ours), "{ours}: {codes:?}");
+    }
+    for theirs in ["dns_failed", "connect_failed", "timeout", "connection_cut"] {
+        assert!(!codes.iter().any(|code| code == theirs), "{theirs}");
+    }
+}

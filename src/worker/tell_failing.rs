@@ -1,0 +1,59 @@
+//! Makes the alert `gateway_failing` of each account say what fails now, and ends it when nothing does.
+//!
+//! Whatever is told follows from what is stored, whoever stored it: another daemon, or one that has died since.
+
+use std::sync::Arc;
+
+use crate::db::troubled::{self, Troubled};
+use crate::db::{DbError, alerts, progress};
+use crate::policy::outage::telling::{named, not_theirs, telling};
+use crate::policy::outage::told_after;
+use crate::worker::Context;
+use crate::worker::alarm::Alarm;
+
+/// The accounts of which something fails, or is told to.
+pub async fn find(ctx: &Arc<Context>) -> Result<Vec<Troubled>, DbError> {
+    let (accounts, told_after) = (ctx.account_names(), told_after(&ctx.rules));
+    let mut found = troubled::troubled(&ctx.pool, &accounts, told_after, &not_theirs()).await?;
+    for job in found
+        .iter_mut()
+        .filter_map(|troubled| troubled.job.as_mut())
+    {
+        job.fault = named(job.fault.clone());
+    }
+    Ok(found)
+}
+
+/// Brings the alert of one of them up to date.
+pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError> {
+    let Troubled {
+        account,
+        is_parked,
+        outage,
+        job,
+        told,
+    } = troubled;
+    match (telling(outage, *is_parked, job.as_ref()), told) {
+        (None, None) => Ok(()),
+        (None, Some(told)) => {
+            let how = Alarm::end_of_failing(*is_parked, told);
+            let name = Some(account.as_str());
+            progress::resolve(&ctx.pool, name, troubled::KIND, &how).await
+        }
+        (Some(telling), None) => {
+            let Alarm {
+                kind,
+                severity,
+                text,
+            } = Alarm::failing(account, &telling);
+            alerts::open(&ctx.pool, Some(account), kind, severity, &text).await
+        }
+        (Some(telling), Some(told)) => {
+            let text = Alarm::failing(account, &telling).text;
+            if (&text.summary, &text.action) == (&told.summary, &told.action) {
+                return Ok(());
+            }
+            troubled::tell(&ctx.pool, account, &text).await
+        }
+    }
+}

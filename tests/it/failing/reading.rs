@@ -1,0 +1,275 @@
+//! Asking fails while sending works, or while there is nothing to send: what became of payments is not seen,
+//! one alert says so, asking slows down, and all goes on with the first clear answer.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::world::{Wish, World, phone};
+
+/// Each kind of read: its word, the route that fails, what else must happen before, and what the alert says.
+const READS: [(&str, &str, &str); 4] = [
+    (
+        "look_up",
+        "GET /invoices",
+        "whether uncertain payments were made",
+    ),
+    (
+        "check",
+        "POST /invoices/status/check",
+        "whether bills were delivered and paid",
+    ),
+    ("code", "GET /invoices/{id}", "why bills failed"),
+    (
+        "refunds",
+        "GET /invoices/{id}/refunds",
+        "whether refunds were made",
+    ),
+];
+
+/// What lasts, and what the alert quotes of it.
+fn faults() -> Vec<(Value, &'static str, &'static str)> {
+    let support = "contact ApiPay's support";
+    vec![
+        (
+            json!({"answer": {"status": 502, "json": {"message": "Kaspi API error"}}}),
+            "HTTP 502: Kaspi API error",
+            support,
+        ),
+        (
+            json!({"effect": "none", "hang": true}),
+            "timeout",
+            "apipayd check",
+        ),
+        (
+            json!({"answer": {"preset": "200_html"}}),
+            "HTTP 200",
+            "base_url",
+        ),
+        // Well written, and of other things than what was asked about.
+        (
+            json!({"answer": {"status": 200, "json": {"data": [], "invoices": []}}}),
+            "HTTP 200",
+            "base_url",
+        ),
+        (json!({"answer": {"preset": "404"}}), "HTTP 404", "base_url"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_kind_of_asking_fails_it_is_told_with_what_is_not_seen() {
+    let mut cases = Vec::new();
+    for (kind, route, unseen) in READS {
+        for (number, (fault, says, to_do)) in faults().into_iter().enumerate() {
+            // A search that shows nothing is an answer, and so is an invoice or list that is not there.
+            let is_answer = match kind {
+                "look_up" => number == 3,
+                _ => false,
+            };
+            if !is_answer {
+                cases.push((
+                    format!("{kind}{number}"),
+                    kind,
+                    route,
+                    unseen,
+                    fault,
+                    says,
+                    to_do,
+                ));
+            }
+        }
+    }
+    let names: Vec<&String> = cases.iter().map(|case| &case.0).collect();
+    let wish = Wish::default()
+        .accounts(&names)
+        .tune("retry.server_error.initial", "100ms")
+        .tune("retry.server_error.max", "1s")
+        .tune("follow.max", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    for (account, kind, route, _, fault, ..) in &cases {
+        let mut rule = fault.clone();
+        rule["route"] = json!(route);
+        rule["organisation"] = json!(account);
+        // A refund reads the list before it is sent.
+        rule["skip"] = json!(usize::from(*kind == "refunds"));
+        rule["times"] = json!(100_000);
+        world.sandbox.fault(rule).await;
+        let job = json!({"account": account});
+        match *kind {
+            "look_up" => {
+                let unclear = json!({"route": "POST /invoices", "organisation": account, "times": 2,
+                                     "effect": "apply", "answer": {"preset": "502_html"}});
+                world.sandbox.fault(unclear).await;
+                for amount in [700, 800] {
+                    let bill = json!({"phone_number": phone::UNPAID, "amount": amount});
+                    world
+                        .enqueue_with("invoice.create", bill, job.clone())
+                        .await;
+                }
+            }
+            "refunds" => {
+                let paid = json!({"status": "paid"});
+                let invoice = world.sandbox.invoice(&world.key(account), paid).await;
+                let refund = json!({"invoice_id": invoice, "amount": 100});
+                world.enqueue_with("invoice.refund", refund, job).await;
+            }
+            kind => {
+                let to = if kind == "code" {
+                    phone::CLIENT_NOT_FOUND
+                } else {
+                    phone::UNPAID
+                };
+                let bill = json!({"phone_number": to, "amount": 700});
+                world.enqueue_with("invoice.create", bill, job).await;
+            }
+        }
+    }
+    world
+        .until_holds("each is told", async || {
+            let told = "apipay.alerts where resolved_at is null and details ->> 'fails' = 'reads'";
+            world.count(told).await == i64::try_from(cases.len()).unwrap()
+        })
+        .await;
+    daemon.until_told("NO CLEAR ANSWER to check").await;
+    let mut wrong = String::new();
+    for (account, kind, _, unseen, _, says, to_do) in &cases {
+        let alerts = world
+            .rows(&format!(
+                "select kind, summary, action, explain from apipay.alerts l, apipay.overview o
+                  where l.account = '{account}' and o.account = l.account"
+            ))
+            .await;
+        let text = alerts[0].to_string();
+        let parts = [
+            "when asked about payments of account",
+            "gateway_failing",
+            says,
+            unseen,
+            to_do,
+        ];
+        for part in parts.into_iter().filter(|part| !text.contains(part)) {
+            writeln!(wrong, "{account}: nothing says {part:?}: {text}").unwrap();
+        }
+        let waits = if *kind == "look_up" { "2" } else { "1" };
+        let is_told = || {
+            world.alerts.notices("firing").into_iter().any(|notice| {
+                notice["commonLabels"]["account"] == json!(account)
+                    && notice["commonAnnotations"]["jobs_waiting"] == waits
+            })
+        };
+        world
+            .until_holds(&format!("{account} is told with what waits"), async || {
+                is_told()
+            })
+            .await;
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until_all_final().await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    let odd = world
+        .rows(
+            "select account, kind, resolution from apipay.alerts
+              where kind <> 'gateway_failing'
+                -- Of two jobs that were looked up in vain one may be the last.
+                or not (resolution = 'ApiPay gives clear answers again' or resolution like 'job % is succeeded now')",
+        )
+        .await;
+    assert_eq!(odd, Vec::<Value>::new());
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn checks_that_fail_are_asked_ever_less_often_by_all_daemons_together_and_bills_go_out() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "1s")
+        .tune("retry.server_error.max", "1m")
+        .tune("follow.max", "4s");
+    let (world, daemon) = World::running_as(wish).await;
+    let second = world.daemon().await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices/status/check", "share": 1.0,
+                   "answer": {"status": 502, "json": {"message": "Kaspi API error"}}}))
+        .await;
+    let checks = async || {
+        let route = "POST /invoices/status/check";
+        world.sandbox.requests_to(route).await.len()
+    };
+    for amount in 100..110 {
+        world.bill(phone::PAID, amount).await;
+    }
+    // At 1, 2, 4, 4, … seconds.
+    world
+        .until_true("select trial_at is not null from apipay._reads where kind = 'check'")
+        .await;
+    let before = checks().await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let asked = checks().await - before;
+    assert!((3..=10).contains(&asked), "{asked} checks in 12 seconds");
+    let explain = "select explain like '%It is asked again at %' from apipay.overview where state = 'accepted' limit 1";
+    world.until_true(explain).await;
+    // None of it keeps a bill from going out.
+    let late = world.bill(phone::PAID, 300).await;
+    world.until(late, "accepted").await;
+    world
+        .sql("select apipay.resume('default', 'it is well again')")
+        .await;
+    let is_due = "select exists (select from apipay._reads where kind = 'check' and trial_at <= now() + interval '5 seconds')";
+    world.until_true(is_due).await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until_all_final().await;
+    world
+        .until_true("select not exists (select from apipay._reads where failing_since is not null)")
+        .await;
+    world.end([daemon, second]).await;
+}
+
+#[tokio::test]
+async fn what_fails_is_told_for_what_it_is_when_sends_fail_as_well_and_recover_first() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "100ms")
+        .tune("retry.server_error.max", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    let broken = json!({"status": 502, "json": {"message": "Kaspi API error"}});
+    let fail = async |route: &str| {
+        let rule = json!({"route": route, "share": 1.0, "name": route, "answer": broken});
+        world.sandbox.fault(rule).await;
+    };
+    let says = async |fails: &str, words: &str| {
+        world
+            .until_true(&format!(
+                "select exists (select from apipay.alerts where resolved_at is null
+                    and details ->> 'fails' = '{fails}' and summary like '%{words}%')"
+            ))
+            .await;
+    };
+    fail("POST /invoices/status/check").await;
+    world.bill(phone::PAID, 100).await;
+    says("reads", "whether bills were delivered and paid").await;
+    fail("POST /invoices").await;
+    for amount in 200..204 {
+        world.bill(phone::PAID, amount).await;
+    }
+    says("sends", "ApiPay fails for account default since").await;
+    assert_eq!(
+        world.count("apipay.alerts").await,
+        1,
+        "told by the same alert"
+    );
+    world
+        .until_true("select exists (select from apipay.alert_deliveries where notice = 'repeat')")
+        .await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    fail("POST /invoices/status/check").await;
+    says("reads", "whether bills were delivered and paid").await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until_all_final().await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.end([daemon]).await;
+}

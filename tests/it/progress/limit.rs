@@ -1,0 +1,73 @@
+//! A gateway that refuses all for the account's limit, again and again.
+
+use serde_json::{Value, json};
+
+use super::{told, until_told, wish};
+use crate::world::{World, phone};
+
+#[tokio::test]
+async fn a_limit_that_lets_nothing_through_is_told_once_and_a_cap_only_as_such() {
+    let names = ["default", "asking", "capped", "slow"];
+    let (world, daemon) = World::running_as(wish().accounts(&names)).await;
+    let refuse = async |account: &str, route: &str, answer: Value, skip: usize| {
+        world
+            .sandbox
+            .fault(json!({"route": route, "organisation": account, "skip": skip, "times": 100_000, "answer": answer}))
+            .await;
+    };
+    let plain = json!({"status": 429, "headers": {"Retry-After": "1"}, "json": {"message": "Too Many Attempts."}});
+    refuse("default", "POST /invoices", plain.clone(), 0).await;
+    refuse("asking", "POST /invoices/status/check", plain, 0).await;
+    refuse(
+        "capped",
+        "POST /invoices",
+        json!({"preset": "429_tariff_limit"}),
+        0,
+    )
+    .await;
+    for account in names {
+        // The last one's are let through, if slowly.
+        let params = json!({"phone_number": phone::PAID, "amount": 700});
+        world
+            .enqueue_with("invoice.create", params, json!({"account": account}))
+            .await;
+    }
+    let firing = until_told(
+        &world,
+        "firing",
+        &[
+            "every payment of account default for the limit of its key",
+            "HTTP 429",
+        ],
+    )
+    .await;
+    assert_eq!(firing["commonAnnotations"]["jobs_waiting"], "1");
+    assert_eq!(firing["commonAnnotations"]["amount_waiting_kzt"], "700");
+    let text = firing["commonAnnotations"].to_string();
+    for part in [
+        "another program uses the same API key",
+        "accounts.default.requests_per_minute",
+        "support",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    daemon.until_told("refused for its limit since").await;
+    until_told(
+        &world,
+        "firing",
+        &["whatever is asked about payments of account asking"],
+    )
+    .await;
+    let others = "apipay.alerts where account in ('capped', 'slow') and kind <> 'cap_reached'";
+    assert_eq!(world.count(others).await, 0);
+    let cap =
+        "apipay.alerts where account = 'capped' and kind = 'cap_reached' and resolved_at is null";
+    assert_eq!(world.count(cap).await, 1);
+    assert_eq!(told(&world, "firing").len(), 2);
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    until_told(&world, "resolved", &["account default"]).await;
+    until_told(&world, "resolved", &["account asking"]).await;
+    world.sql("select apipay.resume('capped', 'raised')").await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
