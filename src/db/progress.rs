@@ -28,6 +28,8 @@ pub struct Due {
     pub check: Option<String>,
     /// A lease that ran out and that nobody recovered.
     pub lease: Option<String>,
+    /// A job that waited for another one, whose turn has come.
+    pub turn: Option<String>,
     /// Living daemons that have the account in their configuration.
     pub served_by: i64,
     /// Kinds of its open alerts.

@@ -21,11 +21,13 @@ pub enum Due {
     Expiry,
     /// It is parked and its account is active again: it is put back.
     Release,
+    /// It waited for another job and goes next: claims look at it again.
+    Turn,
 }
 
 impl Due {
     /// All of them.
-    pub const ALL: [Due; 3] = [Due::Lease, Due::Expiry, Due::Release];
+    pub const ALL: [Due; 4] = [Due::Lease, Due::Expiry, Due::Release, Due::Turn];
 }
 
 /// A job whose time has come.
@@ -41,21 +43,32 @@ pub struct DueJob {
     pub epoch: i64,
 }
 
+/// How far the invoices that have waiting refunds were gone through. There may be very many, each with a refund that
+/// is rightly waited for, so a look goes on where the one before ended.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    account: String,
+    invoice: i64,
+}
+
+struct Row {
+    id: i64,
+    account: String,
+    state: String,
+    epoch: i64,
+}
+
 /// The jobs whose time has come, but for those to leave alone. What ends a job for good goes by the
-/// database's clock, but not beyond `expected`, what it should show.
+/// database's clock, but not beyond `expected`, what it should show. What waits for its turn is looked through
+/// from `place` on.
 pub async fn find(
     pool: &Pool,
     due: Due,
     expected: OffsetDateTime,
+    place: &mut Place,
     most: usize,
     except: &[i64],
 ) -> Result<Vec<DueJob>, DbError> {
-    struct Row {
-        id: i64,
-        account: String,
-        state: String,
-        epoch: i64,
-    }
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = match due {
         Due::Lease => {
@@ -101,6 +114,7 @@ pub async fn find(
             .fetch_all(pool)
             .await
         }
+        Due::Turn => in_turn(pool, place, most, except).await,
     };
     let rows = rows.task("find the jobs whose time has come")?;
     let jobs = rows.into_iter().filter_map(|row| {
@@ -112,6 +126,37 @@ pub async fn find(
         })
     });
     Ok(jobs.collect())
+}
+
+async fn in_turn(
+    pool: &Pool,
+    place: &mut Place,
+    most: i64,
+    except: &[i64],
+) -> Result<Vec<Row>, sqlx::Error> {
+    let mut invoices = sqlx::query_file!(
+        "src/db/in_turn.sql",
+        place.account,
+        place.invoice,
+        most,
+        except
+    )
+    .fetch_all(pool)
+    .await?;
+    let last = invoices.last().filter(|last| last.nth == most);
+    *place = last.map_or_else(Place::default, |last| Place {
+        account: last.account.clone(),
+        invoice: last.invoice_id,
+    });
+    let due = invoices.drain(..).filter_map(|invoice| {
+        Some(Row {
+            id: invoice.job?,
+            account: invoice.account,
+            state: "queued".to_owned(),
+            epoch: invoice.epoch?,
+        })
+    });
+    Ok(due.collect())
 }
 
 /// Moves those of the jobs that [`find`] found whose time has still come and that nobody has locked, all
@@ -153,6 +198,20 @@ pub async fn advance(
                     where p.id = any ($1) and p.state = 'parked'
                     for no key update of p skip locked))
                  returning j.id",
+                jobs,
+            )
+            .fetch_all(pool)
+            .await
+        }
+        Due::Turn => {
+            sqlx::query_scalar!(
+                "update apipay.jobs
+                    set reason = null, updated_at = now()
+                  where id = any (array(
+                    select id from apipay.jobs
+                    where id = any ($1) and state = 'queued' and reason = 'waits_for_refund'
+                    for no key update skip locked))
+                 returning id",
                 jobs,
             )
             .fetch_all(pool)

@@ -9,7 +9,7 @@
 //! - [`locks`] tells of due jobs that somebody keeps locked.
 //! - [`follow`] watches accepted objects to their end.
 //! - [`probe`] asks whether parked accounts are well again.
-//! - [`recover`] moves jobs whose time has come: expired leases, expired jobs.
+//! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, those that waited for another.
 //! - [`deliver`] carries alerts out.
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`keep_time`] notices when the database's clock is set.
@@ -120,6 +120,8 @@ pub struct Context {
 pub struct Wake {
     /// There may be due jobs, or free slots.
     pub dispatch: Notify,
+    /// A job may have ended that others wait for.
+    pub recover: Notify,
     /// There may be a notice to deliver.
     pub deliver: Notify,
 }
@@ -353,7 +355,7 @@ pub fn spawn_loops(
     spawn!(
         "recover",
         Duration::from_secs(1),
-        |_| None,
+        |ctx| Some(&ctx.wake.recover),
         async move |ctx| { recovery.step(ctx).await }
     );
     let mut culprits = Culprits::new(ClaimedTo::LookUp);

@@ -1,15 +1,16 @@
-//! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts.
+//! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts, jobs whose turn it is
+//! after another one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::fault::Fault;
-use crate::db::recover::{self, Due, DueJob};
+use crate::db::recover::{self, Due, DueJob, Place};
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::culprits::is_told;
@@ -25,10 +26,11 @@ const LEFT_ALONE: Duration = Duration::from_secs(10);
 /// A job that was not tried again for so long has moved otherwise.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// The loop's memory: jobs that the database did not let move.
+/// The loop's memory: jobs that the database did not let move, and how far it looked through those that wait.
 #[derive(Default)]
 pub struct Recovery {
     unmoved: HashMap<i64, Unmoved>,
+    place: Place,
 }
 
 struct Unmoved {
@@ -83,7 +85,8 @@ impl Recovery {
                 crash::reach(Point::RecoverBefore);
             }
             let expected = ctx.clock.expected();
-            let jobs = recover::find(&ctx.pool, due, expected, MOST, &except).await?;
+            let place = &mut self.place;
+            let jobs = recover::find(&ctx.pool, due, expected, place, MOST, &except).await?;
             if jobs.is_empty() {
                 continue;
             }
@@ -146,6 +149,10 @@ fn tell(ctx: &Context, due: Due, jobs: &[i64], moved: usize) {
         Due::Expiry => info!(moved, "jobs expired"),
         Due::Release => {
             info!(moved, "parked jobs go on: their account is active");
+            ctx.wake.dispatch.notify_one();
+        }
+        Due::Turn => {
+            debug!(moved, "jobs go on: the one that they waited for has ended");
             ctx.wake.dispatch.notify_one();
         }
     }

@@ -278,6 +278,7 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
         undecided: due.undecided.map(|job| job.to_string()),
         check: due.check.clone(),
         lease: due.lease.clone(),
+        turn: due.turn.clone(),
         is_served: due.served_by > 0,
         open_alerts: due.open_alerts.clone(),
         stuck: due.stuck.clone(),
