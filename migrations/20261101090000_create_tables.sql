@@ -281,15 +281,18 @@ create index jobs_failing on apipay.jobs (account)
 -- The key first: people who look for an event do not name the account.
 create unique index jobs_dedup on apipay.jobs (dedup_key, account) where dedup_key is not null;
 -- One open refund per invoice: two partial refunds in flight could not be told apart.
-create unique index jobs_one_open_refund on apipay.jobs (account, invoice_id)
+--
+-- `+ 0`, here and in what looks for these refunds: so it is not offered jobs_invoice, which holds all of an invoice, and
+-- which a planner that has seen none of them wait would take for as good.
+create unique index jobs_one_open_refund on apipay.jobs (account, (invoice_id + 0))
   where operation = 'invoice.refund'
     and (state in ('sending', 'uncertain', 'accepted', 'held')
          or (state in ('queued', 'parked') and unproven_since is not null));
 
 -- Those that wait for it, in the order in which they go, and those whose turn it is.
-create index jobs_waits_for_refund on apipay.jobs (account, invoice_id, priority desc, run_at, id)
+create index jobs_waits_for_refund on apipay.jobs (account, (invoice_id + 0), priority desc, run_at, id)
   where state = 'queued' and reason = 'waits_for_refund';
-create index jobs_next_refund on apipay.jobs (account, invoice_id, run_at)
+create index jobs_next_refund on apipay.jobs (account, (invoice_id + 0), run_at)
   where state = 'queued' and operation = 'invoice.refund' and apipay._is_in_turn(reason);
 
 -- Asked for refunds only, so that it costs other jobs nothing. One that is open itself waits for none. (Neither of
@@ -298,13 +301,13 @@ create function apipay._is_behind_refund(account_name text, invoice bigint, urge
 language sql stable parallel safe
 return exists (
     select from apipay.jobs o
-    where o.account = account_name and o.operation = 'invoice.refund' and o.invoice_id = invoice
+    where o.account = account_name and o.operation = 'invoice.refund' and o.invoice_id + 0 = invoice
       and (o.state in ('sending', 'uncertain', 'accepted', 'held')
            or (o.state in ('queued', 'parked') and o.unproven_since is not null)))
   or exists (
     select from (
       select w.priority, w.run_at, w.id from apipay.jobs w
-      where w.account = account_name and w.invoice_id = invoice and w.state = 'queued' and w.reason = 'waits_for_refund'
+      where w.account = account_name and w.invoice_id + 0 = invoice and w.state = 'queued' and w.reason = 'waits_for_refund'
       order by w.priority desc, w.run_at, w.id limit 1) first
     where (-first.priority::int, first.run_at, first.id) < (-urgency::int, due_at, job));
 comment on function apipay._is_behind_refund(text, bigint, smallint, timestamptz, bigint) is
@@ -314,18 +317,18 @@ create function apipay._refund_in_turn(account_name text, invoice bigint) return
 language sql stable parallel safe
 return case when not exists (
       select from apipay.jobs o
-      where o.account = account_name and o.operation = 'invoice.refund' and o.invoice_id = invoice
+      where o.account = account_name and o.operation = 'invoice.refund' and o.invoice_id + 0 = invoice
         and (o.state in ('sending', 'uncertain', 'accepted', 'held')
              or (o.state in ('queued', 'parked') and o.unproven_since is not null)))
     -- Of those whose turn has come the next claim takes the first.
     and not exists (
       select from apipay.jobs n
-      where n.account = account_name and n.invoice_id = invoice and n.state = 'queued' and n.operation = 'invoice.refund'
+      where n.account = account_name and n.invoice_id + 0 = invoice and n.state = 'queued' and n.operation = 'invoice.refund'
         and apipay._is_in_turn(n.reason) and n.run_at <= now() and (n.expires_at is null or n.expires_at > now()))
   then (
     select w.id from (
       select w.id, w.priority, w.run_at, w.expires_at from apipay.jobs w
-      where w.account = account_name and w.invoice_id = invoice and w.state = 'queued' and w.reason = 'waits_for_refund'
+      where w.account = account_name and w.invoice_id + 0 = invoice and w.state = 'queued' and w.reason = 'waits_for_refund'
       order by w.priority desc, w.run_at, w.id limit 100) w
     where w.run_at <= now() and (w.expires_at is null or w.expires_at > now())
     order by w.priority desc, w.run_at, w.id limit 1) end;

@@ -377,20 +377,20 @@ left join lateral (
   -- Before a refund goes: an open one of the same invoice; and if it waits, the one whose turn it is, or will be.
   select o.id from (
     (select r.id from apipay.jobs r
-      where r.account = j.account and r.invoice_id = j.invoice_id and r.operation = 'invoice.refund'
+      where r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.operation = 'invoice.refund'
         and (r.state in ('sending', 'uncertain', 'accepted', 'held')
              or (r.state in ('queued', 'parked') and r.unproven_since is not null))
       limit 1)
     union all
     (select r.id from apipay.jobs r
       where not apipay._is_in_turn(j.reason)
-        and r.account = j.account and r.invoice_id = j.invoice_id and r.operation = 'invoice.refund'
+        and r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.operation = 'invoice.refund'
         and r.state = 'queued' and apipay._is_in_turn(r.reason) and r.run_at <= now()
       order by r.run_at limit 1)
     union all
     (select r.id from apipay.jobs r
       where not apipay._is_in_turn(j.reason)
-        and r.account = j.account and r.invoice_id = j.invoice_id and r.state = 'queued' and r.reason = 'waits_for_refund'
+        and r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.state = 'queued' and r.reason = 'waits_for_refund'
       order by r.priority desc, r.run_at, r.id limit 1)) as o
    where j.state = 'queued' and j.operation = 'invoice.refund' and j.unproven_since is null and o.id <> j.id
    limit 1) as ahead on true

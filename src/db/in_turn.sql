@@ -2,17 +2,17 @@
 --
 -- $1 account and $2 invoice after which to begin   $3 most invoices   $4 jobs to leave alone
 with recursive waiting as (
-  (select j.account, j.invoice_id, 1::bigint as nth from apipay.jobs j
-    where j.state = 'queued' and j.reason = 'waits_for_refund' and (j.account, j.invoice_id) > ($1::text, $2::bigint)
-    order by j.account, j.invoice_id
+  (select j.account, j.invoice_id + 0 as invoice_id, 1::bigint as nth from apipay.jobs j
+    where j.state = 'queued' and j.reason = 'waits_for_refund' and (j.account, j.invoice_id + 0) > ($1::text, $2::bigint)
+    order by j.account, j.invoice_id + 0
     limit 1)
   union all
   select next.account, next.invoice_id, w.nth + 1
   from waiting w
   cross join lateral (
-    select j.account, j.invoice_id from apipay.jobs j
-    where j.state = 'queued' and j.reason = 'waits_for_refund' and (j.account, j.invoice_id) > (w.account, w.invoice_id)
-    order by j.account, j.invoice_id
+    select j.account, j.invoice_id + 0 as invoice_id from apipay.jobs j
+    where j.state = 'queued' and j.reason = 'waits_for_refund' and (j.account, j.invoice_id + 0) > (w.account, w.invoice_id)
+    order by j.account, j.invoice_id + 0
     limit 1) next
   where w.nth < $3
 )

@@ -71,12 +71,12 @@ left join lateral (
 left join lateral (
   -- A refund that waited for another one, whose turn has come: of the first invoices that have such.
   with recursive waiting as (
-    select 1 as nth, (select min(j.invoice_id) from apipay.jobs j
+    select 1 as nth, (select min(j.invoice_id + 0) from apipay.jobs j
                       where j.account = a.name and j.state = 'queued' and j.reason = 'waits_for_refund') as invoice
     union all
-    select w.nth + 1, (select min(j.invoice_id) from apipay.jobs j
+    select w.nth + 1, (select min(j.invoice_id + 0) from apipay.jobs j
                        where j.account = a.name and j.state = 'queued' and j.reason = 'waits_for_refund'
-                         and j.invoice_id > w.invoice)
+                         and j.invoice_id + 0 > w.invoice)
     from waiting w where w.invoice is not null and w.nth < 100
   )
   select t.job || ' ' || t.invoice as mark
