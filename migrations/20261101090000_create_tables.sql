@@ -242,7 +242,8 @@ begin
 end $$;
 comment on function apipay._note_subject() is 'Notes which invoice and which order a new job is about, whatever else was given.';
 create trigger note_subject before insert on apipay.jobs
-  for each row execute function apipay._note_subject();
+  for each row when (new.operation <> 'invoice.create' or new.params ? 'external_order_id' or new.order_id is not null)
+  execute function apipay._note_subject();
 
 -- A change of state moves the row and makes a new entry in every index that holds it, some four for each
 -- job. So each index says what it is for, and holds only the rows that this needs. What people look for

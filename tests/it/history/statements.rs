@@ -153,7 +153,11 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("update apipay.alerts set opened_at = now()", "", ALL),
     // single rows
     ("where $2 = 'send'", "{ACCOUNTS}, 'send', '{}', 20", ALL),
-    ("with eldest as materialized", "{ACCOUNTS}, 30, 'apipayd'", ALL),
+    (
+        "with eldest as materialized",
+        "{ACCOUNTS}, 30, 'apipayd'",
+        ALL,
+    ),
     ("select apipay._params_alone(params)", "{JOBS} + 1011", FEW),
     // what blocks, what is due to move
     (
