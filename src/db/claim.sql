@@ -77,7 +77,8 @@ below as (
   from (select account, room, turn, min(priority) as lowest from lanes group by account, room, turn) w
   where exists (
     select from apipay.jobs j
-    where j.account = w.account and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.priority < w.lowest)
+    where j.account = w.account and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.priority < w.lowest
+    offset 0)
 ),
 by_age as (
   -- The same as above for what is below all those lanes, by age alone: with jobs_due (id > 0, + 0).
