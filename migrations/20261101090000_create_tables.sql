@@ -176,13 +176,13 @@ create table apipay.jobs (
   id               bigint generated always as identity primary key,
   account          text collate "C" not null default 'default' references apipay.accounts (name),
   operation        text collate "C" not null constraint jobs_operation_known check (operation = any (apipay._operations())),
-  params           jsonb not null constraint jobs_params_object check (jsonb_typeof(params) = 'object'),
+  params           jsonb not null,
   token            uuid not null default gen_random_uuid(),
   dedup_key        text collate "C" constraint jobs_dedup_key_length check (length(dedup_key) between 1 and 255),
   priority         smallint not null default 0,
   run_at           timestamptz not null default now(),
   expires_at       timestamptz,
-  metadata         jsonb not null default '{}' constraint jobs_metadata_object check (jsonb_typeof(metadata) = 'object'),
+  metadata         jsonb not null default '{}',
   traceparent      text,
   retry_of         bigint,
   state            text collate "C" not null default 'queued' constraint jobs_state_known check (state in
@@ -210,6 +210,7 @@ create table apipay.jobs (
   absent_since     timestamptz,
   failing_since    timestamptz,
   lookups          int not null default 0,
+  order_id         text collate "C",
   constraint jobs_lease_while_sending check
     ((state = 'sending') = (leased_until is not null) and (state = 'sending') = (leased_by is not null)),
   constraint jobs_finished_when_final check
@@ -234,7 +235,7 @@ comment on column apipay.jobs.attempts is 'Requests that count against the limit
 comment on column apipay.jobs.epoch is 'The fence: rises with every claim, so that a worker that lost the job cannot write over newer work.';
 comment on column apipay.jobs.leased_by is 'The worker that holds the job while it is sending.';
 comment on column apipay.jobs.leased_until is 'Until when it holds it; after that the job becomes uncertain.';
-comment on column apipay.jobs.invoice_id is 'The gateway''s id of the invoice, once known.';
+comment on column apipay.jobs.invoice_id is 'The gateway''s id of the invoice: the one that params name to cancel or refund; of a new one once known.';
 comment on column apipay.jobs.refund_id is 'The gateway''s id of the refund, once known.';
 comment on column apipay.jobs.subscription_id is 'The gateway''s id of the subscription, once known.';
 comment on column apipay.jobs.http_status is 'HTTP status of the last answer.';
@@ -251,17 +252,46 @@ comment on column apipay.jobs.unproven_since is 'Internal: since when a request 
 comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing.';
 comment on column apipay.jobs.failing_since is 'Internal: since when its requests get no clear answer; null once one did.';
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
+comment on column apipay.jobs.order_id is 'Internal: the order id in params, as the views show it.';
+
+-- What a job is about is read from its params once. They may be huge, and an index or a generated column would
+-- read them again with each change of the row.
+create function apipay._note_subject() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if new.operation in ('invoice.cancel', 'invoice.refund') then
+    new.invoice_id := apipay._id(new.params -> 'invoice_id');
+  end if;
+  new.order_id := apipay._order_id(new.params);
+  return new;
+end $$;
+comment on function apipay._note_subject() is 'Notes which invoice and which order a new job is about, whatever else was given.';
+create trigger note_subject before insert on apipay.jobs
+  for each row when (new.operation <> 'invoice.create' or new.params ? 'external_order_id' or new.order_id is not null)
+  execute function apipay._note_subject();
 
 -- A change of state moves the row and makes a new entry in every index that holds it, some four for each
 -- job. So each index says what it is for, and holds only the rows that this needs. What people look for
 -- has its indexes with the views.
--- Claimable rows only, in the order of the claim; rows due later stand behind the due ones of their lane.
-create index jobs_claim on apipay.jobs (account, priority desc, run_at, id) where state = 'queued';
+
+-- A job that waits for another one stands back: a claim that meets it gives it the reason, and no claim reads it
+-- again until it has lost that. One more such reason is added here; then the indexes that say _is_in_turn must be
+-- made anew.
+create function apipay._is_in_turn(reason text) returns boolean
+language sql immutable parallel safe
+return reason is distinct from 'waits_for_refund';
+comment on function apipay._is_in_turn(text) is 'Whether claims look at a queued job with this reason: not at one that waits for another job.';
+
+-- Queued rows, those in turn in the order of the claim; rows due later stand behind the due ones of their lane. Those
+-- that stand back are apart, for whoever looks for all of an account.
+create index jobs_claim on apipay.jobs (account, (apipay._is_in_turn(reason)), priority desc, run_at, id)
+  where state = 'queued';
 -- By age, for those whose priority is one of very many. Only a statement that says `id > 0` is offered it: a planner
 -- that knows nothing of the table would take it for the other, and read all that is due for one priority.
-create index jobs_due on apipay.jobs (account, run_at, id) where state = 'queued' and id > 0;
+create index jobs_due on apipay.jobs (account, run_at, id) where state = 'queued' and apipay._is_in_turn(reason) and id > 0;
 -- Jobs that we put off ourselves: a job that was never tried has no reason.
-create index jobs_put_off on apipay.jobs (run_at) where state = 'queued' and reason is not null;
+create index jobs_put_off on apipay.jobs (run_at)
+  where state = 'queued' and reason is not null and apipay._is_in_turn(reason);
 create index jobs_lookup on apipay.jobs (account, run_at, id) where state = 'uncertain';
 create index jobs_lease on apipay.jobs (leased_until) where state = 'sending';
 create index jobs_expiry on apipay.jobs (expires_at) where state = 'queued' and expires_at is not null;
@@ -277,22 +307,59 @@ create index jobs_failing on apipay.jobs (account, failing_since)
 -- The key first: people who look for an event do not name the account.
 create unique index jobs_dedup on apipay.jobs (dedup_key, account) where dedup_key is not null;
 -- One open refund per invoice: two partial refunds in flight could not be told apart.
-create unique index jobs_one_open_refund on apipay.jobs (account, apipay._id(params -> 'invoice_id'))
+--
+-- `+ 0`, here and in what looks for these refunds: so it is not offered jobs_invoice, which holds all of an invoice, and
+-- which a planner that has seen none of them wait would take for as good.
+create unique index jobs_one_open_refund on apipay.jobs (account, (invoice_id + 0))
   where operation = 'invoice.refund'
     and (state in ('sending', 'uncertain', 'accepted', 'held')
          or (state in ('queued', 'parked') and unproven_since is not null));
 
--- Asked for refunds only, so that it costs other jobs nothing; by the index above.
-create function apipay._is_behind_refund(account_name text, refund jsonb, refund_job bigint) returns boolean
+-- Those that wait for it, in the order in which they go, and those whose turn it is.
+create index jobs_waits_for_refund on apipay.jobs (account, (invoice_id + 0), priority desc, run_at, id)
+  where state = 'queued' and reason = 'waits_for_refund';
+create index jobs_next_refund on apipay.jobs (account, (invoice_id + 0), run_at)
+  where state = 'queued' and operation = 'invoice.refund' and apipay._is_in_turn(reason);
+
+-- Asked for refunds only, so that it costs other jobs nothing. One that is open itself waits for none. (Neither of
+-- these functions calls another: that would be planned anew for each row.)
+create function apipay._is_behind_refund(account_name text, invoice bigint, urgency smallint, due_at timestamptz, job bigint) returns boolean
 language sql stable parallel safe
 return exists (
-  select from apipay.jobs o
-  where o.account = account_name and o.operation = 'invoice.refund'
-    and apipay._id(o.params -> 'invoice_id') = apipay._id(refund -> 'invoice_id')
-    and (o.state in ('sending', 'uncertain', 'accepted', 'held')
-         or (o.state in ('queued', 'parked') and o.unproven_since is not null and o.id <> refund_job)));
-comment on function apipay._is_behind_refund(text, jsonb, bigint) is
-  'Whether a refund that is to be sent waits for an open one of the same invoice. The unique index has the last word.';
+    select from apipay.jobs o
+    where o.account = account_name and o.operation = 'invoice.refund' and o.invoice_id + 0 = invoice
+      and (o.state in ('sending', 'uncertain', 'accepted', 'held')
+           or (o.state in ('queued', 'parked') and o.unproven_since is not null)))
+  or exists (
+    select from (
+      select w.priority, w.run_at, w.id from apipay.jobs w
+      where w.account = account_name and w.invoice_id + 0 = invoice and w.state = 'queued' and w.reason = 'waits_for_refund'
+      order by w.priority desc, w.run_at, w.id limit 1) first
+    where (-first.priority::int, first.run_at, first.id) < (-urgency::int, due_at, job));
+comment on function apipay._is_behind_refund(text, bigint, smallint, timestamptz, bigint) is
+  'Whether a refund that is to be sent waits for one of the same invoice: an open one, or one that has waited for that and goes first. The unique index has the last word.';
+
+create function apipay._refund_in_turn(account_name text, invoice bigint) returns bigint
+language sql stable parallel safe
+return case when not exists (
+      select from apipay.jobs o
+      where o.account = account_name and o.operation = 'invoice.refund' and o.invoice_id + 0 = invoice
+        and (o.state in ('sending', 'uncertain', 'accepted', 'held')
+             or (o.state in ('queued', 'parked') and o.unproven_since is not null)))
+    -- Of those whose turn has come the next claim takes the first.
+    and not exists (
+      select from apipay.jobs n
+      where n.account = account_name and n.invoice_id + 0 = invoice and n.state = 'queued' and n.operation = 'invoice.refund'
+        and apipay._is_in_turn(n.reason) and n.run_at <= now() and (n.expires_at is null or n.expires_at > now()))
+  then (
+    select w.id from (
+      select w.id, w.priority, w.run_at, w.expires_at from apipay.jobs w
+      where w.account = account_name and w.invoice_id + 0 = invoice and w.state = 'queued' and w.reason = 'waits_for_refund'
+      order by w.priority desc, w.run_at, w.id limit 100) w
+    where w.run_at <= now() and (w.expires_at is null or w.expires_at > now())
+    order by w.priority desc, w.run_at, w.id limit 1) end;
+comment on function apipay._refund_in_turn(text, bigint) is
+  'Of the refunds of an invoice that wait for another one, the one whose turn has come; null while it has not.';
 
 create table apipay.attempts (
   job_id          bigint not null,

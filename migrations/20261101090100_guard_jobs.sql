@@ -12,6 +12,19 @@ create trigger refuse_unknown_operation before insert on apipay.jobs
   for each row when (not new.operation = any (apipay._operations()))
   execute function apipay._refuse_unknown_operation();
 
+-- A check constraint would read them, however long they are, with each change of the row.
+create function apipay._refuse_no_object() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'new row for relation "jobs" violates check constraint "jobs_%_object": % must be a JSON object', tg_argv[0], tg_argv[0]
+    using errcode = 'check_violation', constraint = format('jobs_%s_object', tg_argv[0]);
+end $$;
+comment on function apipay._refuse_no_object() is 'What is a JSON value of another kind is refused where it is written.';
+create trigger refuse_params before insert on apipay.jobs
+  for each row when (jsonb_typeof(new.params) <> 'object') execute function apipay._refuse_no_object('params');
+create trigger refuse_metadata before insert or update of metadata on apipay.jobs
+  for each row when (jsonb_typeof(new.metadata) <> 'object') execute function apipay._refuse_no_object('metadata');
+
 create function apipay._refuse_changed_request() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin

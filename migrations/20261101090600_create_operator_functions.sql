@@ -174,16 +174,9 @@ begin
 end $$;
 comment on function apipay._require_account(text) is 'Refuses an unknown account and names the known ones.';
 
-create function apipay._about_invoice(invoice_id bigint, params jsonb) returns bigint
-language sql immutable parallel safe
-return coalesce(invoice_id, apipay._id(params -> 'invoice_id'));
-comment on function apipay._about_invoice(bigint, jsonb) is
-  'The invoice that a job made, or that it is to cancel or refund; null when none is known.';
-
--- All jobs of an invoice: for people, for the follow-ups of the daemon, and for apipay.resolve. Whoever
--- changes one of these two functions must reindex it.
-create index jobs_invoice on apipay.jobs (apipay._about_invoice(invoice_id, params), account)
-  where apipay._about_invoice(invoice_id, params) is not null;
+-- All jobs of an invoice: for people, for the follow-ups of the daemon, which want the accepted ones, and for
+-- apipay.resolve.
+create index jobs_invoice on apipay.jobs (invoice_id, state, account) where invoice_id is not null;
 
 -- Jobs.
 
@@ -318,7 +311,7 @@ create function apipay.resolve(job bigint, applied boolean, gateway_id bigint de
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old apipay.jobs := apipay._lock_job(job);
-  invoice bigint := coalesce(old.invoice_id, apipay._id(old.params -> 'invoice_id'));
+  invoice bigint := old.invoice_id;
   other bigint;
   before text;
 begin
@@ -348,8 +341,7 @@ begin
       when 'invoice.create' then
         perform apipay._require('gateway_id (the id of the invoice)', gateway_id is not null);
         select j.id into other from apipay.jobs j
-         where j.account = old.account and apipay._about_invoice(j.invoice_id, j.params) = gateway_id
-           and j.invoice_id = gateway_id and j.operation = 'invoice.create' and j.id <> job limit 1;
+         where j.account = old.account and j.invoice_id = gateway_id and j.operation = 'invoice.create' and j.id <> job limit 1;
         if found then
           perform apipay._refuse(old, 'resolved so', format('invoice %s belongs to another job (%s)', gateway_id, other));
         end if;
@@ -358,8 +350,7 @@ begin
       when 'invoice.refund' then
         perform apipay._require('gateway_id (the id of the refund)', gateway_id is not null);
         select j.id into other from apipay.jobs j
-         where j.account = old.account and apipay._about_invoice(j.invoice_id, j.params) = invoice
-           and j.invoice_id = invoice and j.refund_id = gateway_id and j.id <> job limit 1;
+         where j.account = old.account and j.invoice_id = invoice and j.refund_id = gateway_id and j.id <> job limit 1;
         if found then
           perform apipay._refuse(old, 'resolved so', format('refund %s belongs to another job (%s)', gateway_id, other));
         end if;

@@ -90,9 +90,9 @@ language sql immutable parallel safe
 return case job.operation
   when 'invoice.create' then concat('the invoice', ' of ' || apipay._tenge(apipay._job_amount(job, null)),
     ' to ' || apipay._mask_phone(apipay._phone(job.params ->> 'phone_number')))
-  when 'invoice.cancel' then concat('the cancellation', ' of invoice ' || apipay._about_invoice(job.invoice_id, job.params))
+  when 'invoice.cancel' then concat('the cancellation', ' of invoice ' || job.invoice_id)
   when 'invoice.refund' then concat('the ', case when not job.params ? 'amount' and not job.params ? 'return_items' then 'full ' end,
-    'refund', ' of ' || apipay._tenge(apipay._job_amount(job, null)), ' from invoice ' || apipay._about_invoice(job.invoice_id, job.params))
+    'refund', ' of ' || apipay._tenge(apipay._job_amount(job, null)), ' from invoice ' || job.invoice_id)
   else job.operation end;
 comment on function apipay._deed(apipay.jobs) is 'What a job asks for, for a sentence.';
 
@@ -152,13 +152,16 @@ comment on function apipay._slowness(apipay.accounts) is
 
 -- One sentence per state.
 
-create function apipay._explain_queued(job apipay.jobs, obstacle text) returns text
+-- `ahead` is the job that it waits for, if there is one.
+create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint) returns text
 language sql stable parallel safe
 return case
   when job.expires_at <= now() and job.unproven_since is null then
     format('Its time ran out at %s: it ends expired, unsent.', apipay._clock(job.expires_at))
   when obstacle is not null then
-    concat('Waiting: ', obstacle, '. ', case when job.run_at > now() then 'Then it is due ' || apipay._when(job.run_at) || '.' else 'Then it goes out.' end)
+    concat('Waiting: ', obstacle, '. ', case
+      when job.run_at > now() then 'Then it is due ' || apipay._when(job.run_at) || '.'
+      else coalesce('Then it waits for refund job ' || ahead || ' of the same invoice.', 'Then it goes out.') end)
   when job.run_at > now() then
     concat('Due ', apipay._when(job.run_at), case
       when job.attempts > 0 or job.http_status is not null or job.error_code is not null then concat(': backing off',
@@ -166,12 +169,16 @@ return case
         '; last answer: ' || apipay._last_answer(job))
       when job.reason is not null then ' (' || apipay._mask_phones(job.reason) || ')'
       else ', as asked' end, '.')
+  when ahead is not null then
+    format('It waits for refund job %s of the same invoice, and goes out once that has ended: two at a time could not be told apart.', ahead)
+  when not apipay._is_in_turn(job.reason) then
+    'The job that it waited for has ended: it goes out within moments.'
   else
     concat('Due now: it goes out as soon as the account''s quota has room for it',
       '; the last answer was ' || apipay._last_answer(job), '.') end
   || case when job.unproven_since is not null
           then ' It goes out under the same name as before, so that the gateway sees a repetition.' else '' end;
-comment on function apipay._explain_queued(apipay.jobs, text) is 'explain of a queued job.';
+comment on function apipay._explain_queued(apipay.jobs, text, bigint) is 'explain of a queued job.';
 
 create function apipay._explain_sending(job apipay.jobs) returns text
 language sql stable parallel safe
@@ -248,12 +255,12 @@ create function apipay._explain_succeeded(job apipay.jobs, invoice apipay.invoic
 language sql stable parallel safe
 return case job.operation
   when 'invoice.create' then apipay._explain_bill(job, invoice)
-  when 'invoice.cancel' then concat('Invoice ', apipay._about_invoice(job.invoice_id, job.params),
+  when 'invoice.cancel' then concat('Invoice ', job.invoice_id,
     case when invoice.status in ('paid', 'partially_refunded') then ' was seen cancelled, but the customer''s payment came first: the money is in.'
          when invoice.status = 'expired' then ' is dead: it expired unpaid.'
          else ' is cancelled.' end)
   when 'invoice.refund' then concat('Refund ', job.refund_id, ' of ' || apipay._tenge(apipay._job_amount(job, refund.amount)),
-    ' from invoice ', apipay._about_invoice(job.invoice_id, job.params), ' was made.')
+    ' from invoice ', job.invoice_id, ' was made.')
   else 'Done.' end;
 comment on function apipay._explain_succeeded(apipay.jobs, apipay.invoices, apipay.refunds) is 'explain of a job that succeeded.';
 
@@ -293,10 +300,10 @@ comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expir
 
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
-  invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, who text, why text) returns text
+  invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text) returns text
 language sql stable parallel safe
 return case job.state
-  when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control), apipay._slowness(account)))
+  when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control), apipay._slowness(account)), ahead)
   when 'sending' then apipay._explain_sending(job)
   when 'uncertain' then apipay._explain_uncertain(job, asked_from, apipay._obstacle(account, control))
   when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle(account, control))
@@ -307,7 +314,7 @@ return case job.state
   when 'cancelled' then apipay._explain_cancelled(job, who, why)
   when 'expired' then apipay._explain_expired(job) end
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
-comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, text, text) is
+comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
 -- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
@@ -330,9 +337,7 @@ comment on function apipay._day(timestamptz) is 'The day of a moment in Almaty.'
 
 create index jobs_account on apipay.jobs (account, id) where created_at > '-infinity';
 create index jobs_state on apipay.jobs (state, id) where created_at > '-infinity';
--- Whoever changes _mask_phones or _order_id must reindex it.
-create index jobs_order on apipay.jobs ((apipay._order_id(params) collate "C"), account)
-  where (apipay._order_id(params) collate "C") is not null;
+create index jobs_order on apipay.jobs (order_id, account) where order_id is not null;
 -- One entry for each job: it never moves again.
 create index jobs_finished_day on apipay.jobs (apipay._day(created_at), account) where finished_at is not null;
 
@@ -342,12 +347,12 @@ create index jobs_finished_day on apipay.jobs (apipay._day(created_at), account)
 create view apipay.overview as
 select j.id, j.account, j.operation, j.state,
        apipay._mask_phones(j.reason) as reason,
-       apipay._explain(j, a.sender, c.control, i.invoice, r.refund, asked.trial_at, cancelled.actor, cancelled.reason) as explain,
+       apipay._explain(j, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id, cancelled.actor, cancelled.reason) as explain,
        apipay._mask_phone(apipay._phone(j.params ->> 'phone_number')) as phone,
        apipay._job_amount(j, case when j.operation = 'invoice.refund' then (r.refund).amount else (i.invoice).amount end) as amount,
-       apipay._order_id(j.params) collate "C" as external_order_id,
+       j.order_id as external_order_id,
        apipay._mask_phones(left((i.invoice).external_order_id, 255)) collate "C" as invoice_order_id,
-       apipay._about_invoice(j.invoice_id, j.params) as invoice_id,
+       j.invoice_id,
        apipay._mask_phones((i.invoice).status) as invoice_status,
        j.refund_id,
        apipay._mask_phones((r.refund).status) as refund_status,
@@ -361,7 +366,7 @@ cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (select sender from apipay.accounts as sender where sender.name = j.account limit 1) as a
 left join lateral (
   select invoice from apipay.invoices as invoice
-   where invoice.account = j.account and invoice.id = apipay._about_invoice(j.invoice_id, j.params) limit 1) as i on true
+   where invoice.account = j.account and invoice.id = j.invoice_id limit 1) as i on true
 left join lateral (
   select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
 -- While what asks gets no clear answer, one asks at a time.
@@ -374,6 +379,27 @@ left join lateral (
   select e.actor, e.reason from apipay.events e
    where j.state = 'cancelled' and e.job_id = j.id and e.subject = 'job' and e.to_state = 'cancelled'
    order by e.id desc limit 1) as cancelled on true
+left join lateral (
+  -- Before a refund goes: an open one of the same invoice; and if it waits, the one whose turn it is, or will be.
+  select o.id from (
+    (select r.id from apipay.jobs r
+      where r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.operation = 'invoice.refund'
+        and (r.state in ('sending', 'uncertain', 'accepted', 'held')
+             or (r.state in ('queued', 'parked') and r.unproven_since is not null))
+      limit 1)
+    union all
+    (select r.id from apipay.jobs r
+      where not apipay._is_in_turn(j.reason)
+        and r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.operation = 'invoice.refund'
+        and r.state = 'queued' and apipay._is_in_turn(r.reason) and r.run_at <= now()
+      order by r.run_at limit 1)
+    union all
+    (select r.id from apipay.jobs r
+      where not apipay._is_in_turn(j.reason)
+        and r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.state = 'queued' and r.reason = 'waits_for_refund'
+      order by r.priority desc, r.run_at, r.id limit 1)) as o
+   where j.state = 'queued' and j.operation = 'invoice.refund' and j.unproven_since is null and o.id <> j.id
+   limit 1) as ahead on true
 where j.created_at > '-infinity'; -- Every job: with jobs_account and jobs_state.
 comment on view apipay.overview is 'One line per job: where it is, why, what happens next and when. Phones are masked.';
 comment on column apipay.overview.id is 'The number of the job.';
@@ -417,6 +443,7 @@ select o.id, o.account, o.operation, o.state, apipay._age(o.created_at) as age,
            when o.state = 'parked' then 'parked'
            when a.blocked_until > now() then 'account_blocked'
            when a.failing_trial_at is not null then 'gateway_failing'
+           when o.reason = 'waits_for_refund' then 'other_refund'
            when o.run_at <= now() then 'quota'
            when o.attempts > 0 then 'back_off'
            else 'not_due' end end as cause,
@@ -448,7 +475,7 @@ comment on column apipay.waiting.account is 'Which account sends it.';
 comment on column apipay.waiting.operation is 'What to do.';
 comment on column apipay.waiting.state is 'As in apipay.jobs.';
 comment on column apipay.waiting.age is 'Time since it was enqueued.';
-comment on column apipay.waiting.cause is 'What it waits for: stopped, account_parked, parked, account_blocked (429), gateway_failing (one job at a time tries), quota (its turn), back_off, not_due, unproven_request, human_decides, not_followed (the daemon should have asked about it 10 minutes ago).';
+comment on column apipay.waiting.cause is 'What it waits for: stopped, account_parked, parked, account_blocked (429), gateway_failing (one job at a time tries), other_refund (one of the same invoice goes first), quota (its turn), back_off, not_due, unproven_request, human_decides, not_followed (the daemon should have asked about it 10 minutes ago).';
 comment on column apipay.waiting.reason is 'Why it is in that state: a stable code.';
 comment on column apipay.waiting.explain is 'One sentence: why it is where it is, what happens next and when.';
 comment on column apipay.waiting.amount is 'Tenge; null when unknown.';

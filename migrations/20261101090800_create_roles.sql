@@ -32,10 +32,10 @@ declare
     '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_accepted', '_explain_parked', '_explain_held',
     '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_cancelled', '_explain_expired', '_explain_account',
     '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
-    '_about_invoice', '_order_id', '_day', '_most_counted', '_counted'];
+    '_day', '_most_counted', '_counted'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within', '_id',
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
-  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_change_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_take_trial', '_is_behind_refund',
+  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_change_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_take_trial', '_is_behind_refund', '_refund_in_turn',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_sequences_behind',
     '_bytes', '_past', '_params_among_others', '_params_alone'];
@@ -105,10 +105,10 @@ begin
   end loop;
 end $$;
 
--- Left open: what runs inside every insert into apipay.jobs, for its check, its trigger, and the entries of
+-- Left open: what runs inside every insert into apipay.jobs, for its check, its triggers, and the entries of
 -- its indexes.
 grant execute on function apipay._operations(), apipay._is_notifying(), apipay._notify(text, text),
-  apipay._number_within(jsonb, numeric, numeric, int), apipay._id(jsonb), apipay._about_invoice(bigint, jsonb),
+  apipay._number_within(jsonb, numeric, numeric, int), apipay._id(jsonb), apipay._is_in_turn(text),
   apipay._mask_phones(text), apipay._order_id(jsonb), apipay._day(timestamptz) to public;
 
 do $$

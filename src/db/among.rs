@@ -57,7 +57,7 @@ impl ClaimedTo {
     }
 }
 
-/// A job that a claim would take.
+/// A job that a claim would move.
 #[derive(Clone, Debug)]
 pub struct Due {
     /// The job.
@@ -68,8 +68,8 @@ pub struct Due {
     pub epoch: i64,
 }
 
-/// The jobs of these accounts that a claim would begin with, but for those set aside. Nothing is changed or
-/// locked.
+/// The jobs of these accounts that a claim would begin with, whether it takes them or has them stand back, but
+/// for those set aside. Nothing is changed or locked.
 pub async fn due(
     pool: &Pool,
     to: ClaimedTo,
@@ -83,18 +83,18 @@ pub async fn due(
              cross join lateral (
                select q.id, q.account, q.epoch, row_number() over () as place from (
                  select j.id, j.account, j.epoch from apipay.jobs j
-                  where $2 = 'send' and j.account = a.name and j.state = 'queued' and j.run_at <= now()
+                  where $2 = 'send' and j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason)
+                    and j.run_at <= now()
                     and (j.expires_at is null or j.expires_at > now()) and j.id <> all ($3::bigint[])
-                    and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
                   order by j.priority desc, j.run_at, j.id
                   limit $4) q
                union all
                select t.id, t.account, t.epoch,
                       row_number() over (order by t.failing_since is not null, t.priority desc, t.run_at, t.id) from (
                  select j.id, j.account, j.epoch, j.failing_since, j.priority, j.run_at from apipay.jobs j
-                  where $2 = 'try' and j.account = a.name and j.state = 'queued' and j.id > 0 and j.run_at <= now()
+                  where $2 = 'try' and j.account = a.name and j.state = 'queued' and j.id > 0
+                    and apipay._is_in_turn(j.reason) and j.run_at <= now()
                     and (j.expires_at is null or j.expires_at > now()) and j.id <> all ($3)
-                    and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
                   order by j.run_at, j.id
                   limit 100) t
                union all

@@ -95,7 +95,8 @@ async fn put_off(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
                                                        when 'retry_after' then $2::float8 else $3::float8 end)
           where id = any (array(
             select id from apipay.jobs
-            where state = 'queued' and reason is not null and run_at > now() + make_interval(secs => $3)
+            where state = 'queued' and reason is not null and apipay._is_in_turn(reason)
+              and run_at > now() + make_interval(secs => $3)
               and run_at > now() + make_interval(secs => case reason when 'cap_reached' then $1::float8
                                                          when 'retry_after' then $2::float8 else $3::float8 end)
             limit $4

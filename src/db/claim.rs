@@ -41,6 +41,7 @@ struct ClaimRow {
     id: i64,
     account: String,
     operation: String,
+    state: String,
     params: Option<Vec<u8>>,
     token: Uuid,
     generation: i16,
@@ -94,6 +95,23 @@ impl ClaimRow {
     }
 }
 
+/// What a claim did with a job that it met.
+#[derive(Clone, Debug)]
+pub enum Met {
+    /// It is ours.
+    Claimed(Box<Claim>),
+    /// It waits for another job, and no claim looks at it until that has ended.
+    StandsBack,
+}
+
+fn met(rows: Vec<ClaimRow>, taken: SteadySecond) -> Vec<Met> {
+    let met = |row: ClaimRow| match row.state.as_str() {
+        "queued" => Some(Met::StandsBack),
+        _ => row.into_claim(taken).map(Box::new).map(Met::Claimed),
+    };
+    rows.into_iter().filter_map(met).collect()
+}
+
 fn claims(rows: Vec<ClaimRow>, taken: SteadySecond) -> Vec<Claim> {
     let claim = |row: ClaimRow| row.into_claim(taken);
     rows.into_iter().filter_map(claim).collect()
@@ -137,7 +155,8 @@ pub struct Room {
     pub jobs: usize,
 }
 
-/// Claims due jobs and opens their attempts, within quota, room and fairness.
+/// Claims due jobs and opens their attempts, within quota, room and fairness. Where it met a job that stands back,
+/// there may be more to claim, although it claimed none.
 ///
 /// When this returns the claims are committed. When it fails they may be too: then their leases run
 /// out and the jobs become uncertain, which costs a look-up and never a second effect.
@@ -149,7 +168,7 @@ pub async fn claim(
     jobs: usize,
     among: Among,
     second: SteadySecond,
-) -> Result<Vec<Claim>, DbError> {
+) -> Result<Vec<Met>, DbError> {
     let names: Vec<String> = rooms.iter().map(|room| room.account.to_string()).collect();
     let free: Vec<i32> = rooms
         .iter()
@@ -170,11 +189,11 @@ pub async fn claim(
     .fetch_all(pool)
     .await
     .task("claim jobs")
-    .map(|rows| claims(rows, second))
+    .map(|rows| met(rows, second))
 }
 
 /// Claims a due job for each account that has slowed down and whose trial is due; until `promise` is over no
-/// other worker makes one. None is put off for more than `longest`.
+/// other worker makes one. None is put off for more than `longest`. As with [`claim`], jobs may stand back.
 #[expect(
     clippy::too_many_arguments,
     reason = "what the statement takes, each once"
@@ -189,7 +208,7 @@ pub async fn claim_trials(
     second: SteadySecond,
     longest: Duration,
     promise: Duration,
-) -> Result<Vec<Claim>, DbError> {
+) -> Result<Vec<Met>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim_trials.sql",
@@ -206,7 +225,7 @@ pub async fn claim_trials(
     .fetch_all(pool)
     .await
     .task("claim trials")
-    .map(|rows| claims(rows, second))
+    .map(|rows| met(rows, second))
 }
 
 /// Claims one job of an account that the daemon has parked, of one of the operations; its quota was taken

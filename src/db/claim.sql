@@ -1,4 +1,5 @@
--- Claims due jobs within every limit and opens their attempts, in one statement.
+-- Claims due jobs within every limit and opens their attempts, in one statement. Those that it meets and that wait
+-- for another job stand back from now on: they come back as they are, queued.
 --
 -- $1 worker   $2 lease in seconds
 -- $3 accounts, in the order of their turns   $4 free slots of each   $5 free slots in all
@@ -23,19 +24,20 @@ lanes as (
   select r.account, r.room, r.turn, first.priority, 1 as lane, 0::bigint as due_above
   from ready r cross join lateral (
     select j.priority from apipay.jobs j
-    where j.account = r.account and j.state = 'queued'
+    where j.account = r.account and j.state = 'queued' and apipay._is_in_turn(j.reason)
     order by j.priority desc limit 1) first
   union all
   select l.account, l.room, l.turn, next.priority, l.lane + 1, l.due_above + here.jobs
   from lanes l
   cross join lateral (
     select j.priority from apipay.jobs j
-    where j.account = l.account and j.state = 'queued' and j.priority < l.priority
+    where j.account = l.account and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.priority < l.priority
     order by j.priority desc limit 1) next
   cross join lateral (
     select count(*) as jobs from (
       select from apipay.jobs j
-      where j.account = l.account and j.priority = l.priority and j.state = 'queued' and j.run_at <= now()
+      where j.account = l.account and j.priority = l.priority and j.state = 'queued' and apipay._is_in_turn(j.reason)
+        and j.run_at <= now()
         and l.priority > next.priority -- Counted only where there is another lane.
       order by j.run_at, j.id
       limit l.room) d) here
@@ -45,48 +47,71 @@ in_lanes as (
   select l.account, l.room, l.turn, d.*
   from lanes l cross join lateral (
     select j.id, j.priority, j.run_at, j.expires_at,
-           case when j.operation = 'invoice.refund' then apipay._id(j.params -> 'invoice_id') end as one_at_a_time
+           case when j.operation = 'invoice.refund' then j.invoice_id end as one_at_a_time,
+           -- One open refund per invoice; the unique index has the last word.
+           j.operation = 'invoice.refund' and j.unproven_since is null
+             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id) as is_behind
     from apipay.jobs j
-    where j.account = l.account and j.priority = l.priority and j.state = 'queued' and j.run_at <= now()
+    where j.account = l.account and j.priority = l.priority and j.state = 'queued' and apipay._is_in_turn(j.reason)
+      and j.run_at <= now()
       and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
       -- An expired one takes a place until apipay's expiry has ended it, so that a claim never reads
-      -- through thousands of them.
+      -- through thousands of them. One that waits for another job takes one too, and then stands back; where the
+      -- first of a lane is such a one there may be very many, and more of them are read.
       and (j.expires_at is null or j.expires_at > now() or j.unproven_since is null)
-      -- One open refund per invoice; the unique index has the last word.
-      and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
     order by j.run_at, j.id
-    limit l.room
+    limit l.room + case when exists (
+        select from (
+          select j.operation, j.unproven_since, j.invoice_id, j.run_at, j.id from apipay.jobs j
+          where j.account = l.account and j.priority = l.priority and j.state = 'queued' and apipay._is_in_turn(j.reason)
+            and j.run_at <= now()
+          order by j.run_at, j.id
+          limit 1) j
+        where j.operation = 'invoice.refund' and j.unproven_since is null
+          and apipay._is_behind_refund(l.account, j.invoice_id, l.priority, j.run_at, j.id)) then 500 else 0 end
     for no key update of j skip locked) d
 ),
 below as (
   -- Accounts whose lanes were too many to be walked, and brought too little: how much is wanted still.
-  select w.*, w.room - (select count(*) from in_lanes d where d.account = w.account) as wanted
+  select w.*, w.room - (select count(*) from in_lanes d where d.account = w.account and not d.is_behind) as wanted
   from (select account, room, turn, min(priority) as lowest from lanes group by account, room, turn) w
   where exists (
-    select from apipay.jobs j where j.account = w.account and j.state = 'queued' and j.priority < w.lowest)
+    select from apipay.jobs j
+    where j.account = w.account and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.priority < w.lowest
+    offset 0)
 ),
 by_age as (
   -- The same as above for what is below all those lanes, by age alone: with jobs_due (id > 0, + 0).
   select b.account, b.room, b.turn, d.*
   from below b cross join lateral (
     select j.id, j.priority, j.run_at, j.expires_at,
-           case when j.operation = 'invoice.refund' then apipay._id(j.params -> 'invoice_id') end as one_at_a_time
+           case when j.operation = 'invoice.refund' then j.invoice_id end as one_at_a_time,
+           j.operation = 'invoice.refund' and j.unproven_since is null
+             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id) as is_behind
     from apipay.jobs j
-    where j.account = b.account and j.priority + 0 < b.lowest and j.state = 'queued' and j.id > 0 and j.run_at <= now()
+    where j.account = b.account and j.priority + 0 < b.lowest and j.state = 'queued' and j.id > 0
+      and apipay._is_in_turn(j.reason) and j.run_at <= now()
       and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
       and (j.expires_at is null or j.expires_at > now() or j.unproven_since is null)
-      and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
     order by j.run_at, j.id
     limit greatest(b.wanted, 0)
     for no key update of j skip locked) d
+),
+met as (
+  select * from in_lanes union all select * from by_age
+),
+standing_back as (
+  update apipay.jobs j set reason = 'waits_for_refund', updated_at = now()
+   where j.id = any (array(select id from met where is_behind))
+  returning j.*
 ),
 ranked as (
   select id, account, room, turn,
          row_number() over (partition by account order by priority desc, run_at, id) as place
   from (select *, row_number() over (partition by account, coalesce(one_at_a_time::text, 'job ' || id)
                                      order by priority desc, run_at, id) as among_equals
-        from (select * from in_lanes union all select * from by_age) due
-        where expires_at is null or expires_at > now()) d
+        from met
+        where not is_behind and (expires_at is null or expires_at > now())) d
   where among_equals = 1
 ),
 chosen as (
@@ -114,10 +139,10 @@ opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
   select id, epoch, account, 'send', $1 from claimed
 )
-select id as "id!", account as "account!", operation as "operation!",
-       apipay._params_among_others(params) as params, token as "token!",
+select id as "id!", account as "account!", operation as "operation!", state as "state!",
+       case when state = 'sending' then apipay._params_among_others(params) end as params, token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
        apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
        apipay._past(failing_since) as failing_since, invoice_id, apipay._bytes(baseline::text) as baseline, now() as "now!"
-from claimed
+from (select * from claimed union all select * from standing_back) j
 order by priority desc, run_at, id

@@ -11,21 +11,28 @@ with ours as (
   for no key update
 ),
 parked as (
-  select id from apipay.jobs
-  where exists (select from ours) and account = $3 and operation = any ($4::text[]) and unproven_since is null
-    and state = 'parked' and (expires_at is null or expires_at > now())
-  order by id
+  -- One that waits for another job proves nothing; and no more than some are asked.
+  select id from (
+    select id, operation, invoice_id, priority, run_at from apipay.jobs
+    where exists (select from ours) and account = $3 and operation = any ($4::text[]) and unproven_since is null
+      and state = 'parked' and (expires_at is null or expires_at > now())
+    order by id
+    limit 100
+    for no key update skip locked) j
+  where not (operation = 'invoice.refund' and apipay._is_behind_refund($3, invoice_id, priority, run_at, id))
   limit 1
-  for no key update skip locked
 ),
 queued as (
-  select id from apipay.jobs
-  where exists (select from ours) and not exists (select from parked)
-    and account = $3 and operation = any ($4::text[]) and unproven_since is null
-    and state = 'queued' and run_at <= now() and (expires_at is null or expires_at > now())
-  order by priority desc, run_at, id
+  select id from (
+    select id, operation, invoice_id, priority, run_at from apipay.jobs
+    where exists (select from ours) and not exists (select from parked)
+      and account = $3 and operation = any ($4::text[]) and unproven_since is null
+      and state = 'queued' and apipay._is_in_turn(reason) and run_at <= now() and (expires_at is null or expires_at > now())
+    order by priority desc, run_at, id
+    limit 100
+    for no key update skip locked) j
+  where not (operation = 'invoice.refund' and apipay._is_behind_refund($3, invoice_id, priority, run_at, id))
   limit 1
-  for no key update skip locked
 ),
 claimed as (
   update apipay.jobs j
@@ -40,7 +47,7 @@ opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
   select id, epoch, account, 'send', $1 from claimed
 )
-select id as "id!", account as "account!", operation as "operation!",
+select id as "id!", account as "account!", operation as "operation!", state as "state!",
        apipay._params_among_others(params) as params, token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
        apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,

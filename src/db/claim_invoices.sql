@@ -48,5 +48,5 @@ select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_i
        extract(epoch from now() - j.updated_at)::float8 as "accepted_for_s?"
 from claimed c
 left join lateral (
-  select * from apipay.jobs where apipay._about_invoice(invoice_id, params) = c.id and account = c.account
-  offset 0) j on j.state = 'accepted' and j.invoice_id = c.id and j.refund_id is null
+  select * from apipay.jobs where invoice_id = c.id and state = 'accepted'
+  offset 0) j on j.account = c.account and j.refund_id is null

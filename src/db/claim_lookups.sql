@@ -61,7 +61,7 @@ opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
   select id, epoch, account, 'lookup', $1 from claimed
 )
-select id as "id!", account as "account!", operation as "operation!",
+select id as "id!", account as "account!", operation as "operation!", state as "state!",
        apipay._params_among_others(params) as params, token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
        apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,

@@ -1,4 +1,5 @@
--- Claims one due job for each account that has slowed down and whose trial is due.
+-- Claims one due job for each account that has slowed down and whose trial is due. As in claim.sql, those that it
+-- meets and that wait for another job stand back from now on.
 --
 -- $1 worker   $2 lease in seconds   $3 accounts   $4 most jobs   $5 second of the quota
 -- $6 seconds to which no trial is ever put off: one that is due later is of a clock that was wrong
@@ -15,18 +16,29 @@ eldest as (
   -- By age, with jobs_due (id > 0), so that jobs of the future are never read; and no more than a few, should
   -- somebody keep rows locked. The same order as in among.rs.
   select d.* from slow s cross join lateral (
-    select j.id, j.account from apipay.jobs j
-    where j.account = s.name and j.state = 'queued' and j.id > 0 and j.run_at <= now()
+    select j.id, j.account,
+           j.operation = 'invoice.refund' and j.unproven_since is null
+             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id) as is_behind
+    from apipay.jobs j
+    where j.account = s.name and j.state = 'queued' and j.id > 0 and apipay._is_in_turn(j.reason) and j.run_at <= now()
       and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
       and (j.expires_at is null or j.expires_at > now())
-      and not (j.operation = 'invoice.refund' and apipay._is_behind_refund(j.account, j.params, j.id))
     order by j.run_at, j.id
     limit 100) d
+),
+standing_back as (
+  update apipay.jobs j set reason = 'waits_for_refund', updated_at = now()
+   where j.id = any (array(
+           select b.id from apipay.jobs b
+           where b.id = any (array(select id from eldest where is_behind)) and b.state = 'queued'
+             and apipay._is_in_turn(b.reason)
+           for no key update of b skip locked))
+  returning j.*
 ),
 locked as (
   select d.* from slow s cross join lateral (
     select j.id, j.account from apipay.jobs j
-    where j.id = any (array(select e.id from eldest e where e.account = s.name)) and j.state = 'queued'
+    where j.id = any (array(select e.id from eldest e where e.account = s.name and not e.is_behind)) and j.state = 'queued'
     -- One that has not failed yet, if there is one: should it be the job to which no answer is given,
     -- and not the account, the next trial is another's.
     order by j.failing_since is not null, j.priority desc, j.run_at, j.id
@@ -51,9 +63,9 @@ opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
   select id, epoch, account, 'send', $1 from claimed
 )
-select id as "id!", account as "account!", operation as "operation!",
-       apipay._params_among_others(params) as params, token as "token!",
+select id as "id!", account as "account!", operation as "operation!", state as "state!",
+       case when state = 'sending' then apipay._params_among_others(params) end as params, token as "token!",
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
        apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
        apipay._past(failing_since) as failing_since, invoice_id, apipay._bytes(baseline::text) as baseline, now() as "now!"
-from claimed
+from (select * from claimed union all select * from standing_back) j

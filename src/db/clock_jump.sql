@@ -29,7 +29,7 @@ waits as (
    where j.id = any (array(
              select id from apipay.jobs where state = 'uncertain' limit 20000 for no key update skip locked)
            || array(
-             select id from apipay.jobs where state = 'queued' and reason is not null
+             select id from apipay.jobs where state = 'queued' and reason is not null and apipay._is_in_turn(reason)
               order by run_at limit 20000 for no key update skip locked)
            || array(
              select id from apipay.jobs where state = 'parked' and unproven_since is not null
@@ -87,10 +87,9 @@ accepted as (
             where l.state = 'accepted' and l.id = any (array(
                       select w.id from followed_invoices i
                       cross join lateral (
-                        select id, state, invoice_id from apipay.jobs
-                         where apipay._about_invoice(invoice_id, params) = i.id and account = i.account
+                        select id, account from apipay.jobs where invoice_id = i.id and state = 'accepted'
                         offset 0) w
-                       where w.state = 'accepted' and w.invoice_id = i.id
+                       where w.account = i.account
                        limit 20000)
                     || array(
                       select w.id from followed_refunds r

@@ -38,7 +38,16 @@ pub enum Lost {
 pub type Key = (JobId, Epoch, Uuid);
 
 /// What became of each transition of a batch.
-pub type Results = HashMap<Key, Recorded>;
+pub type Fates = HashMap<Key, Recorded>;
+
+/// What came of a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Results {
+    /// What became of its transitions.
+    pub fates: Fates,
+    /// Whether a job moved of a kind that others wait for.
+    pub may_end_waits: bool,
+}
 
 /// Tells stale outcomes from those that stand in the history already, because an earlier try was committed
 /// and its answer was lost, and from those whose claim the database has forgotten.
@@ -48,7 +57,7 @@ pub type Results = HashMap<Key, Recorded>;
 pub(super) async fn why_unmoved(
     pool: &Pool,
     transitions: &[&Transition],
-) -> Result<Results, DbError> {
+) -> Result<Fates, DbError> {
     let ids: Vec<i64> = transitions.iter().map(|t| t.job_id).collect();
     let epochs: Vec<i64> = transitions.iter().map(|t| t.epoch).collect();
     let tokens: Vec<Uuid> = transitions.iter().map(|t| t.token).collect();

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::fault::Fault;
 use super::record::Entry;
-use super::{DbError, Pool, Task};
+use super::{APPLICATION, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 
@@ -68,8 +68,9 @@ pub struct Blocker {
     pub since: Option<OffsetDateTime>,
 }
 
-/// The session that holds one of the rows that an entry is to change, or its account's row. A row's
-/// `xmax` is the transaction that has it locked; of a row that several share, none is named.
+/// The session that holds one of the rows that an entry is to change, or its account's row, unless it is a
+/// daemon's, which holds none for long. A row's `xmax` is the transaction that has it locked; of a row that several
+/// share, none is named.
 pub async fn blocker(
     pool: &Pool,
     account: &AccountName,
@@ -92,13 +93,14 @@ pub async fn blocker(
              join pg_catalog.pg_locks l
                on l.locktype = 'transactionid' and l.transactionid = r.transaction and l.granted
              left join pg_catalog.pg_stat_activity s on s.pid = l.pid
-            where l.pid <> pg_backend_pid()
+            where l.pid <> pg_backend_pid() and s.application_name is distinct from $6
             limit 1"#,
         transition.map(|transition| transition.job_id),
         transition.map(|transition| transition.epoch),
         account.as_str(),
         entry.invoice.as_ref().map(|row| row.id),
         entry.refund.as_ref().map(|row| row.id),
+        APPLICATION,
     )
     .fetch_optional(pool)
     .await
@@ -120,7 +122,8 @@ pub struct LockedJob {
     pub blocker: Option<Blocker>,
 }
 
-/// Looks through the jobs that have been due for longest. Those that a claim has at this moment are among them.
+/// Looks through the jobs that have been due for longest. What a statement of a daemon's has locked is not among
+/// them: it ends by itself.
 pub async fn due_jobs(
     pool: &Pool,
     accounts: &[String],
@@ -131,7 +134,7 @@ pub async fn due_jobs(
              select d.* from unnest($1::text[]) as a(name)
              cross join lateral (
                (select j.id, j.account, j.state, j.epoch, j.xmax from apipay.jobs j
-                 where j.account = a.name and j.state = 'queued' and j.id > 0
+                 where j.account = a.name and j.state = 'queued' and j.id > 0 and apipay._is_in_turn(j.reason)
                    and j.run_at < now() - make_interval(secs => $2)
                  order by j.run_at, j.id limit 100)
                union all
@@ -148,11 +151,12 @@ pub async fn due_jobs(
              left join pg_catalog.pg_locks l
                on l.locktype = 'transactionid' and l.transactionid = e.xmax and l.granted
              left join pg_catalog.pg_stat_activity s on s.pid = l.pid
-            where e.id not in (select id from free)
+            where e.id not in (select id from free) and s.application_name is distinct from $3
             order by e.id
             limit 100"#,
         accounts,
         overdue.as_secs_f64(),
+        APPLICATION,
     )
     .fetch_all(pool)
     .await

@@ -43,6 +43,9 @@ pub use pool::Pool;
 /// line: from here on there may be more.
 pub const MOST_COUNTED: i64 = 10_000;
 
+/// What our sessions that run statements call themselves.
+const APPLICATION: &str = "apipayd";
+
 /// How long a statement about one account waits for its row, in milliseconds: who keeps it locked stops that
 /// account, not a connection that others need.
 const ACCOUNT_PATIENCE_MS: &str = "300";
@@ -135,7 +138,7 @@ impl Connect {
     /// How a connection of this pool introduces itself. Poolers know few start-up parameters, refuse
     /// or forget the others, and give a session to the next who comes: they are sent none.
     pub fn session(&self) -> PgConnectOptions {
-        let options = self.options.clone().application_name("apipayd");
+        let options = self.options.clone().application_name(APPLICATION);
         // The one that sqlx sends by itself is in the list too.
         let options = options.extra_float_digits(None);
         if self.is_pooled() {

@@ -35,6 +35,8 @@ pub struct Due {
     pub refused_reads: Option<OffsetDateTime>,
     /// The code of the last refusal.
     pub blocked_reason: Option<String>,
+    /// A job that waited for another one, whose turn has come.
+    pub turn: Option<String>,
     /// Living daemons that have the account in their configuration.
     pub served_by: i64,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.

@@ -16,6 +16,7 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        coalesce(apipay._quota_sum(q.used), 0) * 2 >= a.requests_per_minute as "is_quota_tight!",
        lookup.mark as "lookup?", undecided.id as "undecided?", checks.mark as "check?", lease.mark as "lease?",
        refused.sends as "refused_sends?", refused.reads as "refused_reads?", a.blocked_reason as "blocked_reason?",
+       turn.mark as "turn?",
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and a.name = any (d.accounts)) as "served_by!",
        -- One of them may be about less than all of the account.
@@ -31,22 +32,26 @@ cross join lateral (
 cross join lateral (
   -- Lane by lane, as the claim goes, past what is due later. Behind an open refund another one waits.
   with recursive lanes as (
-    select 1 as depth, (select j.priority from apipay.jobs j where j.account = a.name and j.state = 'queued'
+    select 1 as depth, (select j.priority from apipay.jobs j
+                        where j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason)
                         order by j.priority desc limit 1) as priority
      where may_send.yes or (a.state = 'active' and a.refused_since is not null)
     union all
     select l.depth + 1, (select j.priority from apipay.jobs j
-                         where j.account = a.name and j.state = 'queued' and j.priority < l.priority
+                         where j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason)
+                           and j.priority < l.priority
                          order by j.priority desc limit 1)
     from lanes l where l.priority is not null and l.depth < 64
   )
   select count(*) as jobs from (
     select from lanes l cross join lateral (
-      select j.id, j.operation, j.params from apipay.jobs j
-      where j.account = a.name and j.priority = l.priority and j.state = 'queued' and j.run_at <= now()
+      select j.id, j.operation, j.unproven_since, j.invoice_id, j.priority, j.run_at from apipay.jobs j
+      where j.account = a.name and j.priority = l.priority and j.state = 'queued' and apipay._is_in_turn(j.reason)
+        and j.run_at <= now()
         and (j.expires_at is null or j.expires_at > now())
       order by j.run_at, j.id limit 500) j
-    where not (j.operation = 'invoice.refund' and apipay._is_behind_refund(a.name, j.params, j.id))
+    where not (j.operation = 'invoice.refund' and j.unproven_since is null
+               and apipay._is_behind_refund(a.name, j.invoice_id, j.priority, j.run_at, j.id))
     limit 11) sample
 ) due
 left join lateral (
@@ -82,6 +87,21 @@ left join lateral (
               then reads.since end as reads
   from (select min(r.refused_since) as since from apipay._reads r where r.account = a.name) reads
   where a.state = 'active' and coalesce(a.refused_since, reads.since) is not null) refused on true
+left join lateral (
+  -- A refund that waited for another one, whose turn has come: of the first invoices that have such.
+  with recursive waiting as (
+    select 1 as nth, (select min(j.invoice_id + 0) from apipay.jobs j
+                      where j.account = a.name and j.state = 'queued' and j.reason = 'waits_for_refund') as invoice
+    union all
+    select w.nth + 1, (select min(j.invoice_id + 0) from apipay.jobs j
+                       where j.account = a.name and j.state = 'queued' and j.reason = 'waits_for_refund'
+                         and j.invoice_id + 0 > w.invoice)
+    from waiting w where w.invoice is not null and w.nth < 100
+  )
+  select t.job || ' ' || t.invoice as mark
+  from (select w.invoice, apipay._refund_in_turn(a.name, w.invoice) as job from waiting w where w.invoice is not null) t
+  where t.job is not null
+  limit 1) turn on true
 where due.jobs > 0 or lookup.mark is not null or undecided.id is not null or checks.mark is not null or lease.mark is not null
-   or refused.sends is not null or refused.reads is not null
+   or refused.sends is not null or refused.reads is not null or turn.mark is not null
 order by a.name

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::clock::SteadySecond;
-use super::fate::{Key, Recorded, Results, why_unmoved};
+use super::fate::{Fates, Key, Recorded, Results, why_unmoved};
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
@@ -254,7 +254,7 @@ pub async fn record(
         .iter()
         .filter_map(|entry| entry.transition.as_ref())
         .collect();
-    let mut results: Results = sqlx::query_file!(
+    let rows = sqlx::query_file!(
         "src/db/record.sql",
         json(&transitions)?,
         json(&last_of_each(
@@ -269,24 +269,25 @@ pub async fn record(
     )
     .fetch_all(pool)
     .await
-    .task("record outcomes")?
-    .into_iter()
-    .map(|row| {
-        (
-            (JobId(row.id), Epoch(row.epoch), row.token),
-            Recorded::Moved,
-        )
-    })
-    .collect();
+    .task("record outcomes")?;
+    let may_end_waits = rows.iter().any(|row| row.may_be_waited_for);
+    let moved = rows.into_iter().map(|row| {
+        let key = (JobId(row.id), Epoch(row.epoch), row.token);
+        (key, Recorded::Moved)
+    });
+    let mut fates: Fates = moved.collect();
     let unmoved: Vec<&Transition> = transitions
         .iter()
         .copied()
-        .filter(|transition| !results.contains_key(&transition.key()))
+        .filter(|transition| !fates.contains_key(&transition.key()))
         .collect();
     if !unmoved.is_empty() {
-        results.extend(why_unmoved(pool, &unmoved).await?);
+        fates.extend(why_unmoved(pool, &unmoved).await?);
     }
-    Ok(results)
+    Ok(Results {
+        fates,
+        may_end_waits,
+    })
 }
 
 /// Records an entry that the database refused as it was: without the gateway's own words, which are

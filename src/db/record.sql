@@ -24,7 +24,9 @@ moved as (
          run_at = case when t.after_s is null then j.run_at else now() + make_interval(secs => t.after_s) end,
          leased_by = null,
          leased_until = null,
-         invoice_id = case when t.anew then null else coalesce(t.invoice_id, j.invoice_id) end,
+         -- What is cancelled or refunded stays what params name.
+         invoice_id = case when j.operation <> 'invoice.create' then j.invoice_id
+                           when t.anew then null else coalesce(t.invoice_id, j.invoice_id) end,
          refund_id = case when t.anew then null else coalesce(t.refund_id, j.refund_id) end,
          generation = j.generation + coalesce(t.anew, false)::int,
          baseline = case when t.anew then null else j.baseline end,
@@ -48,7 +50,7 @@ moved as (
      and j.id = t.job_id and j.token = t.token and j.account = t.account
      and j.epoch = t.epoch and j.state = t.from_state
      and j.leased_by is not distinct from case when t.from_state = 'sending' then t.worker end
-  returning j.id, j.epoch, j.token
+  returning j.id, j.epoch, j.token, j.operation = 'invoice.refund' as may_be_waited_for
 ),
 closed as (
   update apipay.attempts a
@@ -126,4 +128,4 @@ refund as (
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
 )
-select id as "id!", epoch as "epoch!", token as "token!" from moved
+select id as "id!", epoch as "epoch!", token as "token!", may_be_waited_for as "may_be_waited_for!" from moved

@@ -24,11 +24,13 @@ pub enum Due {
     /// It backed off, or was looked up in vain, before its account got clear answers again: it goes on.
     /// Quiet periods and waits for proof last as long as before.
     GoOn,
+    /// It waited for another job and goes next: claims look at it again.
+    Turn,
 }
 
 impl Due {
     /// All of them.
-    pub const ALL: [Due; 4] = [Due::Lease, Due::Expiry, Due::Release, Due::GoOn];
+    pub const ALL: [Due; 5] = [Due::Lease, Due::Expiry, Due::Release, Due::GoOn, Due::Turn];
 }
 
 /// What moving jobs depends on.
@@ -55,21 +57,32 @@ pub struct DueJob {
     pub epoch: i64,
 }
 
+/// How far the invoices that have waiting refunds were gone through. There may be very many, each with a refund that
+/// is rightly waited for, so a look goes on where the one before ended.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    account: String,
+    invoice: i64,
+}
+
+struct Row {
+    id: i64,
+    account: String,
+    state: String,
+    epoch: i64,
+}
+
 /// The jobs whose time has come, but for those to leave alone. What ends a job for good goes by the
-/// database's clock, but not beyond `expected`, what it should show.
+/// database's clock, but not beyond `expected`, what it should show. What waits for its turn is looked through
+/// from `place` on.
 pub async fn find(
     pool: &Pool,
     due: Due,
     expected: OffsetDateTime,
+    place: &mut Place,
     most: usize,
     except: &[i64],
 ) -> Result<Vec<DueJob>, DbError> {
-    struct Row {
-        id: i64,
-        account: String,
-        state: String,
-        epoch: i64,
-    }
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = match due {
         Due::Lease => {
@@ -132,6 +145,7 @@ pub async fn find(
             .fetch_all(pool)
             .await
         }
+        Due::Turn => in_turn(pool, place, most, except).await,
     };
     let rows = rows.task("find the jobs whose time has come")?;
     let jobs = rows.into_iter().filter_map(|row| {
@@ -143,6 +157,37 @@ pub async fn find(
         })
     });
     Ok(jobs.collect())
+}
+
+async fn in_turn(
+    pool: &Pool,
+    place: &mut Place,
+    most: i64,
+    except: &[i64],
+) -> Result<Vec<Row>, sqlx::Error> {
+    let mut invoices = sqlx::query_file!(
+        "src/db/in_turn.sql",
+        place.account,
+        place.invoice,
+        most,
+        except
+    )
+    .fetch_all(pool)
+    .await?;
+    let last = invoices.last().filter(|last| last.nth == most);
+    *place = last.map_or_else(Place::default, |last| Place {
+        account: last.account.clone(),
+        invoice: last.invoice_id,
+    });
+    let due = invoices.drain(..).filter_map(|invoice| {
+        Some(Row {
+            id: invoice.job?,
+            account: invoice.account,
+            state: "queued".to_owned(),
+            epoch: invoice.epoch?,
+        })
+    });
+    Ok(due.collect())
 }
 
 /// Moves those of the jobs that [`find`] found whose time has still come and that nobody has locked, all
@@ -205,6 +250,20 @@ pub async fn advance(
                 jobs,
                 terms.backed_off,
                 terms.looked_up_in_vain,
+            )
+            .fetch_all(pool)
+            .await
+        }
+        Due::Turn => {
+            sqlx::query_scalar!(
+                "update apipay.jobs
+                    set reason = null, updated_at = now()
+                  where id = any (array(
+                    select id from apipay.jobs
+                    where id = any ($1) and state = 'queued' and reason = 'waits_for_refund'
+                    for no key update skip locked))
+                 returning id",
+                jobs,
             )
             .fetch_all(pool)
             .await

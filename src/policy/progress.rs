@@ -22,6 +22,8 @@ pub enum Concern {
     Checks,
     /// Leases that ran out are recovered.
     Leases,
+    /// Jobs that waited for another one go on when it has ended.
+    Turns,
     /// A daemon has the account in its configuration.
     Service,
     /// The database answers.
@@ -78,6 +80,8 @@ pub struct AccountFacts {
     pub refused_sends: Option<Refused>,
     /// Since when what asks is, while something waits to be asked.
     pub refused_reads: Option<Refused>,
+    /// A job that waited for another one, whose turn has come.
+    pub turn: Option<String>,
     /// Whether a living daemon has the account in its configuration.
     pub is_served: bool,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.
@@ -345,6 +349,7 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         (Concern::LookUps, &facts.lookup, moving),
         (Concern::Answers, &facts.undecided, patience.moving),
         (Concern::Leases, &facts.lease, patience.moving),
+        (Concern::Turns, &facts.turn, patience.moving),
     ];
     // A stuck job explains what stands still with it, and of no other job.
     let is_stuck =

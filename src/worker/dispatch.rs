@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::among::ClaimedTo;
-use crate::db::claim::{self, Claim, Room};
+use crate::db::claim::{self, Claim, Met, Room};
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
 use crate::worker::send::{self, Job, Role};
@@ -76,7 +76,7 @@ impl Dispatcher {
         crash::reach(Point::BeforeClaim);
         let claimed_at = Moment::now();
         let asked = ctx.clock.ask();
-        let claims = self.claim(ctx, rooms, jobs).await?;
+        let (claims, step) = apart(self.claim(ctx, rooms, jobs).await?);
         if !claims.is_empty() {
             crash::reach(Point::AfterClaim);
         }
@@ -90,11 +90,6 @@ impl Dispatcher {
         let wants_room =
             rooms.len() < ctx.accounts.len() || rooms.iter().any(is_full) || claims.len() >= jobs;
         ctx.wants_room.store(wants_room, Ordering::Relaxed);
-        let step = if claims.is_empty() {
-            Step::Idle
-        } else {
-            Step::Worked
-        };
         for mut claim in claims {
             claim.now = asked.now(claim.now);
             start(ctx, claim, claimed_at, Role::Usual).await;
@@ -108,7 +103,7 @@ impl Dispatcher {
         ctx: &Context,
         rooms: &[Room],
         jobs: usize,
-    ) -> Result<Vec<Claim>, DbError> {
+    ) -> Result<Vec<Met>, DbError> {
         let mut open = rooms.to_vec();
         open.retain(|room| !self.culprits.is_full(&room.account));
         let names: Vec<String> = open.iter().map(|room| room.account.to_string()).collect();
@@ -162,7 +157,7 @@ impl Dispatcher {
         let claimed_at = Moment::now();
         let asked = ctx.clock.ask();
         let listed = TRIALS_LISTED * slow.len();
-        let claims = self
+        let met = self
             .trial_culprits
             .run(ctx, &slow, listed, |among| {
                 claim::claim_trials(
@@ -178,11 +173,7 @@ impl Dispatcher {
                 )
             })
             .await?;
-        let step = if claims.is_empty() {
-            Step::Idle
-        } else {
-            Step::Worked
-        };
+        let (claims, step) = apart(met);
         for mut claim in claims {
             claim.now = asked.now(claim.now);
             start(ctx, claim, claimed_at, Role::Trial).await;
@@ -208,6 +199,21 @@ impl Dispatcher {
         let jobs = if rooms.is_empty() { 0 } else { in_all };
         (rooms, jobs)
     }
+}
+
+/// The claims of what a claim met. It goes on at once if it met anything: behind jobs that stand back from now on
+/// there may be others.
+fn apart(met: Vec<Met>) -> (Vec<Claim>, Step) {
+    let step = if met.is_empty() {
+        Step::Idle
+    } else {
+        Step::Worked
+    };
+    let claim = |met| match met {
+        Met::Claimed(claim) => Some(*claim),
+        Met::StandsBack => None,
+    };
+    (met.into_iter().filter_map(claim).collect(), step)
 }
 
 /// How many jobs this daemon may hold more than it holds now.

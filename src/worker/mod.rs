@@ -9,7 +9,8 @@
 //! - [`locks`] tells of due jobs that somebody keeps locked.
 //! - [`follow`] watches accepted objects to their end.
 //! - [`probe`] asks whether parked accounts are well again.
-//! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage.
+//! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
+//!   waited for another.
 //! - [`deliver`] carries alerts out; [`tell_failing`] keeps one of them up to date.
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`keep_time`] notices when the database's clock is set.
@@ -121,10 +122,10 @@ pub struct Context {
 pub struct Wake {
     /// There may be due jobs, or free slots.
     pub dispatch: Notify,
+    /// Jobs may have to be moved: one has ended that others wait for, or an outage.
+    pub recover: Notify,
     /// There may be a notice to deliver.
     pub deliver: Notify,
-    /// Jobs may have to be moved.
-    pub recover: Notify,
 }
 
 impl Context {

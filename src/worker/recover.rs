@@ -1,16 +1,16 @@
-//! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts, and what
-//! backed off before its account got clear answers again.
+//! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts, what backed off
+//! before its account got clear answers again, and jobs whose turn it is after another one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::fault::Fault;
-use crate::db::recover::{self, Due, DueJob, Terms};
+use crate::db::recover::{self, Due, DueJob, Place, Terms};
 use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN};
 use crate::policy::verdict::Reason;
 use crate::worker::alarm::Alarm;
@@ -28,10 +28,11 @@ const LEFT_ALONE: Duration = Duration::from_secs(10);
 /// A job that was not tried again for so long has moved otherwise.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// The loop's memory: jobs that the database did not let move.
+/// The loop's memory: jobs that the database did not let move, and how far it looked through those that wait.
 #[derive(Default)]
 pub struct Recovery {
     unmoved: HashMap<i64, Unmoved>,
+    place: Place,
 }
 
 struct Unmoved {
@@ -86,7 +87,8 @@ impl Recovery {
                 crash::reach(Point::RecoverBefore);
             }
             let expected = ctx.clock.expected();
-            let jobs = recover::find(&ctx.pool, due, expected, MOST, &except).await?;
+            let place = &mut self.place;
+            let jobs = recover::find(&ctx.pool, due, expected, place, MOST, &except).await?;
             if jobs.is_empty() {
                 continue;
             }
@@ -164,6 +166,10 @@ fn tell(ctx: &Context, due: Due, jobs: &[i64], moved: usize) {
                 moved,
                 "jobs that backed off go on: their account gets clear answers again"
             );
+            ctx.wake.dispatch.notify_one();
+        }
+        Due::Turn => {
+            debug!(moved, "jobs go on: the one that they waited for has ended");
             ctx.wake.dispatch.notify_one();
         }
     }

@@ -154,12 +154,15 @@ async fn without_words(ctx: &Arc<Context>, message: Message, error: &DbError) ->
 
 /// What was recorded is told to those who wait for it, and then to the accounts.
 fn conclude(ctx: &Arc<Context>, mut messages: Vec<Message>, results: &Results) {
+    if results.may_end_waits {
+        ctx.wake.recover.notify_one();
+    }
     for message in &mut messages {
         let Some(transition) = &message.outcome.entry.transition else {
             message.tell(Recorded::Moved);
             continue;
         };
-        let recorded = results.get(&transition.key()).copied();
+        let recorded = results.fates.get(&transition.key()).copied();
         let recorded = recorded.unwrap_or(Recorded::Stale);
         match recorded {
             Recorded::Moved | Recorded::Waiting => {}

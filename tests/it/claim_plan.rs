@@ -126,7 +126,7 @@ async fn a_claim_costs_the_same_with_every_priority_there_is() {
         assert!(read < 500.0, "{what}: {read} rows are read for 8: {plan:#}");
         let claimed = nodes
             .iter()
-            .find(|node| node["Node Type"] == "ModifyTable" && node["Relation Name"] == "jobs")
+            .find(|node| node["Subplan Name"] == "CTE claimed")
             .unwrap()["Actual Rows"]
             .as_f64();
         assert_eq!(claimed, Some(8.0), "{what}");

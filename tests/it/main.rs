@@ -35,5 +35,6 @@ mod starting;
 mod stopping;
 mod strangers;
 mod tidy;
+mod turns;
 mod uncertain;
 mod world;

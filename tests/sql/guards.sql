@@ -46,6 +46,22 @@ begin
   insert into apipay.jobs (account, operation, params, dedup_key) values ('other', 'invoice.create', '{}', 'once');
 end $$;
 
+-- What a job is about is noted at its insert, whatever else is given, and says nothing that params do not.
+do $$
+declare
+  noted apipay.jobs;
+begin
+  insert into apipay.jobs (operation, params, invoice_id, order_id)
+  values ('invoice.refund', '{"invoice_id": "0100001", "external_order_id": "call 87001234567"}', 7, 'x') returning * into noted;
+  assert noted.invoice_id = 100001 and noted.order_id = 'call 8700***4567', noted;
+  insert into apipay.jobs (operation, params, invoice_id) values ('invoice.cancel', '{"invoice_id": "1e400"}', 7) returning * into noted;
+  assert noted.invoice_id is null and noted.order_id is null, noted;
+  insert into apipay.jobs (operation, params, order_id) values ('invoice.create', '{"invoice_id": 5}', 'x') returning * into noted;
+  assert noted.invoice_id is null and noted.order_id is null, noted;
+  insert into apipay.jobs (operation, params) values ('invoice.create', jsonb_build_object('external_order_id', repeat('e', 300))) returning * into noted;
+  assert noted.order_id = repeat('e', 255), noted;
+end $$;
+
 -- How it ended, the fence, the lease.
 do $$
 declare

@@ -48,6 +48,7 @@ $$;
 do $$
 declare
   id bigint;
+  behind bigint;
 begin
   -- queued
   perform pg_temp.explains('{}', 'Due now: it goes out as soon as the account''s quota has room for it.');
@@ -75,6 +76,20 @@ begin
     'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. Then it goes out.');
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
     'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known.');
+
+  -- behind another refund of the same invoice
+  perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "reason": "waits_for_refund"}',
+    'The job that it waited for has ended: it goes out within moments.');
+  behind := pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "priority": 1}',
+    'Due now: it goes out as soon as the account''s quota has room for it.');
+  perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "reason": "waits_for_refund"}',
+    format('It waits for refund job %s of the same invoice, and goes out once that has ended: two at a time could not be told apart.', behind));
+  update apipay.jobs j set state = 'uncertain', unproven_since = now() where j.id = behind;
+  perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}}',
+    format('It waits for refund job %s of the same invoice, and goes out once that has ended: two at a time could not be told apart.', behind));
+  perform pg_temp.explains(jsonb_build_object('operation', 'invoice.refund', 'params', '{"invoice_id": 21}'::jsonb, 'run_at', now() + interval '2 h'),
+    'Due at MOMENT (in 2 h), as asked.');
+  update apipay.jobs j set state = 'failed', finished_at = now() where j.id = behind;
 
   -- sending
   perform pg_temp.explains(jsonb_build_object('state', 'sending', 'leased_until', now() + interval '1 min'),
@@ -177,7 +192,7 @@ begin
   assert (select o.amount is null from apipay.overview o where o.operation = 'invoice.cancel' limit 1);
   assert (select (w.cause) = 'account_parked' from apipay.waiting w where w.account = 'sick' and w.state = 'queued' limit 1);
   assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w)
-       = array['account_blocked', 'account_parked', 'back_off', 'gateway_failing', 'human_decides', 'not_due', 'not_followed', 'parked', 'quota', 'unproven_request'];
+       = array['account_blocked', 'account_parked', 'back_off', 'gateway_failing', 'human_decides', 'not_due', 'not_followed', 'other_refund', 'parked', 'quota', 'unproven_request'];
   assert not exists (select from apipay.waiting w where w.state in ('sending', 'succeeded', 'failed', 'cancelled', 'expired'));
   assert (select count(*) = 6 and sum(u.at_risk) = 30200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
   assert (select bool_and((u.state = 'held') = (u.next_lookup_at is null)) from apipay.uncertain u);

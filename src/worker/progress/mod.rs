@@ -290,6 +290,7 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
         lease: due.lease.clone(),
         refused_sends: due.refused_sends.map(|since| refused(due, since)),
         refused_reads: due.refused_reads.map(|since| refused(due, since)),
+        turn: due.turn.clone(),
         is_served: due.served_by > 0,
         open_alerts: due.open_alerts.clone(),
         stuck: due.stuck.clone(),

@@ -99,6 +99,7 @@ fn code(concern: Concern) -> &'static str {
         Concern::Answers => "answers",
         Concern::Checks => "checks",
         Concern::Leases => "leases",
+        Concern::Turns => "turns",
         Concern::Service => "service",
         Concern::Database => "database",
         Concern::Loop => "loop",
@@ -141,6 +142,9 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
         ),
         Concern::Leases => format!(
             "Payments of account {account} are held by a daemon that is gone, and are not recovered."
+        ),
+        Concern::Turns => format!(
+            "Refunds of account {account} waited for another one of their invoice, and do not go on although it has ended."
         ),
         Concern::Service => format!(
             "No running apipayd has account {account} in its configuration: its payments wait."

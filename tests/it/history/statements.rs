@@ -170,12 +170,16 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("update apipay.alerts set opened_at = now()", "", ALL),
     // single rows
     ("where $2 = 'send'", "{ACCOUNTS}, 'send', '{}', 20", ALL),
-    ("with eldest as materialized", "{ACCOUNTS}, 30", ALL),
+    (
+        "with eldest as materialized",
+        "{ACCOUNTS}, 30, 'apipayd'",
+        ALL,
+    ),
     ("select apipay._params_alone(params)", "{JOBS} + 1011", FEW),
     // what blocks, what is due to move
     (
         "select xmax as transaction from apipay.jobs",
-        "{JOBS} + 1021, 1, 'branch-1', 40000000, 50000000",
+        "{JOBS} + 1021, 1, 'branch-1', 40000000, 50000000, 'apipayd'",
         ALL,
     ),
     (
@@ -285,6 +289,16 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("set state = 'expired'", "array[{JOBS} + 1013]", ALL),
     ("reason = 'resumed'", "array[{JOBS} + 1061]", ALL),
+    (
+        "-- The invoices that have refunds which wait",
+        "'', 0, 500, '{}'",
+        ALL,
+    ),
+    (
+        "set reason = null",
+        "array[{JOBS} + 200012, {JOBS} + 200022]",
+        FEW,
+    ),
 ];
 
 /// Every statement, with its case. One without a case, or with two, ends the test: it is named.

@@ -15,7 +15,7 @@ update apipay.accounts
 -- A dozen accounts with a little of everything, ten parked ones.
 insert into apipay.jobs
   (id, account, operation, params, dedup_key, state, reason, attempts, epoch, invoice_id, refund_id,
-   leased_by, leased_until, unproven_since, expires_at, run_at)
+   leased_by, leased_until, unproven_since, expires_at, run_at, order_id)
 overriding system value
 select {JOBS} + account * 1000 + s.ordinality * 10 + nth, 'branch-' || account, 'invoice.create',
        jsonb_build_object('phone_number', '87010000000', 'amount', 1000, 'external_order_id', format('today-%s-%s-%s', account, s.state, nth)),
@@ -26,7 +26,8 @@ select {JOBS} + account * 1000 + s.ordinality * 10 + nth, 'branch-' || account, 
        case when s.state = 'sending' then now() - interval '1 min' end,
        case when s.state in ('uncertain', 'held') then now() - interval '1 hour' end,
        case when s.state = 'queued' and nth = 3 then now() - interval '1 min' end,
-       case when s.state = 'queued' and nth = 2 then now() + interval '1 hour' else now() - interval '1 min' end
+       case when s.state = 'queued' and nth = 2 then now() + interval '1 hour' else now() - interval '1 min' end,
+       format('today-%s-%s-%s', account, s.state, nth)
 from generate_series(1, 22) as account
 cross join unnest(array['queued', 'sending', 'uncertain', 'accepted', 'held', 'parked']) with ordinality as s(state, ordinality)
 cross join generate_series(1, 3) as nth
@@ -37,6 +38,15 @@ overriding system value
 select {JOBS} + 100000 + nth, 'branch-3', 'invoice.cancel', jsonb_build_object('invoice_id', 30003100 + nth),
        'accepted-' || nth, 'accepted', 1, 1, 30003100 + nth
 from generate_series(1, 100) as nth;
+-- A fourth refunds some invoices in parts: of a third of them the first part is under way, and of all the others wait.
+insert into apipay.jobs (id, account, operation, params, state, reason, attempts, epoch, invoice_id, refund_id, run_at)
+overriding system value
+select {JOBS} + 200000 + invoice * 10 + part, 'branch-4', 'invoice.refund',
+       jsonb_build_object('invoice_id', 60000000 + invoice, 'amount', 1), case when is_open then 'accepted' else 'queued' end,
+       case when not is_open then 'waits_for_refund' end, is_open::int, is_open::int, 60000000 + invoice,
+       case when is_open then 70000000 + invoice end, now() - interval '1 min'
+from generate_series(1, 9) as invoice cross join generate_series(1, 5) as part
+cross join lateral (select part = 1 and invoice % 3 = 0 as is_open) as first;
 -- The one that a test records.
 update apipay.jobs set token = '00000000-0000-0000-0000-00000000000f' where id = {JOBS} + 1021;
 insert into apipay.attempts (job_id, epoch, account, kind, worker)

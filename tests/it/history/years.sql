@@ -18,7 +18,7 @@ select 'branch-' || n, 6000 from generate_series(1, 1000) n;
 -- Twelve bills, four cancels and four refunds of twenty; of each operation some did not succeed.
 insert into apipay.jobs
   (id, account, operation, params, dedup_key, state, reason, attempts, epoch, invoice_id, refund_id, http_status,
-   created_at, updated_at, run_at, finished_at)
+   created_at, updated_at, run_at, finished_at, order_id)
 overriding system value
 select n, 'branch-' || case when n % 2 = 0 then 1 when n % 4 = 1 then 2 else 1 + n % 1000 end, operation,
        case operation
@@ -27,7 +27,7 @@ select n, 'branch-' || case when n % 2 = 0 then 1 when n % 4 = 1 then 2 else 1 +
        'event-' || n, state, case when state = 'failed' then 'rejected' end, 1, 1,
        case when operation <> 'invoice.create' or state = 'succeeded' then 10000000 + n end,
        case when operation = 'invoice.refund' and state = 'succeeded' then 20000000 + n end,
-       200, at, at, at, at
+       200, at, at, at, at, case when operation = 'invoice.create' then 'order-' || n end
 from generate_series(1, {JOBS}) n
 cross join lateral (
   select case when n / 8 % 20 < 12 then 'invoice.create' when n / 8 % 20 < 16 then 'invoice.cancel' else 'invoice.refund' end as operation,

@@ -181,6 +181,28 @@ async fn a_claim_that_takes_nothing_without_a_word_is_told() {
 }
 
 #[tokio::test]
+async fn a_refund_whose_turn_has_come_and_that_nobody_lets_go_is_told() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world
+        .sql(
+            "create function public.keep() returns trigger language plpgsql as $$ begin return null; end $$;
+             create trigger a_keep before update on apipay.jobs
+               for each row when (old.reason = 'waits_for_refund' and new.reason is null) execute function public.keep();
+             insert into apipay.jobs (operation, params, reason) values ('invoice.refund', '{\"invoice_id\": 5}', 'waits_for_refund')",
+        )
+        .await;
+    // What moves meanwhile says nothing of it.
+    let job = world.bill(phone::PAID, 1500).await;
+    world.until(job, "succeeded").await;
+    let notice = until_told(&world, "firing", &["do not go on although it has ended"]).await;
+    assert_eq!(notice["commonLabels"]["account"], "default");
+    world.sql("drop trigger a_keep on apipay.jobs").await;
+    world.until_all_final().await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn a_stop_that_was_forgotten_is_told_as_a_warning() {
     let (world, daemon) = World::running_as(wish()).await;
     world.sql("select apipay.stop('moving house')").await;
