@@ -45,7 +45,7 @@ select {JOBS} + 200000 + invoice * 10 + part, 'branch-4', 'invoice.refund',
        jsonb_build_object('invoice_id', 60000000 + invoice, 'amount', 1), case when is_open then 'accepted' else 'queued' end,
        case when not is_open then 'waits_for_refund' end, is_open::int, is_open::int, 60000000 + invoice,
        case when is_open then 70000000 + invoice end, now() - interval '1 min'
-from generate_series(1, 9) as invoice cross join generate_series(1, 5) as part
+from generate_series(1, 6) as invoice cross join generate_series(1, 3) as part
 cross join lateral (select part = 1 and invoice % 3 = 0 as is_open) as first;
 -- The one that a test records.
 update apipay.jobs set token = '00000000-0000-0000-0000-00000000000f' where id = {JOBS} + 1021;
