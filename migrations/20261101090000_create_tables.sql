@@ -3,6 +3,8 @@
 --
 -- Every migration begins with its search_path: what it makes binds the names that it finds now, for ever,
 -- and in another schema somebody else may have made one that fits better.
+-- Whatever the client is set to, a file means the same: a string with a backslash is written E'', which
+-- standard_conforming_strings does not concern, and all is ASCII, which every encoding has.
 --
 -- What is compared for identity, or ordered by an index, is `collate "C"`: the order of another locale changes
 -- with the operating system, and an index that was made before finds nothing then, and lets a key in twice.
@@ -177,7 +179,7 @@ create table apipay.jobs (
   account          text collate "C" not null default 'default' references apipay.accounts (name),
   operation        text collate "C" not null constraint jobs_operation_known check (operation = any (apipay._operations())),
   params           jsonb not null,
-  token            uuid not null default gen_random_uuid(),
+  token            uuid not null,
   dedup_key        text collate "C" constraint jobs_dedup_key_length check (length(dedup_key) between 1 and 255),
   priority         smallint not null default 0,
   run_at           timestamptz not null default now(),
@@ -221,7 +223,7 @@ comment on column apipay.jobs.id is 'The number of the job.';
 comment on column apipay.jobs.account is 'Which account sends it.';
 comment on column apipay.jobs.operation is 'What to do: invoice.create, invoice.cancel, invoice.refund.';
 comment on column apipay.jobs.params is 'What to send, an object of at most 64 KiB; never changes. Bad params end the job failed with error_code invalid_params.';
-comment on column apipay.jobs.token is 'The name of the job at the gateway; random, never changes.';
+comment on column apipay.jobs.token is 'The name of the job at the gateway; random, made with the row (apipay._admit_job), never changes.';
 comment on column apipay.jobs.dedup_key is 'Your name for the business event; the same one cannot be enqueued twice in an account, for ever.';
 comment on column apipay.jobs.priority is 'Higher goes first within the account.';
 comment on column apipay.jobs.run_at is 'Not sent before this moment; for an uncertain job, when it is next looked up.';
@@ -243,7 +245,7 @@ comment on column apipay.jobs.error_code is 'Code of the last error, the gateway
 comment on column apipay.jobs.error_message is 'Text of the last error.';
 comment on column apipay.jobs.errors is 'Errors by field, as the gateway writes them in a 422.';
 comment on column apipay.jobs.result is 'The gateway''s object, when succeeded.';
-comment on column apipay.jobs.created_at is 'When it was enqueued.';
+comment on column apipay.jobs.created_at is 'When it was enqueued, by the database''s clock, whatever a program gives here.';
 comment on column apipay.jobs.updated_at is 'When its state last changed.';
 comment on column apipay.jobs.finished_at is 'When it became final; null before.';
 comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoice that certainly died and was sent anew; part of the name at the gateway.';
@@ -304,8 +306,10 @@ create index jobs_told_to_wait on apipay.jobs (account)
 -- Few: those that were tried while the gateway gave no clear answer.
 create index jobs_failing on apipay.jobs (account, failing_since)
   where failing_since is not null and state in ('queued', 'sending', 'uncertain');
--- The key first: people who look for an event do not name the account.
-create unique index jobs_dedup on apipay.jobs (dedup_key, account) where dedup_key is not null;
+-- The key first: people who look for an event do not name the account. Jobs without a key are in it too, or
+-- `on conflict (account, dedup_key)` would not find it; to keep their many equal entries as lists would cost each
+-- change of state three times as much as an entry of its own.
+create unique index jobs_dedup on apipay.jobs (dedup_key, account) with (deduplicate_items = off);
 -- One open refund per invoice: two partial refunds in flight could not be told apart.
 --
 -- `+ 0`, here and in what looks for these refunds: so it is not offered jobs_invoice, which holds all of an invoice, and
@@ -534,6 +538,8 @@ create table apipay.events (
 create index events_job on apipay.events (job_id) where job_id is not null;
 -- Who cancelled a job, for apipay.overview: few rows, and the planner knows that they are.
 create index events_cancelled on apipay.events (job_id, id) where subject = 'job' and to_state = 'cancelled';
+-- What was stopped and parked last, for apipay._recall: these are few.
+create index events_standing on apipay.events (subject, account, id) where subject in ('account', 'daemon') and to_state is not null;
 comment on table apipay.events is 'Append-only history: every change of state of a job, a mirror or an account, with cause and evidence.';
 comment on column apipay.events.id is 'The number of the event.';
 comment on column apipay.events.at is 'When it happened.';

@@ -1,6 +1,78 @@
 -- What no writer may do, whoever it is: change what was asked, or rewrite how it ended.
 set search_path = pg_catalog, pg_temp;
 
+-- A number that the sequence has not given out: it would be given out once more, to somebody else's order.
+create function apipay._is_ahead_of_sequence(job bigint) returns boolean
+language sql volatile parallel unsafe
+return case when has_sequence_privilege('apipay.jobs_id_seq'::regclass, 'select')
+  then job > pg_sequence_last_value('apipay.jobs_id_seq'::regclass) end;
+comment on function apipay._is_ahead_of_sequence(bigint) is
+  'Whether an id was given by hand (overriding system value), as far as whoever asks may see.';
+
+create function apipay._given_amiss(job apipay.jobs) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return (
+  select min(given.key)
+  from jsonb_each(to_jsonb(job) - array['account', 'operation', 'params', 'dedup_key', 'priority', 'run_at', 'expires_at',
+                                        'metadata', 'traceparent', 'created_at', 'updated_at']) as given
+  where case given.key
+    when 'id' then apipay._is_ahead_of_sequence(job.id)
+    else given.value <> coalesce('{"state": "queued", "attempts": 0, "epoch": 0, "generation": 1, "lookups": 0}'::jsonb -> given.key, 'null') end);
+comment on function apipay._given_amiss(apipay.jobs) is
+  'The column of a new job that has another value than its default and is not for the inserter to give; null when there is none.';
+
+-- What an insert may say. Libraries name every column: what their user left out they send as NULL or DEFAULT, or as
+-- the default itself, and a time of their own for created_at and updated_at. So the right to insert is to all columns,
+-- and this decides about each row, before any other trigger (they run by their names) fills in what is not the
+-- inserter's. Whoever may do what the table's owner may inserts what they like: a restore, or apipay.retry.
+create function apipay._admit_job() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  given text;
+begin
+  if not (new.account, new.priority, new.run_at, new.metadata, new.state, new.attempts, new.epoch, new.generation, new.lookups,
+          new.created_at, new.updated_at) is not null
+     or new.metadata = 'null' or new.errors = 'null' or new.result = 'null' or new.baseline = 'null' then
+    new.account := coalesce(new.account, 'default');
+    new.priority := coalesce(new.priority, 0);
+    new.run_at := coalesce(new.run_at, now());
+    new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
+    new.state := coalesce(new.state, 'queued');
+    new.attempts := coalesce(new.attempts, 0);
+    new.epoch := coalesce(new.epoch, 0);
+    new.generation := coalesce(new.generation, 1);
+    new.lookups := coalesce(new.lookups, 0);
+    new.created_at := coalesce(new.created_at, now());
+    new.updated_at := coalesce(new.updated_at, now());
+    new.errors := nullif(new.errors, 'null');
+    new.result := nullif(new.result, 'null');
+    new.baseline := nullif(new.baseline, 'null');
+  end if;
+  -- One comparison for the many rows that give nothing else; the error alone looks which column it was.
+  if (new.state, new.attempts, new.epoch, new.generation, new.lookups, new.created_at, new.updated_at)
+       <> ('queued', 0, 0, 1, 0, now(), now())
+     or not (new.token, new.retry_of, new.reason, new.leased_by, new.leased_until, new.invoice_id, new.refund_id, new.subscription_id,
+             new.http_status, new.error_code, new.error_message, new.errors, new.result, new.finished_at, new.baseline,
+             new.unproven_since, new.absent_since, new.failing_since, new.order_id) is null
+     or apipay._is_ahead_of_sequence(new.id) then
+    if not pg_has_role((select relowner from pg_class where oid = tg_relid), 'usage') then
+      new.created_at := now();
+      new.updated_at := now();
+      given := apipay._given_amiss(new);
+      if given is not null then
+        raise exception 'apipay.jobs.% is not for an insert to say: leave it out, or give NULL or DEFAULT', given
+          using errcode = 'insufficient_privilege', schema = 'apipay', table = 'jobs', column = given;
+      end if;
+    end if;
+  end if;
+  new.token := coalesce(new.token, gen_random_uuid());
+  return new;
+end $$;
+comment on function apipay._admit_job() is
+  'Takes NULL for the default, makes the token, and refuses an insert that gives another value to a column that is not the inserter''s.';
+create trigger admit_job before insert on apipay.jobs
+  for each row execute function apipay._admit_job();
+
 create function apipay._refuse_unknown_operation() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin

@@ -2,18 +2,36 @@
 -- these triggers and by the operators' functions alone, with the rights of their owner: nobody is granted to insert
 -- one, so the actor is who logged in.
 -- Postgres lets anybody notify any channel: who listens takes a notification as a hint to read the row, no more.
--- `alter database … set apipay.notify = off` silences both channels; polling alone is correct.
+-- `alter database ... set apipay.notify = off` silences both channels; polling alone is correct.
 set search_path = pg_catalog, pg_temp;
 
+-- A notification must cost nobody their transaction, and it can: one that has notified cannot be prepared for a commit
+-- in two phases, and while a session that listens stays in a transaction, the queue fills until every commit that
+-- notifies fails. Postgres warns from half full on.
+create function apipay._most_of_queue() returns double precision
+language sql immutable parallel safe
+return 0.5;
+comment on function apipay._most_of_queue() is 'How full the server''s queue of notifications may be for us to add one: 1 is full.';
+
+-- In PL/pgSQL, which keeps its plan: they run with every insert.
 create function apipay._is_notifying() returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
-return coalesce(current_setting('apipay.notify', true), 'on') <> 'off';
-comment on function apipay._is_notifying() is 'Whether the setting apipay.notify lets notifications out.';
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  return case coalesce(current_setting('apipay.notify', true), '')
+           when 'off' then false when 'on' then true else current_setting('max_prepared_transactions') = '0' end
+         and pg_notification_queue_usage() <= apipay._most_of_queue();
+end $$;
+comment on function apipay._is_notifying() is
+  'Whether notifications are let out: by the setting apipay.notify (on, off), or else where no transaction can be prepared; never into a queue that is filling.';
 
 create function apipay._notify(channel text, payload text) returns void
-language sql set search_path = pg_catalog, pg_temp
-return case when apipay._is_notifying() then pg_notify(channel, payload) end;
-comment on function apipay._notify(text, text) is 'pg_notify, unless the setting apipay.notify is off.';
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if apipay._is_notifying() then
+    perform pg_notify(channel, payload);
+  end if;
+end $$;
+comment on function apipay._notify(text, text) is 'pg_notify, where notifications are let out (apipay._is_notifying).';
 
 -- The cause that an operator function gave for the changes of its transaction.
 create function apipay._stated_cause() returns text

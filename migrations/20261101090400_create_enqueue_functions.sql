@@ -3,12 +3,12 @@
 -- its params are checked later, by the daemon.
 set search_path = pg_catalog, pg_temp;
 
--- \u00a0, \u2007, \u2009, \u202f: spaces that do not break; \u2010 … \u2015, \u2212: dashes.
+-- \u00a0, \u2007, \u2009, \u202f: spaces that do not break; \u2010 ... \u2015, \u2212: dashes.
 create function apipay._phone(written text) returns text
 language sql immutable parallel safe
 return '8' || substring(
-  regexp_replace(written, '[\s().\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212-]', '', 'g')
-  from '^(?:\+?7|8)([0-9]{10})$');
+  regexp_replace(written, E'[\\s().\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]', '', 'g')
+  from '^(?:[+]?7|8)([0-9]{10})$');
 comment on function apipay._phone(text) is
   'A phone number of Kazakhstan as the gateway wants it (87001234567), from the forms that people store; null when it is none.';
 
@@ -139,7 +139,7 @@ begin
     insert into apipay.jobs (account, operation, params, dedup_key, priority, run_at, expires_at, metadata, traceparent)
     values (account_name, asked_operation, asked_params, key, coalesce(asked_priority, 0),
             coalesce(due, now()), deadline, coalesce(extra, '{}'), trace)
-    on conflict (account, dedup_key) where dedup_key is not null do nothing
+    on conflict (account, dedup_key) do nothing
     returning id into job;
     if job is not null then
       return job;
@@ -214,6 +214,37 @@ begin
 end $$;
 comment on function apipay.create_invoice(text, numeric, text, text, jsonb, numeric, text, bigint, text, text, int, timestamptz, timestamptz, jsonb, text) is
   'Enqueues a bill to a phone number and returns the job''s id. Either amount (whole tenge) or cart_items. Empty texts count as not given. The same dedup_key with the same request returns the first job''s id again.';
+
+-- People keep phone numbers as numbers too. Of the types that hold one whole, any is taken as the text that it writes.
+create function apipay.create_invoice(
+  phone_number anyelement,
+  amount numeric default null,
+  description text default null,
+  external_order_id text default null,
+  cart_items jsonb default null,
+  discount_percentage numeric default null,
+  internal_comment text default null,
+  kaspi_connection_id bigint default null,
+  account text default 'default',
+  dedup_key text default null,
+  priority int default 0,
+  run_at timestamptz default null,
+  expires_at timestamptz default null,
+  metadata jsonb default '{}',
+  traceparent text default null) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if pg_typeof(phone_number) not in ('bigint'::regtype, 'int'::regtype, 'numeric'::regtype, 'double precision'::regtype) then
+    perform apipay._refuse_argument('phone_number', format('is of type %s', pg_typeof(phone_number)),
+      'text, or a whole number as bigint, numeric or double precision');
+  elsif phone_number::numeric <> trunc(phone_number::numeric) then
+    perform apipay._refuse_argument('phone_number', 'is not a whole number', '8 and ten digits like 87001234567');
+  end if;
+  return apipay.create_invoice(trunc(phone_number::numeric)::text, amount, description, external_order_id, cart_items,
+    discount_percentage, internal_comment, kaspi_connection_id, account, dedup_key, priority, run_at, expires_at, metadata, traceparent);
+end $$;
+comment on function apipay.create_invoice(anyelement, numeric, text, text, jsonb, numeric, text, bigint, text, text, int, timestamptz, timestamptz, jsonb, text) is
+  'The same for a phone number that is kept as a number.';
 
 create function apipay.cancel_invoice(
   invoice_id bigint,

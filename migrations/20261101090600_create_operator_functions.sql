@@ -2,7 +2,7 @@
 -- unsafe with a sentence that says what to do instead.
 --
 -- Each states its reason as the cause of its own statements and puts the earlier cause back; an error
--- does that by itself. (`set apipay.cause = …` on the function would be shorter, but takes a superuser.)
+-- does that by itself. (`set apipay.cause = ...` on the function would be shorter, but takes a superuser.)
 -- Locks are taken in one order: job, then account, then alert. _resume, which starts at the account,
 -- passes over a job that somebody has locked: parks, probes and trials wait for the account's row (claims
 -- only for its row in _quotas), so nothing that holds it waits for another row, or works through many.
@@ -219,7 +219,7 @@ begin
        where id = job;
     when old.state = 'uncertain' then
       perform apipay._refuse(old, 'sent again', format(
-        'a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, …)', job));
+        'a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, ...)', job));
     when old.state = 'held' then
       perform apipay._refuse(old, 'sent again', format(
         'say first what the gateway did: select apipay.resolve(%s, true, ID, ''why'') or apipay.resolve(%s, false, null, ''why'')', job, job));
@@ -240,7 +240,7 @@ begin
   return coalesce(copy, job);
 end $$;
 comment on function apipay.retry(bigint, text) is
-  'Makes a waiting job due now and returns its id; of a final job enqueues a copy (retry_of, a new token) and returns the copy''s id. Refused where it could do something twice.';
+  'Makes a waiting job due now and returns its id; of a final job enqueues a copy (retry_of, a new token) and returns the copy''s id. Refused where it could do something twice. Many at once: apipay.retry_jobs.';
 
 create function apipay.cancel(job bigint, reason text default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -263,14 +263,53 @@ begin
     when old.state = 'sending' then 'its request is in flight; wait for the answer'
     when old.state in ('queued', 'parked') then 'an earlier request of it may have had its effect; it is looked up first'
     when old.state = 'uncertain' then format(
-      'a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, …)', job)
+      'a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, ...)', job)
     when old.state = 'held' then format(
       'say first what the gateway did: select apipay.resolve(%s, true, ID, ''why''), or apipay.resolve(%s, false, null, ''why'') and then cancel', job, job)
     when old.state = 'accepted' then 'the gateway has taken it; it is followed to its end'
     else 'how it ended never changes' end);
 end $$;
 comment on function apipay.cancel(bigint, text) is
-  'Cancels a job of which nothing was ever sent; returns its id. Refused for any other, with what to do instead. To cancel an invoice at the gateway use apipay.cancel_invoice.';
+  'Cancels a job of which nothing was ever sent; returns its id. Refused for any other, with what to do instead. To cancel an invoice at the gateway use apipay.cancel_invoice; many jobs at once, apipay.cancel_jobs.';
+
+-- Many at once: each refusal is its own job's answer. In the order of their numbers, so that two people who name the
+-- same jobs wait for each other and no more.
+create function apipay.cancel_jobs(jobs bigint[], reason text default null)
+returns table (job bigint, cancelled boolean, why_not text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  for job in select distinct named from unnest(jobs) as named where named is not null order by named loop
+    begin
+      perform apipay.cancel(job, cancel_jobs.reason);
+      cancelled := true;
+      why_not := null;
+    exception when object_not_in_prerequisite_state or no_data_found then
+      cancelled := false;
+      why_not := sqlerrm;
+    end;
+    return next;
+  end loop;
+end $$;
+comment on function apipay.cancel_jobs(bigint[], text) is
+  'apipay.cancel for many jobs: a row for each, with why not where it was refused; the others are cancelled all the same.';
+
+create function apipay.retry_jobs(jobs bigint[], reason text default null)
+returns table (job bigint, retried_as bigint, why_not text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  for job in select distinct named from unnest(jobs) as named where named is not null order by named loop
+    begin
+      retried_as := apipay.retry(job, retry_jobs.reason);
+      why_not := null;
+    exception when object_not_in_prerequisite_state or no_data_found then
+      retried_as := null;
+      why_not := sqlerrm;
+    end;
+    return next;
+  end loop;
+end $$;
+comment on function apipay.retry_jobs(bigint[], text) is
+  'apipay.retry for many jobs: a row for each, with the job that goes out (itself or its copy), or why not where it was refused.';
 
 -- Makes sure that the gateway's object is followed, and that no other job owns it.
 create function apipay._adopt_invoice(job apipay.jobs, gateway_id bigint) returns void
@@ -445,3 +484,35 @@ begin
   return changed;
 end $$;
 comment on function apipay.start(text) is 'Starts sending again after apipay.stop; true when it was stopped.';
+
+-- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
+-- brings only the events: what they say last still stands. A park of the daemon's own is not put back: the gateway says
+-- by itself whether it must be.
+create function apipay._recall() returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  park record;
+begin
+  insert into apipay._control default values on conflict do nothing;
+  update apipay._control c
+     set stopped = true, changed_at = last.at, changed_by = last.actor, reason = last.reason
+    from (select e.to_state, e.at, e.actor, e.reason from apipay.events e
+           where e.subject = 'daemon' and e.account is null and e.to_state is not null
+           order by e.id desc limit 1) as last
+   where not c.stopped and last.to_state = 'stopped';
+  for park in
+    select a.name, last.actor, last.reason
+    from apipay.accounts a
+    cross join lateral (
+      select e.to_state, e.actor, e.reason, e.evidence from apipay.events e
+       where e.subject = 'account' and e.account = a.name and e.to_state is not null
+       order by e.id desc limit 1) as last
+    where a.state = 'active' and last.to_state = 'parked' and last.evidence ->> 'parked_reason' = 'parked_by_user'
+  loop
+    perform apipay._park(park.name, 'parked_by_user', park.actor, null,
+      format('Account "%s" was parked by %s%s, before its data were restored.', park.name, park.actor, coalesce(': ' || nullif(park.reason, 'parked_by_user'), '')),
+      format('select apipay.resume(''%s'', ''why'')', park.name), '{}');
+  end loop;
+end $$;
+comment on function apipay._recall() is
+  'Puts back a stop, and parks of operators, that apipay.events tells of and a restore of the data has lost.';

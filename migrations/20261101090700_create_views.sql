@@ -16,8 +16,8 @@ comment on function apipay._mask_phone(text) is 'A phone number with its middle 
 create function apipay._mask_phones(written text) returns text
 language sql immutable parallel safe
 return regexp_replace(written,
-  '(?<![0-9])(?:(?:\+?7|8)[\s().\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212-]{0,3}([0-9]{3})|(7[0-9]{2}))[\s().\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212-]{0,3}[0-9]{3}[\s.\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212-]{0,2}([0-9]{2})[\s.\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212-]{0,2}([0-9]{2})(?![0-9])',
-  '8\1\2***\3\4', 'g');
+  E'(?<![0-9])(?:(?:\\+?7|8)[\\s().\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}([0-9]{3})|(7[0-9]{2}))[\\s().\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}[0-9]{3}[\\s.\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9]{2})[\\s.\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9]{2})(?![0-9])',
+  E'8\\1\\2***\\3\\4', 'g');
 comment on function apipay._mask_phones(text) is 'A text with the middle of everything hidden that looks like a phone number.';
 
 create function apipay._amount(params jsonb) returns numeric
@@ -37,7 +37,7 @@ comment on function apipay._job_amount(apipay.jobs, numeric) is
 
 create function apipay._tenge(amount numeric) returns text
 language sql immutable parallel safe
-return regexp_replace(trim_scale(round(amount, 2))::text, '(\d)(?=(\d{3})+($|\.))', '\1 ', 'g') || ' tenge';
+return regexp_replace(trim_scale(round(amount, 2))::text, '([0-9])(?=([0-9]{3})+($|[.]))', E'\\1 ', 'g') || ' tenge';
 comment on function apipay._tenge(numeric) is 'An amount for a sentence: 15 000 tenge.';
 
 create function apipay._span(seconds numeric) returns text
@@ -318,7 +318,7 @@ comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._contro
   'The sentence of a job: why it is where it is, what happens next and when.';
 
 -- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
--- newest of it (`order by id desc limit …`), has an index: jobs_dedup and jobs_invoice, which others need
+-- newest of it (`order by id desc limit ...`), has an index: jobs_dedup and jobs_invoice, which others need
 -- too, and these. They hold every job, because a filter that is a parameter proves no condition.
 --
 -- The two that begin with what nearly all jobs share are for views alone, which say of themselves that a job

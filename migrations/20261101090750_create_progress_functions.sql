@@ -29,4 +29,4 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   where s.next <= s.highest;
 $$;
 comment on function apipay._sequences_behind() is
-  'Sequences that will give out a number that is taken already, as after truncate … restart identity or a logical copy, with the highest number that is taken.';
+  'Sequences that will give out a number that is taken already, as after truncate ... restart identity or a logical copy, with the highest number that is taken.';

@@ -1,6 +1,6 @@
 -- Who may do what. Four roles without login, for the user to grant to the roles of their programs and
 -- people. Roles belong to the whole cluster: where the migration may not create them it goes on, and
--- a superuser does it later: create role …; select apipay._grant_roles();
+-- a superuser does it later: create role ...; select apipay._grant_roles();
 set search_path = pg_catalog, pg_temp;
 
 create function apipay._roles() returns text[]
@@ -37,16 +37,18 @@ declare
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
   of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_change_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_take_trial', '_is_behind_refund', '_refund_in_turn',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
-    '_roles', '_missing_roles', '_announce', '_sequences_behind',
+    '_roles', '_missing_roles', '_announce', '_recall', '_sequences_behind',
     '_bytes', '_past', '_params_among_others', '_params_alone'];
-  of_operator constant text[] := array['retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start'];
+  of_operator constant text[] := array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start'];
   grants constant text[][] := array[
     ['apipay_auditor', 'usage on schema apipay'],
     ['apipay_auditor', 'select on ' || views],
     ['apipay_auditor', 'execute on function ' || apipay._signatures(of_views)],
 
     ['apipay_enqueuer', 'usage on schema apipay'],
-    ['apipay_enqueuer', 'insert (account, operation, params, dedup_key, priority, run_at, expires_at, metadata, traceparent), select on apipay.jobs'],
+    -- To all columns: apipay._admit_job refuses what is not theirs. Libraries ask the sequence for the new id.
+    ['apipay_enqueuer', 'insert, select on apipay.jobs'],
+    ['apipay_enqueuer', 'select on sequence apipay.jobs_id_seq'],
     ['apipay_enqueuer', 'select (name) on apipay.accounts'],
     ['apipay_enqueuer', 'select on apipay.attempts, apipay.invoices, apipay.refunds, apipay.overview'],
     ['apipay_enqueuer', 'execute on function ' || apipay._signatures(of_views || of_enqueuer)],
@@ -107,7 +109,8 @@ end $$;
 
 -- Left open: what runs inside every insert into apipay.jobs, for its check, its triggers, and the entries of
 -- its indexes.
-grant execute on function apipay._operations(), apipay._is_notifying(), apipay._notify(text, text),
+grant execute on function apipay._operations(), apipay._is_ahead_of_sequence(bigint), apipay._given_amiss(apipay.jobs), apipay._most_of_queue(),
+  apipay._is_notifying(), apipay._notify(text, text),
   apipay._number_within(jsonb, numeric, numeric, int), apipay._id(jsonb), apipay._is_in_turn(text),
   apipay._mask_phones(text), apipay._order_id(jsonb), apipay._day(timestamptz) to public;
 

@@ -45,6 +45,15 @@ pub struct Due {
     pub stuck: Option<String>,
 }
 
+/// Puts back a stop, or a park of an operator's, that a restore of the data has lost.
+pub async fn recall(pool: &Pool) -> Result<(), DbError> {
+    sqlx::query!("select apipay._recall()")
+        .execute(pool)
+        .await
+        .task("look whether a stop was lost")
+        .map(|_| ())
+}
+
 /// Gives a sign of life of this daemon.
 pub async fn announce(
     pool: &Pool,

@@ -9,12 +9,12 @@ const CLAIM: &str = include_str!("../../src/db/claim.sql");
 
 const FILL: &str = r"
 set session_replication_role = replica;
-insert into apipay.jobs (account, operation, params, state, finished_at, run_at)
-select 'default', 'invoice.create', '{}', 'succeeded', now(), now() - interval '1 day' from generate_series(1, 1000000);
-insert into apipay.jobs (account, operation, params, run_at, priority)
-select 'default', 'invoice.create', '{}', now() + make_interval(secs => 3600 + n), n % 3 from generate_series(1, 100000) n;
-insert into apipay.jobs (account, operation, params, state, reason)
-select 'default', 'invoice.create', '{}', 'parked', 'session_expired' from generate_series(1, 10000);
+insert into apipay.jobs (token, account, operation, params, state, finished_at, run_at)
+select gen_random_uuid(), 'default', 'invoice.create', '{}', 'succeeded', now(), now() - interval '1 day' from generate_series(1, 1000000);
+insert into apipay.jobs (token, account, operation, params, run_at, priority)
+select gen_random_uuid(), 'default', 'invoice.create', '{}', now() + make_interval(secs => 3600 + n), n % 3 from generate_series(1, 100000) n;
+insert into apipay.jobs (token, account, operation, params, state, reason)
+select gen_random_uuid(), 'default', 'invoice.create', '{}', 'parked', 'session_expired' from generate_series(1, 10000);
 set session_replication_role = origin;
 ";
 
@@ -134,8 +134,8 @@ async fn a_claim_costs_the_same_with_every_priority_there_is() {
     world
         .sql(
             "set session_replication_role = replica;
-             insert into apipay.jobs (account, operation, params, priority, run_at)
-             select 'default', 'invoice.create', '{}', n - 32768, now() - make_interval(secs => n) from generate_series(0, 65535) n;
+             insert into apipay.jobs (token, account, operation, params, priority, run_at)
+             select gen_random_uuid(), 'default', 'invoice.create', '{}', n - 32768, now() - make_interval(secs => n) from generate_series(0, 65535) n;
              set session_replication_role = origin",
         )
         .await;

@@ -121,8 +121,8 @@ async fn wait_behind_one(world: &World, refunds: i64, reason: &str) -> (Job, Job
     world
         .sql(&format!(
             "set session_replication_role = replica;
-             insert into apipay.jobs (operation, params, invoice_id, run_at)
-             select 'invoice.refund', jsonb_build_object('invoice_id', 5, 'amount', 1, 'reason', {reason}), 5,
+             insert into apipay.jobs (token, operation, params, invoice_id, run_at)
+             select gen_random_uuid(), 'invoice.refund', jsonb_build_object('invoice_id', 5, 'amount', 1, 'reason', {reason}), 5,
                     now() - interval '1 day' + make_interval(secs => n) from generate_series(1, {refunds}) n;
              set session_replication_role = origin"
         ))
@@ -142,8 +142,8 @@ async fn a_hundred_thousand_refunds_behind_one_are_met_once_and_delay_nobody() {
     world
         .sql(
             "set session_replication_role = replica;
-             insert into apipay.jobs (operation, params, state, finished_at, invoice_id)
-             select 'invoice.create', '{}', 'succeeded', now(), n from generate_series(1, 5000) n;
+             insert into apipay.jobs (token, operation, params, state, finished_at, invoice_id)
+             select gen_random_uuid(), 'invoice.create', '{}', 'succeeded', now(), n from generate_series(1, 5000) n;
              set session_replication_role = origin",
         )
         .await;

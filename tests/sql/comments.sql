@@ -23,7 +23,7 @@ begin
    where p.pronamespace = 'apipay'::regnamespace
      and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) where grantee = 0)
      -- What runs inside an insert into apipay.jobs, or a change of it.
-     and p.proname not in ('_operations', '_is_notifying', '_notify', '_number_within', '_id', '_is_in_turn',
+     and p.proname not in ('_operations', '_is_ahead_of_sequence', '_given_amiss', '_most_of_queue', '_is_notifying', '_notify', '_number_within', '_id', '_is_in_turn',
                            '_mask_phones', '_order_id', '_day');
   assert opened is null, format('executable by everybody: %s', opened);
 
@@ -40,6 +40,6 @@ begin
   assert opened is null, format('security definer without a fixed search_path: %s', opened);
 
   -- Operators can always say why.
-  assert (select bool_and(proargnames[array_length(proargnames, 1)] = 'reason') from pg_proc
-           where pronamespace = 'apipay'::regnamespace and proname in ('retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start'));
+  assert (select bool_and(proargnames[pronargs] = 'reason') from pg_proc
+           where pronamespace = 'apipay'::regnamespace and proname in ('retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start'));
 end $$;

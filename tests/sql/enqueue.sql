@@ -71,11 +71,35 @@ begin
     format('dedup_key is taken by job %s of account "default"%%(different: operation)%%', again));
 end $$;
 
+-- A phone number that is kept as a number, of a type that holds all its digits; texts of any type as before.
+do $$
+declare
+  written text;
+begin
+  foreach written in array array['87001234567', '77001234567::bigint', '87001234567::numeric', '87001234567.00', '87001234567::float8',
+      '''87001234567''', '''87001234567''::varchar', '''87001234567''::name', '''87001234567''::char(20)'] loop
+    execute format('select apipay.create_invoice(%s, 700, external_order_id => $1)', written) using written;
+    assert (select params ->> 'phone_number' = '87001234567' from apipay.jobs where params ->> 'external_order_id' = written), written;
+  end loop;
+  perform apipay.create_invoice(phone_number => 87001234567, amount => 700);
+  -- As drivers send an argument without a type.
+  execute 'prepare by_driver as select apipay.create_invoice($1, $2, dedup_key => $3)';
+  execute 'execute by_driver(''87001234567'', 100, ''by driver'')';
+end $$;
+
 do $$
 declare
   refused record;
 begin
   for refused in select * from (values
+    ($q$create_invoice(87001234567.5, 100)$q$, 'phone_number is not a whole number; allowed: 8 and ten digits like 87001234567'),
+    ($q$create_invoice(7001234567, 100)$q$, 'phone_number is not a phone number of Kazakhstan (10 characters given)%'),
+    ($q$create_invoice(42, 100)$q$, 'phone_number is not a phone number of Kazakhstan (2 characters given)%'),
+    ($q$create_invoice('NaN'::float8, 100)$q$, 'phone_number is not a phone number of Kazakhstan (3 characters given)%'),
+    ($q$create_invoice(null::bigint, 100)$q$, 'phone_number is null; allowed%'),
+    ($q$create_invoice(87001234567::real, 100)$q$, 'phone_number is of type real; allowed: text, or a whole number as bigint, numeric or double precision'),
+    ($q$create_invoice('"87001234567"'::jsonb, 100)$q$, 'phone_number is of type jsonb; allowed%'),
+    ($q$create_invoice(87001234567, 0)$q$, 'amount is 0; allowed%'),
     ($q$create_invoice(null, 100)$q$, 'phone_number is null; allowed: 8 and ten digits like 87001234567,%'),
     ($q$create_invoice('', 100)$q$, 'phone_number is not a phone number of Kazakhstan (0 characters given); allowed: 8 and ten digits%'),
     ($q$create_invoice('+7 700 765-43-210', 100)$q$, 'phone_number is not a phone number of Kazakhstan (17 characters given)%'),

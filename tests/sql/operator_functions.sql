@@ -56,7 +56,7 @@ begin
 
   id := pg_temp.job('uncertain', unproven => true);
   perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
-    format('job %s is uncertain: it cannot be sent again; a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, …)', id, id));
+    format('job %s is uncertain: it cannot be sent again; a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, ...)', id, id));
   id := pg_temp.job('held', unproven => true);
   perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
     format('job %s is held: it cannot be sent again; say first what the gateway did: select apipay.resolve(%s, true, ID, ''why'') or apipay.resolve(%s, false, null, ''why'')', id, id, id));
@@ -134,7 +134,7 @@ begin
     format('job %s is sending: it cannot be cancelled; its request is in flight; wait for the answer', id));
   id := pg_temp.job('uncertain', unproven => true);
   perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000',
-    format('job %s is uncertain: it cannot be cancelled; a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, …)', id, id));
+    format('job %s is uncertain: it cannot be cancelled; a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, ...)', id, id));
   id := pg_temp.job('held', unproven => true);
   perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000', format('job %s is held: %% and then cancel', id));
   foreach state in array array['accepted', 'succeeded'] loop
@@ -339,6 +339,62 @@ begin
   perform pg_temp.expect_refusal('select apipay.resume(null)', '22004', 'account is null: it must be given');
   perform pg_temp.expect_refusal('select apipay._park(''nobody'', ''x'', ''apipayd'', null, '''', '''', null)', '22023', 'account "nobody" is unknown');
   perform pg_temp.expect_refusal('select apipay._resume(''nobody'', ''x'', ''apipayd'')', '22023', 'account "nobody" is unknown');
+end $$;
+
+-- Many at once: each refusal is its own job's answer, and its cause nobody else's.
+do $$
+declare
+  waiting bigint := pg_temp.job('queued');
+  held bigint := pg_temp.job('held');
+  failed bigint := pg_temp.job('failed');
+  parked bigint := pg_temp.job('parked');
+  answers jsonb;
+begin
+  select jsonb_agg(a order by job) into answers
+    from apipay.retry_jobs(array[failed, held, 99999999, waiting, waiting, null], 'the outage is over') a;
+  assert jsonb_array_length(answers) = 4;
+  assert (answers -> 0) = jsonb_build_object('job', waiting, 'retried_as', waiting, 'why_not', null), answers::text;
+  assert answers -> 1 ->> 'retried_as' is null and answers -> 1 ->> 'why_not' like format('job %s is held: it cannot be sent again;%%', held), answers::text;
+  assert (answers -> 2 ->> 'retried_as')::bigint > parked and answers -> 2 ->> 'why_not' is null, answers::text;
+  assert answers -> 3 ->> 'why_not' like 'there is no job 99999999%', answers::text;
+
+  select jsonb_agg(a order by job) into answers
+    from apipay.cancel_jobs(array[parked, held, failed, waiting], 'the campaign was a mistake') a;
+  assert answers -> 0 = jsonb_build_object('job', waiting, 'cancelled', true, 'why_not', null), answers::text;
+  assert answers -> 1 ->> 'cancelled' = 'false' and answers -> 1 ->> 'why_not' like format('job %s is held: it cannot be cancelled;%%', held), answers::text;
+  assert answers -> 2 ->> 'cancelled' = 'false', answers::text;
+  assert answers -> 3 = jsonb_build_object('job', parked, 'cancelled', true, 'why_not', null), answers::text;
+  assert (select count(*) = 2 from apipay.events where to_state = 'cancelled' and reason = 'the campaign was a mistake');
+  assert apipay._stated_cause() is null;
+  assert not exists (select from apipay.cancel_jobs(null, 'none')) and not exists (select from apipay.cancel_jobs('{}', 'none'));
+end $$;
+
+-- A restore of the data alone brings the events of a stop and of a park, and not their rows.
+do $$
+begin
+  perform apipay.stop('fire drill');
+  perform apipay.park('other', 'moving house');
+  set session_replication_role = replica;
+  update apipay._control set stopped = false, changed_by = 'nobody', reason = null;
+  update apipay.accounts set state = 'active', parked_at = null, parked_reason = null, parked_by = null;
+  delete from apipay.alerts;
+  set session_replication_role = origin;
+  perform apipay._recall();
+  perform apipay._recall();
+  assert (select (stopped, changed_by, reason) = (true, session_user::text, 'fire drill') from apipay._control);
+  assert (select (state, parked_by, parked_reason) = ('parked', session_user::text, 'parked_by_user') and probe_at is null from apipay.accounts where name = 'other');
+  assert (select count(*) = 1 and min(summary) like 'Account "other" was parked by %: moving house, before its data were restored.' from apipay.alerts where resolved_at is null);
+  -- What was ended stays ended, and what the daemon parked is its own to find out.
+  perform apipay.start('over');
+  perform apipay.resume('other', 'over');
+  perform apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 's', 'a', '{}');
+  set session_replication_role = replica;
+  update apipay.accounts set state = 'active', parked_at = null, parked_reason = null, parked_by = null, probe_at = null;
+  set session_replication_role = origin;
+  perform apipay._recall();
+  assert (select not stopped from apipay._control);
+  assert (select count(*) = 2 from apipay.accounts where state = 'active');
+  perform apipay._resolve_alert('default', 'account_parked', 'over');
 end $$;
 
 -- stop and start

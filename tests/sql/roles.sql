@@ -45,6 +45,8 @@ begin
       ('apipay_auditor', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status'], array['SELECT']),
       ('apipay_operator', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'daemons', 'alerts', 'alert_deliveries', 'events'], array['SELECT']),
       ('apipay_enqueuer', array['jobs', 'attempts', 'invoices', 'refunds', 'overview'], array['SELECT']),
+      -- To all columns; what an insert may say is in tests/sql/insert.sql.
+      ('apipay_enqueuer', array['jobs'], array['INSERT']),
       ('apipay_worker', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'jobs', '_control', '_migrations', 'daemons'], array['SELECT']),
       ('apipay_worker', array['accounts', '_reads', '_quotas', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks', '_clocks'], array['SELECT', 'INSERT', 'UPDATE']),
       ('apipay_worker', array['events'], array['SELECT']))
@@ -59,7 +61,6 @@ begin
   -- Columns: the same, where a table is granted in part.
   for found in
     with expected (role, relation, privilege, columns) as (values
-      ('apipay_enqueuer', 'jobs', 'INSERT', array['account', 'operation', 'params', 'dedup_key', 'priority', 'run_at', 'expires_at', 'metadata', 'traceparent']),
       ('apipay_enqueuer', 'accounts', 'SELECT', array['name']),
       ('apipay_worker', 'jobs', 'UPDATE', array['run_at', 'state', 'reason', 'attempts', 'epoch', 'leased_by', 'leased_until', 'invoice_id', 'refund_id',
         'subscription_id', 'http_status', 'error_code', 'error_message', 'errors', 'result', 'updated_at', 'finished_at', 'generation', 'baseline',
@@ -76,8 +77,10 @@ begin
   end loop;
 
   assert not exists (select from unnest(apipay._roles()) as role, unnest(array['CREATE']) as p where has_schema_privilege(role, 'apipay', p));
-  assert not exists (select from unnest(apipay._roles()) as role, pg_class c where c.relnamespace = 'apipay'::regnamespace and c.relkind = 'S'
-                      and (has_sequence_privilege(role, c.oid, 'USAGE') or has_sequence_privilege(role, c.oid, 'UPDATE') or has_sequence_privilege(role, c.oid, 'SELECT')));
+  -- Whoever enqueues may ask for the number that was given out, as libraries do after an insert.
+  assert not exists (select from unnest(apipay._roles()) as role, pg_class c, unnest(array['USAGE', 'UPDATE', 'SELECT']) as p
+                      where c.relnamespace = 'apipay'::regnamespace and c.relkind = 'S' and has_sequence_privilege(role, c.oid, p)
+                        and (role, c.relname, p) <> ('apipay_enqueuer', 'jobs_id_seq', 'SELECT'));
 end $$;
 
 -- Functions: what changes something, role by role; the pure helpers of the views may be run by whoever reads a view.
@@ -88,13 +91,13 @@ begin
   for found in
     with expected (role, functions) as (values
       ('apipay_auditor', array['']),
-      ('apipay_operator', array['retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start']),
+      ('apipay_operator', array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start']),
       ('apipay_enqueuer', array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_refuse_argument', '_check_length', '_check_id',
         '_check_item_list', '_check_cart_items', '_check_return_items']),
-      ('apipay_worker', array['_open_alert', '_change_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_take_trial', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota', '_announce']))
+      ('apipay_worker', array['_open_alert', '_change_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_take_trial', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota', '_announce', '_recall']))
     select r.role, p.proname, has_function_privilege(r.role, p.oid, 'EXECUTE') as has, p.proname = any (e.functions) as wanted
     from unnest(apipay._roles()) as r (role) join expected e using (role), pg_proc p
-    where p.pronamespace = 'apipay'::regnamespace and p.provolatile = 'v' and p.proname <> '_notify'
+    where p.pronamespace = 'apipay'::regnamespace and p.provolatile = 'v' and p.proname <> all (array['_notify', '_is_ahead_of_sequence'])
   loop
     assert found.has = found.wanted, format('%s may execute %s: %s', found.role, found.proname, found.has);
   end loop;

@@ -270,6 +270,16 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("select apipay.retry($1, 'why')", "{JOBS} + 1061", FEW),
     ("select apipay.cancel($1, 'why')", "{JOBS} + 1061", FEW),
     (
+        "select * from apipay.cancel_jobs($1, 'why')",
+        "array[24, {JOBS} + 1012, {JOBS} + 1061]",
+        FEW,
+    ),
+    (
+        "select * from apipay.retry_jobs($1, 'why')",
+        "array[24, {JOBS} + 1012, {JOBS} + 1061]",
+        FEW,
+    ),
+    (
         "select apipay.resolve($1, false, null, 'why')",
         "{JOBS} + 1051",
         FEW,

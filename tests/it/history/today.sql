@@ -14,10 +14,10 @@ update apipay.accounts
 
 -- A dozen accounts with a little of everything, ten parked ones.
 insert into apipay.jobs
-  (id, account, operation, params, dedup_key, state, reason, attempts, epoch, invoice_id, refund_id,
+  (id, token, account, operation, params, dedup_key, state, reason, attempts, epoch, invoice_id, refund_id,
    leased_by, leased_until, unproven_since, expires_at, run_at, order_id)
 overriding system value
-select {JOBS} + account * 1000 + s.ordinality * 10 + nth, 'branch-' || account, 'invoice.create',
+select {JOBS} + account * 1000 + s.ordinality * 10 + nth, gen_random_uuid(), 'branch-' || account, 'invoice.create',
        jsonb_build_object('phone_number', '87010000000', 'amount', 1000, 'external_order_id', format('today-%s-%s-%s', account, s.state, nth)),
        format('today-%s-%s-%s', account, s.state, nth), s.state,
        case s.state when 'queued' then (array['network', 'retry_after', null])[nth] when 'parked' then 'session_expired' end, 1, 1,
@@ -33,15 +33,15 @@ cross join unnest(array['queued', 'sending', 'uncertain', 'accepted', 'held', 'p
 cross join generate_series(1, 3) as nth
 where s.state in ('queued', 'parked') or account <= 12;
 -- A third account waits for a hundred invoices at once.
-insert into apipay.jobs (id, account, operation, params, dedup_key, state, attempts, epoch, invoice_id)
+insert into apipay.jobs (id, token, account, operation, params, dedup_key, state, attempts, epoch, invoice_id)
 overriding system value
-select {JOBS} + 100000 + nth, 'branch-3', 'invoice.cancel', jsonb_build_object('invoice_id', 30003100 + nth),
+select {JOBS} + 100000 + nth, gen_random_uuid(), 'branch-3', 'invoice.cancel', jsonb_build_object('invoice_id', 30003100 + nth),
        'accepted-' || nth, 'accepted', 1, 1, 30003100 + nth
 from generate_series(1, 100) as nth;
 -- A fourth refunds some invoices in parts: of a third of them the first part is under way, and of all the others wait.
-insert into apipay.jobs (id, account, operation, params, state, reason, attempts, epoch, invoice_id, refund_id, run_at)
+insert into apipay.jobs (id, token, account, operation, params, state, reason, attempts, epoch, invoice_id, refund_id, run_at)
 overriding system value
-select {JOBS} + 200000 + invoice * 10 + part, 'branch-4', 'invoice.refund',
+select {JOBS} + 200000 + invoice * 10 + part, gen_random_uuid(), 'branch-4', 'invoice.refund',
        jsonb_build_object('invoice_id', 60000000 + invoice, 'amount', 1), case when is_open then 'accepted' else 'queued' end,
        case when not is_open then 'waits_for_refund' end, is_open::int, is_open::int, 60000000 + invoice,
        case when is_open then 70000000 + invoice end, now() - interval '1 min'

@@ -17,10 +17,10 @@ select 'branch-' || n, 6000 from generate_series(1, 1000) n;
 
 -- Twelve bills, four cancels and four refunds of twenty; of each operation some did not succeed.
 insert into apipay.jobs
-  (id, account, operation, params, dedup_key, state, reason, attempts, epoch, invoice_id, refund_id, http_status,
+  (id, token, account, operation, params, dedup_key, state, reason, attempts, epoch, invoice_id, refund_id, http_status,
    created_at, updated_at, run_at, finished_at, order_id)
 overriding system value
-select n, 'branch-' || case when n % 2 = 0 then 1 when n % 4 = 1 then 2 else 1 + n % 1000 end, operation,
+select n, gen_random_uuid(), 'branch-' || case when n % 2 = 0 then 1 when n % 4 = 1 then 2 else 1 + n % 1000 end, operation,
        case operation
          when 'invoice.create' then jsonb_build_object('phone_number', '87010000000', 'amount', 1000 + n % 5000, 'external_order_id', 'order-' || n)
          else jsonb_build_object('invoice_id', 10000000 + n) end,
