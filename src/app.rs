@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::alert::{SendError, Webhook};
 use crate::config::{AccountSettings, Settings};
 use crate::db::migrate::{MigrationError, SchemaVersion};
-use crate::db::{Connect, DbError, Pool, accounts, alerts, health, migrate};
+use crate::db::{Connect, DbError, Pool, accounts, alerts, health, migrate, progress};
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::policy::rules::Jitter;
 use crate::service::Service;
@@ -65,6 +65,7 @@ pub enum RunError {
         SchemaVersion::Missing => "missing",
         SchemaVersion::Older => "older than this apipayd",
         SchemaVersion::Newer => "newer than this apipayd",
+        SchemaVersion::Changed(_) => "another than this apipayd makes",
         SchemaVersion::Current => "current",
     })]
     Schema(SchemaVersion),
@@ -250,6 +251,7 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
     alerts::resolve(pool, "history_lost", "apipayd was started again")
         .await
         .map_err(RunError::Database)?;
+    progress::recall(pool).await.map_err(RunError::Database)?;
     for account in &settings.accounts {
         accounts::ensure(pool, &account.name, account.requests_per_minute)
             .await

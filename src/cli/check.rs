@@ -229,6 +229,7 @@ async fn ask_database(connect: &Connect, sources: &Sources, configured: &[String
             Err(error) => Finding::failed("roles", Chain(&error)),
         });
         findings.push(server::ask_bindings(pool).await);
+        findings.push(server::ask_notifications(pool).await);
     }
     findings
 }

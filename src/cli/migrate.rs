@@ -2,7 +2,7 @@
 
 use super::{Failure, roles_sql, schema_advice};
 use crate::config::{Settings, Sources};
-use crate::db::migrate::SchemaVersion;
+use crate::db::migrate::{Migrated, SchemaVersion};
 use crate::db::{accounts, health, migrate};
 
 /// Brings the schema up to date and says what it did.
@@ -16,20 +16,24 @@ pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
     let before = migrate::version(&pool)
         .await
         .map_err(|error| Failure::of(&error))?;
-    let done = match before {
+    let mut done = match before {
         SchemaVersion::Missing => "created the schema apipay",
         SchemaVersion::Older => "brought the schema apipay up to date",
         // Not even an empty run: it would need the rights of the schema's owner.
         SchemaVersion::Current => "the schema apipay is up to date already",
-        SchemaVersion::Newer => {
+        SchemaVersion::Newer | SchemaVersion::Changed(_) => {
             let advice = schema_advice(before, sources.file.as_deref());
             return Err(Failure::of_configuration(advice.unwrap_or_default()));
         }
     };
     if before != SchemaVersion::Current {
-        migrate::migrate(pool.connections())
+        let migrated = migrate::migrate(pool.connections())
             .await
             .map_err(|error| Failure::of(&error))?;
+        if migrated == Migrated::Recorded {
+            done =
+                "the schema apipay was made with psql, and is what this program makes: recorded it";
+        }
     }
     println!("{done}");
     // So that programs can enqueue before the daemon first runs.

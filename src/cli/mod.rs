@@ -159,6 +159,11 @@ fn schema_advice(version: SchemaVersion, config: Option<&Path>) -> Option<String
              or a newer one",
             env!("CARGO_PKG_VERSION")
         )),
+        SchemaVersion::Changed(migration) => Some(format!(
+            "migration {migration} ran in this database with another text than this program has, apipayd {}: the schema \
+             apipay is another build's, or the file was changed; install the program that made it",
+            env!("CARGO_PKG_VERSION")
+        )),
     }
 }
 

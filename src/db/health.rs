@@ -109,6 +109,35 @@ pub async fn server(pool: &Pool) -> Result<Server, DbError> {
     })
 }
 
+/// Whether inserts and outcomes are told by NOTIFY, and what that depends on.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct Notifications {
+    /// Whether they are let out now.
+    pub are_let_out: bool,
+    /// The setting `apipay.notify`: `on`, `off`, or nothing.
+    pub setting: String,
+    /// How full the server's queue is: 1 is full.
+    pub queue_usage: f64,
+    /// Whether that is too full to add one.
+    pub is_filling: bool,
+    /// Who keeps it from being emptied: the oldest transaction of this server, which listens or not.
+    pub oldest_transaction: Option<i32>,
+}
+
+/// Looks whether notifications are let out.
+pub async fn notifications(pool: &Pool) -> Result<Notifications, DbError> {
+    sqlx::query_as(
+        "select apipay._is_notifying() as are_let_out, coalesce(current_setting('apipay.notify', true), '') as setting,
+                pg_notification_queue_usage() as queue_usage,
+                pg_notification_queue_usage() > apipay._most_of_queue() as is_filling,
+                (select pid from pg_stat_activity where xact_start is not null and pid <> pg_backend_pid()
+                  order by xact_start limit 1) as oldest_transaction",
+    )
+    .fetch_one(pool)
+    .await
+    .task("look whether notifications are let out")
+}
+
 /// The roles of the public interface that do not exist: only a superuser can create them.
 pub async fn missing_roles(pool: &Pool) -> Result<Vec<String>, DbError> {
     sqlx::query_scalar!(r#"select unnest(apipay._missing_roles()) as "role!""#)

@@ -3,7 +3,8 @@
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{PgConnection, PgPool};
 
-use super::{DbError, Pool, Task, settings};
+use super::soundness::{self, Letters};
+use super::{DbError, Pool, Task, by_hand, settings};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -18,6 +19,8 @@ pub enum SchemaVersion {
     Older,
     /// The database has migrations that this binary does not know.
     Newer,
+    /// A migration of this number ran with another text than this binary has.
+    Changed(i64),
 }
 
 fn migrator() -> Migrator {
@@ -43,36 +46,103 @@ pub enum MigrationError {
         /// The role that owns it.
         owner: String,
     },
+    /// It was made with psql, and differs from what the migrations make.
+    #[error(
+        "there is a schema apipay already that is not recorded in apipay._migrations and is not what this apipayd \
+         makes: {part} is missing, differs or is too many; install the apipayd whose files made it, or drop it, \
+         with its jobs, and migrate anew"
+    )]
+    Different {
+        /// Such as `function apipay.stop(text)`.
+        part: String,
+    },
+    /// What the gateway writes could not be stored.
+    #[error(
+        "the encoding of this database is {encoding}, which has no Russian letters: what the gateway answers could \
+         not be stored. Nothing was made. Use a database with the encoding UTF8, which has all letters (or with \
+         WIN1251, KOI8R, KOI8U, ISO_8859_5, WIN866 or SQL_ASCII)"
+    )]
+    Encoding {
+        /// As Postgres calls it.
+        encoding: String,
+    },
     /// A statement failed.
     #[error(transparent)]
     Failed(#[from] MigrateError),
 }
 
+/// What a migration did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrated {
+    /// It made the schema, or brought it up to date.
+    Made,
+    /// The schema was there, made with psql out of the same files: it is recorded from now on.
+    Recorded,
+}
+
 /// Brings the schema up to date; several daemons may try at once. What it makes binds no name outside
 /// `pg_catalog` and `apipay`, whatever the database's `search_path`.
-pub async fn migrate(pool: &PgPool) -> Result<(), MigrationError> {
+pub async fn migrate(pool: &PgPool) -> Result<Migrated, MigrationError> {
     let mut connection = pool.acquire().await.map_err(MigrateError::from)?;
     // It is set to what nobody else asked for.
     connection.close_on_drop();
     settings::set_for_migration(&mut connection)
         .await
         .map_err(MigrateError::from)?;
-    if let Some(owner) = foreign_owner(&mut connection)
+    let encoding: String = sqlx::query_scalar("select current_setting('server_encoding')")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(MigrateError::from)?;
+    if soundness::letters(&encoding) == Letters::None {
+        return Err(MigrationError::Encoding { encoding });
+    }
+    match unrecorded(&mut connection)
         .await
         .map_err(MigrateError::from)?
     {
-        return Err(MigrationError::Foreign { owner });
+        None => {
+            migrator().run(&mut *connection).await?;
+            Ok(Migrated::Made)
+        }
+        Some(found) if found.is_ours => {
+            record(&mut connection).await?;
+            Ok(Migrated::Recorded)
+        }
+        Some(found) => Err(MigrationError::Foreign { owner: found.owner }),
     }
-    migrator().run(&mut *connection).await?;
+}
+
+/// Records a schema that was made with psql, if it is what the migrations make.
+async fn record(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    let migrator = migrator();
+    if let Some(part) = by_hand::difference(connection, &migrator)
+        .await
+        .map_err(MigrateError::from)?
+    {
+        return Err(MigrationError::Different { part });
+    }
+    migrator.skip(&mut *connection, None).await?;
+    // Reading the table of the migrations is one of the worker's rights.
+    sqlx::query("select apipay._grant_roles()")
+        .execute(connection)
+        .await
+        .map_err(MigrateError::from)?;
     Ok(())
 }
 
-/// Who owns a schema `apipay` that we may not fill: somebody else's, or one with something in it that is not ours.
-async fn foreign_owner(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select n.nspowner::regrole::text from pg_namespace n
+/// A schema `apipay` of which no migration is recorded.
+#[derive(sqlx::FromRow)]
+struct Unrecorded {
+    owner: String,
+    is_ours: bool,
+}
+
+/// Looks for one that is somebody else's, or has something in it.
+async fn unrecorded(connection: &mut PgConnection) -> Result<Option<Unrecorded>, sqlx::Error> {
+    sqlx::query_as(
+        "select n.nspowner::regrole::text as owner, n.nspowner = current_user::regrole as is_ours from pg_namespace n
           where n.nspname = 'apipay' and to_regclass('apipay._migrations') is null
-            and (n.nspowner <> (select r.oid from pg_roles r where r.rolname = current_user)
+            and (n.nspowner <> current_user::regrole
                  or exists (select from pg_class c where c.relnamespace = n.oid)
                  or exists (select from pg_proc p where p.pronamespace = n.oid)
                  or exists (select from pg_operator o where o.oprnamespace = n.oid)
@@ -92,21 +162,58 @@ pub async fn version(pool: &Pool) -> Result<SchemaVersion, DbError> {
     if known.is_none() {
         return Ok(SchemaVersion::Missing);
     }
-    let applied: Vec<i64> = sqlx::query_scalar::<_, i64>(
-        "select version from apipay._migrations where success order by version",
+    let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        "select version, checksum from apipay._migrations where success order by version",
     )
     .fetch_all(pool)
     .await
     .task("read the schema's version")?;
-    let ours: Vec<i64> = MIGRATIONS
+    let ours: Vec<(i64, &[u8])> = MIGRATIONS
         .iter()
-        .map(|migration| migration.version)
+        .map(|migration| (migration.version, &*migration.checksum))
         .collect();
-    Ok(if applied.iter().any(|version| !ours.contains(version)) {
-        SchemaVersion::Newer
-    } else if ours.iter().any(|version| !applied.contains(version)) {
-        SchemaVersion::Older
-    } else {
-        SchemaVersion::Current
-    })
+    Ok(compare(&applied, &ours))
+}
+
+/// A newer program may have changed what it likes, so that is looked at first.
+fn compare(applied: &[(i64, Vec<u8>)], ours: &[(i64, &[u8])]) -> SchemaVersion {
+    let text_of = |wanted: i64| ours.iter().find(|(version, _)| *version == wanted);
+    if applied
+        .iter()
+        .any(|(version, _)| text_of(*version).is_none())
+    {
+        return SchemaVersion::Newer;
+    }
+    let changed = applied
+        .iter()
+        .find(|(version, text)| text_of(*version).is_some_and(|(_, ours)| ours != text));
+    match changed {
+        Some((version, _)) => SchemaVersion::Changed(*version),
+        None if applied.len() < ours.len() => SchemaVersion::Older,
+        None => SchemaVersion::Current,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_is_as_old_as_its_migrations_and_their_texts_say() {
+        let ours: [(i64, &[u8]); 2] = [(1, b"a"), (2, b"b")];
+        let check = |applied: &[(i64, &[u8])], version| {
+            let applied: Vec<(i64, Vec<u8>)> = applied
+                .iter()
+                .map(|(v, text)| (*v, text.to_vec()))
+                .collect();
+            assert_eq!(compare(&applied, &ours), version);
+        };
+        check(&ours, SchemaVersion::Current);
+        check(&[], SchemaVersion::Older);
+        check(&[(1, b"a")], SchemaVersion::Older);
+        check(&[(1, b"a"), (2, b"c")], SchemaVersion::Changed(2));
+        check(&[(1, b"")], SchemaVersion::Changed(1));
+        check(&[(1, b"a"), (2, b"b"), (3, b"c")], SchemaVersion::Newer);
+        check(&[(1, b"x"), (3, b"c")], SchemaVersion::Newer);
+    }
 }

@@ -13,6 +13,7 @@ pub mod accounts;
 pub mod alerts;
 pub mod among;
 pub mod bounds;
+mod by_hand;
 pub mod claim;
 pub mod clock;
 pub mod fate;

@@ -5,6 +5,29 @@ use sqlx::AssertSqlSafe;
 use super::health::Server;
 use super::{DbError, Pool, Task};
 
+/// Which letters a database can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Letters {
+    /// All there are.
+    All,
+    /// Russian ones, but not all Kazakh ones: what has such a letter is stored without the gateway's words.
+    Russian,
+    /// Any bytes, of whatever encoding: a job whose params are no UTF-8 fails.
+    AnyBytes,
+    /// Not even Russian ones, which the gateway writes.
+    None,
+}
+
+/// Which letters a database with this encoding can hold. An allow-list: each of these is tried by a test.
+pub fn letters(encoding: &str) -> Letters {
+    match encoding {
+        "UTF8" => Letters::All,
+        "WIN1251" | "KOI8R" | "KOI8U" | "ISO_8859_5" | "WIN866" => Letters::Russian,
+        "SQL_ASCII" => Letters::AnyBytes,
+        _ => Letters::None,
+    }
+}
+
 /// A way of sorting that changed under the indexes that were made with it.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct ChangedCollation {

@@ -203,6 +203,15 @@ async fn migrate_unpinned(world: &World) {
     migrator.create_schema("apipay");
     migrator.dangerous_set_table_name("apipay._migrations");
     migrator.run(world.pool()).await.unwrap();
+    // What is told here is not that the texts differ.
+    for migration in all.iter() {
+        sqlx::query("update apipay._migrations set checksum = $1 where version = $2")
+            .bind(&*migration.checksum)
+            .bind(migration.version)
+            .execute(world.pool())
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test]
@@ -288,7 +297,7 @@ async fn default_privileges_open_nothing_of_ours() {
              select p.oid::regprocedure::text from pg_proc p
               where p.pronamespace = 'apipay'::regnamespace and has_function_privilege('{reader}', p.oid, 'execute')
                 -- What runs inside every insert into apipay.jobs, as whoever inserts.
-                and p.proname <> all (array['_operations', '_is_notifying', '_notify', '_number_within', '_id',
+                and p.proname <> all (array['_operations', '_is_ahead_of_sequence', '_given_amiss', '_most_of_queue', '_is_notifying', '_notify', '_number_within', '_id',
                                             '_is_in_turn', '_mask_phones', '_order_id', '_day'])
              union all
              select 'the schema' where has_schema_privilege('{reader}', 'apipay', 'usage, create')"

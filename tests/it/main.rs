@@ -8,6 +8,7 @@
 
 mod answers;
 mod bindings;
+mod by_hand;
 mod cancelling;
 mod chaos;
 mod claim_plan;
@@ -19,10 +20,12 @@ mod creating;
 mod culprits;
 mod database;
 mod doors;
+mod encodings;
 mod failing;
 mod following;
 mod heavy;
 mod history;
+mod notifications;
 mod outage;
 mod parking;
 mod progress;
@@ -30,6 +33,7 @@ mod queueing;
 mod quota;
 mod readme;
 mod refunding;
+mod restoring;
 mod schema;
 mod starting;
 mod stopping;

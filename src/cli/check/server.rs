@@ -2,8 +2,8 @@
 
 use super::Finding;
 use crate::app::{NO_POWER_CUT, TRIGGERS_OFF};
-use crate::db::health::Server;
-use crate::db::soundness::{self, ChangedCollation, OutsideBinding};
+use crate::db::health::{self, Notifications, Server};
+use crate::db::soundness::{self, ChangedCollation, Letters, OutsideBinding};
 use crate::db::{DbError, Pool};
 use crate::telemetry::Chain;
 
@@ -24,6 +24,47 @@ pub(super) async fn ask_bindings(pool: &Pool) -> Finding {
     bindings(soundness::outside_bindings(pool).await)
 }
 
+/// Whether notifications are let out, once the schema is there.
+pub(super) async fn ask_notifications(pool: &Pool) -> Finding {
+    match health::notifications(pool).await {
+        Ok(found) => notifications(&found),
+        Err(error) => Finding::failed("notifications", Chain(&error)),
+    }
+}
+
+/// Silence is no fault: what is new is found by polling.
+fn notifications(found: &Notifications) -> Finding {
+    let polling = "what is new is found by polling alone (worker.poll_interval)";
+    if found.are_let_out {
+        Finding::ok("notifications", "new jobs and outcomes are told at once")
+    } else if found.setting == "off" {
+        Finding::ok(
+            "notifications",
+            format_args!("the setting apipay.notify is off: {polling}"),
+        )
+    } else if found.is_filling {
+        let oldest = found.oldest_transaction.map_or(String::new(), |pid| {
+            format!("; the oldest transaction is that of process {pid}")
+        });
+        Finding::warning(
+            "notifications",
+            format_args!(
+                "the server's queue of notifications is {:.0} % full, because a session that listens does not end its \
+                 transaction{oldest}; apipayd adds none, and {polling}",
+                found.queue_usage * 100.0
+            ),
+        )
+    } else {
+        Finding::ok(
+            "notifications",
+            format_args!(
+                "this server lets transactions be prepared (max_prepared_transactions), and one that has notified \
+                 cannot be: {polling}; if no program of yours prepares any: alter database ... set apipay.notify = on"
+            ),
+        )
+    }
+}
+
 fn durability(server: &Server) -> Finding {
     if server.survives_power_cut {
         Finding::ok("durability", "what is committed stays")
@@ -40,15 +81,30 @@ fn triggers(server: &Server) -> Option<Finding> {
 
 fn encoding(server: &Server) -> Option<Finding> {
     let encoding = &server.encoding;
-    (encoding != "UTF8").then(|| {
-        Finding::warning(
+    match soundness::letters(encoding) {
+        Letters::All => None,
+        Letters::Russian => Some(Finding::warning(
             "encoding",
             format_args!(
                 "the database's encoding is {encoding}: an answer of the gateway with a letter that it has not, \
-                 such as a Kazakh one, cannot be stored; UTF8 has all of them"
+                 such as a Kazakh one, is stored without its words; UTF8 has all letters"
             ),
-        )
-    })
+        )),
+        Letters::AnyBytes => Some(Finding::warning(
+            "encoding",
+            format_args!(
+                "the database's encoding is {encoding}: it takes any bytes for text, and a job whose params are \
+                 not UTF-8 fails; write UTF-8, or use a database with the encoding UTF8"
+            ),
+        )),
+        Letters::None => Some(Finding::misconfigured(
+            "encoding",
+            format_args!(
+                "the database's encoding is {encoding}, which has no Russian letters, and the gateway writes them; \
+                 use a database with the encoding UTF8"
+            ),
+        )),
+    }
 }
 
 fn collations(changed: &[ChangedCollation]) -> Finding {
@@ -126,6 +182,32 @@ mod tests {
     }
 
     #[test]
+    fn silence_has_a_cause() {
+        let found = |are_let_out, setting: &str, queue_usage| Notifications {
+            are_let_out,
+            setting: setting.into(),
+            queue_usage,
+            is_filling: queue_usage > 0.5,
+            oldest_transaction: Some(4711),
+        };
+        for (found, state, word) in [
+            (found(true, "", 0.2), State::Ok, "at once"),
+            (found(false, "off", 0.7), State::Ok, "apipay.notify is off"),
+            (found(false, "", 0.7), State::Warning, "70 % full"),
+            (found(false, "on", 0.7), State::Warning, "process 4711"),
+            (
+                found(false, "", 0.0),
+                State::Ok,
+                "max_prepared_transactions",
+            ),
+        ] {
+            let finding = notifications(&found);
+            assert_eq!((finding.state, finding.exit), (state, 0));
+            assert!(finding.text.contains(word), "{}", finding.text);
+        }
+    }
+
+    #[test]
     fn triggers_that_are_off_are_a_fault_of_the_configuration() {
         assert_eq!(triggers(&server()), None);
         let replica = Server {
@@ -137,13 +219,22 @@ mod tests {
     }
 
     #[test]
-    fn an_encoding_without_kazakh_letters_is_told() {
+    fn an_encoding_without_letters_that_the_gateway_writes_is_told() {
         assert_eq!(encoding(&server()), None);
-        let old = Server {
-            encoding: "WIN1251".into(),
-            ..server()
-        };
-        assert!(encoding(&old).unwrap().text.contains("WIN1251"));
+        for (name, word, state) in [
+            ("WIN1251", "Kazakh", State::Warning),
+            ("SQL_ASCII", "UTF-8", State::Warning),
+            ("LATIN1", "Russian", State::Failed),
+            ("EUC_JP", "Russian", State::Failed),
+        ] {
+            let old = Server {
+                encoding: name.into(),
+                ..server()
+            };
+            let finding = encoding(&old).unwrap();
+            assert_eq!(finding.state, state);
+            assert!(finding.text.contains(name) && finding.text.contains(word));
+        }
     }
 
     #[test]

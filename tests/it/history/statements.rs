@@ -214,6 +214,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("'server_version_num'", "", FEW),
     ("has_table_privilege", "'postgres'", FEW),
     ("apipay._missing_roles()", "", FEW),
+    ("apipay._is_notifying()", "", FEW),
     // progress
     (
         "renewed as (",
@@ -234,6 +235,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("pg_event_trigger", "", FEW),
     ("apipay._end_check(", "'branch-1', 60", FEW),
     ("row_security_active", "", FEW),
+    ("apipay._recall()", "", ALL),
     (
         "apipay._announce(",
         "'{WORKER}', 'host', '0.1.0', {ACCOUNTS}",
@@ -242,7 +244,10 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("from (select w.params", "{ACCOUNTS}, 10000", ALL),
     // listen, migrate
     ("select to_regclass(", "", FEW),
-    ("select version from apipay._migrations", "", FEW),
+    ("select version, checksum from apipay._migrations", "", FEW),
+    ("select current_setting('server_encoding')", "", FEW),
+    ("select apipay._grant_roles()", "", FEW),
+    ("-- What the schema apipay is made of", "", FEW),
     ("select n.nspowner::regrole::text", "", FEW),
     ("is not distinct from s.value", "'{jit}', '{off}'", FEW),
     // soundness
