@@ -79,6 +79,8 @@ impl ClaimRow {
             history: History {
                 attempts: u32::try_from(self.attempts).unwrap_or(0),
                 generation: self.generation,
+                // Asked for where a job is followed, and only there.
+                spared: 0,
                 unproven_since: self.unproven_since,
                 absent_since: self.absent_since,
                 failing_since: self.failing_since,

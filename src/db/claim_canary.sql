@@ -5,7 +5,7 @@
 -- Its quota has been taken. An operator may have taken the account over meanwhile: its row is locked, so that
 -- a job is claimed before that or not at all. A job that somebody has locked is passed over.
 with ours as (
-  select from apipay.accounts
+  select delivery_error is not null as undelivered from apipay.accounts
   where set_config('lock_timeout', '1s', true) is not null
     and name = $3 and state = 'parked' and parked_by = 'apipayd'
   for no key update
@@ -18,12 +18,21 @@ parked as (
   limit 1
   for no key update skip locked
 ),
+eldest as (
+  select j.id from ours cross join lateral (
+    select id from apipay.jobs
+    where not exists (select from parked)
+      and account = $3 and operation = any ($4::text[]) and (unproven_since is null or ours.undelivered)
+      and state = 'queued' and run_at <= now() and (expires_at is null or expires_at > now())
+    order by priority desc, run_at, id
+    limit case when ours.undelivered then 100 else 1 end) j
+),
 queued as (
+  -- Where what is accepted fails at Kaspi, one to which that has not happened yet, if there is one: should it
+  -- be the job's trouble and not the account's, the next trial is another's.
   select id from apipay.jobs
-  where exists (select from ours) and not exists (select from parked)
-    and account = $3 and operation = any ($4::text[]) and unproven_since is null
-    and state = 'queued' and run_at <= now() and (expires_at is null or expires_at > now())
-  order by priority desc, run_at, id
+  where id = any (array(select id from eldest)) and state = 'queued'
+  order by unproven_since is not null, spared, priority desc, run_at, id
   limit 1
   for no key update skip locked
 ),

@@ -17,7 +17,7 @@ due as (
   select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place
   from unnest($2::text[]) as a(name)
   join apipay.accounts account on account.name = a.name
-   and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
+   and (account.state = 'active' or account.delivery_error is not null) and (account.blocked_until is null or account.blocked_until <= now())
    and (select set_config('lock_timeout', '1s', true)) is not null
    and (account.failing_read_at is null or account.name = any (array(select name from slow)))
   cross join lateral (

@@ -19,7 +19,8 @@ pub enum Due {
     /// It is past its `expires_at` and unsent: it expires. A job that may have been sent is uncertain,
     /// not queued, or carries what is unproven: it is settled first.
     Expiry,
-    /// It is parked and its account is active again: it is put back.
+    /// It is parked and its account is active again: it is put back. So is one that is to be looked up first,
+    /// while its account waits for a delivery.
     Release,
 }
 
@@ -91,9 +92,10 @@ pub async fn find(
                    cross join lateral (
                      select id, account, state, epoch from apipay.jobs
                       where account = a.name and state = 'parked' and id <> all ($2)
+                        and (a.state = 'active' or unproven_since is not null)
                       order by id
                       limit $1) p
-                  where a.state = 'active'
+                  where a.state = 'active' or a.delivery_error is not null
                   limit $1",
                 most,
                 except,
@@ -149,7 +151,8 @@ pub async fn advance(
                         reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
                   where j.id = any (array(
                     select p.id from apipay.jobs p
-                    join apipay.accounts a on a.name = p.account and a.state = 'active'
+                    join apipay.accounts a on a.name = p.account
+                     and (a.state = 'active' or (a.delivery_error is not null and p.unproven_since is not null))
                     where p.id = any ($1) and p.state = 'parked'
                     for no key update of p skip locked))
                  returning j.id",

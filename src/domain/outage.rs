@@ -1,5 +1,7 @@
 //! What is known of an account's requests that got no clear answer.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 use crate::domain::answer::Lost;
@@ -69,4 +71,13 @@ impl Outage {
     pub fn is_over(&self) -> bool {
         *self == Outage::default()
     }
+}
+
+/// Something that the gateway accepted has failed at Kaspi, because the account is unwell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The gateway's code.
+    pub code: String,
+    /// How long ago it was accepted: what was accepted before an account was resumed says nothing of it since.
+    pub accepted_for: Duration,
 }

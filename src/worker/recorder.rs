@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub struct Outcome {
     pub strain: Option<Strain>,
     /// An alert that belongs to it.
     pub alert: Option<Alarm>,
+    /// When the gateway accepted what Kaspi has delivered now, if that may show that its account is well again.
+    pub delivered: Option<OffsetDateTime>,
     /// What the end of its request says of the gateway.
     pub signed: Option<Signed>,
     /// What the answer said remains of the quota.
@@ -56,6 +59,7 @@ impl Outcome {
             entry,
             strain: None,
             alert: None,
+            delivered: None,
             signed: None,
             remaining: None,
         }
@@ -65,7 +69,10 @@ impl Outcome {
     fn is_about_account(&self, ctx: &Context) -> bool {
         let account = ctx.accounts.get(&self.account);
         let is_news = |signed| account.is_some_and(|account| failing::is_news(account, signed));
-        self.strain.is_some() || self.alert.is_some() || self.signed.as_ref().is_some_and(is_news)
+        self.strain.is_some()
+            || self.alert.is_some()
+            || self.delivered.is_some()
+            || self.signed.as_ref().is_some_and(is_news)
     }
 }
 

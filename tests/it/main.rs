@@ -36,4 +36,5 @@ mod stopping;
 mod strangers;
 mod tidy;
 mod uncertain;
+mod undelivered;
 mod world;

@@ -6,7 +6,7 @@ mod gateway;
 use crate::db::accounts::AlertText;
 
 pub use database::clock_jumped;
-pub use gateway::parked;
+pub use gateway::{Appearance, parked, parked_undelivered, undelivered};
 
 /// An alert to open.
 #[derive(Clone, Debug)]
