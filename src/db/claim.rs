@@ -168,6 +168,7 @@ pub async fn claim(
         second.0,
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
+        among.lock_timeout(),
     )
     .fetch_all(pool)
     .await
@@ -202,6 +203,7 @@ pub async fn claim_trials(
         longest.as_secs_f64(),
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
+        among.lock_timeout(),
     )
     .fetch_all(pool)
     .await
@@ -266,6 +268,7 @@ pub async fn claim_lookups(
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
         lookups.longest.as_secs_f64(),
+        among.lock_timeout(),
     )
     .fetch_all(pool)
     .await

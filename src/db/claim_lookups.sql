@@ -4,7 +4,7 @@
 -- due again.
 -- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
 -- $5 second of the quota   $6 jobs that are set aside   $7 the only jobs to look at, or null
--- $8 seconds to which no look-up is ever put off
+-- $8 seconds to which no look-up is ever put off   $9 how long to wait for a lock
 with slow as (
   -- Accounts whose look-ups get no clear answer and are due again. Of several daemons one has the row.
   select a.name from apipay.accounts a
@@ -18,7 +18,7 @@ due as (
   from unnest($2::text[]) as a(name)
   join apipay.accounts account on account.name = a.name
    and (account.state = 'active' or account.delivery_error is not null) and (account.blocked_until is null or account.blocked_until <= now())
-   and (select set_config('lock_timeout', '1s', true)) is not null
+   and (select set_config('lock_timeout', $9, true)) is not null
    and (account.failing_read_at is null or account.name = any (array(select name from slow)))
   cross join lateral (
     select j.id, j.account, j.run_at from apipay.jobs j

@@ -40,6 +40,8 @@ pub struct DueJob {
     pub state: String,
     /// Its epoch.
     pub epoch: i64,
+    /// The version of its row, which changes with each change of it.
+    pub version: String,
 }
 
 /// The jobs whose time has come, but for those to leave alone. What ends a job for good goes by the
@@ -56,15 +58,16 @@ pub async fn find(
         account: String,
         state: String,
         epoch: i64,
+        version: String,
     }
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = match due {
         Due::Lease => {
             sqlx::query_as!(
                 Row,
-                "select id, account, state, epoch from apipay.jobs
+                r#"select id, account, state, epoch, xmin::text as "version!" from apipay.jobs
                   where state = 'sending' and leased_until < now() and id <> all ($2)
-                  order by leased_until limit $1",
+                  order by leased_until limit $1"#,
                 most,
                 except,
             )
@@ -74,10 +77,10 @@ pub async fn find(
         Due::Expiry => {
             sqlx::query_as!(
                 Row,
-                "select id, account, state, epoch from apipay.jobs
+                r#"select id, account, state, epoch, xmin::text as "version!" from apipay.jobs
                   where state = 'queued' and expires_at <= least(now(), $3) and unproven_since is null
                     and id <> all ($2)
-                  order by expires_at limit $1",
+                  order by expires_at limit $1"#,
                 most,
                 except,
                 expected,
@@ -88,15 +91,15 @@ pub async fn find(
         Due::Release => {
             sqlx::query_as!(
                 Row,
-                "select p.id, p.account, p.state, p.epoch from apipay.accounts a
+                r#"select p.id, p.account, p.state, p.epoch, p.version as "version!" from apipay.accounts a
                    cross join lateral (
-                     select id, account, state, epoch from apipay.jobs
+                     select id, account, state, epoch, xmin::text as version from apipay.jobs
                       where account = a.name and state = 'parked' and id <> all ($2)
                         and (a.state = 'active' or unproven_since is not null)
                       order by id
                       limit $1) p
                   where a.state = 'active' or a.delivery_error is not null
-                  limit $1",
+                  limit $1"#,
                 most,
                 except,
             )
@@ -111,6 +114,7 @@ pub async fn find(
             account: AccountName::parse(&row.account)?,
             state: row.state,
             epoch: row.epoch,
+            version: row.version,
         })
     });
     Ok(jobs.collect())

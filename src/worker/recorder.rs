@@ -310,7 +310,7 @@ impl Writer {
                 biased;
                 Some(done) = self.batches.join_next() => self.written(done),
                 Some(done) = self.straining.join_next() => self.ready.extend(finished(done).unwrap_or_default()),
-                Some(done) = self.dividing.join_next() => self.aside.put(finished(done).unwrap_or_default()),
+                Some(done) = self.dividing.join_next() => self.aside.put(&self.ctx, finished(done).unwrap_or_default()),
                 count = self.inbox.receiver.recv_many(&mut fresh, room), if self.is_open && room > 0 => {
                     self.is_open = count > 0;
                     self.take(&mut fresh);
@@ -378,7 +378,7 @@ impl Writer {
             self.dividing.spawn(async move {
                 // The semaphore is never closed.
                 let _turn = divisions.acquire().await;
-                settle::divide(&ctx, refused).await
+                settle::divide(&ctx, refused, None).await
             });
         }
     }

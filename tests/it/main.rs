@@ -23,6 +23,7 @@ mod failing;
 mod following;
 mod heavy;
 mod history;
+mod mended;
 mod outage;
 mod parking;
 mod progress;

@@ -5,7 +5,7 @@ mod gateway;
 
 use crate::db::accounts::AlertText;
 
-pub use database::clock_jumped;
+pub use database::{Others, clock_jumped};
 pub use gateway::{Appearance, parked, parked_undelivered, undelivered};
 
 /// An alert to open.
