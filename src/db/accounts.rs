@@ -150,7 +150,7 @@ pub async fn park(
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $9, true))
            select apipay._park($1, $2, 'apipayd', make_interval(secs => $3), $4, $5, $6, $7, $8,
-                               $10, now() - make_interval(secs => $11)) as "parked!" from patience"#,
+                               $10, $11) as "parked!" from patience"#,
         account.as_str(),
         park.reason,
         super::record::seconds(probe_after),
@@ -161,7 +161,7 @@ pub async fn park(
         park.remedy,
         ACCOUNT_PATIENCE_MS,
         park.undelivered.as_ref().map(|failed| failed.code.as_str()),
-        park.undelivered.as_ref().map(|failed| super::record::seconds(failed.accepted_for)),
+        park.undelivered.as_ref().map(|failed| failed.accepted_at),
     )
     .fetch_one(pool)
     .await
@@ -234,26 +234,6 @@ pub async fn delivered(
     .fetch_one(pool)
     .await
     .task("resume an account that is delivered for")
-}
-
-/// The open alert of an account that the daemon has parked says this from now on.
-pub async fn say_of_park(
-    pool: &Pool,
-    account: &AccountName,
-    text: &AlertText,
-) -> Result<bool, DbError> {
-    sqlx::query_scalar!(
-        r#"with patience as materialized (select set_config('lock_timeout', $5, true))
-           select apipay._change_alert($1, 'account_parked', $2, $3, $4) as "news!" from patience"#,
-        account.as_str(),
-        text.summary,
-        text.action,
-        text.details,
-        ACCOUNT_PATIENCE_MS,
-    )
-    .fetch_one(pool)
-    .await
-    .task("say what is known of a park")
 }
 
 /// A parked account whose probe this worker makes.

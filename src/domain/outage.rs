@@ -1,7 +1,5 @@
 //! What is known of an account's requests that got no clear answer.
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 
 use crate::domain::answer::Lost;
@@ -78,6 +76,6 @@ impl Outage {
 pub struct Undelivered {
     /// The gateway's code.
     pub code: String,
-    /// How long ago it was accepted: what was accepted before an account was resumed says nothing of it since.
-    pub accepted_for: Duration,
+    /// When it was accepted: what was accepted before an account was resumed says nothing of it since.
+    pub accepted_at: OffsetDateTime,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::domain::job::History;
 use crate::domain::mirror::{InvoiceStatus, RefundStatus};
 use crate::domain::operation::{Operation, Plan, Progress, Resend, Seen};
@@ -118,7 +120,7 @@ fn failed(
                 said: None,
                 undelivered: Some(Undelivered {
                     code: code.to_owned(),
-                    accepted_for,
+                    accepted_at: before(at.now, accepted_for),
                 }),
             };
             (reason, Some(strain))
@@ -144,6 +146,11 @@ fn failed(
         check_after: Some(wait.saturating_sub(unchanged_for)),
         strain,
     }
+}
+
+/// The moment so long before.
+fn before(now: OffsetDateTime, span: Duration) -> OffsetDateTime {
+    now.saturating_sub(time::Duration::try_from(span).unwrap_or(time::Duration::MAX))
 }
 
 /// Whether the end of an accepted job shows that Kaspi delivers for the account: its object came through, and

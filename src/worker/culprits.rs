@@ -9,7 +9,7 @@
 //! What the statement is refused for without any job, or for a fault of the schema, is no job's trouble: it
 //! is an error like that of a database which is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -62,6 +62,8 @@ pub struct Culprits {
     to: ClaimedTo,
     rows: BTreeMap<i64, Bad>,
     refusals: Refusals<i64>,
+    /// Accounts whose alert says that no other job of theirs is tried.
+    told_to_wait: BTreeSet<AccountName>,
     started: Instant,
     look_at: Instant,
     /// Whether the last round was that of rows which had been refused: then this one is everybody's.
@@ -82,6 +84,7 @@ impl Culprits {
             to,
             rows: BTreeMap::new(),
             refusals: Refusals::new(PACE),
+            told_to_wait: BTreeSet::new(),
             started: Instant::now(),
             look_at: Instant::now(),
             was_theirs: false,
@@ -339,23 +342,26 @@ impl Culprits {
         }
     }
 
-    async fn tell(&self, ctx: &Context, due: &Due, error: &DbError) {
-        let alarm = Alarm::unmoved(
-            &due.account,
-            due.id,
-            self.to.state(),
-            due.epoch,
-            self.others(&due.account),
-            &error.cause(),
-        );
-        let opened = alerts::open(
-            &ctx.pool,
-            Some(&due.account),
-            alarm.kind,
-            alarm.severity,
-            &alarm.text,
-        );
-        if let Err(error) = opened.await {
+    async fn tell(&mut self, ctx: &Context, due: &Due, error: &DbError) {
+        let account = &due.account;
+        let others = self.others(account);
+        let state = self.to.state();
+        let alarm = Alarm::unmoved(account, due.id, state, due.epoch, others, &error.cause());
+        let Alarm {
+            kind,
+            severity,
+            text,
+        } = &alarm;
+        let mut told = alerts::open(&ctx.pool, Some(account), kind, severity, text).await;
+        // It may be open since there were few.
+        if !matches!(others, Others::Wait(_)) {
+            self.told_to_wait.remove(account);
+        } else if told.is_ok() && self.told_to_wait.insert(account.clone()) {
+            told = alerts::change(&ctx.pool, account, kind, text)
+                .await
+                .map(|_| ());
+        }
+        if let Err(error) = told {
             warn!(job.id = %due.id, error = %Chain(&error), "the alert of a stuck job was not opened yet");
         }
         ctx.wake.deliver.notify_one();

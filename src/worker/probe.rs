@@ -6,12 +6,12 @@ use futures_util::StreamExt;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::DbError;
 use crate::db::accounts::{self, DueProbe};
 use crate::db::claim::{self, Claim, Purpose};
 use crate::db::clock::SteadySecond;
 use crate::db::fault::Fault;
 use crate::db::record::Entry;
+use crate::db::{DbError, alerts};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
 use crate::domain::operation::{OPERATIONS, Operation};
@@ -165,7 +165,7 @@ async fn tell_that_health_is_mistaken(
         .find(|reason| reason.code() == parked_reason);
     let reason = reason.copied().unwrap_or(Reason::ServiceUnavailable);
     let text = alarm::undelivered(&account.name, reason, code, Appearance::Well);
-    if accounts::say_of_park(&ctx.pool, &account.name, &text).await? {
+    if alerts::change(&ctx.pool, &account.name, "account_parked", &text).await? {
         info!(account = %account.name, code, "health says well, and what is accepted fails at Kaspi");
         ctx.wake.deliver.notify_one();
     }

@@ -52,7 +52,7 @@ pub async fn tell(
             }) => {
                 // The newest says most of the account as it is.
                 let is_older =
-                    |(_, known): &(Reason, Undelivered)| known.accepted_for > failed.accepted_for;
+                    |(_, known): &(Reason, Undelivered)| known.accepted_at < failed.accepted_at;
                 if undelivered.as_ref().is_none_or(is_older) {
                     undelivered = Some((*reason, failed.clone()));
                 }

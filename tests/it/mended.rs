@@ -76,6 +76,10 @@ async fn refused_claims(number: usize, most: Duration) -> (World, Daemon) {
         .await;
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     assert_eq!(alerts[0]["kind"], "job_stuck", "{alerts:?}");
+    // With so many, those that were not refused yet wait as well.
+    let action = alerts[0]["action"].as_str().unwrap();
+    let waits = action.contains("more of this account, at the least: no other of it goes out");
+    assert_eq!(waits, number >= 100, "{action}");
     mend(&world).await;
     until_none(&world, "apipay.jobs where state = 'queued'", most).await;
     until_none(

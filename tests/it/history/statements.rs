@@ -52,11 +52,6 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-13', now(), 'It is delivered.', '1s'",
         FEW,
     ),
-    (
-        "apipay._change_alert($1, 'account_parked', $2, $3, $4)",
-        "'branch-13', 'It is.', 'Look.', '{}', '1s'",
-        FEW,
-    ),
     ("set mode = $2", "'branch-1', 'live', '1s'", FEW),
     // outage
     (r#"failing_read_at, now() as "now!""#, "'branch-2'", FEW),
@@ -79,6 +74,11 @@ const CASES: &[(&str, &str, Limit)] = &[
     (
         "apipay._open_alert($1, $2, $3, $4, $5, $6) as",
         "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}', '1s'",
+        FEW,
+    ),
+    (
+        "select apipay._change_alert(",
+        "'branch-13', 'account_parked', 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
