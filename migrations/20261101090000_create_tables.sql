@@ -102,6 +102,8 @@ create table apipay.accounts (
   parked_remedy        text,
   probe_at             timestamptz,
   probes               int not null default 0,
+  delivery_error       text,
+  trial_from           timestamptz,
   resumed_at           timestamptz,
   requests_per_minute  int not null default 60 check (requests_per_minute > 0),
   blocked_until        timestamptz,
@@ -119,7 +121,8 @@ create table apipay.accounts (
   created_at           timestamptz not null default now(),
   updated_at           timestamptz not null default now(),
   check ((state = 'parked') = (parked_at is not null)),
-  check ((state = 'parked') = (parked_reason is not null))
+  check ((state = 'parked') = (parked_reason is not null)),
+  check (delivery_error is null or state = 'parked')
 ) with (fillfactor = 50);
 comment on table apipay.accounts is
   'One row per account (one API key of one organisation), made from the configuration when the daemon starts. No secret is stored.';
@@ -132,6 +135,8 @@ comment on column apipay.accounts.parked_message is 'What the gateway said when 
 comment on column apipay.accounts.parked_remedy is 'What a human can do about it; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probe_at is 'When the daemon next asks the gateway whether the account is well; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probes is 'Probes made since it was parked; their distance grows with it.';
+comment on column apipay.accounts.delivery_error is 'The code with which invoices that the gateway accepted failed at Kaspi, when that is why it is parked: until one is delivered, each probe lets one job through and nothing else is sent, whatever the gateway''s health says. What was accepted is asked about meanwhile. Null otherwise.';
+comment on column apipay.accounts.trial_from is 'Internal: a probe found no job to let through; from this moment on a due one is a reason to probe at once.';
 comment on column apipay.accounts.resumed_at is 'When it last became active again, or its requests last got clear answers again after a slow-down; sending then starts slowly.';
 comment on column apipay.accounts.requests_per_minute is 'The gateway''s limit for this key, as configured. No 60 seconds ever see more requests.';
 comment on column apipay.accounts.blocked_until is 'Nothing is sent before this moment: the gateway answered 429.';
@@ -207,6 +212,7 @@ create table apipay.jobs (
   updated_at       timestamptz not null default now(),
   finished_at      timestamptz,
   generation       smallint not null default 1,
+  spared           smallint not null default 0,
   baseline         jsonb,
   unproven_since   timestamptz,
   absent_since     timestamptz,
@@ -249,6 +255,7 @@ comment on column apipay.jobs.created_at is 'When it was enqueued, by the databa
 comment on column apipay.jobs.updated_at is 'When its state last changed.';
 comment on column apipay.jobs.finished_at is 'When it became final; null before.';
 comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoice that certainly died and was sent anew; part of the name at the gateway.';
+comment on column apipay.jobs.spared is 'Internal: how many of its generations died of the account''s trouble and not of their own; they do not count against the limit.';
 comment on column apipay.jobs.baseline is 'Internal: the refunds of the invoice that were known before this one was first sent.';
 comment on column apipay.jobs.unproven_since is 'Internal: since when a request of this generation is unproven; null when every request is known to have had no effect.';
 comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing.';

@@ -17,7 +17,7 @@ return (
                                         'metadata', 'traceparent', 'created_at', 'updated_at']) as given
   where case given.key
     when 'id' then apipay._is_ahead_of_sequence(job.id)
-    else given.value <> coalesce('{"state": "queued", "attempts": 0, "epoch": 0, "generation": 1, "lookups": 0}'::jsonb -> given.key, 'null') end);
+    else given.value <> coalesce('{"state": "queued", "attempts": 0, "epoch": 0, "generation": 1, "lookups": 0, "spared": 0}'::jsonb -> given.key, 'null') end);
 comment on function apipay._given_amiss(apipay.jobs) is
   'The column of a new job that has another value than its default and is not for the inserter to give; null when there is none.';
 
@@ -31,7 +31,7 @@ declare
   given text;
 begin
   if not (new.account, new.priority, new.run_at, new.metadata, new.state, new.attempts, new.epoch, new.generation, new.lookups,
-          new.created_at, new.updated_at) is not null
+          new.spared, new.created_at, new.updated_at) is not null
      or new.metadata = 'null' or new.errors = 'null' or new.result = 'null' or new.baseline = 'null' then
     new.account := coalesce(new.account, 'default');
     new.priority := coalesce(new.priority, 0);
@@ -42,6 +42,7 @@ begin
     new.epoch := coalesce(new.epoch, 0);
     new.generation := coalesce(new.generation, 1);
     new.lookups := coalesce(new.lookups, 0);
+    new.spared := coalesce(new.spared, 0);
     new.created_at := coalesce(new.created_at, now());
     new.updated_at := coalesce(new.updated_at, now());
     new.errors := nullif(new.errors, 'null');
@@ -49,8 +50,8 @@ begin
     new.baseline := nullif(new.baseline, 'null');
   end if;
   -- One comparison for the many rows that give nothing else; the error alone looks which column it was.
-  if (new.state, new.attempts, new.epoch, new.generation, new.lookups, new.created_at, new.updated_at)
-       <> ('queued', 0, 0, 1, 0, now(), now())
+  if (new.state, new.attempts, new.epoch, new.generation, new.lookups, new.spared, new.created_at, new.updated_at)
+       <> ('queued', 0, 0, 1, 0, 0, now(), now())
      or not (new.token, new.retry_of, new.reason, new.leased_by, new.leased_until, new.invoice_id, new.refund_id, new.subscription_id,
              new.http_status, new.error_code, new.error_message, new.errors, new.result, new.finished_at, new.baseline,
              new.unproven_since, new.absent_since, new.failing_since, new.order_id) is null

@@ -131,12 +131,14 @@ begin
   values (new.name, 'account', new.name, old.state, new.state, coalesce(apipay._stated_cause(), new.parked_reason),
           jsonb_strip_nulls(jsonb_build_object(
             'parked_reason', coalesce(new.parked_reason, old.parked_reason),
+            'delivery_error', new.delivery_error,
             'parked_reason_before', case when new.state = 'parked' then old.parked_reason end)), session_user);
   return null;
 end $$;
 comment on function apipay._record_account_change() is 'Writes the event of an account that was parked or resumed, or is parked for another reason now.';
-create trigger record_changes after update of state, parked_reason on apipay.accounts
-  for each row when (old.state is distinct from new.state or old.parked_reason is distinct from new.parked_reason)
+create trigger record_changes after update of state, parked_reason, delivery_error on apipay.accounts
+  for each row when (old.state is distinct from new.state or old.parked_reason is distinct from new.parked_reason
+                     or old.delivery_error is distinct from new.delivery_error)
   execute function apipay._record_account_change();
 
 create function apipay._record_control_change() returns trigger

@@ -144,7 +144,8 @@ begin
   quota := apipay._lock_quota(account_name, second);
   select * into account from apipay.accounts where name = account_name;
   if quota.account is null
-     or (account.state = 'parked' and purpose <> 'probe')
+     -- What was accepted is asked about while invoices fail at Kaspi: whether one is delivered ends that.
+     or (account.state = 'parked' and purpose <> 'probe' and (purpose = 'send' or account.delivery_error is null))
      or account.blocked_until > clock_timestamp() then
     return 0;
   end if;
@@ -169,7 +170,7 @@ begin
   return granted;
 end $$;
 comment on function apipay._take_quota(text, int, text, bigint) is
-  'Takes up to wanted requests from the account''s quota for send, check, lookup, follow or probe; none while stopped, parked (but the probe) or blocked.';
+  'Takes up to wanted requests from the account''s quota for send, check, lookup, follow or probe; none while stopped, blocked or parked (but for the probe, and to ask while invoices fail at Kaspi).';
 
 create function apipay._take_check(account_name text, promise interval, second bigint) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

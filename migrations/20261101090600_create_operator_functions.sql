@@ -15,7 +15,8 @@ create unique index jobs_retry_of on apipay.jobs (retry_of) where retry_of is no
 
 create function apipay._park(
   account_name text, why text, who text, probe_after interval, summary text, action text, details jsonb,
-  said text default null, remedy text default null) returns boolean
+  said text default null, remedy text default null, delivery_error text default null,
+  accepted_at timestamptz default null) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
@@ -27,9 +28,14 @@ begin
   if current.state = 'parked' and (who = 'apipayd' or current.parked_by is distinct from 'apipayd') then
     return false;
   end if;
+  -- What was accepted before a resumption says nothing of the account since.
+  if current.resumed_at > accepted_at then
+    return false;
+  end if;
   update apipay.accounts
      set state = 'parked', parked_reason = why, parked_at = coalesce(current.parked_at, now()), parked_by = who,
          parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy,
+         delivery_error = _park.delivery_error, trial_from = null,
          probe_at = now() + probe_after, probes = 0, updated_at = now()
    where name = account_name;
   if current.state = 'active' then
@@ -42,27 +48,30 @@ begin
   perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
   return false;
 end $$;
-comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text) is
-  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words. Call it in the statement that parks a job.';
+comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text, text, timestamptz) is
+  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words. With a delivery_error only a delivered invoice proves that it is well again; accepted_at is when the gateway accepted what failed: nothing is done when the account was resumed since. Call it in the statement that parks a job.';
 
 create function apipay._learn_of_park(
-  account_name text, why text, summary text, action text, details jsonb, said text, remedy text) returns boolean
+  account_name text, why text, summary text, action text, details jsonb, said text, remedy text,
+  delivery_error text) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
 begin
   select * into current from apipay.accounts where name = account_name for no key update;
-  if not found or current.state <> 'parked' or current.parked_by <> 'apipayd' or current.parked_reason = why then
+  if not found or current.state <> 'parked' or current.parked_by <> 'apipayd'
+     or (current.parked_reason = why and (_learn_of_park.delivery_error is null or current.delivery_error is not null)) then
     return false;
   end if;
   update apipay.accounts
      set parked_reason = why, parked_message = coalesce(apipay._mask_phones(left(said, 300)), parked_message),
-         parked_remedy = remedy, updated_at = now()
+         parked_remedy = remedy, delivery_error = coalesce(_learn_of_park.delivery_error, current.delivery_error),
+         updated_at = now()
    where name = account_name;
   perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
   return true;
 end $$;
-comment on function apipay._learn_of_park(text, text, text, text, jsonb, text, text) is
+comment on function apipay._learn_of_park(text, text, text, text, jsonb, text, text, text) is
   'The daemon has learned that an account it parked is unwell for another reason: its row and its open alert say so; true when that is news.';
 
 create function apipay._resume(account_name text, resolution text, who text) returns int
@@ -84,7 +93,7 @@ begin
   is_blocked := who = 'apipayd' and coalesce(current.blocked_until > clock_timestamp(), false);
   update apipay.accounts
      set state = 'active', parked_reason = null, parked_at = null, parked_by = null, parked_message = null,
-         parked_remedy = null, probe_at = null, probes = 0,
+         parked_remedy = null, delivery_error = null, trial_from = null, probe_at = null, probes = 0,
          resumed_at = case when state = 'parked' then now() else resumed_at end,
          blocked_until = case when is_blocked then blocked_until end,
          blocked_reason = case when is_blocked then blocked_reason end,
@@ -117,6 +126,17 @@ begin
 end $$;
 comment on function apipay._resume(text, text, text) is
   'Makes an account active again and resolves its alerts, if a resolution is given. who is apipayd or a database role: the daemon resumes what it parked itself, else nothing is done and null returned, and lifts no block after 429; an operator resumes everything. The daemon then puts its parked jobs back within moments (looked up first where a request is unproven). Returns how many jobs these are, 10000 for that many or more.';
+
+create function apipay._delivered(account_name text, accepted_at timestamptz, resolution text) returns int
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  perform from apipay.accounts a
+    where a.name = account_name and a.parked_by = 'apipayd' and a.delivery_error is not null and a.parked_at < accepted_at
+      for no key update;
+  return case when found then apipay._resume(account_name, resolution, 'apipayd') end;
+end $$;
+comment on function apipay._delivered(text, timestamptz, text) is
+  'Kaspi has delivered what the gateway accepted at this moment: an account that was parked before because that failed is well again. Returns as _resume does; null when it was not parked for that.';
 
 -- What the public functions share.
 

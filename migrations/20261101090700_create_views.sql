@@ -115,6 +115,13 @@ return case when jsonb_typeof(errors) = 'object' then (
   from (select key, value from jsonb_each(errors) order by key limit 20) as field) end;
 comment on function apipay._field_errors(jsonb) is 'Errors by field, for a sentence.';
 
+create function apipay._blocked(account apipay.accounts) returns text
+language sql stable parallel safe
+return case when account.blocked_until > now() then concat('account ', account.name, ' may not send until ', apipay._clock(account.blocked_until),
+    ' (in ', apipay._span(least(apipay._seconds_until(account.blocked_until), 1e9)), '): the gateway limits it',
+    ' (' || apipay._mask_phones(left(account.blocked_reason, 200)) || ')') end;
+comment on function apipay._blocked(apipay.accounts) is 'Until when the gateway limits this account; null when it does not.';
+
 -- What stands in the way of everything of an account; null when nothing does.
 create function apipay._obstacle(account apipay.accounts, control apipay._control) returns text
 language sql stable parallel safe
@@ -123,15 +130,23 @@ return case
     ' (' || apipay._mask_phones(left(control.reason, 200)) || ')', ', until select apipay.start(''why'')')
   when account.state = 'parked' then concat('account ', account.name, ' is parked ', apipay._since(account.parked_at),
     ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by ', account.parked_by,
-    '; ApiPay said: ' || account.parked_message, '), ',
+    '; ApiPay said: ' || account.parked_message,
+    '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(account.delivery_error, 200)), '), ',
     case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
+         when account.delivery_error is not null
+         then 'until one is delivered: one job is tried with each probe, the next ' || apipay._when(account.probe_at)
          else 'until it is well again, which is probed next ' || apipay._when(account.probe_at) end,
     '; to do: ' || account.parked_remedy)
-  when account.blocked_until > now() then concat('account ', account.name, ' may not send until ', apipay._clock(account.blocked_until),
-    ' (in ', apipay._span(least(apipay._seconds_until(account.blocked_until), 1e9)), '): the gateway limits it',
-    ' (' || apipay._mask_phones(left(account.blocked_reason, 200)) || ')') end;
+  else apipay._blocked(account) end;
 comment on function apipay._obstacle(apipay.accounts, apipay._control) is
   'Why nothing of this account is sent, and until when; null when something is.';
+
+create function apipay._obstacle_to_asking(account apipay.accounts, control apipay._control) returns text
+language sql stable parallel safe
+return case when account.delivery_error is not null and not control.stopped then apipay._blocked(account)
+            else apipay._obstacle(account, control) end;
+comment on function apipay._obstacle_to_asking(apipay.accounts, apipay._control) is
+  'Why the gateway is asked nothing about the jobs of this account, and until when; null when it is.';
 
 -- What comes in place of a clear answer, of an account whose sends get none; null otherwise.
 create function apipay._failure(account apipay.accounts) returns text
@@ -305,8 +320,8 @@ language sql stable parallel safe
 return case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control), apipay._slowness(account)), ahead)
   when 'sending' then apipay._explain_sending(job)
-  when 'uncertain' then apipay._explain_uncertain(job, asked_from, apipay._obstacle(account, control))
-  when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle(account, control))
+  when 'uncertain' then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control))
+  when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control))
   when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control))
   when 'held' then apipay._explain_held(job)
   when 'succeeded' then apipay._explain_succeeded(job, invoice, refund)

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::outage::{Columns, reads};
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
-use crate::domain::outage::{Course, Outage, Read};
+use crate::domain::outage::{Course, Outage, Read, Undelivered};
 
 /// An account's row, as far as the daemon acts on it.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct AccountRow {
     pub parked_reason: Option<String>,
     /// Since when it is parked.
     pub parked_at: Option<OffsetDateTime>,
+    /// What accepted invoices fail with, when that is why it is parked.
+    pub delivery_error: Option<String>,
     /// Nothing is sent before this.
     pub blocked_until: Option<OffsetDateTime>,
     /// How long ago it was resumed, in seconds.
@@ -55,7 +57,7 @@ pub async fn ensure(
 /// All accounts.
 pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
     let rows = sqlx::query!(
-        r#"select name, parked_reason, parked_at, blocked_until, mode,
+        r#"select name, parked_reason, parked_at, delivery_error, blocked_until, mode,
                   extract(epoch from now() - resumed_at)::float8 as resumed_for_s,
                   failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
                   failing_trial_at, refused_since
@@ -87,6 +89,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
         name: row.name,
         parked_reason: row.parked_reason,
         parked_at: row.parked_at,
+        delivery_error: row.delivery_error,
         blocked_until: row.blocked_until,
         resumed_for_s: row.resumed_for_s,
         mode: row.mode,
@@ -138,11 +141,14 @@ pub struct Park {
     pub said: Option<String>,
     /// What a human can do.
     pub remedy: &'static str,
+    /// What accepted jobs failed with at Kaspi, when that is why: then only a delivery resumes it.
+    pub undelivered: Option<Undelivered>,
     /// What its alert says.
     pub text: AlertText,
 }
 
-/// Parks an account and opens its alert, both or neither. True when it was active before.
+/// Parks an account and opens its alert, both or neither. True when it was active before. What was
+/// accepted before the account was last resumed, and failed at Kaspi, parks nothing.
 pub async fn park(
     pool: &Pool,
     account: &AccountName,
@@ -151,7 +157,8 @@ pub async fn park(
 ) -> Result<bool, DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $9, true))
-           select apipay._park($1, $2, 'apipayd', make_interval(secs => $3), $4, $5, $6, $7, $8) as "parked!" from patience"#,
+           select apipay._park($1, $2, 'apipayd', make_interval(secs => $3), $4, $5, $6, $7, $8,
+                               $10, $11) as "parked!" from patience"#,
         account.as_str(),
         park.reason,
         super::record::seconds(probe_after),
@@ -161,6 +168,8 @@ pub async fn park(
         park.said,
         park.remedy,
         ACCOUNT_PATIENCE_MS,
+        park.undelivered.as_ref().map(|failed| failed.code.as_str()),
+        park.undelivered.as_ref().map(|failed| failed.accepted_at),
     )
     .fetch_one(pool)
     .await
@@ -176,7 +185,7 @@ pub async fn learn_of_park(
 ) -> Result<bool, DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $8, true))
-           select apipay._learn_of_park($1, $2, $3, $4, $5, $6, $7) as "news!" from patience"#,
+           select apipay._learn_of_park($1, $2, $3, $4, $5, $6, $7, $9) as "news!" from patience"#,
         account.as_str(),
         park.reason,
         park.text.summary,
@@ -185,6 +194,7 @@ pub async fn learn_of_park(
         park.said,
         park.remedy,
         ACCOUNT_PATIENCE_MS,
+        park.undelivered.as_ref().map(|failed| failed.code.as_str()),
     )
     .fetch_one(pool)
     .await
@@ -212,6 +222,28 @@ pub async fn resume(
     .task("resume the account")
 }
 
+/// Kaspi has delivered what the gateway accepted at this moment: an account that was parked before because
+/// that failed is resumed, and its alert resolved with this text. Returns how many parked jobs go on; `None` when
+/// it is not parked for that.
+pub async fn delivered(
+    pool: &Pool,
+    account: &AccountName,
+    accepted_at: OffsetDateTime,
+    resolution: &str,
+) -> Result<Option<i32>, DbError> {
+    sqlx::query_scalar!(
+        "with patience as materialized (select set_config('lock_timeout', $4, true))
+         select apipay._delivered($1, $2, $3) from patience",
+        account.as_str(),
+        accepted_at,
+        resolution,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .fetch_one(pool)
+    .await
+    .task("resume an account that is delivered for")
+}
+
 /// A parked account whose probe this worker makes.
 #[derive(Clone, Debug)]
 pub struct DueProbe {
@@ -221,9 +253,11 @@ pub struct DueProbe {
     pub probes: i32,
     /// Why it is parked.
     pub reason: String,
+    /// What accepted invoices fail with, when that is why.
+    pub delivery_error: Option<String>,
 }
 
-/// Claims probes that are due; until `promise` is over no other worker probes the account. A stop of
+/// Claims probes that are due, or that wait for a job which is; until `promise` is over no other worker probes the account. A stop of
 /// all sending stops probes too. The quota for its requests is taken one by one. An account whose row
 /// another session holds is left for later, and keeps no other account waiting.
 pub async fn claim_probes(
@@ -234,13 +268,16 @@ pub async fn claim_probes(
     sqlx::query_as!(
         DueProbe,
         r#"update apipay.accounts a
-              set probe_at = now() + make_interval(secs => $2), probes = a.probes + 1
+              set probe_at = now() + make_interval(secs => $2), probes = a.probes + 1, trial_from = null
             where a.name = any (array(
-                    select name from apipay.accounts
-                     where name = any ($1) and state = 'parked' and probe_at <= now()
+                    select p.name from apipay.accounts p
+                     where p.name = any ($1) and p.state = 'parked'
+                       and (p.probe_at <= now() or (p.trial_from <= now() and exists (
+                              select from apipay.jobs j
+                               where j.account = p.name and j.state = 'queued' and j.id > 0 and j.run_at <= now())))
                        and not (select stopped from apipay._control)
                        for no key update skip locked))
-        returning a.name as "account!", a.probes - 1 as "probes!", a.parked_reason as "reason!""#,
+        returning a.name as "account!", a.probes - 1 as "probes!", a.parked_reason as "reason!", a.delivery_error"#,
         accounts,
         promise.as_secs_f64(),
     )
@@ -249,20 +286,24 @@ pub async fn claim_probes(
     .task("claim probes")
 }
 
-/// Sets when the account is probed next.
+/// Sets when the account is probed next; after `for_job`, if given, also as soon as a job is due.
 pub async fn schedule_probe(
     pool: &Pool,
     account: &AccountName,
     after: Duration,
+    for_job: Option<Duration>,
 ) -> Result<(), DbError> {
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $3, true))
-         update apipay.accounts set probe_at = now() + make_interval(secs => $2), updated_at = now()
+         update apipay.accounts
+            set probe_at = now() + make_interval(secs => $2), trial_from = now() + make_interval(secs => $4),
+                updated_at = now()
            from patience
           where name = $1 and state = 'parked' and parked_by = 'apipayd'",
         account.as_str(),
         super::record::seconds(after),
         ACCOUNT_PATIENCE_MS,
+        for_job.map(super::record::seconds),
     )
     .execute(pool)
     .await

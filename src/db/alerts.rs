@@ -35,6 +35,29 @@ pub async fn open(
     .map(|_| ())
 }
 
+/// The open alert of the account and this kind says this from now on, and is told once more. True when that is
+/// news.
+pub async fn change(
+    pool: &Pool,
+    account: &AccountName,
+    kind: &str,
+    text: &AlertText,
+) -> Result<bool, DbError> {
+    sqlx::query_scalar!(
+        r#"with patience as materialized (select set_config('lock_timeout', $6, true))
+           select apipay._change_alert($1, $2, $3, $4, $5) as "news!" from patience"#,
+        account.as_str(),
+        kind,
+        text.summary,
+        text.action,
+        text.details,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .fetch_one(pool)
+    .await
+    .task("change an alert")
+}
+
 /// Resolves the alert of this kind that is the whole daemon's, if it is open.
 pub async fn resolve(pool: &Pool, kind: &str, resolution: &str) -> Result<bool, DbError> {
     sqlx::query_scalar!(

@@ -4,26 +4,48 @@
 //! is taken, by a lock that its trigger waits for. Whoever runs the statement then finds out which, and runs
 //! it without that row.
 
+use std::time::Duration;
+
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 
 /// Which jobs a statement looks at.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Among {
     /// Not at these.
     pub without: Vec<i64>,
     /// At none but these.
     pub only: Option<Vec<i64>>,
+    /// How long it waits for what somebody has locked.
+    pub patience: Duration,
+}
+
+/// Whatever of the shop's is locked in a trigger stops everybody's claims: not for long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Default for Among {
+    fn default() -> Among {
+        Among {
+            without: Vec::new(),
+            only: None,
+            patience: PATIENCE,
+        }
+    }
 }
 
 impl Among {
     /// Only at these jobs.
     pub fn only(jobs: Vec<i64>) -> Among {
         Among {
-            without: Vec::new(),
             only: Some(jobs),
+            ..Among::default()
         }
+    }
+
+    /// How long it waits for a lock, as a setting.
+    pub(super) fn lock_timeout(&self) -> String {
+        self.patience.as_millis().to_string()
     }
 }
 
@@ -66,6 +88,8 @@ pub struct Due {
     pub account: AccountName,
     /// Its fence.
     pub epoch: i64,
+    /// The version of its row, which changes with each change of it.
+    pub version: String,
 }
 
 /// The jobs of these accounts that a claim would begin with, whether it takes them or has them stand back, but
@@ -78,28 +102,28 @@ pub async fn due(
     most: usize,
 ) -> Result<Vec<Due>, DbError> {
     let rows = sqlx::query!(
-        r#"select d.id as "id!", d.account as "account!", d.epoch as "epoch!"
+        r#"select d.id as "id!", d.account as "account!", d.epoch as "epoch!", d.version as "version!"
              from unnest($1::text[]) as a(name)
              cross join lateral (
-               select q.id, q.account, q.epoch, row_number() over () as place from (
-                 select j.id, j.account, j.epoch from apipay.jobs j
+               select q.id, q.account, q.epoch, q.version, row_number() over () as place from (
+                 select j.id, j.account, j.epoch, j.xmin::text as version from apipay.jobs j
                   where $2 = 'send' and j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason)
                     and j.run_at <= now()
                     and (j.expires_at is null or j.expires_at > now()) and j.id <> all ($3::bigint[])
                   order by j.priority desc, j.run_at, j.id
                   limit $4) q
                union all
-               select t.id, t.account, t.epoch,
+               select t.id, t.account, t.epoch, t.version,
                       row_number() over (order by t.failing_since is not null, t.priority desc, t.run_at, t.id) from (
-                 select j.id, j.account, j.epoch, j.failing_since, j.priority, j.run_at from apipay.jobs j
+                 select j.id, j.account, j.epoch, j.xmin::text as version, j.failing_since, j.priority, j.run_at from apipay.jobs j
                   where $2 = 'try' and j.account = a.name and j.state = 'queued' and j.id > 0
                     and apipay._is_in_turn(j.reason) and j.run_at <= now()
                     and (j.expires_at is null or j.expires_at > now()) and j.id <> all ($3)
                   order by j.run_at, j.id
                   limit 100) t
                union all
-               select u.id, u.account, u.epoch, row_number() over () from (
-                 select j.id, j.account, j.epoch from apipay.jobs j
+               select u.id, u.account, u.epoch, u.version, row_number() over () from (
+                 select j.id, j.account, j.epoch, j.xmin::text as version from apipay.jobs j
                   where $2 = 'look up' and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
                     and j.id <> all ($3)
                   order by j.run_at, j.id
@@ -120,7 +144,29 @@ pub async fn due(
             // A name in the database is a proper one, by its check constraint.
             account: AccountName::parse(&row.account)?,
             epoch: row.epoch,
+            version: row.version,
         })
     });
     Ok(due.collect())
+}
+
+/// Those of the jobs whose rows are no longer of these versions, with the present one; none when the job is
+/// gone. An operator's `apipay.retry` changes the row, and so does whoever mends it.
+pub async fn changed(
+    pool: &Pool,
+    jobs: &[i64],
+    versions: &[String],
+) -> Result<Vec<(i64, Option<String>)>, DbError> {
+    let rows = sqlx::query!(
+        r#"select k.id as "id!", j.version as "version?"
+             from unnest($1::bigint[], $2::text[]) as k(id, version)
+             left join lateral (select xmin::text as version from apipay.jobs where id = k.id offset 0) j on true
+            where j.version is distinct from k.version"#,
+        jobs,
+        versions,
+    )
+    .fetch_all(pool)
+    .await
+    .task("see which refused jobs have changed")?;
+    Ok(rows.into_iter().map(|row| (row.id, row.version)).collect())
 }

@@ -80,6 +80,8 @@ impl ClaimRow {
             history: History {
                 attempts: u32::try_from(self.attempts).unwrap_or(0),
                 generation: self.generation,
+                // Asked for where a job is followed, and only there.
+                spared: 0,
                 unproven_since: self.unproven_since,
                 absent_since: self.absent_since,
                 failing_since: self.failing_since,
@@ -101,12 +103,33 @@ pub enum Met {
     /// It is ours.
     Claimed(Box<Claim>),
     /// It waits for another job, and no claim looks at it until that has ended.
-    StandsBack,
+    StandsBack(JobId),
+}
+
+/// What is about one job.
+pub trait OfJob {
+    /// The job.
+    fn job(&self) -> JobId;
+}
+
+impl OfJob for Claim {
+    fn job(&self) -> JobId {
+        self.id
+    }
+}
+
+impl OfJob for Met {
+    fn job(&self) -> JobId {
+        match self {
+            Met::Claimed(claim) => claim.id,
+            Met::StandsBack(job) => *job,
+        }
+    }
 }
 
 fn met(rows: Vec<ClaimRow>, taken: SteadySecond) -> Vec<Met> {
     let met = |row: ClaimRow| match row.state.as_str() {
-        "queued" => Some(Met::StandsBack),
+        "queued" => Some(Met::StandsBack(JobId(row.id))),
         _ => row.into_claim(taken).map(Box::new).map(Met::Claimed),
     };
     rows.into_iter().filter_map(met).collect()
@@ -185,6 +208,7 @@ pub async fn claim(
         second.0,
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
+        among.lock_timeout(),
     )
     .fetch_all(pool)
     .await
@@ -221,6 +245,7 @@ pub async fn claim_trials(
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
         promise.as_secs_f64(),
+        among.lock_timeout(),
     )
     .fetch_all(pool)
     .await
@@ -288,6 +313,7 @@ pub async fn claim_lookups(
         among.only.as_deref() as Option<&[i64]>,
         lookups.longest.as_secs_f64(),
         lookups.trial.as_secs_f64(),
+        among.lock_timeout(),
     )
     .fetch_all(pool)
     .await

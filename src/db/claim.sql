@@ -3,7 +3,7 @@
 --
 -- $1 worker   $2 lease in seconds
 -- $3 accounts, in the order of their turns   $4 free slots of each   $5 free slots in all
--- $6 second of the quota   $7 jobs that are set aside   $8 the only jobs to look at, or null
+-- $6 second of the quota   $7 jobs that are set aside   $8 the only jobs to look at, or null   $9 how long to wait for a lock
 with recursive
 slots as (
   select * from unnest($3::text[], $4::int[]) with ordinality as s(account, room, turn)
@@ -15,8 +15,7 @@ ready as (
     -- One that has slowed down has its trials instead (claim_trials.sql).
     and a.failing_trial_at is null
     and not (select stopped from apipay._control)
-    -- Whatever of the shop's is locked in a trigger stops everybody's claims: not for long.
-    and (select set_config('lock_timeout', '1s', true)) is not null
+    and (select set_config('lock_timeout', $9, true)) is not null
 ),
 lanes as (
   -- The distinct priorities of each account from the highest on, one probe of the index each, until enough

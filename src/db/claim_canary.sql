@@ -5,7 +5,7 @@
 -- Its quota has been taken. An operator may have taken the account over meanwhile: its row is locked, so that
 -- a job is claimed before that or not at all. A job that somebody has locked is passed over.
 with ours as (
-  select from apipay.accounts
+  select delivery_error is not null as undelivered from apipay.accounts
   where set_config('lock_timeout', '1s', true) is not null
     and name = $3 and state = 'parked' and parked_by = 'apipayd'
   for no key update
@@ -22,17 +22,24 @@ parked as (
   where not (operation = 'invoice.refund' and apipay._is_behind_refund($3, invoice_id, priority, run_at, id))
   limit 1
 ),
-queued as (
-  select id from (
+eldest as (
+  select j.id from ours cross join lateral (
     select id, operation, invoice_id, priority, run_at from apipay.jobs
-    where exists (select from ours) and not exists (select from parked)
-      and account = $3 and operation = any ($4::text[]) and unproven_since is null
+    where not exists (select from parked)
+      and account = $3 and operation = any ($4::text[]) and (unproven_since is null or ours.undelivered)
       and state = 'queued' and apipay._is_in_turn(reason) and run_at <= now() and (expires_at is null or expires_at > now())
     order by priority desc, run_at, id
-    limit 100
-    for no key update skip locked) j
-  where not (operation = 'invoice.refund' and apipay._is_behind_refund($3, invoice_id, priority, run_at, id))
+    limit 100) j
+  where not (j.operation = 'invoice.refund' and apipay._is_behind_refund($3, j.invoice_id, j.priority, j.run_at, j.id))
+),
+queued as (
+  -- Where what is accepted fails at Kaspi, one to which that has not happened yet, if there is one: should it
+  -- be the job's trouble and not the account's, the next trial is another's.
+  select id from apipay.jobs
+  where id = any (array(select id from eldest)) and state = 'queued'
+  order by unproven_since is not null, spared, priority desc, run_at, id
   limit 1
+  for no key update skip locked
 ),
 claimed as (
   update apipay.jobs j

@@ -9,7 +9,7 @@ with ready as (
   select a.name
   from unnest($1::text[]) as n(name)
   join apipay.accounts a on a.name = n.name
-   and a.state = 'active' and (a.blocked_until is null or a.blocked_until <= now())
+   and (a.state = 'active' or a.delivery_error is not null) and (a.blocked_until is null or a.blocked_until <= now())
   left join apipay._quotas q on q.account = a.name
   cross join lateral (
     select m.next_check_at from apipay.invoices m
@@ -39,13 +39,14 @@ claimed as (
   update apipay.invoices m
      set next_check_at = now() + make_interval(secs => $3)
    where m.ctid = any (array(select place_in_table from due))
-  returning m.account, m.id, m.job_id, m.status, m.changed_at
+  returning m.account, m.id, m.job_id, m.status, m.changed_at, m.created_at
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",
        extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", now() as "now!",
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
-       j.generation as "generation?", j.epoch as "epoch?", j.attempts as "attempts?",
-       extract(epoch from now() - j.updated_at)::float8 as "accepted_for_s?"
+       j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",
+       -- What a job made has its mirror from that moment on.
+       extract(epoch from now() - case when j.id = c.job_id then c.created_at else j.updated_at end)::float8 as "accepted_for_s?"
 from claimed c
 left join lateral (
   select * from apipay.jobs where invoice_id = c.id and state = 'accepted'

@@ -5,6 +5,7 @@
 -- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
 -- $5 second of the quota   $6 jobs that are set aside   $7 the only jobs to look at, or null
 -- $8 seconds to which no look-up is ever put off   $9 seconds for which nobody else asks where one at a time does
+-- $10 how long to wait for a lock
 with slow as (
   -- Accounts whose look-ups get no clear answer and are due again. Of several daemons one has the row.
   select r.account as name from apipay._reads r
@@ -18,10 +19,10 @@ asking as materialized (
   select account.name, case when r.trial_at is null then $3::bigint else 1 end as most
   from apipay.accounts account
   left join apipay._reads r on r.account = account.name and r.kind = 'look_up'
-  where account.name = any ($2::text[]) and account.state = 'active'
+  where account.name = any ($2::text[]) and (account.state = 'active' or account.delivery_error is not null)
     and (account.blocked_until is null or account.blocked_until <= now())
     and (r.trial_at is null or account.name = any (array(select name from slow)))
-    and (select set_config('lock_timeout', '1s', true)) is not null
+    and (select set_config('lock_timeout', $10, true)) is not null
 ),
 due as (
   select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place

@@ -7,7 +7,7 @@ with due as (
   select d.account, d.place_in_table, dense_rank() over (partition by d.account order by d.invoice_id) as request
   from unnest($1::text[]) as a(name)
   join apipay.accounts account on account.name = a.name
-   and account.state = 'active' and (account.blocked_until is null or account.blocked_until <= now())
+   and (account.state = 'active' or account.delivery_error is not null) and (account.blocked_until is null or account.blocked_until <= now())
   cross join lateral (
     select m.account, m.invoice_id, m.ctid as place_in_table from apipay.refunds m
     where m.account = a.name and not m.settled and m.next_check_at <= now()
@@ -25,13 +25,14 @@ claimed as (
    where m.ctid = any (array(
            select d.place_in_table from due d join granted g on g.account = d.account
            where d.request <= g.requests))
-  returning m.account, m.id, m.invoice_id, m.job_id, m.status, m.changed_at
+  returning m.account, m.id, m.invoice_id, m.job_id, m.status, m.changed_at, m.created_at
 )
 select c.account as "account!", c.id as "refund_id?", c.invoice_id as "invoice_id!", c.job_id as "made_by?",
        c.status as "status!", extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", now() as "now!",
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
-       j.generation as "generation?", j.epoch as "epoch?", j.attempts as "attempts?",
-       extract(epoch from now() - j.updated_at)::float8 as "accepted_for_s?"
+       j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",
+       -- What a job made has its mirror from that moment on.
+       extract(epoch from now() - case when j.id = c.job_id then c.created_at else j.updated_at end)::float8 as "accepted_for_s?"
 from claimed c
 left join lateral (
   select * from apipay.jobs where id = c.job_id

@@ -5,12 +5,13 @@
 -- $6 seconds to which no trial is ever put off: one that is due later is of a clock that was wrong
 -- $7 jobs that are set aside   $8 the only jobs to look at, or null
 -- $9 seconds for which no other worker makes a trial: its answer sets when the next one is due
+-- $10 how long to wait for a lock
 with slow as (
   select a.name from apipay.accounts a
   where a.name = any ($3::text[]) and a.state = 'active'
     and (a.failing_trial_at <= now() or a.failing_trial_at > now() + make_interval(secs => $6))
     and (a.blocked_until is null or a.blocked_until <= now()) and not (select stopped from apipay._control)
-    and (select set_config('lock_timeout', '1s', true)) is not null
+    and (select set_config('lock_timeout', $10, true)) is not null
 ),
 eldest as (
   -- By age, with jobs_due (id > 0), so that jobs of the future are never read; and no more than a few, should

@@ -58,7 +58,8 @@ followed_invoices as materialized (
 invoices as (
   -- How long a dead one has been dead says when a new one is made, and when it is watched no longer.
   update apipay.invoices m
-     set changed_at = least(m.changed_at + greatest(c.jump, '0'), now()),
+     set created_at = least(m.created_at + greatest(c.jump, '0'), now()),
+         changed_at = least(m.changed_at + greatest(c.jump, '0'), now()),
          next_check_at = greatest(least(m.next_check_at, now()), m.next_check_at + least(c.jump, '0'))
     from corrected c
    where m.ctid = any (array(select place from followed_invoices))
@@ -72,7 +73,8 @@ followed_refunds as materialized (
 ),
 refunds as (
   update apipay.refunds m
-     set changed_at = least(m.changed_at + greatest(c.jump, '0'), now()),
+     set created_at = least(m.created_at + greatest(c.jump, '0'), now()),
+         changed_at = least(m.changed_at + greatest(c.jump, '0'), now()),
          next_check_at = greatest(least(m.next_check_at, now()), m.next_check_at + least(c.jump, '0'))
     from corrected c
    where m.ctid = any (array(select place from followed_refunds))

@@ -30,6 +30,14 @@ pub struct Cause {
 }
 
 impl Cause {
+    /// What is the same for all rows that are refused for this cause: its code, and where it happened or else its
+    /// words, without the numbers of the one row.
+    pub fn case(&self) -> String {
+        let words = self.place.as_ref().unwrap_or(&self.message);
+        let words: String = words.chars().filter(|c| !c.is_ascii_digit()).collect();
+        format!("{} {words}", self.sqlstate.as_deref().unwrap_or_default())
+    }
+
     pub(super) fn of(error: &Error) -> Cause {
         match error {
             Error::Database(said) => Cause {
@@ -186,6 +194,38 @@ mod tests {
         }
         assert_eq!(fault(&Error::PoolTimedOut), Fault::Database);
         assert_eq!(fault(&Error::Encode("a value".into())), Fault::Words);
+    }
+
+    #[test]
+    fn rows_that_are_refused_for_the_same_cause_are_one_case() {
+        let cause = |state: &str, message: &str, place: Option<&str>| Cause {
+            sqlstate: Some(state.into()),
+            message: message.into(),
+            place: place.map(Into::into),
+        };
+        let function = Some("PL/pgSQL function public.audit() line 3 at RAISE");
+        let one = cause("P0001", "order 7 of Aida is frozen", function).case();
+        assert_eq!(
+            one,
+            cause("P0001", "order 8 of Daniyar is frozen", function).case()
+        );
+        assert_ne!(
+            one,
+            cause("23514", "order 7 of Aida is frozen", function).case()
+        );
+        let other = Some("PL/pgSQL function public.mark() line 3 at RAISE");
+        assert_ne!(
+            one,
+            cause("P0001", "order 7 of Aida is frozen", other).case()
+        );
+        let bare = cause("23505", "duplicate key in row 15", None).case();
+        assert_eq!(bare, cause("23505", "duplicate key in row 16", None).case());
+        assert_ne!(bare, cause("23505", "another key in row 15", None).case());
+        let tuple = |place| cause("55P03", "canceling statement", Some(place)).case();
+        assert_eq!(
+            tuple("while locking tuple (0,7)"),
+            tuple("while locking tuple (1,12)")
+        );
     }
 
     #[test]

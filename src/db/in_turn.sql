@@ -16,10 +16,10 @@ with recursive waiting as (
     limit 1) next
   where w.nth < $3
 )
-select w.account as "account!", w.invoice_id as "invoice_id!", w.nth as "nth!", j.id as "job?", j.epoch as "epoch?"
+select w.account as "account!", w.invoice_id as "invoice_id!", w.nth as "nth!", j.id as "job?", j.epoch as "epoch?", j.version as "version?"
 from waiting w
 left join lateral (
-  select id, epoch from apipay.jobs
+  select id, epoch, xmin::text as version from apipay.jobs
   where id = apipay._refund_in_turn(w.account, w.invoice_id) and id <> all ($4::bigint[])
   offset 0) j on true
 order by w.nth

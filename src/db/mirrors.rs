@@ -66,6 +66,7 @@ struct DueRow {
     params: Option<Vec<u8>>,
     token: Option<Uuid>,
     generation: Option<i16>,
+    spared: Option<i16>,
     epoch: Option<i64>,
     attempts: Option<i32>,
     accepted_for_s: Option<f64>,
@@ -86,6 +87,10 @@ impl DueRow {
             history: History {
                 attempts: u32::try_from(self.attempts?).unwrap_or(0),
                 generation,
+                spared: self
+                    .spared
+                    .and_then(|spared| u32::try_from(spared).ok())
+                    .unwrap_or(0),
                 unproven_since: None,
                 absent_since: None,
                 lookups: 0,

@@ -93,6 +93,9 @@ pub struct Transition {
     /// Begins a new generation.
     #[serde(skip_serializing_if = "is_false")]
     pub anew: bool,
+    /// The generation that died does not count against the limit.
+    #[serde(skip_serializing_if = "is_false")]
+    pub spared: bool,
     /// The gateway's id of the invoice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invoice_id: Option<i64>,

@@ -19,7 +19,8 @@ pub enum Due {
     /// It is past its `expires_at` and unsent: it expires. A job that may have been sent is uncertain,
     /// not queued, or carries what is unproven: it is settled first.
     Expiry,
-    /// It is parked and its account is active again: it is put back.
+    /// It is parked and its account is active again: it is put back. So is one that is to be looked up first,
+    /// while its account waits for a delivery.
     Release,
     /// It backed off, or was looked up in vain, before its account got clear answers again: it goes on.
     /// Quiet periods and waits for proof last as long as before.
@@ -55,6 +56,8 @@ pub struct DueJob {
     pub state: String,
     /// Its epoch.
     pub epoch: i64,
+    /// The version of its row, which changes with each change of it.
+    pub version: String,
 }
 
 /// How far the invoices that have waiting refunds were gone through. There may be very many, each with a refund that
@@ -70,6 +73,7 @@ struct Row {
     account: String,
     state: String,
     epoch: i64,
+    version: String,
 }
 
 /// The jobs whose time has come, but for those to leave alone. What ends a job for good goes by the
@@ -88,9 +92,9 @@ pub async fn find(
         Due::Lease => {
             sqlx::query_as!(
                 Row,
-                "select id, account, state, epoch from apipay.jobs
+                r#"select id, account, state, epoch, xmin::text as "version!" from apipay.jobs
                   where state = 'sending' and leased_until < now() and id <> all ($2)
-                  order by leased_until limit $1",
+                  order by leased_until limit $1"#,
                 most,
                 except,
             )
@@ -100,10 +104,10 @@ pub async fn find(
         Due::Expiry => {
             sqlx::query_as!(
                 Row,
-                "select id, account, state, epoch from apipay.jobs
+                r#"select id, account, state, epoch, xmin::text as "version!" from apipay.jobs
                   where state = 'queued' and expires_at <= least(now(), $3) and unproven_since is null
                     and id <> all ($2)
-                  order by expires_at limit $1",
+                  order by expires_at limit $1"#,
                 most,
                 except,
                 expected,
@@ -114,14 +118,15 @@ pub async fn find(
         Due::Release => {
             sqlx::query_as!(
                 Row,
-                "select p.id, p.account, p.state, p.epoch from apipay.accounts a
+                r#"select p.id, p.account, p.state, p.epoch, p.version as "version!" from apipay.accounts a
                    cross join lateral (
-                     select id, account, state, epoch from apipay.jobs
+                     select id, account, state, epoch, xmin::text as version from apipay.jobs
                       where account = a.name and state = 'parked' and id <> all ($2)
+                        and (a.state = 'active' or unproven_since is not null)
                       order by id
                       limit $1) p
-                  where a.state = 'active'
-                  limit $1",
+                  where a.state = 'active' or a.delivery_error is not null
+                  limit $1"#,
                 most,
                 except,
             )
@@ -131,14 +136,14 @@ pub async fn find(
         Due::GoOn => {
             sqlx::query_as!(
                 Row,
-                "select p.id, p.account, p.state, p.epoch from apipay.accounts a
-                  cross join lateral (
-                    select j.id, j.account, j.state, j.epoch from apipay.jobs j
-                     where j.account = a.name and j.failing_since <= a.failing_ended_at
-                       and j.state in ('queued', 'sending', 'uncertain') and j.id <> all ($2)
-                     order by j.failing_since limit $1) p
-                  where a.failing_ended_at <= now()
-                  limit $1",
+                r#"select p.id, p.account, p.state, p.epoch, p.version as "version!" from apipay.accounts a
+                   cross join lateral (
+                     select j.id, j.account, j.state, j.epoch, j.xmin::text as version from apipay.jobs j
+                      where j.account = a.name and j.failing_since <= a.failing_ended_at
+                        and j.state in ('queued', 'sending', 'uncertain') and j.id <> all ($2)
+                      order by j.failing_since limit $1) p
+                   where a.failing_ended_at <= now()
+                   limit $1"#,
                 most,
                 except,
             )
@@ -154,6 +159,7 @@ pub async fn find(
             account: AccountName::parse(&row.account)?,
             state: row.state,
             epoch: row.epoch,
+            version: row.version,
         })
     });
     Ok(jobs.collect())
@@ -185,6 +191,7 @@ async fn in_turn(
             account: invoice.account,
             state: "queued".to_owned(),
             epoch: invoice.epoch?,
+            version: invoice.version?,
         })
     });
     Ok(due.collect())
@@ -225,7 +232,8 @@ pub async fn advance(
                         reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
                   where j.id = any (array(
                     select p.id from apipay.jobs p
-                    join apipay.accounts a on a.name = p.account and a.state = 'active'
+                    join apipay.accounts a on a.name = p.account
+                     and (a.state = 'active' or (a.delivery_error is not null and p.unproven_since is not null))
                     where p.id = any ($1) and p.state = 'parked'
                     for no key update of p skip locked))
                  returning j.id",

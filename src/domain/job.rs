@@ -93,6 +93,9 @@ pub struct History {
     pub attempts: u32,
     /// The generation of the name.
     pub generation: i16,
+    /// How many of the generations died of the account's trouble, and count against no limit. Known where
+    /// an accepted job is followed.
+    pub spared: u32,
     /// Since when a request of this generation is unproven.
     pub unproven_since: Option<OffsetDateTime>,
     /// When a complete look-up first found nothing.

@@ -146,3 +146,12 @@ impl Outage {
         self.reads.get(&read).is_some_and(Course::is_slow)
     }
 }
+
+/// Something that the gateway accepted has failed at Kaspi, because the account is unwell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The gateway's code.
+    pub code: String,
+    /// When it was accepted: what was accepted before an account was resumed says nothing of it since.
+    pub accepted_at: OffsetDateTime,
+}

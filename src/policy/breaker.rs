@@ -93,6 +93,49 @@ fn read_health(body: &serde_json::Value) -> Health {
     }
 }
 
+/// What became of the one job that a probe let through, after health was found well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// What it asks for was done.
+    Done,
+    /// The gateway took the request for what it is; what comes of it shows later, if at all.
+    Taken,
+    /// The request failed, or nothing can be said.
+    NotTaken,
+    /// There is no job: health has to do, where it can.
+    NoJob,
+    /// There may be one, and it cannot be sent now.
+    NotNow,
+}
+
+/// What a probe that found health well comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// The account is resumed: a job has proven that it is well.
+    Proven,
+    /// The account is resumed by health alone, and its alert ends once it stays well.
+    Believed,
+    /// The row of probes goes on.
+    Wait,
+    /// The row of probes goes on; the next job that is due is a reason to probe before its time.
+    WaitForJob,
+}
+
+/// What follows from a probe that found health well.
+///
+/// Whether an account is `undelivered`, parked because what the gateway accepted failed at Kaspi, health has
+/// said well of it all the time, and so has the answer to each send: then only what was done is proof. A job
+/// that was merely taken proves it later, when it is followed to its delivery.
+pub fn probed(trial: Trial, undelivered: bool) -> Probed {
+    match trial {
+        Trial::Done => Probed::Proven,
+        Trial::Taken if !undelivered => Probed::Proven,
+        Trial::NoJob if !undelivered => Probed::Believed,
+        Trial::NoJob => Probed::WaitForJob,
+        Trial::Taken | Trial::NotTaken | Trial::NotNow => Probed::Wait,
+    }
+}
+
 /// How many requests may be in flight this long after an account was resumed: one at first, then
 /// doubling in equal steps up to the full number at the end of the slow start.
 pub fn slow_start_limit(

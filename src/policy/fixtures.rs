@@ -114,6 +114,7 @@ pub(super) fn clean() -> History {
     History {
         attempts: 0,
         generation: 1,
+        spared: 0,
         unproven_since: None,
         absent_since: None,
         lookups: 0,
@@ -270,9 +271,18 @@ pub(super) fn show_strain(strain: Option<&Strain>) -> String {
             let capped = if *capped { " capped" } else { "" };
             format!("; block {wait:?} {code}{capped}")
         }
-        Some(Strain::Park { reason, hint, .. }) => {
+        Some(Strain::Park {
+            reason,
+            hint,
+            undelivered,
+            ..
+        }) => {
             let hint = hint.map_or(String::new(), |hint| format!(" hint {hint:?}"));
-            format!("; park {}{hint}", reason.code())
+            let proof = undelivered.as_ref();
+            let proof = proof.map_or(String::new(), |it| {
+                format!(" until delivered ({})", it.code)
+            });
+            format!("; park {}{hint}{proof}", reason.code())
         }
     }
 }

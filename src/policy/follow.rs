@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::domain::job::History;
 use crate::domain::mirror::{InvoiceStatus, RefundStatus};
 use crate::domain::operation::{Operation, Plan, Progress, Resend, Seen};
+use crate::domain::outage::Undelivered;
 use crate::policy::backoff;
 use crate::policy::codes::{AsyncClass, classify_async};
 use crate::policy::judge::Circumstances;
@@ -71,7 +74,7 @@ pub fn follow(
         Progress::Failed if plan.resend == Resend::Harmless => {
             Followed::becomes(Next::Failed(why_failed(seen, Reason::AsyncError)))
         }
-        Progress::Failed => failed(plan, history, seen, unchanged_for, at),
+        Progress::Failed => failed(plan, history, seen, unchanged_for, accepted_for, at),
     }
 }
 
@@ -102,24 +105,36 @@ fn failed(
     history: &History,
     seen: &Seen,
     unchanged_for: Duration,
+    accepted_for: Duration,
     at: Circumstances<'_>,
 ) -> Followed {
     let generation = u32::try_from(history.generation).unwrap_or(1);
     let curve = &at.rules.async_error;
-    let strain = match classify_async(seen.error_code().unwrap_or_default(), plan.resend) {
+    let code = seen.error_code().unwrap_or_default();
+    let (why, strain) = match classify_async(code, plan.resend) {
         AsyncClass::Fatal => return Followed::becomes(Next::Failed(Reason::AsyncError)),
-        AsyncClass::AccountFault(reason) => Some(Strain::Park {
-            reason,
-            hint: None,
-            said: None,
-        }),
-        AsyncClass::Again => None,
+        AsyncClass::AccountFault(reason) => {
+            let strain = Strain::Park {
+                reason,
+                hint: None,
+                said: None,
+                undelivered: Some(Undelivered {
+                    code: code.to_owned(),
+                    accepted_at: before(at.now, accepted_for),
+                }),
+            };
+            (reason, Some(strain))
+        }
+        AsyncClass::Again => (Reason::AsyncRetry, None),
     };
     if unchanged_for >= backoff::delay(curve, generation, Jitter::NONE) {
-        return Followed::becomes(if curve.is_exhausted_by(generation) {
+        // What the account has to answer for uses up nothing of the job's: an outage kills no payment.
+        let used = generation.saturating_sub(history.spared);
+        let is_given_up = strain.is_none() && curve.is_exhausted_by(used);
+        return Followed::becomes(if is_given_up {
             Next::Failed(Reason::GaveUp)
         } else {
-            Next::Anew(Reason::AsyncRetry)
+            Next::Anew(why)
         });
     }
     let wait = backoff::delay(curve, generation, at.jitter);
@@ -130,6 +145,21 @@ fn failed(
         }),
         check_after: Some(wait.saturating_sub(unchanged_for)),
         strain,
+    }
+}
+
+/// The moment so long before.
+fn before(now: OffsetDateTime, span: Duration) -> OffsetDateTime {
+    now.saturating_sub(time::Duration::try_from(span).unwrap_or(time::Duration::MAX))
+}
+
+/// Whether the end of an accepted job shows that Kaspi delivers for the account: its object came through, and
+/// did not just turn out to be of no use.
+pub fn proves_delivery(next: Option<&Next>) -> bool {
+    match next {
+        Some(Next::Succeeded(Seen::Invoice(invoice))) => invoice.status != InvoiceStatus::Error,
+        Some(Next::Succeeded(Seen::Refund(_))) => true,
+        _ => false,
     }
 }
 

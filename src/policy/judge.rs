@@ -179,6 +179,7 @@ pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
             reason,
             hint: hints::wait(reply, at.now),
             said: words(reply),
+            undelivered: None,
         }),
         (Class::Throttled, _) => Some(Strain::Block {
             wait: rate_wait(reply, at),
@@ -200,6 +201,7 @@ pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
             reason: Reason::ServiceUnavailable,
             hint: hints::wait(reply, at.now),
             said: words(reply),
+            undelivered: None,
         }),
         _ => None,
     }

@@ -10,6 +10,7 @@
 //! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
 //! - [`breaker`]: when a parked account is probed, and how fast it starts again.
 //! - [`backoff`]: the curves of delays.
+//! - [`refusals`]: rows that the database refuses, and when which of them is tried again.
 //! - [`clock`]: whether the database's clock was set.
 //! - [`bounds`]: how far ahead a stored moment may lie.
 
@@ -28,6 +29,7 @@ mod laws;
 pub mod outage;
 pub mod progress;
 pub mod reconcile;
+pub mod refusals;
 pub mod remedy;
 pub mod rules;
 pub mod verdict;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::operation::Seen;
+use crate::domain::outage::Undelivered;
 
 /// The decision about one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +66,8 @@ pub enum Next {
         /// What is known about earlier requests now.
         proof: Proof,
     },
-    /// Send again as a new generation: the earlier object is certainly dead.
+    /// Send again as a new generation: the earlier object is certainly dead. It counts against the limit if
+    /// it died for the moment, and not if the account was unwell: see [`Next::is_spared`].
     Anew(Reason),
     /// Wait until the account is well.
     Parked(Reason),
@@ -96,6 +98,11 @@ impl Next {
             Next::Uncertain { .. } => "uncertain",
             Next::Held(_) => "held",
         }
+    }
+
+    /// Whether the generation that died counts against no limit, for it was not the job's trouble.
+    pub fn is_spared(&self) -> bool {
+        matches!(self, Next::Anew(reason) if *reason != Reason::AsyncRetry)
     }
 
     /// Why; a success needs no reason.
@@ -142,6 +149,9 @@ pub enum Strain {
         hint: Option<Duration>,
         /// The gateway's own words, or the beginning.
         said: Option<String>,
+        /// What accepted jobs failed with at Kaspi, when that is why: then only a delivery proves that the
+        /// account is well again.
+        undelivered: Option<Undelivered>,
     },
 }
 

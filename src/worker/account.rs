@@ -49,6 +49,8 @@ struct State {
     is_park_unstored: bool,
     /// What the database said last.
     seen: Seen,
+    /// Whether it is parked until something that the gateway accepted is delivered.
+    waits_for_delivery: bool,
     /// What is known of requests that got no clear answer.
     outage: Outage,
     mode: Option<String>,
@@ -277,6 +279,16 @@ impl Account {
     /// From now on its requests start slowly, as after a park.
     pub fn resume_slowly(&self) {
         self.state().seen = Seen::ResumedAt(Moment::now());
+    }
+
+    /// Whether it is parked until something that the gateway accepted is delivered, as the database last said.
+    pub fn waits_for_delivery(&self) -> bool {
+        self.state().waits_for_delivery
+    }
+
+    /// Notes whether it is parked until something is delivered.
+    pub fn wait_for_delivery(&self, waits: bool) {
+        self.state().waits_for_delivery = waits;
     }
 
     /// What the database says of the account.

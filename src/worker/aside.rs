@@ -15,22 +15,26 @@ use crate::db::fault::{Cause, Fault};
 use crate::db::locks::{self, Locked};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::policy::backoff;
-use crate::policy::rules::Curve;
+use crate::policy::refusals::{Pace, Part, Refusals, Tried};
+use crate::policy::rules::Jitter;
 use crate::worker::Context;
 use crate::worker::alarm::Alarm;
 use crate::worker::recorder::{Message, finished};
 use crate::worker::settle::{self, PART_PATIENCE};
 use crate::worker::strains;
 
-/// How long a refused outcome waits until it is tried again.
-const DISTANCE: Curve = Curve {
+/// How often one of the outcomes that are refused for the same cause is tried again.
+const PACE: Pace = Pace {
     initial: Duration::from_millis(250),
-    max: Duration::from_secs(10),
-    multiplier: 2.0,
-    jitter: 0.2,
-    attempts: 0,
+    apart: Duration::from_secs(2),
+    longest: Duration::from_secs(10),
 };
+
+/// Outcomes that are tried together.
+const TOGETHER: usize = 512;
+
+/// Statements that a cause which is mended may cost in vain, and one more for each that is not in vain.
+const IN_VAIN: u32 = 16;
 
 /// Locks that are held for so long are told to a human; shorter ones are everyday life.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
@@ -136,7 +140,6 @@ pub struct SetAside {
     cause: Cause,
     since: Instant,
     tries: u32,
-    due: Instant,
     is_told: bool,
 }
 
@@ -158,20 +161,17 @@ impl SetAside {
             cause,
             since: now,
             tries: 1,
-            due: now + backoff::delay(&DISTANCE, 1, ctx.jitter()),
             is_told: false,
             message,
         })
     }
 
     /// The same outcome, refused once more.
-    fn again(self, before: &Waited, ctx: &Context) -> SetAside {
-        let tries = before.tries + 1;
+    fn again(self, before: &Waited) -> SetAside {
         SetAside {
             since: before.since,
             is_told: before.is_told,
-            tries,
-            due: Instant::now() + backoff::delay(&DISTANCE, tries, ctx.jitter()),
+            tries: before.tries + 1,
             ..self
         }
     }
@@ -186,7 +186,6 @@ impl SetAside {
         SetAside {
             since: later.since.min(earlier.since),
             tries: later.tries.max(earlier.tries),
-            due: later.due.max(earlier.due),
             is_told: later.is_told || earlier.is_told,
             ..later
         }
@@ -210,12 +209,35 @@ struct Waited {
     is_told: bool,
 }
 
-/// The outcomes that are set aside, and the one try that is under way.
-#[derive(Default)]
+/// The outcomes that are set aside, and the one try that is under way. Of those that are refused for the same
+/// cause one is tried, and with it the others ([`refusals`](crate::policy::refusals)); of those that are locked
+/// all are looked at, which costs no more.
 pub struct Aside {
-    waiting: Vec<SetAside>,
-    trying: JoinSet<Vec<SetAside>>,
+    /// By their numbers.
+    waiting: BTreeMap<u64, SetAside>,
+    refusals: Refusals<u64>,
+    trying: JoinSet<Attempt>,
+    started: Instant,
     is_hurried: bool,
+}
+
+/// What became of outcomes that were tried together.
+struct Attempt {
+    part: Part<u64>,
+    refused: Vec<SetAside>,
+    took: Duration,
+}
+
+impl Default for Aside {
+    fn default() -> Aside {
+        Aside {
+            waiting: BTreeMap::new(),
+            refusals: Refusals::new(PACE),
+            trying: JoinSet::new(),
+            started: Instant::now(),
+            is_hurried: false,
+        }
+    }
 }
 
 impl Aside {
@@ -224,17 +246,23 @@ impl Aside {
         self.waiting.is_empty() && self.trying.is_empty()
     }
 
-    /// Takes outcomes that were refused, for the first time or once more. Of a job that is followed the
-    /// latest sight is enough: an earlier one that comes back from a try does not replace it.
-    pub fn put(&mut self, refused: Vec<SetAside>) {
-        for new in refused {
+    /// Takes outcomes that were refused. Of a job that is followed the latest sight is enough: an earlier one
+    /// that comes back from a try does not replace it.
+    pub fn put(&mut self, ctx: &Context, refused: Vec<SetAside>) {
+        self.take(refused, Duration::ZERO, ctx.jitter());
+    }
+
+    fn take(&mut self, refused: Vec<SetAside>, took: Duration, jitter: Jitter) {
+        for mut new in refused {
             let is_repeated = |old: &SetAside| new.is_sight() && old.place.key == new.place.key;
-            if let Some(place) = self.waiting.iter().position(is_repeated) {
-                let old = self.waiting.swap_remove(place);
-                self.waiting.push(old.later(new));
-                continue;
-            }
-            if new.tries == 1 {
+            let repeated = self.waiting.values().find(|old| is_repeated(old));
+            if let Some(number) = repeated.map(|old| old.message.number)
+                && let Some(old) = self.waiting.remove(&number)
+            {
+                self.refusals.forget(number);
+                self.refusals.forget(new.message.number);
+                new = old.later(new);
+            } else if new.tries == 1 {
                 info!(
                     job.id = new.place.key.0.0,
                     sqlstate = new.cause.sqlstate,
@@ -242,7 +270,14 @@ impl Aside {
                     "the database does not take an outcome; it waits in memory, and nothing else does"
                 );
             }
-            self.waiting.push(new);
+            let tried = Tried {
+                now: self.started.elapsed(),
+                took,
+                jitter,
+            };
+            let number = new.message.number;
+            self.refusals.refuse(number, &new.cause.case(), tried);
+            self.waiting.insert(number, new);
         }
         if self.is_hurried {
             self.hurry();
@@ -252,30 +287,78 @@ impl Aside {
     /// The daemon stops: what is left is tried once a second.
     pub fn hurry(&mut self) {
         self.is_hurried = true;
-        let soon = Instant::now() + Duration::from_secs(1);
-        for outcome in &mut self.waiting {
-            outcome.due = outcome.due.min(soon);
-        }
+        let soon = self.started.elapsed() + Duration::from_secs(1);
+        self.refusals.hurry(soon);
     }
 
     /// Waits for the next try to be due or done, and begins or ends it. Never ends while there is nothing
     /// to wait for. May be dropped and called again.
     pub async fn progress(&mut self, ctx: &Arc<Context>) {
         if let Some(done) = self.trying.join_next().await {
-            let refused = finished(done).unwrap_or_default();
-            self.put(refused);
+            if let Some(attempt) = finished(done) {
+                self.conclude(ctx, attempt);
+            }
             return;
         }
-        match self.waiting.iter().map(|outcome| outcome.due).min() {
-            Some(due) => sleep_until(due).await,
+        match self.refusals.next_due() {
+            Some(due) => sleep_until(self.started + due).await,
             None => std::future::pending().await,
         }
-        let now = Instant::now();
-        let all = std::mem::take(&mut self.waiting);
-        let (due, later) = all.into_iter().partition(|outcome| outcome.due <= now);
-        self.waiting = later;
+        let Some(part) = self.next_part() else {
+            return;
+        };
+        let outcomes = part
+            .rows
+            .iter()
+            .filter_map(|number| self.waiting.remove(number));
+        let outcomes: Vec<SetAside> = outcomes.collect();
         let ctx = ctx.clone();
-        self.trying.spawn(async move { try_again(&ctx, due).await });
+        self.trying.spawn(async move {
+            let began = Instant::now();
+            let refused = try_again(&ctx, outcomes).await;
+            Attempt {
+                part,
+                refused,
+                took: began.elapsed(),
+            }
+        });
+    }
+
+    /// What is tried next.
+    fn next_part(&mut self) -> Option<Part<u64>> {
+        let turn = self.refusals.due(self.started.elapsed(), 1).pop();
+        let Some(number) = turn else {
+            return self.refusals.hopeful(TOGETHER);
+        };
+        let is_locked = |outcome: &SetAside| outcome.fault == Fault::Lock;
+        Some(if self.waiting.get(&number).is_some_and(is_locked) {
+            self.refusals.case(number, TOGETHER)
+        } else {
+            Part::alone(number)
+        })
+    }
+
+    fn conclude(&mut self, ctx: &Context, attempt: Attempt) {
+        let Attempt {
+            mut part,
+            refused,
+            took,
+        } = attempt;
+        let is_refused: BTreeSet<u64> = refused.iter().map(|one| one.message.number).collect();
+        part.rows.retain(|number| !is_refused.contains(number));
+        if is_refused.is_empty() {
+            let through = part.rows.clone();
+            for number in &through {
+                self.refusals.went_through(*number);
+            }
+            self.refusals.passed(part, &through);
+        } else {
+            for number in &part.rows {
+                self.refusals.forget(*number);
+            }
+            self.refusals.failed_alone(&part);
+        }
+        self.take(refused, took, ctx.jitter());
     }
 }
 
@@ -293,7 +376,6 @@ async fn try_again(ctx: &Arc<Context>, due: Vec<SetAside>) -> Vec<SetAside> {
         .partition(|outcome| held.contains(&outcome.place.key.0));
     for outcome in &mut refused {
         outcome.tries += 1;
-        outcome.due = Instant::now() + backoff::delay(&DISTANCE, outcome.tries, ctx.jitter());
     }
     let mut waited: HashMap<Key, Waited> = HashMap::new();
     let mut places = Vec::new();
@@ -312,21 +394,16 @@ async fn try_again(ctx: &Arc<Context>, due: Vec<SetAside>) -> Vec<SetAside> {
     if !messages.is_empty() {
         let again = match settle::part(ctx, messages, PART_PATIENCE).await {
             Ok(()) => Vec::new(),
-            Err(again) => settle::divide(ctx, again).await,
+            Err(again) => settle::divide(ctx, again, Some(IN_VAIN)).await,
         };
         for outcome in again {
             refused.push(match waited.remove(&outcome.place.key) {
-                Some(before) => outcome.again(&before, ctx),
+                Some(before) => outcome.again(&before),
                 None => outcome,
             });
         }
-        let told: Vec<&Key> = waited
-            .iter()
-            .filter(|(_, known)| known.is_told)
-            .map(|(key, _)| key)
-            .collect();
-        if !told.is_empty() {
-            info!(outcomes = told.len(), "outcomes that waited are recorded");
+        if !waited.is_empty() {
+            info!(outcomes = waited.len(), "outcomes that waited are recorded");
             ctx.wake.deliver.notify_one();
         }
     }
@@ -404,7 +481,6 @@ mod tests {
             },
             since: now - Duration::from_secs(u64::from(tries)),
             tries,
-            due: now + Duration::from_secs(u64::from(tries)),
             is_told: tries > 3,
         }
     }
@@ -415,13 +491,15 @@ mod tests {
         for order in [[1, 2], [2, 1]] {
             let mut aside = Aside::default();
             for number in order {
-                aside.put(vec![if number == 1 {
+                let sight = if number == 1 {
                     sight(&shelf, 1, "queued", 5)
                 } else {
                     sight(&shelf, 2, "succeeded", 1)
-                }]);
+                };
+                aside.take(vec![sight], Duration::ZERO, Jitter::NONE);
             }
-            let [kept] = aside.waiting.as_slice() else {
+            let kept: Vec<&SetAside> = aside.waiting.values().collect();
+            let [kept] = kept.as_slice() else {
                 panic!("{order:?}: {:?}", aside.waiting);
             };
             let entry = &kept.message.outcome.entry;

@@ -29,6 +29,16 @@ impl Moment {
         Moment(self.0.saturating_sub(span))
     }
 
+    /// The moment this long after.
+    pub fn after(self, span: Duration) -> Moment {
+        Moment(self.0.saturating_add(span))
+    }
+
+    /// How long the machine had been up.
+    pub fn since_boot(self) -> Duration {
+        self.0
+    }
+
     /// How long ago it was.
     pub fn elapsed(self) -> Duration {
         Moment::now().0.saturating_sub(self.0)

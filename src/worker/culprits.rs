@@ -2,25 +2,27 @@
 //!
 //! The fast way is one statement for all. When it fails and single rows may be the reason, the jobs are
 //! listed and the statement is run for halves of the list, until each bad one stands alone. It is left out
-//! from then on, tried again by itself after a growing while, and told once it stays bad.
+//! from then on, and told once it stays bad. One of those that are refused for the same cause is tried again
+//! every few seconds, and once it goes through the others are too ([`refusals`](crate::policy::refusals)); one
+//! whose row has been changed, as `apipay.retry` does, is tried at once.
 //!
 //! What the statement is refused for without any job, or for a fault of the schema, is no job's trouble: it
 //! is an error like that of a database which is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use crate::db::among::{self, ClaimedTo, Due};
+use crate::db::claim::OfJob;
 use crate::db::fault::Fault;
 use crate::db::{Among, DbError, alerts, schema};
 use crate::domain::account::AccountName;
-use crate::policy::backoff;
-use crate::policy::rules::{Curve, Jitter};
+use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::telemetry::Chain;
 use crate::worker::Context;
-use crate::worker::alarm::Alarm;
+use crate::worker::alarm::{Alarm, Others};
 
 /// Jobs of one account that are set aside; with more, the account itself is.
 const ACCOUNT_MOST: usize = 100;
@@ -31,8 +33,8 @@ const MOST: usize = 10_000;
 /// Statements in search of bad rows, of one round.
 const SEARCH: usize = 64;
 
-/// Rows that are tried again by themselves in one round.
-const AGAIN: usize = 8;
+/// Statements about rows that are tried again, of one round.
+pub(super) const AGAIN: usize = 8;
 
 /// A lock that is held for a moment is told to nobody.
 const TELL_AFTER: Duration = Duration::from_secs(30);
@@ -41,28 +43,38 @@ const TELL_AFTER: Duration = Duration::from_secs(30);
 /// minute, and a database that is only slow is well again without a search.
 const LATE_MOST: u32 = 2;
 
-/// How long a row is left out.
-const WAIT: Curve = Curve {
+/// How often one of those that are refused for the same cause is tried again: all causes together three times in
+/// ten seconds, and a cause each five minutes at the least.
+pub(super) const PACE: Pace = Pace {
     initial: Duration::from_secs(2),
-    max: Duration::from_secs(300),
-    multiplier: 2.0,
-    jitter: 0.3,
-    attempts: 0,
+    apart: Duration::from_secs(3),
+    longest: Duration::from_secs(300),
 };
+
+/// How long a row that is tried again waits for a lock: it is expected to be held.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How often it is looked which of the rows have been changed: no more than a fiftieth of the time.
+const LOOKED_AT_MOST: Duration = Duration::from_secs(1);
 
 /// The jobs that one kind of claim leaves out.
 pub struct Culprits {
     to: ClaimedTo,
     rows: BTreeMap<i64, Bad>,
+    refusals: Refusals<i64>,
+    /// Accounts whose alert says that no other job of theirs is tried.
+    told_to_wait: BTreeSet<AccountName>,
+    started: Instant,
+    look_at: Instant,
+    /// Whether the last round was that of rows which had been refused: then this one is everybody's.
+    was_theirs: bool,
     /// Statements for all in a row that took too long.
     late: u32,
 }
 
 struct Bad {
     due: Due,
-    failures: u32,
     since: Instant,
-    again_at: Instant,
 }
 
 impl Culprits {
@@ -71,6 +83,11 @@ impl Culprits {
         Culprits {
             to,
             rows: BTreeMap::new(),
+            refusals: Refusals::new(PACE),
+            told_to_wait: BTreeSet::new(),
+            started: Instant::now(),
+            look_at: Instant::now(),
+            was_theirs: false,
             late: 0,
         }
     }
@@ -86,10 +103,18 @@ impl Culprits {
         self.rows.values().filter(of_account).count()
     }
 
+    fn others(&self, account: &AccountName) -> Others {
+        match self.of_account(account) {
+            0 | 1 => Others::GoOn,
+            jobs if self.is_full(account) => Others::Wait(jobs - 1),
+            jobs => Others::Refused(jobs - 1),
+        }
+    }
+
     /// Claims with this statement, all but the bad ones.
     ///
     /// An error means that nothing was done, and that the reason is no single row.
-    pub async fn run<T, F>(
+    pub async fn run<T: OfJob, F>(
         &mut self,
         ctx: &Context,
         accounts: &[String],
@@ -99,11 +124,16 @@ impl Culprits {
     where
         F: Future<Output = Result<Vec<T>, DbError>>,
     {
-        let mut done = self.try_again(ctx, &statement).await?;
+        let mut done = self.try_again(ctx, most, &statement).await?;
+        self.was_theirs = !done.is_empty() && !self.was_theirs;
+        if self.was_theirs {
+            // They have taken the room; the next round is at once.
+            return Ok(done);
+        }
         let without: Vec<i64> = self.rows.keys().copied().collect();
         let all = Among {
             without: without.clone(),
-            only: None,
+            ..Among::default()
         };
         let error = match statement(all).await {
             Ok(rows) => {
@@ -138,7 +168,7 @@ impl Culprits {
     }
 
     /// Finds the rows that are bad and moves the others.
-    async fn search<T, F>(
+    async fn search<T: OfJob, F>(
         &mut self,
         ctx: &Context,
         accounts: &[String],
@@ -159,10 +189,11 @@ impl Culprits {
                 break;
             };
             let ids: Vec<i64> = part.iter().map(|due| due.id.0).collect();
+            let began = Instant::now();
             match (statement(Among::only(ids)).await, part) {
                 (Ok(rows), _) => done.extend(rows),
                 (Err(error), _) if !error.is_about_rows() => return Err(error),
-                (Err(error), [bad]) => self.failed(ctx, bad.clone(), &error).await,
+                (Err(error), [bad]) => self.failed(ctx, bad.clone(), &error, began).await,
                 (Err(_), part) => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
@@ -172,76 +203,165 @@ impl Culprits {
         Ok(())
     }
 
-    /// Rows whose wait is over, each by itself.
-    async fn try_again<T, F>(
+    /// Rows whose turn it is, each by itself, and those of causes that are mended, together.
+    async fn try_again<T: OfJob, F>(
         &mut self,
         ctx: &Context,
+        most: usize,
         statement: &impl Fn(Among) -> F,
     ) -> Result<Vec<T>, DbError>
     where
         F: Future<Output = Result<Vec<T>, DbError>>,
     {
         let mut done = Vec::new();
-        let now = Instant::now();
-        let over = self.rows.values().filter(|bad| bad.again_at <= now);
-        let over: Vec<Due> = over.take(AGAIN).map(|bad| bad.due.clone()).collect();
-        for due in over {
-            match statement(Among::only(vec![due.id.0])).await {
-                // No trial was due: the job was not tried.
-                Ok(rows) if rows.is_empty() && self.to == ClaimedTo::Try => {}
-                Ok(rows) => {
-                    self.rows.remove(&due.id.0);
-                    info!(job.id = %due.id, "no longer set aside");
-                    done.extend(rows);
+        if self.rows.is_empty() {
+            return Ok(done);
+        }
+        self.look_for_changes(ctx).await?;
+        let mut turns = self.refusals.due(self.started.elapsed(), AGAIN);
+        turns.reverse();
+        for _ in 0..AGAIN {
+            let part = if let Some(row) = turns.pop() {
+                Part::alone(row)
+            } else if let Some(part) = self.refusals.hopeful(most.saturating_sub(done.len())) {
+                part
+            } else {
+                break;
+            };
+            let among = Among {
+                patience: PATIENCE,
+                ..Among::only(part.rows.clone())
+            };
+            let began = Instant::now();
+            match statement(among).await {
+                Ok(claims) => {
+                    self.took(ctx, part, &claims, began);
+                    done.extend(claims);
                 }
                 Err(error) if error.is_about_rows() && !is_of_schema(ctx, &error).await => {
-                    self.failed(ctx, due, &error).await;
+                    self.refused(ctx, part, &error, began).await;
                 }
                 // The statement for all will say it again.
                 Err(_) if !done.is_empty() => break,
                 Err(error) => return Err(error),
             }
+            if done.len() >= most {
+                break;
+            }
         }
         Ok(done)
     }
 
-    async fn failed(&mut self, ctx: &Context, due: Due, error: &DbError) {
-        let now = Instant::now();
-        let bad = self.rows.entry(due.id.0).or_insert_with(|| Bad {
-            due: due.clone(),
-            failures: 0,
-            since: now,
-            again_at: now,
-        });
-        bad.failures += 1;
-        bad.again_at = now + wait(bad.failures, ctx.jitter());
-        if bad.failures == 1 {
-            // The cause, not the error: a function of the shop's may put a phone number into it.
-            let cause = error.cause();
-            warn!(job.id = %due.id, account = %due.account, sqlstate = cause.sqlstate, cause = cause.message, "the database refuses a job; it is set aside, the others go on");
+    /// Rows that somebody has changed since they were refused are tried now.
+    async fn look_for_changes(&mut self, ctx: &Context) -> Result<(), DbError> {
+        let began = Instant::now();
+        if began < self.look_at {
+            return Ok(());
         }
-        if is_told(bad.failures, bad.since.elapsed(), error.fault()) {
+        let known = self.rows.iter();
+        let (jobs, versions): (Vec<i64>, Vec<String>) = known
+            .map(|(job, bad)| (*job, bad.due.version.clone()))
+            .unzip();
+        for (job, version) in among::changed(&ctx.pool, &jobs, &versions).await? {
+            match (version, self.rows.get_mut(&job)) {
+                (Some(version), Some(bad)) => {
+                    bad.due.version = version;
+                    self.refusals.ask(job);
+                }
+                _ => self.forget(job),
+            }
+        }
+        self.look_at = began + LOOKED_AT_MOST.max(began.elapsed() * 50);
+        Ok(())
+    }
+
+    fn forget(&mut self, job: i64) {
+        self.refusals.forget(job);
+        self.rows.remove(&job);
+    }
+
+    /// The database took a part of those that it had refused.
+    fn took(&mut self, ctx: &Context, part: Part<i64>, claims: &[impl OfJob], began: Instant) {
+        // No trial was due: the job was not tried.
+        if let ([], ClaimedTo::Try, [job]) = (claims, self.to, part.rows.as_slice()) {
+            let tried = self.tried(ctx, began);
+            return self.refusals.put_off(*job, tried);
+        }
+        let through: Vec<i64> = claims.iter().map(|claim| claim.job().0).collect();
+        for job in &through {
+            self.refusals.went_through(*job);
+        }
+        self.refusals.passed(part, &through);
+        self.rows.retain(|job, _| self.refusals.knows(*job));
+        if !through.is_empty() {
+            info!(jobs = ?through, "no longer set aside");
+            ctx.wake.deliver.notify_one();
+        }
+    }
+
+    /// The database refused a part of them once more.
+    async fn refused(&mut self, ctx: &Context, part: Part<i64>, error: &DbError, began: Instant) {
+        let [job] = part.rows[..] else {
+            return self.refusals.failed(part);
+        };
+        self.refusals.failed_alone(&part);
+        if let Some(due) = self.rows.get(&job).map(|bad| bad.due.clone()) {
+            self.failed(ctx, due, error, began).await;
+        }
+    }
+
+    fn tried(&self, ctx: &Context, began: Instant) -> Tried {
+        Tried {
+            now: self.started.elapsed(),
+            took: began.elapsed(),
+            jitter: ctx.jitter(),
+        }
+    }
+
+    async fn failed(&mut self, ctx: &Context, due: Due, error: &DbError, began: Instant) {
+        let job = due.id.0;
+        // The cause, not the error: a function of the shop's may put a phone number into it.
+        let cause = error.cause();
+        let is_again = self.rows.contains_key(&job);
+        let tried = self.tried(ctx, began);
+        self.refusals.refuse(job, &cause.case(), tried);
+        let bad = self.rows.entry(job).or_insert_with(|| Bad {
+            due: due.clone(),
+            since: Instant::now(),
+        });
+        if !is_again {
+            warn!(job.id = %due.id, account = %due.account, sqlstate = cause.sqlstate, cause = cause.message, "the database refuses a job; it is set aside, the others go on");
+            return;
+        }
+        if is_told(
+            self.refusals.failures(job),
+            bad.since.elapsed(),
+            error.fault(),
+        ) {
             self.tell(ctx, &due, error).await;
         }
     }
 
-    async fn tell(&self, ctx: &Context, due: &Due, error: &DbError) {
-        let alarm = Alarm::unmoved(
-            &due.account,
-            due.id,
-            self.to.state(),
-            due.epoch,
-            self.of_account(&due.account).saturating_sub(1),
-            &error.cause(),
-        );
-        let opened = alerts::open(
-            &ctx.pool,
-            Some(&due.account),
-            alarm.kind,
-            alarm.severity,
-            &alarm.text,
-        );
-        if let Err(error) = opened.await {
+    async fn tell(&mut self, ctx: &Context, due: &Due, error: &DbError) {
+        let account = &due.account;
+        let others = self.others(account);
+        let state = self.to.state();
+        let alarm = Alarm::unmoved(account, due.id, state, due.epoch, others, &error.cause());
+        let Alarm {
+            kind,
+            severity,
+            text,
+        } = &alarm;
+        let mut told = alerts::open(&ctx.pool, Some(account), kind, severity, text).await;
+        // It may be open since there were few.
+        if !matches!(others, Others::Wait(_)) {
+            self.told_to_wait.remove(account);
+        } else if told.is_ok() && self.told_to_wait.insert(account.clone()) {
+            told = alerts::change(&ctx.pool, account, kind, text)
+                .await
+                .map(|_| ());
+        }
+        if let Err(error) = told {
             warn!(job.id = %due.id, error = %Chain(&error), "the alert of a stuck job was not opened yet");
         }
         ctx.wake.deliver.notify_one();
@@ -266,10 +386,6 @@ async fn is_of_schema(ctx: &Context, error: &DbError) -> bool {
 /// Whether a job that the database has refused so often, and for so long, is told to a human.
 pub fn is_told(failures: u32, lasted: Duration, fault: Fault) -> bool {
     lasted >= TELL_AFTER || (failures > 1 && fault != Fault::Lock)
-}
-
-fn wait(failures: u32, jitter: Jitter) -> Duration {
-    backoff::delay(&WAIT, failures, jitter)
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ fn apart(met: Vec<Met>) -> (Vec<Claim>, Step) {
     };
     let claim = |met| match met {
         Met::Claimed(claim) => Some(*claim),
-        Met::StandsBack => None,
+        Met::StandsBack(_) => None,
     };
     (met.into_iter().filter_map(claim).collect(), step)
 }

@@ -20,7 +20,7 @@ use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::follow::{
     Crowd, Followed, NextCheck, check_distance, follow, is_overdue, lives_again,
-    next_invoice_check, next_refund_check,
+    next_invoice_check, next_refund_check, proves_delivery,
 };
 use crate::policy::judge::strain_of;
 use crate::policy::outage::{Errand, sign_of_read};
@@ -369,9 +369,14 @@ async fn settle_waiting(
             }
             None => Entry::default(),
         };
+        // Nearly always nobody waits for that, and it costs nothing.
+        let account = ctx.accounts.get(&mirror.account);
+        let is_proof = account.is_some_and(|account| account.waits_for_delivery())
+            && proves_delivery(followed.next.as_ref());
         ctx.recorder
             .record(Outcome {
                 strain: followed.strain,
+                delivered: is_proof.then(|| mirror.now - job.accepted_for),
                 ..Outcome::plain(&mirror.account, entry)
             })
             .await;

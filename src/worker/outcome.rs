@@ -241,6 +241,7 @@ fn moved(guard: &Guard, next: &Next) -> Transition {
         Next::Anew(_) => {
             transition.after_s = Some(0.0);
             transition.anew = true;
+            transition.spared = next.is_spared();
         }
         Next::Uncertain {
             after,

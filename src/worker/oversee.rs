@@ -32,6 +32,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
             resumed_for,
             ctx.rules.breaker.slow_start,
         );
+        account.wait_for_delivery(row.delivery_error.is_some());
         account.learn(row.outage.clone());
     }
     let stopped = health::stopped(&ctx.pool).await?;

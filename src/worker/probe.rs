@@ -6,24 +6,24 @@ use futures_util::StreamExt;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::DbError;
 use crate::db::accounts::{self, DueProbe};
 use crate::db::claim::{self, Claim, Purpose};
 use crate::db::clock::SteadySecond;
 use crate::db::fault::Fault;
 use crate::db::record::Entry;
+use crate::db::{DbError, alerts};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
 use crate::domain::operation::{OPERATIONS, Operation};
 use crate::gateway::wire;
-use crate::policy::breaker::{Health, health, is_accumulating, probe_delay};
+use crate::policy::breaker::{Health, Probed, Trial, health, is_accumulating, probe_delay, probed};
 use crate::policy::hints;
 use crate::policy::outage::words;
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
-use crate::worker::alarm;
+use crate::worker::alarm::{self, Appearance};
 use crate::worker::clock::Moment;
 use crate::worker::recorder::Outcome;
 use crate::worker::send::{self, Job, Role, Sent};
@@ -91,6 +91,7 @@ async fn look_at(ctx: &Arc<Context>, account: Arc<Account>) {
         reason: Reason::RouteNotFound,
         hint: None,
         said: words(reply),
+        undelivered: None,
     };
     ctx.recorder
         .record(Outcome {
@@ -106,9 +107,11 @@ async fn probe_account(
     probe: &DueProbe,
 ) -> Result<(), DbError> {
     let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
+    let name = &account.name;
     let retry = |hint| probe_delay(&ctx.rules.breaker, probes, hint, ctx.jitter());
-    if !ctx.take_one(&account.name, Purpose::Probe).await? {
-        return accounts::schedule_probe(&ctx.pool, &account.name, retry(None)).await;
+    let later = async |hint| accounts::schedule_probe(&ctx.pool, name, retry(hint), None).await;
+    if !ctx.take_one(name, Purpose::Probe).await? {
+        return later(None).await;
     }
     crash::reach(Point::ProbeBeforeRequest);
     let timed = account.call(&wire::account_health()).await;
@@ -120,27 +123,53 @@ async fn probe_account(
     match health(&timed.answer) {
         Health::Well => {}
         Health::Unwell(reason) => {
-            info!(account = %account.name, reason = reason.code(), probes, "still unwell");
+            info!(account = %name, reason = reason.code(), probes, "still unwell");
             learn(ctx, account, probe, reason).await?;
-            return accounts::schedule_probe(&ctx.pool, &account.name, retry(hint)).await;
+            return later(hint).await;
         }
         Health::Unclear => {
-            warn!(account = %account.name, probes, "a probe got no clear answer");
-            return accounts::schedule_probe(&ctx.pool, &account.name, retry(hint)).await;
+            warn!(account = %name, probes, "a probe got no clear answer");
+            return later(hint).await;
         }
     }
-    match let_one_through(ctx, account).await? {
-        Canary::Sent(Sent::Well) => resume(ctx, account, probe, Some("a probe succeeded")).await,
+    if let Some(code) = &probe.delivery_error {
+        tell_that_health_is_mistaken(ctx, account, &probe.reason, code).await?;
+    }
+    let trial = let_one_through(ctx, account).await?;
+    match probed(trial, probe.delivery_error.is_some()) {
+        Probed::Proven => resume(ctx, account, probe, Some("a probe succeeded")).await,
         // Health alone may be mistaken: its alert ends once the account stays well.
-        Canary::NoJob => resume(ctx, account, probe, None).await,
-        Canary::Sent(Sent::NotWell) => {
-            if is_accumulating(&timed.answer) {
+        Probed::Believed => resume(ctx, account, probe, None).await,
+        Probed::Wait => {
+            if trial == Trial::NotTaken && is_accumulating(&timed.answer) {
                 learn(ctx, account, probe, Reason::InvoicesDisabled).await?;
             }
-            accounts::schedule_probe(&ctx.pool, &account.name, retry(None)).await
+            later(None).await
         }
-        Canary::NotNow => accounts::schedule_probe(&ctx.pool, &account.name, retry(None)).await,
+        Probed::WaitForJob => {
+            let soonest = ctx.rules.breaker.probe_initial;
+            accounts::schedule_probe(&ctx.pool, name, retry(None), Some(soonest)).await
+        }
     }
+}
+
+/// Whoever looks at the dashboard sees an account that is well, so the alert says what is not.
+async fn tell_that_health_is_mistaken(
+    ctx: &Context,
+    account: &Account,
+    parked_reason: &str,
+    code: &str,
+) -> Result<(), DbError> {
+    let reason = Reason::ALL
+        .iter()
+        .find(|reason| reason.code() == parked_reason);
+    let reason = reason.copied().unwrap_or(Reason::ServiceUnavailable);
+    let text = alarm::undelivered(&account.name, reason, code, Appearance::Well);
+    if alerts::change(&ctx.pool, &account.name, "account_parked", &text).await? {
+        info!(account = %account.name, code, "health says well, and what is accepted fails at Kaspi");
+        ctx.wake.deliver.notify_one();
+    }
+    Ok(())
 }
 
 /// Resumes the account, unless an operator has taken it over or resumed it while it was probed.
@@ -180,26 +209,15 @@ async fn learn(
     Ok(())
 }
 
-/// What became of the one job that is let through.
-enum Canary {
-    /// It was sent.
-    Sent(Sent),
-    /// There is none: health has to do, and the slow start tries the next one alone.
-    NoJob,
-    /// There may be one, and it cannot be sent now: no quota, all sending is stopped, the gateway has asked
-    /// to wait, or somebody holds the account's row.
-    NotNow,
-}
-
 /// Sends one job of the account. Health is what the gateway says; a job is the proof: one that is safe to
 /// try, if there is one.
-async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<Canary, DbError> {
+async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<Trial, DbError> {
     let slot = account.clone().slot(ctx.slots.clone()).await;
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
     let taken = ctx.clock.second();
     if !ctx.take_one(&account.name, Purpose::Probe).await? {
-        return Ok(Canary::NotNow);
+        return Ok(Trial::NotNow);
     }
     let is_safe = |operation: &dyn Operation| operation.is_safe_to_try();
     let claimed = match claim_one(ctx, account, taken, is_safe).await {
@@ -223,17 +241,21 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<C
                 .clone()
                 .spawn(async move { send::send(&ctx, job, slot).await })
                 .await;
-            Ok(Canary::Sent(sent.unwrap_or(Sent::NotWell)))
+            Ok(match sent.unwrap_or(Sent::NotWell) {
+                Sent::Done => Trial::Done,
+                Sent::Well => Trial::Taken,
+                Sent::NotWell => Trial::NotTaken,
+            })
         }
-        Ok(None) => Ok(Canary::NoJob),
+        Ok(None) => Ok(Trial::NoJob),
         Err(error) if error.fault() == Fault::Lock => {
             warn!(account = %account.name, error = %Chain(&error), "no job could be claimed for a probe now");
-            Ok(Canary::NotNow)
+            Ok(Trial::NotNow)
         }
         // The one job that stands first does not keep the account parked.
         Err(error) if error.is_about_rows() => {
             warn!(account = %account.name, error = %Chain(&error), "no job could be claimed for a probe; health has to do");
-            Ok(Canary::NoJob)
+            Ok(Trial::NoJob)
         }
         Err(error) => Err(error),
     }

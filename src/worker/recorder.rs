@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub struct Outcome {
     pub strain: Option<Strain>,
     /// An alert that belongs to it.
     pub alert: Option<Alarm>,
+    /// When the gateway accepted what Kaspi has delivered now, if that may show that its account is well again.
+    pub delivered: Option<OffsetDateTime>,
     /// What the end of its request says of the gateway.
     pub signed: Option<Signed>,
     /// What the answer said remains of the quota.
@@ -56,6 +59,7 @@ impl Outcome {
             entry,
             strain: None,
             alert: None,
+            delivered: None,
             signed: None,
             remaining: None,
         }
@@ -65,7 +69,10 @@ impl Outcome {
     fn is_about_account(&self, ctx: &Context) -> bool {
         let account = ctx.accounts.get(&self.account);
         let is_news = |signed| account.is_some_and(|account| failing::is_news(account, signed));
-        self.strain.is_some() || self.alert.is_some() || self.signed.as_ref().is_some_and(is_news)
+        self.strain.is_some()
+            || self.alert.is_some()
+            || self.delivered.is_some()
+            || self.signed.as_ref().is_some_and(is_news)
     }
 }
 
@@ -303,7 +310,7 @@ impl Writer {
                 biased;
                 Some(done) = self.batches.join_next() => self.written(done),
                 Some(done) = self.straining.join_next() => self.ready.extend(finished(done).unwrap_or_default()),
-                Some(done) = self.dividing.join_next() => self.aside.put(finished(done).unwrap_or_default()),
+                Some(done) = self.dividing.join_next() => self.aside.put(&self.ctx, finished(done).unwrap_or_default()),
                 count = self.inbox.receiver.recv_many(&mut fresh, room), if self.is_open && room > 0 => {
                     self.is_open = count > 0;
                     self.take(&mut fresh);
@@ -371,7 +378,7 @@ impl Writer {
             self.dividing.spawn(async move {
                 // The semaphore is never closed.
                 let _turn = divisions.acquire().await;
-                settle::divide(&ctx, refused).await
+                settle::divide(&ctx, refused, None).await
             });
         }
     }

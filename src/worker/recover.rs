@@ -8,81 +8,72 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::DbError;
 use crate::db::fault::Fault;
 use crate::db::recover::{self, Due, DueJob, Place, Terms};
+use crate::db::{DbError, among};
 use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN};
+use crate::policy::refusals::{Part, Refusals, Tried};
 use crate::policy::verdict::Reason;
-use crate::worker::alarm::Alarm;
+use crate::worker::alarm::{Alarm, Others};
 use crate::worker::clock::Moment;
-use crate::worker::culprits::is_told;
+use crate::worker::culprits::{AGAIN, PACE, is_told};
 use crate::worker::strains;
 use crate::worker::{Context, Step};
 
 /// Jobs of one statement.
 const MOST: usize = 500;
 
-/// How long a job that the database did not let move is left alone.
-const LEFT_ALONE: Duration = Duration::from_secs(10);
-
-/// A job that was not tried again for so long has moved otherwise.
-const FORGOTTEN: Duration = Duration::from_secs(60);
-
 /// The loop's memory: jobs that the database did not let move, and how far it looked through those that wait.
 #[derive(Default)]
 pub struct Recovery {
-    unmoved: HashMap<i64, Unmoved>,
+    kinds: [Unmoved; Due::ALL.len()],
     place: Place,
 }
 
+/// Jobs of one kind that the database did not let move. One of those of a cause is tried again every few
+/// seconds, and with it the others; one whose row has been changed is tried at once.
 struct Unmoved {
-    since: Moment,
-    tried: Moment,
-    failures: u32,
+    jobs: HashMap<i64, Stuck>,
+    refusals: Refusals<i64>,
+    look_at: Moment,
 }
 
-impl Recovery {
-    /// Leaves a job alone for a while. A lock that is held for a moment, and what a second try mends, is told
-    /// to nobody.
-    async fn leave(&mut self, ctx: &Context, job: &DueJob, error: &DbError) {
-        let now = Moment::now();
-        let unmoved = self.unmoved.entry(job.id.0).or_insert(Unmoved {
-            since: now,
-            tried: now,
-            failures: 0,
-        });
-        unmoved.tried = now;
-        unmoved.failures += 1;
-        let cause = error.cause();
-        if unmoved.failures == 1 {
-            warn!(job.id = %job.id, account = %job.account, sqlstate = cause.sqlstate, cause = cause.message, "the database does not let a job move; it is left alone for a while, the others go on");
-        }
-        if is_told(unmoved.failures, unmoved.since.elapsed(), error.fault()) {
-            let alarm = Alarm::unmoved(&job.account, job.id, &job.state, job.epoch, 0, &cause);
-            strains::try_to_open(ctx, &job.account, &alarm).await;
+struct Stuck {
+    job: DueJob,
+    since: Moment,
+}
+
+impl Default for Unmoved {
+    fn default() -> Unmoved {
+        Unmoved {
+            jobs: HashMap::new(),
+            refusals: Refusals::new(PACE),
+            look_at: Moment::now(),
         }
     }
+}
 
+/// How often it is looked which of the jobs have been changed: no more than a fiftieth of the time.
+const LOOKED_AT_MOST: Duration = Duration::from_secs(1);
+
+impl Recovery {
     /// One round.
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
         // What waits to be written knows better than a look-up what became of its job.
         if ctx.recorder.is_waiting() {
             return Ok(Step::Idle);
         }
-        self.unmoved
-            .retain(|_, unmoved| unmoved.tried.elapsed() < FORGOTTEN);
         let mut step = Step::Idle;
-        for due in Due::ALL {
+        for (due, unmoved) in Due::ALL.into_iter().zip(&mut self.kinds) {
             // An end is final: a clock that has just been set may be put right again.
             if due == Due::Expiry && !ctx.clock.is_calm() {
                 continue;
             }
+            if unmoved.try_again(ctx, due).await? > 0 {
+                step = Step::Worked;
+            }
             let mut except = ctx.recorder.shelf().jobs();
-            let left_alone = self
-                .unmoved
-                .iter()
-                .filter(|(_, unmoved)| unmoved.tried.elapsed() < LEFT_ALONE);
-            except.extend(left_alone.map(|(job, _)| job));
+            except.extend(unmoved.jobs.keys());
             if due == Due::Lease {
                 crash::reach(Point::RecoverBefore);
             }
@@ -93,11 +84,122 @@ impl Recovery {
                 continue;
             }
             let is_full = jobs.len() == MOST;
-            if self.advance(ctx, due, jobs).await? > 0 && is_full {
+            if unmoved.advance(ctx, due, jobs).await? > 0 && is_full {
                 step = Step::Worked;
             }
         }
         Ok(step)
+    }
+}
+
+impl Unmoved {
+    /// Leaves a job alone for a while. A lock that is held for a moment, and what a second try mends, is told
+    /// to nobody.
+    async fn leave(&mut self, ctx: &Context, job: DueJob, error: &DbError, began: Moment) {
+        let cause = error.cause();
+        let id = job.id.0;
+        let is_again = self.jobs.contains_key(&id);
+        let tried = Tried {
+            now: Moment::now().since_boot(),
+            took: began.elapsed(),
+            jitter: ctx.jitter(),
+        };
+        self.refusals.refuse(id, &cause.case(), tried);
+        let stuck = self.jobs.entry(id).or_insert(Stuck {
+            job,
+            since: Moment::now(),
+        });
+        let job = &stuck.job;
+        if !is_again {
+            warn!(job.id = %job.id, account = %job.account, sqlstate = cause.sqlstate, cause = cause.message, "the database does not let a job move; it is left alone for a while, the others go on");
+        } else if is_told(
+            self.refusals.failures(id),
+            stuck.since.elapsed(),
+            error.fault(),
+        ) {
+            let (account, state) = (&job.account, &job.state);
+            let alarm = Alarm::unmoved(account, job.id, state, job.epoch, Others::GoOn, &cause);
+            strains::try_to_open(ctx, account, &alarm).await;
+        }
+    }
+
+    /// Tries those whose turn it is, and those of causes that are mended. Returns how many moved.
+    async fn try_again(&mut self, ctx: &Arc<Context>, due: Due) -> Result<usize, DbError> {
+        if self.jobs.is_empty() {
+            return Ok(0);
+        }
+        self.look_for_changes(ctx).await?;
+        let codes = Codes::new();
+        let terms = codes.terms(ctx);
+        let mut turns = self.refusals.due(Moment::now().since_boot(), AGAIN);
+        turns.reverse();
+        let mut all = 0;
+        for _ in 0..AGAIN {
+            let part = if let Some(job) = turns.pop() {
+                Part::alone(job)
+            } else if let Some(part) = self.refusals.hopeful(MOST) {
+                part
+            } else {
+                break;
+            };
+            let began = Moment::now();
+            match recover::advance(&ctx.pool, due, &part.rows, terms).await {
+                Ok(moved) => {
+                    tell(ctx, due, &part.rows, moved);
+                    all += moved;
+                    // What has not moved is locked, or has moved otherwise.
+                    let through = if moved > 0 {
+                        part.rows.clone()
+                    } else {
+                        Vec::new()
+                    };
+                    for job in &through {
+                        self.refusals.went_through(*job);
+                    }
+                    self.refusals.passed(part, &through);
+                    self.jobs.retain(|job, _| self.refusals.knows(*job));
+                    ctx.wake.deliver.notify_one();
+                }
+                Err(error) if matches!(error.fault(), Fault::Database | Fault::Conflict) => {
+                    return Err(error);
+                }
+                Err(_) if part.rows.len() > 1 => self.refusals.failed(part),
+                Err(error) => {
+                    self.refusals.failed_alone(&part);
+                    let stuck = part.rows.first().and_then(|job| self.jobs.get(job));
+                    if let Some(job) = stuck.map(|stuck| stuck.job.clone()) {
+                        self.leave(ctx, job, &error, began).await;
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Jobs that somebody has changed since they were refused are tried now.
+    async fn look_for_changes(&mut self, ctx: &Context) -> Result<(), DbError> {
+        let began = Moment::now();
+        if began < self.look_at {
+            return Ok(());
+        }
+        let known = self.jobs.iter();
+        let (jobs, versions): (Vec<i64>, Vec<String>) = known
+            .map(|(job, stuck)| (*job, stuck.job.version.clone()))
+            .unzip();
+        for (job, version) in among::changed(&ctx.pool, &jobs, &versions).await? {
+            match (version, self.jobs.get_mut(&job)) {
+                (Some(version), Some(stuck)) => {
+                    stuck.job.version = version;
+                    self.refusals.ask(job);
+                }
+                _ => {
+                    self.refusals.forget(job);
+                    self.jobs.remove(&job);
+                }
+            }
+        }
+        self.look_at = began.after(LOOKED_AT_MOST.max(began.elapsed() * 50));
+        Ok(())
     }
 
     /// Moves what can be moved: a statement that some of the jobs are to blame for is divided until they
@@ -108,24 +210,15 @@ impl Recovery {
         due: Due,
         jobs: Vec<DueJob>,
     ) -> Result<usize, DbError> {
-        let codes = |reasons: &[Reason]| -> Vec<String> {
-            let codes = reasons.iter().map(|reason| reason.code().to_owned());
-            codes.collect()
-        };
-        let terms = Terms {
-            quiet: ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout),
-            backed_off: &codes(&BACKED_OFF),
-            looked_up_in_vain: &codes(&LOOKED_UP_IN_VAIN),
-        };
+        let codes = Codes::new();
+        let terms = codes.terms(ctx);
         let mut parts = VecDeque::from([jobs]);
         let mut all = 0;
         while let Some(mut jobs) = parts.pop_front() {
             let ids: Vec<i64> = jobs.iter().map(|job| job.id.0).collect();
+            let began = Moment::now();
             match recover::advance(&ctx.pool, due, &ids, terms).await {
                 Ok(moved) => {
-                    for job in &ids {
-                        self.unmoved.remove(job);
-                    }
                     tell(ctx, due, &ids, moved);
                     all += moved;
                 }
@@ -137,13 +230,40 @@ impl Recovery {
                     parts.extend([jobs, rest]);
                 }
                 Err(error) => {
-                    for job in &jobs {
-                        self.leave(ctx, job, &error).await;
+                    for job in jobs {
+                        self.leave(ctx, job, &error, began).await;
                     }
                 }
             }
         }
         Ok(all)
+    }
+}
+
+/// Why jobs wait that go on at the end of an outage.
+struct Codes {
+    backed_off: Vec<String>,
+    looked_up_in_vain: Vec<String>,
+}
+
+impl Codes {
+    fn new() -> Codes {
+        let codes = |reasons: &[Reason]| -> Vec<String> {
+            let codes = reasons.iter().map(|reason| reason.code().to_owned());
+            codes.collect()
+        };
+        Codes {
+            backed_off: codes(&BACKED_OFF),
+            looked_up_in_vain: codes(&LOOKED_UP_IN_VAIN),
+        }
+    }
+
+    fn terms(&self, ctx: &Context) -> Terms<'_> {
+        Terms {
+            quiet: ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout),
+            backed_off: &self.backed_off,
+            looked_up_in_vain: &self.looked_up_in_vain,
+        }
     }
 }
 

@@ -74,6 +74,8 @@ impl Job {
 /// What the account looks like after a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
+    /// What the job asks for was done.
+    Done,
     /// The gateway took the request for what it is.
     Well,
     /// Nothing can be said, or it is unwell.
@@ -176,6 +178,7 @@ pub async fn conclude(
         account: evidence.guard.account.clone(),
         entry: outcome::entry(evidence, &verdict, following),
         alert: alarm_of(evidence, &verdict),
+        delivered: None,
         signed: Some(evidence.signed.clone()),
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
@@ -358,10 +361,10 @@ fn wellness(timed: &Timed, verdict: &Verdict) -> Sent {
     let answered = matches!(timed.answer, Answer::Reply(_));
     let unclear = verdict.effect == Effect::Unknown;
     // A 429 too: to resume would lift the wait that it asks for.
-    if answered && !unclear && verdict.strain.is_none() {
-        Sent::Well
-    } else {
-        Sent::NotWell
+    match &verdict.next {
+        _ if !answered || unclear || verdict.strain.is_some() => Sent::NotWell,
+        Next::Succeeded(_) => Sent::Done,
+        _ => Sent::Well,
     }
 }
 

@@ -84,13 +84,31 @@ pub async fn part(
 }
 
 /// Records what can be recorded of a batch that was refused as a whole, the largest parts first. Returns
-/// the outcomes that were refused alone.
-pub async fn divide(ctx: &Arc<Context>, refused: Refused) -> Vec<SetAside> {
+/// the outcomes that were refused alone. No more statements are `in_vain`, if given, than so many and one for each
+/// that is not: then what is left is set aside as it is.
+pub async fn divide(
+    ctx: &Arc<Context>,
+    refused: Refused,
+    mut in_vain: Option<u32>,
+) -> Vec<SetAside> {
     let mut aside = Vec::new();
     let mut parts = VecDeque::from([refused]);
     while let Some(refused) = parts.pop_front() {
+        if in_vain == Some(0) {
+            let Refused {
+                messages, error, ..
+            } = refused;
+            let left = messages.into_iter();
+            aside.extend(left.filter_map(|message| SetAside::new(ctx, message, &error)));
+            continue;
+        }
         for group in apart(ctx, refused, &mut aside).await {
-            parts.extend(part(ctx, group, PART_PATIENCE).await.err());
+            let again = part(ctx, group, PART_PATIENCE).await.err();
+            in_vain = in_vain.map(|left| match again {
+                Some(_) => left.saturating_sub(1),
+                None => left + 1,
+            });
+            parts.extend(again);
         }
     }
     aside

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, error, warn};
+use time::OffsetDateTime;
+use tracing::{debug, error, info, warn};
 
 use crate::db::clock::SteadySecond;
 use crate::db::fate::Recorded;
@@ -15,7 +16,7 @@ use crate::db::fault::Fault;
 use crate::db::record::{self, InvoiceRow};
 use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
-use crate::domain::outage::Read;
+use crate::domain::outage::{Read, Undelivered};
 use crate::policy::breaker::probe_delay;
 use crate::policy::hints::Remaining;
 use crate::policy::remedy::is_specific;
@@ -37,13 +38,32 @@ pub async fn tell(
     let turn = ctx.recorder.turn(account);
     let _turn = turn.lock().await;
     let mut park: Option<(Reason, Option<Duration>, Option<String>)> = None;
+    let mut undelivered: Option<(Reason, Undelivered)> = None;
+    let mut delivered: Option<OffsetDateTime> = None;
     let mut signs: Vec<Signed> = Vec::new();
     let mut alarms = Vec::new();
     let mut blocks = Vec::new();
     for Message { outcome, .. } in &messages {
         match &outcome.strain {
+            Some(Strain::Park {
+                reason,
+                undelivered: Some(failed),
+                ..
+            }) => {
+                // The newest says most of the account as it is.
+                let is_older =
+                    |(_, known): &(Reason, Undelivered)| known.accepted_at < failed.accepted_at;
+                if undelivered.as_ref().is_none_or(is_older) {
+                    undelivered = Some((*reason, failed.clone()));
+                }
+            }
             // Of several reasons at once, one that says more.
-            Some(Strain::Park { reason, hint, said }) if park.is_none() || is_specific(*reason) => {
+            Some(Strain::Park {
+                reason,
+                hint,
+                said,
+                undelivered: None,
+            }) if park.is_none() || is_specific(*reason) => {
                 park = Some((*reason, *hint, said.clone()));
             }
             Some(Strain::Block { wait, code, capped }) => {
@@ -51,6 +71,7 @@ pub async fn tell(
             }
             Some(Strain::Park { .. }) | None => {}
         }
+        delivered = delivered.max(outcome.delivered);
         alarms.extend(outcome.alert.clone());
         signs.extend(outcome.signed.clone());
     }
@@ -67,9 +88,24 @@ pub async fn tell(
         }
         debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
     }
-    if let Some((reason, hint, said)) = park {
+    let parks = [
+        park.map(|(reason, hint, said)| {
+            (
+                reason,
+                hint,
+                alarm::parked(account, reason, said.as_deref()),
+            )
+        }),
+        undelivered.map(|(reason, failed)| {
+            (
+                reason,
+                None,
+                alarm::parked_undelivered(account, reason, &failed),
+            )
+        }),
+    ];
+    for (reason, hint, park) in parks.into_iter().flatten() {
         let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
-        let park = alarm::parked(account, reason, said.as_deref());
         let run = || accounts::park(&ctx.pool, account, &park, delay);
         let became_parked = persist(ctx, account, "park an account", &mut first_failure, run).await;
         if is_specific(reason) && became_parked == Some(false) {
@@ -77,10 +113,24 @@ pub async fn tell(
             let task = "store why an account is parked";
             persist(ctx, account, task, &mut first_failure, run).await;
         }
-        if let Some(account) = ctx.accounts.get(account) {
+        // What was accepted before the account was resumed has changed nothing.
+        let is_news = park.undelivered.is_none() || became_parked == Some(true);
+        if let Some(account) = ctx.accounts.get(account).filter(|_| is_news) {
             account.park_is_stored();
         }
         ctx.wake.deliver.notify_one();
+    }
+    // After the parks: what is delivered of the same time as what failed has been accepted later.
+    if let Some(accepted_at) = delivered {
+        let run =
+            || accounts::delivered(&ctx.pool, account, accepted_at, "an invoice was delivered");
+        let task = "resume an account that is delivered for";
+        let resumed = persist(ctx, account, task, &mut first_failure, run).await;
+        if let Some(jobs) = resumed.flatten() {
+            info!(account = %account, jobs, "resumed: what was accepted is delivered");
+            ctx.wake.dispatch.notify_one();
+            ctx.wake.deliver.notify_one();
+        }
     }
     // What requests say of the gateway is known before the jobs are recorded that wait because of it.
     let kinds: BTreeSet<Option<Read>> = signs.iter().map(|signed| signed.errand.kind()).collect();

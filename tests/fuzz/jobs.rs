@@ -77,6 +77,7 @@ pub(crate) fn history(tape: &mut Tape<'_>) -> History {
     History {
         attempts: u32::from(tape.byte()),
         generation: 1,
+        spared: 0,
         unproven_since: past(tape),
         absent_since: past(tape),
         lookups: u32::from(tape.byte()),

@@ -85,6 +85,7 @@ async fn the_claim_reads_only_claimable_rows_beside_a_million_finished_ones() {
         .bind(1_800_000_000_i64)
         .bind(Vec::<i64>::new())
         .bind(None::<Vec<i64>>)
+        .bind("1s")
         .fetch_all(&mut *connection)
         .await
         .unwrap()

@@ -143,18 +143,3 @@ async fn a_bill_that_was_paid_before_is_done() {
     assert_eq!(world.effects_of(job).await.len(), 1);
     world.end([daemon]).await;
 }
-
-#[tokio::test]
-async fn a_session_that_ends_while_a_bill_is_delivered_parks_the_account() {
-    let (world, daemon) = World::running().await;
-    let job = world.bill(phone::SESSION_INVALID, 500).await;
-    world
-        .until_true("select exists (select from apipay.events where subject = 'account' and to_state = 'parked' and reason = 'session_expired')")
-        .await;
-    // The phone's story repeats itself, so the bill never gets through; but it ends, and is not lost.
-    world.until(job, "failed").await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
-    world.end([daemon]).await;
-}

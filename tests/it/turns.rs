@@ -57,7 +57,7 @@ fn apart(met: Vec<Met>) -> (Vec<Job>, usize) {
     let all = met.len();
     let claimed = met.into_iter().filter_map(|met| match met {
         Met::Claimed(claim) => Some(claim.id.0),
-        Met::StandsBack => None,
+        Met::StandsBack(_) => None,
     });
     let claimed: Vec<Job> = claimed.collect();
     let stand_back = all - claimed.len();

@@ -241,6 +241,7 @@ impl Daemon {
         History {
             attempts: u32::from(question.attempts),
             generation: 1,
+            spared: 0,
             unproven_since: question.unproven.map(ago),
             absent_since: question.absent.map(ago),
             // Only lengthens delays, which are zero.

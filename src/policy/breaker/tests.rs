@@ -147,3 +147,47 @@ proptest! {
         prop_assert!(1 <= early && early <= late && late <= full);
     }
 }
+
+const TRIALS: [Trial; 5] = [
+    Trial::Done,
+    Trial::Taken,
+    Trial::NotTaken,
+    Trial::NoJob,
+    Trial::NotNow,
+];
+
+#[test]
+fn a_job_that_is_taken_proves_an_account_well_unless_what_was_taken_failed_at_kaspi() {
+    let expected = |undelivered| TRIALS.map(|trial| probed(trial, undelivered));
+    use Probed::{Believed, Proven, Wait, WaitForJob};
+    assert_eq!(expected(false), [Proven, Proven, Wait, Believed, Wait]);
+    assert_eq!(expected(true), [Proven, Wait, Wait, WaitForJob, Wait]);
+}
+
+/// As shipped: a minute, then ever longer, to a quarter of an hour.
+#[test]
+fn an_account_whose_invoices_die_makes_seven_of_them_in_the_first_hour_and_four_in_each_later_one()
+{
+    let rules = BreakerRules {
+        probe_initial: seconds(60),
+        probe_max: seconds(900),
+        slow_start: seconds(60),
+    };
+    for jitter in [0.0, 0.5, 1.0] {
+        let mut at = Duration::ZERO;
+        let mut dead = [0_u32; 6];
+        let mut probes = 0;
+        loop {
+            at += probe_delay(&rules, probes, None, Jitter::new(jitter));
+            let Some(hour) = dead.get_mut(at.as_secs() as usize / 3600) else {
+                break;
+            };
+            // Health says well each time, and the gateway takes the job.
+            assert_eq!(probed(Trial::Taken, true), Probed::Wait);
+            *hour += 1;
+            probes += 1;
+        }
+        assert!((6..=7).contains(&dead[0]), "{jitter} {dead:?}");
+        assert!(dead[1..].iter().all(|hour| *hour <= 4), "{jitter} {dead:?}");
+    }
+}

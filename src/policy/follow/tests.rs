@@ -196,7 +196,7 @@ fn what_failed_for_the_moment_is_made_anew() {
 
 #[test]
 fn a_fault_of_the_account_parks_it_before_anything_is_made_anew() {
-    let parked = "check in 90s; park session_expired";
+    let parked = "check in 90s; park session_expired until delivered (kaspi_session_expired)";
     for (kind, seen, what) in [
         (
             create(),
@@ -213,16 +213,57 @@ fn a_fault_of_the_account_parks_it_before_anything_is_made_anew() {
         check(&kind, &generation(1), &seen, Duration::ZERO, &expected);
         let adopted = expected.replace("90s", "85s");
         check(&kind, &generation(1), &seen, seconds(5), &adopted);
-        check(
-            &kind,
-            &generation(1),
-            &seen,
-            MINUTE * 2,
-            "queued async_retry anew",
-        );
+        let anew = "queued session_expired anew";
+        check(&kind, &generation(1), &seen, MINUTE * 2, anew);
         let last = expected.replace("90s", "360s");
         check(&kind, &generation(3), &seen, Duration::ZERO, &last);
-        check(&kind, &generation(3), &seen, MINUTE * 6, "failed gave_up");
+        // However often: the session is gone, not the payment.
+        for made in [3, 4, 1_000] {
+            check(&kind, &generation(made), &seen, MINUTE * 60, anew);
+        }
+    }
+}
+
+#[test]
+fn what_died_of_the_account_uses_up_nothing_of_what_dies_by_itself() {
+    let again = failed_invoice("network_unavailable");
+    for (made, spared, expected) in [
+        (3, 0, "failed gave_up"),
+        (3, 1, "queued async_retry anew"),
+        (9, 7, "queued async_retry anew"),
+        (9, 6, "failed gave_up"),
+        (1, 9, "queued async_retry anew"),
+    ] {
+        let history = History {
+            spared,
+            ..generation(made)
+        };
+        check(&create(), &history, &again, MINUTE * 60, expected);
+    }
+    for (reason, expected) in [(Reason::AsyncRetry, false), (Reason::SessionExpired, true)] {
+        assert_eq!(Next::Anew(reason).is_spared(), expected);
+    }
+    assert!(!Next::Failed(Reason::SessionExpired).is_spared());
+}
+
+#[test]
+fn only_what_came_through_proves_that_kaspi_delivers() {
+    let done = |seen: Seen| Some(Next::Succeeded(seen));
+    let accepted = Next::Accepted {
+        seen: invoice("processing"),
+        reason: Reason::UnderWay,
+    };
+    for (next, expected) in [
+        (done(invoice("pending")), true),
+        (done(invoice("paid")), true),
+        (done(refunded("completed", "")), true),
+        (done(failed_invoice("invoice_already_paid")), false),
+        (Some(accepted), false),
+        (Some(Next::Failed(Reason::AsyncError)), false),
+        (Some(Next::Anew(Reason::SessionExpired)), false),
+        (None, false),
+    ] {
+        assert_eq!(proves_delivery(next.as_ref()), expected, "{next:?}");
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
             |(attempts, generation, unproven_since, absent_since, lookups, invoice_id)| History {
                 attempts,
                 generation,
+                spared: 0,
                 unproven_since,
                 absent_since,
                 lookups,

@@ -205,6 +205,7 @@ impl Job {
                 State::Queued
             }
             Next::Anew(_) => {
+                history.spared += u32::from(next.is_spared());
                 history.generation += 1;
                 self.name.generation += 1;
                 history.unproven_since = None;

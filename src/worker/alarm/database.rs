@@ -16,6 +16,17 @@ use crate::domain::job::JobId;
 use crate::policy::clock::SpanUs;
 use crate::worker::recorder::Forgotten;
 
+/// What becomes of the other jobs of an account of which one does not move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They go on.
+    GoOn,
+    /// So many are refused too; the rest goes on.
+    Refused(usize),
+    /// So many are refused that no other is tried.
+    Wait(usize),
+}
+
 impl Alarm {
     /// The database does not take the outcome of a job, although it takes others.
     pub fn stuck(
@@ -53,12 +64,18 @@ impl Alarm {
         job: JobId,
         state: &str,
         epoch: i64,
-        others: usize,
+        others: Others,
         cause: &Cause,
     ) -> Alarm {
         let rest = match others {
-            0 => "Other jobs go on".to_owned(),
-            others => format!("It refuses {others} more of this account; all others go on"),
+            Others::GoOn => "Other jobs go on".to_owned(),
+            Others::Refused(jobs) => {
+                format!("It refuses {jobs} more of this account; all others go on")
+            }
+            Others::Wait(jobs) => format!(
+                "It refuses {jobs} more of this account, at the least: no other of it goes out until one of these \
+                 does. One is tried every few seconds; other accounts go on"
+            ),
         };
         Alarm {
             kind: "job_stuck",
@@ -225,7 +242,7 @@ mod tests {
             place: None,
         };
         let shop = AccountName::parse("shop").unwrap();
-        Alarm::unmoved(&shop, JobId(7), "queued", 1, 0, &cause)
+        Alarm::unmoved(&shop, JobId(7), "queued", 1, Others::GoOn, &cause)
             .text
             .action
     }

@@ -13,7 +13,7 @@ use crate::db::troubled::{self, Told};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
-use crate::domain::outage::{FailingJob, Fault, Read};
+use crate::domain::outage::{FailingJob, Fault, Read, Undelivered};
 use crate::policy::outage::telling::Telling;
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Next, Reason};
@@ -299,6 +299,7 @@ pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park
         reason: reason.code(),
         said: said.map(str::to_owned),
         remedy: action,
+        undelivered: None,
         text: AlertText {
             summary: format!("Account {account} is parked: {what}{quoted}. Its payments wait."),
             action: format!(
@@ -307,5 +308,50 @@ pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park
             ),
             details: json!({ "reason": reason.code() }),
         },
+    }
+}
+
+/// What the gateway's health says of an account whose invoices fail at Kaspi.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appearance {
+    /// It was not asked yet, or says that the account is unwell.
+    Unknown,
+    /// It says that the account is well.
+    Well,
+}
+
+/// A park because what the gateway accepted fails at Kaspi.
+pub fn parked_undelivered(account: &AccountName, reason: Reason, failed: &Undelivered) -> Park {
+    Park {
+        reason: reason.code(),
+        said: None,
+        remedy: remedy::of_park(reason).action,
+        text: undelivered(account, reason, &failed.code, Appearance::Unknown),
+        undelivered: Some(failed.clone()),
+    }
+}
+
+/// What the alert says of an account whose invoices are accepted and fail at Kaspi with this code.
+pub fn undelivered(
+    account: &AccountName,
+    reason: Reason,
+    code: &str,
+    health: Appearance,
+) -> AlertText {
+    let Remedy { what, action } = remedy::of_park(reason);
+    let despite = match health {
+        Appearance::Well => "its health says well, but ",
+        Appearance::Unknown => "",
+    };
+    AlertText {
+        summary: format!(
+            "Account {account} is parked: {what} ({despite}invoices that ApiPay accepts fail with {code}). \
+             Its payments wait."
+        ),
+        action: format!(
+            "{action}. One payment is tried with each probe, and all go on by themselves once one is delivered, \
+             or at once with: select apipay.resume('{account}', 'why');"
+        ),
+        details: json!({ "reason": reason.code(), "delivery_error": code }),
     }
 }

@@ -5,8 +5,8 @@ mod gateway;
 
 use crate::db::accounts::AlertText;
 
-pub use database::clock_jumped;
-pub use gateway::parked;
+pub use database::{Others, clock_jumped};
+pub use gateway::{Appearance, parked, parked_undelivered, undelivered};
 
 /// An alert to open.
 #[derive(Clone, Debug)]

@@ -24,12 +24,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "select apipay._park(",
-        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}', 'The session is over.', 'Sign in.', '1s'",
+        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}', 'The session is over.', 'Sign in.', '1s', null, null",
         FEW,
     ),
     (
         "select apipay._learn_of_park(",
-        "'branch-13', 'key_rejected', 'It is.', 'Look.', '{}', null, 'Write the new key.', '1s'",
+        "'branch-13', 'key_rejected', 'It is.', 'Look.', '{}', null, 'Write the new key.', '1s', null",
         FEW,
     ),
     (
@@ -43,8 +43,13 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     (
-        "set probe_at = now() + make_interval(secs => $2), updated_at",
-        "'branch-13', 60, '1s'",
+        "set probe_at = now() + make_interval(secs => $2), trial_from",
+        "'branch-13', 60, '1s', 60",
+        FEW,
+    ),
+    (
+        "select apipay._delivered(",
+        "'branch-13', now(), 'It is delivered.', '1s'",
         FEW,
     ),
     ("set mode = $2", "'branch-1', 'live', '1s'", FEW),
@@ -88,6 +93,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
+    (
+        "select apipay._change_alert(",
+        "'branch-13', 'account_parked', 'It is.', 'Look.', '{}', '1s'",
+        FEW,
+    ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
     ("'the job is not held any more'", "3600, 60", ALL),
     (
@@ -104,10 +114,16 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-13', 'account_parked', 'It is over.', '1s'",
         FEW,
     ),
+    // among
+    (
+        "as k(id, version)",
+        "array[{JOBS}, {JOBS} + 1021], '{1,2}'",
+        FEW,
+    ),
     // claim
     (
         "slots as (",
-        "'{WORKER}', 30, {ACCOUNTS}, array_fill(5, array[1000]), 100, 1800000000, '{}', null",
+        "'{WORKER}', 30, {ACCOUNTS}, array_fill(5, array[1000]), 100, 1800000000, '{}', null, '1s'",
         ALL,
     ),
     (
@@ -117,12 +133,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "lookups = j.lookups + 1",
-        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000, '{}', null, 3600, 40",
+        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000, '{}', null, 3600, 40, '1s'",
         ALL,
     ),
     (
         "-- Claims one due job for each account that has slowed down",
-        "'{WORKER}', 30, {ACCOUNTS}, 100, 1800000000, 3600, '{}', null, 40",
+        "'{WORKER}', 30, {ACCOUNTS}, 100, 1800000000, 3600, '{}', null, 40, '1s'",
         ALL,
     ),
     (

@@ -343,17 +343,28 @@ fn check_row(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
 const ON_ITS_WAY_US: i64 = 150_000;
 
 /// While an account is parked, nothing of it reaches the gateway but probes: its health, and one
-/// job at a time that the daemon marked as such.
+/// job at a time that the daemon marked as such. Where invoices fail at Kaspi, what was accepted is asked about.
 fn check_parks(world: &World, facts: &Facts, violations: &mut Vec<String>) {
     for account in &world.wish.accounts {
         for (from, until) in parks(facts, account) {
+            let asks = facts.events.iter().any(|event| {
+                let at = number(event, "at_us");
+                event["subject"] == "account"
+                    && event["subject_id"] == account.as_str()
+                    && event["evidence"]["delivery_error"].is_string()
+                    && (from..until).contains(&at)
+            });
             for request in &facts.requests {
                 let at = number(request, "at_unix_us");
                 let inside =
                     at > from + ON_ITS_WAY_US && at < until && request["key"] == account.as_str();
                 // By its path: where base_url leads to nothing, it is no route.
                 let path = request["path"].as_str().unwrap_or_default();
-                if inside && !path.ends_with("/account/health") && !is_probe(facts, request) {
+                let is_asked = asks
+                    && (text(request, "route").starts_with("GET ")
+                        || request["route"] == "POST /invoices/status/check");
+                let is_allowed = is_asked || path.ends_with("/account/health");
+                if inside && !is_allowed && !is_probe(facts, request) {
                     violations.push(format!(
                         "request {} ({}) of the parked account {account} left {} ms after the park",
                         request["seq"],
