@@ -8,6 +8,7 @@
 
 mod answers;
 mod bindings;
+mod books;
 mod cancelling;
 mod chaos;
 mod claim_plan;
@@ -31,6 +32,7 @@ mod queueing;
 mod quota;
 mod readme;
 mod refunding;
+mod resolving;
 mod schema;
 mod starting;
 mod stopping;

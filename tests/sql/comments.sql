@@ -40,6 +40,6 @@ begin
   assert opened is null, format('security definer without a fixed search_path: %s', opened);
 
   -- Operators can always say why.
-  assert (select bool_and(proargnames[array_length(proargnames, 1)] = 'reason') from pg_proc
+  assert (select bool_and('reason' = any (proargnames)) from pg_proc
            where pronamespace = 'apipay'::regnamespace and proname in ('retry', 'cancel', 'resolve', 'park', 'resume', 'stop', 'start'));
 end $$;
