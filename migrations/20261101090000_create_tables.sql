@@ -219,6 +219,8 @@ create table apipay.jobs (
   failing_since    timestamptz,
   lookups          int not null default 0,
   order_id         text collate "C",
+  stated_id        bigint,
+  stated_anyway    boolean,
   constraint jobs_lease_while_sending check
     ((state = 'sending') = (leased_until is not null) and (state = 'sending') = (leased_by is not null)),
   constraint jobs_finished_when_final check
@@ -261,6 +263,8 @@ comment on column apipay.jobs.unproven_since is 'Internal: since when a request 
 comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing.';
 comment on column apipay.jobs.failing_since is 'Internal: since when its requests get no clear answer; null once one did.';
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
+comment on column apipay.jobs.stated_id is 'Internal: the gateway''s id that somebody named in apipay.resolve, until the gateway was asked about it.';
+comment on column apipay.jobs.stated_anyway is 'Internal: whether that object is to be taken although its amount, payer or order differs.';
 comment on column apipay.jobs.order_id is 'Internal: the order id in params, as the views show it.';
 
 -- What a job is about is read from its params once. They may be huge, and an index or a generated column would
@@ -317,6 +321,9 @@ create index jobs_failing on apipay.jobs (account, failing_since)
 -- `on conflict (account, dedup_key)` would not find it; to keep their many equal entries as lists would cost each
 -- change of state three times as much as an entry of its own.
 create unique index jobs_dedup on apipay.jobs (dedup_key, account) with (deduplicate_items = off);
+-- No object is checked for two jobs at once: it can be one job's only. A cancel makes none.
+create unique index jobs_stated on apipay.jobs (account, operation, stated_id)
+  where stated_id is not null and operation <> 'invoice.cancel';
 -- One open refund per invoice: two partial refunds in flight could not be told apart.
 --
 -- `+ 0`, here and in what looks for these refunds: so it is not offered jobs_invoice, which holds all of an invoice, and
@@ -436,13 +443,13 @@ create table apipay.invoices (
 ) with (fillfactor = 80);
 create index invoices_due on apipay.invoices (account, next_check_at) where not settled;
 create index invoices_job on apipay.invoices (job_id) where job_id is not null;
-comment on table apipay.invoices is 'Our copy of each invoice that a job created or cancelled, followed to its end. Whether the customer paid stands in status.';
+comment on table apipay.invoices is 'Our copy of each invoice that a job created, cancelled or refunded, followed to its end and read again after each refund of ours. Whether the customer paid stands in status.';
 comment on column apipay.invoices.account is 'The account.';
 comment on column apipay.invoices.id is 'The gateway''s id.';
 comment on column apipay.invoices.job_id is 'The job that created it; null when it was created elsewhere.';
-comment on column apipay.invoices.status is 'The gateway''s status: processing, pending, cancelling, paid, partially_refunded, cancelled, expired, error.';
+comment on column apipay.invoices.status is 'The gateway''s status: processing, pending, cancelling, paid, partially_refunded, cancelled, expired, error. There is none for a full refund: total_refunded is the amount then. An error whose code says that the invoice was paid or cancelled before stands here as that.';
 comment on column apipay.invoices.amount is 'Amount in tenge.';
-comment on column apipay.invoices.total_refunded is 'Refunded so far, in tenge, as last seen.';
+comment on column apipay.invoices.total_refunded is 'Refunded so far, in tenge, by whomever, as last seen: read after each refund of ours.';
 comment on column apipay.invoices.external_order_id is 'The order id that the gateway has for it.';
 comment on column apipay.invoices.kaspi_invoice_id is 'Kaspi''s own id, once known.';
 comment on column apipay.invoices.error_code is 'Why it ended in error.';
@@ -450,7 +457,7 @@ comment on column apipay.invoices.error_message is 'The gateway''s text for that
 comment on column apipay.invoices.is_sandbox is 'Whether it exists in the gateway''s sandbox only.';
 comment on column apipay.invoices.gateway_created_at is 'When the gateway created it.';
 comment on column apipay.invoices.gateway_updated_at is 'When the gateway last changed it.';
-comment on column apipay.invoices.paid_at is 'When the customer paid, as the gateway says; when it does not say, when we first saw it paid.';
+comment on column apipay.invoices.paid_at is 'When the customer paid, as the gateway says; while it did not say, when the gateway last changed the invoice before we first saw it paid.';
 comment on column apipay.invoices.created_at is 'When this copy was made.';
 comment on column apipay.invoices.changed_at is 'When its status last changed, as far as we saw.';
 comment on column apipay.invoices.checked_at is 'When the gateway was last asked.';
@@ -469,6 +476,7 @@ create table apipay.refunds (
   error_code         text,
   error_message      text,
   gateway_created_at timestamptz,
+  completed_at       timestamptz,
   created_at         timestamptz not null default now(),
   changed_at         timestamptz not null default now(),
   checked_at         timestamptz,
@@ -478,10 +486,10 @@ create table apipay.refunds (
 ) with (fillfactor = 80);
 create index refunds_due on apipay.refunds (account, next_check_at) where not settled;
 create index refunds_invoice on apipay.refunds (account, invoice_id);
-comment on table apipay.refunds is 'Our copy of each refund that a job made, followed to its end.';
+comment on table apipay.refunds is 'Our copy of each refund that a job made, followed to its end, and of those that people made and that were seen beside it.';
 comment on column apipay.refunds.account is 'The account.';
 comment on column apipay.refunds.id is 'The gateway''s id.';
-comment on column apipay.refunds.job_id is 'The job that made it.';
+comment on column apipay.refunds.job_id is 'The job that made it; null when it was made elsewhere.';
 comment on column apipay.refunds.invoice_id is 'The gateway''s id of the refunded invoice.';
 comment on column apipay.refunds.status is 'The gateway''s status: pending, processing, completed, failed.';
 comment on column apipay.refunds.amount is 'Amount in tenge.';
@@ -490,6 +498,7 @@ comment on column apipay.refunds.reason is 'The reason as the gateway has it.';
 comment on column apipay.refunds.error_code is 'Why it failed.';
 comment on column apipay.refunds.error_message is 'The gateway''s text for that.';
 comment on column apipay.refunds.gateway_created_at is 'When the gateway created it.';
+comment on column apipay.refunds.completed_at is 'When the money was given back: when we first saw it so; of one that was completed when we first saw it, when the gateway created it.';
 comment on column apipay.refunds.created_at is 'When this copy was made.';
 comment on column apipay.refunds.changed_at is 'When its status last changed, as far as we saw.';
 comment on column apipay.refunds.checked_at is 'When the gateway was last asked.';

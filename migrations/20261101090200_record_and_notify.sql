@@ -62,7 +62,7 @@ declare
 begin
   with change as materialized (
     select n.account, n.id, o.state as state_before, n.state, n.reason, n.epoch, n.http_status, n.error_code,
-           n.invoice_id, n.refund_id
+           n.invoice_id, n.refund_id, coalesce(n.stated_id, o.stated_id) as stated_id
     from changed n join before_change o using (id)
     where n.state is distinct from o.state or (n.state <> 'sending' and n.reason is distinct from o.reason)
   ),
@@ -72,7 +72,7 @@ begin
            case when state = 'sending' then jsonb_build_object('epoch', epoch)
                 else jsonb_strip_nulls(jsonb_build_object(
                        'epoch', epoch, 'http_status', http_status, 'error_code', error_code,
-                       'invoice_id', invoice_id, 'refund_id', refund_id)) end,
+                       'invoice_id', invoice_id, 'refund_id', refund_id, 'stated_id', stated_id)) end,
            session_user
     from change
   )
@@ -87,6 +87,28 @@ comment on function apipay._record_job_changes() is
 create trigger record_changes after update on apipay.jobs
   referencing old table as before_change new table as changed
   for each statement execute function apipay._record_job_changes();
+
+-- What is seen of an object of the gateway for the first time is told like a change: from nothing to its status.
+create function apipay._record_new_mirrors() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  is_heard constant boolean := apipay._is_notifying();
+  notified bigint;
+begin
+  with recorded as (
+    insert into apipay.events (account, job_id, subject, subject_id, to_state, reason, evidence, actor)
+    select account, job_id, tg_argv[0], id::text, status, error_code,
+           case when error_code is null then '{}'::jsonb else jsonb_build_object('error_code', error_code) end, session_user
+    from made
+  )
+  select count(pg_notify('apipay_outcomes',
+                 json_build_object(tg_argv[0], id, 'account', account, 'job', job_id, 'status', status)::text))
+  into notified
+  from made
+  where is_heard;
+  return null;
+end $$;
+comment on function apipay._record_new_mirrors() is 'Writes the events of mirrors that were made, and notifies apipay_outcomes.';
 
 create function apipay._record_mirror_changes() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -113,10 +135,50 @@ begin
   where is_heard;
   return null;
 end $$;
-comment on function apipay._record_mirror_changes() is 'Writes the events of changed mirrors and notifies apipay_outcomes.';
+comment on function apipay._record_mirror_changes() is 'Writes the events of changed refunds and subscriptions, and notifies apipay_outcomes.';
+
+-- A refund of the whole leaves an invoice's status as it is, so what was refunded is a change of its own.
+create function apipay._record_invoice_changes() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set enable_nestloop = off as $$
+declare
+  is_heard constant boolean := apipay._is_notifying();
+  notified bigint;
+begin
+  with change as materialized (
+    select n.account, n.id, n.job_id, n.status, n.error_code, o.status as status_before,
+           nullif(coalesce(n.total_refunded, 0), coalesce(o.total_refunded, 0)) as refunded
+    from changed n join before_change o using (account, id)
+    where n.status is distinct from o.status or coalesce(n.total_refunded, 0) <> coalesce(o.total_refunded, 0)
+  ),
+  recorded as (
+    insert into apipay.events (account, job_id, subject, subject_id, from_state, to_state, reason, evidence, actor)
+    select account, job_id, 'invoice', id::text, status_before, status, error_code,
+           jsonb_strip_nulls(jsonb_build_object('error_code', error_code, 'total_refunded', refunded)), session_user
+    from change
+  )
+  select count(pg_notify('apipay_outcomes',
+                 json_build_object('invoice', id, 'account', account, 'job', job_id, 'status', status)::text))
+  into notified
+  from change
+  where is_heard;
+  return null;
+end $$;
+comment on function apipay._record_invoice_changes() is
+  'Writes the events of invoices whose status or refunded total changed, and notifies apipay_outcomes.';
+
+create trigger record_new after insert on apipay.invoices
+  referencing new table as made
+  for each statement execute function apipay._record_new_mirrors('invoice');
+create trigger record_new after insert on apipay.refunds
+  referencing new table as made
+  for each statement execute function apipay._record_new_mirrors('refund');
+create trigger record_new after insert on apipay.subscriptions
+  referencing new table as made
+  for each statement execute function apipay._record_new_mirrors('subscription');
 create trigger record_changes after update on apipay.invoices
   referencing old table as before_change new table as changed
-  for each statement execute function apipay._record_mirror_changes('invoice');
+  for each statement execute function apipay._record_invoice_changes();
 create trigger record_changes after update on apipay.refunds
   referencing old table as before_change new table as changed
   for each statement execute function apipay._record_mirror_changes('refund');

@@ -41,6 +41,23 @@ end $$;
 comment on function apipay._change_alert(text, text, text, text, jsonb) is
   'More was learned about an open alert: it says so from now on, and is told once more; true when that is news.';
 
+create function apipay._renew_alert(
+  account_name text, kind text, severity text, summary text, action text, details jsonb) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  told constant text := coalesce(
+    (select a.kind from apipay.alerts a
+      where coalesce(a.account, '') = coalesce(account_name, '') and a.resolved_at is null
+        and a.kind in ('job_held', 'duplicate_detected') and a.details -> 'job' = _renew_alert.details -> 'job'
+      order by a.kind limit 1), kind);
+  alert constant bigint := apipay._open_alert(account_name, told, severity, summary, action, details);
+begin
+  perform apipay._change_alert(account_name, told, summary, action, details);
+  return alert;
+end $$;
+comment on function apipay._renew_alert(text, text, text, text, text, jsonb) is
+  'Opens the alert of a held job, or has the open one say this from now on: that of the job, whatever its kind, else that of this kind; returns its id.';
+
 create function apipay._resolve_alert(account_name text, kind text, resolution text) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin

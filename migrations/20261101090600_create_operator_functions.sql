@@ -331,46 +331,35 @@ end $$;
 comment on function apipay.retry_jobs(bigint[], text) is
   'apipay.retry for many jobs: a row for each, with the job that goes out (itself or its copy), or why not where it was refused.';
 
--- Makes sure that the gateway's object is followed, and that no other job owns it.
-create function apipay._adopt_invoice(job apipay.jobs, gateway_id bigint) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-begin
-  insert into apipay.invoices as m (account, id, job_id, status)
-  values (job.account, gateway_id, case when job.operation = 'invoice.create' then job.id end, 'unknown')
-  on conflict (account, id) do update
-     set job_id = coalesce(m.job_id, excluded.job_id), next_check_at = now(), settled = false
-   where job.operation <> 'invoice.create' or coalesce(m.job_id, job.id) = job.id;
-  if not found then
-    perform apipay._refuse(job, 'resolved so', format('invoice %s belongs to another job (%s)', gateway_id,
-      (select job_id from apipay.invoices where account = job.account and id = gateway_id)));
-  end if;
-end $$;
-comment on function apipay._adopt_invoice(apipay.jobs, bigint) is
-  'Has an invoice followed for a job, with a new mirror row when there is none; refused when another job made it.';
+-- Whose an object of the gateway is already: by its mirror, by the jobs themselves, and by what is being checked.
+create function apipay._owner(
+  account_name text, of_operation text, gateway_id bigint, of_invoice bigint, but_job bigint) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+return case of_operation
+  when 'invoice.create' then coalesce(
+    (select m.job_id from apipay.invoices m where m.account = account_name and m.id = gateway_id and m.job_id <> but_job limit 1),
+    (select j.id from apipay.jobs j
+      where j.invoice_id = gateway_id and j.account = account_name and j.operation = 'invoice.create' and j.id <> but_job limit 1),
+    (select j.id from apipay.jobs j
+      where j.account = account_name and j.operation = 'invoice.create' and j.stated_id = gateway_id and j.id <> but_job limit 1))
+  when 'invoice.refund' then coalesce(
+    (select m.job_id from apipay.refunds m where m.account = account_name and m.id = gateway_id and m.job_id <> but_job limit 1),
+    (select j.id from apipay.jobs j
+      where j.invoice_id = of_invoice and j.account = account_name and j.refund_id = gateway_id and j.id <> but_job limit 1),
+    (select j.id from apipay.jobs j
+      where j.account = account_name and j.operation = 'invoice.refund' and j.stated_id = gateway_id and j.id <> but_job limit 1)) end;
+comment on function apipay._owner(text, text, bigint, bigint, bigint) is
+  'The other job of an account to which an invoice (of a create) or a refund (of this invoice) belongs; null when none is known, and for a cancel, which makes nothing.';
 
-create function apipay._adopt_refund(job apipay.jobs, gateway_id bigint, invoice bigint) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-begin
-  insert into apipay.refunds as m (account, id, job_id, invoice_id, status)
-  values (job.account, gateway_id, job.id, invoice, 'unknown')
-  on conflict (account, id) do update
-     set job_id = job.id, next_check_at = now(), settled = false
-   where coalesce(m.job_id, job.id) = job.id and m.invoice_id = invoice;
-  if not found then
-    perform apipay._refuse(job, 'resolved so', (
-      select case when m.invoice_id <> invoice then format('refund %s is of invoice %s, not %s', gateway_id, m.invoice_id, invoice)
-                  else format('refund %s belongs to another job (%s)', gateway_id, m.job_id) end
-      from apipay.refunds m where m.account = job.account and m.id = gateway_id));
-  end if;
-end $$;
-comment on function apipay._adopt_refund(apipay.jobs, bigint, bigint) is
-  'Has a refund followed for a job, with a new mirror row when there is none; refused when another job made it.';
-
-create function apipay.resolve(job bigint, applied boolean, gateway_id bigint default null, reason text default null) returns bigint
+create function apipay.resolve(
+  job bigint, applied boolean, gateway_id bigint default null, reason text default null, anyway boolean default false) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old apipay.jobs := apipay._lock_job(job);
-  invoice bigint := old.invoice_id;
+  invoice constant bigint := old.invoice_id;
+  -- What the gateway's id is an id of.
+  object constant text := case old.operation when 'invoice.refund' then 'refund' else 'invoice' end;
+  named bigint := gateway_id;
   other bigint;
   before text;
 begin
@@ -393,49 +382,45 @@ begin
      where a.job_id = job and a.kind = 'send' and a.finished_at is null;
     update apipay.jobs
        set state = 'queued', reason = 'resolved_not_applied', run_at = now(), unproven_since = null, absent_since = null,
-           lookups = 0, attempts = 0, epoch = epoch + 1, updated_at = now()
+           lookups = 0, attempts = 0, stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
      where id = job;
+    -- The alert may speak of another job, of which is checked what somebody said.
+    if not exists (select from apipay.jobs where account = old.account and state = 'held')
+       and not exists (select from apipay.alerts l join apipay.jobs j on j.id = (l.details ->> 'job')::bigint
+                        where coalesce(l.account, '') = old.account and l.kind = 'job_held' and l.resolved_at is null
+                          and j.state = 'uncertain') then
+      perform apipay._resolve_alert(old.account, 'job_held', coalesce(resolve.reason, 'no job is held any more'));
+    end if;
   else
-    case old.operation
-      when 'invoice.create' then
-        perform apipay._require('gateway_id (the id of the invoice)', gateway_id is not null);
-        select j.id into other from apipay.jobs j
-         where j.account = old.account and j.invoice_id = gateway_id and j.operation = 'invoice.create' and j.id <> job limit 1;
-        if found then
-          perform apipay._refuse(old, 'resolved so', format('invoice %s belongs to another job (%s)', gateway_id, other));
-        end if;
-        invoice := gateway_id;
-        perform apipay._adopt_invoice(old, invoice);
-      when 'invoice.refund' then
-        perform apipay._require('gateway_id (the id of the refund)', gateway_id is not null);
-        select j.id into other from apipay.jobs j
-         where j.account = old.account and j.invoice_id = invoice and j.refund_id = gateway_id and j.id <> job limit 1;
-        if found then
-          perform apipay._refuse(old, 'resolved so', format('refund %s belongs to another job (%s)', gateway_id, other));
-        end if;
-        perform apipay._adopt_refund(old, gateway_id, invoice);
-      else
-        if gateway_id <> invoice then
-          raise exception 'job % is about invoice %, not %', job, invoice, gateway_id using errcode = 'invalid_parameter_value';
-        end if;
-        perform apipay._adopt_invoice(old, invoice);
-    end case;
+    if old.operation = 'invoice.cancel' then
+      if gateway_id <> invoice then
+        raise exception 'job % is about invoice %, not %', job, invoice, gateway_id using errcode = 'invalid_parameter_value';
+      end if;
+      named := coalesce(gateway_id, invoice);
+    end if;
+    perform apipay._require(format('gateway_id (the id of the %s)', object), named is not null);
+    select m.invoice_id into other from apipay.refunds m
+     where object = 'refund' and m.account = old.account and m.id = named and m.invoice_id <> invoice;
+    if found then
+      perform apipay._refuse(old, 'resolved so', format('refund %s is of invoice %s, not %s', named, other, invoice));
+    end if;
+    other := apipay._owner(old.account, old.operation, named, invoice, job);
+    if other is not null then
+      perform apipay._refuse(old, 'resolved so', format('%s %s belongs to another job (%s)', object, named, other));
+    end if;
+    -- What was said is checked by the look-up, at once. Until then nothing is believed, and an open alert stays open.
     update apipay.jobs
-       set state = 'accepted', reason = 'resolved_applied', run_at = now(), invoice_id = invoice,
-           refund_id = case when old.operation = 'invoice.refund' then gateway_id else refund_id end,
-           unproven_since = null, absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
+       set state = 'uncertain', reason = 'resolved_applied', run_at = now(), stated_id = named, stated_anyway = coalesce(anyway, false),
+           unproven_since = coalesce(unproven_since, now()), absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
      where id = job;
   end if;
 
-  if not exists (select from apipay.jobs where account = old.account and state = 'held') then
-    perform apipay._resolve_alert(old.account, 'job_held', coalesce(resolve.reason, 'no job is held any more'));
-  end if;
   perform apipay._notify('apipay_jobs', '');
   perform apipay._state_cause(before);
   return job;
 end $$;
-comment on function apipay.resolve(bigint, boolean, bigint, text) is
-  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there (then it is followed), or not applied (then it is sent again). Returns its id.';
+comment on function apipay.resolve(bigint, boolean, bigint, text, boolean) is
+  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
 
 -- Accounts and all sending.
 

@@ -215,6 +215,20 @@ return concat('A request for ', apipay._deed(job), ' may or may not have had its
   '. Nothing is sent before that is known.');
 comment on function apipay._explain_uncertain(apipay.jobs, timestamptz, text) is 'explain of an uncertain job.';
 
+create function apipay._object_of(job apipay.jobs) returns text
+language sql immutable parallel safe
+return case job.operation when 'invoice.refund' then 'refund' else 'invoice' end;
+comment on function apipay._object_of(apipay.jobs) is 'What an id of the gateway is an id of that somebody names for a job.';
+
+create function apipay._explain_stated(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
+language sql stable parallel safe
+return concat('Somebody said that ', apipay._deed(job), ' was done: ', apipay._object_of(job), ' ', job.stated_id,
+  '. ApiPay is asked whether that is so ', case when job.lookups > 0 then '(' || job.lookups || ' times so far; last: ' || apipay._last_answer(job) || ') ' end,
+  apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
+  '. If it is not, the job is held again; until then nothing is sent.');
+comment on function apipay._explain_stated(apipay.jobs, timestamptz, text) is
+  'explain of a job of which somebody said in apipay.resolve what the gateway did, while that is checked.';
+
 create function apipay._explain_accepted(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat(case job.operation
@@ -247,6 +261,16 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
   ', ''why''). Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again.');
 comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
 
+create function apipay._explain_refuted(job apipay.jobs) returns text
+language sql stable parallel safe
+return concat('Held (not_as_stated) ', apipay._since(job.updated_at), ': what was said of ', apipay._deed(job), ' is not what ApiPay has',
+  ': ' || apipay._mask_phones(left(job.error_message, 500)), '. Done as another one: select apipay.resolve(', job.id, ', true, ',
+  case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end,
+  ', ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve(',
+  job.id, ', false, null, ''why''), which sends it again.');
+comment on function apipay._explain_refuted(apipay.jobs) is
+  'explain of a job that is held because what somebody said in apipay.resolve is not what the gateway has.';
+
 create function apipay._explain_bill(job apipay.jobs, invoice apipay.invoices) returns text
 language sql stable parallel safe
 return concat('Invoice ', job.invoice_id, ' ', case invoice.status
@@ -257,7 +281,8 @@ return concat('Invoice ', job.invoice_id, ' ', case invoice.status
     case when invoice.total_refunded >= invoice.amount then ' and fully refunded'
          when invoice.total_refunded > 0 then ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded' end)
   when 'partially_refunded' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at),
-    ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded')
+    case when invoice.total_refunded >= invoice.amount then ' and fully refunded'
+         else ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded' end)
   when 'expired' then 'was delivered; the customer let it expire unpaid'
   when 'cancelled' then 'was delivered and then cancelled, unpaid'
   when 'error' then concat('was accepted and then ended in error',
@@ -320,10 +345,11 @@ language sql stable parallel safe
 return case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control), apipay._slowness(account)), ahead)
   when 'sending' then apipay._explain_sending(job)
-  when 'uncertain' then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control))
+  when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control))
+                             else apipay._explain_stated(job, asked_from, apipay._obstacle_to_asking(account, control)) end
   when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control))
   when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control))
-  when 'held' then apipay._explain_held(job)
+  when 'held' then case when job.reason = 'not_as_stated' then apipay._explain_refuted(job) else apipay._explain_held(job) end
   when 'succeeded' then apipay._explain_succeeded(job, invoice, refund)
   when 'failed' then apipay._explain_failed(job)
   when 'cancelled' then apipay._explain_cancelled(job, who, why)
@@ -355,6 +381,9 @@ create index jobs_state on apipay.jobs (state, id) where created_at > '-infinity
 create index jobs_order on apipay.jobs (order_id, account) where order_id is not null;
 -- One entry for each job: it never moves again.
 create index jobs_finished_day on apipay.jobs (apipay._day(created_at), account) where finished_at is not null;
+-- The same of the money: one entry for each invoice that was paid, and each refund that was made.
+create index invoices_paid_day on apipay.invoices (apipay._day(paid_at), account) where paid_at is not null;
+create index refunds_completed_day on apipay.refunds (apipay._day(completed_at), account) where completed_at is not null;
 
 -- The views. Whatever stands beside a job is looked up with `limit 1`, row by row by its key: a join
 -- would let the planner, which knows nothing of a table that was never analyzed, read the whole of it.
@@ -562,10 +591,22 @@ with recursive days as (
   union all
   select (select min(apipay._day(created_at)) from apipay.jobs where finished_at is not null and apipay._day(created_at) > d.day)
   from days d where d.day is not null
+),
+paid_days as (
+  select min(apipay._day(paid_at)) as day from apipay.invoices where paid_at is not null
+  union all
+  select (select min(apipay._day(paid_at)) from apipay.invoices where paid_at is not null and apipay._day(paid_at) > d.day)
+  from paid_days d where d.day is not null
+),
+refunded_days as (
+  select min(apipay._day(completed_at)) as day from apipay.refunds where completed_at is not null
+  union all
+  select (select min(apipay._day(completed_at)) from apipay.refunds where completed_at is not null and apipay._day(completed_at) > d.day)
+  from refunded_days d where d.day is not null
 )
-select d.account, d.day, d.operation, d.state, sum(d.jobs)::bigint as jobs, sum(d.amount) as amount
+select d.account, d.day, d.day_of, d.operation, d.state, sum(d.jobs)::bigint as jobs, sum(d.amount) as amount
 from (
-  select f.account, days.day, f.operation, f.state, f.jobs, f.amount
+  select f.account, days.day, 'enqueued' as day_of, f.operation, f.state, f.jobs, f.amount
   from days
   cross join lateral (
     select j.account, j.operation, j.state, count(*) as jobs,
@@ -580,7 +621,7 @@ from (
     where j.finished_at is not null and apipay._day(j.created_at) = days.day
     group by 1, 2, 3) as f
   union all
-  select j.account, apipay._day(j.created_at), j.operation, j.state, 1,
+  select j.account, apipay._day(j.created_at), 'enqueued', j.operation, j.state, 1,
          apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end)
   from (select * from apipay.jobs
          where state in ('queued', 'sending', 'uncertain', 'accepted', 'parked', 'held') and created_at > '-infinity'
@@ -591,15 +632,28 @@ from (
   left join lateral (
     select amount from apipay.refunds
      where j.operation = 'invoice.refund' and account = j.account and id = j.refund_id limit 1) as r on true
+  union all
+  select p.account, paid_days.day, 'paid', 'invoice.create', 'paid', p.invoices, p.amount
+  from paid_days
+  cross join lateral (
+    select i.account, count(*) as invoices, sum(i.amount) as amount from apipay.invoices i
+    where i.paid_at is not null and apipay._day(i.paid_at) = paid_days.day group by 1) as p
+  union all
+  select g.account, refunded_days.day, 'refunded', 'invoice.refund', 'refunded', g.refunds, g.amount
+  from refunded_days
+  cross join lateral (
+    select r.account, count(*) as refunds, sum(r.amount) as amount from apipay.refunds r
+    where r.completed_at is not null and apipay._day(r.completed_at) = refunded_days.day group by 1) as g
 ) as d
-group by 1, 2, 3, 4;
-comment on view apipay.daily is 'Per account, day of enqueueing (Almaty), operation and state: how many jobs, and how much money. Ask for the days you mean, as in where day > current_date - 7: without a day all jobs are read.';
+group by 1, 2, 3, 4, 5;
+comment on view apipay.daily is 'Per account and day (Almaty): what was enqueued on it, by operation and state (day_of enqueued: succeeded bills are billed, not paid), what was paid on it (day_of and state paid) and what was given back on it (refunded). Never add these up. Ask for the days you mean, as in where day > current_date - 7: without a day all jobs are read.';
 comment on column apipay.daily.account is 'The account.';
-comment on column apipay.daily.day is 'The day in Almaty on which they were enqueued.';
-comment on column apipay.daily.operation is 'What to do; billed and refunded money are never added up.';
-comment on column apipay.daily.state is 'The state they are in now.';
-comment on column apipay.daily.jobs is 'How many.';
-comment on column apipay.daily.amount is 'Tenge; jobs of unknown amount are left out, null when all are.';
+comment on column apipay.daily.day is 'The day in Almaty: that of day_of.';
+comment on column apipay.daily.day_of is 'Of what it is the day: enqueued (of jobs, whatever became of them later), paid (of invoices, by their paid_at), refunded (of refunds, by their completed_at).';
+comment on column apipay.daily.operation is 'What to do; of what was paid invoice.create, of what was refunded invoice.refund, whoever did it.';
+comment on column apipay.daily.state is 'Of jobs the state they are in now: the amount of succeeded bills is what was billed. paid: the customers'' money came in. refunded: it was given back.';
+comment on column apipay.daily.jobs is 'How many: jobs, or invoices that were paid, or refunds that were made.';
+comment on column apipay.daily.amount is 'Tenge, of what was paid without regard to later refunds; what has no known amount is left out, null when nothing has.';
 
 -- Of an account and a state no more are counted: a queue of millions is not read for a line.
 create function apipay._most_counted() returns int language sql immutable parallel safe return 10000;

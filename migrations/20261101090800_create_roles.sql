@@ -29,13 +29,13 @@ declare
   -- A view's functions run with the rights of its reader. These are pure: they show nothing but their arguments.
   of_views constant text[] := array['_phone', '_number_within', '_id', '_amount', '_job_amount', '_mask_phone', '_mask_phones',
     '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_age', '_deed', '_last_answer', '_field_errors', '_obstacle', '_failure', '_slowness',
-    '_blocked', '_obstacle_to_asking', '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_accepted', '_explain_parked', '_explain_held',
+    '_blocked', '_obstacle_to_asking', '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_stated', '_explain_refuted', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
     '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_cancelled', '_explain_expired', '_explain_account',
     '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
     '_day', '_most_counted', '_counted'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within', '_id',
     '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
-  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_change_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_delivered', '_take_trial', '_is_behind_refund', '_refund_in_turn',
+  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_change_alert', '_renew_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_is_behind_refund', '_refund_in_turn',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_recall', '_sequences_behind',
     '_bytes', '_past', '_params_among_others', '_params_alone'];
@@ -63,7 +63,7 @@ declare
     ['apipay_worker', 'select on apipay.jobs, apipay._control, apipay.daemons'],
     ['apipay_worker', 'update (steady_ahead_us) on apipay._control'],
     ['apipay_worker', 'update (run_at, state, reason, attempts, epoch, leased_by, leased_until, invoice_id, refund_id, subscription_id, '
-       'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, spared, baseline, unproven_since, absent_since, failing_since, lookups) on apipay.jobs'],
+       'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, spared, baseline, unproven_since, absent_since, failing_since, lookups, stated_id, stated_anyway) on apipay.jobs'],
     ['apipay_worker', 'select, insert, update on apipay.accounts, apipay._reads, apipay._quotas, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
        'apipay.alerts, apipay.alert_deliveries, apipay.webhooks, apipay._clocks'],
     ['apipay_worker', 'select on apipay.events'],

@@ -58,6 +58,32 @@ pub async fn change(
     .task("change an alert")
 }
 
+/// Opens an alert, or has the open one say this from now on: that of its job, whatever its kind, else that of
+/// its kind.
+pub async fn renew(
+    pool: &Pool,
+    account: &AccountName,
+    kind: &str,
+    severity: &str,
+    text: &AlertText,
+) -> Result<(), DbError> {
+    sqlx::query_scalar!(
+        r#"with patience as materialized (select set_config('lock_timeout', $7, true))
+           select apipay._renew_alert($1, $2, $3, $4, $5, $6) as "id!" from patience"#,
+        account.as_str(),
+        kind,
+        severity,
+        text.summary,
+        text.action,
+        text.details,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .fetch_one(pool)
+    .await
+    .task("renew an alert")
+    .map(|_| ())
+}
+
 /// Resolves the alert of this kind that is the whole daemon's, if it is open.
 pub async fn resolve(pool: &Pool, kind: &str, resolution: &str) -> Result<bool, DbError> {
     sqlx::query_scalar!(
@@ -81,16 +107,20 @@ pub struct Untold {
     pub job: JobId,
     /// Why it is held.
     pub reason: String,
+    /// Where the gateway has it otherwise than somebody said, if that is why.
+    pub refuted: Option<String>,
 }
 
 /// Held jobs that nobody is told of, one of each account: an alert may have been resolved between
 /// its opening and the record that it was about.
 pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
     let rows = sqlx::query!(
-        r#"select a.name as "account!", h.id as "id!", h.reason as "reason!"
+        r#"select a.name as "account!", h.id as "id!", h.reason as "reason!", h.refuted as "refuted?"
              from apipay.accounts a
              cross join lateral (
-               select j.id, coalesce(j.reason, '') as reason from apipay.jobs j
+               select j.id, coalesce(j.reason, '') as reason,
+                      case j.reason when 'not_as_stated' then j.error_message end as refuted
+                 from apipay.jobs j
                 where j.account = a.name and j.state = 'held'
                 order by j.id
                 limit 1) h
@@ -109,6 +139,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
             account: AccountName::parse(&row.account)?,
             job: JobId(row.id),
             reason: row.reason,
+            refuted: row.refuted,
         })
     });
     Ok(untold.collect())

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::clock::SteadySecond;
 use super::{ACCOUNT_PATIENCE_MS, Among, DbError, Pool, Task};
 use crate::domain::account::AccountName;
-use crate::domain::job::{Epoch, History, JobId, JobName};
+use crate::domain::job::{Epoch, History, JobId, JobName, Stated};
 use crate::domain::operation::Written;
 
 /// A job that this worker holds, with everything decisions need.
@@ -31,6 +32,8 @@ pub struct Claim {
     pub history: History,
     /// The refunds known before it was first sent; null when they cannot be read.
     pub baseline: Option<Value>,
+    /// What somebody said of it, to be checked by its look-up.
+    pub stated: Option<Stated>,
     /// The database's clock at the claim.
     pub now: OffsetDateTime,
     /// The second whose quota was taken for it.
@@ -53,6 +56,7 @@ struct ClaimRow {
     failing_since: Option<OffsetDateTime>,
     invoice_id: Option<i64>,
     baseline: Option<Vec<u8>>,
+    stated: Option<Json<Stated>>,
     now: OffsetDateTime,
 }
 
@@ -91,6 +95,7 @@ impl ClaimRow {
             baseline: self
                 .baseline
                 .map(|written| serde_json::from_slice(&written).unwrap_or(Value::Null)),
+            stated: self.stated.map(|stated| stated.0),
             now: self.now,
             taken,
         })

@@ -212,6 +212,9 @@ pub struct RefundRow {
     /// Amount in tenge.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<Decimal>,
+    /// The order id of its invoice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_order_id: Option<String>,
     /// The reason as the gateway has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -309,6 +312,7 @@ pub async fn record_without_answer(
             ..row
         }),
         refund: entry.refund.clone().map(|row| RefundRow {
+            external_order_id: None,
             reason: None,
             error_message: None,
             ..row

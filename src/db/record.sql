@@ -39,6 +39,9 @@ moved as (
          failing_since = case when t.failing then coalesce(j.failing_since, now())
                               when t.state in ('queued', 'uncertain') and t.answered is not true then j.failing_since end,
          lookups = case when t.state = 'uncertain' and t.from_state = 'uncertain' then j.lookups else 0 end,
+         -- What somebody said of it is checked until the check decides.
+         stated_id = case when t.state = 'uncertain' then j.stated_id end,
+         stated_anyway = case when t.state = 'uncertain' then j.stated_anyway end,
          http_status = coalesce(t.http_status, j.http_status),
          error_code = t.error_code,
          error_message = t.message,
@@ -79,7 +82,8 @@ invoice as (
          (select j.id from apipay.jobs j where j.id = i.job_id and j.token = i.token and j.account = i.account),
          i.status, i.amount, i.total_refunded, i.external_order_id, i.kaspi_invoice_id,
          i.error_code, i.error_message, i.is_sandbox, i.created_at, i.updated_at,
-         case when i.paid then coalesce(i.paid_at, now()) end,
+         -- Without its own word: when it last changed, at the latest. A check months later says no more than that.
+         case when i.paid then coalesce(i.paid_at, least(i.updated_at, now())) end,
          now(), now() + make_interval(secs => i.check_after_s), i.settled
   from patience, jsonb_to_recordset($2::text::jsonb) as i(
     account text, id bigint, job_id bigint, token uuid, status text, amount numeric, total_refunded numeric,
@@ -100,28 +104,32 @@ invoice as (
          is_sandbox = coalesce(excluded.is_sandbox, m.is_sandbox),
          gateway_created_at = coalesce(excluded.gateway_created_at, m.gateway_created_at),
          gateway_updated_at = coalesce(excluded.gateway_updated_at, m.gateway_updated_at),
-         paid_at = coalesce(m.paid_at, excluded.paid_at),
+         -- Whatever stands for it is later than it was.
+         paid_at = least(m.paid_at, excluded.paid_at),
          checked_at = excluded.checked_at,
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
 ),
 refund as (
   insert into apipay.refunds as m
-    (account, id, job_id, invoice_id, status, amount, reason, error_code, error_message, gateway_created_at,
-     checked_at, next_check_at, settled)
+    (account, id, job_id, invoice_id, status, amount, external_order_id, reason, error_code, error_message,
+     gateway_created_at, completed_at, checked_at, next_check_at, settled)
   select r.account, r.id,
          (select j.id from apipay.jobs j where j.id = r.job_id and j.token = r.token and j.account = r.account),
-         r.invoice_id, r.status, r.amount, r.reason, r.error_code, r.error_message,
-         r.created_at, now(), now() + make_interval(secs => r.check_after_s), r.settled
+         r.invoice_id, r.status, r.amount, r.external_order_id, r.reason, r.error_code, r.error_message,
+         r.created_at, case when r.status = 'completed' then coalesce(least(r.created_at, now()), now()) end,
+         now(), now() + make_interval(secs => r.check_after_s), r.settled
   from patience, jsonb_to_recordset($3::text::jsonb) as r(
-    account text, id bigint, job_id bigint, token uuid, invoice_id bigint, status text, amount numeric, reason text,
-    error_code text, error_message text, created_at timestamptz, check_after_s float8, settled boolean)
+    account text, id bigint, job_id bigint, token uuid, invoice_id bigint, status text, amount numeric,
+    external_order_id text, reason text, error_code text, error_message text, created_at timestamptz, check_after_s float8, settled boolean)
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),
          status = excluded.status,
          changed_at = case when m.status is distinct from excluded.status then now() else m.changed_at end,
          amount = coalesce(excluded.amount, m.amount),
+         external_order_id = coalesce(excluded.external_order_id, m.external_order_id),
          reason = coalesce(excluded.reason, m.reason),
+         completed_at = case when excluded.status = 'completed' then coalesce(m.completed_at, now()) end,
          error_code = excluded.error_code,
          error_message = excluded.error_message,
          gateway_created_at = coalesce(excluded.gateway_created_at, m.gateway_created_at),

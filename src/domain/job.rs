@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -64,6 +65,11 @@ impl JobName {
         }
     }
 
+    /// Whether a text that the gateway echoed carries a mark of any job.
+    pub fn is_marked(text: &str) -> bool {
+        text.contains(JobName::MARK_START)
+    }
+
     /// The names whose marks stand in a text that the gateway echoed.
     pub fn named_in(text: &str) -> impl Iterator<Item = JobName> {
         text.split(JobName::MARK_START).skip(1).filter_map(|rest| {
@@ -106,6 +112,17 @@ pub struct History {
     pub failing_since: Option<OffsetDateTime>,
     /// The invoice the job is known to have made or to act on.
     pub invoice_id: Option<i64>,
+}
+
+/// What somebody said of a job whose outcome is unknown: that the gateway did it, as this object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Stated {
+    /// The gateway's id of the invoice, or of the refund.
+    pub id: i64,
+    /// To be taken although its amount, payer or order differs from what was asked.
+    pub anyway: bool,
+    /// Another job to which the object belongs, as far as the database knows.
+    pub owner: Option<i64>,
 }
 
 #[cfg(test)]

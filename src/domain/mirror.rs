@@ -43,6 +43,11 @@ impl InvoiceStatus {
         )
     }
 
+    /// Whether the customer's money is in, or was.
+    pub fn is_paid(&self) -> bool {
+        matches!(self, InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded)
+    }
+
     /// Reads the gateway's word.
     pub fn parse(word: &str) -> InvoiceStatus {
         match word {
@@ -207,6 +212,16 @@ impl InvoiceSeen {
             created_at: None,
             updated_at: None,
             paid_at: None,
+        }
+    }
+
+    /// How it stands: its status, but for an error whose code says that the money came first, or that it was
+    /// cancelled before (API, section 4.4).
+    pub fn standing(&self) -> InvoiceStatus {
+        match (&self.status, self.error_code.as_deref()) {
+            (InvoiceStatus::Error, Some("invoice_already_paid")) => InvoiceStatus::Paid,
+            (InvoiceStatus::Error, Some("invoice_already_cancelled")) => InvoiceStatus::Cancelled,
+            (status, _) => status.clone(),
         }
     }
 
@@ -381,6 +396,26 @@ mod tests {
         }
         assert_eq!(InvoiceStatus::parse("Paid").to_string(), "Paid");
         assert_eq!(RefundStatus::parse("refunded").to_string(), "refunded");
+    }
+
+    #[test]
+    fn an_error_that_says_how_it_ended_before_stands_for_that() {
+        for (status, code, expected) in [
+            ("error", Some("invoice_already_paid"), "paid"),
+            ("error", Some("invoice_already_cancelled"), "cancelled"),
+            ("error", Some("invoice_not_found_in_kaspi"), "error"),
+            ("error", None, "error"),
+            ("pending", Some("invoice_already_paid"), "pending"),
+            ("partially_refunded", None, "partially_refunded"),
+        ] {
+            let seen = InvoiceSeen {
+                error_code: code.map(str::to_owned),
+                ..InvoiceSeen::bare(15, InvoiceStatus::parse(status))
+            };
+            assert_eq!(seen.standing().as_str(), expected, "{status} {code:?}");
+            let is_paid = ["paid", "partially_refunded"].contains(&expected);
+            assert_eq!(seen.standing().is_paid(), is_paid, "{status} {code:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::domain::job::History;
-use crate::domain::mirror::{InvoiceStatus, RefundStatus};
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundStatus};
 use crate::domain::operation::{Operation, Plan, Progress, Resend, Seen};
 use crate::domain::outage::Undelivered;
 use crate::policy::backoff;
@@ -87,10 +87,7 @@ pub fn is_overdue(accepted_for: Duration, rules: &Rules) -> bool {
 /// Why something can no longer be done to an object: it is paid, or `otherwise`.
 pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
     let is_paid = match seen {
-        Seen::Invoice(invoice) => match invoice.status {
-            InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded => true,
-            _ => invoice.error_code.as_deref() == Some("invoice_already_paid"),
-        },
+        Seen::Invoice(invoice) => invoice.standing().is_paid(),
         Seen::Refund(_) => false,
     };
     if is_paid {
@@ -230,21 +227,37 @@ pub fn check_distance(rules: &FollowRules) -> Duration {
     rules.first.min(CHECKS_APART)
 }
 
+/// Whether an invoice is to be read by itself, because a check does not show what has to be known of it
+/// (API, section 2.6): why it failed, and what of it was refunded. `before` is its mirror's status; that of
+/// money which is in is looked at again only after a refund.
+pub fn is_to_be_read(before: &InvoiceStatus, shown: &InvoiceSeen, is_waited_for: bool) -> bool {
+    match shown.status {
+        InvoiceStatus::Error => {
+            shown.error_code.is_none() && (is_waited_for || *before != InvoiceStatus::Error)
+        }
+        InvoiceStatus::PartiallyRefunded => true,
+        InvoiceStatus::Paid => before.is_paid(),
+        _ => false,
+    }
+}
+
 /// When to look at a refund again that has had this status for this long.
 ///
 /// One that failed is looked at once more: its job may have been adopted with it, and is decided
-/// where it is followed.
+/// where it is followed. One that is done was looked at for the last time once its invoice was read after it.
 pub fn next_refund_check(
     status: &RefundStatus,
     unchanged_for: Duration,
+    is_invoice_read: bool,
     rules: &FollowRules,
     jitter: Jitter,
 ) -> NextCheck {
     match status {
-        RefundStatus::Completed => NextCheck::Settled,
+        RefundStatus::Completed if is_invoice_read => NextCheck::Settled,
         RefundStatus::Failed if unchanged_for >= rules.first => NextCheck::Settled,
         RefundStatus::Pending
         | RefundStatus::Processing
+        | RefundStatus::Completed
         | RefundStatus::Failed
         | RefundStatus::Other(_) => NextCheck::After(spread(unchanged_for / 2, rules, jitter)),
     }

@@ -226,7 +226,7 @@ proptest! {
                 next_invoice_check(&seen.status, unchanged_for, Crowd::ManyChecks, &rules.follow, random)
             }
             Seen::Refund(seen) => {
-                next_refund_check(&seen.status, unchanged_for, &rules.follow, random)
+                next_refund_check(&seen.status, unchanged_for, true, &rules.follow, random)
             }
         };
         let (operation, plan) = (kind.operation, &kind.plan);

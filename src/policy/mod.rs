@@ -5,6 +5,7 @@
 //!
 //! - [`judge`](judge::judge): an answer to a send → what becomes of the job and its account.
 //! - [`reconcile`](reconcile::reconcile): what a look-up found → adopt, send again, wait or hold.
+//! - [`check_stated`](stated::check_stated): what somebody said of a job → adopt it, or hold it again.
 //! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching.
 //! - [`outage`]: a gateway that gives no clear answer → one trial at a time, and who is told.
 //! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
@@ -32,4 +33,5 @@ pub mod reconcile;
 pub mod refusals;
 pub mod remedy;
 pub mod rules;
+pub mod stated;
 pub mod verdict;

@@ -189,7 +189,7 @@ fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<
 
 /// Whether an invoice that answered to our key says that it is another order's (API, section 3.1: a
 /// key is not echoed). The comment, which people may change, only ever speaks for us.
-fn is_of_another_order(subject: &Subject<'_>, invoice: &InvoiceSeen) -> bool {
+pub(super) fn is_of_another_order(subject: &Subject<'_>, invoice: &InvoiceSeen) -> bool {
     let (sent, shown) = (&subject.plan.expected.order_id, &invoice.external_order_id);
     sent.is_some() && shown.is_some() && sent != shown && !subject.name.names_invoice(invoice)
 }
@@ -209,7 +209,7 @@ fn adopt(subject: &Subject<'_>, seen: Seen) -> Verdict {
 }
 
 /// Whether nothing that the object shows contradicts what was asked.
-fn agrees(expected: &Expected, seen: &Seen) -> bool {
+pub(super) fn agrees(expected: &Expected, seen: &Seen) -> bool {
     match seen {
         Seen::Invoice(invoice) => invoice.agrees(expected.amount, expected.phone.as_ref()),
         // Which invoice it belongs to was the question already.
@@ -222,11 +222,7 @@ fn agrees(expected: &Expected, seen: &Seen) -> bool {
 fn has_stranger(known: &Baseline, list: &RefundList) -> bool {
     list.refunds.iter().any(|refund| {
         let is_new = !known.refund_ids.contains(&refund.id);
-        is_new
-            && !refund
-                .reason
-                .as_deref()
-                .is_some_and(|reason| reason.contains(JobName::MARK_START))
+        is_new && !refund.reason.as_deref().is_some_and(JobName::is_marked)
     })
 }
 
@@ -292,25 +288,32 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
         Some(_) => key_may_be_free(history, at),
         None => history.lookups >= UNCLEAR_MAX,
     };
-    let next = if given_up {
-        Next::Held(Reason::UnknownOutcome)
+    let again = look_again(history, timed, at);
+    if given_up {
+        Verdict {
+            next: Next::Held(Reason::UnknownOutcome),
+            ..again
+        }
     } else {
-        Next::Uncertain {
+        again
+    }
+}
+
+/// A look-up that brought nothing is made again later.
+pub(super) fn look_again(history: &History, timed: &Timed, at: Circumstances<'_>) -> Verdict {
+    Verdict {
+        effect: Effect::Unknown,
+        next: Next::Uncertain {
             after: backoff::delay(&at.rules.server_error, history.lookups, at.jitter),
             reason: Reason::LookupUnclear,
             invoice_id: None,
             absent: false,
-        }
-    };
-    let strain = match &timed.answer {
-        Answer::Reply(reply) => strain_of(reply, at),
-        Answer::NotSent(_) | Answer::Lost(_) => None,
-    };
-    Verdict {
-        effect: Effect::Unknown,
-        next,
+        },
         counts: false,
-        strain,
+        strain: match &timed.answer {
+            Answer::Reply(reply) => strain_of(reply, at),
+            Answer::NotSent(_) | Answer::Lost(_) => None,
+        },
     }
 }
 
@@ -320,7 +323,7 @@ const UNCLEAR_MAX: u32 = 100;
 
 /// The object that the job acts on does not exist: there is nothing it could have changed. Other
 /// refusals are about the look-up.
-fn is_missing(timed: &Timed) -> bool {
+pub(super) fn is_missing(timed: &Timed) -> bool {
     match &timed.answer {
         Answer::Reply(reply) => {
             matches!(reply.status, 404 | 410) && classify(reply) == Class::Refused

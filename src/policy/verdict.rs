@@ -254,6 +254,8 @@ reasons! {
     HistoryLost = "history_lost",
     /// There is no such call where the account's `base_url` leads.
     RouteNotFound = "route_not_found",
+    /// What somebody said in `apipay.resolve` is not what the gateway has.
+    NotAsStated = "not_as_stated",
 }
 
 impl Verdict {
@@ -290,7 +292,7 @@ mod tests {
         unknown_operation invalid_params gave_up async_error async_retry unknown_outcome \
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
-        account_parked quota_spent database_failed history_lost route_not_found";
+        account_parked quota_spent database_failed history_lost route_not_found not_as_stated";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

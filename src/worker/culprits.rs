@@ -351,6 +351,7 @@ impl Culprits {
             kind,
             severity,
             text,
+            renews: _,
         } = &alarm;
         let mut told = alerts::open(&ctx.pool, Some(account), kind, severity, text).await;
         // It may be open since there were few.

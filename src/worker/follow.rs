@@ -14,12 +14,13 @@ use crate::db::mirrors::{self, DueMirror, Waiting};
 use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
+use crate::domain::job::JobName;
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen, RefundStatus};
 use crate::domain::operation::Seen;
 use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::follow::{
-    Crowd, Followed, NextCheck, check_distance, follow, is_overdue, lives_again,
+    Crowd, Followed, NextCheck, check_distance, follow, is_overdue, is_to_be_read, lives_again,
     next_invoice_check, next_refund_check, proves_delivery,
 };
 use crate::policy::judge::strain_of;
@@ -30,7 +31,7 @@ use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::failing::{self, Signed};
-use crate::worker::outcome::{self, Guard};
+use crate::worker::outcome::{self, Following, Guard};
 use crate::worker::plan;
 use crate::worker::recorder::Outcome;
 use crate::worker::send::SEND_WINDOW;
@@ -216,22 +217,23 @@ async fn check_invoices(
         let Some(invoice) = shown.remove(&mirror.invoice_id) else {
             continue;
         };
-        let Some(invoice) = with_code(ctx, account, mirror, invoice).await else {
-            continue;
-        };
-        let unchanged_for = unchanged_for(mirror, invoice.status.as_str());
-        let check = next_invoice_check(
-            &invoice.status,
-            unchanged_for,
-            crowd,
-            &ctx.rules.follow,
-            ctx.jitter(),
-        );
         let before = InvoiceStatus::parse(&mirror.status);
-        let alert = (mirror.waiting.is_empty()
-            && mirror.made_by.is_some()
-            && lives_again(&before, &invoice.status))
-        .then(|| Alarm::revived(mirror, &invoice.status));
+        let is_waited_for = !mirror.waiting.is_empty();
+        let invoice = if is_to_be_read(&before, &invoice, is_waited_for) {
+            // What cannot be read now keeps the promise of its claim as well.
+            let due = std::slice::from_ref(mirror);
+            match read_whole(ctx, account, invoice.id, due, claimed_at).await {
+                Some(whole) => whole,
+                None => continue,
+            }
+        } else {
+            invoice
+        };
+        let now = invoice.standing();
+        let unchanged_for = unchanged_for(mirror, now.as_str());
+        let check = next_invoice_check(&now, unchanged_for, crowd, &ctx.rules.follow, ctx.jitter());
+        let alert = (!is_waited_for && mirror.made_by.is_some() && lives_again(&before, &now))
+            .then(|| Alarm::revived(mirror, &now));
         let seen = Seen::Invoice(invoice.clone());
         let check = settle_waiting(ctx, mirror, &seen, unchanged_for, check).await;
         let row = outcome::invoice_row(name, None, &invoice, check);
@@ -248,38 +250,63 @@ async fn check_invoices(
     }
 }
 
-/// A check does not show why an invoice failed (API, section 2.6), and the code decides what
-/// follows: a failed invoice is read by itself. `None` when that is not possible now; then it keeps
-/// the promise of its claim, and is asked about again.
-async fn with_code(
+/// Reads an invoice by itself. `None` when that is not possible now.
+async fn read_whole(
     ctx: &Arc<Context>,
     account: &Account,
-    mirror: &DueMirror,
-    shown: InvoiceSeen,
+    id: i64,
+    due: &[DueMirror],
+    claimed_at: Moment,
 ) -> Option<InvoiceSeen> {
-    let is_known = shown.status != InvoiceStatus::Error || shown.error_code.is_some();
-    if is_known || mirror.waiting.is_empty() {
-        return Some(shown);
-    }
-    if !may_read(ctx, account, Read::Code) {
+    if !may_read(ctx, account, Read::Code) || !may_ask_once_more(ctx, account, claimed_at).await {
         return None;
-    }
-    match ctx.take_one(&account.name, Purpose::Follow).await {
-        Ok(true) => {}
-        Ok(false) => return None,
-        Err(error) => {
-            warn!(error = %Chain(&error), "no quota could be taken; the invoice is read later");
-            return None;
-        }
     }
     let errand = Errand::read(Read::Code, account.reads_slowly(Read::Code));
     crash::reach(Point::CodeBeforeRequest);
-    let timed = account.call(&wire::get_invoice(shown.id)).await;
+    let timed = account.call(&wire::get_invoice(id)).await;
     crash::reach(Point::CodeAfterAnswer);
-    let read = wire::read_invoice(&timed, shown.id);
-    let asked_of = std::slice::from_ref(mirror);
-    note(ctx, account, errand, &timed, read.is_some(), asked_of).await;
+    let read = wire::read_invoice(&timed, id);
+    note(ctx, account, errand, &timed, read.is_some(), due).await;
     read
+}
+
+/// Takes quota for a further request of a round that began at this moment.
+async fn may_ask_once_more(ctx: &Context, account: &Account, claimed_at: Moment) -> bool {
+    match ctx.take_one(&account.name, Purpose::Follow).await {
+        Ok(is_granted) => is_granted && account.may_send(claimed_at),
+        Err(error) => {
+            warn!(account = %account.name, error = %Chain(&error), "no quota could be taken; an invoice is read later");
+            false
+        }
+    }
+}
+
+/// The invoice of refunds that are done, as it stands after them: reading it shows all there is to know, but
+/// may be answered with what was so a day ago (API, section 2.4). Then the list of its refunds and a check
+/// say what has changed since.
+async fn read_after_refund(
+    ctx: &Arc<Context>,
+    account: &Account,
+    invoice_id: i64,
+    list: &RefundList,
+    due: &[DueMirror],
+    claimed_at: Moment,
+) -> Option<InvoiceSeen> {
+    let mut invoice = read_whole(ctx, account, invoice_id, due, claimed_at).await?;
+    if invoice.total_refunded < list.total_refunded {
+        if !may_ask_once_more(ctx, account, claimed_at).await {
+            return None;
+        }
+        let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
+        let timed = account.call(&wire::check_invoices(&[invoice_id])).await;
+        let rows = wire::read_check(&timed).unwrap_or_default();
+        let shown = rows.into_iter().find(|shown| shown.id == invoice_id);
+        note(ctx, account, errand, &timed, shown.is_some(), due).await;
+        let shown = shown?;
+        invoice.status = shown.status;
+        invoice.total_refunded = list.total_refunded;
+    }
+    Some(invoice)
 }
 
 async fn check_refunds(
@@ -298,40 +325,72 @@ async fn check_refunds(
     crash::reach(Point::RefundsBeforeRequest);
     let timed = account.call(&wire::list_refunds(invoice_id)).await;
     crash::reach(Point::RefundsAfterAnswer);
-    let mut shown: HashMap<i64, RefundSeen> = wire::read_refunds(&timed, invoice_id)
-        .into_iter()
-        .flat_map(|list| list.refunds)
-        .map(|refund| (refund.id, refund))
-        .collect();
+    let list = wire::read_refunds(&timed, invoice_id);
     let mut asked_of = due.iter().filter_map(|mirror| mirror.refund_id);
-    let is_usable = asked_of.any(|id| shown.contains_key(&id));
-    if !note(ctx, account, errand, &timed, is_usable, due).await {
+    let list = list.filter(|list| asked_of.any(|id| list.refunds.iter().any(|r| r.id == id)));
+    note(ctx, account, errand, &timed, list.is_some(), due).await;
+    let Some(list) = list else {
         return;
-    }
+    };
+    let is_done = |mirror: &&DueMirror| {
+        let shown = list.refunds.iter().find(|r| Some(r.id) == mirror.refund_id);
+        shown.is_some_and(|refund| refund.status == RefundStatus::Completed)
+    };
+    let after = if due.iter().any(|mirror| is_done(&mirror)) {
+        read_after_refund(ctx, account, invoice_id, &list, due, claimed_at).await
+    } else {
+        None
+    };
     for mirror in due {
-        let Some(refund) = mirror.refund_id.and_then(|id| shown.remove(&id)) else {
+        let Some(refund) = list.refunds.iter().find(|r| Some(r.id) == mirror.refund_id) else {
             continue;
         };
         let unchanged_for = unchanged_for(mirror, refund.status.as_str());
         let check = next_refund_check(
             &refund.status,
             unchanged_for,
+            after.is_some(),
             &ctx.rules.follow,
             ctx.jitter(),
         );
         let seen = Seen::Refund(refund.clone());
         let check = settle_waiting(ctx, mirror, &seen, unchanged_for, check).await;
-        let row = outcome::refund_row(name, None, &refund, check);
-        ctx.recorder
-            .record(Outcome::plain(
-                name,
-                Entry {
-                    refund: Some(row),
-                    ..Entry::default()
-                },
-            ))
-            .await;
+        record_refund(ctx, name, refund, after.as_ref(), check).await;
     }
+    // What people gave back counts in the invoice's total, so it is shown beside it.
+    let is_ours = |refund: &&RefundSeen| {
+        let is_due = due.iter().any(|mirror| mirror.refund_id == Some(refund.id));
+        is_due || refund.reason.as_deref().is_some_and(JobName::is_marked)
+    };
+    for refund in list
+        .refunds
+        .iter()
+        .filter(|refund| after.is_some() && !is_ours(refund))
+    {
+        let (rules, jitter) = (&ctx.rules.follow, ctx.jitter());
+        let check = next_refund_check(&refund.status, Duration::ZERO, true, rules, jitter);
+        record_refund(ctx, name, refund, after.as_ref(), check).await;
+    }
+}
+
+/// Records a refund as it was seen, and its invoice as it stands after it, if that was read.
+async fn record_refund(
+    ctx: &Arc<Context>,
+    name: &AccountName,
+    refund: &RefundSeen,
+    after: Option<&InvoiceSeen>,
+    check: NextCheck,
+) {
+    let following = Following {
+        rules: &ctx.rules.follow,
+        jitter: ctx.jitter(),
+    };
+    let entry = Entry {
+        invoice: after.map(|invoice| outcome::first_row(name, None, invoice, following)),
+        refund: Some(outcome::refund_row(name, None, refund, after, check)),
+        ..Entry::default()
+    };
+    ctx.recorder.record(Outcome::plain(name, entry)).await;
 }
 
 /// Decides about the jobs that wait for an object; returns when to look again.

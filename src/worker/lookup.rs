@@ -18,6 +18,7 @@ use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
+use crate::policy::stated::{Checked, check_stated};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
@@ -120,7 +121,13 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
         baseline: known.as_ref(),
     };
     let at = ctx.circumstances(&account.name, claim.now + claimed_at.elapsed());
-    let verdict = reconcile(&subject, &finding, at);
+    let Checked { verdict, refuted } = match &claim.stated {
+        Some(stated) => check_stated(&subject, stated, &finding, at),
+        None => Checked {
+            verdict: reconcile(&subject, &finding, at),
+            refuted: None,
+        },
+    };
     if matches!(verdict.strain, Some(Strain::Park { .. })) {
         account.park();
     }
@@ -141,6 +148,11 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
             sign: sign_of_lookup(&timed, &verdict),
         },
         failing_since: claim.history.failing_since,
+        read: match (&plan.lookup, &finding) {
+            (Lookup::Invoice { .. }, Finding::Invoice(invoice)) => Some(invoice),
+            _ => None,
+        },
+        refuted: refuted.as_deref(),
     };
     conclude(ctx, &evidence, verdict, true).await;
 }
@@ -148,7 +160,7 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
 /// A human has to decide about a job that this version cannot read and an earlier one may have sent.
 async fn hold(ctx: &Context, guard: &Guard, message: &str) {
     let outcome = Outcome {
-        alert: Alarm::of(guard, &Next::Held(Reason::UnknownOutcome)),
+        alert: Alarm::of(guard, &Next::Held(Reason::UnknownOutcome), None),
         ..Outcome::plain(&guard.account, outcome::held(guard, Kind::Lookup, message))
     };
     ctx.recorder.record(outcome).await;
@@ -170,7 +182,8 @@ async fn ask(
     claim: &Claim,
     lookup: &Lookup,
 ) -> (Request, Timed, Finding) {
-    match (lookup, claim.history.invoice_id) {
+    let named = claim.stated.map(|stated| stated.id);
+    match (lookup, named.or(claim.history.invoice_id)) {
         (Lookup::InvoiceByName, None) => search(ctx, account, claim).await,
         (Lookup::InvoiceByName, Some(id)) => read_invoice(account, id).await,
         (Lookup::Invoice { id }, _) => read_invoice(account, *id).await,

@@ -13,7 +13,7 @@ use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Body, NotSent, Reply, Timed, beginning};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::{Epoch, JobId};
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen};
+use crate::domain::mirror::{InvoiceSeen, RefundSeen};
 use crate::domain::operation::{Lookup, Plan, Request, Seen};
 use crate::policy::follow::{Crowd, NextCheck, next_invoice_check, next_refund_check};
 use crate::policy::hints;
@@ -69,6 +69,10 @@ pub struct Evidence<'a> {
     pub signed: Signed,
     /// Since when requests of the job got no clear answer, before this one.
     pub failing_since: Option<OffsetDateTime>,
+    /// The invoice that a job acts on, if that was read: whatever becomes of the job, its mirror shows it.
+    pub read: Option<&'a InvoiceSeen>,
+    /// Where the gateway has it otherwise than somebody said.
+    pub refuted: Option<&'a str>,
 }
 
 /// What an attempt is for.
@@ -101,6 +105,8 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         now,
         ref signed,
         failing_since: _,
+        read,
+        refuted,
     } = *evidence;
     let mut transition = Transition {
         kind: Some(kind.as_str()),
@@ -115,6 +121,9 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         ..moved(guard, &verdict.next)
     };
     attach_answer(&mut transition, timed, now);
+    if let Some(refuted) = refuted {
+        transition.message = Some(refuted.to_owned());
+    }
     if !matches!(verdict.next, Next::Succeeded(_) | Next::Accepted { .. })
         && transition.message.is_none()
     {
@@ -127,9 +136,13 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         };
     }
     let is_unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
+    let mut entry = mirrored(guard, plan, &verdict.next, transition, following);
+    if entry.invoice.is_none() {
+        entry.invoice = read.map(|invoice| first_row(&guard.account, None, invoice, following));
+    }
     Entry {
         unspent: guard.taken.filter(|_| is_unspent),
-        ..mirrored(guard, plan, &verdict.next, transition, following)
+        ..entry
     }
 }
 
@@ -394,7 +407,7 @@ fn object(seen: &Seen) -> Value {
     match seen {
         Seen::Invoice(invoice) => json!({
             "id": invoice.id,
-            "status": invoice.status.as_str(),
+            "status": invoice.standing().as_str(),
             "amount": invoice.amount.map(|amount| amount.to_string()),
             "kaspi_invoice_id": invoice.kaspi_invoice_id,
             "is_sandbox": invoice.is_sandbox,
@@ -425,32 +438,39 @@ fn mirrored(
             Seen::Invoice(invoice) => {
                 // Only a create makes the invoice that it sees.
                 let made = plan.lookup == Lookup::InvoiceByName;
-                let check = next_invoice_check(
-                    &invoice.status,
-                    Duration::ZERO,
-                    Crowd::ManyChecks,
-                    following.rules,
-                    following.jitter,
-                );
-                entry.invoice = Some(invoice_row(
-                    &guard.account,
-                    made.then_some(guard),
-                    invoice,
-                    check,
-                ));
+                let made_by = made.then_some(guard);
+                entry.invoice = Some(first_row(&guard.account, made_by, invoice, following));
             }
             Seen::Refund(refund) => {
                 let check = next_refund_check(
                     &refund.status,
                     Duration::ZERO,
+                    false,
                     following.rules,
                     following.jitter,
                 );
-                entry.refund = Some(refund_row(&guard.account, Some(guard), refund, check));
+                entry.refund = Some(refund_row(&guard.account, Some(guard), refund, None, check));
             }
         }
     }
     entry
+}
+
+/// The mirror of an invoice that was read by itself.
+pub fn first_row(
+    account: &AccountName,
+    made_by: Option<&Guard>,
+    invoice: &InvoiceSeen,
+    following: Following<'_>,
+) -> InvoiceRow {
+    let check = next_invoice_check(
+        &invoice.standing(),
+        Duration::ZERO,
+        Crowd::ManyChecks,
+        following.rules,
+        following.jitter,
+    );
+    invoice_row(account, made_by, invoice, check)
 }
 
 /// An invoice's mirror. Which job made it, a mirror that is there already knows.
@@ -461,12 +481,13 @@ pub fn invoice_row(
     check: NextCheck,
 ) -> InvoiceRow {
     let (check_after_s, settled) = when(check);
+    let status = invoice.standing();
     InvoiceRow {
         account: account.to_string(),
         id: invoice.id,
         job_id: made_by.map(|job| job.id.0),
         token: made_by.map(|job| job.token),
-        status: invoice.status.as_str().to_owned(),
+        status: status.as_str().to_owned(),
         amount: invoice.amount,
         total_refunded: invoice.total_refunded,
         external_order_id: invoice.external_order_id.clone(),
@@ -477,20 +498,19 @@ pub fn invoice_row(
         created_at: invoice.created_at,
         updated_at: invoice.updated_at,
         paid_at: invoice.paid_at,
-        paid: matches!(
-            invoice.status,
-            InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded
-        ),
+        paid: status.is_paid(),
         check_after_s,
         settled,
     }
 }
 
-/// A refund's mirror. Which job made it, a mirror that is there already knows.
+/// A refund's mirror. Which job made it, a mirror that is there already knows; whose order its invoice is,
+/// whoever has read that.
 pub fn refund_row(
     account: &AccountName,
     made_by: Option<&Guard>,
     refund: &RefundSeen,
+    invoice: Option<&InvoiceSeen>,
     check: NextCheck,
 ) -> RefundRow {
     let (check_after_s, settled) = when(check);
@@ -502,6 +522,7 @@ pub fn refund_row(
         invoice_id: refund.invoice_id,
         status: refund.status.as_str().to_owned(),
         amount: refund.amount,
+        external_order_id: invoice.and_then(|invoice| invoice.external_order_id.clone()),
         reason: refund.reason.clone(),
         error_code: refund.error_code.clone(),
         error_message: refund.error_message.clone(),

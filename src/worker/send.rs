@@ -142,6 +142,8 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         now: at.now,
         signed: job.signed(sign_of_send(&timed, &verdict, false)),
         failing_since: job.claim.history.failing_since,
+        read: None,
+        refuted: None,
     };
     let recorded = conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
     match recorded {
@@ -202,7 +204,7 @@ fn alarm_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alarm> {
             let since = evidence.failing_since.unwrap_or(evidence.now);
             Some(Alarm::gave_up(&guard.account, guard.id, since, fault))
         }
-        (_, next) => Alarm::of(guard, next),
+        (_, next) => Alarm::of(guard, next, evidence.refuted),
     }
 }
 
@@ -257,6 +259,8 @@ async fn read_before(
         now: at.now,
         signed: job.signed(sign_of_send(&timed, verdict, true)),
         failing_since: job.claim.history.failing_since,
+        read: None,
+        refuted: None,
     };
     let Some(list) = read else {
         let verdict = without_baseline(&job.claim.history, &timed, at);
@@ -314,7 +318,7 @@ async fn refuse(ctx: &Context, guard: &Guard, job: &Job, errors: &FieldErrors) {
         Outcome::plain(&guard.account, outcome::invalid_params(guard, errors))
     } else {
         Outcome {
-            alert: Alarm::of(guard, &Next::Held(Reason::UnknownOutcome)),
+            alert: Alarm::of(guard, &Next::Held(Reason::UnknownOutcome), None),
             ..Outcome::plain(
                 &guard.account,
                 outcome::held(guard, Kind::Send, &errors.to_string()),

@@ -180,6 +180,9 @@ where
 
 async fn open(ctx: &Context, account: &AccountName, alarm: &Alarm) -> Result<(), DbError> {
     let (kind, severity) = (alarm.kind, alarm.severity);
+    if alarm.renews {
+        return alerts::renew(&ctx.pool, account, kind, severity, &alarm.text).await;
+    }
     alerts::open(&ctx.pool, Some(account), kind, severity, &alarm.text).await
 }
 

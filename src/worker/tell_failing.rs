@@ -45,6 +45,7 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
                 kind,
                 severity,
                 text,
+                renews: _,
             } = Alarm::failing(account, &telling);
             alerts::open(&ctx.pool, Some(account), kind, severity, &text).await
         }

@@ -127,6 +127,8 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
             sign: sign_of_send(&timed, &verdict, false),
         },
         failing_since: None,
+        read: None,
+        refuted: None,
     };
     let following = Following {
         rules: &at.rules.follow,

@@ -16,6 +16,11 @@ async fn pending_invoice(world: &World, outcome: &str) -> i64 {
     id
 }
 
+async fn expect_mirror(world: &World, invoice: i64, status: &str) {
+    let is_so = format!("select status = '{status}' from apipay.invoices where id = {invoice}");
+    world.until_true(&is_so).await;
+}
+
 async fn cancel(world: &World, invoice: i64) -> Job {
     world
         .enqueue("invoice.cancel", json!({"invoice_id": invoice}))
@@ -52,6 +57,7 @@ async fn a_cancel_that_the_customer_outran_fails_and_the_invoice_is_paid() {
     let job = cancel(&world, invoice).await;
     let row = world.until(job, "failed").await;
     assert_eq!(row["error_code"], "invoice_already_paid");
+    expect_mirror(&world, invoice, "paid").await;
     world.end([daemon]).await;
 }
 
@@ -65,6 +71,18 @@ async fn a_cancel_of_a_paid_invoice_fails_as_already_paid() {
     let job = cancel(&world, invoice).await;
     let row = world.until(job, "failed").await;
     assert_eq!(row["reason"], "already_paid");
+    // What was read to decide that is not forgotten.
+    expect_mirror(&world, invoice, "paid").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_somebody_was_faster_with_leaves_a_cancelled_invoice() {
+    let (world, daemon) = World::running().await;
+    let invoice = pending_invoice(&world, "already_cancelled").await;
+    let job = cancel(&world, invoice).await;
+    world.until(job, "succeeded").await;
+    expect_mirror(&world, invoice, "cancelled").await;
     world.end([daemon]).await;
 }
 

@@ -175,6 +175,7 @@ async fn explain(world: &World) -> Value {
         .bind(1_800_000_000_i64)
         .bind(Vec::<i64>::new())
         .bind(None::<Vec<i64>>)
+        .bind("1s")
         .fetch_one(&mut *transaction)
         .await
         .unwrap();

@@ -139,7 +139,14 @@ async fn what_the_gateway_does_not_finish_is_told_to_a_human_and_followed_on() {
 async fn a_bill_that_was_paid_before_is_done() {
     let (world, daemon) = World::running().await;
     let job = world.bill(phone::INVOICE_ALREADY_PAID, 500).await;
-    world.until(job, "succeeded").await;
+    let row = world.until(job, "succeeded").await;
+    assert_eq!(row["result"]["status"], "paid");
     assert_eq!(world.effects_of(job).await.len(), 1);
+    // The gateway says "error", and its code that the money is in.
+    world
+        .until_true(&format!(
+            "select status = 'paid' and settled and paid_at is not null from apipay.invoices where job_id = {job}"
+        ))
+        .await;
     world.end([daemon]).await;
 }

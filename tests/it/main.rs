@@ -8,6 +8,7 @@
 
 mod answers;
 mod bindings;
+mod books;
 mod by_hand;
 mod cancelling;
 mod chaos;
@@ -34,6 +35,7 @@ mod queueing;
 mod quota;
 mod readme;
 mod refunding;
+mod resolving;
 mod restoring;
 mod schema;
 mod starting;

@@ -82,6 +82,7 @@ async fn read_by_a_claim(pool: &apipayd::db::Pool) -> (i64, i64, i64) {
         .bind(1_800_000_000_i64)
         .bind(Vec::<i64>::new())
         .bind(None::<Vec<i64>>)
+        .bind("1s")
         .fetch_one(&mut *transaction)
         .await
         .unwrap();
@@ -419,6 +420,7 @@ async fn a_refund_that_ends_while_a_claim_finds_another_behind_it_leaves_that_on
         .bind(1_800_000_000_i64)
         .bind(Vec::<i64>::new())
         .bind(None::<Vec<i64>>)
+        .bind("1s")
         .fetch_all(&mut *claiming)
         .await
         .unwrap();

@@ -353,6 +353,8 @@ impl Daemon {
                 sign: Sign::Silent,
             },
             failing_since: None,
+            read: None,
+            refuted: None,
         };
         let following = Following {
             rules: &self.rules.follow,
@@ -390,7 +392,7 @@ impl Move {
 /// The move; one that holds the job must tell a human.
 fn shortened(guard: &Guard, transition: Option<Transition>, verdict: &Verdict) -> Move {
     let decided = Move::of(transition, verdict.strain.as_ref());
-    let tells = Alarm::of(guard, &verdict.next).is_some();
+    let tells = Alarm::of(guard, &verdict.next, None).is_some();
     assert_eq!(decided.to == Status::Held, tells, "held without an alert");
     decided
 }

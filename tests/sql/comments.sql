@@ -40,6 +40,6 @@ begin
   assert opened is null, format('security definer without a fixed search_path: %s', opened);
 
   -- Operators can always say why.
-  assert (select bool_and(proargnames[pronargs] = 'reason') from pg_proc
+  assert (select bool_and('reason' = any (proargnames)) from pg_proc
            where pronamespace = 'apipay'::regnamespace and proname in ('retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start'));
 end $$;

@@ -179,27 +179,39 @@ begin
     assert (select resolution from apipay.alerts where kind = 'job_held' order by id desc limit 1) = 'not in the dashboard';
     perform apipay.cancel(job);
 
-    -- Applied: followed from now on.
+    -- Applied: to be checked at once, and believed no earlier.
+    perform apipay._open_alert('default', 'job_held', 'critical', 'a job is held', 'resolve it', null);
     job := pg_temp.job(state, unproven => true);
-    perform apipay.resolve(job, true, 100 + job);
+    perform apipay.resolve(job, true, 100 + job, 'seen');
     found := pg_temp.read(job);
-    assert (found.state, found.reason, found.invoice_id, found.epoch) = ('accepted', 'resolved_applied', 100 + job, 6) and found.unproven_since is null;
-    assert (select (m.job_id, m.status, m.settled, m.next_check_at) = (job, 'unknown', false, now()) from apipay.invoices m where id = 100 + job);
+    assert (found.state, found.reason, found.stated_id, found.stated_anyway, found.run_at, found.lookups, found.epoch)
+         = ('uncertain', 'resolved_applied', 100 + job, false, now(), 0, 6);
+    assert found.unproven_since is not null and num_nulls(found.invoice_id, found.absent_since) = 2;
+    assert (select (e.to_state, e.reason, e.evidence ->> 'stated_id') = ('uncertain', 'seen', (100 + job)::text)
+              from apipay.events e where e.job_id = job and e.subject = 'job' order by id desc limit 1) or state = 'uncertain';
+    assert not exists (select from apipay.invoices m where id = 100 + job), 'nobody has seen it yet';
+    assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null), 'it waits still';
+    -- Somebody knows better meanwhile.
+    perform apipay.resolve(job, true, 200 + job, anyway => true);
+    found := pg_temp.read(job);
+    assert (found.state, found.stated_id, found.stated_anyway, found.epoch) = ('uncertain', 200 + job, true, 7);
+    perform apipay.resolve(job, false);
+    found := pg_temp.read(job);
+    assert found.state = 'queued' and num_nulls(found.stated_id, found.stated_anyway, found.unproven_since) = 3;
+    perform apipay.cancel(job);
+    perform apipay._resolve_alert('default', 'job_held', 'enough');
 
     job := pg_temp.job(state, 'invoice.refund', true, jsonb_build_object('invoice_id', 50 + job));
     perform apipay.resolve(job, true, 900 + job, 'seen');
     found := pg_temp.read(job);
-    assert (found.state, found.invoice_id, found.refund_id) = ('accepted', (found.params ->> 'invoice_id')::bigint, 900 + job);
-    assert (select (m.job_id, m.invoice_id, m.status) = (job, found.invoice_id, 'unknown') from apipay.refunds m where id = 900 + job);
+    assert (found.state, found.stated_id) = ('uncertain', 900 + job) and found.refund_id is null;
 
     job := pg_temp.job(state, 'invoice.cancel', true, '{"invoice_id": 77}');
     perform apipay.resolve(job, true);
-    found := pg_temp.read(job);
-    assert (found.state, found.invoice_id) = ('accepted', 77);
-    assert (select m.job_id is null and not m.settled from apipay.invoices m where id = 77), 'a cancel did not create the invoice';
-    update apipay.invoices set settled = true, next_check_at = now() + interval '1 day' where id = 77;
-    perform apipay.resolve(pg_temp.job(state, 'invoice.cancel', true, '{"invoice_id": 77}'), true, 77);
-    assert (select not m.settled and m.next_check_at = now() from apipay.invoices m where id = 77), 'it is followed again';
+    assert ((pg_temp.read(job)).state, (pg_temp.read(job)).stated_id) = ('uncertain', 77);
+    job := pg_temp.job(state, 'invoice.cancel', true, '{"invoice_id": 77}');
+    perform apipay.resolve(job, true, 77);
+    assert (pg_temp.read(job)).stated_id = 77, 'two cancels may speak of one invoice';
   end loop;
 
   -- The alert stays while another job is held.
@@ -211,6 +223,27 @@ begin
   perform apipay.resolve(other, false);
   assert not exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
 
+  -- And while it is checked what somebody said of the one that it speaks of.
+  job := pg_temp.job('held', unproven => true);
+  other := pg_temp.job('held', unproven => true);
+  perform apipay._open_alert('default', 'job_held', 'critical', 'two jobs are held', 'resolve them', jsonb_build_object('job', job));
+  perform apipay.resolve(job, true, 4000);
+  perform apipay.resolve(other, false);
+  assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+  perform apipay.resolve(job, false);
+  assert not exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+
+  -- What is learned of a held job stands in its alert, of whichever kind; without one it is opened.
+  perform apipay._open_alert('default', 'duplicate_detected', 'critical', 'two invoices', 'look', jsonb_build_object('job', job));
+  perform apipay._renew_alert('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
+  assert (select jsonb_agg(jsonb_build_array(kind, summary, action, details, changed_at is not null)) from apipay.alerts where account = 'default' and resolved_at is null and kind <> 'account_parked')
+       = jsonb_build_array(jsonb_build_array('duplicate_detected', 'not as stated: 8700***4321', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'), true));
+  perform apipay._resolve_alert('default', 'duplicate_detected', 'looked');
+  perform apipay._renew_alert('default', 'job_held', 'critical', 'first', 'look', jsonb_build_object('job', job));
+  perform apipay._renew_alert('default', 'job_held', 'critical', 'second', 'look', jsonb_build_object('job', other));
+  assert (select (summary, details) = ('second', jsonb_build_object('job', other)) from apipay.alerts where kind = 'job_held' and resolved_at is null);
+  perform apipay._resolve_alert('default', 'job_held', 'looked');
+
   -- What belongs to one job cannot be given to another.
   job := pg_temp.job('held', unproven => true);
   other := pg_temp.job('held', unproven => true);
@@ -220,7 +253,7 @@ begin
   insert into apipay.invoices (account, id, job_id, status) values ('default', 5001, other, 'pending'), ('default', 5002, null, 'pending');
   perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5001)', job), '55000', format('%%invoice 5001 belongs to another job (%s)', other));
   perform apipay.resolve(job, true, 5002);
-  assert (select (m.job_id, m.status) = (job, 'pending') from apipay.invoices m where id = 5002), 'a copy that was there is linked, not overwritten';
+  assert (select m.job_id is null from apipay.invoices m where id = 5002), 'nobody has checked it yet';
 
   insert into apipay.refunds (account, id, job_id, invoice_id, status) values ('default', 600, other, 60, 'pending'), ('default', 601, null, 61, 'pending');
   job := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 60}');

@@ -109,6 +109,12 @@ begin
   perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
     'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked now. Nothing is sent before that is known.');
 
+  -- uncertain, and somebody has said what the gateway did
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'reason', 'resolved_applied', 'unproven_since', now() - interval '1 h', 'stated_id', 123, 'http_status', 504),
+    'Somebody said that the invoice of 15 000 tenge to 8700***4321 was done: invoice 123. ApiPay is asked whether that is so now. If it is not, the job is held again; until then nothing is sent.');
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'account', 'told', 'operation', 'invoice.refund', 'params', '{"invoice_id": 18}'::jsonb, 'unproven_since', now(), 'stated_id', 55, 'lookups', 3, 'http_status', 502),
+    'Somebody said that the full refund from invoice 18 was done: refund 55. ApiPay is asked whether that is so (3 times so far; last: HTTP 502) now, once this is over: account told is parked since MOMENT (5 min ago) (session_expired, by apipayd; ApiPay said: Kaspi session expired), until it is well again, which is probed next at MOMENT (in 10 min); to do: call support. If it is not, the job is held again; until then nothing is sent.');
+
   -- accepted
   perform pg_temp.invoice(1, 'processing', '{"settled": false}');
   perform pg_temp.explains('{"state": "accepted", "invoice_id": 1}',
@@ -138,6 +144,9 @@ begin
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.refund', 'params', '{"invoice_id": 4}'::jsonb, 'unproven_since', now(), 'http_status', 500),
     'Held since MOMENT (0 s ago): nobody but a human can tell whether the full refund from invoice 4 was done (last: HTTP 500). Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again.');
 
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'not_as_stated', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 123 was named; ApiPay has none with that number'),
+    'Held (not_as_stated) since MOMENT (0 s ago): what was said of the invoice of 15 000 tenge to 8700***4321 is not what ApiPay has: invoice 123 was named; ApiPay has none with that number. Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again.');
+
   -- succeeded: what the customer did
   perform pg_temp.invoice(10, 'pending', '{"settled": false}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 10}', 'Invoice 10 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s).');
@@ -145,7 +154,9 @@ begin
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 11, "retry_of": 1}', 'Invoice 11 was paid by the customer at MOMENT. It repeats job 1.');
   perform pg_temp.invoice(12, 'paid', '{"total_refunded": 15000}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 12}', 'Invoice 12 was paid by the customer and fully refunded.');
-  perform pg_temp.invoice(13, 'partially_refunded', '{"total_refunded": 1234567.5}');
+  perform pg_temp.invoice(9, 'partially_refunded', '{"total_refunded": 15000}');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 9}', 'Invoice 9 was paid by the customer and fully refunded.');
+  perform pg_temp.invoice(13, 'partially_refunded', '{"amount": 2000000, "total_refunded": 1234567.5}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 13}', 'Invoice 13 was paid by the customer, of which 1 234 567.5 tenge were refunded.');
   perform pg_temp.invoice(14, 'expired');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 14}', 'Invoice 14 was delivered; the customer let it expire unpaid.');
@@ -202,7 +213,7 @@ begin
   assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w)
        = array['account_blocked', 'account_parked', 'back_off', 'gateway_failing', 'human_decides', 'not_due', 'not_followed', 'other_refund', 'parked', 'quota', 'unproven_request'];
   assert not exists (select from apipay.waiting w where w.state in ('sending', 'succeeded', 'failed', 'cancelled', 'expired'));
-  assert (select count(*) = 6 and sum(u.at_risk) = 30200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
+  assert (select count(*) = 9 and sum(u.at_risk) = 60200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
   assert (select bool_and((u.state = 'held') = (u.next_lookup_at is null)) from apipay.uncertain u);
   assert (select count(*) = 6 from apipay.parked p), (select jsonb_agg(p) from apipay.parked p)::text;
   assert (select count(*) = 1 from apipay.parked p where p.parked_reason is null);
@@ -213,8 +224,20 @@ begin
     'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
   assert (select a.explain from apipay.account_status a where a.account = 'slow') like
     'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
-  assert (select sum(d.jobs) from apipay.daily d) = (select count(*) from apipay.jobs);
+  assert (select sum(d.jobs) from apipay.daily d where d.day_of = 'enqueued') = (select count(*) from apipay.jobs);
   assert (select d.amount = 200 from apipay.daily d where d.operation = 'invoice.refund' and d.state = 'succeeded');
+  -- What was paid and refunded, by the days on which it was, whatever day it was enqueued.
+  assert not exists (select from apipay.daily d where d.day_of = 'refunded');
+  update apipay.invoices set paid_at = '2025-03-01 18:59:59Z', amount = 700.5 where invoices.id = 12;
+  update apipay.invoices set paid_at = '2025-03-01 19:00:00Z' where invoices.id = 13;
+  update apipay.refunds set status = 'completed', completed_at = '2025-03-01 19:00:00Z' where refunds.id = 7;
+  assert (select jsonb_agg(to_jsonb(d) order by d.day, d.day_of) from apipay.daily d where d.day < '2025-03-10') = jsonb_build_array(
+    jsonb_build_object('account', 'default', 'day', '2025-03-01', 'day_of', 'paid', 'operation', 'invoice.create', 'state', 'paid', 'jobs', 1, 'amount', 700.50),
+    jsonb_build_object('account', 'default', 'day', '2025-03-02', 'day_of', 'paid', 'operation', 'invoice.create', 'state', 'paid', 'jobs', 1, 'amount', 2000000.00),
+    jsonb_build_object('account', 'default', 'day', '2025-03-02', 'day_of', 'refunded', 'operation', 'invoice.refund', 'state', 'refunded', 'jobs', 1, 'amount', 200.00)),
+    (select jsonb_agg(d) from apipay.daily d where d.day < '2025-03-10')::text;
+  assert (select (sum(d.jobs), sum(d.amount)) = ((select count(*) from apipay.invoices i where i.paid_at is not null), (select sum(i.amount) from apipay.invoices i where i.paid_at is not null)) from apipay.daily d where d.state = 'paid');
+  assert (select sum(d.jobs) = 1 from apipay.daily d where d.state = 'paid' and d.day = apipay._day(now())), 'paid today';
   perform apipay._take_quota('default', 20, 'send', floor(extract(epoch from now()))::bigint);
   assert (select (a.quota_limit, a.quota_used, a.quota_left) = (60, 20, 40) from apipay.account_status a where a.account = 'default');
   perform apipay._open_alert('default', 'cap_reached', 'critical', 's', 'a', null);

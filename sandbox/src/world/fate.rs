@@ -133,7 +133,6 @@ impl World {
         };
         invoice.total_refunded += amount;
         invoice.updated_at = at;
-        invoice.cached = None;
         if invoice.status.is_paid() && !invoice.is_fully_refunded() {
             let untouched = invoice.total_refunded.is_zero();
             invoice.status = if untouched {

@@ -382,6 +382,7 @@ fn a_refund_is_watched_to_its_end() {
         ("pending", 0, after(5.0)),
         ("processing", 1200, after(600.0)),
         ("odd", WATCH * 9, after(600.0)),
+        ("completed", 600, NextCheck::Settled),
         ("completed", 0, NextCheck::Settled),
         ("failed", 0, after(5.0)),
         ("failed", 4, after(5.0)),
@@ -389,8 +390,24 @@ fn a_refund_is_watched_to_its_end() {
         ("failed", 600, NextCheck::Settled),
     ] {
         let status = RefundStatus::parse(status);
-        let check = next_refund_check(&status, seconds(unchanged_for), &rules, Jitter::NONE);
-        assert_eq!(check, expected, "{status} {unchanged_for}");
+        let check = |is_invoice_read| {
+            let unchanged_for = seconds(unchanged_for);
+            next_refund_check(
+                &status,
+                unchanged_for,
+                is_invoice_read,
+                &rules,
+                Jitter::NONE,
+            )
+        };
+        assert_eq!(check(true), expected, "{status} {unchanged_for}");
+        // The books are behind until its invoice was read after it.
+        let unread = match (status.as_str(), unchanged_for) {
+            ("completed", 0) => after(5.0),
+            ("completed", _) => after(300.0),
+            _ => expected,
+        };
+        assert_eq!(check(false), unread, "{status} {unchanged_for}");
     }
 }
 
@@ -406,8 +423,34 @@ fn checks_are_spread_by_a_tenth() {
         first: seconds(700),
         ..rules
     };
-    let check = next_refund_check(&RefundStatus::Pending, Duration::ZERO, &odd, Jitter::NONE);
+    let pending = RefundStatus::Pending;
+    let check = next_refund_check(&pending, Duration::ZERO, true, &odd, Jitter::NONE);
     assert_eq!(check, after(600.0));
+}
+
+#[test]
+fn what_a_check_does_not_show_is_read() {
+    let all = "processing pending cancelling paid partially_refunded cancelled expired error odd";
+    for before in all.split(' ').map(InvoiceStatus::parse) {
+        for shown in all.split(' ') {
+            let mut invoice = InvoiceSeen::bare(15, InvoiceStatus::parse(shown));
+            let expected = match shown {
+                "partially_refunded" => [true, true],
+                "paid" => [before.is_paid(); 2],
+                "error" => [before != InvoiceStatus::Error, true],
+                _ => [false, false],
+            };
+            let is_read = [false, true].map(|waits| is_to_be_read(&before, &invoice, waits));
+            assert_eq!(is_read, expected, "{before} {shown}");
+            invoice.error_code = Some("kaspi_error".to_owned());
+            let expected = shown == "partially_refunded" || (shown == "paid" && before.is_paid());
+            assert_eq!(
+                is_to_be_read(&before, &invoice, true),
+                expected,
+                "{before} {shown}"
+            );
+        }
+    }
 }
 
 #[test]

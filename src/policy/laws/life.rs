@@ -257,8 +257,12 @@ fn usual_check(seen: &Seen, unchanged_for: Duration, rules: &Rules) -> NextCheck
             &rules.follow,
             Jitter::NONE,
         ),
-        Seen::Refund(refund) => {
-            next_refund_check(&refund.status, unchanged_for, &rules.follow, Jitter::NONE)
-        }
+        Seen::Refund(refund) => next_refund_check(
+            &refund.status,
+            unchanged_for,
+            true,
+            &rules.follow,
+            Jitter::NONE,
+        ),
     }
 }

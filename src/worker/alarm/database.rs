@@ -55,6 +55,7 @@ impl Alarm {
                     "blocking_pid": blocker.map(|blocker| blocker.pid),
                 }),
             },
+            renews: false,
         }
     }
 
@@ -91,6 +92,7 @@ impl Alarm {
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
                 }),
             },
+            renews: false,
         }
     }
 
@@ -112,6 +114,7 @@ impl Alarm {
                     "blocking_pid": blocker.map(|blocker| blocker.pid),
                 }),
             },
+            renews: false,
         }
     }
 
@@ -146,6 +149,7 @@ impl Alarm {
                     "epoch_now": match lost { Lost::Behind(now) => Some(now.0), _ => None },
                 }),
             },
+            renews: false,
         }
     }
 }

@@ -20,16 +20,23 @@ use crate::policy::verdict::{Next, Reason};
 use crate::worker::outcome::Guard;
 
 impl Alarm {
-    /// The alert of what becomes of a job, if a human has to decide.
-    pub fn of(guard: &Guard, next: &Next) -> Option<Alarm> {
+    /// The alert of what becomes of a job, if a human has to decide; `refuted` is where the gateway has it
+    /// otherwise than somebody said.
+    pub fn of(guard: &Guard, next: &Next, refuted: Option<&str>) -> Option<Alarm> {
         match next {
-            Next::Held(reason) => Some(Alarm::held(&guard.account, guard.id, reason.code())),
+            Next::Held(reason) => {
+                let (account, id) = (&guard.account, guard.id);
+                Some(Alarm::held(account, id, reason.code(), refuted))
+            }
             _ => None,
         }
     }
 
-    /// A human has to decide about a job, for a reason with this code.
-    pub fn held(account: &AccountName, id: JobId, reason: &str) -> Alarm {
+    /// A human has to decide about a job, for a reason with this code; `refuted` as in [`Alarm::of`].
+    pub fn held(account: &AccountName, id: JobId, reason: &str, refuted: Option<&str>) -> Alarm {
+        if let Some(refuted) = refuted {
+            return Alarm::refuted(account, id, reason, refuted);
+        }
         let (kind, what) = if reason == Reason::DuplicateDetected.code() {
             (
                 "duplicate_detected",
@@ -59,6 +66,28 @@ impl Alarm {
                 ),
                 details: json!({ "job": id.0, "reason": reason }),
             },
+            renews: false,
+        }
+    }
+
+    fn refuted(account: &AccountName, id: JobId, reason: &str, refuted: &str) -> Alarm {
+        Alarm {
+            kind: "job_held",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "Job {id} of account {account} is held again: what was said of it is not what ApiPay has: {refuted}."
+                ),
+                action: format!(
+                    "look the payment up in the ApiPay dashboard, then name the right one: \
+                     select apipay.resolve({id}, true, GATEWAY_ID, 'why'); or, if it is that one although it differs, \
+                     the same with anyway => true; or, if it is not there, \
+                     select apipay.resolve({id}, false, null, 'why'); \
+                     All held jobs: select * from apipay.uncertain;"
+                ),
+                details: json!({ "job": id.0, "reason": reason }),
+            },
+            renews: true,
         }
     }
 
@@ -80,6 +109,7 @@ impl Alarm {
                 ),
                 details: json!({ "job": id.0, "invoice": invoice }),
             },
+            renews: false,
         }
     }
 
@@ -103,6 +133,7 @@ impl Alarm {
                 ),
                 details: json!({ "invoice": invoice, "job": job, "status": status.as_str() }),
             },
+            renews: false,
         }
     }
 
@@ -122,6 +153,7 @@ impl Alarm {
                 ),
                 details: json!({ "code": code }),
             },
+            renews: false,
         }
     }
 
@@ -251,6 +283,7 @@ impl Alarm {
                 action: "check which organisation the API key belongs to".to_owned(),
                 details: json!({ "before": before, "now": now }),
             },
+            renews: false,
         }
     }
 }
@@ -260,6 +293,7 @@ fn failing(text: AlertText) -> Alarm {
         kind: troubled::KIND,
         severity: "critical",
         text,
+        renews: false,
     }
 }
 

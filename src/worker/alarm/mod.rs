@@ -17,4 +17,6 @@ pub struct Alarm {
     pub severity: &'static str,
     /// What it says.
     pub text: AlertText,
+    /// Whether an alert of its kind that is open already says this from now on.
+    pub renews: bool,
 }

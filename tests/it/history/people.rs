@@ -205,6 +205,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         DAY,
     ),
     (
+        "select account, day, jobs, amount from apipay.daily where day_of = 'paid' and day = $1",
+        "current_date - 100",
+        DAY,
+    ),
+    (
         "select * from apipay.daily where day > current_date - $1::int order by day",
         "2",
         DAY,
@@ -314,8 +319,9 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |(sql, arguments, limit): &(&str, &str, Limit)| {
         let mut limit = *limit;
         if limit.rows == 0 {
-            // A job of a day, its invoice or refund; and what is under way.
-            limit.rows = of_days * 2 + 600;
+            // A job of a day, its invoice or refund, and these by the day on which they were paid or made; what is
+            // under way; and a step from each day with one of the three to the next.
+            limit.rows = of_days * 3 + 600 + 2 * 731;
             limit.pages = limit.rows * 8;
         }
         Case {

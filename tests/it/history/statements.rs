@@ -98,6 +98,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-13', 'account_parked', 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
+    (
+        "apipay._renew_alert(",
+        "'branch-1', 'job_held', 'critical', 'It is.', 'Look.', '{}', '1s'",
+        FEW,
+    ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
     ("'the job is not held any more'", "3600, 60", ALL),
     (

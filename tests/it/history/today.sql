@@ -47,6 +47,8 @@ select {JOBS} + 200000 + invoice * 10 + part, gen_random_uuid(), 'branch-4', 'in
        case when is_open then 70000000 + invoice end, now() - interval '1 min'
 from generate_series(1, 6) as invoice cross join generate_series(1, 3) as part
 cross join lateral (select part = 1 and invoice % 3 = 0 as is_open) as first;
+-- One of which somebody has said what the gateway did.
+update apipay.jobs set stated_id = 10001002 where id = {JOBS} + 1031;
 -- The one that a test records.
 update apipay.jobs set token = '00000000-0000-0000-0000-00000000000f' where id = {JOBS} + 1021;
 insert into apipay.attempts (job_id, epoch, account, kind, worker)

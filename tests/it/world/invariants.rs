@@ -22,6 +22,7 @@ pub(super) async fn check(world: &World) -> Vec<String> {
     }
     check_parks(world, &facts, &mut violations);
     check_strangers(&facts, &mut violations);
+    check_told(&facts, &mut violations);
     check_canaries(world, &facts, &mut violations).await;
     violations
 }
@@ -32,6 +33,8 @@ struct Facts {
     alerts: Vec<Value>,
     accounts: BTreeMap<String, Value>,
     events: Vec<Value>,
+    /// Our copies of invoices and refunds.
+    mirrors: Vec<Value>,
     effects: Vec<Value>,
     invoices: BTreeMap<i64, Value>,
     refunds: BTreeMap<i64, Value>,
@@ -77,6 +80,13 @@ impl Facts {
                 .rows(&format!(
                     "select *, {MICROSECONDS} at) * 1e6)::bigint as at_us from apipay.events order by id"
                 ))
+                .await,
+            mirrors: world
+                .rows(
+                    "select account, 'invoice' as subject, id, status, total_refunded from apipay.invoices
+                     union all
+                     select account, 'refund', id, status, null from apipay.refunds",
+                )
                 .await,
             effects: ledger["effects"].as_array().unwrap().clone(),
             invoices: by_id(&ledger["invoices"]),
@@ -422,6 +432,23 @@ fn check_strangers(facts: &Facts, violations: &mut Vec<String>) {
     for effect in &facts.effects {
         if !facts.jobs.iter().any(|job| is_effect_of(effect, job)) {
             violations.push(format!("an effect of no job: {effect}"));
+        }
+    }
+}
+
+/// Whatever a mirror shows was told: its newest event says the same.
+fn check_told(facts: &Facts, violations: &mut Vec<String>) {
+    for mirror in &facts.mirrors {
+        let id = mirror["id"].to_string();
+        let told = facts.events.iter().rev().find(|event| {
+            event["subject"] == mirror["subject"]
+                && event["account"] == mirror["account"]
+                && event["subject_id"] == id.as_str()
+        });
+        if told.is_none_or(|event| event["to_state"] != mirror["status"]) {
+            violations.push(format!(
+                "{mirror} was never told; its newest event is {told:?}"
+            ));
         }
     }
 }

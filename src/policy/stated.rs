@@ -1,0 +1,206 @@
+//! What somebody said of a job in `apipay.resolve`, against what the gateway has.
+
+use std::fmt::Write;
+
+use rust_decimal::Decimal;
+
+use crate::domain::job::{JobName, Stated};
+use crate::domain::mirror::{InvoiceSeen, RefundList};
+use crate::domain::operation::{Expected, Progress, Resend, Seen};
+use crate::policy::judge::{Circumstances, conclude};
+use crate::policy::reconcile::{
+    Finding, Subject, agrees, is_missing, is_of_another_order, look_again,
+};
+use crate::policy::verdict::{Effect, Next, Reason, Verdict};
+
+/// The decision about what was said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// What becomes of the job.
+    pub verdict: Verdict,
+    /// Where the gateway has it otherwise: what was said, and what the gateway has.
+    pub refuted: Option<String>,
+}
+
+/// Decides about a job that somebody resolved as applied, once the gateway was asked for the object.
+///
+/// It is adopted if it exists, belongs to no other job, and shows nothing that contradicts what was asked;
+/// what differs is taken all the same if that was said. A cancel must have been done, or be under way.
+/// While the gateway gives no clear answer it is asked again, for as long as that takes.
+pub fn check_stated(
+    subject: &Subject<'_>,
+    stated: &Stated,
+    finding: &Finding,
+    at: Circumstances<'_>,
+) -> Checked {
+    let (object, found) = match finding {
+        Finding::Unclear(timed) if is_missing(timed) => (object_of(subject), None),
+        Finding::Unclear(timed) => {
+            return Checked {
+                verdict: look_again(subject.history, timed, at),
+                refuted: None,
+            };
+        }
+        Finding::Invoice(invoice) => ("invoice", Some(Seen::Invoice(invoice.clone()))),
+        Finding::Invoices(invoices) => {
+            let named = invoices.iter().find(|invoice| invoice.id == stated.id);
+            ("invoice", named.cloned().map(Seen::Invoice))
+        }
+        Finding::Refunds(list) => {
+            let named = list.refunds.iter().find(|refund| refund.id == stated.id);
+            ("refund", named.cloned().map(Seen::Refund))
+        }
+    };
+    let said = format!("{object} {} was named", stated.id);
+    let against = match &found {
+        None => Some(missing(finding)),
+        Some(seen) => contradiction(subject, stated, seen),
+    };
+    match (against, found) {
+        (None, Some(seen)) => {
+            let progress = subject.operation.progress(&seen);
+            let verdict = Verdict {
+                effect: Effect::Applied,
+                next: conclude(seen, progress),
+                counts: false,
+                strain: None,
+            };
+            Checked {
+                verdict,
+                refuted: None,
+            }
+        }
+        (against, _) => Checked {
+            verdict: Verdict {
+                effect: Effect::Unknown,
+                next: Next::Held(Reason::NotAsStated),
+                counts: false,
+                strain: None,
+            },
+            refuted: Some(format!("{said}; {}", against.unwrap_or_default())),
+        },
+    }
+}
+
+/// What an id names of a job of this kind.
+fn object_of(subject: &Subject<'_>) -> &'static str {
+    match subject.plan.resend {
+        Resend::ByBaseline => "refund",
+        Resend::ByProtection | Resend::Harmless => "invoice",
+    }
+}
+
+fn missing(finding: &Finding) -> String {
+    match finding {
+        Finding::Refunds(list) => format!("ApiPay has {} of that invoice", others(list)),
+        Finding::Invoice(_) | Finding::Invoices(_) | Finding::Unclear(_) => {
+            "ApiPay has none with that number".to_owned()
+        }
+    }
+}
+
+/// Refunds that are told by their numbers: more than that nobody reads.
+const TOLD: usize = 10;
+
+fn others(list: &RefundList) -> String {
+    if list.refunds.is_empty() {
+        return "no refund".to_owned();
+    }
+    let ids = list.refunds.iter().take(TOLD);
+    let ids: Vec<String> = ids.map(|refund| refund.id.to_string()).collect();
+    let more = if list.refunds.len() > TOLD {
+        " and more"
+    } else {
+        ""
+    };
+    format!("only refund {}{more}", ids.join(", "))
+}
+
+/// What speaks against the object that was named.
+fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<String> {
+    let expected = &subject.plan.expected;
+    if let Some(owner) = stated.owner {
+        return Some(format!("it belongs to job {owner}"));
+    }
+    if is_marked_for_another(subject.name, seen) {
+        return Some("at ApiPay it carries the name of another job".to_owned());
+    }
+    if subject.plan.resend == Resend::Harmless {
+        let progress = subject.operation.progress(seen);
+        let is_done = matches!(progress, Progress::Done | Progress::UnderWay);
+        return (!is_done).then(|| format!("ApiPay has {}", described(seen)));
+    }
+    let is_anothers_order =
+        matches!(seen, Seen::Invoice(invoice) if is_of_another_order(subject, invoice));
+    let agrees = agrees(expected, seen) && !is_anothers_order;
+    (!agrees && !stated.anyway).then(|| {
+        let order = is_anothers_order.then_some(seen);
+        format!(
+            "{} was asked for, and ApiPay has {}{}",
+            wanted(expected, order),
+            described(seen),
+            order.map_or_else(String::new, order_of)
+        )
+    })
+}
+
+/// Whether the object carries a mark of ours that is another job's. An earlier generation is the job's own.
+fn is_marked_for_another(name: JobName, seen: &Seen) -> bool {
+    let text = match seen {
+        Seen::Invoice(invoice) => &invoice.internal_comment,
+        Seen::Refund(refund) => &refund.reason,
+    };
+    let mut names = JobName::named_in(text.as_deref().unwrap_or_default()).peekable();
+    names.peek().is_some() && !names.any(|other| other.token == name.token)
+}
+
+/// What was asked for; its order too, if that is what differs.
+fn wanted(expected: &Expected, order: Option<&Seen>) -> String {
+    let mut text = expected.amount.map_or_else(
+        || "any amount".to_owned(),
+        |amount| format!("{amount} tenge"),
+    );
+    // Writing to a String cannot fail.
+    if let Some(phone) = &expected.phone {
+        let _ = write!(text, " to {phone}");
+    }
+    if let (Some(_), Some(id)) = (order, &expected.order_id) {
+        let _ = write!(text, " for order {id}");
+    }
+    text
+}
+
+fn tenge(amount: Decimal) -> String {
+    format!("{} tenge", amount.normalize())
+}
+
+fn described(seen: &Seen) -> String {
+    let (amount, phone, status) = match seen {
+        Seen::Invoice(InvoiceSeen {
+            amount,
+            phone,
+            status,
+            ..
+        }) => (amount, phone.as_ref(), status.as_str()),
+        Seen::Refund(refund) => (&refund.amount, None, refund.status.as_str()),
+    };
+    let mut text = amount.map_or_else(|| "it".to_owned(), tenge);
+    if let Some(phone) = phone {
+        let _ = write!(text, " to {phone}");
+    }
+    let _ = write!(text, " (status {status})");
+    text
+}
+
+fn order_of(seen: &Seen) -> String {
+    match seen {
+        Seen::Invoice(InvoiceSeen {
+            external_order_id: Some(id),
+            ..
+        }) => format!(" for order {id}"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
