@@ -85,9 +85,12 @@ pub fn read_check(timed: &Timed) -> Option<Vec<InvoiceSeen>> {
     Some(rows.iter().filter_map(InvoiceSeen::read).collect())
 }
 
+/// Where the gateway says whether the account is well.
+pub const HEALTH: &str = "/account/health";
+
 /// Whether the account is well.
 pub fn account_health() -> Request {
-    Request::get("/account/health", Vec::new())
+    Request::get(HEALTH, Vec::new())
 }
 
 /// The body of a 200.

@@ -44,6 +44,7 @@ begin
       when c.name = 'state' then '''parked'''
       when c.type = 'jsonb' then '''{"a": 1}'''
       when c.type = 'uuid' then 'gen_random_uuid()'
+      when c.type = 'boolean' then 'true'
       when c.type like 'timestamp%' then 'now() + interval ''1 hour'''
       when c.type = 'text' then '''x'''
       else '7' end;
