@@ -5,7 +5,8 @@ set search_path = pg_catalog, pg_temp;
 create function apipay._is_ahead_of_sequence(job bigint) returns boolean
 language sql volatile parallel unsafe
 return case when has_sequence_privilege('apipay.jobs_id_seq'::regclass, 'select')
-  then job > pg_sequence_last_value('apipay.jobs_id_seq'::regclass) end;
+  -- Of a sequence that was never used none can be: whoever takes one uses it.
+  then job < 1 or job > coalesce(pg_sequence_last_value('apipay.jobs_id_seq'::regclass), 0) end;
 comment on function apipay._is_ahead_of_sequence(bigint) is
   'Whether an id was given by hand (overriding system value), as far as whoever asks may see.';
 

@@ -303,7 +303,7 @@ begin
       perform apipay.cancel(job, cancel_jobs.reason);
       cancelled := true;
       why_not := null;
-    exception when object_not_in_prerequisite_state or no_data_found then
+    exception when others then
       cancelled := false;
       why_not := sqlerrm;
     end;
@@ -321,7 +321,7 @@ begin
     begin
       retried_as := apipay.retry(job, retry_jobs.reason);
       why_not := null;
-    exception when object_not_in_prerequisite_state or no_data_found then
+    exception when others then
       retried_as := null;
       why_not := sqlerrm;
     end;

@@ -173,8 +173,8 @@ pub async fn resolve_cleared(
                      where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain'))
                    when 'duplicate_detected' then not exists (
                      select from apipay.jobs j
-                     where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain'))
-                   when 'invoice_revived' then not exists (
+                     where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain', 'accepted'))
+                   when 'invoice_revived' then l.opened_at < now() - interval '10 s' and not exists (
                      select from apipay.invoices i
                      where i.account = l.account and i.id = (l.details ->> 'invoice')::bigint
                        and i.status not in ('cancelled', 'expired', 'error'))

@@ -151,19 +151,22 @@ pub async fn due(
 }
 
 /// Those of the jobs whose rows are no longer of these versions, with the present one; none when the job is
-/// gone. An operator's `apipay.retry` changes the row, and so does whoever mends it.
+/// gone, or in another state than this. An operator's `apipay.retry` changes the row, and so does whoever mends it.
 pub async fn changed(
     pool: &Pool,
+    state: Option<&str>,
     jobs: &[i64],
     versions: &[String],
 ) -> Result<Vec<(i64, Option<String>)>, DbError> {
     let rows = sqlx::query!(
         r#"select k.id as "id!", j.version as "version?"
              from unnest($1::bigint[], $2::text[]) as k(id, version)
-             left join lateral (select xmin::text as version from apipay.jobs where id = k.id offset 0) j on true
+             left join lateral (select xmin::text as version from apipay.jobs
+                                 where id = k.id and state = coalesce($3, state) offset 0) j on true
             where j.version is distinct from k.version"#,
         jobs,
         versions,
+        state,
     )
     .fetch_all(pool)
     .await

@@ -59,12 +59,13 @@ left join lateral (
   where may_send.yes and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
   order by j.run_at, j.id limit 1) lookup on true
 left join lateral (
-  -- A look-up without a clear answer is told otherwise; these come to no answer at all.
+  -- A look-up without a clear answer is told otherwise, and one that finds nothing waits for its proof; these come
+  -- to no answer at all.
   select j.id from (
     select j.id, j.lookups, j.reason from apipay.jobs j
     where may_send.yes and j.account = a.name and j.state = 'uncertain'
     order by j.run_at, j.id limit 500) j
-  where j.lookups >= 5 and j.reason is distinct from 'lookup_unclear'
+  where j.lookups >= 5 and j.reason is distinct from 'lookup_unclear' and j.reason is distinct from 'lookup_absent'
   order by j.id limit 1) undecided on true
 left join lateral (
   select least((select min(m.next_check_at) from apipay.invoices m

@@ -62,10 +62,17 @@ pub struct DueJob {
 
 /// How far the invoices that have waiting refunds were gone through. There may be very many, each with a refund that
 /// is rightly waited for, so a look goes on where the one before ended.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     account: String,
     invoice: i64,
+}
+
+impl Place {
+    /// Whether a look begins anew.
+    pub fn is_at_start(&self) -> bool {
+        *self == Place::default()
+    }
 }
 
 struct Row {

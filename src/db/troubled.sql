@@ -34,6 +34,8 @@ left join lateral (
   select t.http_status, t.error_code, t.message from apipay.attempts t
   where t.job_id = job.id and t.finished_at is not null
     and (t.effect = 'unknown' or (t.kind = 'send' and t.effect = 'not_applied'))
+    -- A look-up that was answered, and found nothing, leaves what the send got.
+    and not (t.kind = 'lookup' and t.http_status = 200 and jsonb_typeof(t.answer) = 'object')
     and t.http_status is distinct from 429 and coalesce(t.error_code, '') <> all ($3::text[])
   order by t.epoch desc limit 1) answer on true
 left join apipay.alerts alert

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::domain::job::History;
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundStatus};
+use crate::domain::job::{History, JobName};
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus};
 use crate::domain::operation::{Operation, Plan, Progress, Resend, Seen};
 use crate::domain::outage::Undelivered;
 use crate::policy::backoff;
@@ -31,6 +31,11 @@ impl Followed {
         check_after: None,
         strain: None,
     };
+
+    /// More than one refund carries the name of the job: a human decides.
+    pub fn doubled() -> Followed {
+        Followed::becomes(Next::Held(Reason::DuplicateDetected))
+    }
 
     fn becomes(next: Next) -> Followed {
         Followed {
@@ -76,6 +81,15 @@ pub fn follow(
         }
         Progress::Failed => failed(plan, history, seen, unchanged_for, accepted_for, at),
     }
+}
+
+/// Whether the list that shows an accepted refund shows another one of the same job's name.
+pub fn has_double(name: JobName, seen: &Seen, among: &[RefundSeen]) -> bool {
+    let Seen::Refund(own) = seen else {
+        return false;
+    };
+    let mut others = among.iter().filter(|refund| refund.id != own.id);
+    others.any(|refund| name.names_refund(refund))
 }
 
 /// Whether a job has been accepted for so long that a human must know: the gateway says nowhere when

@@ -61,6 +61,12 @@ pub fn sign_of_read(timed: &Timed, is_usable: bool) -> Sign {
     }
 }
 
+/// Whether one object that was asked for is not there: an answer, and the key's or the object's matter.
+pub fn is_absence(timed: &Timed) -> bool {
+    matches!(&timed.answer, Answer::Reply(reply)
+        if matches!(reply.status, 404 | 410) && classify(reply) == Class::Refused)
+}
+
 fn sign(timed: &Timed) -> Sign {
     match &timed.answer {
         Answer::NotSent(cause) if !cause.is_of_the_network() => Sign::Silent,

@@ -83,6 +83,8 @@ struct Case<K> {
     rows: VecDeque<K>,
     failures: u32,
     due: Duration,
+    /// The try that was counted last: one of several rows counts once.
+    counted: Option<Duration>,
     hope: Option<Hope<K>>,
 }
 
@@ -142,11 +144,13 @@ impl<K: Ord + Copy> Refusals<K> {
             // A row that is refused for another reason now is no better than before.
             failures,
             due: Duration::ZERO,
+            counted: None,
             hope: None,
         });
         case.rows.push_back(row);
         // Who joins a case that is known already puts it off no further.
-        if is_new || was_known {
+        if (is_new || was_known) && case.counted != Some(tried.now) {
+            case.counted = Some(tried.now);
             case.failures += 1;
             let distance = self
                 .pace
@@ -211,6 +215,17 @@ impl<K: Ord + Copy> Refusals<K> {
         if let Some(case) = self.case_of(row) {
             let distance = pace.distance(case.failures, cases, tried.took, tried.jitter);
             case.due = tried.now.saturating_add(distance);
+        }
+    }
+
+    /// The database took a part and did nothing with it: none of its rows could be tried now, for want of quota or of
+    /// a lock. That says nothing of their case, whose turn comes again.
+    pub fn untried(&mut self, part: &Part<K>, tried: Tried) {
+        if let Some(case) = self.cases.get_mut(&part.cause) {
+            case.hope = None;
+        }
+        for row in &part.rows {
+            self.put_off(*row, tried);
         }
     }
 

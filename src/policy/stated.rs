@@ -52,9 +52,10 @@ pub fn check_stated(
         }
     };
     let said = format!("{object} {} was named", stated.id);
-    let against = match &found {
-        None => Some(missing(finding)),
-        Some(seen) => contradiction(subject, stated, seen),
+    let against = match (&found, own_instead(subject, stated, finding)) {
+        (_, Some(own)) => Some(format!("refund {own} carries this job's name")),
+        (None, None) => Some(missing(finding)),
+        (Some(seen), None) => contradiction(subject, stated, seen),
     };
     match (against, found) {
         (None, Some(seen)) => {
@@ -80,6 +81,16 @@ pub fn check_stated(
             refuted: Some(format!("{said}; {}", against.unwrap_or_default())),
         },
     }
+}
+
+/// Another refund in the same list that carries this job's own name: it speaks first, whatever was said.
+fn own_instead(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> Option<i64> {
+    let Finding::Refunds(list) = finding else {
+        return None;
+    };
+    let mut others = list.refunds.iter().filter(|refund| refund.id != stated.id);
+    let own = others.find(|refund| subject.name.names_refund(refund));
+    own.map(|refund| refund.id)
 }
 
 /// What an id names of a job of this kind.
@@ -129,6 +140,15 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<
         let progress = subject.operation.progress(seen);
         let is_done = matches!(progress, Progress::Done | Progress::UnderWay);
         return (!is_done).then(|| format!("ApiPay has {}", described(seen)));
+    }
+    // A new invoice would follow a dead one, while our own, of which nothing is known, may live.
+    let is_dead_strangers = matches!(seen, Seen::Invoice(invoice) if !subject.name.names_invoice(invoice))
+        && subject.operation.progress(seen) == Progress::Failed;
+    if is_dead_strangers && !stated.anyway {
+        return Some(format!(
+            "ApiPay has {}, without this job's name",
+            described(seen)
+        ));
     }
     let is_anothers_order =
         matches!(seen, Seen::Invoice(invoice) if is_of_another_order(subject, invoice));

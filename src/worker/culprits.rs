@@ -262,7 +262,9 @@ impl Culprits {
         let (jobs, versions): (Vec<i64>, Vec<String>) = known
             .map(|(job, bad)| (*job, bad.due.version.clone()))
             .unzip();
-        for (job, version) in among::changed(&ctx.pool, &jobs, &versions).await? {
+        for (job, version) in
+            among::changed(&ctx.pool, Some(self.to.state()), &jobs, &versions).await?
+        {
             match (version, self.rows.get_mut(&job)) {
                 (Some(version), Some(bad)) => {
                     bad.due.version = version;
@@ -282,10 +284,10 @@ impl Culprits {
 
     /// The database took a part of those that it had refused.
     fn took(&mut self, ctx: &Context, part: Part<i64>, claims: &[impl OfJob], began: Instant) {
-        // No trial was due: the job was not tried.
-        if let ([], ClaimedTo::Try, [job]) = (claims, self.to, part.rows.as_slice()) {
-            let tried = self.tried(ctx, began);
-            return self.refusals.put_off(*job, tried);
+        // No quota, no trial that was due, a lock: none of them was tried. What became of them otherwise is seen by
+        // the change of their rows.
+        if claims.is_empty() {
+            return self.refusals.untried(&part, self.tried(ctx, began));
         }
         let through: Vec<i64> = claims.iter().map(|claim| claim.job().0).collect();
         for job in &through {

@@ -20,11 +20,11 @@ use crate::domain::operation::Seen;
 use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::follow::{
-    Crowd, Followed, NextCheck, check_distance, follow, is_overdue, is_to_be_read, lives_again,
-    next_invoice_check, next_refund_check, proves_delivery,
+    Crowd, Followed, NextCheck, check_distance, follow, has_double, is_overdue, is_to_be_read,
+    lives_again, next_invoice_check, next_refund_check, proves_delivery,
 };
 use crate::policy::judge::strain_of;
-use crate::policy::outage::{Errand, sign_of_read};
+use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
@@ -203,12 +203,14 @@ async fn check_invoices(
         Crowd::ManyChecks
     };
     end_check(ctx, name).await;
-    let mut shown: HashMap<i64, InvoiceSeen> = wire::read_check(&timed)
+    let rows = wire::read_check(&timed);
+    // Ids that are not the key's are left out without a word (API, section 2.6): all of them, if need be.
+    let is_usable = rows.is_some();
+    let mut shown: HashMap<i64, InvoiceSeen> = rows
         .into_iter()
         .flatten()
         .map(|invoice| (invoice.id, invoice))
         .collect();
-    let is_usable = ids.iter().any(|id| shown.contains_key(id));
     if !note(ctx, account, errand, &timed, is_usable, due).await {
         return;
     }
@@ -235,7 +237,7 @@ async fn check_invoices(
         let alert = (!is_waited_for && mirror.made_by.is_some() && lives_again(&before, &now))
             .then(|| Alarm::revived(mirror, &now));
         let seen = Seen::Invoice(invoice.clone());
-        let check = settle_waiting(ctx, mirror, &seen, unchanged_for, check).await;
+        let check = settle_waiting(ctx, mirror, &seen, &[], unchanged_for, check).await;
         let row = outcome::invoice_row(name, None, &invoice, check);
         let entry = Entry {
             invoice: Some(row),
@@ -326,8 +328,6 @@ async fn check_refunds(
     let timed = account.call(&wire::list_refunds(invoice_id)).await;
     crash::reach(Point::RefundsAfterAnswer);
     let list = wire::read_refunds(&timed, invoice_id);
-    let mut asked_of = due.iter().filter_map(|mirror| mirror.refund_id);
-    let list = list.filter(|list| asked_of.any(|id| list.refunds.iter().any(|r| r.id == id)));
     note(ctx, account, errand, &timed, list.is_some(), due).await;
     let Some(list) = list else {
         return;
@@ -354,7 +354,7 @@ async fn check_refunds(
             ctx.jitter(),
         );
         let seen = Seen::Refund(refund.clone());
-        let check = settle_waiting(ctx, mirror, &seen, unchanged_for, check).await;
+        let check = settle_waiting(ctx, mirror, &seen, &list.refunds, unchanged_for, check).await;
         record_refund(ctx, name, refund, after.as_ref(), check).await;
     }
     // What people gave back counts in the invoice's total, so it is shown beside it.
@@ -393,17 +393,23 @@ async fn record_refund(
     ctx.recorder.record(Outcome::plain(name, entry)).await;
 }
 
-/// Decides about the jobs that wait for an object; returns when to look again.
+/// Decides about the jobs that wait for an object, which was shown among these refunds if it is one; returns
+/// when to look again.
 async fn settle_waiting(
     ctx: &Arc<Context>,
     mirror: &DueMirror,
     seen: &Seen,
+    among: &[RefundSeen],
     unchanged_for: Duration,
     usual: NextCheck,
 ) -> NextCheck {
     let mut check = usual;
     for job in &mirror.waiting {
-        let Some(followed) = decide(ctx, mirror, job, seen, unchanged_for).await else {
+        let followed = match has_double(job.name, seen, among) {
+            true => Some(Followed::doubled()),
+            false => decide(ctx, mirror, job, seen, unchanged_for).await,
+        };
+        let Some(followed) = followed else {
             continue;
         };
         if let Some(after) = followed.check_after {
@@ -435,6 +441,7 @@ async fn settle_waiting(
         ctx.recorder
             .record(Outcome {
                 strain: followed.strain,
+                alert: (followed.next.as_ref()).and_then(|next| Alarm::of(&guard, next, None)),
                 delivered: is_proof.then(|| mirror.now - job.accepted_for),
                 ..Outcome::plain(&mirror.account, entry)
             })
@@ -490,10 +497,19 @@ async fn note(
     is_usable: bool,
     due: &[DueMirror],
 ) -> bool {
+    // A check is about many, and leaves out what is not there.
+    let is_check = matches!(
+        errand,
+        Errand::Read(Read::Check) | Errand::ReadTrial(Read::Check)
+    );
+    let is_absent = !is_check && is_absence(timed);
     let signed = Signed {
         errand,
         job: None,
-        sign: sign_of_read(timed, is_usable),
+        sign: match is_absent {
+            true => Sign::Clear,
+            false => sign_of_read(timed, is_usable),
+        },
     };
     let strain = match (&timed.answer, due.first()) {
         (Answer::Reply(reply), Some(mirror)) if !is_usable => {
@@ -513,7 +529,8 @@ async fn note(
         // Known before the next one is claimed.
         ctx.recorder.record_now(outcome).await;
     }
-    if !is_usable {
+    // What is not there keeps the promise of its claim: others are asked about first.
+    if !is_usable && !is_absent {
         put_back(ctx, &account.name, due).await;
     }
     is_usable

@@ -53,6 +53,9 @@ impl Default for Unmoved {
     }
 }
 
+/// How long one round looks through those that wait for another one; the next goes on where it ended.
+const LOOK_THROUGH: Duration = Duration::from_millis(150);
+
 /// How often it is looked which of the jobs have been changed: no more than a fiftieth of the time.
 const LOOKED_AT_MOST: Duration = Duration::from_secs(1);
 
@@ -77,15 +80,19 @@ impl Recovery {
             if due == Due::Lease {
                 crash::reach(Point::RecoverBefore);
             }
-            let expected = ctx.clock.expected();
-            let place = &mut self.place;
-            let jobs = recover::find(&ctx.pool, due, expected, place, MOST, &except).await?;
-            if jobs.is_empty() {
-                continue;
-            }
-            let is_full = jobs.len() == MOST;
-            if unmoved.advance(ctx, due, jobs).await? > 0 && is_full {
-                step = Step::Worked;
+            let began = Moment::now();
+            loop {
+                let expected = ctx.clock.expected();
+                let place = &mut self.place;
+                let jobs = recover::find(&ctx.pool, due, expected, place, MOST, &except).await?;
+                let is_full = jobs.len() == MOST;
+                if !jobs.is_empty() && unmoved.advance(ctx, due, jobs).await? > 0 && is_full {
+                    step = Step::Worked;
+                }
+                // Only those that wait for another one are looked through piece by piece.
+                if due != Due::Turn || self.place.is_at_start() || began.elapsed() >= LOOK_THROUGH {
+                    break;
+                }
             }
         }
         Ok(step)
@@ -186,7 +193,7 @@ impl Unmoved {
         let (jobs, versions): (Vec<i64>, Vec<String>) = known
             .map(|(job, stuck)| (*job, stuck.job.version.clone()))
             .unzip();
-        for (job, version) in among::changed(&ctx.pool, &jobs, &versions).await? {
+        for (job, version) in among::changed(&ctx.pool, None, &jobs, &versions).await? {
             match (version, self.jobs.get_mut(&job)) {
                 (Some(version), Some(stuck)) => {
                     stuck.job.version = version;

@@ -201,7 +201,7 @@ async fn a_refund_and_a_cancel_are_checked_as_well() {
     until_refuted(
         &world,
         refund,
-        &format!("ApiPay has only refund {id} of that invoice"),
+        &format!("refund {id} carries this job's name"),
     )
     .await;
     resolve(&world, refund, &format!("{id}, 'made'")).await;

@@ -7,6 +7,23 @@ create function pg_temp.row_of(key text) returns jsonb language sql as
   'select to_jsonb(j) - array[''id'', ''token'', ''dedup_key''] from apipay.jobs j where dedup_key = key';
 grant execute on function pg_temp.row_of(text) to public;
 
+-- An id by hand, also before the sequence was ever used, and where no sequence comes.
+do $$
+declare
+  given bigint;
+begin
+  set local role apipay_enqueuer;
+  foreach given in array array[1, 2, 9223372036854775807, 0, -5] loop
+    begin
+      insert into apipay.jobs (id, operation, params) overriding system value values (given, 'invoice.create', '{}');
+      raise 'id % was taken', given using errcode = 'ZZ001';
+    exception when insufficient_privilege then
+      assert sqlerrm like 'apipay.jobs.id is not for an insert to say%', sqlerrm;
+    end;
+  end loop;
+  reset role;
+end $$;
+
 -- The table's defaults, and the trigger's for what is given as NULL, are the same.
 insert into apipay.jobs (operation, params, dedup_key) values ('invoice.create', '{"amount": 1}', 'plain');
 do $$

@@ -412,6 +412,33 @@ fn a_refund_is_watched_to_its_end() {
 }
 
 #[test]
+fn two_refunds_of_one_name_are_a_humans_to_see() {
+    let marked = |id| refund_row(id, "completed", Some(&NAME.mark()));
+    let other = JobName {
+        generation: 9,
+        ..NAME
+    };
+    let own = Seen::Refund(marked(7));
+    for (among, expected) in [
+        (vec![marked(7)], false),
+        (vec![marked(7), refund_row(8, "completed", None)], false),
+        (
+            vec![marked(7), refund_row(8, "failed", Some(&other.mark()))],
+            false,
+        ),
+        (vec![marked(7), marked(8)], true),
+    ] {
+        assert_eq!(has_double(NAME, &own, &among), expected, "{among:?}");
+    }
+    let invoice = invoice("paid");
+    assert!(!has_double(NAME, &invoice, &[marked(7), marked(8)]));
+    assert_eq!(
+        show_followed(&Followed::doubled()),
+        "held duplicate_detected"
+    );
+}
+
+#[test]
 fn checks_are_spread_by_a_tenth() {
     let rules = rules().follow;
     let random = Jitter::new(1.0);

@@ -222,3 +222,36 @@ proptest! {
         prop_assert!(database.refusals.is_empty(), "{:?}", database.refusals);
     }
 }
+
+#[test]
+fn what_could_not_be_tried_is_neither_mended_nor_forgotten() {
+    let mut refusals = Refusals::new(PACE);
+    for row in 0..5_u32 {
+        refusals.refuse(row, "x", tried(Duration::ZERO));
+    }
+    let now = seconds(10);
+    refusals.untried(&Part::alone(0), tried(now));
+    assert!((0..5).all(|row| refusals.knows(row)));
+    assert_eq!(refusals.failures(0), 1, "it says nothing of the case");
+    assert_eq!(refusals.due(now, 9), [] as [u32; 0]);
+    assert_eq!(refusals.due(now + seconds(3), 9), [0]);
+
+    // Together, after one of them went through: their turn comes again, too.
+    refusals.went_through(0);
+    let part = refusals.hopeful(9).expect("the others may be mended");
+    refusals.untried(&part, tried(now));
+    assert_eq!(refusals.hopeful(9), None);
+    assert!((1..5).all(|row| refusals.knows(row)));
+    assert_eq!(refusals.due(now + seconds(3), 9), [1]);
+}
+
+#[test]
+fn a_try_of_many_rows_counts_once() {
+    let mut refusals = Refusals::new(PACE);
+    for now in [Duration::ZERO, seconds(5)] {
+        for row in 0..100_u32 {
+            refusals.refuse(row, "x", tried(now));
+        }
+    }
+    assert_eq!(refusals.failures(7), 2);
+}

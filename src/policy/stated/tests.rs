@@ -82,11 +82,18 @@ fn an_invoice_that_agrees_is_taken_and_followed() {
             "processing",
             "applied accepted under_way invoice 15 processing free",
         ),
-        ("error", "applied accepted under_way invoice 15 error free"),
     ] {
         let found = invoice(json!({"status": status}));
         check(&create(), SAID, &found, expected, None);
     }
+    // A dead one is followed by a new one, so it must be ours, or meant.
+    let taken = "applied accepted under_way invoice 15 error free";
+    let dead = invoice(json!({"status": "error"}));
+    let said = "invoice 15 was named; ApiPay has 5000 tenge to 8700***4567 (status error), without this job's name";
+    check(&create(), SAID, &dead, HELD, Some(said));
+    check(&create(), ANYWAY, &dead, taken, None);
+    let ours = invoice(json!({"status": "error", "internal_comment": NAME.mark()}));
+    check(&create(), SAID, &ours, taken, None);
     // Made by hand, or by the job itself, in this generation or one before.
     for marks in [
         json!({"internal_comment": "by Aida, at the till", "is_imported": true}),
@@ -179,6 +186,12 @@ fn a_refund_is_found_among_those_of_its_invoice() {
     );
     let taken = "applied succeeded refund 15 completed free";
     check(&refund(), ANYWAY, &refunds(&[other]), taken, None);
+    // One that carries the job's own name speaks first, whatever is meant.
+    let own = refund_row(16, "completed", Some(&NAME.mark()));
+    let found = refunds(&[refund_row(15, "completed", None), own]);
+    let said = "refund 15 was named; refund 16 carries this job's name";
+    check(&refund(), SAID, &found, HELD, Some(said));
+    check(&refund(), ANYWAY, &found, HELD, Some(said));
 }
 
 #[test]

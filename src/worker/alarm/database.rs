@@ -69,7 +69,10 @@ impl Alarm {
         cause: &Cause,
     ) -> Alarm {
         let rest = match others {
-            Others::GoOn => "Other jobs go on".to_owned(),
+            Others::GoOn => {
+                "Other jobs go on; should it be a refund, the others of its invoice wait for it"
+                    .to_owned()
+            }
             Others::Refused(jobs) => {
                 format!("It refuses {jobs} more of this account; all others go on")
             }

@@ -122,7 +122,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // among
     (
         "as k(id, version)",
-        "array[{JOBS}, {JOBS} + 1021], '{1,2}'",
+        "array[{JOBS}, {JOBS} + 1021], '{1,2}', 'queued'",
         FEW,
     ),
     // claim
