@@ -329,7 +329,10 @@ comment on function apipay._explain_failed(apipay.jobs) is 'explain of a job tha
 create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
 language sql stable parallel safe
 return concat('Cancelled', ' by ' || who, ' at ', apipay._clock(job.finished_at),
-  ' (' || apipay._mask_phones(left(coalesce(why, job.reason), 300)) || ')', ', before anything was sent.');
+  ' (' || apipay._mask_phones(left(coalesce(why, job.reason), 300)) || ')', case
+    when job.reason = 'resolved_not_applied' then ': somebody said that no request of it had an effect.'
+    when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
+    else ', before anything was sent.' end);
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';
 
 create function apipay._explain_expired(job apipay.jobs) returns text
