@@ -49,7 +49,7 @@ begin
   return false;
 end $$;
 comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text, text, timestamptz) is
-  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words. With a delivery_error only a delivered invoice proves that it is well again; accepted_at is when the gateway accepted what failed: nothing is done when the account was resumed since. Call it in the statement that parks a job.';
+  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words, or the operator''s. With a delivery_error only a delivered invoice proves that it is well again; accepted_at is when the gateway accepted what failed: nothing is done when the account was resumed since. Call it in the statement that parks a job.';
 
 create function apipay._learn_of_park(
   account_name text, why text, summary text, action text, details jsonb, said text, remedy text,
@@ -442,7 +442,7 @@ begin
   before := apipay._state_cause(park.reason);
   parked := apipay._park(park.account, 'parked_by_user', who, null,
     format('Account "%s" was parked by %s%s.', park.account, who, coalesce(': ' || nullif(park.reason, ''), '')),
-    format('select apipay.resume(''%s'', ''why'')', park.account), '{}');
+    format('select apipay.resume(''%s'', ''why'')', park.account), '{}', nullif(park.reason, ''));
   perform apipay._state_cause(before);
   return parked;
 end $$;
@@ -521,7 +521,7 @@ begin
   loop
     perform apipay._park(park.name, 'parked_by_user', park.actor, null,
       format('Account "%s" was parked by %s%s, before its data were restored.', park.name, park.actor, coalesce(': ' || nullif(park.reason, 'parked_by_user'), '')),
-      format('select apipay.resume(''%s'', ''why'')', park.name), '{}');
+      format('select apipay.resume(''%s'', ''why'')', park.name), '{}', nullif(park.reason, 'parked_by_user'));
   end loop;
 end $$;
 comment on function apipay._recall() is
