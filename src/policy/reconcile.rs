@@ -100,7 +100,7 @@ pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>
 
 impl JobName {
     /// Whether an invoice carries this name where a create of ours writes it.
-    fn names_invoice(&self, invoice: &InvoiceSeen) -> bool {
+    pub(super) fn names_invoice(&self, invoice: &InvoiceSeen) -> bool {
         let in_order_id = invoice.external_order_id.as_deref() == Some(self.to_string().as_str());
         let in_comment = invoice
             .internal_comment
