@@ -357,6 +357,11 @@ pub async fn claim_notices(
                        union all
                        (select params from apipay.jobs where account = l.account and state = 'held' limit $3)
                        union all
+                       -- The job that a park is told for is recorded as parked after that.
+                       (select params from apipay.jobs
+                         where account = l.account and state = 'sending' and l.kind = 'account_parked'
+                           and l.resolved_at is null limit $3)
+                       union all
                        -- When asking fails, what was accepted waits too.
                        (select params from apipay.jobs
                          where account = l.account and state = 'accepted' and l.details ->> 'fails' = 'reads' limit $3)) j) w

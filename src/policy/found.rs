@@ -155,3 +155,54 @@ pub(super) fn order_of(seen: &Seen) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::account::DuplicateProtection;
+    use crate::domain::mirror::RefundList;
+    use crate::policy::fixtures::*;
+    use crate::policy::reconcile::Baseline;
+
+    fn refunds(list: &serde_json::Value) -> Finding {
+        let read = RefundList::read(&json!({ "refunds": list }), 15);
+        Finding::Refunds(read.expect("a list"))
+    }
+
+    #[test]
+    fn nothing_strangers_and_several_are_told_apart() {
+        let kind = refund();
+        let history = clean();
+        let known = Baseline {
+            refund_ids: vec![1],
+        };
+        let subject = Subject {
+            operation: kind.operation,
+            plan: &kind.plan,
+            name: NAME,
+            history: &history,
+            protection: DuplicateProtection::Key,
+            baseline: Some(&known),
+        };
+        let held = |reason| Next::Held(reason);
+        let old = json!({"id": 1, "invoice_id": 15, "status": "completed", "amount": "5.00"});
+        let new = json!({"id": 2, "invoice_id": 15, "status": "completed", "amount": "5.00"});
+        let own = |id| json!({"id": id, "invoice_id": 15, "status": "pending", "amount": "7.00", "reason": NAME.mark()});
+        let words = |list, next: &Next| in_words(&subject, &refunds(&list), next).expect("words");
+
+        let nothing = words(json!([old]), &held(Reason::GaveUp));
+        assert_eq!(nothing, "the gateway shows nothing with this job's name");
+        let stranger = words(json!([old, new]), &held(Reason::UnknownOutcome));
+        assert!(
+            stranger.contains("shows refund 2: 5 tenge (status completed), of which"),
+            "{stranger}"
+        );
+        let several = words(json!([own(3), own(4)]), &held(Reason::DuplicateDetected));
+        assert_eq!(
+            several,
+            "the gateway shows refund 3: 7 tenge (status pending), and refund 4: 7 tenge (status pending)"
+        );
+    }
+}

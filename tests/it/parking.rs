@@ -61,6 +61,9 @@ async fn a_503_parks_job_and_account_and_nothing_more_leaves_until_an_operator_r
         })
         .await;
     assert_eq!(world.alerts.refused(), 2);
+    // The first that is told counts the job that is the cause, too.
+    let told = &world.alerts.notices("firing")[0]["commonAnnotations"];
+    assert_ne!(told["jobs_waiting"], "0", "{told}");
     let error = daemon
         .log_text()
         .lines()
