@@ -70,6 +70,7 @@ async fn a_503_parks_job_and_account_and_nothing_more_leaves_until_an_operator_r
         .any(|line| line.contains("ERROR") && line.contains("default"));
     assert!(error, "no line at error level:\n{}", daemon.log_text());
     daemon.until_told("PARKED session_expired").await;
+    daemon.until_told("OPEN ALERTS: account_parked").await;
 
     world.sandbox.session("active").await;
     world
