@@ -131,7 +131,7 @@ comment on column apipay.accounts.state is 'active: jobs are sent. parked: nothi
 comment on column apipay.accounts.parked_reason is 'Why it is parked, a stable code such as session_expired; null while active.';
 comment on column apipay.accounts.parked_at is 'Since when it is parked; null while active.';
 comment on column apipay.accounts.parked_by is 'Who parked it: the daemon (apipayd) or the database role of an operator.';
-comment on column apipay.accounts.parked_message is 'What the gateway said when it was parked, masked; null while active, or when it said nothing.';
+comment on column apipay.accounts.parked_message is 'What the gateway said when it was parked, or the operator who parked it, masked; null while active, or when nothing was said.';
 comment on column apipay.accounts.parked_remedy is 'What a human can do about it; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probe_at is 'When the daemon next asks the gateway whether the account is well; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probes is 'Probes made since it was parked; their distance grows with it.';

@@ -49,7 +49,7 @@ begin
   return false;
 end $$;
 comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text, text, timestamptz) is
-  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words. With a delivery_error only a delivered invoice proves that it is well again; accepted_at is when the gateway accepted what failed: nothing is done when the account was resumed since. Call it in the statement that parks a job.';
+  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words, or the operator''s. With a delivery_error only a delivered invoice proves that it is well again; accepted_at is when the gateway accepted what failed: nothing is done when the account was resumed since. Call it in the statement that parks a job.';
 
 create function apipay._learn_of_park(
   account_name text, why text, summary text, action text, details jsonb, said text, remedy text,
@@ -283,9 +283,9 @@ begin
     when old.state = 'sending' then 'its request is in flight; wait for the answer'
     when old.state in ('queued', 'parked') then 'an earlier request of it may have had its effect; it is looked up first'
     when old.state = 'uncertain' then format(
-      'a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, ...)', job)
+      'a request may have had its effect and the daemon is looking it up; if you know that it had none: select apipay.resolve(%s, false, null, ''why'', and_cancel => true)', job)
     when old.state = 'held' then format(
-      'say first what the gateway did: select apipay.resolve(%s, true, ID, ''why''), or apipay.resolve(%s, false, null, ''why'') and then cancel', job, job)
+      'say what the gateway did: if it did it, select apipay.resolve(%s, true, ID, ''why''); if not, this ends it unsent: select apipay.resolve(%s, false, null, ''why'', and_cancel => true)', job, job)
     when old.state = 'accepted' then 'the gateway has taken it; it is followed to its end'
     else 'how it ended never changes' end);
 end $$;
@@ -352,7 +352,8 @@ comment on function apipay._owner(text, text, bigint, bigint, bigint) is
   'The other job of an account to which an invoice (of a create) or a refund (of this invoice) belongs; null when none is known, and for a cancel, which makes nothing.';
 
 create function apipay.resolve(
-  job bigint, applied boolean, gateway_id bigint default null, reason text default null, anyway boolean default false) returns bigint
+  job bigint, applied boolean, gateway_id bigint default null, reason text default null, anyway boolean default false,
+  and_cancel boolean default false) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old apipay.jobs := apipay._lock_job(job);
@@ -370,6 +371,9 @@ begin
       else 'only a held or uncertain job waits for that; apipay.overview says what comes next' end);
   elsif not applied and gateway_id is not null then
     raise exception 'gateway_id is given although nothing was applied: give one or the other' using errcode = 'invalid_parameter_value';
+  elsif applied and and_cancel then
+    raise exception 'and_cancel is given although it was applied: give one or the other; an invoice is cancelled by apipay.cancel_invoice'
+      using errcode = 'invalid_parameter_value';
   elsif gateway_id < 1 then
     raise exception 'gateway_id is not an id of the gateway: a whole number from 1' using errcode = 'invalid_parameter_value';
   end if;
@@ -381,7 +385,8 @@ begin
        set finished_at = clock_timestamp(), effect = 'unknown', message = 'closed by apipay.resolve'
      where a.job_id = job and a.kind = 'send' and a.finished_at is null;
     update apipay.jobs
-       set state = 'queued', reason = 'resolved_not_applied', run_at = now(), unproven_since = null, absent_since = null,
+       set state = case when and_cancel then 'cancelled' else 'queued' end, reason = 'resolved_not_applied',
+           finished_at = case when and_cancel then now() end, run_at = now(), unproven_since = null, absent_since = null,
            lookups = 0, attempts = 0, stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
      where id = job;
     -- The alert may speak of another job, of which is checked what somebody said.
@@ -419,8 +424,8 @@ begin
   perform apipay._state_cause(before);
   return job;
 end $$;
-comment on function apipay.resolve(bigint, boolean, bigint, text, boolean) is
-  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
+comment on function apipay.resolve(bigint, boolean, bigint, text, boolean, boolean) is
+  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again, or with and_cancel ends cancelled in the same step, and is never sent). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
 
 -- Accounts and all sending.
 
@@ -437,7 +442,7 @@ begin
   before := apipay._state_cause(park.reason);
   parked := apipay._park(park.account, 'parked_by_user', who, null,
     format('Account "%s" was parked by %s%s.', park.account, who, coalesce(': ' || nullif(park.reason, ''), '')),
-    format('select apipay.resume(''%s'', ''why'')', park.account), '{}');
+    format('select apipay.resume(''%s'', ''why'')', park.account), '{}', nullif(park.reason, ''));
   perform apipay._state_cause(before);
   return parked;
 end $$;
@@ -516,7 +521,7 @@ begin
   loop
     perform apipay._park(park.name, 'parked_by_user', park.actor, null,
       format('Account "%s" was parked by %s%s, before its data were restored.', park.name, park.actor, coalesce(': ' || nullif(park.reason, 'parked_by_user'), '')),
-      format('select apipay.resume(''%s'', ''why'')', park.name), '{}');
+      format('select apipay.resume(''%s'', ''why'')', park.name), '{}', nullif(park.reason, 'parked_by_user'));
   end loop;
 end $$;
 comment on function apipay._recall() is

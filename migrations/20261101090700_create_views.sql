@@ -122,15 +122,27 @@ return case when account.blocked_until > now() then concat('account ', account.n
     ' (' || apipay._mask_phones(left(account.blocked_reason, 200)) || ')') end;
 comment on function apipay._blocked(apipay.accounts) is 'Until when the gateway limits this account; null when it does not.';
 
+-- A daemon tells that it lives every ten seconds, and its row is removed a day after its last sign of life.
+create function apipay._unserved(account apipay.accounts, served_at timestamptz) returns text
+language sql stable parallel safe
+return case
+  when served_at is null then concat('no daemon has served account ', account.name,
+    ' for a day, if ever: name it in the configuration, then sudo systemctl restart apipayd')
+  when served_at < now() - interval '1 minute' then concat('no daemon serves account ', account.name, ' ', apipay._since(served_at),
+    ': sudo systemctl start apipayd') end;
+comment on function apipay._unserved(apipay.accounts, timestamptz) is
+  'Since when no daemon serves this account, and what starts one, given when a daemon that serves it last gave a sign of life; null while one does.';
+
 -- What stands in the way of everything of an account; null when nothing does.
-create function apipay._obstacle(account apipay.accounts, control apipay._control) returns text
+create function apipay._obstacle(account apipay.accounts, control apipay._control, served_at timestamptz) returns text
 language sql stable parallel safe
 return case
   when control.stopped then concat('all sending is stopped ', apipay._since(control.changed_at), ' by ', control.changed_by,
     ' (' || apipay._mask_phones(left(control.reason, 200)) || ')', ', until select apipay.start(''why'')')
+  when apipay._unserved(account, served_at) is not null then apipay._unserved(account, served_at)
   when account.state = 'parked' then concat('account ', account.name, ' is parked ', apipay._since(account.parked_at),
     ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by ', account.parked_by,
-    '; ApiPay said: ' || account.parked_message,
+    case when account.parked_by = 'apipayd' then '; ApiPay said: ' else ': ' end || account.parked_message,
     '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(account.delivery_error, 200)), '), ',
     case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
          when account.delivery_error is not null
@@ -138,14 +150,15 @@ return case
          else 'until it is well again, which is probed next ' || apipay._when(account.probe_at) end,
     '; to do: ' || account.parked_remedy)
   else apipay._blocked(account) end;
-comment on function apipay._obstacle(apipay.accounts, apipay._control) is
+comment on function apipay._obstacle(apipay.accounts, apipay._control, timestamptz) is
   'Why nothing of this account is sent, and until when; null when something is.';
 
-create function apipay._obstacle_to_asking(account apipay.accounts, control apipay._control) returns text
+create function apipay._obstacle_to_asking(account apipay.accounts, control apipay._control, served_at timestamptz) returns text
 language sql stable parallel safe
-return case when account.delivery_error is not null and not control.stopped then apipay._blocked(account)
-            else apipay._obstacle(account, control) end;
-comment on function apipay._obstacle_to_asking(apipay.accounts, apipay._control) is
+return case when account.delivery_error is not null and not control.stopped
+            then coalesce(apipay._unserved(account, served_at), apipay._blocked(account))
+            else apipay._obstacle(account, control, served_at) end;
+comment on function apipay._obstacle_to_asking(apipay.accounts, apipay._control, timestamptz) is
   'Why the gateway is asked nothing about the jobs of this account, and until when; null when it is.';
 
 -- What comes in place of a clear answer, of an account whose sends get none; null otherwise.
@@ -181,7 +194,7 @@ return case
     concat('Due ', apipay._when(job.run_at), case
       when job.attempts > 0 or job.http_status is not null or job.error_code is not null then concat(': backing off',
         ' (' || apipay._mask_phones(job.reason) || ')', ' after ' || nullif(job.attempts, 0) || case when job.attempts = 1 then ' counted attempt' else ' counted attempts' end,
-        '; last answer: ' || apipay._last_answer(job))
+        '; last: ' || apipay._last_answer(job))
       when job.reason is not null then ' (' || apipay._mask_phones(job.reason) || ')'
       else ', as asked' end, '.')
   when ahead is not null then
@@ -189,21 +202,23 @@ return case
   when not apipay._is_in_turn(job.reason) then
     'The job that it waited for has ended: it goes out within moments.'
   else
-    concat('Due now: it goes out as soon as the account''s quota has room for it',
-      '; the last answer was ' || apipay._last_answer(job), '.') end
+    concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows',
+      '; last: ' || apipay._last_answer(job), '.') end
   || case when job.unproven_since is not null
           then ' It goes out under the same name as before, so that the gateway sees a repetition.' else '' end;
 comment on function apipay._explain_queued(apipay.jobs, text, bigint) is 'explain of a queued job.';
 
-create function apipay._explain_sending(job apipay.jobs) returns text
+create function apipay._explain_sending(job apipay.jobs, unserved text) returns text
 language sql stable parallel safe
 return case
+  when job.leased_until <= now() and unserved is not null then
+    format('Its worker should have answered by %s: it becomes uncertain and is looked up, once this is over: %s.', apipay._clock(job.leased_until), unserved)
   when job.leased_until > now() then
-    format('Its request is under way %s; without an answer by %s it becomes uncertain and is looked up, never sent blindly again.',
+    format('A worker has it %s: its request is under way, or the answer is being written; without one by %s it becomes uncertain and is looked up, never sent blindly again.',
            apipay._since(job.updated_at), apipay._clock(job.leased_until))
   else format('Its worker should have answered by %s: it becomes uncertain within moments and is looked up.',
               apipay._clock(job.leased_until)) end;
-comment on function apipay._explain_sending(apipay.jobs) is 'explain of a job that is sending.';
+comment on function apipay._explain_sending(apipay.jobs, text) is 'explain of a job that is sending.';
 
 create function apipay._explain_uncertain(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
@@ -229,49 +244,72 @@ return concat('Somebody said that ', apipay._deed(job), ' was done: ', apipay._o
 comment on function apipay._explain_stated(apipay.jobs, timestamptz, text) is
   'explain of a job of which somebody said in apipay.resolve what the gateway did, while that is checked.';
 
+-- What failed at Kaspi is watched for a while, since it may live again; then another one is made.
+create function apipay._fallen(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds) returns text
+language sql stable parallel safe
+return case
+  when job.operation = 'invoice.create' and invoice.status = 'error' then
+    concat('invoice ', job.invoice_id, ', and that failed at Kaspi (',
+      coalesce(nullif(concat_ws(': ', apipay._mask_phones(left(coalesce(invoice.error_code, job.error_code), 200)), apipay._mask_phones(left(invoice.error_message, 500))), ''), 'why is not known yet'), ')')
+  when job.operation = 'invoice.refund' and refund.status = 'failed' then
+    concat('refund ', job.refund_id, ' of invoice ', job.invoice_id, ', and that failed at Kaspi (',
+      coalesce(nullif(concat_ws(': ', apipay._mask_phones(left(coalesce(refund.error_code, job.error_code), 200)), apipay._mask_phones(left(refund.error_message, 500))), ''), 'why is not known yet'), ')') end;
+comment on function apipay._fallen(apipay.jobs, apipay.invoices, apipay.refunds) is
+  'What the gateway had accepted of a job and failed at Kaspi afterwards, and why; null while it has not.';
+
 create function apipay._explain_accepted(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
-return concat(case job.operation
+return concat(case when apipay._fallen(job, invoice, refund) is not null then concat('The gateway had taken it as ', apipay._fallen(job, invoice, refund))
+  else concat(case job.operation
     when 'invoice.create' then concat('The gateway has taken it as invoice ', job.invoice_id, ' and delivers it to the customer')
     when 'invoice.cancel' then concat('The gateway is cancelling invoice ', job.invoice_id)
     when 'invoice.refund' then concat('The gateway is making refund ', job.refund_id, ' of invoice ', job.invoice_id)
     else concat('The gateway has taken ', job.operation) end,
-  ' (status ' || case when job.operation = 'invoice.refund' then refund.status else invoice.status end || ')',
+  ' (status ' || case when job.operation = 'invoice.refund' then refund.status else invoice.status end || ')') end,
   '. It is asked again ',
   apipay._when(greatest(case when job.operation = 'invoice.refund' then refund.next_check_at else invoice.next_check_at end, asked_from)),
-  ', ' || 'once this is over: ' || obstacle, '.');
+  ', ' || 'once this is over: ' || obstacle, '.',
+  case when apipay._fallen(job, invoice, refund) is not null
+       then ' If it has still failed then, a new one is sent, unless that was tried as often as retry.async_error.attempts allows.' end);
 comment on function apipay._explain_accepted(apipay.jobs, apipay.invoices, apipay.refunds, timestamptz, text) is 'explain of an accepted job.';
 
-create function apipay._explain_parked(job apipay.jobs, account apipay.accounts, obstacle text) returns text
+create function apipay._explain_parked(job apipay.jobs, account apipay.accounts, obstacle text, unserved text) returns text
 language sql stable parallel safe
 return concat('Parked', ' (' || apipay._mask_phones(job.reason) || ')', case
   when account.state = 'parked' then ' with its account: ' || obstacle
+  when unserved is not null then format('; account %s is active again, and the daemon puts it back once this is over: %s', account.name, unserved)
   else format('; account %s is active again, and the daemon puts it back within moments', account.name) end,
   '. ', case when job.unproven_since is null then 'Nothing of it had an effect; then it is sent.'
              else 'A request for ' || apipay._deed(job) || ' is unproven; then it is looked up first.' end);
-comment on function apipay._explain_parked(apipay.jobs, apipay.accounts, text) is 'explain of a parked job.';
+comment on function apipay._explain_parked(apipay.jobs, apipay.accounts, text, text) is 'explain of a parked job.';
+
+-- What a person can say of a held job, as exact calls.
+create function apipay._ways_out(job apipay.jobs, done text, as_that_one text) returns text
+language sql immutable parallel safe
+return concat(done, ': select apipay.resolve(', job.id, ', true, ',
+  case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why''). ',
+  as_that_one || ': the same with anyway => true. ',
+  'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again, or with and_cancel => true never.');
+comment on function apipay._ways_out(apipay.jobs, text, text) is 'The calls that settle a held job.';
 
 create function apipay._explain_held(job apipay.jobs) returns text
 language sql stable parallel safe
-return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipay._since(job.updated_at),
-  ': nobody but a human can tell whether ', apipay._deed(job), ' was done',
-  ' (last: ' || apipay._last_answer(job) || ')',
-  '. Look for ', job.token, ' in ApiPay''s dashboard. Done: select apipay.resolve(', job.id, ', true, ',
-  case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end,
-  ', ''why''). Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again.');
+return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipay._since(job.updated_at), ': ', case
+  when job.reason = 'not_as_stated' then concat('what was said of ', apipay._deed(job), ' is not what ApiPay has',
+    ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
+    apipay._ways_out(job, 'Done as another one', 'Done as that one, though it differs'))
+  when job.reason = 'mismatch' then concat('what ApiPay has under the name of ', apipay._deed(job), ' is not what was asked for',
+    ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
+    apipay._ways_out(job, 'Done as another one', 'Done as that one, though it differs'))
+  when job.reason = 'duplicate_detected' then concat('more than one object at ApiPay carries the name of ', apipay._deed(job),
+    ': ' || apipay._mask_phones(left(job.error_message, 500)),
+    '. See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve(', job.id, ', true, ',
+    case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
+  else concat('nobody but a human can tell whether ', apipay._deed(job), ' was done', ' (last: ' || apipay._last_answer(job) || ')',
+    '. Look for ', job.token, ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null)) end);
 comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
 
-create function apipay._explain_refuted(job apipay.jobs) returns text
-language sql stable parallel safe
-return concat('Held (not_as_stated) ', apipay._since(job.updated_at), ': what was said of ', apipay._deed(job), ' is not what ApiPay has',
-  ': ' || apipay._mask_phones(left(job.error_message, 500)), '. Done as another one: select apipay.resolve(', job.id, ', true, ',
-  case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end,
-  ', ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve(',
-  job.id, ', false, null, ''why''), which sends it again.');
-comment on function apipay._explain_refuted(apipay.jobs) is
-  'explain of a job that is held because what somebody said in apipay.resolve is not what the gateway has.';
-
-create function apipay._explain_bill(job apipay.jobs, invoice apipay.invoices) returns text
+create function apipay._explain_bill(job apipay.jobs, invoice apipay.invoices, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('Invoice ', job.invoice_id, ' ', case invoice.status
   when 'processing' then 'is being delivered to the customer'
@@ -288,13 +326,14 @@ return concat('Invoice ', job.invoice_id, ' ', case invoice.status
   when 'error' then concat('was accepted and then ended in error',
     ' (' || concat_ws(': ', apipay._mask_phones(invoice.error_code), apipay._mask_phones(left(invoice.error_message, 500))) || ')')
   else concat('was delivered', '; its status is ' || apipay._mask_phones(left(invoice.status, 100))) end,
-  case when not invoice.settled then '; it is asked about again ' || apipay._when(invoice.next_check_at) end, '.');
-comment on function apipay._explain_bill(apipay.jobs, apipay.invoices) is 'explain of an invoice.create that succeeded: what the customer did.';
+  case when not invoice.settled
+       then '; it is asked about again ' || apipay._when(greatest(invoice.next_check_at, asked_from)) || coalesce(', once this is over: ' || obstacle, '') end, '.');
+comment on function apipay._explain_bill(apipay.jobs, apipay.invoices, timestamptz, text) is 'explain of an invoice.create that succeeded: what the customer did.';
 
-create function apipay._explain_succeeded(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds) returns text
+create function apipay._explain_succeeded(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return case job.operation
-  when 'invoice.create' then apipay._explain_bill(job, invoice)
+  when 'invoice.create' then apipay._explain_bill(job, invoice, asked_from, obstacle)
   when 'invoice.cancel' then concat('Invoice ', job.invoice_id,
     case when invoice.status in ('paid', 'partially_refunded') then ' was seen cancelled, but the customer''s payment came first: the money is in.'
          when invoice.status = 'expired' then ' is dead: it expired unpaid.'
@@ -302,7 +341,7 @@ return case job.operation
   when 'invoice.refund' then concat('Refund ', job.refund_id, ' of ' || apipay._tenge(apipay._job_amount(job, refund.amount)),
     ' from invoice ', job.invoice_id, ' was made.')
   else 'Done.' end;
-comment on function apipay._explain_succeeded(apipay.jobs, apipay.invoices, apipay.refunds) is 'explain of a job that succeeded.';
+comment on function apipay._explain_succeeded(apipay.jobs, apipay.invoices, apipay.refunds, timestamptz, text) is 'explain of a job that succeeded.';
 
 create function apipay._explain_failed(job apipay.jobs) returns text
 language sql stable parallel safe
@@ -320,7 +359,7 @@ return case
     format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
   when job.reason = 'gave_up' then concat('Given up after ', job.attempts, case when job.attempts = 1 then ' counted attempt, which had no effect'
       else ' counted attempts, none of which had an effect' end,
-    '; last answer: ' || apipay._last_answer(job), format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
+    '; last: ' || apipay._last_answer(job), format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
   else concat('The gateway refused it', ': ' || coalesce(apipay._last_answer(job), apipay._mask_phones(job.reason)),
     ' [' || apipay._field_errors(job.errors) || ']',
     format('. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.', job.id)) end;
@@ -329,7 +368,10 @@ comment on function apipay._explain_failed(apipay.jobs) is 'explain of a job tha
 create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
 language sql stable parallel safe
 return concat('Cancelled', ' by ' || who, ' at ', apipay._clock(job.finished_at),
-  ' (' || apipay._mask_phones(left(coalesce(why, job.reason), 300)) || ')', ', before anything was sent.');
+  ' (' || apipay._mask_phones(left(coalesce(why, job.reason), 300)) || ')', case
+    when job.reason = 'resolved_not_applied' then ': somebody said that no request of it had an effect.'
+    when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
+    else ', before anything was sent.' end);
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';
 
 create function apipay._explain_expired(job apipay.jobs) returns text
@@ -338,24 +380,28 @@ return concat('Nothing was sent by its expires_at, ', apipay._clock(job.expires_
   format('. select apipay.retry(%s, ''why'') enqueues a copy without a limit.', job.id));
 comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expired job.';
 
+-- `stuck` is what the alert says of a job that the database does not let move; `lost`, what it says of commits
+-- that the database has forgotten.
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
-  invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text) returns text
+  invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
+  served_at timestamptz, stuck text, lost text) returns text
 language sql stable parallel safe
-return case job.state
-  when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control), apipay._slowness(account)), ahead)
-  when 'sending' then apipay._explain_sending(job)
-  when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control))
-                             else apipay._explain_stated(job, asked_from, apipay._obstacle_to_asking(account, control)) end
-  when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control))
-  when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control))
-  when 'held' then case when job.reason = 'not_as_stated' then apipay._explain_refuted(job) else apipay._explain_held(job) end
-  when 'succeeded' then apipay._explain_succeeded(job, invoice, refund)
+return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
+  when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at),
+    'a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'), apipay._slowness(account)), ahead)
+  when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at))
+  when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control, served_at))
+                             else apipay._explain_stated(job, asked_from, apipay._obstacle_to_asking(account, control, served_at)) end
+  when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at))
+  when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control, served_at), apipay._unserved(account, served_at))
+  when 'held' then apipay._explain_held(job)
+  when 'succeeded' then apipay._explain_succeeded(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at))
   when 'failed' then apipay._explain_failed(job)
   when 'cancelled' then apipay._explain_cancelled(job, who, why)
-  when 'expired' then apipay._explain_expired(job) end
+  when 'expired' then apipay._explain_expired(job) end)
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
-comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text) is
+comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
 -- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
@@ -391,7 +437,8 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 create view apipay.overview as
 select j.id, j.account, j.operation, j.state,
        apipay._mask_phones(j.reason) as reason,
-       apipay._explain(j, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id, cancelled.actor, cancelled.reason) as explain,
+       apipay._explain(j, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id, cancelled.actor, cancelled.reason,
+         served.seen_at, stuck.summary, lost.summary) as explain,
        apipay._mask_phone(apipay._phone(j.params ->> 'phone_number')) as phone,
        apipay._job_amount(j, case when j.operation = 'invoice.refund' then (r.refund).amount else (i.invoice).amount end) as amount,
        j.order_id as external_order_id,
@@ -416,9 +463,22 @@ left join lateral (
 -- While what asks gets no clear answer, one asks at a time.
 left join lateral (
   select reads.trial_at from apipay._reads reads
-   where j.state in ('uncertain', 'accepted') and reads.account = j.account
-     and reads.kind = case when j.state = 'uncertain' then 'look_up' when j.operation = 'invoice.refund' then 'refunds' else 'check' end
+   where (j.state in ('uncertain', 'accepted') or (j.state = 'succeeded' and (i.invoice).settled is false))
+     and reads.account = j.account and reads.kind = case when j.state = 'uncertain' then 'look_up' when j.operation = 'invoice.refund' then 'refunds' else 'check' end
    limit 1) as asked on true
+left join lateral (
+  select max(d.seen_at) as seen_at from apipay.daemons d
+   where (j.finished_at is null or (i.invoice).settled is false) and j.account = any (d.accounts)) as served on true
+-- Of an account one alert is open of a kind, and it names one job.
+left join lateral (
+  select stuck.summary from apipay.alerts stuck
+   where j.finished_at is null and stuck.resolved_at is null and stuck.kind = 'job_stuck' and coalesce(stuck.account, '') = j.account
+     and stuck.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch)
+   limit 1) as stuck on true
+left join lateral (
+  select lost.summary from apipay.alerts lost
+   where j.state = 'queued' and lost.resolved_at is null and lost.kind = 'history_lost' and coalesce(lost.account, '') = ''
+   limit 1) as lost on true
 left join lateral (
   select e.actor, e.reason from apipay.events e
    where j.state = 'cancelled' and e.job_id = j.id and e.subject = 'job' and e.to_state = 'cancelled'
@@ -483,6 +543,7 @@ select o.id, o.account, o.operation, o.state, apipay._age(o.created_at) as age,
          when 'accepted' then 'not_followed'
          else case
            when (c.control).stopped then 'stopped'
+           when apipay._unserved(a, served.seen_at) is not null then 'not_served'
            when a.state = 'parked' then 'account_parked'
            when o.state = 'parked' then 'parked'
            when a.blocked_until > now() then 'account_blocked'
@@ -512,6 +573,7 @@ from (
     and coalesce(i.next_check_at, r.next_check_at, '-infinity') < now() - interval '10 minutes'
 ) as o
 join apipay.accounts a on a.name = o.account
+left join lateral (select max(d.seen_at) as seen_at from apipay.daemons d where o.account = any (d.accounts)) as served on true
 cross join (select control from apipay._control as control limit 1) as c;
 comment on view apipay.waiting is 'Jobs that are not final and not moving, with their age and what they wait for.';
 comment on column apipay.waiting.id is 'The number of the job.';
@@ -519,7 +581,7 @@ comment on column apipay.waiting.account is 'Which account sends it.';
 comment on column apipay.waiting.operation is 'What to do.';
 comment on column apipay.waiting.state is 'As in apipay.jobs.';
 comment on column apipay.waiting.age is 'Time since it was enqueued.';
-comment on column apipay.waiting.cause is 'What it waits for: stopped, account_parked, parked, account_blocked (429), gateway_failing (one job at a time tries), other_refund (one of the same invoice goes first), quota (its turn), back_off, not_due, unproven_request, human_decides, not_followed (the daemon should have asked about it 10 minutes ago).';
+comment on column apipay.waiting.cause is 'What it waits for: stopped, not_served (no daemon serves its account), account_parked, parked, account_blocked (429), gateway_failing (one job at a time tries), other_refund (one of the same invoice goes first), quota (its turn), back_off, not_due, unproven_request, human_decides, not_followed (the daemon should have asked about it 10 minutes ago).';
 comment on column apipay.waiting.reason is 'Why it is in that state: a stable code.';
 comment on column apipay.waiting.explain is 'One sentence: why it is where it is, what happens next and when.';
 comment on column apipay.waiting.amount is 'Tenge; null when unknown.';
@@ -664,15 +726,16 @@ language sql immutable parallel safe
 return jobs || case when jobs >= apipay._most_counted() then '+' else '' end;
 comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 10000+ when there may be more.';
 
-create function apipay._explain_account(account apipay.accounts, control apipay._control, used bigint, waiting bigint, tenge numeric, unsure bigint) returns text
+create function apipay._explain_account(
+  account apipay.accounts, control apipay._control, served_at timestamptz, used bigint, waiting bigint, tenge numeric, unsure bigint) returns text
 language sql stable parallel safe
-return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control),
+return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at),
     'Hardly anything is sent: ' || apipay._slowness(account),
     format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)), '. ',
   case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
   case when unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
-comment on function apipay._explain_account(apipay.accounts, apipay._control, bigint, bigint, numeric, bigint) is
+comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, bigint, bigint, numeric, bigint) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
 create view apipay.account_status as
@@ -682,13 +745,14 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        greatest(a.requests_per_minute - quota.used, 0) as quota_left,
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
-       apipay._explain_account(a, c.control, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held) as explain
+       apipay._explain_account(a, c.control, served.seen_at, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (
   select coalesce((select apipay._quota_sum(apipay._quota_slide(q.used, q.newest,
                             floor(extract(epoch from now()) + (c.control).steady_ahead_us / 1e6)::bigint))
                    from apipay._quotas q where q.account = a.name), 0) as used) as quota
+left join lateral (select max(d.seen_at) as seen_at from apipay.daemons d where a.name = any (d.accounts)) as served on true
 left join (
   select j.account, count(*) as jobs
   from (select jobs.account from apipay.jobs where jobs.state = 'sending' offset 0) as j group by j.account) as s on s.account = a.name

@@ -107,19 +107,19 @@ pub struct Untold {
     pub job: JobId,
     /// Why it is held.
     pub reason: String,
-    /// Where the gateway has it otherwise than somebody said, if that is why.
-    pub refuted: Option<String>,
+    /// What the gateway was found to have, if that is why.
+    pub found: Option<String>,
 }
 
 /// Held jobs that nobody is told of, one of each account: an alert may have been resolved between
 /// its opening and the record that it was about.
 pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
     let rows = sqlx::query!(
-        r#"select a.name as "account!", h.id as "id!", h.reason as "reason!", h.refuted as "refuted?"
+        r#"select a.name as "account!", h.id as "id!", h.reason as "reason!", h.found as "found?"
              from apipay.accounts a
              cross join lateral (
                select j.id, coalesce(j.reason, '') as reason,
-                      case j.reason when 'not_as_stated' then j.error_message end as refuted
+                      case when j.reason in ('not_as_stated', 'mismatch', 'duplicate_detected') then j.error_message end as found
                  from apipay.jobs j
                 where j.account = a.name and j.state = 'held'
                 order by j.id
@@ -139,7 +139,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
             account: AccountName::parse(&row.account)?,
             job: JobId(row.id),
             reason: row.reason,
-            refuted: row.refuted,
+            found: row.found,
         })
     });
     Ok(untold.collect())
@@ -356,6 +356,11 @@ pub async fn claim_notices(
                        (select params from apipay.jobs where account = l.account and state = 'parked' limit $3)
                        union all
                        (select params from apipay.jobs where account = l.account and state = 'held' limit $3)
+                       union all
+                       -- The job that a park is told for is recorded as parked after that.
+                       (select params from apipay.jobs
+                         where account = l.account and state = 'sending' and l.kind = 'account_parked'
+                           and l.resolved_at is null limit $3)
                        union all
                        -- When asking fails, what was accepted waits too.
                        (select params from apipay.jobs

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{DbError, MOST_COUNTED, Pool, Task, settings};
 
@@ -53,12 +54,32 @@ pub async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, DbError> {
     .task("count what waits")
 }
 
-/// Whether all sending is stopped.
-pub async fn stopped(pool: &Pool) -> Result<bool, DbError> {
-    sqlx::query_scalar!(r#"select stopped from apipay._control"#)
-        .fetch_one(pool)
-        .await
-        .task("read whether sending is stopped")
+/// What stands beside the accounts in the status line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Glance {
+    /// Whether all sending is stopped; none when the row that says so cannot be seen.
+    pub stopped: Option<bool>,
+    /// The kinds of the open alerts, each with how many are open.
+    pub alerts: Vec<String>,
+    /// For how many seconds this worker has had the oldest of the jobs that it is sending.
+    pub oldest_s: Option<f64>,
+}
+
+/// Reads what stands beside the accounts in the status line.
+pub async fn glance(pool: &Pool, worker: Uuid) -> Result<Glance, DbError> {
+    sqlx::query_as!(
+        Glance,
+        r#"select (select stopped from apipay._control) as "stopped?",
+                  array(select concat(nullif(count(*), 1) || ' ', kind) from apipay.alerts
+                         where resolved_at is null group by kind order by kind) as "alerts!",
+                  (select extract(epoch from now() - min(j.updated_at))::float8
+                     from (select updated_at, leased_by from apipay.jobs where state = 'sending' offset 0) j
+                    where j.leased_by = $1) as "oldest_s?""#,
+        worker,
+    )
+    .fetch_one(pool)
+    .await
+    .task("look at alerts and what is under way")
 }
 
 /// Facts about the server and our rights in it.

@@ -90,6 +90,9 @@ pub struct Transition {
     /// The send got a clear answer.
     #[serde(skip_serializing_if = "is_false")]
     pub answered: bool,
+    /// The attempt's answer says nothing of why the job is where it is: its last answer stays.
+    #[serde(skip_serializing_if = "is_false")]
+    pub keeps_cause: bool,
     /// Begins a new generation.
     #[serde(skip_serializing_if = "is_false")]
     pub anew: bool,

@@ -14,7 +14,7 @@ transition as materialized (
     effect text, http_status smallint, error_code text, message text, errors jsonb, retry_after_s float8,
     answer jsonb, request jsonb, request_sha256 text, duration_ms int,
     state text, reason text, after_s float8, counts boolean, unproven boolean, proven boolean, absent boolean, failing boolean, answered boolean,
-    anew boolean, spared boolean, invoice_id bigint, refund_id bigint, result jsonb)
+    keeps_cause boolean, anew boolean, spared boolean, invoice_id bigint, refund_id bigint, result jsonb)
 ),
 moved as (
   update apipay.jobs j
@@ -42,10 +42,10 @@ moved as (
          -- What somebody said of it is checked until the check decides.
          stated_id = case when t.state = 'uncertain' then j.stated_id end,
          stated_anyway = case when t.state = 'uncertain' then j.stated_anyway end,
-         http_status = coalesce(t.http_status, j.http_status),
-         error_code = t.error_code,
-         error_message = t.message,
-         errors = t.errors,
+         http_status = case when t.keeps_cause then j.http_status else coalesce(t.http_status, j.http_status) end,
+         error_code = case when t.keeps_cause then j.error_code else t.error_code end,
+         error_message = case when t.keeps_cause then j.error_message else t.message end,
+         errors = case when t.keeps_cause then j.errors else t.errors end,
          result = t.result,
          updated_at = now(),
          finished_at = case when t.state in ('succeeded', 'failed') then now() end

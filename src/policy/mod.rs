@@ -11,6 +11,7 @@
 //! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
 //! - [`breaker`]: when a parked account is probed, and how fast it starts again.
 //! - [`backoff`]: the curves of delays.
+//! - [`found`]: what a look-up found, in words.
 //! - [`refusals`]: rows that the database refuses, and when which of them is tried again.
 //! - [`clock`]: whether the database's clock was set.
 //! - [`bounds`]: how far ahead a stored moment may lie.
@@ -23,6 +24,7 @@ pub mod codes;
 #[cfg(test)]
 mod fixtures;
 pub mod follow;
+pub mod found;
 pub mod hints;
 pub mod judge;
 #[cfg(test)]

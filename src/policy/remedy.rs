@@ -52,6 +52,39 @@ pub fn of_park(reason: Reason) -> Remedy {
     Remedy { what, action }
 }
 
+/// About an account that has reached the cap with this code (API, section 4.3).
+pub fn of_cap(code: &str) -> Remedy {
+    let (what, action) = match code {
+        "kyc_daily_limit_reached" | "kyc_limit_reached" => (
+            "real invoices are limited until its business form is approved",
+            "complete the business form in the ApiPay dashboard; waiting alone may never end it",
+        ),
+        "tariff_limit_reached" => (
+            "its tariff's limit of invoices is used up",
+            "change the tariff in the ApiPay dashboard, or wait until ApiPay resets the limit",
+        ),
+        "trial_daily_limit" => (
+            "the trial's invoices of this day are used up",
+            "pay for a tariff in the ApiPay dashboard, or wait for the next day",
+        ),
+        "outstanding_org_limit" => (
+            "too many of its invoices are unpaid",
+            "cancel those that nobody will pay, select apipay.cancel_invoice(INVOICE_ID); or wait until some are paid \
+             or expire",
+        ),
+        "recipient_fanout_exceeded" => (
+            "it bills too many recipients in a short time",
+            "nothing at first: the daemon waits as long as ApiPay asks; if these are your customers, ask ApiPay's \
+             support for a higher limit",
+        ),
+        _ => (
+            "ApiPay limits its invoices",
+            "see in the ApiPay dashboard what the limit is, or ask ApiPay's support",
+        ),
+    };
+    Remedy { what, action }
+}
+
 /// About an account whose requests get this in place of a clear answer.
 pub fn of_fault(fault: &Fault) -> Remedy {
     let (what, action) = match fault.status {
@@ -89,4 +122,21 @@ pub fn is_specific(reason: Reason) -> bool {
         reason,
         Reason::ServiceUnavailable | Reason::AccessDenied | Reason::InvoicesDisabled
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::codes::caps;
+
+    #[test]
+    fn every_cap_has_a_remedy_of_its_own() {
+        for code in caps() {
+            assert_ne!(of_cap(&code), of_cap("another"), "{code}");
+        }
+        assert_ne!(
+            of_cap("outstanding_org_limit"),
+            of_cap("kyc_daily_limit_reached")
+        );
+    }
 }

@@ -1,12 +1,9 @@
 //! What somebody said of a job in `apipay.resolve`, against what the gateway has.
 
-use std::fmt::Write;
-
-use rust_decimal::Decimal;
-
 use crate::domain::job::{JobName, Stated};
-use crate::domain::mirror::{InvoiceSeen, RefundList};
-use crate::domain::operation::{Expected, Progress, Resend, Seen};
+use crate::domain::mirror::RefundList;
+use crate::domain::operation::{Progress, Resend, Seen};
+use crate::policy::found::{described, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
 use crate::policy::reconcile::{
     Finding, Subject, agrees, is_missing, is_of_another_order, look_again,
@@ -172,54 +169,6 @@ fn is_marked_for_another(name: JobName, seen: &Seen) -> bool {
     };
     let mut names = JobName::named_in(text.as_deref().unwrap_or_default()).peekable();
     names.peek().is_some() && !names.any(|other| other.token == name.token)
-}
-
-/// What was asked for; its order too, if that is what differs.
-fn wanted(expected: &Expected, order: Option<&Seen>) -> String {
-    let mut text = expected.amount.map_or_else(
-        || "any amount".to_owned(),
-        |amount| format!("{amount} tenge"),
-    );
-    // Writing to a String cannot fail.
-    if let Some(phone) = &expected.phone {
-        let _ = write!(text, " to {phone}");
-    }
-    if let (Some(_), Some(id)) = (order, &expected.order_id) {
-        let _ = write!(text, " for order {id}");
-    }
-    text
-}
-
-fn tenge(amount: Decimal) -> String {
-    format!("{} tenge", amount.normalize())
-}
-
-fn described(seen: &Seen) -> String {
-    let (amount, phone, status) = match seen {
-        Seen::Invoice(InvoiceSeen {
-            amount,
-            phone,
-            status,
-            ..
-        }) => (amount, phone.as_ref(), status.as_str()),
-        Seen::Refund(refund) => (&refund.amount, None, refund.status.as_str()),
-    };
-    let mut text = amount.map_or_else(|| "it".to_owned(), tenge);
-    if let Some(phone) = phone {
-        let _ = write!(text, " to {phone}");
-    }
-    let _ = write!(text, " (status {status})");
-    text
-}
-
-fn order_of(seen: &Seen) -> String {
-    match seen {
-        Seen::Invoice(InvoiceSeen {
-            external_order_id: Some(id),
-            ..
-        }) => format!(" for order {id}"),
-        _ => String::new(),
-    }
 }
 
 #[cfg(test)]

@@ -37,12 +37,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     let untold = round.part(alerts::untold(&ctx.pool).await)?;
     for held in untold.unwrap_or_default() {
-        let alarm = Alarm::held(
-            &held.account,
-            held.job,
-            &held.reason,
-            held.refuted.as_deref(),
-        );
+        let alarm = Alarm::held(&held.account, held.job, &held.reason, held.found.as_deref());
         strains::try_to_open(ctx, &held.account, &alarm).await;
     }
     // What was refused may be asked for again only so much later.

@@ -16,6 +16,7 @@ use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
+use crate::policy::found::in_words;
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
 use crate::policy::stated::{Checked, check_stated};
@@ -128,6 +129,7 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
             refuted: None,
         },
     };
+    let found = refuted.or_else(|| in_words(&subject, &finding, &verdict.next));
     if matches!(verdict.strain, Some(Strain::Park { .. })) {
         account.park();
     }
@@ -152,7 +154,7 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
             (Lookup::Invoice { .. }, Finding::Invoice(invoice)) => Some(invoice),
             _ => None,
         },
-        refuted: refuted.as_deref(),
+        found: found.as_deref(),
     };
     conclude(ctx, &evidence, verdict, true).await;
 }

@@ -71,8 +71,8 @@ pub struct Evidence<'a> {
     pub failing_since: Option<OffsetDateTime>,
     /// The invoice that a job acts on, if that was read: whatever becomes of the job, its mirror shows it.
     pub read: Option<&'a InvoiceSeen>,
-    /// Where the gateway has it otherwise than somebody said.
-    pub refuted: Option<&'a str>,
+    /// What the gateway was found to have, in words, if it said so clearly.
+    pub found: Option<&'a str>,
 }
 
 /// What an attempt is for.
@@ -106,7 +106,7 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         ref signed,
         failing_since: _,
         read,
-        refuted,
+        found,
     } = *evidence;
     let mut transition = Transition {
         kind: Some(kind.as_str()),
@@ -121,20 +121,19 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         ..moved(guard, &verdict.next)
     };
     attach_answer(&mut transition, timed, now);
-    if let Some(refuted) = refuted {
-        transition.message = Some(refuted.to_owned());
+    if !matches!(verdict.next, Next::Succeeded(_) | Next::Accepted { .. }) {
+        let own = transition.message.take();
+        transition.message = found
+            .map(str::to_owned)
+            .or(own)
+            .or_else(|| explain(&timed.answer));
     }
-    if !matches!(verdict.next, Next::Succeeded(_) | Next::Accepted { .. })
-        && transition.message.is_none()
-    {
-        let is_complete = kind == Kind::Lookup && signed.sign == Sign::Clear;
-        transition.message = match &verdict.next {
-            Next::Uncertain { .. } | Next::Queued { .. } if is_complete => {
-                Some("the gateway was asked, and shows nothing of it".to_owned())
-            }
-            _ => explain(&timed.answer),
-        };
-    }
+    // A look-up that finds nothing says nothing of why the job is looked up.
+    transition.keeps_cause = found.is_some()
+        && matches!(
+            verdict.next,
+            Next::Uncertain { .. } | Next::Queued { .. } | Next::Failed(Reason::GaveUp)
+        );
     let is_unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
     let mut entry = mirrored(guard, plan, &verdict.next, transition, following);
     if entry.invoice.is_none() {

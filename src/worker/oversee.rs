@@ -9,7 +9,7 @@ use time::macros::format_description;
 
 use crate::alert::counted;
 use crate::db::accounts::AccountRow;
-use crate::db::health::Waiting;
+use crate::db::health::{Glance, Waiting};
 use crate::db::{DbError, accounts, health};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Course, Outage};
@@ -35,7 +35,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
         account.wait_for_delivery(row.delivery_error.is_some());
         account.learn(row.outage.clone());
     }
-    let stopped = health::stopped(&ctx.pool).await?;
+    let glance = health::glance(&ctx.pool, ctx.worker).await?;
     let waiting = health::waiting(&ctx.pool).await?;
     let ours: Vec<AccountRow> = rows
         .into_iter()
@@ -43,11 +43,21 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
             AccountName::parse(&row.name).is_some_and(|name| ctx.accounts.contains_key(&name))
         })
         .collect();
+    let hidden = if glance.stopped.is_none() {
+        Some("_control")
+    } else {
+        (ours.len() < ctx.accounts.len()).then_some("accounts")
+    };
+    let trouble = trouble.or_else(|| {
+        hidden.map(|table| {
+            format!("rows of apipay.{table} cannot be seen (row level security?), see what apipayd check says")
+        })
+    });
     Ok(status_line(
         trouble,
         &ours,
         &waiting,
-        stopped,
+        &glance,
         ctx.sends.len(),
     ))
 }
@@ -57,7 +67,7 @@ fn status_line(
     trouble: Option<String>,
     accounts: &[AccountRow],
     waiting: &[Waiting],
-    stopped: bool,
+    glance: &Glance,
     in_flight: usize,
 ) -> String {
     let mut counts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -70,7 +80,7 @@ fn status_line(
     }
     let now = OffsetDateTime::now_utc();
     let mut parts: Vec<String> = trouble.into_iter().collect();
-    if stopped {
+    if glance.stopped == Some(true) {
         parts.push("ALL SENDING STOPPED by apipay.stop()".to_owned());
     }
     for account in accounts {
@@ -106,12 +116,24 @@ fn status_line(
             parts.push(format!("{}: {text}", account.name));
         }
     }
-    if parts.is_empty() {
+    if !glance.alerts.is_empty() {
+        parts.push(format!("OPEN ALERTS: {}", glance.alerts.join(", ")));
+    }
+    // An answer takes a second or two. Later than that, the gateway hangs or the database does.
+    let is_old = |age: &f64| in_flight > 0 && *age >= LONG_S;
+    let oldest = glance
+        .oldest_s
+        .filter(is_old)
+        .map_or_else(String::new, |age| format!(", THE OLDEST FOR {age:.0} s"));
+    if parts.is_empty() && oldest.is_empty() {
         parts.push("all well".to_owned());
     }
-    parts.push(format!("{in_flight} in flight"));
+    parts.push(format!("{in_flight} in flight{oldest}"));
     parts.join("; ")
 }
+
+/// From this age on, in seconds, a request that is under way is told by it.
+const LONG_S: f64 = 5.0;
 
 /// What fails, and since when: sends of which one tries at a time, reads likewise, or a limit that lets
 /// nothing through.
@@ -143,4 +165,46 @@ fn clock(moment: OffsetDateTime) -> String {
         moment.format(format_description!("[year]-[month]-[day] [hour]:[minute]Z"))
     };
     written.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_well_only_without_alerts_and_old_requests() {
+        let well = Glance {
+            stopped: Some(false),
+            alerts: Vec::new(),
+            oldest_s: Some(1.2),
+        };
+        let line = |glance: &Glance, in_flight| status_line(None, &[], &[], glance, in_flight);
+        assert_eq!(line(&well, 3), "all well; 3 in flight");
+
+        let told = Glance {
+            alerts: vec!["job_held".to_owned(), "2 cap_reached".to_owned()],
+            ..well.clone()
+        };
+        assert_eq!(
+            line(&told, 0),
+            "OPEN ALERTS: job_held, 2 cap_reached; 0 in flight"
+        );
+
+        let hangs = Glance {
+            oldest_s: Some(25.4),
+            ..well.clone()
+        };
+        assert_eq!(line(&hangs, 3), "3 in flight, THE OLDEST FOR 25 s");
+        // What others have in hand, or what is over, is not told.
+        assert_eq!(line(&hangs, 0), "all well; 0 in flight");
+
+        let stopped = Glance {
+            stopped: Some(true),
+            ..well
+        };
+        assert_eq!(
+            line(&stopped, 0),
+            "ALL SENDING STOPPED by apipay.stop(); 0 in flight"
+        );
+    }
 }

@@ -15,10 +15,13 @@ use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobId;
 use crate::domain::operation::{Lookup, Operation, Plan, Resend};
 use crate::gateway::wire;
+use crate::policy::found::in_words;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
 use crate::policy::outage::{Errand, Sign, sign_of_send};
-use crate::policy::reconcile::{Baseline, Subject, key_may_be_free, made_before, without_baseline};
+use crate::policy::reconcile::{
+    Baseline, Finding, Subject, key_may_be_free, made_before, without_baseline,
+};
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;
@@ -143,7 +146,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         signed: job.signed(sign_of_send(&timed, &verdict, false)),
         failing_since: job.claim.history.failing_since,
         read: None,
-        refuted: None,
+        found: None,
     };
     let recorded = conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
     match recorded {
@@ -204,7 +207,7 @@ fn alarm_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alarm> {
             let since = evidence.failing_since.unwrap_or(evidence.now);
             Some(Alarm::gave_up(&guard.account, guard.id, since, fault))
         }
-        (_, next) => Alarm::of(guard, next, evidence.refuted),
+        (_, next) => Alarm::of(guard, next, evidence.found),
     }
 }
 
@@ -260,7 +263,7 @@ async fn read_before(
         signed: job.signed(sign_of_send(&timed, verdict, true)),
         failing_since: job.claim.history.failing_since,
         read: None,
-        refuted: None,
+        found: None,
     };
     let Some(list) = read else {
         let verdict = without_baseline(&job.claim.history, &timed, at);
@@ -283,7 +286,12 @@ async fn read_before(
             job.id = %guard.id, next = verdict.next.state(),
             "this refund stands at the gateway already, and the database knows nothing of it; it is not sent again"
         );
-        conclude(ctx, &evidence(&verdict), verdict, job.role == Role::Canary).await;
+        let found = in_words(&subject, &Finding::Refunds(list), &verdict.next);
+        let evidence = Evidence {
+            found: found.as_deref(),
+            ..evidence(&verdict)
+        };
+        conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
         return None;
     }
     // The quota of the claim is counted as of the claim: a refund that leaves late needs some of its own.

@@ -84,7 +84,7 @@ pub async fn tell(
         let run = || accounts::block(&ctx.pool, account, *wait, code);
         persist(ctx, account, "block an account", &mut first_failure, run).await;
         if *capped {
-            alarms.push(Alarm::capped(account, code, *wait));
+            alarms.push(Alarm::capped(account, code));
         }
         debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
     }

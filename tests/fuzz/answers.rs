@@ -128,7 +128,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         },
         failing_since: None,
         read: None,
-        refuted: None,
+        found: None,
     };
     let following = Following {
         rules: &at.rules.follow,

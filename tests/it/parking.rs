@@ -61,12 +61,16 @@ async fn a_503_parks_job_and_account_and_nothing_more_leaves_until_an_operator_r
         })
         .await;
     assert_eq!(world.alerts.refused(), 2);
+    // The first that is told counts the job that is the cause, too.
+    let told = &world.alerts.notices("firing")[0]["commonAnnotations"];
+    assert_ne!(told["jobs_waiting"], "0", "{told}");
     let error = daemon
         .log_text()
         .lines()
         .any(|line| line.contains("ERROR") && line.contains("default"));
     assert!(error, "no line at error level:\n{}", daemon.log_text());
     daemon.until_told("PARKED session_expired").await;
+    daemon.until_told("OPEN ALERTS: account_parked").await;
 
     world.sandbox.session("active").await;
     world

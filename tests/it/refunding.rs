@@ -180,6 +180,12 @@ async fn a_cashiers_own_refund_at_the_wrong_moment_is_a_humans_to_tell_apart() {
         .await;
     let row = world.until(job, "held").await;
     assert_eq!(row["reason"], "unknown_outcome");
+    let said = row["error_message"].as_str().unwrap();
+    assert!(
+        said.starts_with("100 tenge was asked for, and the gateway shows refund ")
+            && said.contains("100 tenge (status completed), of which it cannot be told"),
+        "{said}"
+    );
     assert_eq!(world.effects_of(job).await.len(), 0);
 
     world

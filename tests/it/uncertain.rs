@@ -64,6 +64,51 @@ async fn a_worker_killed_before_the_effect_leaves_a_job_that_is_looked_up_and_se
 }
 
 #[tokio::test]
+async fn a_look_up_that_finds_nothing_leaves_the_cause_as_it_is() {
+    let (world, daemon) = World::running_as(
+        Wish::default()
+            .tune("retry.server_error.max", "30s")
+            .tune("retry.server_error.initial", "20s"),
+    )
+    .await;
+    let failing = json!({"route": "POST /invoices", "effect": "none",
+                         "answer": {"status": 500, "json": {"message": "the sky fell"}}});
+    world.sandbox.fault(failing).await;
+    let job = world.bill(PHONE, 900).await;
+    let row = world
+        .until_job(job, "looked up and found absent", |row| {
+            ["lookup_absent", "not_applied"].contains(&row["reason"].as_str().unwrap_or_default())
+        })
+        .await;
+    assert_eq!(row["http_status"], 500, "{row}");
+    assert_eq!(row["error_message"], "the sky fell");
+    let attempts = world.attempts(job).await;
+    let lookup = attempts.iter().find(|attempt| attempt["kind"] == "lookup");
+    assert_eq!(
+        lookup.unwrap()["message"],
+        "the gateway shows nothing with this job's name"
+    );
+    let explain = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
+    let explain = world.value(&explain).await;
+    assert!(
+        explain.as_str().unwrap().contains("HTTP 500") && !explain.to_string().contains("HTTP 200"),
+        "{explain}"
+    );
+    world
+        .sql(&format!(
+            "select apipay.retry({job}) from apipay.jobs where id = {job} and state = 'queued'"
+        ))
+        .await;
+    world
+        .sql(&format!(
+            "update apipay.jobs set run_at = now() where id = {job} and state = 'uncertain'"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn a_lease_runs_out_by_itself() {
     let (world, mut daemon) =
         World::running_as(Wish::default().tune("worker.lease", "11600ms")).await;
@@ -231,6 +276,25 @@ async fn an_invoice_with_another_amount_is_not_adopted_but_held_until_a_human_de
     );
 
     let invoice = world.effects_of(job).await[0]["invoice_id"].clone();
+    // Both sides stand wherever people look.
+    let both =
+        format!("900 tenge to 8701***0022 was asked for, and ApiPay has invoice {invoice}: ");
+    let said = world.job(job).await["error_message"].clone();
+    assert!(said.as_str().unwrap().starts_with(&both), "{said}");
+    let summary = alert["summary"].as_str().unwrap();
+    assert!(summary.contains(&both), "{summary}");
+    let explain = world
+        .value(&format!(
+            "select to_jsonb(explain) from apipay.overview where id = {job}"
+        ))
+        .await;
+    let explain = explain.as_str().unwrap();
+    assert!(
+        explain.starts_with("Held (mismatch) since ")
+            && explain.contains(&both)
+            && explain.contains("the same with anyway => true"),
+        "{explain}"
+    );
     world
         .sql(&format!(
             "select apipay.resolve({job}, true, {invoice}, 'it is ours', anyway => true)"
@@ -262,6 +326,11 @@ async fn two_objects_with_one_name_are_held_with_an_alert_of_their_own() {
         .await;
     let row = world.until(job, "held").await;
     assert_eq!(row["reason"], "duplicate_detected");
+    let said = row["error_message"].as_str().unwrap();
+    assert!(
+        said.starts_with("the gateway shows invoice ") && said.contains(", and invoice "),
+        "{said}"
+    );
     world.until_true("select exists (select from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null)").await;
     expect_sends_and_effects(&world, job, 1).await;
     world.end([daemon]).await;

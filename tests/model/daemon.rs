@@ -354,7 +354,7 @@ impl Daemon {
             },
             failing_since: None,
             read: None,
-            refuted: None,
+            found: None,
         };
         let following = Following {
             rules: &self.rules.follow,

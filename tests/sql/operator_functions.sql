@@ -134,9 +134,10 @@ begin
     format('job %s is sending: it cannot be cancelled; its request is in flight; wait for the answer', id));
   id := pg_temp.job('uncertain', unproven => true);
   perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000',
-    format('job %s is uncertain: it cannot be cancelled; a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, ...)', id, id));
+    format('job %s is uncertain: it cannot be cancelled; a request may have had its effect and the daemon is looking it up; if you know that it had none: select apipay.resolve(%s, false, null, ''why'', and_cancel => true)', id, id));
   id := pg_temp.job('held', unproven => true);
-  perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000', format('job %s is held: %% and then cancel', id));
+  perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000',
+    format('job %s is held: it cannot be cancelled; say what the gateway did: if it did it, select apipay.resolve(%s, true, ID, ''why''); if not, this ends it unsent: select apipay.resolve(%s, false, null, ''why'', and_cancel => true)', id, id, id));
   foreach state in array array['accepted', 'succeeded'] loop
     id := pg_temp.job(state, 'invoice.refund', params => jsonb_build_object('invoice_id', state));
     perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', id), '55000', format('job %s is %s: it cannot be cancelled; %s', id, state,
@@ -178,6 +179,21 @@ begin
     assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
     assert (select resolution from apipay.alerts where kind = 'job_held' order by id desc limit 1) = 'not in the dashboard';
     perform apipay.cancel(job);
+
+    -- Not applied, and not wanted any more: it ends in the same step, and was never queued.
+    job := pg_temp.job(state, unproven => true);
+    insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
+    perform apipay._open_alert('default', 'job_held', 'critical', 'a job is held', 'resolve it', null);
+    assert apipay.resolve(job, false, null, 'not there, not wanted', and_cancel => true) = job;
+    found := pg_temp.read(job);
+    assert (found.state, found.reason, found.epoch, found.finished_at) = ('cancelled', 'resolved_not_applied', 6, now()) and found.unproven_since is null;
+    assert (select array_agg(e.to_state) from apipay.events e where e.job_id = job and e.subject = 'job' and e.reason = 'not there, not wanted') = array['cancelled'];
+    assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
+    assert not exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+    assert (select explain from apipay.overview where id = job) like 'Cancelled by % (not there, not wanted): somebody said that no request of it had an effect.';
+    job := pg_temp.job(state, unproven => true);
+    perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5, and_cancel => true)', job), '22023', 'and_cancel is given although it was applied: %');
+    perform apipay.resolve(job, false, and_cancel => true);
 
     -- Applied: to be checked at once, and believed no earlier.
     perform apipay._open_alert('default', 'job_held', 'critical', 'a job is held', 'resolve it', null);

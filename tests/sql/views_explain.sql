@@ -4,7 +4,7 @@
 insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited'), ('told'), ('slow'), ('undelivered');
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        probe_at = now() + interval '630 s' where name = 'sick';
-update apipay.accounts set state = 'parked', parked_at = now() - interval '3 h', parked_reason = 'parked_by_user', parked_by = 'aida' where name = 'owned';
+update apipay.accounts set state = 'parked', parked_at = now() - interval '3 h', parked_reason = 'parked_by_user', parked_by = 'aida', parked_message = 'stocktaking' where name = 'owned';
 update apipay.accounts set blocked_until = now() + interval '2430 s', blocked_reason = 'request_rate_limited' where name = 'limited';
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        parked_message = 'Kaspi session expired', parked_remedy = 'call support', probe_at = now() + interval '630 s' where name = 'told';
@@ -17,6 +17,11 @@ values ('slow', 'look_up', now() - interval '330 s', 4, now() + interval '50.9 s
        ('slow', 'refunds', now() - interval '330 s', 4, now() + interval '90.9 s');
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        delivery_error = 'kaspi_session_invalid', probe_at = now() + interval '630 s' where name = 'undelivered';
+insert into apipay.accounts (name) values ('left'), ('strange');
+insert into apipay.daemons (worker, host, version, accounts, seen_at)
+select gen_random_uuid(), 'here', '1', array(select name from apipay.accounts where name not in ('left', 'strange')), now()
+union all
+select gen_random_uuid(), 'there', '1', array['left', 'default'], now() - interval '330 s';
 set time zone 'Asia/Almaty';
 
 -- {ID} stands for the job's id, {TOKEN} for its token; a moment for any moment.
@@ -53,22 +58,22 @@ declare
   behind bigint;
 begin
   -- queued
-  perform pg_temp.explains('{}', 'Due now: it goes out as soon as the account''s quota has room for it.');
+  perform pg_temp.explains('{}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
   perform pg_temp.explains('{"attempts": 1, "http_status": 502, "error_code": "kaspi_error", "error_message": "bad gateway"}',
-    'Due now: it goes out as soon as the account''s quota has room for it; the last answer was HTTP 502, kaspi_error: bad gateway.');
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows; last: HTTP 502, kaspi_error: bad gateway.');
   perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '2 h'), 'Due at MOMENT (in 2 h), as asked.');
   perform pg_temp.explains(jsonb_build_object('run_at', 'infinity'), 'Due never, as asked.');
   perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '40 s', 'reason', 'server_error', 'attempts', 3, 'http_status', 502),
-    'Due at MOMENT (in 40 s): backing off (server_error) after 3 counted attempts; last answer: HTTP 502.');
+    'Due at MOMENT (in 40 s): backing off (server_error) after 3 counted attempts; last: HTTP 502.');
   perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '17 s', 'reason', 'retry_after', 'http_status', 429, 'error_code', 'request_rate_limited'),
-    'Due at MOMENT (in 17 s): backing off (retry_after); last answer: HTTP 429, request_rate_limited.');
+    'Due at MOMENT (in 17 s): backing off (retry_after); last: HTTP 429, request_rate_limited.');
   perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '20 min', 'reason', 'lookup_absent', 'unproven_since', now(), 'attempts', 1),
     'Due at MOMENT (in 20 min): backing off (lookup_absent) after 1 counted attempt. It goes out under the same name as before, so that the gateway sees a repetition.');
   perform pg_temp.explains(jsonb_build_object('expires_at', now() - interval '1 s'), 'Its time ran out at MOMENT: it ends expired, unsent.');
   perform pg_temp.explains('{"account": "sick"}',
     'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out.');
   perform pg_temp.explains(jsonb_build_object('account', 'owned', 'run_at', now() + interval '3 days'),
-    'Waiting: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). Then it is due at MOMENT (in 3 days).');
+    'Waiting: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). Then it is due at MOMENT (in 3 days).');
   perform pg_temp.explains('{"account": "limited"}',
     'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). Then it goes out.');
 
@@ -81,11 +86,49 @@ begin
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
     'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known.');
 
+  -- no daemon serves the account, whatever else is the matter with it
+  perform pg_temp.explains('{"account": "left"}',
+    'Waiting: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Then it goes out.');
+  perform pg_temp.explains('{"account": "strange"}',
+    'Waiting: no daemon has served account strange for a day, if ever: name it in the configuration, then sudo systemctl restart apipayd. Then it goes out.');
+  perform pg_temp.explains('{"account": "left", "operation": "invoice.refund", "params": {"invoice_id": 500}, "reason": "waits_for_refund"}',
+    'Waiting: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Then it goes out.');
+  perform pg_temp.explains(jsonb_build_object('account', 'left', 'state', 'sending', 'leased_until', now() - interval '1 min'),
+    'Its worker should have answered by MOMENT: it becomes uncertain and is looked up, once this is over: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd.');
+  perform pg_temp.explains(jsonb_build_object('account', 'left', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked now, once this is over: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Nothing is sent before that is known.');
+  perform pg_temp.explains('{"account": "left", "state": "parked"}',
+    'Parked; account left is active again, and the daemon puts it back once this is over: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Nothing of it had an effect; then it is sent.');
+  perform pg_temp.explains('{"account": "left", "state": "accepted", "invoice_id": 501}',
+    'The gateway has taken it as invoice 501 and delivers it to the customer. It is asked again at an unknown time, once this is over: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd.');
+  assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w where w.account in ('left', 'strange'))
+       = array['not_followed', 'not_served', 'unproven_request'];
+  assert (select a.explain from apipay.account_status a where a.account = 'left') like
+    'Nothing is sent: no daemon serves account left since % (5 min ago): sudo systemctl start apipayd. 3 jobs wait %';
+  delete from apipay.jobs where account in ('left', 'strange');
+
+  -- the database does not let it move, or has forgotten
+  id := pg_temp.explains('{"account": "default", "epoch": 3}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
+  perform apipay._open_alert('default', 'job_stuck', 'critical', 'The database does not let it go.', 'mend it', jsonb_build_object('job', id, 'state', 'queued', 'epoch', 3));
+  assert (select o.explain from apipay.overview o where o.id = explain_id.id) =
+    'The database does not let it go. What to do stands in the alert job_stuck, in apipay.alerts.' from (select id) as explain_id;
+  -- It has moved since.
+  update apipay.jobs j set epoch = 4 from (select id) as moved where j.id = moved.id;
+  assert (select o.explain from apipay.overview o where o.id = explain_id.id) like 'Due now: %' from (select id) as explain_id;
+  perform apipay._resolve_alert('default', 'job_stuck', 'mended');
+  perform apipay._open_alert(null, 'history_lost', 'critical', 'The database has lost commits.', 'look', '{}');
+  perform pg_temp.explains('{}',
+    'Waiting: a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: The database has lost commits. Then it goes out.');
+  perform apipay._resolve_alert(null, 'history_lost', 'looked');
+  -- a try that was never sent for a cause of ours
+  perform pg_temp.explains('{"reason": "window_closed", "error_code": "window_closed", "error_message": "too much of the lease was gone; nothing was sent"}',
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows; last: window_closed: too much of the lease was gone; nothing was sent.');
+
   -- behind another refund of the same invoice
   perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "reason": "waits_for_refund"}',
     'The job that it waited for has ended: it goes out within moments.');
   behind := pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "priority": 1}',
-    'Due now: it goes out as soon as the account''s quota has room for it.');
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
   perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "reason": "waits_for_refund"}',
     format('It waits for refund job %s of the same invoice, and goes out once that has ended: two at a time could not be told apart.', behind));
   update apipay.jobs j set state = 'uncertain', unproven_since = now() where j.id = behind;
@@ -97,7 +140,7 @@ begin
 
   -- sending
   perform pg_temp.explains(jsonb_build_object('state', 'sending', 'leased_until', now() + interval '1 min'),
-    'Its request is under way since MOMENT (0 s ago); without an answer by MOMENT it becomes uncertain and is looked up, never sent blindly again.');
+    'A worker has it since MOMENT (0 s ago): its request is under way, or the answer is being written; without one by MOMENT it becomes uncertain and is looked up, never sent blindly again.');
   perform pg_temp.explains(jsonb_build_object('state', 'sending', 'leased_until', now() - interval '1 min'),
     'Its worker should have answered by MOMENT: it becomes uncertain within moments and is looked up.');
 
@@ -132,22 +175,45 @@ begin
   perform pg_temp.explains('{"state": "accepted", "operation": "invoice.refund", "params": {"invoice_id": 3}, "invoice_id": 3, "refund_id": 7}',
     'The gateway is making refund 7 of invoice 3 (status pending). It is asked again now.');
 
+  -- accepted, and failed at Kaspi afterwards
+  perform pg_temp.invoice(3, 'error', '{"settled": false, "error_code": "network_unavailable", "error_message": "no answer from +7 700 765-43-21"}');
+  perform pg_temp.explains('{"state": "accepted", "reason": "async_retry", "invoice_id": 3}',
+    'The gateway had taken it as invoice 3, and that failed at Kaspi (network_unavailable: no answer from 8700***4321). It is asked again at MOMENT (in 60 s). If it has still failed then, a new one is sent, unless that was tried as often as retry.async_error.attempts allows.');
+  perform pg_temp.invoice(4, 'error', '{"settled": false}');
+  perform pg_temp.explains('{"state": "accepted", "invoice_id": 4}',
+    'The gateway had taken it as invoice 4, and that failed at Kaspi (why is not known yet). It is asked again at MOMENT (in 60 s). If it has still failed then, a new one is sent, unless that was tried as often as retry.async_error.attempts allows.');
+  insert into apipay.refunds (account, id, invoice_id, status, amount, next_check_at, error_code) values ('default', 8, 6, 'failed', 200, now(), 'kaspi_throttled');
+  perform pg_temp.explains('{"state": "accepted", "operation": "invoice.refund", "params": {"invoice_id": 6}, "invoice_id": 6, "refund_id": 8}',
+    'The gateway had taken it as refund 8 of invoice 6, and that failed at Kaspi (kaspi_throttled). It is asked again now. If it has still failed then, a new one is sent, unless that was tried as often as retry.async_error.attempts allows.');
+
   -- parked
   perform pg_temp.explains('{"state": "parked", "reason": "session_expired", "account": "owned"}',
-    'Parked (session_expired) with its account: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). Nothing of it had an effect; then it is sent.');
+    'Parked (session_expired) with its account: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). Nothing of it had an effect; then it is sent.');
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'unproven_since', now()),
     'Parked; account default is active again, and the daemon puts it back within moments. A request for the invoice of 15 000 tenge to 8700***4321 is unproven; then it is looked up first.');
 
   -- held: the exact calls
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'gave_up', 'unproven_since', now()),
-    'Held (gave_up) since MOMENT (0 s ago): nobody but a human can tell whether the invoice of 15 000 tenge to 8700***4321 was done. Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again.');
+    'Held (gave_up) since MOMENT (0 s ago): nobody but a human can tell whether the invoice of 15 000 tenge to 8700***4321 was done. Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again, or with and_cancel => true never.');
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.refund', 'params', '{"invoice_id": 4}'::jsonb, 'unproven_since', now(), 'http_status', 500),
-    'Held since MOMENT (0 s ago): nobody but a human can tell whether the full refund from invoice 4 was done (last: HTTP 500). Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again.');
+    'Held since MOMENT (0 s ago): nobody but a human can tell whether the full refund from invoice 4 was done (last: HTTP 500). Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again, or with and_cancel => true never.');
 
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'not_as_stated', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 123 was named; ApiPay has none with that number'),
-    'Held (not_as_stated) since MOMENT (0 s ago): what was said of the invoice of 15 000 tenge to 8700***4321 is not what ApiPay has: invoice 123 was named; ApiPay has none with that number. Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again.');
+    'Held (not_as_stated) since MOMENT (0 s ago): what was said of the invoice of 15 000 tenge to 8700***4321 is not what ApiPay has: invoice 123 was named; ApiPay has none with that number. Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again, or with and_cancel => true never.');
+
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'mismatch', 'unproven_since', now(), 'http_status', 200, 'error_message', '15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending)'),
+    'Held (mismatch) since MOMENT (0 s ago): what ApiPay has under the name of the invoice of 15 000 tenge to 8700***4321 is not what was asked for: 15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending). Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again, or with and_cancel => true never.');
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'duplicate_detected', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending)'),
+    'Held (duplicate_detected) since MOMENT (0 s ago): more than one object at ApiPay carries the name of the invoice of 15 000 tenge to 8700***4321: invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending). See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve({ID}, true, INVOICE_ID, ''why'').');
 
   -- succeeded: what the customer did
+  perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 700}', 'Invoice 700 was delivered.');
+  perform pg_temp.invoice(701, 'pending', '{"settled": false, "account": "sick"}');
+  perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 701}',
+    'Invoice 701 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s), once this is over: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min).');
+  perform pg_temp.invoice(702, 'pending', '{"settled": false, "account": "slow"}');
+  perform pg_temp.explains('{"state": "succeeded", "account": "slow", "invoice_id": 702}',
+    'Invoice 702 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 70 s).');
   perform pg_temp.invoice(10, 'pending', '{"settled": false}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 10}', 'Invoice 10 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s).');
   perform pg_temp.invoice(11, 'paid', jsonb_build_object('paid_at', now()));
@@ -188,13 +254,15 @@ begin
   perform pg_temp.explains('{"state": "failed", "reason": "already_paid", "operation": "invoice.cancel"}',
     'The customer has paid the invoice: it cannot be cancelled, only refunded.');
   perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "attempts": 8, "error_message": "connection refused"}',
-    'Given up after 8 counted attempts, none of which had an effect; last answer: connection refused. select apipay.retry({ID}, ''why'') enqueues a copy.');
+    'Given up after 8 counted attempts, none of which had an effect; last: connection refused. select apipay.retry({ID}, ''why'') enqueues a copy.');
 
   -- cancelled, expired
   insert into apipay.jobs (operation, params) values ('invoice.create', '{"amount": 15000}') returning jobs.id into id;
   perform apipay.cancel(id, 'customer +77007654321 called');
   assert (select explain from apipay.overview o where o.id = explain_id.id) like format('Cancelled by %s at %% (customer 8700***4321 called), before anything was sent.', session_user)
     from (select id) as explain_id;
+  perform pg_temp.explains('{"state": "cancelled", "reason": "cancelled_by_user", "attempts": 1, "error_code": "server_error", "http_status": 502}',
+    'Cancelled at MOMENT (cancelled_by_user): nothing that was sent of it had an effect.');
   perform pg_temp.explains(jsonb_build_object('state', 'expired', 'expires_at', now()), 'Nothing was sent by its expires_at, MOMENT. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
 
   -- all sending stopped comes before everything else
@@ -213,7 +281,7 @@ begin
   assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w)
        = array['account_blocked', 'account_parked', 'back_off', 'gateway_failing', 'human_decides', 'not_due', 'not_followed', 'other_refund', 'parked', 'quota', 'unproven_request'];
   assert not exists (select from apipay.waiting w where w.state in ('sending', 'succeeded', 'failed', 'cancelled', 'expired'));
-  assert (select count(*) = 9 and sum(u.at_risk) = 60200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
+  assert (select count(*) = 11 and sum(u.at_risk) = 90200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
   assert (select bool_and((u.state = 'held') = (u.next_lookup_at is null)) from apipay.uncertain u);
   assert (select count(*) = 6 from apipay.parked p), (select jsonb_agg(p) from apipay.parked p)::text;
   assert (select count(*) = 1 from apipay.parked p where p.parked_reason is null);
@@ -221,7 +289,7 @@ begin
   assert (select a.explain from apipay.account_status a where a.account = 'limited') like
     'Nothing is sent: account limited may not send until % (in 40 min): the gateway limits it (request_rate_limited). 1 job waits for 15 000 tenge.';
   assert (select a.explain from apipay.account_status a where a.account = 'owned') like
-    'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
+    'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
   assert (select a.explain from apipay.account_status a where a.account = 'slow') like
     'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
   assert (select sum(d.jobs) from apipay.daily d where d.day_of = 'enqueued') = (select count(*) from apipay.jobs);

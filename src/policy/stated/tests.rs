@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Lost};
 use crate::domain::job::History;
-use crate::domain::mirror::RefundSeen;
+use crate::domain::mirror::{InvoiceSeen, RefundSeen};
 use crate::policy::fixtures::*;
 
 const SAID: Stated = Stated {

@@ -1,7 +1,5 @@
 //! What the gateway says or does not say of a job or an account.
 
-use std::time::Duration;
-
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -20,74 +18,65 @@ use crate::policy::verdict::{Next, Reason};
 use crate::worker::outcome::Guard;
 
 impl Alarm {
-    /// The alert of what becomes of a job, if a human has to decide; `refuted` is where the gateway has it
-    /// otherwise than somebody said.
-    pub fn of(guard: &Guard, next: &Next, refuted: Option<&str>) -> Option<Alarm> {
+    /// The alert of what becomes of a job, if a human has to decide; `found` is what the gateway was found to
+    /// have, in words.
+    pub fn of(guard: &Guard, next: &Next, found: Option<&str>) -> Option<Alarm> {
         match next {
             Next::Held(reason) => {
                 let (account, id) = (&guard.account, guard.id);
-                Some(Alarm::held(account, id, reason.code(), refuted))
+                Some(Alarm::held(account, id, reason.code(), found))
             }
             _ => None,
         }
     }
 
-    /// A human has to decide about a job, for a reason with this code; `refuted` as in [`Alarm::of`].
-    pub fn held(account: &AccountName, id: JobId, reason: &str, refuted: Option<&str>) -> Alarm {
-        if let Some(refuted) = refuted {
-            return Alarm::refuted(account, id, reason, refuted);
-        }
-        let (kind, what) = if reason == Reason::DuplicateDetected.code() {
+    /// A human has to decide about a job, for a reason with this code; `found` as in [`Alarm::of`].
+    pub fn held(account: &AccountName, id: JobId, reason: &str, found: Option<&str>) -> Alarm {
+        let is = |other: Reason| reason == other.code();
+        let name_it = format!("select apipay.resolve({id}, true, GATEWAY_ID, 'why');");
+        let or_not = format!(
+            "if it is not there, select apipay.resolve({id}, false, null, 'why'); sends it again, and with \
+             and_cancel => true it ends unsent."
+        );
+        let look = "look the payment up in the ApiPay dashboard, then";
+        let anyway = "the same with anyway => true if it is that one although it differs;";
+        let (kind, what, action) = if is(Reason::DuplicateDetected) {
             (
                 "duplicate_detected",
-                "more than one object at ApiPay carries its name",
+                "held: more than one object at ApiPay carries its name",
+                format!(
+                    "see in the ApiPay dashboard that the customer pays only one of them, then say which: {name_it}"
+                ),
             )
-        } else if reason == Reason::Mismatch.code() {
+        } else if is(Reason::Mismatch) {
             (
                 "job_held",
-                "the object with its name or key has another amount, payer or order",
+                "held: the object with its name or key is not what was asked for",
+                format!("{look}: {name_it} {anyway} {or_not}"),
+            )
+        } else if is(Reason::NotAsStated) {
+            (
+                "job_held",
+                "held again: what was said of it is not what ApiPay has",
+                format!("{look} name the right one: {name_it} {anyway} {or_not}"),
             )
         } else {
             (
                 "job_held",
-                "whether its request had its effect cannot be told from here",
+                "held: whether its request had its effect cannot be told from here",
+                format!("{look}, if it is there: {name_it} {or_not}"),
             )
         };
+        let found = found.map_or_else(String::new, |found| format!(": {found}"));
         Alarm {
             kind,
             severity: "critical",
             text: AlertText {
-                summary: format!("Job {id} of account {account} is held: {what}."),
-                action: format!(
-                    "look the payment up in the ApiPay dashboard, then: \
-                     select apipay.resolve({id}, true, GATEWAY_ID, 'why'); if it is there, or \
-                     select apipay.resolve({id}, false, null, 'why'); if it is not. \
-                     All held jobs: select * from apipay.uncertain;"
-                ),
+                summary: format!("Job {id} of account {account} is {what}{found}."),
+                action: format!("{action} All held jobs: select * from apipay.uncertain;"),
                 details: json!({ "job": id.0, "reason": reason }),
             },
-            renews: false,
-        }
-    }
-
-    fn refuted(account: &AccountName, id: JobId, reason: &str, refuted: &str) -> Alarm {
-        Alarm {
-            kind: "job_held",
-            severity: "critical",
-            text: AlertText {
-                summary: format!(
-                    "Job {id} of account {account} is held again: what was said of it is not what ApiPay has: {refuted}."
-                ),
-                action: format!(
-                    "look the payment up in the ApiPay dashboard, then name the right one: \
-                     select apipay.resolve({id}, true, GATEWAY_ID, 'why'); or, if it is that one although it differs, \
-                     the same with anyway => true; or, if it is not there, \
-                     select apipay.resolve({id}, false, null, 'why'); \
-                     All held jobs: select * from apipay.uncertain;"
-                ),
-                details: json!({ "job": id.0, "reason": reason }),
-            },
-            renews: true,
+            renews: is(Reason::NotAsStated),
         }
     }
 
@@ -138,18 +127,19 @@ impl Alarm {
     }
 
     /// A cap of the account is reached, and its wait may be long.
-    pub fn capped(account: &AccountName, code: &str, wait: Duration) -> Alarm {
+    pub fn capped(account: &AccountName, code: &str) -> Alarm {
+        let Remedy { what, action } = remedy::of_cap(code);
         Alarm {
             kind: "cap_reached",
             severity: "critical",
             text: AlertText {
                 summary: format!(
-                    "Account {account} has reached a cap ({code}); its payments wait {} minutes.",
-                    wait.as_secs().div_ceil(60)
+                    "Account {account} has reached a cap of ApiPay's ({code}): {what}. Its payments wait."
                 ),
                 action: format!(
-                    "raise the cap or get the organisation approved in the ApiPay dashboard, then: \
-                     select apipay.resume('{account}', 'why');"
+                    "{action}. Payments go on by themselves when ApiPay takes them; until when they wait: \
+                     select explain from apipay.account_status where account = '{account}'; to have one tried at \
+                     once: select apipay.resume('{account}', 'why');"
                 ),
                 details: json!({ "code": code }),
             },

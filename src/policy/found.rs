@@ -1,0 +1,208 @@
+//! What a look-up found, in words for people: of an object that is not what was asked for, both sides.
+
+use std::fmt::Write;
+
+use rust_decimal::Decimal;
+
+use crate::domain::job::JobName;
+use crate::domain::mirror::InvoiceSeen;
+use crate::domain::operation::{Expected, Seen};
+use crate::policy::reconcile::{Finding, Subject, is_of_another_order};
+use crate::policy::verdict::{Next, Reason};
+
+/// What to say of a job after the gateway answered clearly what it has of it: what was found, and what it is
+/// held against. `None` when the answer was not clear, or when the job's own object says it all.
+pub fn in_words(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<String> {
+    let ours = match finding {
+        Finding::Unclear(_) => return None,
+        Finding::Invoice(invoice) => vec![Seen::Invoice(invoice.clone())],
+        Finding::Invoices(invoices) => {
+            let named = invoices
+                .iter()
+                .filter(|invoice| subject.name.names_invoice(invoice));
+            named.cloned().map(Seen::Invoice).collect()
+        }
+        Finding::Refunds(list) => {
+            let named = list
+                .refunds
+                .iter()
+                .filter(|refund| is_named(&subject.name, refund.reason.as_deref()));
+            named.cloned().map(Seen::Refund).collect()
+        }
+    };
+    match next {
+        Next::Succeeded(_) | Next::Accepted { .. } => None,
+        Next::Held(Reason::Mismatch) => ours.first().map(|seen| against(subject, seen)),
+        Next::Held(Reason::UnknownOutcome) if ours.is_empty() => Some(strangers(subject, finding)),
+        _ if ours.is_empty() => Some("the gateway shows nothing with this job's name".to_owned()),
+        _ => Some(format!("the gateway shows {}", list(&ours))),
+    }
+}
+
+/// Whether a text carries a name of this job, of whichever generation.
+fn is_named(name: &JobName, text: Option<&str>) -> bool {
+    JobName::named_in(text.unwrap_or_default()).any(|other| other.token == name.token)
+}
+
+/// An object that is taken for the job's own, and is not what was asked for.
+fn against(subject: &Subject<'_>, seen: &Seen) -> String {
+    let order = match seen {
+        Seen::Invoice(invoice) if is_of_another_order(subject, invoice) => Some(seen),
+        Seen::Invoice(_) | Seen::Refund(_) => None,
+    };
+    format!(
+        "{} was asked for, and ApiPay has {}{}",
+        wanted(&subject.plan.expected, order),
+        numbered(seen),
+        order.map_or_else(String::new, order_of)
+    )
+}
+
+/// Refunds that are new and do not say whose they are.
+fn strangers(subject: &Subject<'_>, finding: &Finding) -> String {
+    let Finding::Refunds(all) = finding else {
+        return "the gateway shows nothing with this job's name".to_owned();
+    };
+    let is_new = |id: i64| {
+        subject
+            .baseline
+            .is_some_and(|known| !known.refund_ids.contains(&id))
+    };
+    let new: Vec<Seen> = all
+        .refunds
+        .iter()
+        .filter(|refund| is_new(refund.id))
+        .filter(|refund| !refund.reason.as_deref().is_some_and(JobName::is_marked))
+        .cloned()
+        .map(Seen::Refund)
+        .collect();
+    format!(
+        "{} was asked for, and the gateway shows {}, of which it cannot be told whether that is it",
+        wanted(&subject.plan.expected, None),
+        list(&new)
+    )
+}
+
+/// Objects that are told one by one: more than that nobody reads.
+const TOLD: usize = 5;
+
+fn list(objects: &[Seen]) -> String {
+    let mut text = objects
+        .iter()
+        .take(TOLD)
+        .map(numbered)
+        .collect::<Vec<_>>()
+        .join(", and ");
+    if objects.len() > TOLD {
+        text.push_str(", and more");
+    }
+    text
+}
+
+/// Which object it is, and what it shows.
+fn numbered(seen: &Seen) -> String {
+    let what = match seen {
+        Seen::Invoice(invoice) => format!("invoice {}", invoice.id),
+        Seen::Refund(refund) => format!("refund {}", refund.id),
+    };
+    format!("{what}: {}", described(seen))
+}
+
+/// What was asked for; its order too, if that is what differs.
+pub(super) fn wanted(expected: &Expected, order: Option<&Seen>) -> String {
+    let mut text = expected.amount.map_or_else(
+        || "any amount".to_owned(),
+        |amount| format!("{amount} tenge"),
+    );
+    // Writing to a String cannot fail.
+    if let Some(phone) = &expected.phone {
+        let _ = write!(text, " to {phone}");
+    }
+    if let (Some(_), Some(id)) = (order, &expected.order_id) {
+        let _ = write!(text, " for order {id}");
+    }
+    text
+}
+
+fn tenge(amount: Decimal) -> String {
+    format!("{} tenge", amount.normalize())
+}
+
+pub(super) fn described(seen: &Seen) -> String {
+    let (amount, phone, status) = match seen {
+        Seen::Invoice(InvoiceSeen {
+            amount,
+            phone,
+            status,
+            ..
+        }) => (amount, phone.as_ref(), status.as_str()),
+        Seen::Refund(refund) => (&refund.amount, None, refund.status.as_str()),
+    };
+    let mut text = amount.map_or_else(|| "it".to_owned(), tenge);
+    if let Some(phone) = phone {
+        let _ = write!(text, " to {phone}");
+    }
+    let _ = write!(text, " (status {status})");
+    text
+}
+
+pub(super) fn order_of(seen: &Seen) -> String {
+    match seen {
+        Seen::Invoice(InvoiceSeen {
+            external_order_id: Some(id),
+            ..
+        }) => format!(" for order {id}"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::account::DuplicateProtection;
+    use crate::domain::mirror::RefundList;
+    use crate::policy::fixtures::*;
+    use crate::policy::reconcile::Baseline;
+
+    fn refunds(list: &serde_json::Value) -> Finding {
+        let read = RefundList::read(&json!({ "refunds": list }), 15);
+        Finding::Refunds(read.expect("a list"))
+    }
+
+    #[test]
+    fn nothing_strangers_and_several_are_told_apart() {
+        let kind = refund();
+        let history = clean();
+        let known = Baseline {
+            refund_ids: vec![1],
+        };
+        let subject = Subject {
+            operation: kind.operation,
+            plan: &kind.plan,
+            name: NAME,
+            history: &history,
+            protection: DuplicateProtection::Key,
+            baseline: Some(&known),
+        };
+        let held = |reason| Next::Held(reason);
+        let old = json!({"id": 1, "invoice_id": 15, "status": "completed", "amount": "5.00"});
+        let new = json!({"id": 2, "invoice_id": 15, "status": "completed", "amount": "5.00"});
+        let own = |id| json!({"id": id, "invoice_id": 15, "status": "pending", "amount": "7.00", "reason": NAME.mark()});
+        let words = |list, next: &Next| in_words(&subject, &refunds(&list), next).expect("words");
+
+        let nothing = words(json!([old]), &held(Reason::GaveUp));
+        assert_eq!(nothing, "the gateway shows nothing with this job's name");
+        let stranger = words(json!([old, new]), &held(Reason::UnknownOutcome));
+        assert!(
+            stranger.contains("shows refund 2: 5 tenge (status completed), of which"),
+            "{stranger}"
+        );
+        let several = words(json!([own(3), own(4)]), &held(Reason::DuplicateDetected));
+        assert_eq!(
+            several,
+            "the gateway shows refund 3: 7 tenge (status pending), and refund 4: 7 tenge (status pending)"
+        );
+    }
+}
