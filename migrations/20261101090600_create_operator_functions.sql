@@ -379,7 +379,16 @@ begin
   end if;
   before := apipay._state_cause(resolve.reason);
 
-  if not applied then
+  if not applied and and_cancel and old.state = 'uncertain' and old.lookups = 0 and old.run_at > now() then
+    perform apipay._refuse(old, 'resolved so', format('its request may still be at work; wait until %s', old.run_at));
+  elsif not applied and not and_cancel and old.state = 'uncertain' then
+    -- The request may still be at work, so the look-up comes first, when it was to come. That it finds nothing once
+    -- is enough now.
+    update apipay.jobs
+       set reason = 'resolved_not_applied', run_at = case when lookups = 0 then greatest(run_at, now()) else now() end,
+           absent_since = '2000-01-01Z', stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+     where id = job;
+  elsif not applied then
     -- A send that was never closed would stand in the way of the next one.
     update apipay.attempts a
        set finished_at = clock_timestamp(), effect = 'unknown', message = 'closed by apipay.resolve'
@@ -425,7 +434,7 @@ begin
   return job;
 end $$;
 comment on function apipay.resolve(bigint, boolean, bigint, text, boolean, boolean) is
-  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again, or with and_cancel ends cancelled in the same step, and is never sent). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
+  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again, if it is uncertain after one more look-up that finds nothing; or with and_cancel ends cancelled in the same step, and is never sent). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
 
 -- Accounts and all sending.
 

@@ -183,6 +183,25 @@ pub async fn put_back(
     .map(|_| ())
 }
 
+/// The invoices that a job has made so far, the newest first; of very many those.
+pub async fn of_job(
+    pool: &Pool,
+    account: &AccountName,
+    job: JobId,
+    most: usize,
+) -> Result<Vec<i64>, DbError> {
+    sqlx::query_scalar!(
+        "select m.id from (select id, account from apipay.invoices where job_id = $1 offset 0) m
+          where m.account = $2 order by m.id desc limit $3",
+        job.0,
+        account.as_str(),
+        i64::try_from(most).unwrap_or(i64::MAX),
+    )
+    .fetch_all(pool)
+    .await
+    .task("find the invoices of a job")
+}
+
 /// The check of an account is no longer under way; the next one may begin after so long.
 pub async fn end_check(
     pool: &Pool,

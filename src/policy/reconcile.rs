@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::{InvoiceSeen, RefundList, RefundSeen, RefundStatus};
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen, RefundStatus};
 use crate::domain::operation::{Expected, Operation, Plan, Progress, Resend, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
@@ -382,6 +382,34 @@ pub fn made_before(subject: &Subject<'_>, list: &RefundList) -> Option<Verdict> 
         [] => None,
         [refund] => Some(adopt(subject, Seen::Refund(refund.clone()))),
         _ => Some(held(Reason::DuplicateDetected)),
+    }
+}
+
+/// Decides about a bill that is about to be made anew, from what its earlier invoices look like now: one in error may
+/// turn pending after all (API, section 4.4), and is adopted then. `None` when none of them lives.
+pub fn lives_after_all(subject: &Subject<'_>, earlier: &[InvoiceSeen]) -> Option<Verdict> {
+    let is_living = |invoice: &&InvoiceSeen| {
+        matches!(
+            invoice.status,
+            InvoiceStatus::Pending | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded
+        )
+    };
+    let living: Vec<&InvoiceSeen> = earlier.iter().filter(is_living).collect();
+    match living[..] {
+        [] => None,
+        [invoice] => Some(adopt(subject, Seen::Invoice(invoice.clone()))),
+        _ => Some(held(Reason::DuplicateDetected)),
+    }
+}
+
+/// Decides about a bill whose earlier invoices could not be read, so that nothing was sent.
+pub fn without_earlier(history: &History, timed: &Timed, at: Circumstances<'_>) -> Verdict {
+    match &timed.answer {
+        // About the question, and not about the bill.
+        Answer::Reply(reply) if classify(reply) == Class::Refused => {
+            back_off(history, Reason::ServerError, at)
+        }
+        _ => without_baseline(history, timed, at),
     }
 }
 

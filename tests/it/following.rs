@@ -80,6 +80,42 @@ async fn a_bill_that_recovers_by_itself_is_not_made_anew() {
     world.end([daemon]).await;
 }
 
+/// An invoice that failed at Kaspi may live after all: before the bill is made anew the gateway is asked.
+#[tokio::test]
+async fn a_bill_whose_failed_invoice_lives_after_all_is_not_made_anew() {
+    for status in ["pending", "paid"] {
+        let (world, daemon) = World::running_as(
+            Wish::default()
+                .tune("retry.async_error.initial", "300ms")
+                .tune("retry.async_error.max", "300ms"),
+        )
+        .await;
+        let job = world.bill(phone::NETWORK_UNAVAILABLE, 500).await;
+        // The next one meets a limit, and waits for longer than it takes the first to come alive.
+        let limited = json!({"route": "POST /invoices", "skip": 0, "times": 1,
+                             "answer": {"status": 429, "json": {"message": "Too Many Attempts.", "retry_after_seconds": 3}}});
+        let first = world
+            .until_job(job, "accepted", |row| !row["invoice_id"].is_null())
+            .await["invoice_id"]
+            .as_i64()
+            .unwrap();
+        world.sandbox.fault(limited).await;
+        world
+            .until_job(job, "refused for the rate", |row| {
+                row["reason"] == "retry_after"
+            })
+            .await;
+        world
+            .sandbox
+            .set_invoice(first, json!({"status": status}))
+            .await;
+        let row = world.until(job, "succeeded").await;
+        assert_eq!(row["invoice_id"], first);
+        assert_eq!(world.effects_of(job).await.len(), 1, "{status}");
+        world.end([daemon]).await;
+    }
+}
+
 #[tokio::test]
 async fn a_status_of_nine_thousand_letters_is_no_more_than_one_that_is_not_known() {
     let (world, daemon) = World::running().await;

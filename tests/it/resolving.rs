@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::world::{Daemon, Job, World};
+use crate::world::{Daemon, Job, Wish, World};
 
 const PHONE: &str = "87015550044";
 
@@ -269,4 +269,98 @@ async fn a_resolve_that_is_not_committed_keeps_nobody_waiting() {
     open.rollback().await.unwrap();
     drop(person);
     world.end([daemon]).await;
+}
+
+/// A person says too early that nothing was done: the request is still at work at the gateway.
+#[tokio::test]
+async fn that_nothing_was_done_is_looked_up_before_anything_is_sent_again() {
+    for wish in [Wish::default(), Wish::default().without_keys()] {
+        let (world, daemon) = World::running_as(wish).await;
+        let paid = world
+            .sandbox
+            .invoice(&world.key("default"), json!({"status": "paid"}))
+            .await;
+        let late = |route: &str| {
+            json!({"route": route, "effect": "late", "after_ms": 800, "times": 1,
+                   "answer": {"preset": "504_html"}})
+        };
+        for (route, operation, params) in [
+            (
+                "POST /invoices",
+                "invoice.create",
+                json!({"phone_number": PHONE, "amount": 900}),
+            ),
+            (
+                "POST /invoices/{id}/refund",
+                "invoice.refund",
+                json!({"invoice_id": paid, "amount": 400}),
+            ),
+        ] {
+            world.sandbox.fault(late(route)).await;
+            let job = world.enqueue(operation, params).await;
+            world.until(job, "uncertain").await;
+            world
+                .sql(&format!(
+                    "select apipay.resolve({job}, false, null, 'it is not in the dashboard')"
+                ))
+                .await;
+            world.until(job, "succeeded").await;
+            assert_eq!(world.effects_of(job).await.len(), 1, "{operation}");
+        }
+        world.end([daemon]).await;
+    }
+}
+
+/// And where nothing was done, one look-up that finds nothing is enough after that.
+#[tokio::test]
+async fn that_nothing_was_done_spares_the_time_that_proves_it() {
+    let wish = Wish::default()
+        .without_keys()
+        .tune("reconcile.settle", "10m");
+    let (world, daemon) = World::running_as(wish).await;
+    world
+        .sandbox
+        .fault(
+            json!({"route": "POST /invoices", "effect": "none", "answer": {"preset": "504_html"}}),
+        )
+        .await;
+    let job = world.bill(PHONE, 900).await;
+    world
+        .until_job(job, "looked up once in vain", |row| {
+            row["reason"] == "lookup_absent"
+        })
+        .await;
+    world
+        .sql(&format!("select apipay.resolve({job}, false, null, 'why')"))
+        .await;
+    world.until(job, "succeeded").await;
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world.end([daemon]).await;
+}
+
+/// Money was given back twice under one job's name, whoever did that: nobody but a human can settle it.
+#[tokio::test]
+async fn a_refund_that_the_gateway_has_twice_holds_its_job_with_an_alert() {
+    let (world, daemon) = World::running().await;
+    let key = world.key("default");
+    let paid = world.sandbox.invoice(&key, json!({"status": "paid"})).await;
+    world
+        .sandbox
+        .organisation(json!({"organisation": key, "refund_outcome": "stuck"}))
+        .await;
+    let job = world
+        .enqueue("invoice.refund", json!({"invoice_id": paid, "amount": 400}))
+        .await;
+    let row = world.until(job, "accepted").await;
+    let token = row["token"].as_str().unwrap();
+    let mark = format!("[apipayd {token}]");
+    let double = json!({"invoice_id": paid, "amount": 400, "reason": mark});
+    world.sandbox.control("POST /refunds", double).await;
+    let row = world.until(job, "held").await;
+    assert_eq!(row["reason"], "duplicate_detected");
+    world
+        .until_true("select exists (select from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null)")
+        .await;
+    world.end_unchecked().await;
+    drop(daemon);
 }

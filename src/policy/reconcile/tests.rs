@@ -821,3 +821,62 @@ fn a_refund_that_the_list_shows_already_is_adopted_and_never_sent() {
     let mismatch = Some("unknown held mismatch free".to_owned());
     assert_eq!(made(NAME, &[other_amount]), mismatch);
 }
+
+#[test]
+fn an_earlier_invoice_that_lives_after_all_is_taken_before_a_bill_is_made_anew() {
+    let kind = create();
+    let subject = Subject {
+        operation: kind.operation,
+        plan: &kind.plan,
+        name: JobName {
+            generation: 3,
+            ..NAME
+        },
+        history: &clean(),
+        protection: DuplicateProtection::Key,
+        baseline: None,
+    };
+    let shown = |id, status: &str| InvoiceSeen::bare(id, InvoiceStatus::parse(status));
+    for (earlier, expected) in [
+        (vec![], None),
+        (vec![shown(1, "error"), shown(2, "cancelled")], None),
+        (vec![shown(1, "expired"), shown(2, "processing")], None),
+        (
+            vec![shown(1, "pending"), shown(2, "error")],
+            Some("applied succeeded invoice 1 pending free"),
+        ),
+        (
+            vec![shown(1, "error"), shown(2, "paid")],
+            Some("applied succeeded invoice 2 paid free"),
+        ),
+        (
+            vec![shown(1, "partially_refunded"), shown(2, "pending")],
+            Some("unknown held duplicate_detected free"),
+        ),
+    ] {
+        let verdict = lives_after_all(&subject, &earlier);
+        assert_eq!(
+            verdict.as_ref().map(show).as_deref(),
+            expected,
+            "{earlier:?}"
+        );
+    }
+}
+
+#[test]
+fn a_bill_is_not_made_anew_while_its_earlier_invoices_cannot_be_read() {
+    let rules = rules();
+    for (answer, expected) in [
+        (reply(502, Body::Broken), "not_applied queued server_error"),
+        (coded(422, "x"), "not_applied queued server_error"),
+        (Answer::Lost(Lost::Timeout), "not_applied queued network"),
+        (coded(401, "x"), "not_applied parked key_rejected"),
+        (
+            coded(429, "request_rate_limited"),
+            "not_applied queued retry_after",
+        ),
+    ] {
+        let verdict = without_earlier(&clean(), &timed(answer), at(&rules));
+        assert!(show(&verdict).starts_with(expected), "{}", show(&verdict));
+    }
+}

@@ -10,6 +10,12 @@ const FEW_AS_WRITTEN: Limit = Limit {
     ..FEW
 };
 
+/// Of one account, among all that waits: whichever index is taken, nothing that is finished.
+const AMONG_WAITING: Limit = Limit {
+    pages: 1_500,
+    ..FEW
+};
+
 /// Statement, arguments, how much it may touch. Of the ids, {JOBS} and less are history.
 const CASES: &[(&str, &str, Limit)] = &[
     ("select * from apipay.overview where id = $1", "1002", FEW),
@@ -138,7 +144,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     (
         "select * from apipay.waiting where account = $1",
         "'branch-1'",
-        FEW,
+        AMONG_WAITING,
     ),
     (
         "select * from apipay.waiting where id = $1",

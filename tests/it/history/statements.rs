@@ -279,6 +279,11 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("with ours (class, id)", "", FEW),
     // mirrors
     (
+        "select m.id from (select id, account",
+        "1002, 'branch-1', 100",
+        FEW,
+    ),
+    (
         "from apipay.invoices m\n    where m.account = a.name",
         "{ACCOUNTS}, 100, 100, 60, 1800000000",
         ALL,
