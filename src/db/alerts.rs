@@ -185,10 +185,18 @@ pub async fn resolve_cleared(
                        and (a.blocked_until is null or a.blocked_until <= now() - make_interval(secs => $2)))
                    when 'job_overdue' then not exists (
                      select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
-                   when 'job_stuck' then not exists (
+                   -- What was seen of an invoice or refund, until it is stored.
+                   when 'job_stuck' then case
+                     when l.details ? 'invoice' then exists (
+                       select from apipay.invoices i
+                       where i.account = l.account and i.id = (l.details ->> 'invoice')::bigint and i.checked_at > l.opened_at)
+                     when l.details ? 'refund' then exists (
+                       select from apipay.refunds r
+                       where r.account = l.account and r.id = (l.details ->> 'refund')::bigint and r.checked_at > l.opened_at)
+                     else not exists (
                      select from apipay.jobs j
                      where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
-                       and j.epoch = (l.details ->> 'epoch')::bigint)
+                       and j.epoch = (l.details ->> 'epoch')::bigint) end
                    when 'account_parked' then exists (
                        select from apipay.accounts a
                        where a.name = l.account and a.state = 'active' and a.resumed_at <= now() - make_interval(secs => $1))

@@ -16,6 +16,7 @@ use crate::db::record::{self, Entry};
 use crate::domain::job::JobId;
 use crate::telemetry::Chain;
 use crate::worker::Context;
+use crate::worker::alarm::Alarm;
 use crate::worker::aside::SetAside;
 use crate::worker::recorder::{Forgotten, Message, Patient, insist};
 use crate::worker::strains;
@@ -148,6 +149,14 @@ async fn apart(
     if let Some(message) = messages.pop()
         && let Some(message) = without_words(ctx, message, &error).await
     {
+        let entry = &message.outcome.entry;
+        // A lock that is held for a moment is told to nobody: what was seen is seen again.
+        if entry.transition.is_none() && error.fault() != Fault::Lock {
+            let account = &message.outcome.account;
+            if let Some(alarm) = Alarm::unstored(account, entry, &error.cause()) {
+                strains::try_to_open(ctx, account, &alarm).await;
+            }
+        }
         aside.extend(SetAside::new(ctx, message, &error));
     }
     Vec::new()

@@ -10,7 +10,7 @@ use crate::db::clock::SteadySecond;
 use crate::db::fate::Lost;
 use crate::db::fault::Cause;
 use crate::db::locks::{Blocker, LockedJob};
-use crate::db::record::Transition;
+use crate::db::record::{Entry, Transition};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::clock::SpanUs;
@@ -97,6 +97,35 @@ impl Alarm {
             },
             renews: false,
         }
+    }
+
+    /// The database does not take what was seen of an invoice or refund; `None` when the entry holds none.
+    pub fn unstored(account: &AccountName, entry: &Entry, cause: &Cause) -> Option<Alarm> {
+        let (object, id, invoice) = match (&entry.invoice, &entry.refund) {
+            (_, Some(refund)) => ("refund", refund.id, refund.invoice_id),
+            (Some(invoice), None) => ("invoice", invoice.id, invoice.id),
+            (None, None) => return None,
+        };
+        Some(Alarm {
+            kind: "job_stuck",
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "The database does not take what ApiPay shows of {object} {id} of account {account}, so \
+                     apipay.{object}s does not show whether money moved: {}.",
+                    said(cause)
+                ),
+                action: format!(
+                    "{} It is asked about again until it can be stored; all others go on. Its jobs: select * from apipay.overview \
+                     where invoice_id = {invoice};",
+                    mending(cause)
+                ),
+                details: json!({
+                    object: id, "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
+                }),
+            },
+            renews: false,
+        })
     }
 
     /// Somebody keeps a due job locked, so that every claim passes it over.

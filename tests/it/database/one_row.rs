@@ -307,3 +307,49 @@ async fn a_stop_with_an_outcome_that_is_not_taken_ends_with_the_grace_and_says_s
     world.until(job, "succeeded").await;
     world.end([heir]).await;
 }
+
+/// What was seen of an invoice has no job to wait for it, and whether the customer paid stands nowhere else.
+#[tokio::test]
+async fn what_is_seen_and_not_taken_is_told_until_it_is_stored() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world
+        .sql(
+            "create function public.close_books() returns trigger language plpgsql as $$
+             begin
+               raise exception 'bookkeeping is closed';
+             end $$;
+             create trigger close_books before insert or update on apipay.invoices
+               for each row when (new.amount = 488 and new.status = 'paid') execute function public.close_books()",
+        )
+        .await;
+    let job = world.bill(phone::PAID, 488).await;
+    world
+        .until_true("select exists (select from apipay.alerts where kind = 'job_stuck' and resolved_at is null)")
+        .await;
+    let alert = world
+        .value("select to_jsonb(l) from apipay.alerts l where kind = 'job_stuck'")
+        .await;
+    let summary = alert["summary"].as_str().unwrap();
+    assert!(
+        summary.contains("of invoice 100001 of account default")
+            && summary.contains("bookkeeping is closed"),
+        "{summary}"
+    );
+    // It stays while the cause does, and others go on.
+    let other = world.bill(phone::PAID, 100).await;
+    world.until(other, "succeeded").await;
+    sleep(Duration::from_secs(2)).await;
+    let open = "apipay.alerts where kind = 'job_stuck' and resolved_at is null";
+    assert_eq!(world.count(open).await, 1);
+
+    world
+        .sql("drop trigger close_books on apipay.invoices")
+        .await;
+    world
+        .until_true(&format!(
+            "select status = 'paid' from apipay.invoices where job_id = {job}"
+        ))
+        .await;
+    expect_resolved(&world).await;
+    world.end([daemon]).await;
+}
