@@ -97,10 +97,12 @@ fn http_date(written: &str) -> Option<OffsetDateTime> {
 }
 
 fn seconds(value: &Value) -> Option<Duration> {
-    let number = value
-        .as_f64()
-        .or_else(|| value.as_str()?.trim().parse().ok())?;
-    from_seconds(number)
+    // As it was written: one beyond what a float holds asks for ever, in whichever way it is written.
+    let written = match value {
+        Value::Number(number) => number.as_str(),
+        _ => value.as_str()?.trim(),
+    };
+    from_seconds(written.parse().ok()?)
 }
 
 fn from_seconds(number: f64) -> Option<Duration> {

@@ -303,7 +303,7 @@ async fn a_moment_too_far_ahead_is_brought_back_and_the_users_own_is_not() {
     for (job, (_, expected)) in wished.into_iter().zip(wishes) {
         let explain = world
             .value(&format!(
-                "select to_jsonb(apipay._explain(j, jsonb_populate_record(a, '{{\"blocked_until\": null}}'), c, null, null, null, null, null, null))
+                "select to_jsonb(apipay._explain(j, jsonb_populate_record(a, '{{\"blocked_until\": null}}'), c, null, null, null, null, null, null, now(), null, null))
                    from apipay.jobs j join apipay.accounts a on a.name = j.account, apipay._control c where j.id = {job}"
             ))
             .await;
