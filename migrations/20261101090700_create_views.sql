@@ -434,7 +434,7 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 -- The views. Whatever stands beside a job is looked up with `limit 1`, row by row by its key: a join
 -- would let the planner, which knows nothing of a table that was never analyzed, read the whole of it.
 
-create view apipay.overview as
+create view apipay._overview as
 select j.id, j.account, j.operation, j.state,
        apipay._mask_phones(j.reason) as reason,
        apipay._explain(j, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id, cancelled.actor, cancelled.reason,
@@ -503,8 +503,12 @@ left join lateral (
         and r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.state = 'queued' and r.reason = 'waits_for_refund'
       order by r.priority desc, r.run_at, r.id limit 1)) as o
    where j.state = 'queued' and j.operation = 'invoice.refund' and j.unproven_since is null and o.id <> j.id
-   limit 1) as ahead on true
-where j.created_at > '-infinity'; -- Every job: with jobs_account and jobs_state.
+   limit 1) as ahead on true;
+comment on view apipay._overview is 'Internal: apipay.overview for views that ask for jobs which wait to be sent or looked up: with the indexes of those alone.';
+
+create view apipay.overview as
+-- Every job: with jobs_account and jobs_state.
+select * from apipay._overview where created_at > '-infinity';
 comment on view apipay.overview is 'One line per job: where it is, why, what happens next and when. Phones are masked.';
 comment on column apipay.overview.id is 'The number of the job.';
 comment on column apipay.overview.account is 'Which account sends it.';
@@ -535,6 +539,17 @@ comment on column apipay.overview.updated_at is 'When its state last changed.';
 comment on column apipay.overview.finished_at is 'When it became final; null before.';
 
 -- One arm per partial index, so that the final rows, which are nearly all, are not read.
+
+do $$
+declare
+  c record;
+begin
+  for c in select attname, col_description(attrelid, attnum) as said from pg_catalog.pg_attribute
+            where attrelid = 'apipay.overview'::regclass and attnum > 0 loop
+    execute format('comment on column apipay._overview.%I is %L', c.attname, c.said);
+  end loop;
+end $$;
+
 create view apipay.waiting as
 select o.id, o.account, o.operation, o.state, apipay._age(o.created_at) as age,
        case o.state
@@ -554,9 +569,9 @@ select o.id, o.account, o.operation, o.state, apipay._age(o.created_at) as age,
            else 'not_due' end end as cause,
        o.reason, o.explain, o.amount, coalesce(o.external_order_id, o.invoice_order_id) as external_order_id, o.run_at, o.created_at
 from (
-  select * from apipay.overview where state = 'queued'
+  select * from apipay._overview where state = 'queued'
   union all
-  select * from apipay.overview where state = 'uncertain'
+  select * from apipay._overview where state = 'uncertain'
   union all
   select * from apipay.overview where state = 'parked'
   union all
@@ -625,7 +640,7 @@ select o.account, apipay._mask_phones(a.parked_reason) as parked_reason, a.parke
 from (
   select q.* from apipay.overview q where q.state = 'parked'
   union all
-  select q.* from apipay.accounts p join apipay.overview q on q.account = p.name
+  select q.* from apipay.accounts p join apipay._overview q on q.account = p.name
    where p.state = 'parked' and q.state = 'queued'
 ) as o
 join apipay.accounts a on a.name = o.account;

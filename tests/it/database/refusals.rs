@@ -26,7 +26,7 @@ async fn a_server_without_free_connections_is_waited_for_and_it_is_said() {
 
     // Fewer than the pool wants.
     world
-        .sql(&format!("alter role {role} connection limit 4"))
+        .sql(&format!("alter role {role} connection limit 2"))
         .await;
     world.until_in_flight(3).await;
     // Each in a transaction of its own: a session that came back before the limit holds would stay.

@@ -10,12 +10,6 @@ const FEW_AS_WRITTEN: Limit = Limit {
     ..FEW
 };
 
-/// Of one account, among all that waits: whichever index is taken, nothing that is finished.
-const AMONG_WAITING: Limit = Limit {
-    pages: 1_500,
-    ..FEW
-};
-
 /// Statement, arguments, how much it may touch. Of the ids, {JOBS} and less are history.
 const CASES: &[(&str, &str, Limit)] = &[
     ("select * from apipay.overview where id = $1", "1002", FEW),
@@ -142,9 +136,14 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("select * from apipay.waiting", "", ALL),
     ("select * from apipay.waiting limit 20", "", ALL),
     (
+        "select * from apipay._overview where account = $1 and state = 'queued'",
+        "'branch-1'",
+        FEW,
+    ),
+    (
         "select * from apipay.waiting where account = $1",
         "'branch-1'",
-        AMONG_WAITING,
+        FEW,
     ),
     (
         "select * from apipay.waiting where id = $1",
