@@ -153,11 +153,12 @@ pub async fn claim_invoices(
     .map(gather)
 }
 
-/// Makes mirrors that were claimed due again: nobody was asked about them.
+/// Makes mirrors that were claimed due again, now or after a while: nobody was asked about them.
 pub async fn put_back(
     pool: &Pool,
     account: &AccountName,
     due: &[DueMirror],
+    after: Duration,
 ) -> Result<(), DbError> {
     let invoices: Vec<i64> = due
         .iter()
@@ -168,14 +169,15 @@ pub async fn put_back(
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $4, true)),
          invoice as (
-           update apipay.invoices set next_check_at = now() from patience
+           update apipay.invoices set next_check_at = now() + make_interval(secs => $5) from patience
             where account = $1 and id = any ($2) and not settled)
-         update apipay.refunds set next_check_at = now() from patience
+         update apipay.refunds set next_check_at = now() + make_interval(secs => $5) from patience
           where account = $1 and id = any ($3) and not settled",
         account.as_str(),
         &invoices,
         &refunds,
         ACCOUNT_PATIENCE_MS,
+        after.as_secs_f64(),
     )
     .execute(pool)
     .await

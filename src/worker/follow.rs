@@ -146,7 +146,12 @@ fn may_ask<'a>(ctx: &'a Context, name: &AccountName, claimed_at: Moment) -> Opti
 
 /// Nobody was asked: what was claimed is due again.
 async fn put_back(ctx: &Context, name: &AccountName, due: &[DueMirror]) {
-    if let Err(error) = mirrors::put_back(&ctx.pool, name, due).await {
+    put_back_for(ctx, name, due, Duration::ZERO).await;
+}
+
+/// Nobody was asked: what was claimed is due again after a while.
+async fn put_back_for(ctx: &Context, name: &AccountName, due: &[DueMirror], after: Duration) {
+    if let Err(error) = mirrors::put_back(&ctx.pool, name, due, after).await {
         warn!(account = %name, error = %Chain(&error), "what was not asked about waits until the promise of its claim is over");
     }
 }
@@ -260,7 +265,16 @@ async fn read_whole(
     due: &[DueMirror],
     claimed_at: Moment,
 ) -> Option<InvoiceSeen> {
-    if !may_read(ctx, account, Read::Code) || !may_ask_once_more(ctx, account, claimed_at).await {
+    if !may_read(ctx, account, Read::Code) {
+        // Its next trial has a time of its own.
+        let trial_at = account.course(Some(Read::Code)).trial_at();
+        let wait = trial_at.map(|at| at - ctx.clock.expected());
+        let wait = wait.and_then(|wait| Duration::try_from(wait).ok());
+        let wait = wait.unwrap_or_default().min(ctx.rules.follow.max);
+        put_back_for(ctx, &account.name, due, wait).await;
+        return None;
+    }
+    if !may_ask_once_more(ctx, account, claimed_at).await {
         return None;
     }
     let errand = Errand::read(Read::Code, account.reads_slowly(Read::Code));

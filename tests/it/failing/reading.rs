@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::world::{Wish, World, phone};
 
@@ -144,10 +143,6 @@ async fn expect_told(read: &str) {
                 world.enqueue_with("invoice.create", bill, job).await;
             }
         }
-    }
-    if read == "code" {
-        // What cannot be read now keeps the promise of its claim, a lease: three trials are half a minute.
-        sleep(Duration::from_secs(25)).await;
     }
     world
         .until_holds("each is told", async || {

@@ -249,7 +249,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("-- What is due and should be moving", "60", ALL),
     (
         "id = any ($2) and not settled",
-        "'branch-1', '{30001001}', '{40001001}', '1s'",
+        "'branch-1', '{30001001}', '{40001001}', '1s', 5",
         FEW,
     ),
     ("l.details ->> 'worker'", "'stuck'", ALL),
