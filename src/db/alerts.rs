@@ -158,7 +158,7 @@ pub async fn resolve_cleared(
             set resolved_at = now(),
                 resolution = case l.kind when 'job_held' then 'the job is not held any more'
                                          when 'duplicate_detected' then 'the job is not held any more'
-                                         when 'invoice_revived' then 'the invoice is not to be paid any more'
+                                         when 'invoice_revived' then 'the invoice is not to be paid any more, or is the one that its job has'
                                          when 'job_overdue' then 'the job has moved on'
                                          when 'job_stuck' then 'the job has moved on'
                                          else 'the account may send again' end
@@ -177,7 +177,14 @@ pub async fn resolve_cleared(
                    when 'invoice_revived' then l.opened_at < now() - interval '10 s' and not exists (
                      select from apipay.invoices i
                      where i.account = l.account and i.id = (l.details ->> 'invoice')::bigint
-                       and i.status not in ('cancelled', 'expired', 'error'))
+                       and i.status not in ('cancelled', 'expired', 'error')
+                       -- It is what its job was for, and the only one of it.
+                       and not exists (
+                         select from apipay.jobs j
+                         where j.id = i.job_id and j.state = 'succeeded' and j.invoice_id = i.id
+                           and not exists (
+                             select from (select id, status from apipay.invoices where job_id = j.id offset 0) other
+                             where other.id <> i.id and other.status not in ('cancelled', 'expired', 'error'))))
                    -- The block may be over a moment before the next request meets the cap again.
                    when 'cap_reached' then exists (
                      select from apipay.accounts a

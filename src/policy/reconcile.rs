@@ -397,6 +397,8 @@ pub fn lives_after_all(subject: &Subject<'_>, earlier: &[InvoiceSeen]) -> Option
     let living: Vec<&InvoiceSeen> = earlier.iter().filter(is_living).collect();
     match living[..] {
         [] => None,
+        // A newer one may live besides, of which nothing is known yet.
+        [_] if subject.history.unproven_since.is_some() => Some(held(Reason::UnknownOutcome)),
         [invoice] => Some(adopt(subject, Seen::Invoice(invoice.clone()))),
         _ => Some(held(Reason::DuplicateDetected)),
     }

@@ -14,9 +14,9 @@ use crate::db::mirrors::{self, DueMirror, Waiting};
 use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
-use crate::domain::job::JobName;
+use crate::domain::job::{JobId, JobName};
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen, RefundStatus};
-use crate::domain::operation::Seen;
+use crate::domain::operation::{Resend, Seen};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::follow::{
@@ -25,7 +25,8 @@ use crate::policy::follow::{
 };
 use crate::policy::judge::strain_of;
 use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
-use crate::policy::verdict::{Reason, Strain};
+use crate::policy::reconcile::{Subject, lives_after_all};
+use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
@@ -466,7 +467,7 @@ async fn settle_waiting(
 }
 
 async fn decide(
-    ctx: &Context,
+    ctx: &Arc<Context>,
     mirror: &DueMirror,
     job: &Waiting,
     seen: &Seen,
@@ -482,7 +483,7 @@ async fn decide(
         }
     };
     let at = ctx.circumstances(&mirror.account, mirror.now);
-    Some(follow(
+    let followed = follow(
         operation,
         &plan,
         &job.history,
@@ -490,7 +491,54 @@ async fn decide(
         unchanged_for,
         job.accepted_for,
         at,
-    ))
+    );
+    let is_given_up = followed.next == Some(Next::Failed(Reason::GaveUp));
+    if !is_given_up || plan.resend != Resend::ByProtection || job.name.generation == 1 {
+        return Some(followed);
+    }
+    let account = ctx.accounts.get(&mirror.account)?;
+    let subject = Subject {
+        operation,
+        plan: &plan,
+        name: job.name,
+        history: &job.history,
+        protection: account.protection,
+        baseline: None,
+    };
+    let earlier = look_back(ctx, account, mirror, job.id).await?;
+    let living = lives_after_all(&subject, &earlier).map(|verdict| Followed {
+        next: Some(verdict.next),
+        check_after: None,
+        strain: None,
+    });
+    Some(living.unwrap_or(followed))
+}
+
+/// What all invoices of a job look like now, before it is given up. `None` when that cannot be asked now: then the
+/// job stays accepted, and it is decided later.
+async fn look_back(
+    ctx: &Arc<Context>,
+    account: &Account,
+    mirror: &DueMirror,
+    job: JobId,
+) -> Option<Vec<InvoiceSeen>> {
+    let ids = match mirrors::of_job(&ctx.pool, &account.name, job, wire::CHECK_IDS).await {
+        Ok(ids) => ids,
+        Err(error) => {
+            warn!(job.id = %job, error = %Chain(&error), "the invoices of a job are not known; it is given up later, if at all");
+            return None;
+        }
+    };
+    if !may_read(ctx, account, Read::Check) || !may_ask_once_more(ctx, account, Moment::now()).await
+    {
+        return None;
+    }
+    let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
+    let timed = account.call(&wire::check_invoices(&ids)).await;
+    let shown = wire::read_check(&timed);
+    let due = std::slice::from_ref(mirror);
+    note(ctx, account, errand, &timed, shown.is_some(), due).await;
+    shown
 }
 
 fn unchanged_for(mirror: &DueMirror, status: &str) -> Duration {

@@ -116,6 +116,41 @@ async fn a_bill_whose_failed_invoice_lives_after_all_is_not_made_anew() {
     }
 }
 
+/// And it is not given up while one of its invoices lives.
+#[tokio::test]
+async fn a_bill_of_which_an_earlier_invoice_lives_is_not_given_up() {
+    let (world, daemon) = World::running_as(
+        Wish::default()
+            .tune("retry.async_error.initial", "600ms")
+            .tune("retry.async_error.max", "600ms")
+            .tune("retry.async_error.attempts", "2"),
+    )
+    .await;
+    let job = world.bill(phone::NETWORK_UNAVAILABLE, 500).await;
+    let first = world
+        .until_job(job, "accepted", |row| !row["invoice_id"].is_null())
+        .await["invoice_id"]
+        .as_i64()
+        .unwrap();
+    world
+        .until_job(job, "made anew", |row| {
+            row["generation"] == 2 && row["state"] == "accepted"
+        })
+        .await;
+    world
+        .sandbox
+        .set_invoice(first, json!({"status": "pending"}))
+        .await;
+    let row = world.until(job, "succeeded").await;
+    assert_eq!(row["invoice_id"], first);
+    assert_eq!(world.effects_of(job).await.len(), 2);
+    // It had been given up for dead, and is the job's own now: nothing is left for a human.
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.end([daemon]).await;
+}
+
 #[tokio::test]
 async fn a_status_of_nine_thousand_letters_is_no_more_than_one_that_is_not_known() {
     let (world, daemon) = World::running().await;
