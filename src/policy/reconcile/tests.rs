@@ -861,6 +861,16 @@ fn an_earlier_invoice_that_lives_after_all_is_taken_before_a_bill_is_made_anew()
             "{earlier:?}"
         );
     }
+    // While a request of the new generation is unproven, that one may live as well.
+    let history = unproven();
+    let unsure = Subject {
+        history: &history,
+        ..subject
+    };
+    let verdict = lives_after_all(&unsure, &[shown(1, "pending")]);
+    let expected = "unknown held unknown_outcome free";
+    assert_eq!(verdict.as_ref().map(show).as_deref(), Some(expected));
+    assert_eq!(lives_after_all(&unsure, &[shown(1, "error")]), None);
 }
 
 #[test]
