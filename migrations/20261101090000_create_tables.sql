@@ -105,9 +105,15 @@ create table apipay.accounts (
   delivery_error       text,
   trial_from           timestamptz,
   resumed_at           timestamptz,
+  resumed_from         text,
+  doubted_since        timestamptz,
   requests_per_minute  int not null default 60 check (requests_per_minute > 0),
   blocked_until        timestamptz,
   blocked_reason       text,
+  capped_until         timestamptz,
+  capped_operations    text[],
+  capped_reason        text,
+  capped_message       text,
   failing_since        timestamptz,
   failing_code         text,
   failing_status       smallint,
@@ -122,7 +128,8 @@ create table apipay.accounts (
   updated_at           timestamptz not null default now(),
   check ((state = 'parked') = (parked_at is not null)),
   check ((state = 'parked') = (parked_reason is not null)),
-  check (delivery_error is null or state = 'parked')
+  check (delivery_error is null or state = 'parked'),
+  check (num_nulls(capped_until, capped_operations, capped_reason) in (0, 3))
 ) with (fillfactor = 50);
 comment on table apipay.accounts is
   'One row per account (one API key of one organisation), made from the configuration when the daemon starts. No secret is stored.';
@@ -134,13 +141,19 @@ comment on column apipay.accounts.parked_by is 'Who parked it: the daemon (apipa
 comment on column apipay.accounts.parked_message is 'What the gateway said when it was parked, or the operator who parked it, masked; null while active, or when nothing was said.';
 comment on column apipay.accounts.parked_remedy is 'What a human can do about it; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probe_at is 'When the daemon next asks the gateway whether the account is well; null while active, or when an operator parked it.';
-comment on column apipay.accounts.probes is 'Probes made since it was parked; their distance grows with it.';
+comment on column apipay.accounts.probes is 'Probes made since it was parked; their distance grows with it. It goes on counting when the account was resumed by its health alone and is parked again for the same reason.';
 comment on column apipay.accounts.delivery_error is 'The code with which invoices that the gateway accepted failed at Kaspi, when that is why it is parked: until one is delivered, each probe lets one job through and nothing else is sent, whatever the gateway''s health says. What was accepted is asked about meanwhile. Null otherwise.';
 comment on column apipay.accounts.trial_from is 'Internal: a probe found no job to let through; from this moment on a due one is a reason to probe at once.';
 comment on column apipay.accounts.resumed_at is 'When it last became active again, or its requests last got clear answers again after a slow-down; sending then starts slowly.';
 comment on column apipay.accounts.requests_per_minute is 'The gateway''s limit for this key, as configured. No 60 seconds ever see more requests.';
-comment on column apipay.accounts.blocked_until is 'Nothing is sent before this moment: the gateway answered 429.';
+comment on column apipay.accounts.resumed_from is 'Internal: why it had been parked when the daemon last resumed it.';
+comment on column apipay.accounts.doubted_since is 'Internal: since when it had been parked, if it was resumed by its health alone and nothing was sent with success since. Null otherwise.';
+comment on column apipay.accounts.blocked_until is 'Nothing is sent or asked before this moment: the gateway answered 429.';
 comment on column apipay.accounts.blocked_reason is 'The code of the 429 that set blocked_until.';
+comment on column apipay.accounts.capped_until is 'Nothing of capped_operations is sent before this moment: the gateway said that a cap is reached. Everything else goes on.';
+comment on column apipay.accounts.capped_operations is 'The operations that the cap is about: those that make invoices, and any other that the gateway answered with it.';
+comment on column apipay.accounts.capped_reason is 'The code of that cap, such as tariff_limit_reached.';
+comment on column apipay.accounts.capped_message is 'What the gateway said of the cap, masked; null when nothing was said.';
 comment on column apipay.accounts.failing_since is 'Since when its sends get no clear answer; null once one does.';
 comment on column apipay.accounts.failing_code is 'What the newest of them got in place of one: server_error, timeout, connect_failed and the like.';
 comment on column apipay.accounts.failing_status is 'HTTP status of that, if there was one.';
@@ -153,6 +166,11 @@ comment on column apipay.accounts.refused_since is 'Since when each of its sends
 comment on column apipay.accounts.mode is 'live or sandbox, as seen in the gateway''s answers; null until one was seen.';
 comment on column apipay.accounts.created_at is 'When the daemon first started with this account.';
 comment on column apipay.accounts.updated_at is 'When the row last changed.';
+
+create function apipay._capped(account apipay.accounts) returns text[]
+language sql stable parallel safe
+return case when account.capped_until > now() then account.capped_operations else '{}' end;
+comment on function apipay._capped(apipay.accounts) is 'The operations that a cap of the gateway keeps from being sent now.';
 
 create table apipay._reads (
   account        text collate "C" not null,
@@ -287,13 +305,14 @@ create trigger note_subject before insert on apipay.jobs
 -- job. So each index says what it is for, and holds only the rows that this needs. What people look for
 -- has its indexes with the views.
 
--- A job that waits for another one stands back: a claim that meets it gives it the reason, and no claim reads it
--- again until it has lost that. One more such reason is added here; then the indexes that say _is_in_turn must be
+-- A job that waits for another one, or for the end of a cap, stands back: a claim that meets it gives it the reason,
+-- and no claim reads it again until it has lost that. (One expression: the planner takes an `and` apart, and finds no
+-- column of an index in its parts.) One more such reason is added here; then the indexes that say _is_in_turn must be
 -- made anew.
 create function apipay._is_in_turn(reason text) returns boolean
 language sql immutable parallel safe
-return reason is distinct from 'waits_for_refund';
-comment on function apipay._is_in_turn(text) is 'Whether claims look at a queued job with this reason: not at one that waits for another job.';
+return coalesce(reason <> all (array['waits_for_refund', 'waits_for_cap']), true);
+comment on function apipay._is_in_turn(text) is 'Whether claims look at a queued job with this reason: not at one that waits for another job, or for the end of a cap.';
 
 -- Queued rows, those in turn in the order of the claim; rows due later stand behind the due ones of their lane. Those
 -- that stand back are apart, for whoever looks for all of an account.
@@ -336,6 +355,9 @@ create unique index jobs_one_open_refund on apipay.jobs (account, (invoice_id + 
 -- Those that wait for it, in the order in which they go, and those whose turn it is.
 create index jobs_waits_for_refund on apipay.jobs (account, (invoice_id + 0), priority desc, run_at, id)
   where state = 'queued' and reason = 'waits_for_refund';
+-- Those that wait for the end of a cap, in the order in which they go on.
+create index jobs_waits_for_cap on apipay.jobs (account, operation, priority desc, run_at, id)
+  where state = 'queued' and reason = 'waits_for_cap';
 create index jobs_next_refund on apipay.jobs (account, (invoice_id + 0), run_at)
   where state = 'queued' and operation = 'invoice.refund' and apipay._is_in_turn(reason);
 

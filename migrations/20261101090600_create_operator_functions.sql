@@ -20,6 +20,7 @@ create function apipay._park(
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
+  goes_on boolean;
 begin
   select * into current from apipay.accounts where name = account_name for no key update;
   if not found then
@@ -32,11 +33,14 @@ begin
   if current.resumed_at > accepted_at then
     return false;
   end if;
+  -- Its health alone ended the last park, and was mistaken: this is the same one.
+  goes_on := who = 'apipayd' and delivery_error is null and current.doubted_since is not null and current.resumed_from is not distinct from why;
   update apipay.accounts
-     set state = 'parked', parked_reason = why, parked_at = coalesce(current.parked_at, now()), parked_by = who,
+     set state = 'parked', parked_reason = why, parked_by = who,
+         parked_at = coalesce(current.parked_at, case when goes_on then current.doubted_since end, now()),
          parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy,
-         delivery_error = _park.delivery_error, trial_from = null,
-         probe_at = now() + probe_after, probes = 0, updated_at = now()
+         delivery_error = _park.delivery_error, trial_from = null, doubted_since = null,
+         probe_at = now() + probe_after, probes = case when goes_on then current.probes else 0 end, updated_at = now()
    where name = account_name;
   if current.state = 'active' then
     -- It may be open still: the account had been resumed without proof.
@@ -49,7 +53,7 @@ begin
   return false;
 end $$;
 comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text, text, timestamptz) is
-  'Parks an account and opens its alert; true when it became parked now. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words, or the operator''s. With a delivery_error only a delivered invoice proves that it is well again; accepted_at is when the gateway accepted what failed: nothing is done when the account was resumed since. Call it in the statement that parks a job.';
+  'Parks an account and opens its alert. True when it became parked now. One that was resumed by its health alone, and is parked again for the same reason before anything got through, is parked since the same moment as before, and its probes go on. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words, or the operator''s. With a delivery_error only a delivered invoice proves that it is well again; accepted_at is when the gateway accepted what failed: nothing is done when the account was resumed since. Call it in the statement that parks a job.';
 
 create function apipay._learn_of_park(
   account_name text, why text, summary text, action text, details jsonb, said text, remedy text,
@@ -74,11 +78,13 @@ end $$;
 comment on function apipay._learn_of_park(text, text, text, text, jsonb, text, text, text) is
   'The daemon has learned that an account it parked is unwell for another reason: its row and its open alert say so; true when that is news.';
 
-create function apipay._resume(account_name text, resolution text, who text) returns int
+create function apipay._resume(account_name text, resolution text, who text, slow_start interval default null) returns int
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
   is_blocked boolean;
+  is_capped boolean;
+  follows boolean;
   put_back int;
 begin
   select * into current from apipay.accounts where name = account_name for no key update;
@@ -89,14 +95,26 @@ begin
   if who = 'apipayd' and (current.state <> 'parked' or current.parked_by is distinct from 'apipayd') then
     return null;
   end if;
-  -- A blocked account is not probed: a block that stands now came after the probe had begun.
+  -- A blocked account is not probed: a block that stands now came after the probe had begun. A cap says nothing of
+  -- whether the account is well, nor the other way round.
   is_blocked := who = 'apipayd' and coalesce(current.blocked_until > clock_timestamp(), false);
+  is_capped := who = 'apipayd' and coalesce(current.capped_until > clock_timestamp(), false);
+  -- Bad jobs alternate with good ones: parks of one reason follow each other within the slow start.
+  follows := who = 'apipayd' and coalesce(current.resumed_from = current.parked_reason and current.parked_at >= current.resumed_at
+                                          and current.parked_at <= current.resumed_at + slow_start, false);
   update apipay.accounts
      set state = 'active', parked_reason = null, parked_at = null, parked_by = null, parked_message = null,
-         parked_remedy = null, delivery_error = null, trial_from = null, probe_at = null, probes = 0,
+         parked_remedy = null, delivery_error = null, trial_from = null, probe_at = null,
+         probes = case when resolution is null then probes else 0 end,
          resumed_at = case when state = 'parked' then now() else resumed_at end,
+         resumed_from = case when who = 'apipayd' then parked_reason end,
+         doubted_since = case when resolution is null then parked_at end,
          blocked_until = case when is_blocked then blocked_until end,
          blocked_reason = case when is_blocked then blocked_reason end,
+         capped_until = case when is_capped then capped_until end,
+         capped_operations = case when is_capped then capped_operations end,
+         capped_reason = case when is_capped then capped_reason end,
+         capped_message = case when is_capped then capped_message end,
          -- Whoever knows that the gateway answers again has the next trial made at once.
          failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end, updated_at = now()
    where name = account_name;
@@ -106,7 +124,7 @@ begin
      set run_at = now(), updated_at = now()
    where id = any (array(
            select id from apipay.jobs
-           where not is_blocked
+           where not is_blocked and not (is_capped and reason = 'cap_reached')
              and account = account_name and state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached')
              and run_at > now()
            limit 1000
@@ -114,28 +132,31 @@ begin
   -- The daemon puts the parked ones back, now that the account is active (db::recover, Due::Release).
   select count(*) into put_back
     from (select from apipay.jobs where account = account_name and state = 'parked' limit 10000) as parked;
-  -- Without a resolution nothing has proven yet that it is well: its alert ends once it stays so.
+  -- Without a resolution nothing has proven yet that it is well: its alert ends once it stays so. So does that of
+  -- parks which follow each other, instead of ending and beginning with each of them.
   if resolution is not null then
-    perform apipay._resolve_alert(account_name, 'account_parked', resolution);
-    if not is_blocked then
+    if not follows then
+      perform apipay._resolve_alert(account_name, 'account_parked', resolution);
+    end if;
+    if not is_blocked and not is_capped then
       perform apipay._resolve_alert(account_name, 'cap_reached', resolution);
     end if;
   end if;
   perform apipay._notify('apipay_jobs', '');
   return put_back;
 end $$;
-comment on function apipay._resume(text, text, text) is
-  'Makes an account active again and resolves its alerts, if a resolution is given. who is apipayd or a database role: the daemon resumes what it parked itself, else nothing is done and null returned, and lifts no block after 429; an operator resumes everything. The daemon then puts its parked jobs back within moments (looked up first where a request is unproven). Returns how many jobs these are, 10000 for that many or more.';
+comment on function apipay._resume(text, text, text, interval) is
+  'Makes an account active again and resolves its alerts, if a resolution is given. who is apipayd or a database role: the daemon resumes what it parked itself, else nothing is done and null returned, and lifts neither a block after 429 nor a cap; an operator resumes everything. Where the daemon''s parks of one reason follow each other within slow_start, their alert stays open until the account has stayed active for a while. The daemon then puts its parked jobs back within moments (looked up first where a request is unproven). Returns how many jobs these are, 10000 for that many or more.';
 
-create function apipay._delivered(account_name text, accepted_at timestamptz, resolution text) returns int
+create function apipay._delivered(account_name text, accepted_at timestamptz, resolution text, slow_start interval default null) returns int
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   perform from apipay.accounts a
     where a.name = account_name and a.parked_by = 'apipayd' and a.delivery_error is not null and a.parked_at < accepted_at
       for no key update;
-  return case when found then apipay._resume(account_name, resolution, 'apipayd') end;
+  return case when found then apipay._resume(account_name, resolution, 'apipayd', slow_start) end;
 end $$;
-comment on function apipay._delivered(text, timestamptz, text) is
+comment on function apipay._delivered(text, timestamptz, text, interval) is
   'Kaspi has delivered what the gateway accepted at this moment: an account that was parked before because that failed is well again. Returns as _resume does; null when it was not parked for that.';
 
 -- What the public functions share.
@@ -469,7 +490,7 @@ begin
   perform apipay._require_account(resume.account);
   before := apipay._state_cause(resume.reason);
   if exists (select from apipay.accounts a
-              where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now() or a.failing_trial_at > now()))
+              where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now() or a.capped_until > now() or a.failing_trial_at > now()))
      or exists (select from apipay._reads r where r.account = resume.account and r.trial_at > now())
      or exists (select from apipay.jobs j where j.account = resume.account and j.state = 'parked') then
     put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', who)), who);
@@ -478,7 +499,7 @@ begin
   return put_back;
 end $$;
 comment on function apipay.resume(text, text) is
-  'Sends for one account again, at once: ends a park and a block after 429, and has the next trial of an account whose requests get no clear answer made now, of a job that is due (jobs that back off keep their own time: apipay.retry). Returns how many parked jobs go back into the queue (10000: that many or more); the daemon puts them back within moments.';
+  'Sends for one account again, at once: ends a park, a block after 429 and a cap, and has the next trial of an account whose requests get no clear answer made now, of a job that is due (jobs that back off keep their own time: apipay.retry). Returns how many parked jobs go back into the queue (10000: that many or more); the daemon puts them back within moments.';
 
 create function apipay.stop(reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

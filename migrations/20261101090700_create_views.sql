@@ -122,6 +122,23 @@ return case when account.blocked_until > now() then concat('account ', account.n
     ' (' || apipay._mask_phones(left(account.blocked_reason, 200)) || ')') end;
 comment on function apipay._blocked(apipay.accounts) is 'Until when the gateway limits this account; null when it does not.';
 
+create function apipay._in_plural(operation text) returns text
+language sql immutable parallel safe
+return case operation
+  when 'invoice.create' then 'new bills' when 'invoice.cancel' then 'cancellations' when 'invoice.refund' then 'refunds'
+  else operation end;
+comment on function apipay._in_plural(text) is 'What jobs of an operation are called in a sentence.';
+
+create function apipay._cap_of(account apipay.accounts, operations text[]) returns text
+language sql stable parallel safe
+return case when apipay._capped(account) && operations then concat('ApiPay takes no ',
+    (select string_agg(apipay._in_plural(o), ', ' order by o) from unnest(operations) as o where o = any (apipay._capped(account))),
+    ' of account ', account.name, ' until ', apipay._clock(account.capped_until),
+    ' (in ', apipay._span(least(apipay._seconds_until(account.capped_until), 1e9)), '): a cap is reached (',
+    apipay._mask_phones(left(account.capped_reason, 200)), '; ApiPay said: ' || account.capped_message, ')') end;
+comment on function apipay._cap_of(apipay.accounts, text[]) is
+  'Which of these operations a cap of the gateway keeps from being sent, until when, and what the gateway said; null when none.';
+
 -- A daemon tells that it lives every ten seconds, and its row is removed a day after its last sign of life.
 create function apipay._unserved(account apipay.accounts, served_at timestamptz) returns text
 language sql stable parallel safe
@@ -200,7 +217,7 @@ return case
   when ahead is not null then
     format('It waits for refund job %s of the same invoice, and goes out once that has ended: two at a time could not be told apart.', ahead)
   when not apipay._is_in_turn(job.reason) then
-    'The job that it waited for has ended: it goes out within moments.'
+    concat(case when job.reason = 'waits_for_cap' then 'The cap' else 'The job' end, ' that it waited for has ended: it goes out within moments.')
   else
     concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows',
       '; last: ' || apipay._last_answer(job), '.') end
@@ -389,7 +406,8 @@ create function apipay._explain(
 language sql stable parallel safe
 return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at),
-    'a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'), apipay._slowness(account)), ahead)
+    'a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
+    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead)
   when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at))
   when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control, served_at))
                              else apipay._explain_stated(job, asked_from, apipay._obstacle_to_asking(account, control, served_at)) end
@@ -493,13 +511,13 @@ left join lateral (
       limit 1)
     union all
     (select r.id from apipay.jobs r
-      where not apipay._is_in_turn(j.reason)
+      where j.reason = 'waits_for_refund'
         and r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.operation = 'invoice.refund'
         and r.state = 'queued' and apipay._is_in_turn(r.reason) and r.run_at <= now()
       order by r.run_at limit 1)
     union all
     (select r.id from apipay.jobs r
-      where not apipay._is_in_turn(j.reason)
+      where j.reason = 'waits_for_refund'
         and r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.state = 'queued' and r.reason = 'waits_for_refund'
       order by r.priority desc, r.run_at, r.id limit 1)) as o
    where j.state = 'queued' and j.operation = 'invoice.refund' and j.unproven_since is null and o.id <> j.id
@@ -562,8 +580,10 @@ select o.id, o.account, o.operation, o.state, apipay._age(o.created_at) as age,
            when a.state = 'parked' then 'account_parked'
            when o.state = 'parked' then 'parked'
            when a.blocked_until > now() then 'account_blocked'
+           when o.operation = any (apipay._capped(a)) then 'account_capped'
            when a.failing_trial_at is not null then 'gateway_failing'
            when o.reason = 'waits_for_refund' then 'other_refund'
+           when o.reason = 'waits_for_cap' then 'quota'
            when o.run_at <= now() then 'quota'
            when o.attempts > 0 then 'back_off'
            else 'not_due' end end as cause,
@@ -596,7 +616,7 @@ comment on column apipay.waiting.account is 'Which account sends it.';
 comment on column apipay.waiting.operation is 'What to do.';
 comment on column apipay.waiting.state is 'As in apipay.jobs.';
 comment on column apipay.waiting.age is 'Time since it was enqueued.';
-comment on column apipay.waiting.cause is 'What it waits for: stopped, not_served (no daemon serves its account), account_parked, parked, account_blocked (429), gateway_failing (one job at a time tries), other_refund (one of the same invoice goes first), quota (its turn), back_off, not_due, unproven_request, human_decides, not_followed (the daemon should have asked about it 10 minutes ago).';
+comment on column apipay.waiting.cause is 'What it waits for: stopped, not_served (no daemon serves its account), account_parked, parked, account_blocked (429), account_capped (a cap of its operation is reached), gateway_failing (one job at a time tries), other_refund (one of the same invoice goes first), quota (its turn), back_off, not_due, unproven_request, human_decides, not_followed (the daemon should have asked about it 10 minutes ago).';
 comment on column apipay.waiting.reason is 'Why it is in that state: a stable code.';
 comment on column apipay.waiting.explain is 'One sentence: why it is where it is, what happens next and when.';
 comment on column apipay.waiting.amount is 'Tenge; null when unknown.';
@@ -746,7 +766,8 @@ create function apipay._explain_account(
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at),
     'Hardly anything is sent: ' || apipay._slowness(account),
-    format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)), '. ',
+    format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)),
+  '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on', '. ',
   case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
   case when unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
@@ -756,6 +777,7 @@ comment on function apipay._explain_account(apipay.accounts, apipay._control, ti
 create view apipay.account_status as
 select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) as parked_reason, a.parked_at, a.parked_by, a.probe_at,
        a.blocked_until, apipay._mask_phones(a.blocked_reason) as blocked_reason,
+       a.capped_until, a.capped_operations, apipay._mask_phones(a.capped_reason) as capped_reason, a.capped_message,
        a.requests_per_minute as quota_limit, quota.used as quota_used,
        greatest(a.requests_per_minute - quota.used, 0) as quota_left,
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
@@ -804,8 +826,12 @@ comment on column apipay.account_status.parked_reason is 'Why it is parked, a st
 comment on column apipay.account_status.parked_at is 'Since when it is parked.';
 comment on column apipay.account_status.parked_by is 'Who parked it: the daemon (apipayd) or a database role.';
 comment on column apipay.account_status.probe_at is 'When the daemon next asks whether it is well; null while active, or when an operator must resume it.';
-comment on column apipay.account_status.blocked_until is 'Nothing is sent before this moment: the gateway answered 429.';
+comment on column apipay.account_status.blocked_until is 'Nothing is sent or asked before this moment: the gateway answered 429.';
 comment on column apipay.account_status.blocked_reason is 'The code of that 429.';
+comment on column apipay.account_status.capped_until is 'Nothing of capped_operations is sent before this moment: a cap of the gateway is reached. Everything else goes on.';
+comment on column apipay.account_status.capped_operations is 'The operations that the cap is about.';
+comment on column apipay.account_status.capped_reason is 'The code of that cap.';
+comment on column apipay.account_status.capped_message is 'What the gateway said of the cap, masked.';
 comment on column apipay.account_status.quota_limit is 'Requests a minute that the key allows.';
 comment on column apipay.account_status.quota_used is 'Requests in the window now.';
 comment on column apipay.account_status.quota_left is 'Requests that may still go out now.';

@@ -22,8 +22,14 @@ pub struct AccountRow {
     pub parked_at: Option<OffsetDateTime>,
     /// What accepted invoices fail with, when that is why it is parked.
     pub delivery_error: Option<String>,
-    /// Nothing is sent before this.
+    /// Nothing is sent or asked before this.
     pub blocked_until: Option<OffsetDateTime>,
+    /// Some operations are not sent before this, for a cap is reached.
+    pub capped_until: Option<OffsetDateTime>,
+    /// The code of that cap.
+    pub capped_reason: Option<String>,
+    /// Whether its health alone has ended its last park, and nothing was sent with success since.
+    pub is_doubted: bool,
     /// How long ago it was resumed, in seconds.
     pub resumed_for_s: Option<f64>,
     /// `live` or `sandbox`, once seen.
@@ -58,6 +64,7 @@ pub async fn ensure(
 pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
     let rows = sqlx::query!(
         r#"select name, parked_reason, parked_at, delivery_error, blocked_until, mode,
+                  capped_until, capped_reason, doubted_since is not null as "is_doubted!",
                   extract(epoch from now() - resumed_at)::float8 as resumed_for_s,
                   failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
                   failing_trial_at, refused_since
@@ -91,13 +98,16 @@ pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
         parked_at: row.parked_at,
         delivery_error: row.delivery_error,
         blocked_until: row.blocked_until,
+        capped_until: row.capped_until,
+        capped_reason: row.capped_reason,
+        is_doubted: row.is_doubted,
         resumed_for_s: row.resumed_for_s,
         mode: row.mode,
     });
     Ok(accounts.collect())
 }
 
-/// Blocks an account: nothing is sent before the wait is over. A longer block stays.
+/// Blocks an account: nothing is sent or asked before the wait is over. A longer block stays.
 pub async fn block(
     pool: &Pool,
     account: &AccountName,
@@ -118,6 +128,40 @@ pub async fn block(
     .execute(pool)
     .await
     .task("block the account")
+    .map(|_| ())
+}
+
+/// Stores that a cap is reached: none of its operations is sent before the wait is over. A longer one stays,
+/// unless the new one is about more: then they wait together, and each is tried again when it is over.
+pub async fn cap(
+    pool: &Pool,
+    account: &AccountName,
+    wait: Duration,
+    code: &str,
+    said: Option<&str>,
+    operations: &[&'static str],
+) -> Result<(), DbError> {
+    let operations: Vec<String> = operations.iter().map(ToString::to_string).collect();
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $6, true))
+         update apipay.accounts a
+            set capped_until = now() + make_interval(secs => $2), capped_reason = $3,
+                capped_message = apipay._mask_phones(left($4, 300)),
+                capped_operations = array(select distinct unnest(apipay._capped(a) || $5::text[]) order by 1),
+                updated_at = now()
+           from patience
+          where name = $1
+            and (capped_until is null or capped_until < now() + make_interval(secs => $2) or not $5 <@ capped_operations)",
+        account.as_str(),
+        super::record::seconds(wait),
+        code,
+        said,
+        &operations,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("store that a cap is reached")
     .map(|_| ())
 }
 
@@ -148,7 +192,8 @@ pub struct Park {
 }
 
 /// Parks an account and opens its alert, both or neither. True when it was active before. What was
-/// accepted before the account was last resumed, and failed at Kaspi, parks nothing.
+/// accepted before the account was last resumed, and failed at Kaspi, parks nothing. A park whose end its health alone
+/// had told, mistakenly, goes on, and so does the number of its [`probes`].
 pub async fn park(
     pool: &Pool,
     account: &AccountName,
@@ -174,6 +219,20 @@ pub async fn park(
     .fetch_one(pool)
     .await
     .task("park the account")
+}
+
+/// How many probes of a parked account were made.
+pub async fn probes(pool: &Pool, account: &AccountName) -> Result<u32, DbError> {
+    let probes = sqlx::query_scalar!(
+        "select probes from apipay.accounts where name = $1 and state = 'parked'",
+        account.as_str(),
+    )
+    .fetch_optional(pool)
+    .await
+    .task("read how often the account was probed")?;
+    Ok(probes
+        .and_then(|probes| u32::try_from(probes).ok())
+        .unwrap_or(0))
 }
 
 /// What is wrong with an account that this daemon or another has parked is known better now: its row and
@@ -203,19 +262,22 @@ pub async fn learn_of_park(
 
 /// Resumes an account that the daemon has parked, after a probe: its parked jobs go on. Its alert is resolved
 /// with this text; without one it stays open until the account has been active for a while. A block that
-/// the gateway has asked for meanwhile stays. Returns how many jobs; `None` when an operator has resumed the
-/// account, or taken it over: then nothing is done.
+/// the gateway has asked for meanwhile stays, and so does a cap. Parks of one reason that follow each other within
+/// `slow_start` share one alert. Returns how many jobs; `None` when an operator has resumed the account, or taken it
+/// over: then nothing is done.
 pub async fn resume(
     pool: &Pool,
     account: &AccountName,
     resolution: Option<&str>,
+    slow_start: Duration,
 ) -> Result<Option<i32>, DbError> {
     sqlx::query_scalar!(
         "with patience as materialized (select set_config('lock_timeout', $3, true))
-         select apipay._resume($1, $2, 'apipayd') from patience",
+         select apipay._resume($1, $2, 'apipayd', make_interval(secs => $4)) from patience",
         account.as_str(),
         resolution,
         ACCOUNT_PATIENCE_MS,
+        slow_start.as_secs_f64(),
     )
     .fetch_one(pool)
     .await
@@ -223,25 +285,64 @@ pub async fn resume(
 }
 
 /// Kaspi has delivered what the gateway accepted at this moment: an account that was parked before because
-/// that failed is resumed, and its alert resolved with this text. Returns how many parked jobs go on; `None` when
-/// it is not parked for that.
+/// that failed is resumed, and its alert resolved with this text, as by [`resume`]. Returns how many parked jobs go on;
+/// `None` when it is not parked for that.
 pub async fn delivered(
     pool: &Pool,
     account: &AccountName,
     accepted_at: OffsetDateTime,
     resolution: &str,
+    slow_start: Duration,
 ) -> Result<Option<i32>, DbError> {
     sqlx::query_scalar!(
         "with patience as materialized (select set_config('lock_timeout', $4, true))
-         select apipay._delivered($1, $2, $3) from patience",
+         select apipay._delivered($1, $2, $3, make_interval(secs => $5)) from patience",
         account.as_str(),
         accepted_at,
         resolution,
         ACCOUNT_PATIENCE_MS,
+        slow_start.as_secs_f64(),
     )
     .fetch_one(pool)
     .await
     .task("resume an account that is delivered for")
+}
+
+/// Something was sent with success since the account's health alone ended its last park: that park is over, and the next
+/// one is another.
+pub async fn got_through(pool: &Pool, account: &AccountName) -> Result<(), DbError> {
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $2, true))
+         update apipay.accounts
+            set doubted_since = null, probes = 0, updated_at = now()
+           from patience
+          where name = $1 and state = 'active' and doubted_since is not null",
+        account.as_str(),
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("store that something got through")
+    .map(|_| ())
+}
+
+/// Has the accounts that a daemon has parked probed now: whoever starts one may have mended why, by another key or
+/// address. Not where what is accepted fails at Kaspi: each probe lets a payment through there, and may cost it.
+/// Returns those accounts.
+pub async fn probe_now(pool: &Pool, accounts: &[String]) -> Result<Vec<String>, DbError> {
+    sqlx::query_scalar!(
+        "update apipay.accounts
+            set probe_at = least(probe_at, now()), updated_at = now()
+          where name = any (array(
+            select p.name from apipay.accounts p
+             where p.name = any ($1) and p.state = 'parked' and p.parked_by = 'apipayd' and p.delivery_error is null
+             for no key update skip locked))
+        returning name",
+        accounts,
+    )
+    .fetch_all(pool)
+    .await
+    .task("have parked accounts probed")
 }
 
 /// A parked account whose probe this worker makes.
@@ -274,7 +375,8 @@ pub async fn claim_probes(
                      where p.name = any ($1) and p.state = 'parked'
                        and (p.probe_at <= now() or (p.trial_from <= now() and exists (
                               select from apipay.jobs j
-                               where j.account = p.name and j.state = 'queued' and j.id > 0 and j.run_at <= now())))
+                               where j.account = p.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
+                                 and j.run_at <= now() and j.operation <> all (apipay._capped(p)))))
                        and not (select stopped from apipay._control)
                        for no key update skip locked))
         returning a.name as "account!", a.probes - 1 as "probes!", a.parked_reason as "reason!", a.delivery_error"#,

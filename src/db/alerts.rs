@@ -189,7 +189,8 @@ pub async fn resolve_cleared(
                    when 'cap_reached' then exists (
                      select from apipay.accounts a
                      where a.name = l.account
-                       and (a.blocked_until is null or a.blocked_until <= now() - make_interval(secs => $2)))
+                       and (greatest(a.capped_until, case when l.details ->> 'stops' = 'everything' then a.blocked_until end)
+                            <= now() - make_interval(secs => $2)) is not false)
                    when 'job_overdue' then not exists (
                      select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
                    -- What was seen of an invoice or refund, until it is stored.

@@ -25,11 +25,13 @@ async fn accounts(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
         "update apipay.accounts a
             set blocked_until = least(a.blocked_until,
                   now() + make_interval(secs => case when a.blocked_reason = any ($1) then $2::float8 else $3::float8 end)),
+                capped_until = least(a.capped_until, now() + make_interval(secs => $2)),
                 probe_at = least(a.probe_at, now() + make_interval(secs => $4)),
                 resumed_at = least(a.resumed_at, now())
           where a.name = any (array(
             select b.name from apipay.accounts b
             where b.blocked_until > now() + make_interval(secs => case when b.blocked_reason = any ($1) then $2::float8 else $3::float8 end)
+               or b.capped_until > now() + make_interval(secs => $2)
                or b.probe_at > now() + make_interval(secs => $4) or b.resumed_at > now()
             for no key update skip locked))",
         &bounds.cap_codes,

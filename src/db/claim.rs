@@ -107,7 +107,7 @@ impl ClaimRow {
 pub enum Met {
     /// It is ours.
     Claimed(Box<Claim>),
-    /// It waits for another job, and no claim looks at it until that has ended.
+    /// It waits for another job, or for a cap, and no claim looks at it until that has ended.
     StandsBack(JobId),
 }
 

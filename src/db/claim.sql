@@ -1,5 +1,5 @@
 -- Claims due jobs within every limit and opens their attempts, in one statement. Those that it meets and that wait
--- for another job stand back from now on: they come back as they are, queued.
+-- for another job, or for the end of a cap, stand back from now on: they come back as they are, queued.
 --
 -- $1 worker   $2 lease in seconds
 -- $3 accounts, in the order of their turns   $4 free slots of each   $5 free slots in all
@@ -10,7 +10,7 @@ slots as (
 ),
 ready as (
   -- Only a first sieve: _take_quota below looks again, under a lock.
-  select s.* from slots s join apipay.accounts a on a.name = s.account
+  select s.*, apipay._capped(a) as capped from slots s join apipay.accounts a on a.name = s.account
   where s.room > 0 and a.state = 'active' and (a.blocked_until is null or a.blocked_until <= now())
     -- One that has slowed down has its trials instead (claim_trials.sql).
     and a.failing_trial_at is null
@@ -20,13 +20,13 @@ ready as (
 lanes as (
   -- The distinct priorities of each account from the highest on, one probe of the index each, until enough
   -- rows are due. Without it a lane of future jobs with a high priority would be read to its end.
-  select r.account, r.room, r.turn, first.priority, 1 as lane, 0::bigint as due_above
+  select r.account, r.room, r.turn, r.capped, first.priority, 1 as lane, 0::bigint as due_above
   from ready r cross join lateral (
     select j.priority from apipay.jobs j
     where j.account = r.account and j.state = 'queued' and apipay._is_in_turn(j.reason)
     order by j.priority desc limit 1) first
   union all
-  select l.account, l.room, l.turn, next.priority, l.lane + 1, l.due_above + here.jobs
+  select l.account, l.room, l.turn, l.capped, next.priority, l.lane + 1, l.due_above + here.jobs
   from lanes l
   cross join lateral (
     select j.priority from apipay.jobs j
@@ -47,16 +47,18 @@ in_lanes as (
   from lanes l cross join lateral (
     select j.id, j.priority, j.run_at, j.expires_at,
            case when j.operation = 'invoice.refund' then j.invoice_id end as one_at_a_time,
-           -- One open refund per invoice; the unique index has the last word.
-           j.operation = 'invoice.refund' and j.unproven_since is null
-             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id) as is_behind
+           case when j.operation = any (l.capped) then 'waits_for_cap'
+                -- One open refund per invoice; the unique index has the last word.
+                when j.operation = 'invoice.refund' and j.unproven_since is null
+                     and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id)
+                then 'waits_for_refund' end as waits
     from apipay.jobs j
     where j.account = l.account and j.priority = l.priority and j.state = 'queued' and apipay._is_in_turn(j.reason)
       and j.run_at <= now()
       and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
       -- An expired one takes a place until apipay's expiry has ended it, so that a claim never reads
-      -- through thousands of them. One that waits for another job takes one too, and then stands back; where the
-      -- first of a lane is such a one there may be very many, and more of them are read.
+      -- through thousands of them. One that waits for another job, or for the end of a cap, takes one too, and then
+      -- stands back; where the first of a lane is such a one there may be very many, and more of them are read.
       and (j.expires_at is null or j.expires_at > now() or j.unproven_since is null)
     order by j.run_at, j.id
     limit l.room + case when exists (
@@ -66,14 +68,15 @@ in_lanes as (
             and j.run_at <= now()
           order by j.run_at, j.id
           limit 1) j
-        where j.operation = 'invoice.refund' and j.unproven_since is null
-          and apipay._is_behind_refund(l.account, j.invoice_id, l.priority, j.run_at, j.id)) then 500 else 0 end
+        where j.operation = any (l.capped)
+          or (j.operation = 'invoice.refund' and j.unproven_since is null
+              and apipay._is_behind_refund(l.account, j.invoice_id, l.priority, j.run_at, j.id))) then 500 else 0 end
     for no key update of j skip locked) d
 ),
 below as (
   -- Accounts whose lanes were too many to be walked, and brought too little: how much is wanted still.
-  select w.*, w.room - (select count(*) from in_lanes d where d.account = w.account and not d.is_behind) as wanted
-  from (select account, room, turn, min(priority) as lowest from lanes group by account, room, turn) w
+  select w.*, w.room - (select count(*) from in_lanes d where d.account = w.account and d.waits is null) as wanted
+  from (select account, room, turn, capped, min(priority) as lowest from lanes group by account, room, turn, capped) w
   where exists (
     select from apipay.jobs j
     where j.account = w.account and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.priority < w.lowest
@@ -85,8 +88,10 @@ by_age as (
   from below b cross join lateral (
     select j.id, j.priority, j.run_at, j.expires_at,
            case when j.operation = 'invoice.refund' then j.invoice_id end as one_at_a_time,
-           j.operation = 'invoice.refund' and j.unproven_since is null
-             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id) as is_behind
+           case when j.operation = any (b.capped) then 'waits_for_cap'
+                when j.operation = 'invoice.refund' and j.unproven_since is null
+                     and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id)
+                then 'waits_for_refund' end as waits
     from apipay.jobs j
     where j.account = b.account and j.priority + 0 < b.lowest and j.state = 'queued' and j.id > 0
       and apipay._is_in_turn(j.reason) and j.run_at <= now()
@@ -100,8 +105,10 @@ met as (
   select * from in_lanes union all select * from by_age
 ),
 standing_back as (
-  update apipay.jobs j set reason = 'waits_for_refund', updated_at = now()
-   where j.id = any (array(select id from met where is_behind))
+  update apipay.jobs j
+     set reason = case when j.id = any (array(select id from met where waits = 'waits_for_cap')) then 'waits_for_cap' else 'waits_for_refund' end,
+         updated_at = now()
+   where j.id = any (array(select id from met where waits is not null))
   returning j.*
 ),
 ranked as (
@@ -110,7 +117,7 @@ ranked as (
   from (select *, row_number() over (partition by account, coalesce(one_at_a_time::text, 'job ' || id)
                                      order by priority desc, run_at, id) as among_equals
         from met
-        where not is_behind and (expires_at is null or expires_at > now())) d
+        where waits is null and (expires_at is null or expires_at > now())) d
   where among_equals = 1
 ),
 chosen as (

@@ -5,16 +5,17 @@
 -- Its quota has been taken. An operator may have taken the account over meanwhile: its row is locked, so that
 -- a job is claimed before that or not at all. A job that somebody has locked is passed over.
 with ours as (
-  select delivery_error is not null as undelivered from apipay.accounts
+  select a.delivery_error is not null as undelivered, apipay._capped(a) as capped from apipay.accounts a
   where set_config('lock_timeout', '1s', true) is not null
-    and name = $3 and state = 'parked' and parked_by = 'apipayd'
+    and a.name = $3 and a.state = 'parked' and a.parked_by = 'apipayd'
   for no key update
 ),
 parked as (
-  -- One that waits for another job proves nothing; and no more than some are asked.
+  -- One that waits for another job proves nothing, and neither does one that a cap refuses; no more than some are asked.
   select id from (
     select id, operation, invoice_id, priority, run_at from apipay.jobs
     where exists (select from ours) and account = $3 and operation = any ($4::text[]) and unproven_since is null
+      and operation <> all (array(select unnest(capped) from ours))
       and state = 'parked' and (expires_at is null or expires_at > now())
     order by id
     limit 100
@@ -26,7 +27,8 @@ eldest as (
   select j.id from ours cross join lateral (
     select id, operation, invoice_id, priority, run_at from apipay.jobs
     where not exists (select from parked)
-      and account = $3 and operation = any ($4::text[]) and (unproven_since is null or ours.undelivered)
+      and account = $3 and operation = any ($4::text[]) and operation <> all (ours.capped)
+      and (unproven_since is null or ours.undelivered)
       and state = 'queued' and apipay._is_in_turn(reason) and run_at <= now() and (expires_at is null or expires_at > now())
     order by priority desc, run_at, id
     limit 100) j

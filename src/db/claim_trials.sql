@@ -1,5 +1,5 @@
 -- Claims one due job for each account that has slowed down and whose trial is due. As in claim.sql, those that it
--- meets and that wait for another job stand back from now on.
+-- meets and that wait for another job, or for the end of a cap, stand back from now on.
 --
 -- $1 worker   $2 lease in seconds   $3 accounts   $4 most jobs   $5 second of the quota
 -- $6 seconds to which no trial is ever put off: one that is due later is of a clock that was wrong
@@ -7,7 +7,7 @@
 -- $9 seconds for which no other worker makes a trial: its answer sets when the next one is due
 -- $10 how long to wait for a lock
 with slow as (
-  select a.name from apipay.accounts a
+  select a.name, apipay._capped(a) as capped from apipay.accounts a
   where a.name = any ($3::text[]) and a.state = 'active'
     and (a.failing_trial_at <= now() or a.failing_trial_at > now() + make_interval(secs => $6))
     and (a.blocked_until is null or a.blocked_until <= now()) and not (select stopped from apipay._control)
@@ -18,8 +18,10 @@ eldest as (
   -- somebody keep rows locked. The same order as in among.rs.
   select d.* from slow s cross join lateral (
     select j.id, j.account,
-           j.operation = 'invoice.refund' and j.unproven_since is null
-             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id) as is_behind
+           case when j.operation = any (s.capped) then 'waits_for_cap'
+                when j.operation = 'invoice.refund' and j.unproven_since is null
+                     and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id)
+                then 'waits_for_refund' end as waits
     from apipay.jobs j
     where j.account = s.name and j.state = 'queued' and j.id > 0 and apipay._is_in_turn(j.reason) and j.run_at <= now()
       and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
@@ -28,10 +30,12 @@ eldest as (
     limit 100) d
 ),
 standing_back as (
-  update apipay.jobs j set reason = 'waits_for_refund', updated_at = now()
+  update apipay.jobs j
+     set reason = case when j.id = any (array(select id from eldest where waits = 'waits_for_cap')) then 'waits_for_cap' else 'waits_for_refund' end,
+         updated_at = now()
    where j.id = any (array(
            select b.id from apipay.jobs b
-           where b.id = any (array(select id from eldest where is_behind)) and b.state = 'queued'
+           where b.id = any (array(select id from eldest where waits is not null)) and b.state = 'queued'
              and apipay._is_in_turn(b.reason)
            for no key update of b skip locked))
   returning j.*
@@ -39,7 +43,7 @@ standing_back as (
 locked as (
   select d.* from slow s cross join lateral (
     select j.id, j.account from apipay.jobs j
-    where j.id = any (array(select e.id from eldest e where e.account = s.name and not e.is_behind)) and j.state = 'queued'
+    where j.id = any (array(select e.id from eldest e where e.account = s.name and e.waits is null)) and j.state = 'queued'
     -- One that has not failed yet, if there is one: should it be the job to which no answer is given,
     -- and not the account, the next trial is another's.
     order by j.failing_since is not null, j.priority desc, j.run_at, j.id

@@ -40,12 +40,15 @@ accounts as (
      set blocked_until = case when c.jump < '0' then greatest(least(a.blocked_until, now()), a.blocked_until + c.jump)
                               when a.blocked_until between now() - c.jump and now() then a.blocked_until + c.jump
                               else a.blocked_until end,
+         capped_until = case when c.jump < '0' then greatest(least(a.capped_until, now()), a.capped_until + c.jump)
+                             when a.capped_until between now() - c.jump and now() then a.capped_until + c.jump
+                             else a.capped_until end,
          probe_at = case when c.jump < '0' then greatest(least(a.probe_at, now()), a.probe_at + c.jump) else a.probe_at end,
          resumed_at = least(a.resumed_at + c.jump, now())
     from corrected c
    where a.name = any (array(
            select name from apipay.accounts
-            where blocked_until is not null or probe_at is not null or resumed_at is not null
+            where blocked_until is not null or capped_until is not null or probe_at is not null or resumed_at is not null
               for no key update skip locked))
 ),
 followed_invoices as materialized (

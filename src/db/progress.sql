@@ -20,7 +20,7 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and a.name = any (d.accounts)) as "served_by!",
        -- One of them may be about less than all of the account.
-       array(select concat_ws(' ', l.kind, case when l.kind = 'gateway_failing' then l.details ->> 'fails' end)
+       array(select concat_ws(' ', l.kind, case l.kind when 'gateway_failing' then l.details ->> 'fails' when 'cap_reached' then l.details ->> 'stops' end)
                from apipay.alerts l
               where coalesce(l.account, a.name) = a.name and l.resolved_at is null) as "open_alerts!",
        (select l.details ->> 'job' from apipay.alerts l
@@ -30,7 +30,8 @@ left join apipay._quotas q on q.account = a.name
 cross join lateral (
   select a.state = 'active' and (a.blocked_until is null or a.blocked_until <= now()) as yes) may_send
 cross join lateral (
-  -- Lane by lane, as the claim goes, past what is due later. Behind an open refund another one waits.
+  -- Lane by lane, as the claim goes, past what is due later. Behind an open refund another one waits, and behind a
+  -- cap what it is about.
   with recursive lanes as (
     select 1 as depth, (select j.priority from apipay.jobs j
                         where j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason)
@@ -50,7 +51,8 @@ cross join lateral (
         and j.run_at <= now()
         and (j.expires_at is null or j.expires_at > now())
       order by j.run_at, j.id limit 500) j
-    where not (j.operation = 'invoice.refund' and j.unproven_since is null
+    where j.operation <> all (apipay._capped(a))
+      and not (j.operation = 'invoice.refund' and j.unproven_since is null
                and apipay._is_behind_refund(a.name, j.invoice_id, j.priority, j.run_at, j.id))
     limit 11) sample
 ) due

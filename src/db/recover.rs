@@ -27,11 +27,20 @@ pub enum Due {
     GoOn,
     /// It waited for another job and goes next: claims look at it again.
     Turn,
+    /// It waited for the end of a cap: claims look at it again.
+    Cap,
 }
 
 impl Due {
     /// All of them.
-    pub const ALL: [Due; 5] = [Due::Lease, Due::Expiry, Due::Release, Due::GoOn, Due::Turn];
+    pub const ALL: [Due; 6] = [
+        Due::Lease,
+        Due::Expiry,
+        Due::Release,
+        Due::GoOn,
+        Due::Turn,
+        Due::Cap,
+    ];
 }
 
 /// What moving jobs depends on.
@@ -158,6 +167,33 @@ pub async fn find(
             .await
         }
         Due::Turn => in_turn(pool, place, most, except).await,
+        // The first of them meet a cap that is still there, and so soon after its end that the others need not move
+        // for nothing: they go on as the first go out, or once the cap has not come back for ten seconds.
+        Due::Cap => {
+            sqlx::query_as!(
+                Row,
+                r#"select p.id, p.account, p.state, p.epoch, p.version as "version!" from apipay.accounts a
+                   cross join unnest(apipay._operations()) as o(operation)
+                   cross join lateral (
+                     select j.id, j.account, j.state, j.epoch, j.xmin::text as version from apipay.jobs j
+                      where j.account = a.name and j.operation = o.operation and j.state = 'queued'
+                        and j.reason = 'waits_for_cap' and j.id <> all ($2)
+                      order by j.priority desc, j.run_at, j.id
+                      limit $1) p
+                   where o.operation <> all (apipay._capped(a))
+                     and ((a.capped_until > now() - interval '10 seconds') is not true
+                          or (select count(*) from (
+                                select from apipay.jobs n
+                                 where n.account = a.name and n.state = 'queued' and apipay._is_in_turn(n.reason)
+                                   and n.id > 0 and n.run_at <= now()
+                                 limit 100) first) < 100)
+                   limit $1"#,
+                most,
+                except,
+            )
+            .fetch_all(pool)
+            .await
+        }
     };
     let rows = rows.task("find the jobs whose time has come")?;
     let jobs = rows.into_iter().filter_map(|row| {
@@ -269,13 +305,13 @@ pub async fn advance(
             .fetch_all(pool)
             .await
         }
-        Due::Turn => {
+        Due::Turn | Due::Cap => {
             sqlx::query_scalar!(
                 "update apipay.jobs
                     set reason = null, updated_at = now()
                   where id = any (array(
                     select id from apipay.jobs
-                    where id = any ($1) and state = 'queued' and reason = 'waits_for_refund'
+                    where id = any ($1) and state = 'queued' and not apipay._is_in_turn(reason)
                     for no key update skip locked))
                  returning id",
                 jobs,

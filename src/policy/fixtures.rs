@@ -267,7 +267,9 @@ fn show_seen(seen: &Seen) -> String {
 pub(super) fn show_strain(strain: Option<&Strain>) -> String {
     match strain {
         None => String::new(),
-        Some(Strain::Block { wait, code, capped }) => {
+        Some(Strain::Block {
+            wait, code, capped, ..
+        }) => {
             let capped = if *capped { " capped" } else { "" };
             format!("; block {wait:?} {code}{capped}")
         }

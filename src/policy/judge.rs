@@ -7,13 +7,13 @@ use time::OffsetDateTime;
 use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
 use crate::domain::job::History;
 use crate::domain::mirror::id;
-use crate::domain::operation::{Applied, Lookup, Operation, Plan, Progress, Seen};
+use crate::domain::operation::{Applied, Lookup, OPERATIONS, Operation, Plan, Progress, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::hints;
 use crate::policy::outage::words;
 use crate::policy::rules::{Curve, Jitter, Rules};
-use crate::policy::verdict::{Effect, Next, Proof, Reason, Strain, Verdict};
+use crate::policy::verdict::{Effect, Next, Proof, Reason, Scope, Strain, Verdict};
 
 /// How soon to try again when the account's limit of requests was used up.
 const QUOTA_WAIT: Duration = Duration::from_secs(1);
@@ -98,20 +98,31 @@ fn replied(
             counts: true,
             strain: None,
         },
+        // What was not sent this time waits for the end of the cap once it is known whether it was sent before.
+        Class::Capped if history.unproven_since.is_some() => Verdict {
+            strain: strain_of(reply, Some(operation), at),
+            ..Verdict::not_applied(look_up_soon(Reason::CapReached, quiet), false)
+        },
         Class::Throttled | Class::Capped | Class::RecipientThrottled | Class::AccountFault(_) => {
-            not_now(history, reply, at)
+            not_now(history, reply, Some(operation), at)
         }
         Class::Busy => back_off(history, Reason::Busy, at),
         Class::Unknown(reason) => Verdict {
-            strain: strain_of(reply, at),
+            strain: strain_of(reply, Some(operation), at),
             ..uncertain(reason, quiet)
         },
     }
 }
 
-/// Nothing was done, and the cause is not the job's: it waits, and that costs no attempt.
-pub(crate) fn not_now(history: &History, reply: &Reply, at: Circumstances<'_>) -> Verdict {
-    let strain = strain_of(reply, at);
+/// Nothing was done, and the cause is not the job's: it waits, and that costs no attempt. `sent` as in
+/// [`strain_of`].
+pub(crate) fn not_now(
+    history: &History,
+    reply: &Reply,
+    sent: Option<&dyn Operation>,
+    at: Circumstances<'_>,
+) -> Verdict {
+    let strain = strain_of(reply, sent, at);
     let next = match &strain {
         Some(Strain::Park { reason, .. }) => Next::Parked(*reason),
         Some(Strain::Block { wait, capped, .. }) => {
@@ -167,9 +178,13 @@ pub fn is_refused_for_rate(answer: &Answer) -> Option<bool> {
     }
 }
 
-/// What a reply means for the whole account, whatever was asked: sends, look-ups, checks and probes
-/// share this.
-pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
+/// What a reply means for the account: sends, look-ups, checks and probes share this. `sent` is the operation
+/// whose own request it answers; none when something was only asked.
+pub fn strain_of(
+    reply: &Reply,
+    sent: Option<&dyn Operation>,
+    at: Circumstances<'_>,
+) -> Option<Strain> {
     let code = || {
         let code = reply.stable_code();
         code.unwrap_or_else(|| "too_many_requests".to_owned())
@@ -181,20 +196,19 @@ pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
             said: words(reply),
             undelivered: None,
         }),
-        (Class::Throttled, _) => Some(Strain::Block {
-            wait: rate_wait(reply, at),
-            code: code(),
-            capped: false,
-        }),
         (Class::Capped, _) => Some(Strain::Block {
             wait: cap_wait(reply, at),
             code: code(),
+            said: words(reply),
+            scope: sent.map_or(Scope::Everything, |sent| Scope::Sends(capped_with(sent))),
             capped: true,
         }),
-        // Not the gateway's own words, so the job is looked up; but who asks on would be asked to stop.
-        (Class::Unknown(_), 429) => Some(Strain::Block {
+        // A proxy's page is not the gateway's word, so the job is looked up; but who asks on would be asked to stop.
+        (Class::Throttled, _) | (Class::Unknown(_), 429) => Some(Strain::Block {
             wait: rate_wait(reply, at),
             code: code(),
+            said: words(reply),
+            scope: Scope::Everything,
             capped: false,
         }),
         (Class::Unknown(_), 503) => Some(Strain::Park {
@@ -205,6 +219,16 @@ pub fn strain_of(reply: &Reply, at: Circumstances<'_>) -> Option<Strain> {
         }),
         _ => None,
     }
+}
+
+/// The operations that a cap is about which answered a send of this one. Every cap that is documented limits the
+/// making of invoices (API, section 4.3); what else the gateway answers with one, it limits too.
+fn capped_with(sent: &dyn Operation) -> Vec<&'static str> {
+    OPERATIONS
+        .iter()
+        .filter(|operation| operation.makes_invoice() || operation.name() == sent.name())
+        .map(|operation| operation.name())
+        .collect()
 }
 
 /// Reads a 200, 201 or 202 of the expected shape.

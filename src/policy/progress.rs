@@ -178,10 +178,13 @@ const STOP_FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 const EXPLAINING: [&str; 5] = [
     "account_parked",
     "history_lost",
-    "cap_reached",
+    "cap_reached everything",
     "gateway_failing sends",
     "clock_jumped",
 ];
+
+/// The alert that says already why sends of some operations are refused: what else is due has to move.
+const EXPLAINING_REFUSALS: &str = "cap_reached";
 
 /// The alert that says already why nothing is seen of what was sent.
 const EXPLAINING_READS: &str = "gateway_failing reads";
@@ -319,7 +322,11 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     let mut sights = Vec::new();
     let is_read_told = has_open(EXPLAINING_READS);
     let refused = [
-        (Concern::Limit, &facts.refused_sends, false),
+        (
+            Concern::Limit,
+            &facts.refused_sends,
+            has_open(EXPLAINING_REFUSALS),
+        ),
         (Concern::AskingLimit, &facts.refused_reads, is_read_told),
     ];
     for (concern, refused, is_told) in refused {

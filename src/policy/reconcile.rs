@@ -311,7 +311,7 @@ pub(super) fn look_again(history: &History, timed: &Timed, at: Circumstances<'_>
         },
         counts: false,
         strain: match &timed.answer {
-            Answer::Reply(reply) => strain_of(reply, at),
+            Answer::Reply(reply) => strain_of(reply, None, at),
             Answer::NotSent(_) | Answer::Lost(_) => None,
         },
     }
@@ -430,10 +430,10 @@ pub fn without_baseline(history: &History, timed: &Timed, at: Circumstances<'_>)
             strain: None,
         },
         Class::Throttled | Class::Capped | Class::RecipientThrottled | Class::AccountFault(_) => {
-            not_now(history, reply, at)
+            not_now(history, reply, None, at)
         }
         _ => Verdict {
-            strain: strain_of(reply, at),
+            strain: strain_of(reply, None, at),
             ..back_off(history, Reason::ServerError, at)
         },
     }

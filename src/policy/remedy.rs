@@ -25,7 +25,7 @@ pub fn of_park(reason: Reason) -> Remedy {
         Reason::KeyRejected => (
             "the API key is not accepted",
             "check the key in the ApiPay dashboard, Settings, Connection; then put the valid one into the \
-             credential and restart apipayd",
+             credential and restart apipayd, which probes at once",
         ),
         Reason::OrganizationNotReady => (
             "the organisation is not set up or not verified",
@@ -40,7 +40,7 @@ pub fn of_park(reason: Reason) -> Remedy {
         Reason::RouteNotFound => (
             "its base_url does not lead to ApiPay's API (HTTP 404)",
             "correct base_url of the account in the configuration (as documented: https://api.apipay.kz/api/v1), see \
-             what apipayd check says, and restart apipayd",
+             what apipayd check says, and restart apipayd, which probes at once",
         ),
         Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
         _ => (

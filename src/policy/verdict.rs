@@ -129,15 +129,28 @@ pub enum Proof {
     NothingApplied,
 }
 
+/// What of an account a block is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Whatever its key is used for.
+    Everything,
+    /// The sends of these operations, by name. Everything else goes on.
+    Sends(Vec<&'static str>),
+}
+
 /// What an answer means for the account as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Strain {
-    /// Nothing is sent for a while.
+    /// Something is not sent, or nothing sent or asked, for a while.
     Block {
         /// For how long.
         wait: Duration,
         /// The gateway's code.
         code: String,
+        /// The gateway's own words, or the beginning.
+        said: Option<String>,
+        /// What waits.
+        scope: Scope,
         /// Whether a human must know: a cap, not a rate.
         capped: bool,
     },

@@ -51,6 +51,8 @@ struct State {
     seen: Seen,
     /// Whether it is parked until something that the gateway accepted is delivered.
     waits_for_delivery: bool,
+    /// Whether its health alone has ended its last park, and nothing was sent with success since.
+    is_doubted: bool,
     /// What is known of requests that got no clear answer.
     outage: Outage,
     mode: Option<String>,
@@ -289,6 +291,16 @@ impl Account {
     /// Notes whether it is parked until something is delivered.
     pub fn wait_for_delivery(&self, waits: bool) {
         self.state().waits_for_delivery = waits;
+    }
+
+    /// Whether its health alone has ended its last park, and nothing was sent with success since.
+    pub fn is_doubted(&self) -> bool {
+        self.state().is_doubted
+    }
+
+    /// Notes whether its health alone has ended its last park.
+    pub fn doubt(&self, is_doubted: bool) {
+        self.state().is_doubted = is_doubted;
     }
 
     /// What the database says of the account.

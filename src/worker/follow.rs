@@ -575,7 +575,7 @@ async fn note(
     };
     let strain = match (&timed.answer, due.first()) {
         (Answer::Reply(reply), Some(mirror)) if !is_usable => {
-            strain_of(reply, ctx.circumstances(&account.name, mirror.now))
+            strain_of(reply, None, ctx.circumstances(&account.name, mirror.now))
         }
         _ => None,
     };

@@ -33,6 +33,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
             ctx.rules.breaker.slow_start,
         );
         account.wait_for_delivery(row.delivery_error.is_some());
+        account.doubt(row.is_doubted);
         account.learn(row.outage.clone());
     }
     let glance = health::glance(&ctx.pool, ctx.worker).await?;
@@ -84,36 +85,23 @@ fn status_line(
         parts.push("ALL SENDING STOPPED by apipay.stop()".to_owned());
     }
     for account in accounts {
-        let state = match (
-            &account.parked_reason,
-            account.parked_at,
-            account.blocked_until,
-        ) {
-            (Some(reason), Some(since), _) => {
-                Some(format!("PARKED {reason} since {}", clock(since)))
-            }
-            (_, _, Some(until)) if until > now => {
-                let waiting = format!("waiting until {}", clock(until));
-                let failing = failing(&account.outage);
-                Some(
-                    [Some(waiting), failing]
-                        .into_iter()
-                        .flatten()
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                )
-            }
-            _ => failing(&account.outage),
-        };
+        let parked = account.parked_reason.as_ref().zip(account.parked_at);
+        let parked =
+            parked.map(|(reason, since)| format!("PARKED {reason} since {}", clock(since)));
+        let is_parked = parked.is_some();
+        let still = |until: Option<OffsetDateTime>| until.filter(|until| *until > now);
+        let waiting = still(account.blocked_until).filter(|_| !is_parked);
+        let waiting = waiting.map(|until| format!("waiting until {}", clock(until)));
+        let capped = still(account.capped_until).zip(account.capped_reason.as_ref());
+        let capped = capped.map(|(until, code)| format!("CAPPED {code} until {}", clock(until)));
+        let failing = failing(&account.outage).filter(|_| !is_parked);
         let counted = counts
             .get(account.name.as_str())
             .map(|counts| counts.join(", "));
-        if let Some(text) = [state, counted]
-            .into_iter()
-            .flatten()
-            .reduce(|state, counts| format!("{state}, {counts}"))
-        {
-            parts.push(format!("{}: {text}", account.name));
+        let told = [parked, waiting, capped, failing, counted];
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        if !told.is_empty() {
+            parts.push(format!("{}: {}", account.name, told.join(", ")));
         }
     }
     if !glance.alerts.is_empty() {

@@ -58,9 +58,20 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
 const ASKED_AT_ONCE: usize = 8;
 
 /// Asks for each account's health once, when the daemon starts: an account whose `base_url` leads nowhere is
-/// parked before a payment fails for it. Everything else that health may say waits for the first job.
+/// parked before a payment fails for it, and one that is parked is probed at once. Everything else that health may say
+/// waits for the first job.
 pub async fn look_around(ctx: Arc<Context>) {
-    let looks = futures_util::stream::iter(ctx.accounts.values().cloned())
+    let probed = match accounts::probe_now(&ctx.pool, &ctx.account_names()).await {
+        Ok(probed) => probed,
+        Err(error) => {
+            warn!(error = %Chain(&error), "parked accounts are probed no sooner than before the start");
+            Vec::new()
+        }
+    };
+    let accounts = ctx.accounts.values();
+    let asked = accounts.filter(|account| !probed.iter().any(|name| name == account.name.as_str()));
+    let asked: Vec<Arc<Account>> = asked.cloned().collect();
+    let looks = futures_util::stream::iter(asked)
         .map(|account| look_at(&ctx, account))
         .buffer_unordered(ASKED_AT_ONCE)
         .collect::<()>();
@@ -180,10 +191,13 @@ async fn resume(
     resolution: Option<&str>,
 ) -> Result<(), DbError> {
     crash::reach(Point::CanaryDone);
-    let Some(jobs) = accounts::resume(&ctx.pool, &account.name, resolution).await? else {
+    let slow_start = ctx.rules.breaker.slow_start;
+    let resumed = accounts::resume(&ctx.pool, &account.name, resolution, slow_start).await?;
+    let Some(jobs) = resumed else {
         info!(account = %account.name, was = probe.reason, "a probe succeeded, of an account that an operator has parked or resumed meanwhile");
         return Ok(());
     };
+    account.doubt(resolution.is_none());
     info!(account = %account.name, jobs, was = probe.reason, by_health = resolution.is_none(), "resumed: a probe succeeded");
     ctx.wake.dispatch.notify_one();
     ctx.wake.deliver.notify_one();

@@ -1,5 +1,5 @@
 //! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts, what backed off
-//! before its account got clear answers again, and jobs whose turn it is after another one.
+//! before its account got clear answers again, and jobs whose turn it is after another one or the end of a cap.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -297,6 +297,10 @@ fn tell(ctx: &Context, due: Due, jobs: &[i64], moved: usize) {
         }
         Due::Turn => {
             debug!(moved, "jobs go on: the one that they waited for has ended");
+            ctx.wake.dispatch.notify_one();
+        }
+        Due::Cap => {
+            info!(moved, "jobs go on: the cap that they waited for is over");
             ctx.wake.dispatch.notify_one();
         }
     }

@@ -19,8 +19,9 @@ use crate::domain::account::AccountName;
 use crate::domain::outage::{Read, Undelivered};
 use crate::policy::breaker::probe_delay;
 use crate::policy::hints::Remaining;
+use crate::policy::outage::Sign;
 use crate::policy::remedy::is_specific;
-use crate::policy::verdict::{Reason, Strain};
+use crate::policy::verdict::{Reason, Scope, Strain};
 use crate::telemetry::Chain;
 use crate::worker::alarm::{self, Alarm};
 use crate::worker::failing::{self, Signed};
@@ -43,6 +44,7 @@ pub async fn tell(
     let mut signs: Vec<Signed> = Vec::new();
     let mut alarms = Vec::new();
     let mut blocks = Vec::new();
+    let mut got_through = false;
     for Message { outcome, .. } in &messages {
         match &outcome.strain {
             Some(Strain::Park {
@@ -66,11 +68,21 @@ pub async fn tell(
             }) if park.is_none() || is_specific(*reason) => {
                 park = Some((*reason, *hint, said.clone()));
             }
-            Some(Strain::Block { wait, code, capped }) => {
-                blocks.push((*wait, code.clone(), *capped))
+            Some(Strain::Block {
+                wait,
+                code,
+                said,
+                scope,
+                capped,
+            }) => {
+                let alarm = || Alarm::capped(account, code, said.as_deref(), scope);
+                alarms.extend(capped.then(alarm));
+                blocks.push((*wait, code.clone(), said.clone(), scope.clone()));
             }
             Some(Strain::Park { .. }) | None => {}
         }
+        let sent = outcome.signed.iter().filter(|s| s.errand.kind().is_none());
+        got_through |= outcome.strain.is_none() && sent.into_iter().any(|s| s.sign == Sign::Clear);
         delivered = delivered.max(outcome.delivered);
         alarms.extend(outcome.alert.clone());
         signs.extend(outcome.signed.clone());
@@ -80,13 +92,27 @@ pub async fn tell(
             message.tell(Recorded::Waiting);
         }
     };
-    for (wait, code, capped) in &blocks {
-        let run = || accounts::block(&ctx.pool, account, *wait, code);
-        persist(ctx, account, "block an account", &mut first_failure, run).await;
-        if *capped {
-            alarms.push(Alarm::capped(account, code));
+    for (wait, code, said, scope) in &blocks {
+        match scope {
+            Scope::Everything => {
+                let run = || accounts::block(&ctx.pool, account, *wait, code);
+                persist(ctx, account, "block an account", &mut first_failure, run).await;
+            }
+            Scope::Sends(operations) => {
+                let said = said.as_deref();
+                let run = || accounts::cap(&ctx.pool, account, *wait, code, said, operations);
+                persist(ctx, account, "store a cap", &mut first_failure, run).await;
+            }
         }
-        debug!(account = %account, code, wait_s = wait.as_secs(), "the gateway asks to wait");
+        debug!(account = %account, code, scope = ?scope, wait_s = wait.as_secs(), "the gateway asks to wait");
+    }
+    // Before the parks: what is sent with success ends the one before.
+    let ours = ctx.accounts.get(account);
+    if got_through && let Some(ours) = ours.filter(|ours| ours.is_doubted()) {
+        let run = || accounts::got_through(&ctx.pool, account);
+        let task = "store that something got through";
+        persist(ctx, account, task, &mut first_failure, run).await;
+        ours.doubt(false);
     }
     let parks = [
         park.map(|(reason, hint, said)| {
@@ -108,6 +134,10 @@ pub async fn tell(
         let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
         let run = || accounts::park(&ctx.pool, account, &park, delay);
         let became_parked = persist(ctx, account, "park an account", &mut first_failure, run).await;
+        if became_parked == Some(true) {
+            let run = || go_on_probing(ctx, account, hint);
+            persist(ctx, account, "put off a probe", &mut first_failure, run).await;
+        }
         if is_specific(reason) && became_parked == Some(false) {
             let run = || accounts::learn_of_park(&ctx.pool, account, &park);
             let task = "store why an account is parked";
@@ -122,8 +152,8 @@ pub async fn tell(
     }
     // After the parks: what is delivered of the same time as what failed has been accepted later.
     if let Some(accepted_at) = delivered {
-        let run =
-            || accounts::delivered(&ctx.pool, account, accepted_at, "an invoice was delivered");
+        let (how, slow_start) = ("an invoice was delivered", ctx.rules.breaker.slow_start);
+        let run = || accounts::delivered(&ctx.pool, account, accepted_at, how, slow_start);
         let task = "resume an account that is delivered for";
         let resumed = persist(ctx, account, task, &mut first_failure, run).await;
         if let Some(jobs) = resumed.flatten() {
@@ -144,6 +174,20 @@ pub async fn tell(
         ctx.wake.deliver.notify_one();
     }
     messages
+}
+
+/// A park that goes on with the one before is probed at the distance that this had come to.
+async fn go_on_probing(
+    ctx: &Context,
+    account: &AccountName,
+    hint: Option<Duration>,
+) -> Result<(), DbError> {
+    let probes = accounts::probes(&ctx.pool, account).await?;
+    if probes == 0 {
+        return Ok(());
+    }
+    let delay = probe_delay(&ctx.rules.breaker, probes, hint, ctx.jitter());
+    accounts::schedule_probe(&ctx.pool, account, delay, None).await
 }
 
 /// Repeats a statement about an account until it is done, or refused for good. Whoever locks the account's

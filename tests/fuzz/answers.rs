@@ -80,7 +80,8 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
     let verdict = judge(operation, &plan, &history, &timed, at);
     assert_lawful(&verdict);
     assert_adoptable(&verdict.next, &plan);
-    assert_eq!(verdict.strain, strain_of(&reply, at), "{reply:?}");
+    let strain = strain_of(&reply, Some(operation), at);
+    assert_eq!(verdict.strain, strain, "{reply:?}");
     match &verdict.next {
         Next::Succeeded(_) | Next::Accepted { .. } => {
             assert!((200..=202).contains(&reply.status) && reply.object().is_some());

@@ -280,7 +280,8 @@ async fn a_moment_too_far_ahead_is_brought_back_and_the_users_own_is_not() {
         .sql(&format!(
             "update apipay.jobs set reason = 'network', attempts = 1, run_at = now() + interval '10 years' where id = {tried};
              update apipay.accounts set blocked_until = now() + interval '10 years', blocked_reason = 'request_rate_limited',
-                                        resumed_at = now() + interval '1 hour';
+                                        capped_until = now() + interval '10 years', capped_operations = '{{invoice.refund}}',
+                                        capped_reason = 'tariff_limit_reached', resumed_at = now() + interval '1 hour';
              update apipay.invoices set next_check_at = now() + interval '10 years';
              insert into apipay.alerts (kind, summary, action, opened_at) values ('test', 's', 'a', now() + interval '10 years');
              select apipay.start('go on')"
@@ -288,7 +289,7 @@ async fn a_moment_too_far_ahead_is_brought_back_and_the_users_own_is_not() {
         .await;
     let began = Instant::now();
     for query in [
-        "select blocked_until <= now() + interval '2 hours' and resumed_at <= now() from apipay.accounts".to_owned(),
+        "select blocked_until <= now() + interval '2 hours' and capped_until <= now() + interval '32 days' and resumed_at <= now() from apipay.accounts".to_owned(),
         format!("select run_at < now() + interval '1 hour' from apipay.jobs where id = {tried}"),
         "select bool_and(next_check_at < now() + interval '5 minutes') from apipay.invoices".to_owned(),
         "select bool_and(opened_at <= now()) from apipay.alerts where kind = 'test'".to_owned(),

@@ -402,6 +402,47 @@ begin
   assert apipay.resume('default', 'the limit was lifted') = 0;
   assert (select blocked_until is null from apipay.accounts where name = 'default') and (pg_temp.read(waiting)).run_at = now();
 
+  -- A cap is none of its business either; an operator ends it, also of an account that is not parked.
+  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{}');
+  update apipay.accounts
+     set capped_until = clock_timestamp() + interval '1 h', capped_operations = '{invoice.create}', capped_reason = 'tariff_limit_reached'
+   where name = 'default';
+  update apipay.jobs set run_at = now() + interval '1 h' where id = waiting;
+  perform apipay._open_alert('default', 'cap_reached', 'critical', 'cap', 'wait', null);
+  assert apipay._resume('default', 'a probe succeeded', 'apipayd') = 0;
+  assert (select capped_until > now() and apipay._capped(a) = '{invoice.create}' from apipay.accounts a where name = 'default');
+  assert (pg_temp.read(waiting)).run_at > now();
+  assert (select array_agg(kind) from apipay.alerts where kind in ('account_parked', 'cap_reached') and resolved_at is null) = '{cap_reached}';
+  assert apipay.resume('default', 'the cap was raised') = 0;
+  assert (select num_nulls(capped_until, capped_operations, capped_reason) = 3 and apipay._capped(a) = '{}' from apipay.accounts a where name = 'default');
+  assert (pg_temp.read(waiting)).run_at = now();
+  assert not exists (select from apipay.alerts where kind = 'cap_reached' and resolved_at is null);
+
+  -- Its health alone ends a park: the next one for the same reason is the same one, until something gets through.
+  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{}');
+  update apipay.accounts set parked_at = now() - interval '1 h', probes = 4 where name = 'default';
+  assert apipay._resume('default', null, 'apipayd', interval '1 min') = 0;
+  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{}');
+  assert (select (parked_at, probes) = (now() - interval '1 h', 4) from apipay.accounts where name = 'default');
+  assert apipay._resume('default', null, 'apipayd', interval '1 min') = 0;
+  assert apipay._park('default', 'key_rejected', 'apipayd', interval '1 min', 'key', 'renew it', '{}');
+  assert (select (parked_at, probes) = (now(), 0) from apipay.accounts where name = 'default'), 'that is another one';
+  update apipay.accounts set probes = 4 where name = 'default';
+  assert apipay._resume('default', 'a probe succeeded', 'apipayd', interval '1 min') = 0;
+  assert (select doubted_since is null and probes = 0 from apipay.accounts where name = 'default');
+
+  -- Parks of one reason that follow each other share an alert; another reason, or a park later on, has its own.
+  assert apipay._park('default', 'key_rejected', 'apipayd', interval '1 min', 'key', 'renew it', '{}');
+  assert apipay._resume('default', 'a probe succeeded', 'apipayd', interval '1 min') = 0;
+  assert (select count(*) from apipay.alerts where kind = 'account_parked' and resolved_at is null) = 1;
+  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{}');
+  assert apipay._resume('default', 'a probe succeeded', 'apipayd', interval '1 min') = 0;
+  assert not exists (select from apipay.alerts where kind = 'account_parked' and resolved_at is null);
+  update apipay.accounts set resumed_at = now() - interval '2 min' where name = 'default';
+  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{}');
+  assert apipay._resume('default', 'a probe succeeded', 'apipayd', interval '1 min') = 0;
+  assert not exists (select from apipay.alerts where kind = 'account_parked' and resolved_at is null);
+
   perform pg_temp.expect_refusal('select apipay.park(''nobody'')', '22023', 'account "nobody" is unknown; known: default, other');
   perform pg_temp.expect_refusal('select apipay.resume(''nobody'')', '22023', 'account "nobody" is unknown; known: default, other');
   perform pg_temp.expect_refusal('select apipay.park(null)', '22004', 'account is null: it must be given');

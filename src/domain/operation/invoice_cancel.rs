@@ -17,6 +17,10 @@ impl Operation for InvoiceCancel {
         "invoice.cancel"
     }
 
+    fn in_plural(&self) -> &'static str {
+        "cancellations"
+    }
+
     fn prepare(&self, params: &Value, _name: &JobName) -> Result<Plan, FieldErrors> {
         let mut params = Params::open(params, &["invoice_id"], &[])?;
         params.require("invoice_id");

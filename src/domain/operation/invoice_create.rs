@@ -40,6 +40,14 @@ impl Operation for InvoiceCreate {
         "invoice.create"
     }
 
+    fn makes_invoice(&self) -> bool {
+        true
+    }
+
+    fn in_plural(&self) -> &'static str {
+        "new bills"
+    }
+
     fn prepare(&self, params: &Value, name: &JobName) -> Result<Plan, FieldErrors> {
         let reserved = [(KEY, "must not be given: the job's token is the key")];
         let mut params = Params::open(params, FIELDS, &reserved)?;

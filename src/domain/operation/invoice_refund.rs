@@ -23,6 +23,10 @@ impl Operation for InvoiceRefund {
         "invoice.refund"
     }
 
+    fn in_plural(&self) -> &'static str {
+        "refunds"
+    }
+
     // Money goes out: not for a test.
     fn is_safe_to_try(&self) -> bool {
         false

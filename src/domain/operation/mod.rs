@@ -59,6 +59,14 @@ pub trait Operation: Sync {
     fn is_safe_to_try(&self) -> bool {
         true
     }
+
+    /// Whether it makes an invoice: what the gateway's caps are about (API, section 4.3).
+    fn makes_invoice(&self) -> bool {
+        false
+    }
+
+    /// What jobs of this kind are called in a sentence.
+    fn in_plural(&self) -> &'static str;
 }
 
 /// Everything about a job that follows from its params.

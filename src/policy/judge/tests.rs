@@ -5,6 +5,7 @@ use time::Duration as Span;
 
 use super::*;
 use crate::domain::answer::Limits;
+use crate::policy::codes::caps;
 use crate::policy::fixtures::*;
 
 #[track_caller]
@@ -225,6 +226,41 @@ fn every_documented_code() {
     );
 }
 
+/// A cap is about bills, and about whatever else is answered with it; what is only asked concerns everything.
+#[test]
+fn what_waits_behind_every_cap() {
+    let rules = rules();
+    let scope =
+        |reply: &Reply, sent: Option<&dyn Operation>| match strain_of(reply, sent, at(&rules)) {
+            Some(Strain::Block { scope, said, .. }) => (scope, said),
+            other => panic!("{other:?}"),
+        };
+    for code in caps() {
+        let body = json!({"error_code": code, "message": "100 of 100"});
+        let Answer::Reply(reply) = json_reply(429, body) else {
+            panic!("a reply");
+        };
+        for (kind, waits) in [
+            (create(), vec!["invoice.create"]),
+            (cancel(), vec!["invoice.cancel", "invoice.create"]),
+            (refund(), vec!["invoice.create", "invoice.refund"]),
+        ] {
+            let said = Some("100 of 100".to_owned());
+            let found = scope(&reply, Some(kind.operation));
+            assert_eq!(found, (Scope::Sends(waits), said), "{code}");
+        }
+        assert_eq!(scope(&reply, None).0, Scope::Everything, "{code}");
+    }
+    for code in ["request_rate_limited", "brand_new"] {
+        let Answer::Reply(reply) = coded(429, code) else {
+            panic!("a reply");
+        };
+        for kind in kinds() {
+            assert_eq!(scope(&reply, Some(kind.operation)).0, Scope::Everything);
+        }
+    }
+}
+
 /// Several bodies carry only `error`, and some of these are sentences.
 #[test]
 fn every_sentence_that_stands_for_a_code() {
@@ -281,15 +317,21 @@ fn after_an_unproven_request_nothing_is_final_and_nothing_is_sent() {
         ),
         (
             coded(429, "request_rate_limited"),
-            "not_applied uncertain retry_after in 60s free; block 60s request_rate_limited".to_owned(),
+            "not_applied uncertain retry_after in 60s free; block 60s request_rate_limited"
+                .to_owned(),
         ),
         (
             coded(429, "tariff_limit_reached"),
-            "not_applied uncertain cap_reached in 900s free; block 900s tariff_limit_reached capped".to_owned(),
+            // Asking is not what a cap is about.
+            "not_applied uncertain cap_reached in 29s free; block 900s tariff_limit_reached capped"
+                .to_owned(),
         ),
         // A parked job with an unproven request is looked up when its account is resumed.
         (coded(403, "tariff_inactive"), parked("tariff_inactive")),
-        (coded(503, "kaspi_session_invalid"), parked("session_expired")),
+        (
+            coded(503, "kaspi_session_invalid"),
+            parked("session_expired"),
+        ),
         (
             Answer::NotSent(NotSent::Connect),
             "not_applied uncertain network in 2s counts".to_owned(),

@@ -152,12 +152,16 @@ fn a_limit_that_lets_nothing_through_is_found_and_moves_with_the_first_that_gets
     };
     let expected = [(Concern::Limit, 180), (Concern::AskingLimit, 180)];
     expect(|_| facts(both.clone()), &expected);
-    // A cap that has been told, with when it ends.
-    let told = AccountFacts {
-        open_alerts: vec!["cap_reached".into()],
-        ..both
+    // A cap that has been told, with when it ends: of some operations, or of what is asked too.
+    let told = |alert: &str| AccountFacts {
+        open_alerts: vec![alert.into()],
+        due_jobs: 1,
+        claimed: "never".into(),
+        ..both.clone()
     };
-    expect(|_| facts(told.clone()), &[]);
+    let expected = [(Concern::Claims, 180), (Concern::AskingLimit, 180)];
+    expect(|_| facts(told("cap_reached")), &expected);
+    expect(|_| facts(told("cap_reached everything")), &[]);
 }
 
 #[test]

@@ -11,10 +11,11 @@ use crate::db::troubled::{self, Told};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
+use crate::domain::operation::OPERATIONS;
 use crate::domain::outage::{FailingJob, Fault, Read, Undelivered};
 use crate::policy::outage::telling::Telling;
 use crate::policy::remedy::{self, Remedy};
-use crate::policy::verdict::{Next, Reason};
+use crate::policy::verdict::{Next, Reason, Scope};
 use crate::worker::outcome::Guard;
 
 impl Alarm {
@@ -127,23 +128,41 @@ impl Alarm {
     }
 
     /// A cap of the account is reached, and its wait may be long.
-    pub fn capped(account: &AccountName, code: &str) -> Alarm {
+    pub fn capped(account: &AccountName, code: &str, said: Option<&str>, scope: &Scope) -> Alarm {
         let Remedy { what, action } = remedy::of_cap(code);
+        let quoted = quoted(said);
+        let (stops, waiting) = match scope {
+            Scope::Everything => (
+                Some("everything"),
+                "All of it waits: ApiPay answers so when asked about payments, too, and they are not seen".to_owned(),
+            ),
+            Scope::Sends(capped) => {
+                let named = |are_capped| {
+                    let operations = OPERATIONS.iter();
+                    let named = operations.filter(|o| capped.contains(&o.name()) == are_capped);
+                    listed(&named.map(|o| o.in_plural()).collect::<Vec<_>>())
+                };
+                let go_on = named(false).map_or_else(String::new, |others| format!(", and {others} go on"));
+                let waiting = named(true).unwrap_or_default();
+                (None, format!("What waits: {waiting}. Payments are seen{go_on}"))
+            }
+        };
         Alarm {
             kind: "cap_reached",
             severity: "critical",
             text: AlertText {
                 summary: format!(
-                    "Account {account} has reached a cap of ApiPay's ({code}): {what}. Its payments wait."
+                    "Account {account} has reached a cap of ApiPay's ({code}): {what}{quoted}. {waiting}."
                 ),
                 action: format!(
-                    "{action}. Payments go on by themselves when ApiPay takes them; until when they wait: \
+                    "{action}. What waits goes on by itself when ApiPay takes it; until when it waits: \
                      select explain from apipay.account_status where account = '{account}'; to have one tried at \
                      once: select apipay.resume('{account}', 'why');"
                 ),
-                details: json!({ "code": code }),
+                details: json!({ "code": code, "stops": stops }),
             },
-            renews: false,
+            // Another cap is news, and so is more that it is about.
+            renews: true,
         }
     }
 
@@ -315,10 +334,24 @@ fn seen(fault: &Fault) -> String {
     }
 }
 
+/// The gateway's own words, for a sentence.
+fn quoted(said: Option<&str>) -> String {
+    said.map_or_else(String::new, |said| format!(" (ApiPay said: {said})"))
+}
+
+/// Words as a list for a sentence; none of none.
+fn listed(words: &[&str]) -> Option<String> {
+    let (last, others) = words.split_last()?;
+    Some(match others {
+        [] => (*last).to_owned(),
+        others => format!("{} and {last}", others.join(", ")),
+    })
+}
+
 /// A park for this reason, with what the gateway said of it.
 pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park {
     let Remedy { what, action } = remedy::of_park(reason);
-    let quoted = said.map_or_else(String::new, |said| format!(" (ApiPay said: {said})"));
+    let quoted = quoted(said);
     Park {
         reason: reason.code(),
         said: said.map(str::to_owned),

@@ -161,8 +161,9 @@ impl Trial<'_> {
 
     async fn was_blocked(&self) -> bool {
         let account = self.account;
-        let blocks =
-            format!("apipay.accounts where name = '{account}' and blocked_until is not null");
+        let blocks = format!(
+            "apipay.accounts where name = '{account}' and coalesce(blocked_until, capped_until) is not null"
+        );
         self.world.count(&blocks).await == 1
     }
 
@@ -173,7 +174,7 @@ impl Trial<'_> {
         let wait = self
             .world
             .value(&format!(
-                "select to_jsonb(extract(epoch from a.blocked_until - t.started_at)::bigint)
+                "select to_jsonb(extract(epoch from coalesce(a.blocked_until, a.capped_until) - t.started_at)::bigint)
                    from apipay.accounts a, apipay.attempts t where a.name = '{account}' and t.job_id = {job}"
             ))
             .await;

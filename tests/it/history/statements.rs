@@ -23,6 +23,18 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     (
+        "set capped_until = now() + make_interval(secs => $2), capped_reason",
+        "'branch-1', 60, 'tariff_limit_reached', 'It is.', '{invoice.create}', '1s'",
+        FEW,
+    ),
+    ("select probes from apipay.accounts", "'branch-13'", FEW),
+    (
+        "set doubted_since = null, probes = 0",
+        "'branch-1', '1s'",
+        FEW,
+    ),
+    ("set probe_at = least(probe_at, now())", "{ACCOUNTS}", ALL),
+    (
         "select apipay._park(",
         "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}', 'The session is over.', 'Sign in.', '1s', null, null",
         FEW,
@@ -34,7 +46,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "select apipay._resume(",
-        "'branch-13', 'It is over.', '1s'",
+        "'branch-13', 'It is over.', '1s', 60",
         FEW,
     ),
     (
@@ -49,7 +61,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "select apipay._delivered(",
-        "'branch-13', now(), 'It is delivered.', '1s'",
+        "'branch-13', now(), 'It is delivered.', '1s', 60",
         FEW,
     ),
     ("set mode = $2", "'branch-1', 'live', '1s'", FEW),
@@ -322,6 +334,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "60, array[{JOBS} + 1021]",
         ALL,
     ),
+    ("cross join unnest(apipay._operations())", "500, '{}'", ALL),
     ("set state = 'expired'", "array[{JOBS} + 1013]", ALL),
     ("reason = 'resumed'", "array[{JOBS} + 1061]", ALL),
     (

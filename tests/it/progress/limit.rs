@@ -71,3 +71,35 @@ async fn a_limit_that_lets_nothing_through_is_told_once_and_a_cap_only_as_such()
     world.until_all_final().await;
     world.end([daemon]).await;
 }
+
+#[tokio::test]
+async fn a_cap_hides_no_payment_that_is_not_seen() {
+    let (world, daemon) = World::running_as(wish()).await;
+    let open = world.bill(phone::UNPAID, 700).await;
+    world.until(open, "succeeded").await;
+    let cap = json!({"route": "POST /invoices", "answer": {"preset": "429_tariff_limit"}});
+    world.sandbox.fault(cap).await;
+    let capped = world.bill(phone::PAID, 700).await;
+    world
+        .until_true("select count(*) = 1 from apipay.alerts where kind = 'cap_reached'")
+        .await;
+    let plain = json!({"status": 429, "headers": {"Retry-After": "1"}, "json": {"message": "Too Many Attempts."}});
+    let check = json!({"route": "POST /invoices/status/check", "times": 100_000, "answer": plain});
+    world.sandbox.fault(check).await;
+    until_told(
+        &world,
+        "firing",
+        &["whatever is asked about payments of account default"],
+    )
+    .await;
+    assert_eq!(
+        told(&world, "firing").len(),
+        1,
+        "the bill is told by the cap"
+    );
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    until_told(&world, "resolved", &["account default"]).await;
+    world.sql("select apipay.resume('default', 'raised')").await;
+    world.until(capped, "succeeded").await;
+    world.end([daemon]).await;
+}

@@ -271,6 +271,11 @@ impl World {
         format!("{}{account}", self.canary)
     }
 
+    /// The file that holds it.
+    pub(crate) fn key_file(&self, account: &str) -> PathBuf {
+        self.directory.join(format!("{account}.key"))
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.directory.join("apipayd.toml")
     }
@@ -296,7 +301,7 @@ impl World {
         text += &format!("\n[database]\nurl = {:?}\n", self.database.url());
         text += &format!("\n[alerts.webhook]\nurl = {:?}\n", self.alerts.url());
         for account in &self.wish.accounts {
-            let key_file = self.directory.join(format!("{account}.key"));
+            let key_file = self.key_file(account);
             write_private(&key_file, &self.key(account));
             text += &format!(
                 "\n[accounts.{account}]\nbase_url = {:?}\napi_key_file = {key_file:?}\n\
