@@ -128,8 +128,7 @@ create table apipay.accounts (
   updated_at           timestamptz not null default now(),
   check ((state = 'parked') = (parked_at is not null)),
   check ((state = 'parked') = (parked_reason is not null)),
-  check (delivery_error is null or state = 'parked'),
-  check (num_nulls(capped_until, capped_operations, capped_reason) in (0, 3))
+  check (delivery_error is null or state = 'parked')
 ) with (fillfactor = 50);
 comment on table apipay.accounts is
   'One row per account (one API key of one organisation), made from the configuration when the daemon starts. No secret is stored.';
@@ -169,7 +168,7 @@ comment on column apipay.accounts.updated_at is 'When the row last changed.';
 
 create function apipay._capped(account apipay.accounts) returns text[]
 language sql stable parallel safe
-return case when account.capped_until > now() then account.capped_operations else '{}' end;
+return case when account.capped_until > now() then coalesce(account.capped_operations, '{}') else '{}' end;
 comment on function apipay._capped(apipay.accounts) is 'The operations that a cap of the gateway keeps from being sent now.';
 
 create table apipay._reads (

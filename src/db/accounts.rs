@@ -1,4 +1,4 @@
-//! Accounts: made from the configuration, blocked, parked, probed and resumed.
+//! Accounts: made from the configuration, blocked, parked and resumed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -193,7 +193,7 @@ pub struct Park {
 
 /// Parks an account and opens its alert, both or neither. True when it was active before. What was
 /// accepted before the account was last resumed, and failed at Kaspi, parks nothing. A park whose end its health alone
-/// had told, mistakenly, goes on, and so does the number of its [`probes`].
+/// had told, mistakenly, goes on, and so does the number of its [probes](super::probes::made).
 pub async fn park(
     pool: &Pool,
     account: &AccountName,
@@ -219,20 +219,6 @@ pub async fn park(
     .fetch_one(pool)
     .await
     .task("park the account")
-}
-
-/// How many probes of a parked account were made.
-pub async fn probes(pool: &Pool, account: &AccountName) -> Result<u32, DbError> {
-    let probes = sqlx::query_scalar!(
-        "select probes from apipay.accounts where name = $1 and state = 'parked'",
-        account.as_str(),
-    )
-    .fetch_optional(pool)
-    .await
-    .task("read how often the account was probed")?;
-    Ok(probes
-        .and_then(|probes| u32::try_from(probes).ok())
-        .unwrap_or(0))
 }
 
 /// What is wrong with an account that this daemon or another has parked is known better now: its row and
@@ -323,93 +309,6 @@ pub async fn got_through(pool: &Pool, account: &AccountName) -> Result<(), DbErr
     .execute(pool)
     .await
     .task("store that something got through")
-    .map(|_| ())
-}
-
-/// Has the accounts that a daemon has parked probed now: whoever starts one may have mended why, by another key or
-/// address. Not where what is accepted fails at Kaspi: each probe lets a payment through there, and may cost it.
-/// Returns those accounts.
-pub async fn probe_now(pool: &Pool, accounts: &[String]) -> Result<Vec<String>, DbError> {
-    sqlx::query_scalar!(
-        "update apipay.accounts
-            set probe_at = least(probe_at, now()), updated_at = now()
-          where name = any (array(
-            select p.name from apipay.accounts p
-             where p.name = any ($1) and p.state = 'parked' and p.parked_by = 'apipayd' and p.delivery_error is null
-             for no key update skip locked))
-        returning name",
-        accounts,
-    )
-    .fetch_all(pool)
-    .await
-    .task("have parked accounts probed")
-}
-
-/// A parked account whose probe this worker makes.
-#[derive(Clone, Debug)]
-pub struct DueProbe {
-    /// The account.
-    pub account: String,
-    /// Probes so far, without this one.
-    pub probes: i32,
-    /// Why it is parked.
-    pub reason: String,
-    /// What accepted invoices fail with, when that is why.
-    pub delivery_error: Option<String>,
-}
-
-/// Claims probes that are due, or that wait for a job which is; until `promise` is over no other worker probes the account. A stop of
-/// all sending stops probes too. The quota for its requests is taken one by one. An account whose row
-/// another session holds is left for later, and keeps no other account waiting.
-pub async fn claim_probes(
-    pool: &Pool,
-    accounts: &[String],
-    promise: Duration,
-) -> Result<Vec<DueProbe>, DbError> {
-    sqlx::query_as!(
-        DueProbe,
-        r#"update apipay.accounts a
-              set probe_at = now() + make_interval(secs => $2), probes = a.probes + 1, trial_from = null
-            where a.name = any (array(
-                    select p.name from apipay.accounts p
-                     where p.name = any ($1) and p.state = 'parked'
-                       and (p.probe_at <= now() or (p.trial_from <= now() and exists (
-                              select from apipay.jobs j
-                               where j.account = p.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
-                                 and j.run_at <= now() and j.operation <> all (apipay._capped(p)))))
-                       and not (select stopped from apipay._control)
-                       for no key update skip locked))
-        returning a.name as "account!", a.probes - 1 as "probes!", a.parked_reason as "reason!", a.delivery_error"#,
-        accounts,
-        promise.as_secs_f64(),
-    )
-    .fetch_all(pool)
-    .await
-    .task("claim probes")
-}
-
-/// Sets when the account is probed next; after `for_job`, if given, also as soon as a job is due.
-pub async fn schedule_probe(
-    pool: &Pool,
-    account: &AccountName,
-    after: Duration,
-    for_job: Option<Duration>,
-) -> Result<(), DbError> {
-    sqlx::query!(
-        "with patience as materialized (select set_config('lock_timeout', $3, true))
-         update apipay.accounts
-            set probe_at = now() + make_interval(secs => $2), trial_from = now() + make_interval(secs => $4),
-                updated_at = now()
-           from patience
-          where name = $1 and state = 'parked' and parked_by = 'apipayd'",
-        account.as_str(),
-        super::record::seconds(after),
-        ACCOUNT_PATIENCE_MS,
-        for_job.map(super::record::seconds),
-    )
-    .execute(pool)
-    .await
-    .task("schedule a probe")
     .map(|_| ())
 }
 

@@ -25,6 +25,7 @@ pub mod migrate;
 pub mod mirrors;
 pub mod outage;
 mod pool;
+pub mod probes;
 pub mod progress;
 pub mod record;
 pub mod recover;

@@ -6,12 +6,12 @@ use futures_util::StreamExt;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::accounts::{self, DueProbe};
 use crate::db::claim::{self, Claim, Purpose};
 use crate::db::clock::SteadySecond;
 use crate::db::fault::Fault;
+use crate::db::probes::{self, DueProbe};
 use crate::db::record::Entry;
-use crate::db::{DbError, alerts};
+use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
 use crate::domain::operation::{OPERATIONS, Operation};
@@ -35,7 +35,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     if ctx.recorder.forgotten().is_some() {
         return Ok(Step::Idle);
     }
-    let due = accounts::claim_probes(&ctx.pool, &ctx.account_names(), ctx.lease).await?;
+    let due = probes::claim(&ctx.pool, &ctx.account_names(), ctx.lease).await?;
     if due.is_empty() {
         return Ok(Step::Idle);
     }
@@ -61,7 +61,7 @@ const ASKED_AT_ONCE: usize = 8;
 /// parked before a payment fails for it, and one that is parked is probed at once. Everything else that health may say
 /// waits for the first job.
 pub async fn look_around(ctx: Arc<Context>) {
-    let probed = match accounts::probe_now(&ctx.pool, &ctx.account_names()).await {
+    let probed = match probes::make_due(&ctx.pool, &ctx.account_names()).await {
         Ok(probed) => probed,
         Err(error) => {
             warn!(error = %Chain(&error), "parked accounts are probed no sooner than before the start");
@@ -120,7 +120,7 @@ async fn probe_account(
     let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
     let name = &account.name;
     let retry = |hint| probe_delay(&ctx.rules.breaker, probes, hint, ctx.jitter());
-    let later = async |hint| accounts::schedule_probe(&ctx.pool, name, retry(hint), None).await;
+    let later = async |hint| probes::schedule(&ctx.pool, name, retry(hint), None).await;
     if !ctx.take_one(name, Purpose::Probe).await? {
         return later(None).await;
     }
@@ -159,7 +159,7 @@ async fn probe_account(
         }
         Probed::WaitForJob => {
             let soonest = ctx.rules.breaker.probe_initial;
-            accounts::schedule_probe(&ctx.pool, name, retry(None), Some(soonest)).await
+            probes::schedule(&ctx.pool, name, retry(None), Some(soonest)).await
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::db::clock::SteadySecond;
 use crate::db::fate::Recorded;
 use crate::db::fault::Fault;
 use crate::db::record::{self, InvoiceRow};
-use crate::db::{DbError, accounts, alerts};
+use crate::db::{DbError, accounts, alerts, probes};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Read, Undelivered};
 use crate::policy::breaker::probe_delay;
@@ -182,12 +182,12 @@ async fn go_on_probing(
     account: &AccountName,
     hint: Option<Duration>,
 ) -> Result<(), DbError> {
-    let probes = accounts::probes(&ctx.pool, account).await?;
-    if probes == 0 {
+    let made = probes::made(&ctx.pool, account).await?;
+    if made == 0 {
         return Ok(());
     }
-    let delay = probe_delay(&ctx.rules.breaker, probes, hint, ctx.jitter());
-    accounts::schedule_probe(&ctx.pool, account, delay, None).await
+    let delay = probe_delay(&ctx.rules.breaker, made, hint, ctx.jitter());
+    probes::schedule(&ctx.pool, account, delay, None).await
 }
 
 /// Repeats a statement about an account until it is done, or refused for good. Whoever locks the account's

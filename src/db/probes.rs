@@ -1,0 +1,107 @@
+//! Probes of parked accounts: when they are due, and who makes them.
+
+use std::time::Duration;
+
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
+use crate::domain::account::AccountName;
+
+/// A parked account whose probe this worker makes.
+#[derive(Clone, Debug)]
+pub struct DueProbe {
+    /// The account.
+    pub account: String,
+    /// Probes so far, without this one.
+    pub probes: i32,
+    /// Why it is parked.
+    pub reason: String,
+    /// What accepted invoices fail with, when that is why.
+    pub delivery_error: Option<String>,
+}
+
+/// Claims probes that are due, or that wait for a job which is; until `promise` is over no other worker probes the account. A stop of
+/// all sending stops probes too. The quota for its requests is taken one by one. An account whose row
+/// another session holds is left for later, and keeps no other account waiting.
+pub async fn claim(
+    pool: &Pool,
+    accounts: &[String],
+    promise: Duration,
+) -> Result<Vec<DueProbe>, DbError> {
+    sqlx::query_as!(
+        DueProbe,
+        r#"update apipay.accounts a
+              set probe_at = now() + make_interval(secs => $2), probes = a.probes + 1, trial_from = null
+            where a.name = any (array(
+                    select p.name from apipay.accounts p
+                     where p.name = any ($1) and p.state = 'parked'
+                       and (p.probe_at <= now() or (p.trial_from <= now() and exists (
+                              select from apipay.jobs j
+                               where j.account = p.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
+                                 and j.run_at <= now() and j.operation <> all (apipay._capped(p)))))
+                       and not (select stopped from apipay._control)
+                       for no key update skip locked))
+        returning a.name as "account!", a.probes - 1 as "probes!", a.parked_reason as "reason!", a.delivery_error"#,
+        accounts,
+        promise.as_secs_f64(),
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim probes")
+}
+
+/// Sets when the account is probed next; after `for_job`, if given, also as soon as a job is due.
+pub async fn schedule(
+    pool: &Pool,
+    account: &AccountName,
+    after: Duration,
+    for_job: Option<Duration>,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $3, true))
+         update apipay.accounts
+            set probe_at = now() + make_interval(secs => $2), trial_from = now() + make_interval(secs => $4),
+                updated_at = now()
+           from patience
+          where name = $1 and state = 'parked' and parked_by = 'apipayd'",
+        account.as_str(),
+        super::record::seconds(after),
+        ACCOUNT_PATIENCE_MS,
+        for_job.map(super::record::seconds),
+    )
+    .execute(pool)
+    .await
+    .task("schedule a probe")
+    .map(|_| ())
+}
+
+/// Has the accounts that a daemon has parked probed now: whoever starts one may have mended why, by another key or
+/// address. Not where what is accepted fails at Kaspi: each probe lets a payment through there, and may cost it.
+/// Returns those accounts.
+pub async fn make_due(pool: &Pool, accounts: &[String]) -> Result<Vec<String>, DbError> {
+    sqlx::query_scalar!(
+        "update apipay.accounts
+            set probe_at = least(probe_at, now()), updated_at = now()
+          where name = any (array(
+            select p.name from apipay.accounts p
+             where p.name = any ($1) and p.state = 'parked' and p.parked_by = 'apipayd' and p.delivery_error is null
+             for no key update skip locked))
+        returning name",
+        accounts,
+    )
+    .fetch_all(pool)
+    .await
+    .task("have parked accounts probed")
+}
+
+/// How many probes of a parked account were made.
+pub async fn made(pool: &Pool, account: &AccountName) -> Result<u32, DbError> {
+    let probes = sqlx::query_scalar!(
+        "select probes from apipay.accounts where name = $1 and state = 'parked'",
+        account.as_str(),
+    )
+    .fetch_optional(pool)
+    .await
+    .task("read how often the account was probed")?;
+    Ok(probes
+        .and_then(|probes| u32::try_from(probes).ok())
+        .unwrap_or(0))
+}
