@@ -26,6 +26,7 @@ mod failing;
 mod following;
 mod heavy;
 mod history;
+mod instead;
 mod mended;
 mod notifications;
 mod outage;
