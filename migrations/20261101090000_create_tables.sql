@@ -116,6 +116,8 @@ create table apipay.accounts (
   failing_requests     int not null default 0,
   failing_trial_at     timestamptz,
   failing_ended_at     timestamptz,
+  unanswered_since     timestamptz,
+  answered_at          timestamptz,
   refused_since        timestamptz,
   mode                 text check (mode in ('live', 'sandbox')),
   created_at           timestamptz not null default now(),
@@ -149,6 +151,8 @@ comment on column apipay.accounts.failing_job is 'Internal: the job of the newes
 comment on column apipay.accounts.failing_requests is 'Internal: such sends in a row, each job counted once in a row; after the slow-down its trials.';
 comment on column apipay.accounts.failing_trial_at is 'While not null the account has slowed down: one job tries at this moment, the others wait for its answer.';
 comment on column apipay.accounts.failing_ended_at is 'When its sends last got clear answers again after a slow-down: what had backed off before goes on.';
+comment on column apipay.accounts.unanswered_since is 'Internal: since when its sends had got no clear answer before answered_at.';
+comment on column apipay.accounts.answered_at is 'Internal: when a send last got a clear answer after others had got none, without a slow-down: what had failed with all others goes on.';
 comment on column apipay.accounts.refused_since is 'Since when each of its sends is refused for its limit (429); null once one is not.';
 comment on column apipay.accounts.mode is 'live or sandbox, as seen in the gateway''s answers; null until one was seen.';
 comment on column apipay.accounts.created_at is 'When the daemon first started with this account.';

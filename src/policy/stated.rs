@@ -161,7 +161,10 @@ fn comes_first(living: &[Seen], stated: &Stated) -> String {
             stated.id
         ),
         [_] => format!("{numbers} carries this job's name"),
-        _ => format!("{numbers} carry this job's name"),
+        [Seen::Invoice(_), ..] => format!(
+            "{numbers} carry this job's name: cancel all of them but one with apipay.cancel_invoice, and name that one"
+        ),
+        _ => format!("{numbers} carry this job's name: name one of them"),
     }
 }
 

@@ -259,7 +259,8 @@ fn no_strangers_invoice_is_taken_beside_one_of_the_jobs_own_that_lives() {
             }
         }
         let both = Finding::Invoices(vec![own(16, "pending", 1), own(17, "paid", 2)]);
-        let said = "invoice 15 was named; invoice 16 and invoice 17 carry this job's name";
+        let said = "invoice 15 was named; invoice 16 and invoice 17 carry this job's name: cancel all of them but \
+                    one with apipay.cancel_invoice, and name that one";
         assert_eq!(
             beside(&history(), stated, &both),
             (HELD.to_owned(), Some(said.to_owned()))
