@@ -8,7 +8,13 @@ return case when has_sequence_privilege('apipay.jobs_id_seq'::regclass, 'select'
   -- Of a sequence that was never used none can be: whoever takes one uses it.
   then job < 1 or job > coalesce(pg_sequence_last_value('apipay.jobs_id_seq'::regclass), 0) end;
 comment on function apipay._is_ahead_of_sequence(bigint) is
-  'Whether an id was given by hand (overriding system value), as far as whoever asks may see.';
+  'Whether an id was given by hand, as far as whoever asks may see.';
+
+-- The column's default needs no right to the sequence; what is done for it needs none either.
+create function apipay._next_job() returns bigint
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+return nextval('apipay.jobs_id_seq'::regclass);
+comment on function apipay._next_job() is 'The number of a job whose insert gives NULL as its id.';
 
 create function apipay._given_amiss(job apipay.jobs) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -31,6 +37,10 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   given text;
 begin
+  -- The identity numbers what is left out or DEFAULT, and not NULL.
+  if new.id is null then
+    new.id := apipay._next_job();
+  end if;
   if not (new.account, new.priority, new.run_at, new.metadata, new.state, new.attempts, new.epoch, new.generation, new.lookups,
           new.spared, new.created_at, new.updated_at) is not null
      or new.metadata = 'null' or new.errors = 'null' or new.result = 'null' or new.baseline = 'null' then

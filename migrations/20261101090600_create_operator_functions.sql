@@ -159,24 +159,18 @@ end $$;
 comment on function apipay._delivered(text, timestamptz, text, interval) is
   'Kaspi has delivered what the gateway accepted at this moment: an account that was parked before because that failed is well again. Returns as _resume does; null when it was not parked for that.';
 
--- What the public functions share.
+-- What the public functions share. None of these raises: what is refused is returned as a sentence, and the function
+-- that was called raises it, so that an error has one line of context.
 
-create function apipay._require(argument text, given boolean) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-begin
-  if not given then
-    raise exception '% is null: it must be given', argument using errcode = 'null_value_not_allowed';
-  end if;
-end $$;
-comment on function apipay._require(text, boolean) is 'Refuses an argument that is missing.';
+create function apipay._missing(argument text) returns text
+language sql immutable parallel safe
+return format('%s is null: it must be given', argument);
+comment on function apipay._missing(text) is 'The refusal of an argument that is missing.';
 
-create function apipay._refuse(job apipay.jobs, wanted text, instead text) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-begin
-  raise exception 'job % is %: it cannot be %; %', job.id, job.state, wanted, instead
-    using errcode = 'object_not_in_prerequisite_state';
-end $$;
-comment on function apipay._refuse(apipay.jobs, text, text) is 'Raises the refusal of an operator function: what the job is, and what to do instead.';
+create function apipay._refusal(job apipay.jobs, wanted text, instead text) returns text
+language sql immutable parallel safe
+return format('job %s is %s: it cannot be %s; %s', job.id, job.state, wanted, instead);
+comment on function apipay._refusal(apipay.jobs, text, text) is 'The refusal of an operator function: what the job is, and what to do instead.';
 
 create function apipay._state_cause(cause text) returns text
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -194,26 +188,25 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   locked apipay.jobs;
 begin
-  perform apipay._require('job', job is not null);
   select * into locked from apipay.jobs where id = job for update;
-  if not found then
-    raise exception 'there is no job %; the numbers of all jobs stand in apipay.overview', job using errcode = 'no_data_found';
-  end if;
   return locked;
 end $$;
-comment on function apipay._lock_job(bigint) is 'The job, locked for the transaction; an error that says so when there is none.';
+comment on function apipay._lock_job(bigint) is 'The job, locked for the transaction; null when there is none.';
 
-create function apipay._require_account(account_name text) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-begin
-  perform apipay._require('account', account_name is not null);
-  if not exists (select from apipay.accounts where name = account_name) then
-    raise exception 'account "%" is unknown; known: %', account_name,
-      coalesce((select string_agg(name, ', ' order by name) from apipay.accounts), 'none yet')
-      using errcode = 'invalid_parameter_value';
-  end if;
-end $$;
-comment on function apipay._require_account(text) is 'Refuses an unknown account and names the known ones.';
+create function apipay._no_job(job bigint) returns text
+language sql immutable parallel safe
+return case when job is null then apipay._missing('job')
+            else format('there is no job %s; the numbers of all jobs stand in apipay.overview', job) end;
+comment on function apipay._no_job(bigint) is 'The refusal of a number that no job has, or of none.';
+
+create function apipay._unknown_account(account_name text) returns text
+language sql stable
+return case
+  when account_name is null then apipay._missing('account')
+  when not exists (select from apipay.accounts where name = account_name) then
+    format('account "%s" is unknown; known: %s', account_name,
+      coalesce((select string_agg(name, ', ' order by name) from apipay.accounts), 'none yet')) end;
+comment on function apipay._unknown_account(text) is 'The refusal of an account that does not exist, which names those that do; null when it exists.';
 
 -- All jobs of an invoice: for people, for the follow-ups of the daemon, which want the accepted ones, and for
 -- apipay.resolve.
@@ -239,43 +232,50 @@ return (
 comment on function apipay._why_not_again(apipay.jobs) is
   'Why a copy of a final job could do something twice; null when it cannot (it had no effect, or its invoice is dead).';
 
+create function apipay._why_not_retry(job apipay.jobs) returns text
+language sql stable
+return case
+  when job.state = 'queued' then null
+  when job.state = 'parked' then case (select state from apipay.accounts where name = job.account) when 'parked' then
+    apipay._refusal(job, 'sent now', format('its account is parked: select apipay.resume(''%s'', ''why'') when the cause is gone', job.account)) end
+  when job.state = 'uncertain' then apipay._refusal(job, 'sent again', format(
+    'a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, ...)', job.id))
+  when job.state = 'held' then apipay._refusal(job, 'sent again', format(
+    'say first what the gateway did: select apipay.resolve(%s, true, ID, ''why'') or apipay.resolve(%s, false, null, ''why'')', job.id, job.id))
+  when job.state in ('sending', 'accepted') then
+    apipay._refusal(job, 'sent again', 'it is under way; wait for its end, apipay.overview says what comes next')
+  else (select apipay._refusal(job, 'repeated', why.not_again) from (select apipay._why_not_again(job)) as why (not_again)
+         where why.not_again is not null) end;
+comment on function apipay._why_not_retry(apipay.jobs) is 'Why apipay.retry refuses a job; null when it does not.';
+
 create function apipay.retry(job bigint, reason text default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  old apipay.jobs := apipay._lock_job(job);
+  old constant apipay.jobs := apipay._lock_job(job);
+  refusal constant text := apipay._why_not_retry(old);
   copy bigint;
   before text;
 begin
+  if old.id is null then
+    raise exception using message = apipay._no_job(job), errcode = case when job is null then 'null_value_not_allowed' else 'no_data_found' end;
+  end if;
+  if refusal is not null then
+    raise exception using message = refusal, errcode = 'object_not_in_prerequisite_state';
+  end if;
   before := apipay._state_cause(retry.reason);
-  case
-    when old.state = 'queued' then
-      update apipay.jobs set run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now() where id = job;
-    when old.state = 'parked' then
-      if (select state from apipay.accounts where name = old.account) = 'parked' then
-        perform apipay._refuse(old, 'sent now', format('its account is parked: select apipay.resume(''%s'', ''why'') when the cause is gone', old.account));
-      end if;
-      update apipay.jobs
-         set state = case when unproven_since is null then 'queued' else 'uncertain' end,
-             run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now()
-       where id = job;
-    when old.state = 'uncertain' then
-      perform apipay._refuse(old, 'sent again', format(
-        'a request may have had its effect and the daemon is looking it up; if you know: select apipay.resolve(%s, true or false, ...)', job));
-    when old.state = 'held' then
-      perform apipay._refuse(old, 'sent again', format(
-        'say first what the gateway did: select apipay.resolve(%s, true, ID, ''why'') or apipay.resolve(%s, false, null, ''why'')', job, job));
-    when old.state in ('sending', 'accepted') then
-      perform apipay._refuse(old, 'sent again', 'it is under way; wait for its end, apipay.overview says what comes next');
-    when apipay._why_not_again(old) is not null then
-      perform apipay._refuse(old, 'repeated', apipay._why_not_again(old));
-    else
-      insert into apipay.jobs (account, operation, params, priority, metadata, traceparent, retry_of)
-      values (old.account, old.operation, old.params, old.priority, old.metadata, old.traceparent, old.id)
-      returning id into copy;
-      insert into apipay.events (account, job_id, subject, subject_id, to_state, reason, evidence)
-      values (old.account, copy, 'job', copy::text, 'queued', coalesce(retry.reason, 'retried_by_user'),
-              jsonb_build_object('retry_of', old.id));
-  end case;
+  if old.state in ('queued', 'parked') then
+    update apipay.jobs
+       set state = case when state = 'queued' or unproven_since is null then 'queued' else 'uncertain' end,
+           run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now()
+     where id = job;
+  else
+    insert into apipay.jobs (account, operation, params, priority, metadata, traceparent, retry_of)
+    values (old.account, old.operation, old.params, old.priority, old.metadata, old.traceparent, old.id)
+    returning id into copy;
+    insert into apipay.events (account, job_id, subject, subject_id, to_state, reason, evidence)
+    values (old.account, copy, 'job', copy::text, 'queued', coalesce(retry.reason, 'retried_by_user'),
+            jsonb_build_object('retry_of', old.id));
+  end if;
   perform apipay._notify('apipay_jobs', '');
   perform apipay._state_cause(before);
   return coalesce(copy, job);
@@ -283,32 +283,41 @@ end $$;
 comment on function apipay.retry(bigint, text) is
   'Makes a waiting job due now and returns its id; of a final job enqueues a copy (retry_of, a new token) and returns the copy''s id. Refused where it could do something twice. Many at once: apipay.retry_jobs.';
 
+create function apipay._why_not_cancel(job apipay.jobs) returns text
+language sql immutable parallel safe
+return case when job.state in ('queued', 'parked') and job.unproven_since is null then null
+else apipay._refusal(job, 'cancelled', case
+  when job.operation = 'invoice.create' and job.invoice_id is not null and job.state in ('accepted', 'succeeded') then
+    format('the gateway has invoice %s; to cancel that: select apipay.cancel_invoice(%s, account => ''%s'')', job.invoice_id, job.invoice_id, job.account)
+  when job.state = 'sending' then 'its request is in flight; wait for the answer'
+  when job.state in ('queued', 'parked') then 'an earlier request of it may have had its effect; it is looked up first'
+  when job.state = 'uncertain' then format(
+    'a request may have had its effect and the daemon is looking it up; if you know that it had none: select apipay.resolve(%s, false, null, ''why'', and_cancel => true)', job.id)
+  when job.state = 'held' then format(
+    'say what the gateway did: if it did it, select apipay.resolve(%s, true, ID, ''why''); if not, this ends it unsent: select apipay.resolve(%s, false, null, ''why'', and_cancel => true)', job.id, job.id)
+  when job.state = 'accepted' then 'the gateway has taken it; it is followed to its end'
+  else 'how it ended never changes' end) end;
+comment on function apipay._why_not_cancel(apipay.jobs) is 'Why apipay.cancel refuses a job; null when it does not.';
+
 create function apipay.cancel(job bigint, reason text default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  old apipay.jobs := apipay._lock_job(job);
-  invoice constant bigint := case when old.operation = 'invoice.create' then old.invoice_id end;
+  old constant apipay.jobs := apipay._lock_job(job);
+  refusal constant text := apipay._why_not_cancel(old);
   before text;
 begin
-  before := apipay._state_cause(cancel.reason);
-  if old.state in ('queued', 'parked') and old.unproven_since is null then
-    update apipay.jobs
-       set state = 'cancelled', reason = 'cancelled_by_user', finished_at = now(), updated_at = now()
-     where id = job;
-    perform apipay._state_cause(before);
-    return job;
+  if old.id is null then
+    raise exception using message = apipay._no_job(job), errcode = case when job is null then 'null_value_not_allowed' else 'no_data_found' end;
   end if;
-  perform apipay._refuse(old, 'cancelled', case
-    when invoice is not null and old.state in ('accepted', 'succeeded') then
-      format('the gateway has invoice %s; to cancel that: select apipay.cancel_invoice(%s, account => ''%s'')', invoice, invoice, old.account)
-    when old.state = 'sending' then 'its request is in flight; wait for the answer'
-    when old.state in ('queued', 'parked') then 'an earlier request of it may have had its effect; it is looked up first'
-    when old.state = 'uncertain' then format(
-      'a request may have had its effect and the daemon is looking it up; if you know that it had none: select apipay.resolve(%s, false, null, ''why'', and_cancel => true)', job)
-    when old.state = 'held' then format(
-      'say what the gateway did: if it did it, select apipay.resolve(%s, true, ID, ''why''); if not, this ends it unsent: select apipay.resolve(%s, false, null, ''why'', and_cancel => true)', job, job)
-    when old.state = 'accepted' then 'the gateway has taken it; it is followed to its end'
-    else 'how it ended never changes' end);
+  if refusal is not null then
+    raise exception using message = refusal, errcode = 'object_not_in_prerequisite_state';
+  end if;
+  before := apipay._state_cause(cancel.reason);
+  update apipay.jobs
+     set state = 'cancelled', reason = 'cancelled_by_user', finished_at = now(), updated_at = now()
+   where id = job;
+  perform apipay._state_cause(before);
+  return job;
 end $$;
 comment on function apipay.cancel(bigint, text) is
   'Cancels a job of which nothing was ever sent; returns its id. Refused for any other, with what to do instead. To cancel an invoice at the gateway use apipay.cancel_invoice; many jobs at once, apipay.cancel_jobs.';
@@ -372,37 +381,83 @@ return case of_operation
 comment on function apipay._owner(text, text, bigint, bigint, bigint) is
   'The other job of an account to which an invoice (of a create) or a refund (of this invoice) belongs; null when none is known, and for a cancel, which makes nothing.';
 
+create function apipay._object_of(job apipay.jobs) returns text
+language sql immutable parallel safe
+return case job.operation when 'invoice.refund' then 'refund' else 'invoice' end;
+comment on function apipay._object_of(apipay.jobs) is 'What an id of the gateway is an id of that somebody names for a job.';
+
+create function apipay._why_not_resolve(
+  job apipay.jobs, applied boolean, gateway_id bigint, and_cancel boolean, out message text, out code text)
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+  -- What the gateway's id is an id of.
+  object constant text := apipay._object_of(job);
+  other bigint;
+begin
+  code := 'invalid_parameter_value';
+  if applied is null then
+    code := 'null_value_not_allowed';
+    message := apipay._missing('applied');
+  elsif job.state not in ('held', 'uncertain') then
+    code := 'object_not_in_prerequisite_state';
+    message := apipay._refusal(job, 'resolved', case
+      when job.finished_at is not null then 'how it ended never changes'
+      else 'only a held or uncertain job waits for that; apipay.overview says what comes next' end);
+  elsif not applied and gateway_id is not null then
+    message := 'gateway_id is given although nothing was applied: give one or the other';
+  elsif applied and and_cancel then
+    message := 'and_cancel is given although it was applied: give one or the other; an invoice is cancelled by apipay.cancel_invoice';
+  elsif gateway_id < 1 then
+    message := 'gateway_id is not an id of the gateway: a whole number from 1';
+  elsif not applied and and_cancel and job.state = 'uncertain' and job.lookups = 0 and job.run_at > now() then
+    code := 'object_not_in_prerequisite_state';
+    message := apipay._refusal(job, 'resolved so', format('its request may still be at work; wait until %s', job.run_at));
+  elsif applied and job.operation = 'invoice.cancel' then
+    if gateway_id <> job.invoice_id then
+      message := format('job %s is about invoice %s, not %s', job.id, job.invoice_id, gateway_id);
+    elsif coalesce(gateway_id, job.invoice_id) is null then
+      code := 'null_value_not_allowed';
+      message := apipay._missing(format('gateway_id (the id of the %s)', object));
+    end if;
+  elsif applied and gateway_id is null then
+    code := 'null_value_not_allowed';
+    message := apipay._missing(format('gateway_id (the id of the %s)', object));
+  elsif applied then
+    code := 'object_not_in_prerequisite_state';
+    select m.invoice_id into other from apipay.refunds m
+     where object = 'refund' and m.account = job.account and m.id = gateway_id and m.invoice_id <> job.invoice_id;
+    if found then
+      message := apipay._refusal(job, 'resolved so', format('refund %s is of invoice %s, not %s', gateway_id, other, job.invoice_id));
+      return;
+    end if;
+    other := apipay._owner(job.account, job.operation, gateway_id, job.invoice_id, job.id);
+    if other is not null then
+      message := apipay._refusal(job, 'resolved so', format('%s %s belongs to another job (%s)', object, gateway_id, other));
+    end if;
+  end if;
+end $$;
+comment on function apipay._why_not_resolve(apipay.jobs, boolean, bigint, boolean) is
+  'Why apipay.resolve refuses what was said of a job, with the code of the error; no message when it does not.';
+
 create function apipay.resolve(
   job bigint, applied boolean, gateway_id bigint default null, reason text default null, anyway boolean default false,
   and_cancel boolean default false) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  old apipay.jobs := apipay._lock_job(job);
-  invoice constant bigint := old.invoice_id;
-  -- What the gateway's id is an id of.
-  object constant text := case old.operation when 'invoice.refund' then 'refund' else 'invoice' end;
-  named bigint := gateway_id;
-  other bigint;
+  old constant apipay.jobs := apipay._lock_job(job);
+  refusal record := apipay._why_not_resolve(old, applied, gateway_id, and_cancel);
   before text;
+  violated text;
 begin
-  perform apipay._require('applied', applied is not null);
-  if old.state not in ('held', 'uncertain') then
-    perform apipay._refuse(old, 'resolved', case
-      when old.finished_at is not null then 'how it ended never changes'
-      else 'only a held or uncertain job waits for that; apipay.overview says what comes next' end);
-  elsif not applied and gateway_id is not null then
-    raise exception 'gateway_id is given although nothing was applied: give one or the other' using errcode = 'invalid_parameter_value';
-  elsif applied and and_cancel then
-    raise exception 'and_cancel is given although it was applied: give one or the other; an invoice is cancelled by apipay.cancel_invoice'
-      using errcode = 'invalid_parameter_value';
-  elsif gateway_id < 1 then
-    raise exception 'gateway_id is not an id of the gateway: a whole number from 1' using errcode = 'invalid_parameter_value';
+  if old.id is null then
+    raise exception using message = apipay._no_job(job), errcode = case when job is null then 'null_value_not_allowed' else 'no_data_found' end;
+  end if;
+  if refusal.message is not null then
+    raise exception using message = refusal.message, errcode = refusal.code;
   end if;
   before := apipay._state_cause(resolve.reason);
 
-  if not applied and and_cancel and old.state = 'uncertain' and old.lookups = 0 and old.run_at > now() then
-    perform apipay._refuse(old, 'resolved so', format('its request may still be at work; wait until %s', old.run_at));
-  elsif not applied and not and_cancel and old.state = 'uncertain' then
+  if not applied and not and_cancel and old.state = 'uncertain' then
     -- The request may still be at work, so the look-up comes first, when it was to come. That it finds nothing once
     -- is enough now.
     update apipay.jobs
@@ -427,27 +482,23 @@ begin
       perform apipay._resolve_alert(old.account, 'job_held', coalesce(resolve.reason, 'no job is held any more'));
     end if;
   else
-    if old.operation = 'invoice.cancel' then
-      if gateway_id <> invoice then
-        raise exception 'job % is about invoice %, not %', job, invoice, gateway_id using errcode = 'invalid_parameter_value';
-      end if;
-      named := coalesce(gateway_id, invoice);
-    end if;
-    perform apipay._require(format('gateway_id (the id of the %s)', object), named is not null);
-    select m.invoice_id into other from apipay.refunds m
-     where object = 'refund' and m.account = old.account and m.id = named and m.invoice_id <> invoice;
-    if found then
-      perform apipay._refuse(old, 'resolved so', format('refund %s is of invoice %s, not %s', named, other, invoice));
-    end if;
-    other := apipay._owner(old.account, old.operation, named, invoice, job);
-    if other is not null then
-      perform apipay._refuse(old, 'resolved so', format('%s %s belongs to another job (%s)', object, named, other));
-    end if;
     -- What was said is checked by the look-up, at once. Until then nothing is believed, and an open alert stays open.
-    update apipay.jobs
-       set state = 'uncertain', reason = 'resolved_applied', run_at = now(), stated_id = named, stated_anyway = coalesce(anyway, false),
-           unproven_since = coalesce(unproven_since, now()), absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
-     where id = job;
+    begin
+      update apipay.jobs
+         set state = 'uncertain', reason = 'resolved_applied', run_at = now(), stated_anyway = coalesce(anyway, false),
+             stated_id = case when operation = 'invoice.cancel' then coalesce(gateway_id, invoice_id) else gateway_id end,
+             unproven_since = coalesce(unproven_since, now()), absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
+       where id = job;
+    exception when unique_violation then
+      get stacked diagnostics violated = constraint_name;
+      if violated <> 'jobs_stated' then
+        raise;
+      end if;
+      -- Somebody else has named it at the same moment.
+      refusal := apipay._why_not_resolve(old, applied, gateway_id, and_cancel);
+      raise exception using errcode = 'object_not_in_prerequisite_state', message = coalesce(refusal.message,
+        apipay._refusal(old, 'resolved so', format('%s %s was named for another job at this moment', apipay._object_of(old), gateway_id)));
+    end;
   end if;
 
   perform apipay._notify('apipay_jobs', '');
@@ -465,10 +516,14 @@ declare
   -- As text of a variable: a name's collation, C, would pass to all arguments of _park beside it, and
   -- compared so an account's name finds no index.
   who constant text := session_user;
+  unknown constant text := apipay._unknown_account(park.account);
   before text;
   parked boolean;
 begin
-  perform apipay._require_account(park.account);
+  if unknown is not null then
+    raise exception using message = unknown,
+      errcode = case when park.account is null then 'null_value_not_allowed' else 'invalid_parameter_value' end;
+  end if;
   before := apipay._state_cause(park.reason);
   parked := apipay._park(park.account, 'parked_by_user', who, null,
     format('Account "%s" was parked by %s%s.', park.account, who, coalesce(': ' || nullif(park.reason, ''), '')),
@@ -484,10 +539,14 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   -- See apipay.park.
   who constant text := session_user;
+  unknown constant text := apipay._unknown_account(resume.account);
   before text;
   put_back int := 0;
 begin
-  perform apipay._require_account(resume.account);
+  if unknown is not null then
+    raise exception using message = unknown,
+      errcode = case when resume.account is null then 'null_value_not_allowed' else 'invalid_parameter_value' end;
+  end if;
   before := apipay._state_cause(resume.reason);
   if exists (select from apipay.accounts a
               where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now() or a.capped_until > now() or a.failing_trial_at > now()))

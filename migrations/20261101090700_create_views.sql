@@ -247,15 +247,12 @@ return concat('A request for ', apipay._deed(job), ' may or may not have had its
   '. Nothing is sent before that is known.');
 comment on function apipay._explain_uncertain(apipay.jobs, timestamptz, text) is 'explain of an uncertain job.';
 
-create function apipay._object_of(job apipay.jobs) returns text
-language sql immutable parallel safe
-return case job.operation when 'invoice.refund' then 'refund' else 'invoice' end;
-comment on function apipay._object_of(apipay.jobs) is 'What an id of the gateway is an id of that somebody names for a job.';
-
 create function apipay._explain_stated(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('Somebody said that ', apipay._deed(job), ' was done: ', apipay._object_of(job), ' ', job.stated_id,
-  '. ApiPay is asked whether that is so ', case when job.lookups > 0 then '(' || job.lookups || ' times so far; last: ' || apipay._last_answer(job) || ') ' end,
+  case when job.absent_since is null then '. ApiPay is asked whether that is so '
+       else '. Nothing with the job''s own name was found beside it; before it is taken, ApiPay is asked once more ' end,
+  case when job.lookups > 0 then '(' || job.lookups || ' times so far; last: ' || apipay._last_answer(job) || ') ' end,
   apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
   '. If it is not, the job is held again; until then nothing is sent.');
 comment on function apipay._explain_stated(apipay.jobs, timestamptz, text) is

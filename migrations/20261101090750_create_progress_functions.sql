@@ -9,24 +9,37 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp as 
 $$;
 comment on function apipay._announce(uuid, text, text, text[]) is 'A daemon''s sign of life. Forgets those that gave none for a day.';
 
+-- A number that somebody inserted by hand may be one that the sequence never comes to. To carry on behind it would use up
+-- the sequence, or give out numbers that programs which hold them as floating point round: 2^53 is where that begins.
+create function apipay._highest_number() returns bigint
+language sql immutable parallel safe
+return 9007199254740991;
+comment on function apipay._highest_number() is 'Up to which number a sequence is compared with its table: no sequence comes to a higher one.';
+
 -- The ids of jobs stand in attempts too: a number that was used there cannot be claimed again.
-create function apipay._sequences_behind() returns table (sequence text, highest bigint)
+create function apipay._sequences_behind() returns table (sequence text, highest bigint, beyond bigint)
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select s.sequence, s.highest
+  select s.sequence, s.highest, s.beyond
   from (
     select 'apipay.jobs_id_seq', last_value + is_called::int,
-           greatest((select max(id) from apipay.jobs), (select max(job_id) from apipay.attempts)) from apipay.jobs_id_seq
+           greatest((select max(id) from apipay.jobs where id <= apipay._highest_number()),
+                    (select max(job_id) from apipay.attempts where job_id <= apipay._highest_number())),
+           (select max(id) from apipay.jobs where id > apipay._highest_number()) from apipay.jobs_id_seq
     union all
-    select 'apipay.events_id_seq', last_value + is_called::int, (select max(id) from apipay.events) from apipay.events_id_seq
+    select 'apipay.events_id_seq', last_value + is_called::int, (select max(id) from apipay.events where id <= apipay._highest_number()),
+           (select max(id) from apipay.events where id > apipay._highest_number()) from apipay.events_id_seq
     union all
-    select 'apipay.alerts_id_seq', last_value + is_called::int, (select max(id) from apipay.alerts) from apipay.alerts_id_seq
+    select 'apipay.alerts_id_seq', last_value + is_called::int, (select max(id) from apipay.alerts where id <= apipay._highest_number()),
+           (select max(id) from apipay.alerts where id > apipay._highest_number()) from apipay.alerts_id_seq
     union all
-    select 'apipay.alert_deliveries_id_seq', last_value + is_called::int, (select max(id) from apipay.alert_deliveries)
-      from apipay.alert_deliveries_id_seq
+    select 'apipay.alert_deliveries_id_seq', last_value + is_called::int,
+           (select max(id) from apipay.alert_deliveries where id <= apipay._highest_number()),
+           (select max(id) from apipay.alert_deliveries where id > apipay._highest_number()) from apipay.alert_deliveries_id_seq
     union all
-    select 'apipay.webhooks_id_seq', last_value + is_called::int, (select max(id) from apipay.webhooks) from apipay.webhooks_id_seq
-  ) as s (sequence, next, highest)
+    select 'apipay.webhooks_id_seq', last_value + is_called::int, (select max(id) from apipay.webhooks where id <= apipay._highest_number()),
+           (select max(id) from apipay.webhooks where id > apipay._highest_number()) from apipay.webhooks_id_seq
+  ) as s (sequence, next, highest, beyond)
   where s.next <= s.highest;
 $$;
 comment on function apipay._sequences_behind() is
-  'Sequences that will give out a number that is taken already, as after truncate ... restart identity or a logical copy, with the highest number that is taken.';
+  'Sequences that will give out a number that is taken already, as after truncate ... restart identity or a logical copy, with the highest number that is taken and that they come to, and the highest of those that they never come to, if there are any.';

@@ -34,7 +34,7 @@ declare
     '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
     '_day', '_most_counted', '_counted'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within', '_id',
-    '_refuse_argument', '_check_length', '_check_id', '_check_item_list', '_check_cart_items', '_check_return_items'];
+    '_wrong', '_wrong_length', '_wrong_id', '_wrong_item', '_wrong_list', '_wrong_cart_items', '_wrong_return_items', '_wrong_job', '_wrong_bill', '_bill'];
   of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_open_alert', '_change_alert', '_renew_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_is_behind_refund', '_refund_in_turn',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_recall', '_sequences_behind',
@@ -109,7 +109,7 @@ end $$;
 
 -- Left open: what runs inside every insert into apipay.jobs, for its check, its triggers, and the entries of
 -- its indexes.
-grant execute on function apipay._operations(), apipay._is_ahead_of_sequence(bigint), apipay._given_amiss(apipay.jobs), apipay._most_of_queue(),
+grant execute on function apipay._operations(), apipay._is_ahead_of_sequence(bigint), apipay._next_job(), apipay._given_amiss(apipay.jobs), apipay._most_of_queue(),
   apipay._is_notifying(), apipay._notify(text, text),
   apipay._number_within(jsonb, numeric, numeric, int), apipay._id(jsonb), apipay._is_in_turn(text),
   apipay._mask_phones(text), apipay._order_id(jsonb), apipay._day(timestamptz) to public;

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
+use crate::domain::outage::Wait;
 
 /// What time makes of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub enum Due {
     /// It backed off, or was looked up in vain, before its account got clear answers again: it goes on.
     /// Quiet periods and waits for proof last as long as before.
     GoOn,
+    /// It backed off, or was looked up in vain, and its account got a clear answer before its time came. Whether that
+    /// changes its time, [`DueJob::wait`] says.
+    Answered,
     /// It waited for another job and goes next: claims look at it again.
     Turn,
     /// It waited for the end of a cap: claims look at it again.
@@ -38,6 +42,7 @@ impl Due {
         Due::Expiry,
         Due::Release,
         Due::GoOn,
+        Due::Answered,
         Due::Turn,
         Due::Cap,
     ];
@@ -67,6 +72,8 @@ pub struct DueJob {
     pub epoch: i64,
     /// The version of its row, which changes with each change of it.
     pub version: String,
+    /// What it waits for, if it is one of [`Due::Answered`].
+    pub wait: Option<Wait>,
 }
 
 /// How far the invoices that have waiting refunds were gone through. There may be very many, each with a refund that
@@ -166,6 +173,7 @@ pub async fn find(
             .fetch_all(pool)
             .await
         }
+        Due::Answered => return answered(pool, most, except).await,
         Due::Turn => in_turn(pool, place, most, except).await,
         // The first of them meet a cap that is still there, and so soon after its end that the others need not move
         // for nothing: they go on as the first go out, or once the cap has not come back for ten seconds.
@@ -203,6 +211,45 @@ pub async fn find(
             state: row.state,
             epoch: row.epoch,
             version: row.version,
+            wait: None,
+        })
+    });
+    Ok(jobs.collect())
+}
+
+/// Jobs that wait although a send of their account got a clear answer after their last try got none.
+async fn answered(pool: &Pool, most: i64, except: &[i64]) -> Result<Vec<DueJob>, DbError> {
+    let rows = sqlx::query!(
+        r#"select p.id, p.account, p.state, p.epoch, p.version as "version!", p.updated_at, p.run_at,
+                  a.unanswered_since as "unanswered_since!"
+             from apipay.accounts a
+             cross join lateral (
+               select j.id, j.account, j.state, j.epoch, j.xmin::text as version, j.updated_at, j.run_at
+                 from apipay.jobs j
+                where j.account = a.name and j.failing_since <= a.answered_at
+                  and j.state in ('queued', 'uncertain') and j.updated_at <= a.answered_at and j.run_at > now()
+                  and j.id <> all ($2)
+                order by j.failing_since limit $1) p
+            where a.answered_at <= now() and a.unanswered_since <= p.updated_at
+            limit $1"#,
+        most,
+        except,
+    )
+    .fetch_all(pool)
+    .await
+    .task("find the jobs whose account was answered")?;
+    let jobs = rows.into_iter().filter_map(|row| {
+        Some(DueJob {
+            id: JobId(row.id),
+            account: AccountName::parse(&row.account)?,
+            state: row.state,
+            epoch: row.epoch,
+            version: row.version,
+            wait: Some(Wait {
+                unanswered_since: row.unanswered_since,
+                failed_at: row.updated_at,
+                due_at: row.run_at,
+            }),
         })
     });
     Ok(jobs.collect())
@@ -296,6 +343,24 @@ pub async fn advance(
                     select p.id from apipay.jobs p
                     join apipay.accounts a on a.name = p.account and p.failing_since <= a.failing_ended_at
                     where p.id = any ($1) and p.state in ('queued', 'sending', 'uncertain')
+                    for no key update of p skip locked))
+                 returning j.id",
+                jobs,
+                terms.backed_off,
+                terms.looked_up_in_vain,
+            )
+            .fetch_all(pool)
+            .await
+        }
+        Due::Answered => {
+            sqlx::query_scalar!(
+                "update apipay.jobs j
+                    set run_at = least(j.run_at, now())
+                  where j.id = any (array(
+                    select p.id from apipay.jobs p
+                    join apipay.accounts a on a.name = p.account and p.updated_at <= a.answered_at
+                    where p.id = any ($1) and ((p.state = 'queued' and p.reason = any ($2))
+                                               or (p.state = 'uncertain' and p.reason = any ($3)))
                     for no key update of p skip locked))
                  returning j.id",
                 jobs,

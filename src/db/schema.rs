@@ -28,8 +28,10 @@ pub enum Fault {
     SequenceBehind {
         /// The sequence.
         sequence: String,
-        /// The highest number that is taken.
+        /// The highest number that is taken, of those that the sequence comes to.
         highest: i64,
+        /// A higher one, given by hand, that it never comes to.
+        beyond: Option<i64>,
     },
     /// Our user may not do this.
     Denied {
@@ -74,9 +76,9 @@ impl Fault {
             Fault::EventTrigger { name } => {
                 format!("alter event trigger {} disable;", quoted(name))
             }
-            Fault::SequenceBehind { sequence, highest } => {
-                format!("select setval('{sequence}', {highest});")
-            }
+            Fault::SequenceBehind {
+                sequence, highest, ..
+            } => format!("select setval('{sequence}', {highest});"),
             Fault::Denied { user, .. } => format!(
                 "grant apipay_worker to {}; select apipay._grant_roles();",
                 quoted(user)
@@ -113,10 +115,23 @@ impl fmt::Display for Fault {
                 f,
                 "the event trigger {name} enables row level security on new tables"
             ),
-            Fault::SequenceBehind { sequence, highest } => write!(
-                f,
-                "{sequence} gives out numbers that are taken, up to {highest}"
-            ),
+            Fault::SequenceBehind {
+                sequence,
+                highest,
+                beyond,
+            } => {
+                write!(
+                    f,
+                    "{sequence} gives out numbers that are taken, up to {highest}"
+                )?;
+                match beyond {
+                    Some(number) => write!(
+                        f,
+                        " ({number}, which somebody gave by hand, stays as it is: the sequence never comes to it)"
+                    ),
+                    None => Ok(()),
+                }
+            }
             Fault::Denied { user, privilege } => write!(f, "user {user} lacks {privilege}"),
             Fault::Missing { part } => write!(f, "the schema lacks: {part}"),
         }
@@ -225,7 +240,7 @@ fn without(expected: &str, there: &BTreeSet<&str>, user: &str) -> Vec<Fault> {
 
 async fn behind(pool: &Pool) -> Result<Vec<Fault>, DbError> {
     let rows = sqlx::query!(
-        r#"select sequence as "sequence!", highest as "highest!" from apipay._sequences_behind()"#
+        r#"select sequence as "sequence!", highest as "highest!", beyond from apipay._sequences_behind()"#
     )
     .fetch_all(pool)
     .await
@@ -235,6 +250,7 @@ async fn behind(pool: &Pool) -> Result<Vec<Fault>, DbError> {
         .map(|row| Fault::SequenceBehind {
             sequence: row.sequence,
             highest: row.highest,
+            beyond: row.beyond,
         })
         .collect())
 }

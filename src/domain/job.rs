@@ -72,18 +72,30 @@ impl JobName {
 
     /// The names whose marks stand in a text that the gateway echoed.
     pub fn named_in(text: &str) -> impl Iterator<Item = JobName> {
-        text.split(JobName::MARK_START).skip(1).filter_map(|rest| {
-            let (name, _) = rest.split_once(']')?;
-            let (token, counter) = name.split_at_checked(36)?;
-            Some(JobName {
-                token: Uuid::parse_str(token).ok()?,
-                generation: match counter.strip_prefix('-') {
-                    Some(counter) => counter.parse().ok()?,
-                    None if counter.is_empty() => 1,
-                    None => return None,
-                },
-            })
+        let marks = text.split(JobName::MARK_START).skip(1);
+        marks.filter_map(|rest| JobName::parse(rest.split_once(']')?.0))
+    }
+
+    /// Reads a name as it is written.
+    pub fn parse(name: &str) -> Option<JobName> {
+        let (token, counter) = name.split_at_checked(36)?;
+        Some(JobName {
+            token: Uuid::parse_str(token).ok()?,
+            generation: match counter.strip_prefix('-') {
+                Some(counter) => counter.parse().ok()?,
+                None if counter.is_empty() => 1,
+                None => return None,
+            },
         })
+    }
+
+    /// The first name of the same job. Those of later generations begin with it, so a search for it finds
+    /// what carries any of them.
+    pub fn first(self) -> JobName {
+        JobName {
+            generation: 1,
+            ..self
+        }
     }
 
     /// Whether a text that the gateway echoed carries the mark.

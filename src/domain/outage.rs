@@ -147,6 +147,17 @@ impl Outage {
     }
 }
 
+/// A job that waits after a try of its own got no clear answer, in an account that has got one since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Since when no send of the account had got a clear answer, before one did.
+    pub unanswered_since: OffsetDateTime,
+    /// When the job's last try got none.
+    pub failed_at: OffsetDateTime,
+    /// When the job is due.
+    pub due_at: OffsetDateTime,
+}
+
 /// Something that the gateway accepted has failed at Kaspi, because the account is unwell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undelivered {

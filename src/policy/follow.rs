@@ -11,6 +11,7 @@ use crate::domain::outage::Undelivered;
 use crate::policy::backoff;
 use crate::policy::codes::{AsyncClass, classify_async};
 use crate::policy::judge::Circumstances;
+use crate::policy::reconcile::Living;
 use crate::policy::rules::{FollowRules, Jitter, Rules};
 use crate::policy::verdict::{Next, Proof, Reason, Strain};
 
@@ -23,6 +24,8 @@ pub struct Followed {
     pub check_after: Option<Duration>,
     /// What it means for the account.
     pub strain: Option<Strain>,
+    /// What the gateway has, in words, where a human decides.
+    pub found: Option<String>,
 }
 
 impl Followed {
@@ -30,7 +33,16 @@ impl Followed {
         next: None,
         check_after: None,
         strain: None,
+        found: None,
     };
+
+    /// It is not given up: an invoice of it lives.
+    pub fn living(living: Living) -> Followed {
+        Followed {
+            found: Some(living.found),
+            ..Followed::becomes(living.verdict.next)
+        }
+    }
 
     /// More than one refund carries the name of the job: a human decides.
     pub fn doubled() -> Followed {
@@ -156,6 +168,7 @@ fn failed(
         }),
         check_after: Some(wait.saturating_sub(unchanged_for)),
         strain,
+        found: None,
     }
 }
 

@@ -23,11 +23,8 @@ pub fn in_words(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option
             named.cloned().map(Seen::Invoice).collect()
         }
         Finding::Refunds(list) => {
-            let named = list
-                .refunds
-                .iter()
-                .filter(|refund| is_named(&subject.name, refund.reason.as_deref()));
-            named.cloned().map(Seen::Refund).collect()
+            let all = list.refunds.iter().cloned().map(Seen::Refund);
+            all.filter(|refund| subject.name.owns(refund)).collect()
         }
     };
     match next {
@@ -35,13 +32,13 @@ pub fn in_words(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option
         Next::Held(Reason::Mismatch) => ours.first().map(|seen| against(subject, seen)),
         Next::Held(Reason::UnknownOutcome) if ours.is_empty() => Some(strangers(subject, finding)),
         _ if ours.is_empty() => Some("the gateway shows nothing with this job's name".to_owned()),
-        _ => Some(format!("the gateway shows {}", list(&ours))),
+        _ => Some(shown(&ours)),
     }
 }
 
-/// Whether a text carries a name of this job, of whichever generation.
-fn is_named(name: &JobName, text: Option<&str>) -> bool {
-    JobName::named_in(text.unwrap_or_default()).any(|other| other.token == name.token)
+/// What the gateway shows of a job.
+pub(super) fn shown(objects: &[Seen]) -> String {
+    format!("the gateway shows {}", list(objects))
 }
 
 /// An object that is taken for the job's own, and is not what was asked for.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::domain::answer::{Answer, Reply, Timed, beginning};
 use crate::domain::job::JobId;
 use crate::domain::mirror::storable;
-use crate::domain::outage::{Course, Fault, Outage, Read, Row};
+use crate::domain::outage::{Course, Fault, Outage, Read, Row, Wait};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::judge::Circumstances;
@@ -139,6 +139,19 @@ pub const BACKED_OFF: [Reason; 4] = [
 /// Why an uncertain job waits when its look-up got no clear answer: at the end of an outage it goes on.
 /// Quiet periods and waits for proof last as long as before.
 pub const LOOKED_UP_IN_VAIN: [Reason; 1] = [Reason::LookupUnclear];
+
+/// Whether a job goes on before its time, now that its account has got a clear answer.
+///
+/// It does if nothing of its account had got one between its last two tries: what failed then was the gateway, as far as
+/// anybody saw. How far apart they were follows from how long it waits now, since each wait is a multiple of the one
+/// before. A job of which others got through meanwhile fails by itself and keeps its distance, which grows. So one that
+/// always fails is tried early only while it waits about twice as long, as shipped, as its account goes without an answer.
+pub fn goes_on_early(wait: &Wait, rules: &Rules) -> bool {
+    let longer = |curve: &Curve| curve.multiplier.max(1.0) * (1.0 + curve.jitter);
+    let longer = longer(&rules.server_error).max(longer(&rules.network));
+    let failed_with_all = wait.failed_at - wait.unanswered_since;
+    failed_with_all.is_positive() && failed_with_all * longer >= wait.due_at - wait.failed_at
+}
 
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

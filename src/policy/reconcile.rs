@@ -12,6 +12,7 @@ use crate::domain::operation::{Expected, Operation, Plan, Progress, Resend, Seen
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::follow::why_failed;
+use crate::policy::found::shown;
 use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, strain_of};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
 
@@ -116,6 +117,24 @@ impl JobName {
             .as_deref()
             .is_some_and(|reason| self.marks(reason))
     }
+
+    /// Whether an object carries a name of this job, of whichever generation, where a request of ours writes it.
+    pub(super) fn owns(&self, seen: &Seen) -> bool {
+        let marked = |text: &Option<String>| {
+            let mut names = JobName::named_in(text.as_deref().unwrap_or_default());
+            names.any(|name| name.token == self.token)
+        };
+        match seen {
+            Seen::Invoice(invoice) => {
+                let order = invoice.external_order_id.as_deref();
+                let in_order_id = order
+                    .and_then(JobName::parse)
+                    .is_some_and(|name| name.token == self.token);
+                !invoice.is_imported && (in_order_id || marked(&invoice.internal_comment))
+            }
+            Seen::Refund(refund) => marked(&refund.reason),
+        }
+    }
 }
 
 fn one_of(subject: &Subject<'_>, ours: Vec<Seen>, at: Circumstances<'_>) -> Verdict {
@@ -142,12 +161,13 @@ fn is_sent_again_by_key(subject: &Subject<'_>) -> bool {
 }
 
 /// Whether everything that was sent must be in the list by now.
-fn is_settled(history: &History, at: Circumstances<'_>) -> bool {
+pub(super) fn is_settled(history: &History, at: Circumstances<'_>) -> bool {
     let since = history.absent_since;
     since.is_some_and(|since| at.now - since >= at.rules.settle)
 }
 
-fn wait_to_settle(history: &History, at: Circumstances<'_>) -> Verdict {
+/// What was looked for is not there; it is looked for once more when it must be in the list.
+pub(super) fn wait_to_settle(history: &History, at: Circumstances<'_>) -> Verdict {
     Verdict {
         effect: Effect::Unknown,
         next: Next::Uncertain {
@@ -385,23 +405,62 @@ pub fn made_before(subject: &Subject<'_>, list: &RefundList) -> Option<Verdict> 
     }
 }
 
-/// Decides about a bill that is about to be made anew, from what its earlier invoices look like now: one in error may
-/// turn pending after all (API, section 4.4), and is adopted then. `None` when none of them lives.
-pub fn lives_after_all(subject: &Subject<'_>, earlier: &[InvoiceSeen]) -> Option<Verdict> {
-    let is_living = |invoice: &&InvoiceSeen| {
+/// A bill that is not made anew, and not given up, because of what lives of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Living {
+    /// What becomes of its job instead.
+    pub verdict: Verdict,
+    /// What lives, in words.
+    pub found: String,
+}
+
+/// Decides about a bill that is about to be made anew or given up, from what its invoices look like now: those that are
+/// `known` to be its own, where one in error may turn pending after all (API, section 4.4), and those that a search by
+/// its name showed. One that lives is adopted. `None` when none does.
+pub fn lives_after_all(
+    subject: &Subject<'_>,
+    known: &[InvoiceSeen],
+    named: &[InvoiceSeen],
+) -> Option<Living> {
+    let rises = |invoice: &&InvoiceSeen| {
         matches!(
             invoice.status,
             InvoiceStatus::Pending | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded
         )
     };
-    let living: Vec<&InvoiceSeen> = earlier.iter().filter(is_living).collect();
-    match living[..] {
-        [] => None,
+    // Of what is known the check says how it is; the list may say it later.
+    let is_unknown = |invoice: &&InvoiceSeen| {
+        let is_known = known.iter().any(|known| known.id == invoice.id);
+        !is_known && lives_as_own(subject.name, &Seen::Invoice((*invoice).clone()))
+    };
+    let unknown = named.iter().filter(is_unknown);
+    let living: Vec<&InvoiceSeen> = known.iter().filter(rises).chain(unknown).collect();
+    let verdict = match living[..] {
+        [] => return None,
         // A newer one may live besides, of which nothing is known yet.
-        [_] if subject.history.unproven_since.is_some() => Some(held(Reason::UnknownOutcome)),
-        [invoice] => Some(adopt(subject, Seen::Invoice(invoice.clone()))),
-        _ => Some(held(Reason::DuplicateDetected)),
-    }
+        [invoice]
+            if subject.history.unproven_since.is_some() && !subject.name.names_invoice(invoice) =>
+        {
+            held(Reason::UnknownOutcome)
+        }
+        [invoice] => adopt(subject, Seen::Invoice(invoice.clone())),
+        _ => held(Reason::DuplicateDetected),
+    };
+    let living = living.into_iter().cloned().map(Seen::Invoice);
+    Some(Living {
+        verdict,
+        found: shown(&living.collect::<Vec<_>>()),
+    })
+}
+
+/// Whether an object is the job's own, of whichever generation, and not dead: it can still be paid, was paid, or
+/// gives money back.
+pub(super) fn lives_as_own(name: JobName, seen: &Seen) -> bool {
+    let is_dead = match seen {
+        Seen::Invoice(invoice) => invoice.standing().releases_key(),
+        Seen::Refund(refund) => refund.status == RefundStatus::Failed,
+    };
+    !is_dead && name.owns(seen)
 }
 
 /// Decides about a bill whose earlier invoices could not be read, so that nothing was sent.

@@ -6,7 +6,8 @@ use crate::domain::operation::{Progress, Resend, Seen};
 use crate::policy::found::{described, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
 use crate::policy::reconcile::{
-    Finding, Subject, agrees, is_missing, is_of_another_order, look_again,
+    Finding, Subject, agrees, is_missing, is_of_another_order, is_settled, lives_as_own,
+    look_again, wait_to_settle,
 };
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 
@@ -19,25 +20,37 @@ pub struct Checked {
     pub refuted: Option<String>,
 }
 
+/// Whether the job's own object has to be looked for before what was said can be decided: an invoice was named that
+/// would be taken, and that does not carry the job's name.
+pub fn needs_own(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> bool {
+    let Finding::Invoice(invoice) = finding else {
+        return false;
+    };
+    let is_bill = subject.plan.resend == Resend::ByProtection;
+    is_bill
+        && !subject.name.names_invoice(invoice)
+        && contradiction(subject, stated, &Seen::Invoice(invoice.clone())).is_none()
+}
+
 /// Decides about a job that somebody resolved as applied, once the gateway was asked for the object.
 ///
 /// It is adopted if it exists, belongs to no other job, and shows nothing that contradicts what was asked;
 /// what differs is taken all the same if that was said. A cancel must have been done, or be under way.
 /// While the gateway gives no clear answer it is asked again, for as long as that takes.
+///
+/// One that does not carry the job's name is adopted only when nothing that does can live beside it. `own` is what a
+/// search by that name brought, of whichever generation, where [`needs_own`] asked for one. What it does not show must
+/// be in the list by then, as with any look-up.
 pub fn check_stated(
     subject: &Subject<'_>,
     stated: &Stated,
     finding: &Finding,
+    own: Option<&Finding>,
     at: Circumstances<'_>,
 ) -> Checked {
     let (object, found) = match finding {
         Finding::Unclear(timed) if is_missing(timed) => (object_of(subject), None),
-        Finding::Unclear(timed) => {
-            return Checked {
-                verdict: look_again(subject.history, timed, at),
-                refuted: None,
-            };
-        }
+        Finding::Unclear(timed) => return Checked::of(look_again(subject.history, timed, at)),
         Finding::Invoice(invoice) => ("invoice", Some(Seen::Invoice(invoice.clone()))),
         Finding::Invoices(invoices) => {
             let named = invoices.iter().find(|invoice| invoice.id == stated.id);
@@ -48,46 +61,111 @@ pub fn check_stated(
             ("refund", named.cloned().map(Seen::Refund))
         }
     };
-    let said = format!("{object} {} was named", stated.id);
-    let against = match (&found, own_instead(subject, stated, finding)) {
-        (_, Some(own)) => Some(format!("refund {own} carries this job's name")),
-        (None, None) => Some(missing(finding)),
-        (Some(seen), None) => contradiction(subject, stated, seen),
+    if let Some(Finding::Unclear(timed)) = own {
+        return Checked::of(look_again(subject.history, timed, at));
+    }
+    let living = own_instead(subject, stated, own.unwrap_or(finding));
+    let against = match (&found, living.is_empty()) {
+        (_, false) => Some(comes_first(&living, stated)),
+        (None, true) => Some(missing(finding)),
+        (Some(seen), true) => contradiction(subject, stated, seen),
     };
     match (against, found) {
+        (None, Some(seen)) if !is_alone(subject, &seen, at) => {
+            Checked::of(wait_to_settle(subject.history, at))
+        }
         (None, Some(seen)) => {
             let progress = subject.operation.progress(&seen);
-            let verdict = Verdict {
+            Checked::of(Verdict {
                 effect: Effect::Applied,
                 next: conclude(seen, progress),
                 counts: false,
                 strain: None,
-            };
-            Checked {
-                verdict,
-                refuted: None,
-            }
+            })
         }
         (against, _) => Checked {
-            verdict: Verdict {
+            refuted: Some(format!(
+                "{object} {} was named; {}",
+                stated.id,
+                against.unwrap_or_default()
+            )),
+            ..Checked::of(Verdict {
                 effect: Effect::Unknown,
                 next: Next::Held(Reason::NotAsStated),
                 counts: false,
                 strain: None,
-            },
-            refuted: Some(format!("{said}; {}", against.unwrap_or_default())),
+            })
         },
     }
 }
 
-/// Another refund in the same list that carries this job's own name: it speaks first, whatever was said.
-fn own_instead(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> Option<i64> {
-    let Finding::Refunds(list) = finding else {
-        return None;
+impl Checked {
+    /// A decision that speaks against nothing that was said.
+    fn of(verdict: Verdict) -> Checked {
+        Checked {
+            verdict,
+            refuted: None,
+        }
+    }
+}
+
+/// Objects that carry a name of the job, and live, among what was found: they speak first, whatever was said.
+fn own_instead(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> Vec<Seen> {
+    let all: Vec<Seen> = match finding {
+        Finding::Invoices(invoices) => invoices.iter().cloned().map(Seen::Invoice).collect(),
+        Finding::Refunds(list) => list.refunds.iter().cloned().map(Seen::Refund).collect(),
+        Finding::Invoice(_) | Finding::Unclear(_) => Vec::new(),
     };
-    let mut others = list.refunds.iter().filter(|refund| refund.id != stated.id);
-    let own = others.find(|refund| subject.name.names_refund(refund));
-    own.map(|refund| refund.id)
+    // No refund can be taken back: of several of its own a person can only say which is to count.
+    let is_chosen = all.iter().any(|seen| {
+        matches!(seen, Seen::Refund(refund) if refund.id == stated.id) && subject.name.owns(seen)
+    });
+    let is_instead =
+        |seen: &Seen| !is_chosen && id_of(seen) != stated.id && lives_as_own(subject.name, seen);
+    all.into_iter().filter(is_instead).collect()
+}
+
+/// Whether nothing of the job's own can come to light beside an object that is about to be taken.
+fn is_alone(subject: &Subject<'_>, seen: &Seen, at: Circumstances<'_>) -> bool {
+    let is_named = match seen {
+        Seen::Invoice(invoice) => subject.name.names_invoice(invoice),
+        Seen::Refund(refund) => subject.name.names_refund(refund),
+    };
+    // A cancel makes nothing.
+    is_named || subject.plan.resend == Resend::Harmless || is_settled(subject.history, at)
+}
+
+fn id_of(seen: &Seen) -> i64 {
+    match seen {
+        Seen::Invoice(invoice) => invoice.id,
+        Seen::Refund(refund) => refund.id,
+    }
+}
+
+/// What lives of the job's own beside what was named, and how a person ends that.
+fn comes_first(living: &[Seen], stated: &Stated) -> String {
+    let numbers = living.iter().take(TOLD).map(|seen| match seen {
+        Seen::Invoice(invoice) => format!("invoice {}", invoice.id),
+        Seen::Refund(refund) => format!("refund {}", refund.id),
+    });
+    let numbers = numbers.collect::<Vec<_>>().join(" and ");
+    match living {
+        [own @ Seen::Invoice(invoice)] if invoice.standing().is_paid() => format!(
+            "{numbers} carries this job's name, and ApiPay has it as {}: name that one",
+            described(own)
+        ),
+        [own @ Seen::Invoice(_)] => format!(
+            "{numbers} carries this job's name, and ApiPay has it as {}: name that one, or cancel it with \
+             apipay.cancel_invoice and then name invoice {} again",
+            described(own),
+            stated.id
+        ),
+        [_] => format!("{numbers} carries this job's name"),
+        [Seen::Invoice(_), ..] => format!(
+            "{numbers} carry this job's name: cancel all of them but one with apipay.cancel_invoice, and name that one"
+        ),
+        _ => format!("{numbers} carry this job's name: name one of them"),
+    }
 }
 
 /// What an id names of a job of this kind.

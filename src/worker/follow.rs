@@ -1,5 +1,7 @@
 //! Watches accepted objects to their end.
 
+mod earlier;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use crate::db::mirrors::{self, DueMirror, Waiting};
 use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
-use crate::domain::job::{JobId, JobName};
+use crate::domain::job::JobName;
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen, RefundStatus};
 use crate::domain::operation::{Resend, Seen};
 use crate::domain::outage::Read;
@@ -442,10 +444,15 @@ async fn settle_waiting(
             state: "accepted",
             taken: None,
         };
+        let found = followed.found.as_deref();
         let entry = match &followed.next {
             Some(next) => {
                 info!(job.id = %job.id, next = next.state(), reason = next.reason().map(Reason::code), "followed");
-                outcome::followed(&guard, next, seen)
+                let following = Following {
+                    rules: &ctx.rules.follow,
+                    jitter: ctx.jitter(),
+                };
+                outcome::followed(&guard, next, seen, found, following)
             }
             None => Entry::default(),
         };
@@ -456,7 +463,7 @@ async fn settle_waiting(
         ctx.recorder
             .record(Outcome {
                 strain: followed.strain,
-                alert: (followed.next.as_ref()).and_then(|next| Alarm::of(&guard, next, None)),
+                alert: (followed.next.as_ref()).and_then(|next| Alarm::of(&guard, next, found)),
                 delivered: is_proof.then(|| mirror.now - job.accepted_for),
                 ..Outcome::plain(&mirror.account, entry)
             })
@@ -493,7 +500,7 @@ async fn decide(
         at,
     );
     let is_given_up = followed.next == Some(Next::Failed(Reason::GaveUp));
-    if !is_given_up || plan.resend != Resend::ByProtection || job.name.generation == 1 {
+    if !is_given_up || plan.resend != Resend::ByProtection {
         return Some(followed);
     }
     let account = ctx.accounts.get(&mirror.account)?;
@@ -505,40 +512,9 @@ async fn decide(
         protection: account.protection,
         baseline: None,
     };
-    let earlier = look_back(ctx, account, mirror, job.id).await?;
-    let living = lives_after_all(&subject, &earlier).map(|verdict| Followed {
-        next: Some(verdict.next),
-        check_after: None,
-        strain: None,
-    });
-    Some(living.unwrap_or(followed))
-}
-
-/// What all invoices of a job look like now, before it is given up. `None` when that cannot be asked now: then the
-/// job stays accepted, and it is decided later.
-async fn look_back(
-    ctx: &Arc<Context>,
-    account: &Account,
-    mirror: &DueMirror,
-    job: JobId,
-) -> Option<Vec<InvoiceSeen>> {
-    let ids = match mirrors::of_job(&ctx.pool, &account.name, job, wire::CHECK_IDS).await {
-        Ok(ids) => ids,
-        Err(error) => {
-            warn!(job.id = %job, error = %Chain(&error), "the invoices of a job are not known; it is given up later, if at all");
-            return None;
-        }
-    };
-    if !may_read(ctx, account, Read::Check) || !may_ask_once_more(ctx, account, Moment::now()).await
-    {
-        return None;
-    }
-    let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
-    let timed = account.call(&wire::check_invoices(&ids)).await;
-    let shown = wire::read_check(&timed);
-    let due = std::slice::from_ref(mirror);
-    note(ctx, account, errand, &timed, shown.is_some(), due).await;
-    shown
+    let earlier = earlier::look_back(ctx, account, mirror, job).await?;
+    let living = lives_after_all(&subject, &earlier.known, &earlier.named);
+    Some(living.map_or(followed, Followed::living))
 }
 
 fn unchanged_for(mirror: &DueMirror, status: &str) -> Duration {

@@ -1,6 +1,6 @@
 //! Finds out what became of uncertain jobs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -11,15 +11,14 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Lookups, Purpose};
 use crate::domain::account::AccountName;
-use crate::domain::answer::{Answer, Lost, Timed};
-use crate::domain::mirror::InvoiceSeen;
+use crate::domain::answer::Timed;
 use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::found::in_words;
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
-use crate::policy::stated::{Checked, check_stated};
+use crate::policy::stated::{Checked, check_stated, needs_own};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
@@ -30,14 +29,12 @@ use crate::worker::failing::Signed;
 use crate::worker::outcome::{self, Evidence, Guard, Kind};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
+use crate::worker::search;
 use crate::worker::send::{conclude, guard};
 use crate::worker::{Context, Step};
 
 /// Look-ups of an account at once.
 const MOST: usize = 8;
-
-/// Pages of a search that are read at most. A job's name is random: more than one page is odd.
-const PAGES: usize = 20;
 
 /// Looks up the jobs that are due, but for those that make their claim fail.
 pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, DbError> {
@@ -110,7 +107,7 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
         return;
     }
     crash::reach(Point::LookupBeforeRequest);
-    let (request, timed, finding) = ask(ctx, account, &claim, &plan.lookup).await;
+    let (mut request, mut timed, finding) = ask(ctx, account, &claim, &plan.lookup).await;
     crash::reach(Point::LookupAfterAnswer);
     let known = baseline(claim.baseline.as_ref());
     let subject = Subject {
@@ -121,9 +118,20 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
         protection: account.protection,
         baseline: known.as_ref(),
     };
+    let mut own = None;
+    if (claim.stated.as_ref()).is_some_and(|stated| needs_own(&subject, stated, &finding)) {
+        if !matches!(ctx.take_one(&account.name, Purpose::Lookup).await, Ok(true)) {
+            // The promise of the claim runs out, and both are asked for then.
+            return;
+        }
+        let found;
+        (request, timed, found) =
+            search::by_name(ctx, account, &claim.name.first(), Purpose::Lookup).await;
+        own = Some(found);
+    }
     let at = ctx.circumstances(&account.name, claim.now + claimed_at.elapsed());
     let Checked { verdict, refuted } = match &claim.stated {
-        Some(stated) => check_stated(&subject, stated, &finding, at),
+        Some(stated) => check_stated(&subject, stated, &finding, own.as_ref(), at),
         None => Checked {
             verdict: reconcile(&subject, &finding, at),
             refuted: None,
@@ -186,7 +194,9 @@ async fn ask(
 ) -> (Request, Timed, Finding) {
     let named = claim.stated.map(|stated| stated.id);
     match (lookup, named.or(claim.history.invoice_id)) {
-        (Lookup::InvoiceByName, None) => search(ctx, account, claim).await,
+        (Lookup::InvoiceByName, None) => {
+            search::by_name(ctx, account, &claim.name, Purpose::Lookup).await
+        }
         (Lookup::InvoiceByName, Some(id)) => read_invoice(account, id).await,
         (Lookup::Invoice { id }, _) => read_invoice(account, *id).await,
         (Lookup::Refunds { invoice_id }, _) => {
@@ -205,42 +215,4 @@ async fn read_invoice(account: &Account, id: i64) -> (Request, Timed, Finding) {
     let finding = wire::read_invoice(&timed, id)
         .map_or_else(|| Finding::Unclear(timed.clone()), Finding::Invoice);
     (request, timed, finding)
-}
-
-/// Reads all pages. What shifted while it was read, or could not be read to its end, is unclear.
-async fn search(ctx: &Context, account: &Account, claim: &Claim) -> (Request, Timed, Finding) {
-    let first = wire::search_invoices(&claim.name, 1);
-    let mut found: BTreeMap<i64, InvoiceSeen> = BTreeMap::new();
-    let mut last = Timed {
-        answer: Answer::Lost(Lost::Cut),
-        took: std::time::Duration::ZERO,
-    };
-    for page in 1..=PAGES {
-        if page > 1 && !matches!(ctx.take_one(&account.name, Purpose::Lookup).await, Ok(true)) {
-            break;
-        }
-        last = account
-            .call(&wire::search_invoices(&claim.name, page))
-            .await;
-        let Some(read) = wire::read_invoice_page(&last) else {
-            break;
-        };
-        let rows = read.invoices.len();
-        found.extend(
-            read.invoices
-                .into_iter()
-                .map(|invoice| (invoice.id, invoice)),
-        );
-        if found.len() >= read.total {
-            return (
-                first,
-                last,
-                Finding::Invoices(found.into_values().collect()),
-            );
-        }
-        if rows == 0 {
-            break;
-        }
-    }
-    (first, last.clone(), Finding::Unclear(last))
 }

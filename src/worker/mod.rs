@@ -40,6 +40,7 @@ pub mod probe;
 pub mod progress;
 pub mod recorder;
 pub mod recover;
+pub mod search;
 pub mod send;
 pub mod settle;
 pub mod steady;

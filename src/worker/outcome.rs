@@ -179,23 +179,47 @@ pub fn not_sent(guard: &Guard, cause: NotSent, verdict: &Verdict) -> Entry {
     }
 }
 
-/// The move of an accepted job whose object looks like this; the object's mirror is not in it.
-pub fn followed(guard: &Guard, next: &Next, seen: &Seen) -> Entry {
+/// The move of an accepted job whose object looks like this. The mirror of that object is not in it; that of another
+/// invoice is, if the job turns out to have that one. `found` is what a human decides on, in words.
+pub fn followed(
+    guard: &Guard,
+    next: &Next,
+    seen: &Seen,
+    found: Option<&str>,
+    following: Following<'_>,
+) -> Entry {
     let mut transition = moved(guard, next);
-    if matches!(
-        next,
-        Next::Failed(_) | Next::Anew(_) | Next::Accepted { .. }
-    ) {
-        let (code, message) = match seen {
-            Seen::Invoice(invoice) => (&invoice.error_code, &invoice.error_message),
-            Seen::Refund(refund) => (&refund.error_code, &refund.error_message),
-        };
-        transition.error_code = code.clone();
-        transition.message = message.clone();
+    if matches!(next, Next::Failed(_) | Next::Anew(_)) {
+        transition.message = message_of(seen);
+        transition.error_code = seen.error_code().map(str::to_owned);
     }
-    Entry {
-        transition: Some(transition),
-        ..Entry::default()
+    let mut entry = Entry::default();
+    match next {
+        Next::Accepted { seen: now, .. } | Next::Succeeded(now) => {
+            if let (Seen::Invoice(now), Seen::Invoice(before)) = (now, seen)
+                && now.id != before.id
+            {
+                entry.invoice = Some(first_row(&guard.account, Some(guard), now, following));
+            }
+            if matches!(next, Next::Accepted { .. }) {
+                transition.message = message_of(now);
+            }
+        }
+        Next::Held(_) => transition.message = found.map(str::to_owned),
+        Next::Failed(_)
+        | Next::Queued { .. }
+        | Next::Anew(_)
+        | Next::Parked(_)
+        | Next::Uncertain { .. } => {}
+    }
+    entry.transition = Some(transition);
+    entry
+}
+
+fn message_of(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::Invoice(invoice) => invoice.error_message.clone(),
+        Seen::Refund(refund) => refund.error_message.clone(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::crash::{self, Point};
 use crate::db::fault::Fault;
 use crate::db::recover::{self, Due, DueJob, Place, Terms};
 use crate::db::{DbError, among};
-use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN};
+use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN, goes_on_early};
 use crate::policy::refusals::{Part, Refusals, Tried};
 use crate::policy::verdict::Reason;
 use crate::worker::alarm::{Alarm, Others};
@@ -84,8 +84,13 @@ impl Recovery {
             loop {
                 let expected = ctx.clock.expected();
                 let place = &mut self.place;
-                let jobs = recover::find(&ctx.pool, due, expected, place, MOST, &except).await?;
+                let mut jobs =
+                    recover::find(&ctx.pool, due, expected, place, MOST, &except).await?;
                 let is_full = jobs.len() == MOST;
+                jobs.retain(|job| {
+                    let wait = job.wait.as_ref();
+                    wait.is_none_or(|wait| goes_on_early(wait, &ctx.rules))
+                });
                 if !jobs.is_empty() && unmoved.advance(ctx, due, jobs).await? > 0 && is_full {
                     step = Step::Worked;
                 }
@@ -292,6 +297,13 @@ fn tell(ctx: &Context, due: Due, jobs: &[i64], moved: usize) {
             info!(
                 moved,
                 "jobs that backed off go on: their account gets clear answers again"
+            );
+            ctx.wake.dispatch.notify_one();
+        }
+        Due::Answered => {
+            info!(
+                moved,
+                "jobs that failed with all others of their account go on: one got a clear answer"
             );
             ctx.wake.dispatch.notify_one();
         }

@@ -1,5 +1,7 @@
 //! One job's send: prepare → read what is known before → window → call → judge → record.
 
+mod earlier;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,6 @@ use tracing::{error, info, warn};
 use crate::crash::{self, Point};
 use crate::db::claim::{self, Claim, Held, Purpose};
 use crate::db::fate::Recorded;
-use crate::db::mirrors;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
@@ -21,8 +22,7 @@ use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
 use crate::policy::outage::{Errand, Sign, sign_of_send};
 use crate::policy::reconcile::{
-    Baseline, Finding, Subject, key_may_be_free, lives_after_all, made_before, without_baseline,
-    without_earlier,
+    Baseline, Finding, Subject, key_may_be_free, made_before, without_baseline,
 };
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
@@ -120,7 +120,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         }
     }
     if plan.resend == Resend::ByProtection && job.claim.name.generation > 1 {
-        match look_back(ctx, account, operation, &guard, &plan, &job).await {
+        match earlier::look_back(ctx, account, operation, &guard, &plan, &job).await {
             Some(window_from) => job.window_from = window_from,
             None => return Sent::NotWell,
         }
@@ -319,68 +319,6 @@ async fn read_before(
     }
 }
 
-/// Asks for the earlier invoices of a bill before it is made anew: one that lives after all is adopted, and nothing
-/// is sent. Returns from when the send window counts; `None` when the job was recorded otherwise.
-async fn look_back(
-    ctx: &Arc<Context>,
-    account: &Account,
-    operation: &dyn Operation,
-    guard: &Guard,
-    plan: &Plan,
-    job: &Job,
-) -> Option<Moment> {
-    let ids = match mirrors::of_job(&ctx.pool, &account.name, guard.id, wire::CHECK_IDS).await {
-        Ok(ids) => ids,
-        Err(error) => {
-            warn!(job.id = %guard.id, error = %Chain(&error), "the earlier invoices of a bill are not known; it is not made anew yet");
-            put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
-            return None;
-        }
-    };
-    if ids.is_empty() {
-        return Some(job.window_from);
-    }
-    if !take_quota(ctx, guard, job).await {
-        return None;
-    }
-    let request = wire::check_invoices(&ids);
-    let timed = account.call(&request).await;
-    let at = circumstances(ctx, job);
-    let subject = Subject {
-        operation,
-        plan,
-        name: job.claim.name,
-        history: &job.claim.history,
-        protection: account.protection,
-        baseline: None,
-    };
-    let verdict = match wire::read_check(&timed) {
-        Some(earlier) => lives_after_all(&subject, &earlier),
-        None => Some(without_earlier(&job.claim.history, &timed, at)),
-    };
-    let Some(verdict) = verdict else {
-        return renewed_window(ctx, guard, job).await;
-    };
-    if matches!(verdict.strain, Some(Strain::Park { .. })) {
-        account.park();
-    }
-    info!(job.id = %guard.id, account = %account.name, next = verdict.next.state(), "it is not made anew");
-    let evidence = Evidence {
-        guard,
-        kind: Kind::Send,
-        plan,
-        request: &request,
-        timed: &timed,
-        now: at.now,
-        signed: job.signed(sign_of_send(&timed, &verdict, true)),
-        failing_since: job.claim.history.failing_since,
-        read: None,
-        found: None,
-    };
-    conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
-    None
-}
-
 /// From when the send window counts after something was read. The quota of the claim is counted as of the claim: what
 /// leaves late needs some of its own. `None` when there was none, and the job was put back.
 async fn renewed_window(ctx: &Context, guard: &Guard, job: &Job) -> Option<Moment> {
@@ -410,15 +348,17 @@ async fn refuse(ctx: &Context, guard: &Guard, job: &Job, errors: &FieldErrors) {
     ctx.recorder.record(Outcome { signed, ..outcome }).await;
 }
 
+/// What quota is taken for. A parked account has some for nothing but its probe.
+fn purpose(job: &Job) -> Purpose {
+    match job.role {
+        Role::Canary => Purpose::Probe,
+        Role::Usual | Role::Trial => Purpose::Send,
+    }
+}
+
 /// Takes quota for one more request of the job. Without it the job is put back.
 async fn take_quota(ctx: &Context, guard: &Guard, job: &Job) -> bool {
-    // A parked account has quota for nothing but its probe.
-    let purpose = if job.role == Role::Canary {
-        Purpose::Probe
-    } else {
-        Purpose::Send
-    };
-    match ctx.take_one(&guard.account, purpose).await {
+    match ctx.take_one(&guard.account, purpose(job)).await {
         Ok(true) => return true,
         Ok(false) => put_back(ctx, guard, job, NotSent::QuotaSpent).await,
         Err(error) => {

@@ -28,6 +28,7 @@ mod flapping;
 mod following;
 mod heavy;
 mod history;
+mod instead;
 mod mended;
 mod notifications;
 mod outage;

@@ -364,3 +364,47 @@ async fn a_refund_that_the_gateway_has_twice_holds_its_job_with_an_alert() {
     world.end_unchecked().await;
     drop(daemon);
 }
+
+/// Two people name one invoice for two jobs at the same moment.
+#[tokio::test]
+async fn an_invoice_that_is_named_for_two_jobs_at_once_is_refused_for_the_second_with_a_sentence() {
+    let (world, daemon) = World::running().await;
+    world.sql("select apipay.park('default', 'a pause')").await;
+    let bill = json!({"phone_number": PHONE, "amount": 900});
+    let one = held(&world, "invoice.create", bill.clone()).await;
+    let other = held(&world, "invoice.create", bill).await;
+    let mut person = world.fresh_pool().await.acquire().await.unwrap();
+    let mut open = person.begin().await.unwrap();
+    sqlx::query("select apipay.resolve($1, true, 123, 'that one')")
+        .bind(one)
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let second = tokio::spawn({
+        let pool = world.fresh_pool().await;
+        async move {
+            sqlx::query("select apipay.resolve($1, true, 123, 'that one')")
+                .bind(other)
+                .execute(&pool)
+                .await
+        }
+    });
+    world
+        .until_true(
+            "select exists (select from pg_stat_activity where datname = current_database()
+                and wait_event_type = 'Lock' and query like 'select apipay.resolve%')",
+        )
+        .await;
+    open.commit().await.unwrap();
+    let refused = second.await.unwrap().unwrap_err();
+    let refused = refused.as_database_error().unwrap();
+    let said = format!(
+        "job {other} is held: it cannot be resolved so; invoice 123 belongs to another job ({one})"
+    );
+    assert_eq!(refused.message(), said);
+    let refused = refused.downcast_ref::<sqlx::postgres::PgDatabaseError>();
+    let context = refused.r#where().unwrap();
+    assert_eq!(context.lines().count(), 1, "{context}");
+    drop(person);
+    world.end([daemon]).await;
+}

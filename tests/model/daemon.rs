@@ -226,7 +226,8 @@ impl Daemon {
                     at,
                 );
                 let next = followed.next?;
-                let entry = outcome::followed(&guard("accepted"), &next, &seen);
+                let guard = guard("accepted");
+                let entry = outcome::followed(&guard, &next, &seen, None, self.following());
                 Some(Move::of(entry.transition, None))
             }
         }
@@ -356,12 +357,15 @@ impl Daemon {
             read: None,
             found: None,
         };
-        let following = Following {
+        let entry = outcome::entry(&evidence, verdict, self.following());
+        shortened(&guard, entry.transition, verdict)
+    }
+
+    fn following(&self) -> Following<'_> {
+        Following {
             rules: &self.rules.follow,
             jitter: Jitter::NONE,
-        };
-        let entry = outcome::entry(&evidence, verdict, following);
-        shortened(&guard, entry.transition, verdict)
+        }
     }
 }
 

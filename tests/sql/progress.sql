@@ -29,4 +29,14 @@ begin
   assert (select highest = 9 from apipay._sequences_behind()), 'an earlier job had that number';
   perform setval('apipay.jobs_id_seq', 9);
   assert not exists (select from apipay._sequences_behind());
+
+  -- A number that somebody gave by hand, and that the sequence never comes to, is no reason to use the sequence up.
+  insert into apipay.jobs (id, operation, params) values (9223372036854775807, 'invoice.create', '{}'), (9007199254740992, 'invoice.create', '{}');
+  assert not exists (select from apipay._sequences_behind()), 'the next ones are free';
+  insert into apipay.jobs (id, operation, params) values (12, 'invoice.create', '{}');
+  perform setval('apipay.jobs_id_seq', 11);
+  assert (select (highest, beyond) = (12, 9223372036854775807) from apipay._sequences_behind());
+  perform setval('apipay.jobs_id_seq', 12);
+  insert into apipay.jobs (operation, params) values ('invoice.create', '{}');
+  assert lastval() = 13;
 end $$;

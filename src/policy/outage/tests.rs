@@ -332,3 +332,43 @@ fn what_each_answer_to_a_read_says() {
 }
 
 mod hour;
+
+#[test]
+fn a_job_that_failed_with_all_others_goes_on_early_and_one_that_fails_by_itself_does_not() {
+    let rules = rules();
+    // A curve that doubles: when it failed, how often so far, and how long it waits now.
+    let mut failed_at = NOW;
+    for attempt in 1..=20 {
+        let delay = backoff::delay(&rules.server_error, attempt, Jitter::NONE);
+        let wait = |unanswered_since| Wait {
+            unanswered_since,
+            failed_at,
+            due_at: failed_at + delay,
+        };
+        // Nothing got through since its first try, or since the one before this.
+        assert_eq!(
+            goes_on_early(&wait(NOW), &rules),
+            attempt > 1,
+            "attempt {attempt}"
+        );
+        if attempt > 1 {
+            let before = backoff::delay(&rules.server_error, attempt - 1, Jitter::NONE);
+            assert!(
+                goes_on_early(&wait(failed_at - before), &rules),
+                "attempt {attempt}"
+            );
+        }
+        // Another got through just before it, or a little earlier.
+        assert!(
+            !goes_on_early(&wait(failed_at), &rules),
+            "attempt {attempt}"
+        );
+        assert!(
+            !goes_on_early(&wait(failed_at - delay / 3), &rules),
+            "attempt {attempt}"
+        );
+        // It has not failed in that time at all.
+        assert!(!goes_on_early(&wait(failed_at + seconds(1)), &rules));
+        failed_at += delay;
+    }
+}

@@ -854,7 +854,7 @@ fn an_earlier_invoice_that_lives_after_all_is_taken_before_a_bill_is_made_anew()
             Some("unknown held duplicate_detected free"),
         ),
     ] {
-        let verdict = lives_after_all(&subject, &earlier);
+        let verdict = lives_after_all(&subject, &earlier, &[]).map(|living| living.verdict);
         assert_eq!(
             verdict.as_ref().map(show).as_deref(),
             expected,
@@ -867,10 +867,77 @@ fn an_earlier_invoice_that_lives_after_all_is_taken_before_a_bill_is_made_anew()
         history: &history,
         ..subject
     };
-    let verdict = lives_after_all(&unsure, &[shown(1, "pending")]);
+    let verdict =
+        lives_after_all(&unsure, &[shown(1, "pending")], &[]).map(|living| living.verdict);
     let expected = "unknown held unknown_outcome free";
     assert_eq!(verdict.as_ref().map(show).as_deref(), Some(expected));
-    assert_eq!(lives_after_all(&unsure, &[shown(1, "error")]), None);
+    assert_eq!(lives_after_all(&unsure, &[shown(1, "error")], &[]), None);
+}
+
+#[test]
+fn an_invoice_that_only_its_name_tells_is_taken_before_a_bill_is_made_anew() {
+    let kind = create();
+    let history = clean();
+    let subject = Subject {
+        operation: kind.operation,
+        plan: &kind.plan,
+        name: JobName {
+            generation: 2,
+            ..NAME
+        },
+        history: &history,
+        protection: DuplicateProtection::Key,
+        baseline: None,
+    };
+    let named = |id, status: &str, generation| InvoiceSeen {
+        id,
+        external_order_id: Some(JobName { generation, ..NAME }.to_string()),
+        internal_comment: None,
+        ..own_invoice(status)
+    };
+    let dead = [InvoiceSeen::bare(1, InvoiceStatus::Error)];
+    let decide = |subject: &Subject<'_>, named: &[InvoiceSeen]| {
+        let living = lives_after_all(subject, &dead, named);
+        living.map(|living| (show(&living.verdict), living.found))
+    };
+    let found = |verdict: &str, found: &str| Some((verdict.to_owned(), found.to_owned()));
+    assert_eq!(decide(&subject, &[]), None);
+    for status in ["error", "cancelled", "expired"] {
+        assert_eq!(decide(&subject, &[named(5, status, 1)]), None);
+    }
+    let stranger = InvoiceSeen {
+        external_order_id: Some("order-5".to_owned()),
+        ..named(5, "pending", 1)
+    };
+    assert_eq!(decide(&subject, &[stranger]), None);
+    // What is known is as the check says, whatever the list shows of it.
+    assert_eq!(decide(&subject, &[named(1, "pending", 1)]), None);
+    assert_eq!(
+        decide(&subject, &[named(5, "processing", 1)]),
+        found(
+            "applied accepted under_way invoice 5 processing free",
+            "the gateway shows invoice 5: 5000 tenge to 8700***4567 (status processing)"
+        )
+    );
+    assert_eq!(
+        decide(&subject, &[named(5, "pending", 1), named(6, "paid", 2)]),
+        found(
+            "unknown held duplicate_detected free",
+            "the gateway shows invoice 5: 5000 tenge to 8700***4567 (status pending), and \
+             invoice 6: 5000 tenge to 8700***4567 (status paid)"
+        )
+    );
+    // Of an unproven request it shows what became of it.
+    let history = unproven();
+    let unsure = Subject {
+        history: &history,
+        ..subject
+    };
+    let verdict = |named| decide(&unsure, &[named]).expect("it lives").0;
+    let expected = "applied succeeded invoice 6 pending free";
+    assert_eq!(verdict(named(6, "pending", 2)), expected);
+    let expected = "unknown held unknown_outcome free";
+    assert_eq!(verdict(named(5, "pending", 1)), expected);
 }
 
 #[test]

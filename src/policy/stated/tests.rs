@@ -45,7 +45,8 @@ fn check(kind: &Kind, stated: Stated, finding: &Finding, expected: &str, refuted
         protection: DuplicateProtection::Key,
         baseline: None,
     };
-    let checked = check_stated(&subject, &stated, finding, at(&rules));
+    let own = needs_own(&subject, &stated, finding).then(|| Finding::Invoices(Vec::new()));
+    let checked = check_stated(&subject, &stated, finding, own.as_ref(), at(&rules));
     let case = format!("{stated:?} {finding:?}");
     assert_eq!(show(&checked.verdict), expected, "{case}");
     assert_eq!(checked.refuted.as_deref(), refuted, "{case}");
@@ -192,6 +193,193 @@ fn a_refund_is_found_among_those_of_its_invoice() {
     let said = "refund 15 was named; refund 16 carries this job's name";
     check(&refund(), SAID, &found, HELD, Some(said));
     check(&refund(), ANYWAY, &found, HELD, Some(said));
+}
+
+/// What becomes of invoice 15, which is a stranger's and agrees, when a search by the job's name shows this.
+fn beside(history: &History, stated: Stated, own: &Finding) -> (String, Option<String>) {
+    let rules = rules();
+    let kind = create();
+    let subject = Subject {
+        operation: kind.operation,
+        plan: &kind.plan,
+        name: NAME,
+        history,
+        protection: DuplicateProtection::Key,
+        baseline: None,
+    };
+    let named = invoice(json!({}));
+    assert!(needs_own(&subject, &stated, &named));
+    let checked = check_stated(&subject, &stated, &named, Some(own), at(&rules));
+    (show(&checked.verdict), checked.refuted)
+}
+
+fn own(id: i64, status: &str, generation: i16) -> InvoiceSeen {
+    InvoiceSeen {
+        id,
+        internal_comment: Some(JobName { generation, ..NAME }.mark()),
+        external_order_id: None,
+        ..own_invoice(status)
+    }
+}
+
+#[test]
+fn no_strangers_invoice_is_taken_beside_one_of_the_jobs_own_that_lives() {
+    for stated in [SAID, ANYWAY] {
+        for (status, then) in [
+            (
+                "processing",
+                ", or cancel it with apipay.cancel_invoice and then name invoice 15 again",
+            ),
+            (
+                "pending",
+                ", or cancel it with apipay.cancel_invoice and then name invoice 15 again",
+            ),
+            (
+                "cancelling",
+                ", or cancel it with apipay.cancel_invoice and then name invoice 15 again",
+            ),
+            (
+                "odd",
+                ", or cancel it with apipay.cancel_invoice and then name invoice 15 again",
+            ),
+            ("paid", ""),
+            ("partially_refunded", ""),
+        ] {
+            // Of an earlier generation as well: one that had failed may live again.
+            for generation in [1, 2] {
+                let found = Finding::Invoices(vec![own(16, status, generation)]);
+                let said = format!(
+                    "invoice 15 was named; invoice 16 carries this job's name, and ApiPay has it as 5000 tenge to \
+                     8700***4567 (status {status}): name that one{then}"
+                );
+                let held = (HELD.to_owned(), Some(said));
+                assert_eq!(beside(&history(), stated, &found), held);
+                // There is nothing to wait for.
+                assert_eq!(beside(&unproven(), stated, &found), held);
+            }
+        }
+        let both = Finding::Invoices(vec![own(16, "pending", 1), own(17, "paid", 2)]);
+        let said = "invoice 15 was named; invoice 16 and invoice 17 carry this job's name: cancel all of them but \
+                    one with apipay.cancel_invoice, and name that one";
+        assert_eq!(
+            beside(&history(), stated, &both),
+            (HELD.to_owned(), Some(said.to_owned()))
+        );
+    }
+}
+
+#[test]
+fn a_strangers_invoice_is_taken_once_none_of_the_jobs_own_can_live() {
+    let taken = ("applied succeeded invoice 15 pending free".to_owned(), None);
+    let another = JobName {
+        token: Uuid::from_u128(8),
+        generation: 1,
+    };
+    let strangers = InvoiceSeen {
+        internal_comment: Some(another.mark()),
+        ..own(18, "pending", 1)
+    };
+    let imported = InvoiceSeen {
+        is_imported: true,
+        ..own(19, "pending", 1)
+    };
+    for found in [
+        vec![],
+        vec![
+            own(16, "cancelled", 1),
+            own(17, "expired", 2),
+            own(20, "error", 1),
+        ],
+        vec![strangers, imported],
+    ] {
+        let found = Finding::Invoices(found);
+        assert_eq!(beside(&history(), SAID, &found), taken);
+        // Its request may be in no list yet.
+        let waits = (
+            "unknown uncertain lookup_absent in 900s absent free".to_owned(),
+            None,
+        );
+        assert_eq!(beside(&unproven(), SAID, &found), waits);
+    }
+    let unclear = unclear(coded(500, "server_error"));
+    let again = (
+        "unknown uncertain lookup_unclear in 5s free".to_owned(),
+        None,
+    );
+    assert_eq!(beside(&history(), SAID, &unclear), again);
+}
+
+#[test]
+fn the_jobs_own_is_looked_for_only_where_a_stranger_would_be_taken() {
+    let history = unproven();
+    let needs = |kind: &Kind, stated: Stated, finding: &Finding| {
+        let subject = Subject {
+            operation: kind.operation,
+            plan: &kind.plan,
+            name: NAME,
+            history: &history,
+            protection: DuplicateProtection::Key,
+            baseline: None,
+        };
+        needs_own(&subject, &stated, finding)
+    };
+    assert!(needs(&create(), SAID, &invoice(json!({}))));
+    let earlier = json!({"internal_comment": JobName { generation: 3, ..NAME }.mark()});
+    assert!(needs(&create(), SAID, &invoice(earlier)));
+    let differs = invoice(json!({"amount": "1.00"}));
+    assert!(!needs(&create(), SAID, &differs));
+    assert!(needs(&create(), ANYWAY, &differs));
+    let named = json!({"internal_comment": NAME.mark()});
+    assert!(!needs(&create(), SAID, &invoice(named)));
+    assert!(!needs(&create(), SAID, &unclear(coded(404, "not_found"))));
+    let gone = invoice(json!({"status": "cancelled"}));
+    assert!(!needs(&cancel(), SAID, &gone));
+}
+
+#[test]
+fn a_refund_without_the_jobs_name_is_taken_once_none_of_its_own_can_come_to_light() {
+    let rules = rules();
+    let kind = refund();
+    let decide = |history: &History, found: &[RefundSeen]| {
+        let subject = Subject {
+            operation: kind.operation,
+            plan: &kind.plan,
+            name: NAME,
+            history,
+            protection: DuplicateProtection::Key,
+            baseline: None,
+        };
+        let checked = check_stated(&subject, &SAID, &refunds(found), None, at(&rules));
+        (show(&checked.verdict), checked.refuted)
+    };
+    let mark = |generation| Some(JobName { generation, ..NAME }.mark());
+    let stranger = refund_row(15, "completed", None);
+    let taken = (
+        "applied succeeded refund 15 completed free".to_owned(),
+        None,
+    );
+    let waits = (
+        "unknown uncertain lookup_absent in 900s absent free".to_owned(),
+        None,
+    );
+    for other in [
+        refund_row(16, "completed", Some("by the cashier")),
+        refund_row(16, "failed", mark(1).as_deref()),
+        refund_row(16, "failed", mark(2).as_deref()),
+    ] {
+        let found = [stranger.clone(), other];
+        assert_eq!(decide(&history(), &found), taken);
+        assert_eq!(decide(&unproven(), &found), waits);
+    }
+    let found = [stranger, refund_row(16, "pending", mark(2).as_deref())];
+    let said = "refund 15 was named; refund 16 carries this job's name".to_owned();
+    assert_eq!(decide(&history(), &found), (HELD.to_owned(), Some(said)));
+    // Its own are two, and none can be taken back: a person says which counts.
+    let twice = [
+        refund_row(15, "completed", mark(1).as_deref()),
+        refund_row(16, "completed", mark(1).as_deref()),
+    ];
+    assert_eq!(decide(&unproven(), &twice), taken);
 }
 
 #[test]

@@ -263,6 +263,7 @@ mod tests {
         let fault = Fault::SequenceBehind {
             sequence: "apipay.jobs_id_seq".into(),
             highest: 7,
+            beyond: None,
         };
         let found = finding(None, Concern::Numbers, &fault.to_string());
         let known = Known {

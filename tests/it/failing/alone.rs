@@ -217,3 +217,101 @@ async fn a_daemon_that_dies_in_a_trial_keeps_the_account_from_the_next_no_longer
     world.until_all_final().await;
     world.end([heir]).await;
 }
+
+#[tokio::test]
+async fn what_failed_with_all_others_goes_on_with_the_first_that_gets_through() {
+    let world = World::made(Wish::default()).await;
+    let together = world.bill(phone::PAID, 100).await;
+    let first = world.bill(phone::PAID, 200).await;
+    let later = world.bill(phone::PAID, 300).await;
+    // No send got an answer for five minutes, until a moment ago. The first of these had tried twice in that time.
+    world
+        .sql(&format!(
+            "update apipay.accounts set unanswered_since = now() - interval '5 minutes', answered_at = now() - interval '1 s';
+             update apipay.jobs set failing_since = now() - interval '20 minutes', reason = 'network', attempts = 5,
+                    updated_at = now() - interval '2 minutes', run_at = now() + interval '4 minutes' where id = {together};
+             update apipay.jobs set failing_since = now() - interval '20 minutes', reason = 'network', attempts = 5,
+                    updated_at = now() - interval '4 minutes', run_at = now() + interval '4 minutes' where id = {first};
+             update apipay.jobs set failing_since = now(), reason = 'network', attempts = 5,
+                    updated_at = now(), run_at = now() + interval '10 s' where id = {later};"
+        ))
+        .await;
+    let daemon = world.daemon().await;
+    world.until(together, "succeeded").await;
+    for own_time in [first, later] {
+        let left = world.job(own_time).await;
+        assert_eq!(
+            (&left["state"], &left["reason"]),
+            (&json!("queued"), &json!("network"))
+        );
+        world
+            .sql(&format!("select apipay.retry({own_time}, 'test')"))
+            .await;
+    }
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_job_that_failed_alone_for_long_does_not_wait_once_another_gets_through() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "2s")
+        .tune("retry.server_error.max", "1h");
+    let (world, daemon) = World::running_as(wish).await;
+    fail(
+        &world,
+        json!({"route": "POST /invoices", "share": 1.0, "effect": "none", "answer": {"preset": "502_html"}}),
+    )
+    .await;
+    let job = world.bill(phone::PAID, 100).await;
+    let waits = world
+        .until_job(job, "tried three times and waiting", |row| {
+            row["state"] == "queued" && row["attempts"].as_i64() >= Some(3)
+        })
+        .await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    let other = world.bill(phone::PAID, 200).await;
+    world.until(other, "succeeded").await;
+    world.until(job, "succeeded").await;
+    let early = world
+        .value(&format!(
+            "select to_jsonb(finished_at < '{}'::timestamptz) from apipay.jobs where id = {job}",
+            waits["run_at"].as_str().unwrap()
+        ))
+        .await;
+    assert_eq!(early, json!(true), "{waits}");
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_job_that_always_fails_keeps_its_distance_while_others_get_through() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "300ms")
+        .tune("retry.server_error.max", "1h");
+    let (world, daemon) = World::running_as(wish).await;
+    poison(&world).await;
+    let job = world.bill(POISON, 666).await;
+    let go_on = async {
+        loop {
+            world.bill(phone::PAID, 300).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(8), go_on).await;
+    // At 0, 0.3, 0.9, 2.1, 4.5 and 9.3 seconds at the earliest.
+    let tries = world
+        .attempts(job)
+        .await
+        .iter()
+        .filter(|attempt| attempt["kind"] == "send")
+        .count();
+    assert!((2..=6).contains(&tries), "tried {tries} times");
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world
+        .sql(&format!(
+            "update apipay.jobs set run_at = now() where id = {job} and state in ('queued', 'uncertain')"
+        ))
+        .await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}

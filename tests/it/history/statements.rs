@@ -88,6 +88,12 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("j.failing_since <= a.failing_ended_at", "500, '{}'", ALL),
+    ("j.failing_since <= a.answered_at", "500, '{}'", ALL),
+    (
+        "set run_at = least(j.run_at, now())\n                  where",
+        "array[{JOBS} + 1021], '{network}', '{lookup_unclear}'",
+        FEW,
+    ),
     // troubled
     (
         "-- Accounts of whose requests people are or must be told",

@@ -62,7 +62,8 @@ where name in (select 'branch-' || n from generate_series(13, 22) n);
 -- The second account has slowed down.
 update apipay.accounts
    set failing_since = '2026-01-01 00:00Z', failing_code = 'timeout', failing_job = {JOBS} + 2011, failing_requests = 5,
-       failing_trial_at = '2026-01-01 01:00Z', failing_ended_at = '2026-01-01 00:00Z'
+       failing_trial_at = '2026-01-01 01:00Z', failing_ended_at = '2026-01-01 00:00Z',
+       unanswered_since = '2026-01-01 00:00Z', answered_at = '2026-01-01 00:00Z'
 where name = 'branch-2';
 delete from apipay._reads;
 insert into apipay._reads (account, kind, failing_since, requests, trial_at)

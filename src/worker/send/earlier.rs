@@ -1,0 +1,133 @@
+//! Before a bill is made anew: whether an invoice of it lives.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::{Job, Role, circumstances, conclude, purpose, put_back, renewed_window, take_quota};
+use crate::db::mirrors;
+use crate::domain::answer::{NotSent, Timed};
+use crate::domain::operation::{Operation, Plan, Request};
+use crate::gateway::wire;
+use crate::policy::outage::sign_of_send;
+use crate::policy::reconcile::{Finding, Subject, lives_after_all, without_earlier};
+use crate::policy::verdict::{Reason, Strain, Verdict};
+use crate::telemetry::Chain;
+use crate::worker::Context;
+use crate::worker::account::Account;
+use crate::worker::clock::Moment;
+use crate::worker::outcome::{Evidence, Guard, Kind};
+use crate::worker::search;
+
+/// The bill, and who sends it.
+struct Asking<'a> {
+    ctx: &'a Arc<Context>,
+    account: &'a Account,
+    guard: &'a Guard,
+    plan: &'a Plan,
+    job: &'a Job,
+}
+
+/// Asks for the earlier invoices of a bill before it is made anew, by the numbers that are known and by its name: where
+/// a person named another one in place of its own, that one is known by nothing else. One that lives after all is
+/// adopted, and nothing is sent. Returns from when the send window counts; `None` when the job was recorded otherwise.
+pub(super) async fn look_back(
+    ctx: &Arc<Context>,
+    account: &Account,
+    operation: &dyn Operation,
+    guard: &Guard,
+    plan: &Plan,
+    job: &Job,
+) -> Option<Moment> {
+    let ids = match mirrors::of_job(&ctx.pool, &account.name, guard.id, wire::CHECK_IDS).await {
+        Ok(ids) => ids,
+        Err(error) => {
+            warn!(job.id = %guard.id, error = %Chain(&error), "the earlier invoices of a bill are not known; it is not made anew yet");
+            put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
+            return None;
+        }
+    };
+    let asking = Asking {
+        ctx,
+        account,
+        guard,
+        plan,
+        job,
+    };
+    let mut known = Vec::new();
+    if !ids.is_empty() {
+        if !take_quota(ctx, guard, job).await {
+            return None;
+        }
+        let request = wire::check_invoices(&ids);
+        let timed = account.call(&request).await;
+        match wire::read_check(&timed) {
+            Some(shown) => known = shown,
+            None => return asking.put_off(&request, &timed).await,
+        }
+    }
+    if !take_quota(ctx, guard, job).await {
+        return None;
+    }
+    let name = job.claim.name.first();
+    let (request, timed, found) = search::by_name(ctx, account, &name, purpose(job)).await;
+    let Finding::Invoices(named) = found else {
+        return asking.put_off(&request, &timed).await;
+    };
+    let subject = Subject {
+        operation,
+        plan,
+        name: job.claim.name,
+        history: &job.claim.history,
+        protection: account.protection,
+        baseline: None,
+    };
+    match lives_after_all(&subject, &known, &named) {
+        None => renewed_window(ctx, guard, job).await,
+        Some(living) => {
+            let found = Some(living.found.as_str());
+            asking.record(&request, &timed, living.verdict, found).await;
+            None
+        }
+    }
+}
+
+impl Asking<'_> {
+    /// It could not be asked whether one lives, so nothing is sent.
+    async fn put_off(&self, request: &Request, timed: &Timed) -> Option<Moment> {
+        let at = circumstances(self.ctx, self.job);
+        let verdict = without_earlier(&self.job.claim.history, timed, at);
+        if matches!(verdict.strain, Some(Strain::Park { .. })) {
+            self.account.park();
+        }
+        self.record(request, timed, verdict, None).await;
+        None
+    }
+
+    async fn record(
+        &self,
+        request: &Request,
+        timed: &Timed,
+        verdict: Verdict,
+        found: Option<&str>,
+    ) {
+        let (guard, job) = (self.guard, self.job);
+        info!(
+            job.id = %guard.id, account = %self.account.name, next = verdict.next.state(),
+            reason = verdict.next.reason().map(Reason::code), "it is not made anew"
+        );
+        let evidence = Evidence {
+            guard,
+            kind: Kind::Send,
+            plan: self.plan,
+            request,
+            timed,
+            now: circumstances(self.ctx, job).now,
+            signed: job.signed(sign_of_send(timed, &verdict, true)),
+            failing_since: job.claim.history.failing_since,
+            read: None,
+            found,
+        };
+        conclude(self.ctx, &evidence, verdict, job.role == Role::Canary).await;
+    }
+}
