@@ -49,7 +49,7 @@ in_lanes as (
            case when j.operation = 'invoice.refund' then j.invoice_id end as one_at_a_time,
            -- One open refund per invoice; the unique index has the last word.
            j.operation = 'invoice.refund' and j.unproven_since is null
-             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id) as is_behind
+             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id, $7) as is_behind
     from apipay.jobs j
     where j.account = l.account and j.priority = l.priority and j.state = 'queued' and apipay._is_in_turn(j.reason)
       and j.run_at <= now()
@@ -67,7 +67,7 @@ in_lanes as (
           order by j.run_at, j.id
           limit 1) j
         where j.operation = 'invoice.refund' and j.unproven_since is null
-          and apipay._is_behind_refund(l.account, j.invoice_id, l.priority, j.run_at, j.id)) then 500 else 0 end
+          and apipay._is_behind_refund(l.account, j.invoice_id, l.priority, j.run_at, j.id, $7)) then 500 else 0 end
     for no key update of j skip locked) d
 ),
 below as (
@@ -86,7 +86,7 @@ by_age as (
     select j.id, j.priority, j.run_at, j.expires_at,
            case when j.operation = 'invoice.refund' then j.invoice_id end as one_at_a_time,
            j.operation = 'invoice.refund' and j.unproven_since is null
-             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id) as is_behind
+             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id, $7) as is_behind
     from apipay.jobs j
     where j.account = b.account and j.priority + 0 < b.lowest and j.state = 'queued' and j.id > 0
       and apipay._is_in_turn(j.reason) and j.run_at <= now()

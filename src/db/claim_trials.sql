@@ -19,7 +19,7 @@ eldest as (
   select d.* from slow s cross join lateral (
     select j.id, j.account,
            j.operation = 'invoice.refund' and j.unproven_since is null
-             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id) as is_behind
+             and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id, $7) as is_behind
     from apipay.jobs j
     where j.account = s.name and j.state = 'queued' and j.id > 0 and apipay._is_in_turn(j.reason) and j.run_at <= now()
       and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
