@@ -239,7 +239,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // health
     (
         "(values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)",
-        "10000",
+        "{ACCOUNTS}, 10",
         ALL,
     ),
     (
