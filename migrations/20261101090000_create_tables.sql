@@ -364,9 +364,10 @@ create index jobs_waits_for_cap on apipay.jobs (account, operation, priority des
 create index jobs_next_refund on apipay.jobs (account, (invoice_id + 0), run_at)
   where state = 'queued' and operation = 'invoice.refund' and apipay._is_in_turn(reason);
 
--- Asked for refunds only, so that it costs other jobs nothing. One that is open itself waits for none. (Neither of
--- these functions calls another: that would be planned anew for each row.)
-create function apipay._is_behind_refund(account_name text, invoice bigint, urgency smallint, due_at timestamptz, job bigint) returns boolean
+-- Asked for refunds only, so that it costs other jobs nothing. One that is open itself waits for none. Those that
+-- cannot be moved, because the database refuses it or somebody keeps them locked, are passed over, unless they are open:
+-- a daemon says which they are. (Neither of these functions calls another: that would be planned anew for each row.)
+create function apipay._is_behind_refund(account_name text, invoice bigint, urgency smallint, due_at timestamptz, job bigint, passed_over bigint[]) returns boolean
 language sql stable parallel safe
 return exists (
     select from apipay.jobs o
@@ -375,14 +376,18 @@ return exists (
            or (o.state in ('queued', 'parked') and o.unproven_since is not null)))
   or exists (
     select from (
-      select w.priority, w.run_at, w.id from apipay.jobs w
-      where w.account = account_name and w.invoice_id + 0 = invoice and w.state = 'queued' and w.reason = 'waits_for_refund'
+      select w.priority, w.run_at, w.id from (
+        select w.priority, w.run_at, w.id, w.expires_at from apipay.jobs w
+        where w.account = account_name and w.invoice_id + 0 = invoice and w.state = 'queued' and w.reason = 'waits_for_refund'
+          and w.id <> all (passed_over)
+        order by w.priority desc, w.run_at, w.id limit 100) w
+      where w.run_at <= now() and (w.expires_at is null or w.expires_at > now())
       order by w.priority desc, w.run_at, w.id limit 1) first
     where (-first.priority::int, first.run_at, first.id) < (-urgency::int, due_at, job));
-comment on function apipay._is_behind_refund(text, bigint, smallint, timestamptz, bigint) is
-  'Whether a refund that is to be sent waits for one of the same invoice: an open one, or one that has waited for that and goes first. The unique index has the last word.';
+comment on function apipay._is_behind_refund(text, bigint, smallint, timestamptz, bigint, bigint[]) is
+  'Whether a refund that is to be sent waits for one of the same invoice: an open one, or one that has waited for that, is due and goes first. The unique index has the last word.';
 
-create function apipay._refund_in_turn(account_name text, invoice bigint) returns bigint
+create function apipay._refund_in_turn(account_name text, invoice bigint, passed_over bigint[]) returns bigint
 language sql stable parallel safe
 return case when not exists (
       select from apipay.jobs o
@@ -393,15 +398,18 @@ return case when not exists (
     and not exists (
       select from apipay.jobs n
       where n.account = account_name and n.invoice_id + 0 = invoice and n.state = 'queued' and n.operation = 'invoice.refund'
-        and apipay._is_in_turn(n.reason) and n.run_at <= now() and (n.expires_at is null or n.expires_at > now()))
+        and apipay._is_in_turn(n.reason) and n.run_at <= now() and (n.expires_at is null or n.expires_at > now())
+        and n.id <> all (passed_over))
   then (
+    -- The same one as in _is_behind_refund: it would be sent back to wait otherwise.
     select w.id from (
       select w.id, w.priority, w.run_at, w.expires_at from apipay.jobs w
       where w.account = account_name and w.invoice_id + 0 = invoice and w.state = 'queued' and w.reason = 'waits_for_refund'
+        and w.id <> all (passed_over)
       order by w.priority desc, w.run_at, w.id limit 100) w
     where w.run_at <= now() and (w.expires_at is null or w.expires_at > now())
     order by w.priority desc, w.run_at, w.id limit 1) end;
-comment on function apipay._refund_in_turn(text, bigint) is
+comment on function apipay._refund_in_turn(text, bigint, bigint[]) is
   'Of the refunds of an invoice that wait for another one, the one whose turn has come; null while it has not.';
 
 create table apipay.attempts (

@@ -85,6 +85,8 @@ declare
   is_blocked boolean;
   is_capped boolean;
   follows boolean;
+  waiting bigint[];
+  one bigint;
   put_back int;
 begin
   select * into current from apipay.accounts where name = account_name for no key update;
@@ -120,15 +122,25 @@ begin
    where name = account_name;
   update apipay._reads set trial_at = now() where account = account_name and trial_at > now();
   -- Those that were told to wait themselves: as many as requests were refused for the rate.
-  update apipay.jobs
-     set run_at = now(), updated_at = now()
-   where id = any (array(
-           select id from apipay.jobs
-           where not is_blocked and not (is_capped and reason = 'cap_reached')
-             and account = account_name and state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached')
-             and run_at > now()
-           limit 1000
-           for no key update skip locked));
+  waiting := array(
+    select id from apipay.jobs
+    where not is_blocked and not (is_capped and reason = 'cap_reached')
+      and account = account_name and state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached')
+      and run_at > now()
+    limit 1000
+    for no key update skip locked);
+  begin
+    update apipay.jobs set run_at = now(), updated_at = now() where id = any (waiting);
+  exception when others then
+    -- One of them is refused, as by a trigger: it waits for as long as it was told to, and keeps nothing else from going on.
+    foreach one in array waiting loop
+      begin
+        update apipay.jobs set run_at = now(), updated_at = now() where id = one;
+      exception when others then
+        null;
+      end;
+    end loop;
+  end;
   -- The daemon puts the parked ones back, now that the account is active (db::recover, Due::Release).
   select count(*) into put_back
     from (select from apipay.jobs where account = account_name and state = 'parked' limit 10000) as parked;

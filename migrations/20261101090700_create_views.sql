@@ -217,7 +217,8 @@ return case
   when ahead is not null then
     format('It waits for refund job %s of the same invoice, and goes out once that has ended: two at a time could not be told apart.', ahead)
   when not apipay._is_in_turn(job.reason) then
-    concat(case when job.reason = 'waits_for_cap' then 'The cap' else 'The job' end, ' that it waited for has ended: it goes out within moments.')
+    concat(case when job.reason = 'waits_for_cap' then 'The cap' else 'The job' end,
+      ' that it waited for has ended: it goes out within moments, unless the database does not let it be changed (see apipay.alerts).')
   else
     concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows',
       '; last: ' || apipay._last_answer(job), '.') end
@@ -516,6 +517,7 @@ left join lateral (
     (select r.id from apipay.jobs r
       where j.reason = 'waits_for_refund'
         and r.account = j.account and r.invoice_id + 0 = j.invoice_id and r.state = 'queued' and r.reason = 'waits_for_refund'
+        and r.run_at <= now()
       order by r.priority desc, r.run_at, r.id limit 1)) as o
    where j.state = 'queued' and j.operation = 'invoice.refund' and j.unproven_since is null and o.id <> j.id
    limit 1) as ahead on true;

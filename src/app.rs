@@ -25,9 +25,11 @@ use crate::policy::rules::Jitter;
 use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
+use crate::worker::passed_over::PassedOver;
 use crate::worker::progress::Progress;
 use crate::worker::recorder::{Inbox, Recorder};
 use crate::worker::steady::SteadyClock;
+use crate::worker::unstored::Unstored;
 use crate::worker::{
     self, Context, Pulse, Wake, listen, oversee, probe, recorder, wait_for_database,
 };
@@ -154,6 +156,8 @@ fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Contex
         concurrency: settings.worker.concurrency,
         webhook,
         alert_repeat: settings.alerts.repeat,
+        passed_over: PassedOver::default(),
+        unstored: Unstored::default(),
         clock: SteadyClock::new(),
         recorder,
         slots: Arc::new(Semaphore::new(settings.worker.concurrency)),

@@ -6,7 +6,7 @@
 mod notice;
 mod webhook;
 
-pub use notice::{Notice, Status, counted, log_line};
+pub use notice::{Notice, Status, log_line};
 pub use webhook::{SendError, Webhook};
 
 use std::time::Duration;

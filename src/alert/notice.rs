@@ -114,7 +114,7 @@ fn waiting(notice: &Notice) -> String {
 }
 
 /// A count of jobs in words: `10000+` when there may be more.
-pub fn counted(jobs: i64) -> String {
+pub(super) fn counted(jobs: i64) -> String {
     let more = if jobs >= MOST_COUNTED { "+" } else { "" };
     format!("{jobs}{more}")
 }

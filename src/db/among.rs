@@ -56,24 +56,28 @@ pub enum ClaimedTo {
     Send,
     /// To be sent, as the one trial of an account that has slowed down.
     Try,
+    /// To be sent, as the one job that a probe lets through.
+    Probe,
     /// To be looked up.
     LookUp,
 }
 
 impl ClaimedTo {
-    /// The state that such jobs are in.
-    pub fn state(self) -> &'static str {
+    /// The states that such jobs are in.
+    pub fn states(self) -> &'static [&'static str] {
         match self {
-            ClaimedTo::Send | ClaimedTo::Try => "queued",
-            ClaimedTo::LookUp => "uncertain",
+            ClaimedTo::Send | ClaimedTo::Try => &["queued"],
+            ClaimedTo::Probe => &["parked", "queued"],
+            ClaimedTo::LookUp => &["uncertain"],
         }
     }
 
-    /// The arm of [`due`] that lists them.
-    fn arm(self) -> &'static str {
+    /// What [`due`] calls it.
+    fn as_str(self) -> &'static str {
         match self {
             ClaimedTo::Send => "send",
             ClaimedTo::Try => "try",
+            ClaimedTo::Probe => "probe",
             ClaimedTo::LookUp => "look up",
         }
     }
@@ -86,6 +90,8 @@ pub struct Due {
     pub id: JobId,
     /// Its account.
     pub account: AccountName,
+    /// Its state.
+    pub state: String,
     /// Its fence.
     pub epoch: i64,
     /// The version of its row, which changes with each change of it.
@@ -101,29 +107,30 @@ pub async fn due(
     without: &[i64],
     most: usize,
 ) -> Result<Vec<Due>, DbError> {
-    let rows = sqlx::query!(
-        r#"select d.id as "id!", d.account as "account!", d.epoch as "epoch!", d.version as "version!"
+    sqlx::query_as!(
+        DueRow,
+        r#"select d.id as "id!", d.account as "account!", d.state as "state!", d.epoch as "epoch!", d.version as "version!"
              from unnest($1::text[]) as a(name)
              cross join lateral (
-               select q.id, q.account, q.epoch, q.version, row_number() over () as place from (
-                 select j.id, j.account, j.epoch, j.xmin::text as version from apipay.jobs j
+               select q.id, q.account, q.state, q.epoch, q.version, row_number() over () as place from (
+                 select j.id, j.account, j.state, j.epoch, j.xmin::text as version from apipay.jobs j
                   where $2 = 'send' and j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason)
                     and j.run_at <= now()
                     and (j.expires_at is null or j.expires_at > now()) and j.id <> all ($3::bigint[])
                   order by j.priority desc, j.run_at, j.id
                   limit $4) q
                union all
-               select t.id, t.account, t.epoch, t.version,
+               select t.id, t.account, t.state, t.epoch, t.version,
                       row_number() over (order by t.failing_since is not null, t.priority desc, t.run_at, t.id) from (
-                 select j.id, j.account, j.epoch, j.xmin::text as version, j.failing_since, j.priority, j.run_at from apipay.jobs j
+                 select j.id, j.account, j.state, j.epoch, j.xmin::text as version, j.failing_since, j.priority, j.run_at from apipay.jobs j
                   where $2 = 'try' and j.account = a.name and j.state = 'queued' and j.id > 0
                     and apipay._is_in_turn(j.reason) and j.run_at <= now()
                     and (j.expires_at is null or j.expires_at > now()) and j.id <> all ($3)
                   order by j.run_at, j.id
                   limit 100) t
                union all
-               select u.id, u.account, u.epoch, u.version, row_number() over () from (
-                 select j.id, j.account, j.epoch, j.xmin::text as version from apipay.jobs j
+               select u.id, u.account, u.state, u.epoch, u.version, row_number() over () from (
+                 select j.id, j.account, j.state, j.epoch, j.xmin::text as version from apipay.jobs j
                   where $2 = 'look up' and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
                     and j.id <> all ($3)
                   order by j.run_at, j.id
@@ -131,30 +138,66 @@ pub async fn due(
             order by d.place
             limit $4"#,
         accounts,
-        to.arm(),
+        to.as_str(),
         without,
         i64::try_from(most).unwrap_or(i64::MAX),
     )
     .fetch_all(pool)
     .await
-    .task("list what is due")?;
+    .task("list what is due")
+    .map(listed)
+}
+
+/// The jobs of these operations that a probe of a parked account may let through, the first choice first, but for
+/// those set aside. Refunds do not wait for those that are passed over. Nothing is changed or locked.
+pub async fn due_for_probe(
+    pool: &Pool,
+    account: &AccountName,
+    operations: &[String],
+    without: &[i64],
+    passed_over: &[i64],
+) -> Result<Vec<Due>, DbError> {
+    sqlx::query_file_as!(
+        DueRow,
+        "src/db/canaries.sql",
+        account.as_str(),
+        operations,
+        without,
+        passed_over,
+    )
+    .fetch_all(pool)
+    .await
+    .task("list what a probe may let through")
+    .map(listed)
+}
+
+struct DueRow {
+    id: i64,
+    account: String,
+    state: String,
+    epoch: i64,
+    version: String,
+}
+
+fn listed(rows: Vec<DueRow>) -> Vec<Due> {
     let due = rows.into_iter().filter_map(|row| {
         Some(Due {
             id: JobId(row.id),
             // A name in the database is a proper one, by its check constraint.
             account: AccountName::parse(&row.account)?,
+            state: row.state,
             epoch: row.epoch,
             version: row.version,
         })
     });
-    Ok(due.collect())
+    due.collect()
 }
 
 /// Those of the jobs whose rows are no longer of these versions, with the present one; none when the job is
-/// gone, or in another state than this. An operator's `apipay.retry` changes the row, and so does whoever mends it.
+/// gone, or in another state than these. An operator's `apipay.retry` changes the row, and so does whoever mends it.
 pub async fn changed(
     pool: &Pool,
-    state: Option<&str>,
+    states: Option<&[&str]>,
     jobs: &[i64],
     versions: &[String],
 ) -> Result<Vec<(i64, Option<String>)>, DbError> {
@@ -162,11 +205,11 @@ pub async fn changed(
         r#"select k.id as "id!", j.version as "version?"
              from unnest($1::bigint[], $2::text[]) as k(id, version)
              left join lateral (select xmin::text as version from apipay.jobs
-                                 where id = k.id and state = coalesce($3, state) offset 0) j on true
+                                 where id = k.id and ($3::text[] is null or state = any ($3)) offset 0) j on true
             where j.version is distinct from k.version"#,
         jobs,
         versions,
-        state,
+        states as Option<&[&str]>,
     )
     .fetch_all(pool)
     .await

@@ -258,15 +258,15 @@ pub async fn claim_trials(
     .map(|rows| met(rows, second))
 }
 
-/// Claims one job of an account that the daemon has parked, of one of the operations; its quota was taken
-/// in this second. An error of the kind [`Fault::Lock`](super::fault::Fault::Lock): somebody holds the
-/// account's row.
+/// Claims one of these jobs of an account that the daemon has parked, if it can be claimed; its quota was taken in
+/// this second. An error of the kind [`Fault::Lock`](super::fault::Fault::Lock): somebody holds the account's
+/// row, or something that a trigger waits for.
 pub async fn claim_canary(
     pool: &Pool,
     worker: Uuid,
     lease: Duration,
     account: &AccountName,
-    operations: &[String],
+    among: Among,
     taken: SteadySecond,
 ) -> Result<Option<Claim>, DbError> {
     sqlx::query_file_as!(
@@ -275,7 +275,9 @@ pub async fn claim_canary(
         worker,
         lease.as_secs_f64(),
         account.as_str(),
-        operations,
+        &among.without,
+        among.only.as_deref() as Option<&[i64]>,
+        among.lock_timeout(),
     )
     .fetch_optional(pool)
     .await

@@ -50,7 +50,7 @@ in_lanes as (
            case when j.operation = any (l.capped) then 'waits_for_cap'
                 -- One open refund per invoice; the unique index has the last word.
                 when j.operation = 'invoice.refund' and j.unproven_since is null
-                     and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id)
+                     and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id, $7)
                 then 'waits_for_refund' end as waits
     from apipay.jobs j
     where j.account = l.account and j.priority = l.priority and j.state = 'queued' and apipay._is_in_turn(j.reason)
@@ -70,7 +70,7 @@ in_lanes as (
           limit 1) j
         where j.operation = any (l.capped)
           or (j.operation = 'invoice.refund' and j.unproven_since is null
-              and apipay._is_behind_refund(l.account, j.invoice_id, l.priority, j.run_at, j.id))) then 500 else 0 end
+              and apipay._is_behind_refund(l.account, j.invoice_id, l.priority, j.run_at, j.id, $7))) then 500 else 0 end
     for no key update of j skip locked) d
 ),
 below as (
@@ -90,7 +90,7 @@ by_age as (
            case when j.operation = 'invoice.refund' then j.invoice_id end as one_at_a_time,
            case when j.operation = any (b.capped) then 'waits_for_cap'
                 when j.operation = 'invoice.refund' and j.unproven_since is null
-                     and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id)
+                     and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id, $7)
                 then 'waits_for_refund' end as waits
     from apipay.jobs j
     where j.account = b.account and j.priority + 0 < b.lowest and j.state = 'queued' and j.id > 0

@@ -1,47 +1,29 @@
 -- Lets one job of a parked account through: the gateway says that it is well, the job will tell.
 --
--- $1 worker   $2 lease in seconds   $3 account   $4 operations to choose from
+-- $1 worker   $2 lease in seconds   $3 account   $4 jobs that no refund waits for   $5 the jobs to choose from
+-- $6 how long to wait for a lock
 --
 -- Its quota has been taken. An operator may have taken the account over meanwhile: its row is locked, so that
 -- a job is claimed before that or not at all. A job that somebody has locked is passed over.
 with ours as (
   select a.delivery_error is not null as undelivered, apipay._capped(a) as capped from apipay.accounts a
-  where set_config('lock_timeout', '1s', true) is not null
+  where set_config('lock_timeout', $6, true) is not null
     and a.name = $3 and a.state = 'parked' and a.parked_by = 'apipayd'
   for no key update
 ),
-parked as (
-  -- One that waits for another job proves nothing, and neither does one that a cap refuses; no more than some are asked.
-  select id from (
-    select id, operation, invoice_id, priority, run_at from apipay.jobs
-    where exists (select from ours) and account = $3 and operation = any ($4::text[]) and unproven_since is null
-      and operation <> all (array(select unnest(capped) from ours))
-      and state = 'parked' and (expires_at is null or expires_at > now())
-    order by id
-    limit 100
-    for no key update skip locked) j
-  where not (operation = 'invoice.refund' and apipay._is_behind_refund($3, invoice_id, priority, run_at, id))
-  limit 1
-),
-eldest as (
+chosen as (
   select j.id from ours cross join lateral (
-    select id, operation, invoice_id, priority, run_at from apipay.jobs
-    where not exists (select from parked)
-      and account = $3 and operation = any ($4::text[]) and operation <> all (ours.capped)
-      and (unproven_since is null or ours.undelivered)
-      and state = 'queued' and apipay._is_in_turn(reason) and run_at <= now() and (expires_at is null or expires_at > now())
-    order by priority desc, run_at, id
-    limit 100) j
-  where not (j.operation = 'invoice.refund' and apipay._is_behind_refund($3, j.invoice_id, j.priority, j.run_at, j.id))
-),
-queued as (
-  -- Where what is accepted fails at Kaspi, one to which that has not happened yet, if there is one: should it
-  -- be the job's trouble and not the account's, the next trial is another's.
-  select id from apipay.jobs
-  where id = any (array(select id from eldest)) and state = 'queued'
-  order by unproven_since is not null, spared, priority desc, run_at, id
-  limit 1
-  for no key update skip locked
+    select id from apipay.jobs
+    where id = any ($5::bigint[]) and account = $3 and operation <> all (ours.capped)
+      and ((state = 'parked' and unproven_since is null)
+           or (state = 'queued' and apipay._is_in_turn(reason) and run_at <= now()
+               and (unproven_since is null or ours.undelivered)))
+      and (expires_at is null or expires_at > now())
+      and not (operation = 'invoice.refund'
+               and apipay._is_behind_refund($3, invoice_id, priority, run_at, id, $4::bigint[]))
+    order by id
+    limit 1
+    for no key update skip locked) j
 ),
 claimed as (
   update apipay.jobs j
@@ -49,7 +31,7 @@ claimed as (
      set state = 'sending', reason = 'probe',
          epoch = 1 + greatest(j.epoch, (select max(t.epoch) from apipay.attempts t where t.job_id = j.id)),
          leased_by = $1, leased_until = now() + make_interval(secs => $2), updated_at = now()
-   where j.id = any (array(select id from parked union all select id from queued))
+   where j.id = any (array(select id from chosen))
   returning j.*
 ),
 opened as (

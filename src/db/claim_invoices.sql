@@ -3,7 +3,8 @@
 -- A check is due when an invoice is; it is filled up with those due soonest, for they cost nothing more.
 -- Of one account one check is under way at a time.
 -- $1 accounts   $2 invoices of a check   $3 seconds until another worker may try
--- $4 second of the quota   $5 most accounts
+-- $4 second of the quota   $5 most accounts   $6 mirrors that are left out   $7 the only ones to look at, or null
+-- $8 how long to wait for a lock
 with ready as (
   -- Only a first sieve: _take_check below looks again, under a lock.
   select a.name
@@ -14,9 +15,11 @@ with ready as (
   cross join lateral (
     select m.next_check_at from apipay.invoices m
     where m.account = a.name and not m.settled
+      and m.account || ' ' || m.id <> all ($6::text[])
+      and ($7::text[] is null or m.account || ' ' || m.id = any ($7))
     order by m.next_check_at
     limit 1) first
-  where first.next_check_at <= now() and apipay._is_check_due(q.check_from, make_interval(secs => $3))
+  where (select set_config('lock_timeout', $8, true)) is not null and first.next_check_at <= now() and apipay._is_check_due(q.check_from, make_interval(secs => $3))
   order by first.next_check_at
   limit $5
 ),
@@ -30,6 +33,8 @@ due as (
   cross join lateral (
     select m.ctid as place_in_table from apipay.invoices m
     where m.account = t.name and not m.settled
+      and m.account || ' ' || m.id <> all ($6)
+      and ($7 is null or m.account || ' ' || m.id = any ($7))
     order by m.next_check_at
     limit $2
     for no key update of m skip locked) d

@@ -2,7 +2,8 @@
 -- request reads all refunds of an invoice.
 --
 -- $1 accounts   $2 most refunds per account   $3 seconds until another worker may try
--- $4 second of the quota
+-- $4 second of the quota   $5 mirrors that are left out   $6 the only ones to look at, or null
+-- $7 how long to wait for a lock
 with due as (
   select d.account, d.place_in_table, dense_rank() over (partition by d.account order by d.invoice_id) as request
   from unnest($1::text[]) as a(name)
@@ -11,9 +12,12 @@ with due as (
   cross join lateral (
     select m.account, m.invoice_id, m.ctid as place_in_table from apipay.refunds m
     where m.account = a.name and not m.settled and m.next_check_at <= now()
+      and m.account || ' ' || m.id <> all ($5::text[])
+      and ($6::text[] is null or m.account || ' ' || m.id = any ($6))
     order by m.next_check_at
     limit $2
     for no key update of m skip locked) d
+  where (select set_config('lock_timeout', $7, true)) is not null
 ),
 granted as (
   select c.account, apipay._take_quota(c.account, c.wanted, 'follow', $4) as requests

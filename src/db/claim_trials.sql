@@ -20,7 +20,7 @@ eldest as (
     select j.id, j.account,
            case when j.operation = any (s.capped) then 'waits_for_cap'
                 when j.operation = 'invoice.refund' and j.unproven_since is null
-                     and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id)
+                     and apipay._is_behind_refund(j.account, j.invoice_id, j.priority, j.run_at, j.id, $7)
                 then 'waits_for_refund' end as waits
     from apipay.jobs j
     where j.account = s.name and j.state = 'queued' and j.id > 0 and apipay._is_in_turn(j.reason) and j.run_at <= now()

@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions, Connection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{DbError, MOST_COUNTED, Pool, Task, settings};
+use super::{DbError, Pool, Task, settings};
 
 /// Connects once and hangs up. A pool tries again until its time is over, and then tells only that:
 /// people who wait for an answer want the cause.
@@ -25,16 +25,26 @@ pub struct Waiting {
     pub account: String,
     /// The state.
     pub state: String,
-    /// Jobs in it.
+    /// Jobs in it, as far as they were counted.
     pub jobs: i64,
+    /// Whether there may be more.
+    pub has_more: bool,
 }
 
-/// Counts the jobs that are not final, up to [`MOST_COUNTED`] for each account and state.
-pub async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, DbError> {
+/// Jobs that are counted of all accounts together, and of one of them in one state at the most and at the least.
+const COUNTED: usize = 10_000;
+const COUNTED_OF_ONE: usize = 1_000;
+const COUNTED_OF_EACH: usize = 10;
+
+/// Counts the jobs of these accounts that are not final: for the status line, which is written each second, and so no
+/// more than tells few from many.
+pub async fn waiting(pool: &Pool, accounts: &[String]) -> Result<Vec<Waiting>, DbError> {
+    let most = COUNTED / accounts.len().max(1);
+    let most = most.clamp(COUNTED_OF_EACH, COUNTED_OF_ONE);
     sqlx::query_as!(
         Waiting,
-        r#"select a.name as "account!", s.state as "state!", c.jobs as "jobs!"
-             from apipay.accounts a
+        r#"select a.name as "account!", s.state as "state!", c.jobs as "jobs!", c.jobs >= $2 as "has_more!"
+             from unnest($1::text[]) as a(name)
              cross join (values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)
              cross join lateral (
                select count(*) as jobs from (
@@ -44,10 +54,11 @@ pub async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, DbError> {
                  union all
                  select from apipay.jobs j
                   where j.account = a.name and j.state in ('parked', 'held') and j.state = s.state
-                 limit $1) counted) c
+                 limit $2) counted) c
             where c.jobs > 0
             order by a.name, s.state"#,
-        MOST_COUNTED,
+        accounts,
+        i64::try_from(most).unwrap_or(i64::MAX),
     )
     .fetch_all(pool)
     .await

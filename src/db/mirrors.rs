@@ -127,6 +127,86 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
     due.into_values().collect()
 }
 
+/// What a mirror is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// An invoice.
+    Invoice,
+    /// A refund.
+    Refund,
+}
+
+/// A mirror, by the object that it is of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mirror {
+    /// What it is of.
+    pub kind: Kind,
+    /// The account.
+    pub account: AccountName,
+    /// The gateway's id of the object.
+    pub id: i64,
+    /// The gateway's id of the invoice: the same, of an invoice.
+    pub invoice_id: i64,
+}
+
+impl Mirror {
+    /// What it is called among others of its kind.
+    pub fn key(&self) -> String {
+        format!("{} {}", self.account, self.id)
+    }
+}
+
+/// Which mirrors a claim looks at, by their keys.
+#[derive(Clone, Debug, Default)]
+pub struct AmongMirrors {
+    /// Not at these.
+    pub without: Vec<String>,
+    /// At none but these.
+    pub only: Option<Vec<String>>,
+}
+
+/// The mirrors that a claim would begin with, of all accounts together: those due soonest, but for those left out.
+/// Nothing is changed or locked.
+pub async fn due_soonest(
+    pool: &Pool,
+    kind: Kind,
+    accounts: &[String],
+    without: &[String],
+) -> Result<Vec<Mirror>, DbError> {
+    let rows = sqlx::query!(
+        r#"select d.account as "account!", d.id as "id!", d.invoice_id as "invoice_id!"
+             from unnest($1::text[]) as a(name)
+             cross join lateral (
+               (select m.account, m.id, m.id as invoice_id, m.next_check_at from apipay.invoices m
+                 where not $2 and m.account = a.name and not m.settled and m.account || ' ' || m.id <> all ($3::text[])
+                 order by m.next_check_at limit 100)
+               union all
+               (select m.account, m.id, m.invoice_id, m.next_check_at from apipay.refunds m
+                 where $2 and m.account = a.name and not m.settled and m.account || ' ' || m.id <> all ($3)
+                 order by m.next_check_at limit 100)) d
+            order by d.next_check_at, d.account, d.id
+            limit 2000"#,
+        accounts,
+        kind == Kind::Refund,
+        without,
+    )
+    .fetch_all(pool)
+    .await
+    .task("list the mirrors that are due soonest")?;
+    let mirrors = rows.into_iter().filter_map(|row| {
+        Some(Mirror {
+            kind,
+            account: AccountName::parse(&row.account)?,
+            id: row.id,
+            invoice_id: row.invoice_id,
+        })
+    });
+    Ok(mirrors.collect())
+}
+
+/// How long a claim waits for what a trigger of the shop's waits for.
+const CLAIM_PATIENCE_MS: &str = "1000";
+
 /// Claims the next checks of accounts whose turn it is, each with its quota: of an account up to
 /// `per_check` invoices, those due soonest, if at least one of them is due. Until `promise` is over, or
 /// [`end_check`] says when, no other worker makes a check of that account.
@@ -137,6 +217,7 @@ pub async fn claim_invoices(
     promise: Duration,
     second: SteadySecond,
     checks: usize,
+    among: AmongMirrors,
 ) -> Result<Vec<DueMirror>, DbError> {
     sqlx::query_file_as!(
         DueRow,
@@ -146,6 +227,9 @@ pub async fn claim_invoices(
         promise.as_secs_f64(),
         second.0,
         i64::try_from(checks).unwrap_or(i64::MAX),
+        &among.without,
+        among.only.as_deref() as Option<&[String]>,
+        CLAIM_PATIENCE_MS,
     )
     .fetch_all(pool)
     .await
@@ -204,6 +288,25 @@ pub async fn of_job(
     .task("find the invoices of a job")
 }
 
+/// Takes the turn of an account's next check, with its quota: until `promise` is over, or [`end_check`] says when, no
+/// other worker makes one. False when it is not the turn of another one.
+pub async fn take_check(
+    pool: &Pool,
+    account: &AccountName,
+    promise: Duration,
+    second: SteadySecond,
+) -> Result<bool, DbError> {
+    sqlx::query_scalar!(
+        r#"select apipay._take_check($1, make_interval(secs => $2), $3) as "is_ours!""#,
+        account.as_str(),
+        promise.as_secs_f64(),
+        second.0,
+    )
+    .fetch_one(pool)
+    .await
+    .task("take the turn of a check")
+}
+
 /// The check of an account is no longer under way; the next one may begin after so long.
 pub async fn end_check(
     pool: &Pool,
@@ -229,6 +332,7 @@ pub async fn claim_refunds(
     most_per_account: usize,
     promise: Duration,
     second: SteadySecond,
+    among: AmongMirrors,
 ) -> Result<Vec<DueMirror>, DbError> {
     sqlx::query_file_as!(
         DueRow,
@@ -237,6 +341,9 @@ pub async fn claim_refunds(
         i64::try_from(most_per_account).unwrap_or(i64::MAX),
         promise.as_secs_f64(),
         second.0,
+        &among.without,
+        among.only.as_deref() as Option<&[String]>,
+        CLAIM_PATIENCE_MS,
     )
     .fetch_all(pool)
     .await

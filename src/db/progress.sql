@@ -53,7 +53,7 @@ cross join lateral (
       order by j.run_at, j.id limit 500) j
     where j.operation <> all (apipay._capped(a))
       and not (j.operation = 'invoice.refund' and j.unproven_since is null
-               and apipay._is_behind_refund(a.name, j.invoice_id, j.priority, j.run_at, j.id))
+               and apipay._is_behind_refund(a.name, j.invoice_id, j.priority, j.run_at, j.id, '{}'))
     limit 11) sample
 ) due
 left join lateral (
@@ -102,7 +102,7 @@ left join lateral (
     from waiting w where w.invoice is not null and w.nth < 100
   )
   select t.job || ' ' || t.invoice as mark
-  from (select w.invoice, apipay._refund_in_turn(a.name, w.invoice) as job from waiting w where w.invoice is not null) t
+  from (select w.invoice, apipay._refund_in_turn(a.name, w.invoice, '{}') as job from waiting w where w.invoice is not null) t
   where t.job is not null
   limit 1) turn on true
 where due.jobs > 0 or lookup.mark is not null or undecided.id is not null or checks.mark is not null or lease.mark is not null

@@ -288,13 +288,13 @@ async fn in_turn(
 }
 
 /// Moves those of the jobs that [`find`] found whose time has still come and that nobody has locked, all
-/// or none. Returns how many.
+/// or none. Returns which.
 pub async fn advance(
     pool: &Pool,
     due: Due,
     jobs: &[i64],
     terms: Terms<'_>,
-) -> Result<usize, DbError> {
+) -> Result<Vec<i64>, DbError> {
     let moved = match due {
         Due::Lease => {
             sqlx::query_file_scalar!("src/db/recover.sql", terms.quiet.as_secs_f64(), jobs)
@@ -385,7 +385,5 @@ pub async fn advance(
             .await
         }
     };
-    moved
-        .task("move the jobs whose time has come")
-        .map(|ids| ids.len())
+    moved.task("move the jobs whose time has come")
 }

@@ -12,7 +12,7 @@ use crate::policy::backoff;
 use crate::policy::codes::{AsyncClass, classify_async};
 use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::Living;
-use crate::policy::rules::{FollowRules, Jitter, Rules};
+use crate::policy::rules::{Curve, FollowRules, Jitter, Rules};
 use crate::policy::verdict::{Next, Proof, Reason, Strain};
 
 /// The decision about an accepted job.
@@ -252,6 +252,19 @@ const CHECKS_APART: Duration = Duration::from_secs(3);
 /// How long after a check of an account's invoices the next one may begin, however many are due.
 pub fn check_distance(rules: &FollowRules) -> Duration {
     rules.first.min(CHECKS_APART)
+}
+
+/// How long nothing is asked about an object after the database has refused, so often in a row, to have what was seen
+/// of it: the refusal lasts until somebody mends its cause.
+pub fn unstored_distance(refusals: u32, jitter: Jitter) -> Duration {
+    let curve = Curve {
+        initial: Duration::from_secs(5),
+        max: Duration::from_secs(300),
+        multiplier: 2.0,
+        jitter: SPREAD,
+        attempts: 0,
+    };
+    backoff::delay(&curve, refusals, jitter)
 }
 
 /// Whether an invoice is to be read by itself, because a check does not show what has to be known of it

@@ -6,6 +6,8 @@
 //! every few seconds, and once it goes through the others are too ([`refusals`](crate::policy::refusals)); one
 //! whose row has been changed, as `apipay.retry` does, is tried at once.
 //!
+//! Of what a probe lets through one job is enough, so its candidates are tried one after another instead.
+//!
 //! What the statement is refused for without any job, or for a fault of the schema, is no job's trouble: it
 //! is an error like that of a database which is away.
 
@@ -111,6 +113,100 @@ impl Culprits {
         }
     }
 
+    /// The jobs that are left out.
+    pub fn jobs(&self) -> Vec<i64> {
+        self.rows.keys().copied().collect()
+    }
+
+    /// Claims one job with this statement: the first of these that the database lets be claimed, or else one of those
+    /// that were refused before and whose turn it is. None when there is none, or it is locked.
+    ///
+    /// An error means that nothing was done, and that the reason is no single row.
+    pub async fn run_one<T, F>(
+        &mut self,
+        ctx: &Context,
+        candidates: Vec<Due>,
+        statement: impl Fn(Among) -> F,
+    ) -> Result<Option<T>, DbError>
+    where
+        F: Future<Output = Result<Option<T>, DbError>>,
+    {
+        if !self.rows.is_empty() {
+            self.look_for_changes(ctx).await?;
+        }
+        let again = self.refusals.due(self.started.elapsed(), AGAIN);
+        let again = again.iter().filter_map(|job| self.rows.get(job));
+        let again: Vec<Due> = again.map(|bad| bad.due.clone()).collect();
+        let mut refused = 0;
+        for due in candidates.into_iter().chain(again) {
+            let began = Instant::now();
+            let among = self.only(ctx, vec![due.id.0]);
+            let error = match statement(Among {
+                patience: PATIENCE,
+                ..among
+            })
+            .await
+            {
+                Ok(Some(claimed)) => {
+                    self.forget(due.id.0);
+                    ctx.wake.deliver.notify_one();
+                    return Ok(Some(claimed));
+                }
+                Ok(None) => {
+                    self.refusals.put_off(due.id.0, self.tried(ctx, began));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if !error.is_about_rows() || is_of_schema(ctx, &error).await {
+                return Err(error);
+            }
+            // A trigger of the statement, or a lock that stops them all.
+            statement(self.only(ctx, Vec::new())).await?;
+            self.failed(ctx, due, &error, began).await;
+            refused += 1;
+            // One that takes too long takes half a minute.
+            if refused == SEARCH || error.is_cancelled() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Forgets what was refused of an account: its jobs are tried as if they had never been.
+    pub fn forget_account(&mut self, account: &AccountName) {
+        let of_account = |(_, bad): &(&i64, &Bad)| bad.due.account == *account;
+        let jobs: Vec<i64> = self
+            .rows
+            .iter()
+            .filter(of_account)
+            .map(|(job, _)| *job)
+            .collect();
+        for job in jobs {
+            self.forget(job);
+        }
+    }
+
+    /// All but those that are left out. Refunds do not wait for those that nobody can move.
+    fn all(&self, ctx: &Context) -> Among {
+        let mut without: BTreeSet<i64> = self.rows.keys().copied().collect();
+        without.extend(ctx.passed_over.jobs());
+        Among {
+            without: without.into_iter().collect(),
+            ..Among::default()
+        }
+    }
+
+    /// Only these, likewise.
+    fn only(&self, ctx: &Context, jobs: Vec<i64>) -> Among {
+        let mut without = ctx.passed_over.jobs();
+        without.retain(|job| !jobs.contains(job));
+        Among {
+            without,
+            ..Among::only(jobs)
+        }
+    }
+
     /// Claims with this statement, all but the bad ones.
     ///
     /// An error means that nothing was done, and that the reason is no single row.
@@ -130,11 +226,8 @@ impl Culprits {
             // They have taken the room; the next round is at once.
             return Ok(done);
         }
-        let without: Vec<i64> = self.rows.keys().copied().collect();
-        let all = Among {
-            without: without.clone(),
-            ..Among::default()
-        };
+        let all = self.all(ctx);
+        let without = all.without.clone();
         let error = match statement(all).await {
             Ok(rows) => {
                 self.late = 0;
@@ -181,7 +274,7 @@ impl Culprits {
         F: Future<Output = Result<Vec<T>, DbError>>,
     {
         // A trigger of the statement, or a lock on a table.
-        statement(Among::only(Vec::new())).await?;
+        statement(self.only(ctx, Vec::new())).await?;
         let due = among::due(&ctx.pool, self.to, accounts, without, most).await?;
         let mut parts: Vec<&[Due]> = vec![&due];
         for _ in 0..SEARCH {
@@ -190,7 +283,7 @@ impl Culprits {
             };
             let ids: Vec<i64> = part.iter().map(|due| due.id.0).collect();
             let began = Instant::now();
-            match (statement(Among::only(ids)).await, part) {
+            match (statement(self.only(ctx, ids)).await, part) {
                 (Ok(rows), _) => done.extend(rows),
                 (Err(error), _) if !error.is_about_rows() => return Err(error),
                 (Err(error), [bad]) => self.failed(ctx, bad.clone(), &error, began).await,
@@ -230,7 +323,7 @@ impl Culprits {
             };
             let among = Among {
                 patience: PATIENCE,
-                ..Among::only(part.rows.clone())
+                ..self.only(ctx, part.rows.clone())
             };
             let began = Instant::now();
             match statement(among).await {
@@ -263,7 +356,7 @@ impl Culprits {
             .map(|(job, bad)| (*job, bad.due.version.clone()))
             .unzip();
         for (job, version) in
-            among::changed(&ctx.pool, Some(self.to.state()), &jobs, &versions).await?
+            among::changed(&ctx.pool, Some(self.to.states()), &jobs, &versions).await?
         {
             match (version, self.rows.get_mut(&job)) {
                 (Some(version), Some(bad)) => {
@@ -347,8 +440,14 @@ impl Culprits {
     async fn tell(&mut self, ctx: &Context, due: &Due, error: &DbError) {
         let account = &due.account;
         let others = self.others(account);
-        let state = self.to.state();
-        let alarm = Alarm::unmoved(account, due.id, state, due.epoch, others, &error.cause());
+        let alarm = Alarm::unmoved(
+            account,
+            due.id,
+            &due.state,
+            due.epoch,
+            others,
+            &error.cause(),
+        );
         let Alarm {
             kind,
             severity,
@@ -373,7 +472,7 @@ impl Culprits {
 
 /// Whether the schema is at fault: a right or a name is missing that functions need, or rows are hidden. A
 /// function of the shop's may lack the same for a single job.
-async fn is_of_schema(ctx: &Context, error: &DbError) -> bool {
+pub(super) async fn is_of_schema(ctx: &Context, error: &DbError) -> bool {
     let is_missing = error
         .cause()
         .sqlstate

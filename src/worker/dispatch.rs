@@ -12,6 +12,7 @@ use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Claim, Met, Room};
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
+use crate::worker::passed_over::FoundBy;
 use crate::worker::send::{self, Job, Role};
 use crate::worker::{Context, Step};
 
@@ -61,6 +62,9 @@ impl Dispatcher {
         // Neither waits for what fails the other; those that have not slowed down come first.
         let usual = self.send_usual(ctx, &rooms, jobs).await;
         let trials = self.try_slow_ones(ctx, &rooms, jobs).await;
+        ctx.passed_over.set(FoundBy::Claim, self.culprits.jobs());
+        ctx.passed_over
+            .set(FoundBy::Trial, self.trial_culprits.jobs());
         Ok(match (usual?, trials?) {
             (Step::Idle, Step::Idle) => Step::Idle,
             _ => Step::Worked,

@@ -1,5 +1,6 @@
 //! Watches accepted objects to their end.
 
+mod apart;
 mod earlier;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,8 +12,7 @@ use tracing::{info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::claim::Purpose;
-use crate::db::mirrors::{self, DueMirror, Waiting};
+use crate::db::mirrors::{self, DueMirror, Kind, Waiting};
 use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
@@ -39,7 +39,9 @@ use crate::worker::plan;
 use crate::worker::recorder::Outcome;
 use crate::worker::send::SEND_WINDOW;
 use crate::worker::steady::Asked;
+use crate::worker::unstored;
 use crate::worker::{Context, Step};
+use apart::{look_back, read_after_refund, read_whole};
 
 /// Accounts whose invoices are checked in one round, at the same time: few enough that none of their
 /// requests leaves late, and so later than its quota allows.
@@ -53,38 +55,57 @@ const REFUNDS: usize = 4;
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
-    let invoices = mirrors::claim_invoices(
-        &ctx.pool,
-        &readable(ctx, Read::Check),
-        wire::CHECK_IDS,
-        ctx.lease,
-        ctx.clock.second(),
-        CHECKS,
-    )
-    .await?;
-    let refunds = mirrors::claim_refunds(
-        &ctx.pool,
-        &readable(ctx, Read::Refunds),
-        REFUNDS,
-        ctx.lease,
-        ctx.clock.second(),
-    )
-    .await?;
-    let (invoices, refunds) = (
-        by_expected_clock(asked, invoices),
-        by_expected_clock(asked, refunds),
-    );
-    if invoices.is_empty() && refunds.is_empty() {
-        return Ok(Step::Idle);
+    // Neither waits for what fails the other.
+    let mut due = Vec::new();
+    let mut failed = None;
+    for claimed in [claim_invoices(ctx).await, claim_refunds(ctx).await] {
+        match claimed {
+            Ok(claimed) => due.extend(by_expected_clock(asked, claimed)),
+            Err(error) => drop(failed.get_or_insert(error)),
+        }
     }
-    let due = by(invoices.into_iter().chain(refunds), |mirror| {
-        mirror.account.clone()
-    });
+    let is_idle = due.is_empty();
+    let due = by(due, |mirror| mirror.account.clone());
     let checks = due
         .into_iter()
         .map(|(account, due)| check_account(ctx, account, due, claimed_at));
     join_all(checks).await;
-    Ok(Step::Worked)
+    match failed {
+        Some(error) => Err(error),
+        None if is_idle => Ok(Step::Idle),
+        None => Ok(Step::Worked),
+    }
+}
+
+async fn claim_invoices(ctx: &Context) -> Result<Vec<DueMirror>, DbError> {
+    let accounts = readable(ctx, Read::Check);
+    unstored::claim(ctx, Kind::Invoice, &accounts, |among| {
+        mirrors::claim_invoices(
+            &ctx.pool,
+            &accounts,
+            wire::CHECK_IDS,
+            ctx.lease,
+            ctx.clock.second(),
+            CHECKS,
+            among,
+        )
+    })
+    .await
+}
+
+async fn claim_refunds(ctx: &Context) -> Result<Vec<DueMirror>, DbError> {
+    let accounts = readable(ctx, Read::Refunds);
+    unstored::claim(ctx, Kind::Refund, &accounts, |among| {
+        mirrors::claim_refunds(
+            &ctx.pool,
+            &accounts,
+            REFUNDS,
+            ctx.lease,
+            ctx.clock.second(),
+            among,
+        )
+    })
+    .await
 }
 
 /// The accounts of which such reads may be made: where they get no clear answer one asks at a time.
@@ -258,74 +279,6 @@ async fn check_invoices(
             })
             .await;
     }
-}
-
-/// Reads an invoice by itself. `None` when that is not possible now.
-async fn read_whole(
-    ctx: &Arc<Context>,
-    account: &Account,
-    id: i64,
-    due: &[DueMirror],
-    claimed_at: Moment,
-) -> Option<InvoiceSeen> {
-    if !may_read(ctx, account, Read::Code) {
-        // Its next trial has a time of its own.
-        let trial_at = account.course(Some(Read::Code)).trial_at();
-        let wait = trial_at.map(|at| at - ctx.clock.expected());
-        let wait = wait.and_then(|wait| Duration::try_from(wait).ok());
-        let wait = wait.unwrap_or_default().min(ctx.rules.follow.max);
-        put_back_for(ctx, &account.name, due, wait).await;
-        return None;
-    }
-    if !may_ask_once_more(ctx, account, claimed_at).await {
-        return None;
-    }
-    let errand = Errand::read(Read::Code, account.reads_slowly(Read::Code));
-    crash::reach(Point::CodeBeforeRequest);
-    let timed = account.call(&wire::get_invoice(id)).await;
-    crash::reach(Point::CodeAfterAnswer);
-    let read = wire::read_invoice(&timed, id);
-    note(ctx, account, errand, &timed, read.is_some(), due).await;
-    read
-}
-
-/// Takes quota for a further request of a round that began at this moment.
-async fn may_ask_once_more(ctx: &Context, account: &Account, claimed_at: Moment) -> bool {
-    match ctx.take_one(&account.name, Purpose::Follow).await {
-        Ok(is_granted) => is_granted && account.may_send(claimed_at),
-        Err(error) => {
-            warn!(account = %account.name, error = %Chain(&error), "no quota could be taken; an invoice is read later");
-            false
-        }
-    }
-}
-
-/// The invoice of refunds that are done, as it stands after them: reading it shows all there is to know, but
-/// may be answered with what was so a day ago (API, section 2.4). Then the list of its refunds and a check
-/// say what has changed since.
-async fn read_after_refund(
-    ctx: &Arc<Context>,
-    account: &Account,
-    invoice_id: i64,
-    list: &RefundList,
-    due: &[DueMirror],
-    claimed_at: Moment,
-) -> Option<InvoiceSeen> {
-    let mut invoice = read_whole(ctx, account, invoice_id, due, claimed_at).await?;
-    if invoice.total_refunded < list.total_refunded {
-        if !may_ask_once_more(ctx, account, claimed_at).await {
-            return None;
-        }
-        let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
-        let timed = account.call(&wire::check_invoices(&[invoice_id])).await;
-        let rows = wire::read_check(&timed).unwrap_or_default();
-        let shown = rows.into_iter().find(|shown| shown.id == invoice_id);
-        note(ctx, account, errand, &timed, shown.is_some(), due).await;
-        let shown = shown?;
-        invoice.status = shown.status;
-        invoice.total_refunded = list.total_refunded;
-    }
-    Some(invoice)
 }
 
 async fn check_refunds(

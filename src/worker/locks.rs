@@ -1,30 +1,48 @@
 //! Tells of due jobs that somebody keeps locked, as with a `select … for update` that was left open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::db::{DbError, alerts, locks};
 use crate::worker::alarm::Alarm;
+use crate::worker::passed_over::FoundBy;
 use crate::worker::{Context, Step, strains};
 
-/// How long a job is due, and then seen locked, before a human is told: half a minute in all.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a job is due before it is looked at: by then a claim has met it.
+const OVERDUE: Duration = Duration::from_secs(5);
 
-/// The loop's memory: since when each job has been seen locked by one session.
+/// How long it is then seen locked before a human is told: half a minute in all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The loop's memory: since when each job has been seen locked by one session, and which transactions were open at
+/// the last look.
 #[derive(Default)]
 pub struct Locks {
     seen: BTreeMap<i64, (Option<i32>, Instant)>,
+    open: BTreeSet<String>,
 }
 
 impl Locks {
     /// One look. What is told ends with the lock: by then its session may have another transaction, which is
     /// not to be ended.
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
+        // Where no transaction lasts, no lock does: then no job is looked at.
+        let open = locks::open_transactions(&ctx.pool).await?;
+        let is_lasting = open.intersection(&self.open).next().is_some();
+        self.open = open;
+        let locked = if is_lasting {
+            locks::due_jobs(&ctx.pool, &ctx.account_names(), OVERDUE).await?
+        } else {
+            Vec::new()
+        };
+        let refunds = locked.iter().filter(|job| job.is_refund);
+        ctx.passed_over
+            .set(FoundBy::Locks, refunds.map(|job| job.id.0).collect());
         let now = Instant::now();
         let mut seen = BTreeMap::new();
         let mut lasting = Vec::new();
-        for job in locks::due_jobs(&ctx.pool, &ctx.account_names(), PATIENCE).await? {
+        for job in locked {
             let pid = job.blocker.as_ref().map(|blocker| blocker.pid);
             let before = self.seen.get(&job.id.0).filter(|(of, _)| *of == pid);
             let since = before.map_or(now, |(_, since)| *since);

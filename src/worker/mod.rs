@@ -7,7 +7,7 @@
 //! - [`dispatch`] claims due jobs and hands each to [`send`].
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.
-//! - [`follow`] watches accepted objects to their end.
+//! - [`follow`] watches accepted objects to their end, past those of which nothing can be stored ([`unstored`]).
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
 //!   waited for another.
@@ -15,7 +15,8 @@
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`keep_time`] notices when the database's clock is set.
 //! - [`oversee`] reads the accounts' states and writes the status line.
-//! - [`culprits`] finds the jobs that make a claim fail, and [`plan`] reads a job's params.
+//! - [`culprits`] finds the jobs that make a claim fail, [`passed_over`] keeps those that nobody can move now, and
+//!   [`plan`] reads a job's params.
 //! - [`recorder`] is the one writer of outcomes: [`settle`] records them, [`aside`] holds those that the
 //!   database does not take, [`strains`] tells their accounts, with [`failing`], which gathers what answers
 //!   say of the gateway. [`outcome`] turns decisions into its rows, and [`alarm`] has the words for people.
@@ -35,6 +36,7 @@ pub mod locks;
 pub mod lookup;
 pub mod outcome;
 pub mod oversee;
+pub mod passed_over;
 pub mod plan;
 pub mod probe;
 pub mod progress;
@@ -46,6 +48,7 @@ pub mod settle;
 pub mod steady;
 pub mod strains;
 pub mod tell_failing;
+pub mod unstored;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -72,9 +75,11 @@ use crate::telemetry::Chain;
 use account::Account;
 use clock::Moment;
 use culprits::Culprits;
+use passed_over::PassedOver;
 use progress::Progress;
 use recorder::Recorder;
 use steady::SteadyClock;
+use unstored::Unstored;
 
 /// Everything the loops share.
 pub struct Context {
@@ -98,6 +103,10 @@ pub struct Context {
     pub webhook: Option<Webhook>,
     /// How often an open alert is told again.
     pub alert_repeat: Duration,
+    /// Jobs that nobody can move now.
+    pub passed_over: PassedOver,
+    /// Invoices and refunds of which nothing can be stored now.
+    pub unstored: Unstored,
     /// The time that the quota is counted by.
     pub clock: SteadyClock,
     /// The writer of outcomes.
@@ -382,7 +391,13 @@ pub fn spawn_loops(
         async move |ctx| locks.step(ctx).await
     );
     spawn!("follow", Duration::from_millis(500), |_| None, follow::step);
-    spawn!("probe", Duration::from_millis(500), |_| None, probe::step);
+    let mut canaries = Culprits::new(ClaimedTo::Probe);
+    spawn!(
+        "probe",
+        Duration::from_millis(500),
+        |_| None,
+        async move |ctx| probe::step(ctx, &mut canaries).await
+    );
     spawn!(
         "deliver",
         Duration::from_secs(2),

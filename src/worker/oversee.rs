@@ -7,7 +7,6 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::alert::counted;
 use crate::db::accounts::AccountRow;
 use crate::db::health::{Glance, Waiting};
 use crate::db::{DbError, accounts, health};
@@ -37,7 +36,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
         account.learn(row.outage.clone());
     }
     let glance = health::glance(&ctx.pool, ctx.worker).await?;
-    let waiting = health::waiting(&ctx.pool).await?;
+    let waiting = health::waiting(&ctx.pool, &ctx.account_names()).await?;
     let ours: Vec<AccountRow> = rows
         .into_iter()
         .filter(|row| {
@@ -73,11 +72,9 @@ fn status_line(
 ) -> String {
     let mut counts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for row in waiting {
-        counts.entry(&row.account).or_default().push(format!(
-            "{} {}",
-            counted(row.jobs),
-            row.state
-        ));
+        let more = if row.has_more { "+" } else { "" };
+        let told = format!("{}{more} {}", row.jobs, row.state);
+        counts.entry(&row.account).or_default().push(told);
     }
     let now = OffsetDateTime::now_utc();
     let mut parts: Vec<String> = trouble.into_iter().collect();

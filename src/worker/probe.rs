@@ -11,10 +11,10 @@ use crate::db::clock::SteadySecond;
 use crate::db::fault::Fault;
 use crate::db::probes::{self, DueProbe};
 use crate::db::record::Entry;
-use crate::db::{DbError, accounts, alerts};
+use crate::db::{DbError, accounts, alerts, among};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
-use crate::domain::operation::{OPERATIONS, Operation};
+use crate::domain::operation::OPERATIONS;
 use crate::gateway::wire;
 use crate::policy::breaker::{Health, Probed, Trial, health, is_accumulating, probe_delay, probed};
 use crate::policy::hints;
@@ -25,12 +25,13 @@ use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm::{self, Appearance};
 use crate::worker::clock::Moment;
+use crate::worker::culprits::Culprits;
 use crate::worker::recorder::Outcome;
 use crate::worker::send::{self, Job, Role, Sent};
 use crate::worker::{Context, Step};
 
-/// Probes what is due.
-pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+/// Probes what is due. The job that a probe lets through is none of the culprits.
+pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, DbError> {
     // A probe ends with a send.
     if ctx.recorder.forgotten().is_some() {
         return Ok(Step::Idle);
@@ -47,7 +48,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
             continue;
         };
         // What fails one account keeps no other from its probe.
-        if let Err(error) = probe_account(ctx, account, &probe).await {
+        if let Err(error) = probe_account(ctx, culprits, account, &probe).await {
             failed.get_or_insert(error);
         }
     }
@@ -114,6 +115,7 @@ async fn look_at(ctx: &Arc<Context>, account: Arc<Account>) {
 
 async fn probe_account(
     ctx: &Arc<Context>,
+    culprits: &mut Culprits,
     account: &Arc<Account>,
     probe: &DueProbe,
 ) -> Result<(), DbError> {
@@ -146,7 +148,10 @@ async fn probe_account(
     if let Some(code) = &probe.delivery_error {
         tell_that_health_is_mistaken(ctx, account, &probe.reason, code).await?;
     }
-    let trial = let_one_through(ctx, account).await?;
+    if probe.probes == 0 {
+        culprits.forget_account(name);
+    }
+    let trial = let_one_through(ctx, culprits, account).await?;
     match probed(trial, probe.delivery_error.is_some()) {
         Probed::Proven => resume(ctx, account, probe, Some("a probe succeeded")).await,
         // Health alone may be mistaken: its alert ends once the account stays well.
@@ -225,7 +230,11 @@ async fn learn(
 
 /// Sends one job of the account. Health is what the gateway says; a job is the proof: one that is safe to
 /// try, if there is one.
-async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<Trial, DbError> {
+async fn let_one_through(
+    ctx: &Arc<Context>,
+    culprits: &mut Culprits,
+    account: &Arc<Account>,
+) -> Result<Trial, DbError> {
     let slot = account.clone().slot(ctx.slots.clone()).await;
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
@@ -233,12 +242,7 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<T
     if !ctx.take_one(&account.name, Purpose::Probe).await? {
         return Ok(Trial::NotNow);
     }
-    let is_safe = |operation: &dyn Operation| operation.is_safe_to_try();
-    let claimed = match claim_one(ctx, account, taken, is_safe).await {
-        Ok(None) => claim_one(ctx, account, taken, |operation| !is_safe(operation)).await,
-        claimed => claimed,
-    };
-    match claimed {
+    match claim_one(ctx, culprits, account, taken).await {
         Ok(Some(mut claim)) => {
             claim.now = asked.now(claim.now);
             crash::reach(Point::CanaryClaimed);
@@ -261,38 +265,40 @@ async fn let_one_through(ctx: &Arc<Context>, account: &Arc<Account>) -> Result<T
                 Sent::NotWell => Trial::NotTaken,
             })
         }
+        // What the database does not let be claimed keeps no account parked.
         Ok(None) => Ok(Trial::NoJob),
         Err(error) if error.fault() == Fault::Lock => {
             warn!(account = %account.name, error = %Chain(&error), "no job could be claimed for a probe now");
             Ok(Trial::NotNow)
         }
-        // The one job that stands first does not keep the account parked.
-        Err(error) if error.is_about_rows() => {
-            warn!(account = %account.name, error = %Chain(&error), "no job could be claimed for a probe; health has to do");
-            Ok(Trial::NoJob)
-        }
         Err(error) => Err(error),
     }
 }
 
-/// Claims the first job of an operation that is wanted.
+/// Claims the first job that can be claimed: one of an operation that is safe to try, or else another.
 async fn claim_one(
     ctx: &Context,
+    culprits: &mut Culprits,
     account: &Account,
     taken: SteadySecond,
-    is_wanted: impl Fn(&dyn Operation) -> bool,
 ) -> Result<Option<Claim>, DbError> {
-    let wanted = OPERATIONS.iter().filter(|operation| is_wanted(**operation));
-    let wanted: Vec<String> = wanted
-        .map(|operation| operation.name().to_owned())
-        .collect();
-    claim::claim_canary(
-        &ctx.pool,
-        ctx.worker,
-        ctx.lease,
-        &account.name,
-        &wanted,
-        taken,
-    )
-    .await
+    for is_safe in [true, false] {
+        let wanted = OPERATIONS.iter();
+        let wanted = wanted.filter(|operation| operation.is_safe_to_try() == is_safe);
+        let wanted: Vec<String> = wanted
+            .map(|operation| operation.name().to_owned())
+            .collect();
+        let (without, passed_over) = (culprits.jobs(), ctx.passed_over.jobs());
+        let name = &account.name;
+        let due = among::due_for_probe(&ctx.pool, name, &wanted, &without, &passed_over).await?;
+        let claimed = culprits
+            .run_one(ctx, due, |among| {
+                claim::claim_canary(&ctx.pool, ctx.worker, ctx.lease, name, among, taken)
+            })
+            .await?;
+        if claimed.is_some() {
+            return Ok(claimed);
+        }
+    }
+    Ok(None)
 }

@@ -10,27 +10,29 @@ use tracing::{debug, info, warn};
 use crate::crash::{self, Point};
 use crate::db::fault::Fault;
 use crate::db::recover::{self, Due, DueJob, Place, Terms};
-use crate::db::{DbError, among};
+use crate::db::{DbError, among, locks};
+use crate::domain::job::JobId;
 use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN, goes_on_early};
 use crate::policy::refusals::{Part, Refusals, Tried};
 use crate::policy::verdict::Reason;
 use crate::worker::alarm::{Alarm, Others};
 use crate::worker::clock::Moment;
 use crate::worker::culprits::{AGAIN, PACE, is_told};
+use crate::worker::passed_over::FoundBy;
 use crate::worker::strains;
 use crate::worker::{Context, Step};
 
 /// Jobs of one statement.
 const MOST: usize = 500;
 
-/// The loop's memory: jobs that the database did not let move, and how far it looked through those that wait.
+/// The loop's memory: jobs that could not be moved, and how far it looked through those that wait.
 #[derive(Default)]
 pub struct Recovery {
     kinds: [Unmoved; Due::ALL.len()],
     place: Place,
 }
 
-/// Jobs of one kind that the database did not let move. One of those of a cause is tried again every few
+/// Jobs of one kind that the database did not let move, or that somebody keeps locked. One of those of a cause is tried again every few
 /// seconds, and with it the others; one whose row has been changed is tried at once.
 struct Unmoved {
     jobs: HashMap<i64, Stuck>,
@@ -77,6 +79,9 @@ impl Recovery {
             }
             let mut except = ctx.recorder.shelf().jobs();
             except.extend(unmoved.jobs.keys());
+            if due == Due::Turn {
+                except.extend(ctx.passed_over.jobs());
+            }
             if due == Due::Lease {
                 crash::reach(Point::RecoverBefore);
             }
@@ -99,40 +104,79 @@ impl Recovery {
                     break;
                 }
             }
+            if due == Due::Turn {
+                let jobs = unmoved.jobs.keys().copied().collect();
+                ctx.passed_over.set(FoundBy::Turn, jobs);
+            }
         }
         Ok(step)
     }
 }
 
 impl Unmoved {
-    /// Leaves a job alone for a while. A lock that is held for a moment, and what a second try mends, is told
-    /// to nobody.
-    async fn leave(&mut self, ctx: &Context, job: DueJob, error: &DbError, began: Moment) {
+    /// Leaves a job alone for a while that the database refused. What a second try mends is told to nobody.
+    async fn refused(&mut self, ctx: &Context, job: &DueJob, error: &DbError, began: Moment) {
         let cause = error.cause();
+        let is_again = self.leave(ctx, job, &cause.case(), began);
+        let (id, account, state) = (job.id, &job.account, &job.state);
+        if !is_again {
+            warn!(job.id = %id, account = %account, sqlstate = cause.sqlstate, cause = cause.message, "the database does not let a job move; it is left alone for a while, the others go on");
+        } else if is_told(self.refusals.failures(id.0), self.since(id), error.fault()) {
+            let alarm = Alarm::unmoved(account, id, state, job.epoch, Others::GoOn, &cause);
+            strains::try_to_open(ctx, account, &alarm).await;
+        }
+    }
+
+    /// Leaves those of the jobs alone for a while that somebody keeps locked, and returns them. A lock that is held
+    /// for a moment is told to nobody.
+    async fn locked(
+        &mut self,
+        ctx: &Context,
+        jobs: &[DueJob],
+        began: Moment,
+    ) -> Result<Vec<i64>, DbError> {
+        let ids: Vec<i64> = jobs.iter().map(|job| job.id.0).collect();
+        if ids.is_empty() {
+            return Ok(ids);
+        }
+        let held = locks::held(&ctx.pool, &ids).await?;
+        for lock in &held {
+            let Some(job) = jobs.iter().find(|job| job.id == lock.id) else {
+                continue;
+            };
+            // Those of one session are free together.
+            let session = lock.blocker.as_ref().map(|blocker| blocker.pid);
+            let is_again = self.leave(ctx, job, &format!("locked by {session:?}"), began);
+            if !is_again {
+                info!(job.id = %job.id, account = %job.account, pid = session, "a job is locked by another session; it is left alone for a while, the others go on");
+            } else if is_told(0, self.since(job.id), Fault::Lock) {
+                strains::try_to_open(ctx, &job.account, &Alarm::locked(lock)).await;
+            }
+        }
+        Ok(held.into_iter().map(|lock| lock.id.0).collect())
+    }
+
+    /// Leaves a job alone for a while. Whether it was before.
+    fn leave(&mut self, ctx: &Context, job: &DueJob, case: &str, began: Moment) -> bool {
         let id = job.id.0;
-        let is_again = self.jobs.contains_key(&id);
         let tried = Tried {
             now: Moment::now().since_boot(),
             took: began.elapsed(),
             jitter: ctx.jitter(),
         };
-        self.refusals.refuse(id, &cause.case(), tried);
-        let stuck = self.jobs.entry(id).or_insert(Stuck {
-            job,
+        self.refusals.refuse(id, case, tried);
+        let is_again = self.jobs.contains_key(&id);
+        self.jobs.entry(id).or_insert_with(|| Stuck {
+            job: job.clone(),
             since: Moment::now(),
         });
-        let job = &stuck.job;
-        if !is_again {
-            warn!(job.id = %job.id, account = %job.account, sqlstate = cause.sqlstate, cause = cause.message, "the database does not let a job move; it is left alone for a while, the others go on");
-        } else if is_told(
-            self.refusals.failures(id),
-            stuck.since.elapsed(),
-            error.fault(),
-        ) {
-            let (account, state) = (&job.account, &job.state);
-            let alarm = Alarm::unmoved(account, job.id, state, job.epoch, Others::GoOn, &cause);
-            strains::try_to_open(ctx, account, &alarm).await;
-        }
+        is_again
+    }
+
+    /// How long a job has been left alone.
+    fn since(&self, job: JobId) -> Duration {
+        let stuck = self.jobs.get(&job.0);
+        stuck.map_or(Duration::ZERO, |stuck| stuck.since.elapsed())
     }
 
     /// Tries those whose turn it is, and those of causes that are mended. Returns how many moved.
@@ -147,7 +191,7 @@ impl Unmoved {
         turns.reverse();
         let mut all = 0;
         for _ in 0..AGAIN {
-            let part = if let Some(job) = turns.pop() {
+            let mut part = if let Some(job) = turns.pop() {
                 Part::alone(job)
             } else if let Some(part) = self.refusals.hopeful(MOST) {
                 part
@@ -157,17 +201,18 @@ impl Unmoved {
             let began = Moment::now();
             match recover::advance(&ctx.pool, due, &part.rows, terms).await {
                 Ok(moved) => {
-                    tell(ctx, due, &part.rows, moved);
-                    all += moved;
-                    // What has not moved is locked, or has moved otherwise.
-                    let through = if moved > 0 {
-                        part.rows.clone()
-                    } else {
-                        Vec::new()
-                    };
-                    for job in &through {
+                    tell(ctx, due, &part.rows, moved.len());
+                    all += moved.len();
+                    for job in &moved {
                         self.refusals.went_through(*job);
                     }
+                    let left = part.rows.iter().filter(|job| !moved.contains(job));
+                    let left = left.filter_map(|job| self.jobs.get(job));
+                    let left: Vec<DueJob> = left.map(|stuck| stuck.job.clone()).collect();
+                    let held = self.locked(ctx, &left, began).await?;
+                    // What has neither moved nor is locked has moved otherwise.
+                    part.rows.retain(|job| !held.contains(job));
+                    let through = part.rows.clone();
                     self.refusals.passed(part, &through);
                     self.jobs.retain(|job, _| self.refusals.knows(*job));
                     ctx.wake.deliver.notify_one();
@@ -180,7 +225,7 @@ impl Unmoved {
                     self.refusals.failed_alone(&part);
                     let stuck = part.rows.first().and_then(|job| self.jobs.get(job));
                     if let Some(job) = stuck.map(|stuck| stuck.job.clone()) {
-                        self.leave(ctx, job, &error, began).await;
+                        self.refused(ctx, &job, &error, began).await;
                     }
                 }
             }
@@ -231,8 +276,10 @@ impl Unmoved {
             let began = Moment::now();
             match recover::advance(&ctx.pool, due, &ids, terms).await {
                 Ok(moved) => {
-                    tell(ctx, due, &ids, moved);
-                    all += moved;
+                    tell(ctx, due, &ids, moved.len());
+                    all += moved.len();
+                    jobs.retain(|job| !moved.contains(&job.id.0));
+                    self.locked(ctx, &jobs, began).await?;
                 }
                 Err(error) if matches!(error.fault(), Fault::Database | Fault::Conflict) => {
                     return Err(error);
@@ -242,8 +289,8 @@ impl Unmoved {
                     parts.extend([jobs, rest]);
                 }
                 Err(error) => {
-                    for job in jobs {
-                        self.leave(ctx, job, &error, began).await;
+                    for job in &jobs {
+                        self.refused(ctx, job, &error, began).await;
                     }
                 }
             }

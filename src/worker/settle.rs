@@ -16,10 +16,9 @@ use crate::db::record::{self, Entry};
 use crate::domain::job::JobId;
 use crate::telemetry::Chain;
 use crate::worker::Context;
-use crate::worker::alarm::Alarm;
 use crate::worker::aside::SetAside;
 use crate::worker::recorder::{Forgotten, Message, Patient, insist};
-use crate::worker::strains;
+use crate::worker::{strains, unstored};
 
 /// How long a batch waits for somebody else's lock: short, for the others in it wait with the one.
 const BATCH_PATIENCE: Duration = Duration::from_millis(300);
@@ -152,10 +151,7 @@ async fn apart(
         let entry = &message.outcome.entry;
         // A lock that is held for a moment is told to nobody: what was seen is seen again.
         if entry.transition.is_none() && error.fault() != Fault::Lock {
-            let account = &message.outcome.account;
-            if let Some(alarm) = Alarm::unstored(account, entry, &error.cause()) {
-                strains::try_to_open(ctx, account, &alarm).await;
-            }
+            unstored::refuse(ctx, &message.outcome.account, entry, &error.cause()).await;
         }
         aside.extend(SetAside::new(ctx, message, &error));
     }
@@ -185,6 +181,8 @@ fn conclude(ctx: &Arc<Context>, mut messages: Vec<Message>, results: &Results) {
         ctx.wake.recover.notify_one();
     }
     for message in &mut messages {
+        ctx.unstored
+            .stored(&message.outcome.account, &message.outcome.entry);
         let Some(transition) = &message.outcome.entry.transition else {
             message.tell(Recorded::Moved);
             continue;

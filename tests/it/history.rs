@@ -4,6 +4,7 @@
 //! Counted are the rows and pages that a statement touches, not its time: before the first `ANALYZE`, as
 //! after a restore, and after it; with the plan for its arguments, and with the one for any.
 
+mod backlog;
 mod people;
 mod statements;
 

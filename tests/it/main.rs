@@ -33,6 +33,7 @@ mod mended;
 mod notifications;
 mod outage;
 mod parking;
+mod passing_over;
 mod progress;
 mod queueing;
 mod quota;

@@ -126,7 +126,7 @@ begin
 
   -- behind another refund of the same invoice
   perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "reason": "waits_for_refund"}',
-    'The job that it waited for has ended: it goes out within moments.');
+    'The job that it waited for has ended: it goes out within moments, unless the database does not let it be changed (see apipay.alerts).');
   behind := pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "priority": 1}',
     'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
   perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "reason": "waits_for_refund"}',

@@ -10,7 +10,8 @@ use crate::db::clock::SteadySecond;
 use crate::db::fate::Lost;
 use crate::db::fault::Cause;
 use crate::db::locks::{Blocker, LockedJob};
-use crate::db::record::{Entry, Transition};
+use crate::db::mirrors::{Kind, Mirror};
+use crate::db::record::Transition;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::clock::SpanUs;
@@ -70,7 +71,7 @@ impl Alarm {
     ) -> Alarm {
         let rest = match others {
             Others::GoOn => {
-                "Other jobs go on; should it be a refund, the others of its invoice wait for it"
+                "Other jobs go on; should it be a refund that may have been sent, the others of its invoice wait for it"
                     .to_owned()
             }
             Others::Refused(jobs) => {
@@ -99,14 +100,19 @@ impl Alarm {
         }
     }
 
-    /// The database does not take what was seen of an invoice or refund; `None` when the entry holds none.
-    pub fn unstored(account: &AccountName, entry: &Entry, cause: &Cause) -> Option<Alarm> {
-        let (object, id, invoice) = match (&entry.invoice, &entry.refund) {
-            (_, Some(refund)) => ("refund", refund.id, refund.invoice_id),
-            (Some(invoice), None) => ("invoice", invoice.id, invoice.id),
-            (None, None) => return None,
+    /// The database does not take what was seen of an invoice or refund.
+    pub fn unstored(mirror: &Mirror, cause: &Cause) -> Alarm {
+        let Mirror {
+            kind,
+            account,
+            id,
+            invoice_id: invoice,
+        } = mirror;
+        let object = match kind {
+            Kind::Invoice => "invoice",
+            Kind::Refund => "refund",
         };
-        Some(Alarm {
+        Alarm {
             kind: "job_stuck",
             severity: "critical",
             text: AlertText {
@@ -116,8 +122,8 @@ impl Alarm {
                     said(cause)
                 ),
                 action: format!(
-                    "{} It is asked about again until it can be stored; all others go on. Its jobs: select * from apipay.overview \
-                     where invoice_id = {invoice};",
+                    "{} ApiPay is asked about it ever less often, every five minutes in the end, until it can be stored; all \
+                     others go on. Its jobs: select * from apipay.overview where invoice_id = {invoice};",
                     mending(cause)
                 ),
                 details: json!({
@@ -125,7 +131,7 @@ impl Alarm {
                 }),
             },
             renews: false,
-        })
+        }
     }
 
     /// Somebody keeps a due job locked, so that every claim passes it over.

@@ -294,3 +294,64 @@ async fn what_fails_is_told_for_what_it_is_when_sends_fail_as_well_and_recover_f
         .await;
     world.end([daemon]).await;
 }
+
+/// Where the gateway shows an invoice as it was before a refund, a check says what has changed: it is one like others.
+#[tokio::test]
+async fn checks_that_fail_are_not_made_for_refunds_out_of_their_turn() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "1s")
+        .tune("retry.server_error.max", "1m")
+        .tune("follow.max", "4s");
+    let (world, daemon) = World::running_as(wish).await;
+    world
+        .sandbox
+        .organisation(json!({"cached_terminal_ms": 3_600_000, "refund_outcome": "stuck"}))
+        .await;
+    let mut refunds = Vec::new();
+    for _ in 0..6 {
+        let paid = json!({"status": "paid", "amount": "1000.00"});
+        let invoice = world.sandbox.invoice(&world.key("default"), paid).await;
+        let params = json!({"invoice_id": invoice, "amount": 100});
+        refunds.push(world.enqueue("invoice.refund", params).await);
+        // What it shows of it from now on is what it shows now.
+        world
+            .sandbox
+            .show_invoice(&world.key("default"), invoice)
+            .await;
+    }
+    world
+        .until_true("select count(*) = 6 from apipay.jobs where state = 'accepted'")
+        .await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices/status/check", "share": 1.0,
+                   "answer": {"status": 502, "json": {"message": "Kaspi API error"}}}))
+        .await;
+    let bill = world.bill(phone::PAID, 100).await;
+    world
+        .until_true("select trial_at is not null from apipay._reads where kind = 'check'")
+        .await;
+    for job in refunds {
+        let refund = world.job(job).await["refund_id"].as_i64().unwrap();
+        let done = json!({"status": "completed"});
+        world
+            .sandbox
+            .control(&format!("POST /refunds/{refund}"), done)
+            .await;
+    }
+    let checks = async || {
+        let route = "POST /invoices/status/check";
+        world.sandbox.requests_to(route).await.len()
+    };
+    let before = checks().await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let asked = checks().await - before;
+    assert!((2..=8).contains(&asked), "{asked} checks in 12 seconds");
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until(bill, "succeeded").await;
+    world.until_all_final().await;
+    world
+        .until_true("select not exists (select from apipay.refunds where not settled)")
+        .await;
+    world.end([daemon]).await;
+}

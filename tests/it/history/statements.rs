@@ -140,7 +140,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // among
     (
         "as k(id, version)",
-        "array[{JOBS}, {JOBS} + 1021], '{1,2}', 'queued'",
+        "array[{JOBS}, {JOBS} + 1021], '{1,2}', '{queued}'",
         FEW,
     ),
     // claim
@@ -151,7 +151,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "reason = 'probe'",
-        "'{WORKER}', 30, 'branch-13', '{invoice.create}'",
+        "'{WORKER}', 30, 'branch-13', '{}', array[{JOBS} + 13061], '1s'",
+        FEW,
+    ),
+    (
+        "-- The jobs that a probe of a parked account may let through",
+        "'branch-13', '{invoice.create}', '{}', '{}'",
         FEW,
     ),
     (
@@ -209,10 +214,16 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("update apipay.alerts set opened_at = now()", "", ALL),
     // single rows
     ("where $2 = 'send'", "{ACCOUNTS}, 'send', '{}', 20", ALL),
+    ("select distinct d.id as", "{ACCOUNTS}, 30, 5", ALL),
     (
-        "with eldest as materialized",
-        "{ACCOUNTS}, 30, 'apipayd'",
-        ALL,
+        "with marked as materialized",
+        "array[{JOBS} + 1021], 'apipayd'",
+        FEW,
+    ),
+    (
+        r#"l.transactionid::text as "transaction!""#,
+        "'apipayd'",
+        FEW,
     ),
     ("select apipay._params_alone(params)", "{JOBS} + 1011", FEW),
     // what blocks, what is due to move
@@ -246,7 +257,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // health
     (
         "(values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)",
-        "10000",
+        "{ACCOUNTS}, 10",
         ALL,
     ),
     (
@@ -297,18 +308,28 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("with ours (class, id)", "", FEW),
     // mirrors
     (
+        "where $2 and m.account = a.name",
+        "{ACCOUNTS}, false, '{}'",
+        ALL,
+    ),
+    (
+        "select apipay._take_check($1",
+        "'branch-1', 60, 1800000000",
+        FEW,
+    ),
+    (
         "select m.id from (select id, account",
         "1002, 'branch-1', 100",
         FEW,
     ),
     (
         "from apipay.invoices m\n    where m.account = a.name",
-        "{ACCOUNTS}, 100, 100, 60, 1800000000",
+        "{ACCOUNTS}, 100, 100, 60, 1800000000, '{}', null, '1s'",
         ALL,
     ),
     (
         "from apipay.refunds m\n    where m.account = a.name",
-        "{ACCOUNTS}, 100, 60, 1800000000",
+        "{ACCOUNTS}, 100, 60, 1800000000, '{}', null, '1s'",
         ALL,
     ),
     // record

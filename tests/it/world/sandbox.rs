@@ -78,6 +78,14 @@ impl Sandbox {
         made["id"].as_i64().unwrap()
     }
 
+    /// An invoice as the gateway shows it to a holder of the key.
+    pub(crate) async fn show_invoice(&self, key: &str, id: i64) -> Value {
+        let call = format!("GET /api/v1/invoices/{id}");
+        let (status, invoice) = http::call(self.running.addr, &call, key, &Value::Null).await;
+        assert_eq!(status, 200, "{invoice}");
+        invoice
+    }
+
     pub(crate) async fn set_invoice(&self, id: i64, fields: Value) {
         self.control(&format!("POST /invoices/{id}"), fields).await;
     }
