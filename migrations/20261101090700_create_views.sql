@@ -395,14 +395,18 @@ return concat('Nothing was sent by its expires_at, ', apipay._clock(job.expires_
   format('. select apipay.retry(%s, ''why'') enqueues a copy without a limit.', job.id));
 comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expired job.';
 
+-- In PL/pgSQL, so that it stays a call: a function in SQL becomes part of each statement that reads a view, and with it
+-- all that it calls. To plan that would take longer than to run it, and to compile it (jit) a hundred times as long.
+--
 -- `stuck` is what the alert says of a job that the database does not let move; `lost`, what it says of commits
 -- that the database has forgotten.
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
   invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
   served_at timestamptz, stuck text, lost text) returns text
-language sql stable parallel safe
-return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
+begin
+  return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at),
     'a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
     apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead)
@@ -417,6 +421,7 @@ return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.a
   when 'cancelled' then apipay._explain_cancelled(job, who, why)
   when 'expired' then apipay._explain_expired(job) end)
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
+end $$;
 comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
@@ -450,24 +455,10 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 -- The views. Whatever stands beside a job is looked up with `limit 1`, row by row by its key: a join
 -- would let the planner, which knows nothing of a table that was never analyzed, read the whole of it.
 
-create view apipay._overview as
-select j.id, j.account, j.operation, j.state,
-       apipay._mask_phones(j.reason) as reason,
-       apipay._explain(j, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id, cancelled.actor, cancelled.reason,
-         served.seen_at, stuck.summary, lost.summary) as explain,
-       apipay._mask_phone(apipay._phone(j.params ->> 'phone_number')) as phone,
-       apipay._job_amount(j, case when j.operation = 'invoice.refund' then (r.refund).amount else (i.invoice).amount end) as amount,
-       j.order_id as external_order_id,
-       apipay._mask_phones(left((i.invoice).external_order_id, 255)) collate "C" as invoice_order_id,
-       j.invoice_id,
-       apipay._mask_phones((i.invoice).status) as invoice_status,
-       j.refund_id,
-       apipay._mask_phones((r.refund).status) as refund_status,
-       j.attempts, j.http_status,
-       apipay._mask_phones(left(j.error_code, 200)) as error_code,
-       apipay._mask_phones(left(j.error_message, 500)) as error_message,
-       j.lookups, j.unproven_since, j.priority, j.retry_of,
-       j.created_at, j.run_at, j.expires_at, j.updated_at, j.finished_at
+create view apipay._job_facts as
+select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id as ahead,
+       cancelled.actor as cancelled_by, cancelled.reason as cancelled_why,
+       served.seen_at as served_at, stuck.summary as stuck, lost.summary as lost
 from apipay.jobs j
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (select sender from apipay.accounts as sender where sender.name = j.account limit 1) as a
@@ -521,11 +512,40 @@ left join lateral (
       order by r.priority desc, r.run_at, r.id limit 1)) as o
    where j.state = 'queued' and j.operation = 'invoice.refund' and j.unproven_since is null and o.id <> j.id
    limit 1) as ahead on true;
-comment on view apipay._overview is 'Internal: apipay.overview for views that ask for jobs which wait to be sent or looked up: with the indexes of those alone.';
+comment on view apipay._job_facts is 'Internal: each job with all that the views say of it.';
+comment on column apipay._job_facts.job is 'The job.';
+comment on column apipay._job_facts.sender is 'Its account.';
+comment on column apipay._job_facts.control is 'Whether all sending is stopped.';
+comment on column apipay._job_facts.invoice is 'The copy of its invoice, if there is one.';
+comment on column apipay._job_facts.refund is 'The copy of its refund, if there is one.';
+comment on column apipay._job_facts.trial_at is 'Before this moment the gateway is not asked about it, because such requests get no clear answer.';
+comment on column apipay._job_facts.ahead is 'The refund job of the same invoice that it waits for.';
+comment on column apipay._job_facts.cancelled_by is 'Who cancelled it.';
+comment on column apipay._job_facts.cancelled_why is 'Why.';
+comment on column apipay._job_facts.served_at is 'When a daemon that serves its account last gave a sign of life.';
+comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
+comment on column apipay._job_facts.lost is 'What the alert says, if the database has forgotten commits.';
 
 create view apipay.overview as
--- Every job: with jobs_account and jobs_state.
-select * from apipay._overview where created_at > '-infinity';
+select (f.job).id, (f.job).account, (f.job).operation, (f.job).state,
+       apipay._mask_phones((f.job).reason) as reason,
+       apipay._explain(f.job, f.sender, f.control, f.invoice, f.refund, f.trial_at, f.ahead, f.cancelled_by, f.cancelled_why,
+         f.served_at, f.stuck, f.lost) as explain,
+       apipay._mask_phone(apipay._phone((f.job).params ->> 'phone_number')) as phone,
+       apipay._job_amount(f.job, case when (f.job).operation = 'invoice.refund' then (f.refund).amount else (f.invoice).amount end) as amount,
+       (f.job).order_id as external_order_id,
+       apipay._mask_phones(left((f.invoice).external_order_id, 255)) collate "C" as invoice_order_id,
+       (f.job).invoice_id,
+       apipay._mask_phones((f.invoice).status) as invoice_status,
+       (f.job).refund_id,
+       apipay._mask_phones((f.refund).status) as refund_status,
+       (f.job).attempts, (f.job).http_status,
+       apipay._mask_phones(left((f.job).error_code, 200)) as error_code,
+       apipay._mask_phones(left((f.job).error_message, 500)) as error_message,
+       (f.job).lookups, (f.job).unproven_since, (f.job).priority, (f.job).retry_of,
+       (f.job).created_at, (f.job).run_at, (f.job).expires_at, (f.job).updated_at, (f.job).finished_at
+from apipay._job_facts f
+where (f.job).created_at > '-infinity';
 comment on view apipay.overview is 'One line per job: where it is, why, what happens next and when. Phones are masked.';
 comment on column apipay.overview.id is 'The number of the job.';
 comment on column apipay.overview.account is 'Which account sends it.';
@@ -555,60 +575,57 @@ comment on column apipay.overview.expires_at is 'Not sent after this moment; nul
 comment on column apipay.overview.updated_at is 'When its state last changed.';
 comment on column apipay.overview.finished_at is 'When it became final; null before.';
 
--- One arm per partial index, so that the final rows, which are nearly all, are not read.
+-- What waits is found by one arm for each state, each with its index, so that the final rows, which are nearly all, are
+-- not read; what is told of it is looked up job by job, as above.
 
-do $$
-declare
-  c record;
-begin
-  for c in select attname, col_description(attrelid, attnum) as said from pg_catalog.pg_attribute
-            where attrelid = 'apipay.overview'::regclass and attnum > 0 loop
-    execute format('comment on column apipay._overview.%I is %L', c.attname, c.said);
-  end loop;
-end $$;
-
+-- `id + 0 = id`, here and below, is true of each row, and the planner, which cannot know that, expects one of two hundred.
+-- It would expect too many: without statistics it takes one row of two hundred for queued, and as many for each other
+-- state. What is looked up beside each would make the statement seem so long that it is compiled (jit): for seconds, and
+-- then run for milliseconds. Not so in apipay.overview: its newest are found in the order of an index, and if few were
+-- expected, to sort all would seem as good.
 create view apipay.waiting as
-select o.id, o.account, o.operation, o.state, apipay._age(o.created_at) as age,
-       case o.state
+select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
+       case w.state
          when 'uncertain' then 'unproven_request'
          when 'held' then 'human_decides'
          when 'accepted' then 'not_followed'
          else case
-           when (c.control).stopped then 'stopped'
-           when apipay._unserved(a, served.seen_at) is not null then 'not_served'
-           when a.state = 'parked' then 'account_parked'
-           when o.state = 'parked' then 'parked'
-           when a.blocked_until > now() then 'account_blocked'
-           when o.operation = any (apipay._capped(a)) then 'account_capped'
-           when a.failing_trial_at is not null then 'gateway_failing'
-           when o.reason = 'waits_for_refund' then 'other_refund'
-           when o.reason = 'waits_for_cap' then 'quota'
-           when o.run_at <= now() then 'quota'
-           when o.attempts > 0 then 'back_off'
+           when (o.control).stopped then 'stopped'
+           when apipay._unserved(o.sender, o.served_at) is not null then 'not_served'
+           when (o.sender).state = 'parked' then 'account_parked'
+           when w.state = 'parked' then 'parked'
+           when (o.sender).blocked_until > now() then 'account_blocked'
+           when (o.sender).failing_trial_at is not null then 'gateway_failing'
+           when w.reason = 'waits_for_refund' then 'other_refund'
+           when w.run_at <= now() then 'quota'
+           when w.attempts > 0 then 'back_off'
            else 'not_due' end end as cause,
-       o.reason, o.explain, o.amount, coalesce(o.external_order_id, o.invoice_order_id) as external_order_id, o.run_at, o.created_at
+       apipay._mask_phones(w.reason) as reason,
+       apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
+         o.served_at, o.stuck, o.lost) as explain,
+       apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
+       coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
+       w.run_at, w.created_at
 from (
-  select * from apipay._overview where state = 'queued'
+  select * from apipay.jobs where state = 'queued' and id + 0 = id
   union all
-  select * from apipay._overview where state = 'uncertain'
+  select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
-  select * from apipay.overview where state = 'parked'
+  select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id
   union all
-  select * from apipay.overview where state = 'held'
+  select * from apipay.jobs where state = 'held' and created_at > '-infinity' and id + 0 = id
   union all
-  select q.* from apipay.overview q
+  select q.* from apipay.jobs q
   left join lateral (
     select next_check_at from apipay.invoices
      where q.operation <> 'invoice.refund' and account = q.account and id = q.invoice_id limit 1) as i on true
   left join lateral (
     select next_check_at from apipay.refunds
      where q.operation = 'invoice.refund' and account = q.account and id = q.refund_id limit 1) as r on true
-  where q.state = 'accepted'
+  where q.state = 'accepted' and q.created_at > '-infinity' and q.id + 0 = q.id
     and coalesce(i.next_check_at, r.next_check_at, '-infinity') < now() - interval '10 minutes'
-) as o
-join apipay.accounts a on a.name = o.account
-left join lateral (select max(d.seen_at) as seen_at from apipay.daemons d where o.account = any (d.accounts)) as served on true
-cross join (select control from apipay._control as control limit 1) as c;
+) as w
+cross join lateral (select * from apipay._job_facts f where (f.job).id = w.id limit 1) as o;
 comment on view apipay.waiting is 'Jobs that are not final and not moving, with their age and what they wait for.';
 comment on column apipay.waiting.id is 'The number of the job.';
 comment on column apipay.waiting.account is 'Which account sends it.';
@@ -624,16 +641,22 @@ comment on column apipay.waiting.run_at is 'When it is due, or next looked up.';
 comment on column apipay.waiting.created_at is 'When it was enqueued.';
 
 create view apipay.uncertain as
-select o.id, o.account, o.operation, o.state, o.reason, coalesce(o.unproven_since, o.updated_at) as uncertain_since,
-       apipay._age(coalesce(o.unproven_since, o.updated_at)) as age, o.amount as at_risk, o.phone,
-       coalesce(o.external_order_id, o.invoice_order_id) as external_order_id,
-       o.invoice_id, o.lookups, case when o.state = 'uncertain' then o.run_at end as next_lookup_at,
-       o.http_status, o.error_code, o.explain
+select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as reason,
+       coalesce(w.unproven_since, w.updated_at) as uncertain_since,
+       apipay._age(coalesce(w.unproven_since, w.updated_at)) as age,
+       apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as at_risk,
+       apipay._mask_phone(apipay._phone(w.params ->> 'phone_number')) as phone,
+       coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
+       w.invoice_id, w.lookups, case when w.state = 'uncertain' then w.run_at end as next_lookup_at, w.http_status,
+       apipay._mask_phones(left(w.error_code, 200)) as error_code,
+       apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
+         o.served_at, o.stuck, o.lost) as explain
 from (
-  select * from apipay.overview where state = 'uncertain'
+  select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
-  select * from apipay.overview where state = 'held'
-) as o;
+  select * from apipay.jobs where state = 'held' and created_at > '-infinity' and id + 0 = id
+) as w
+cross join lateral (select * from apipay._job_facts f where (f.job).id = w.id limit 1) as o;
 comment on view apipay.uncertain is 'Jobs of which a request may have had its effect: looked up by the daemon (uncertain) or left to a human (held).';
 comment on column apipay.uncertain.id is 'The number of the job.';
 comment on column apipay.uncertain.account is 'Which account sent it.';
@@ -653,16 +676,20 @@ comment on column apipay.uncertain.error_code is 'Code of the last error.';
 comment on column apipay.uncertain.explain is 'One sentence: which request is unproven, and what to do.';
 
 create view apipay.parked as
-select o.account, apipay._mask_phones(a.parked_reason) as parked_reason, a.parked_at, a.parked_by, a.probe_at,
-       o.id, o.operation, o.state, o.reason, apipay._age(o.created_at) as age,
-       o.amount, coalesce(o.external_order_id, o.invoice_order_id) as external_order_id, o.explain, o.created_at
+select w.account, apipay._mask_phones((o.sender).parked_reason) as parked_reason, (o.sender).parked_at, (o.sender).parked_by,
+       (o.sender).probe_at, w.id, w.operation, w.state, apipay._mask_phones(w.reason) as reason, apipay._age(w.created_at) as age,
+       apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
+       coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
+       apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
+         o.served_at, o.stuck, o.lost) as explain,
+       w.created_at
 from (
-  select q.* from apipay.overview q where q.state = 'parked'
+  select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id
   union all
-  select q.* from apipay.accounts p join apipay._overview q on q.account = p.name
-   where p.state = 'parked' and q.state = 'queued'
-) as o
-join apipay.accounts a on a.name = o.account;
+  select q.* from apipay.accounts p join apipay.jobs q on q.account = p.name
+   where p.state = 'parked' and q.state = 'queued' and q.id + 0 = q.id
+) as w
+cross join lateral (select * from apipay._job_facts f where (f.job).id = w.id limit 1) as o;
 comment on view apipay.parked is 'Jobs that wait for their account: parked ones, and queued ones of a parked account.';
 comment on column apipay.parked.account is 'The account.';
 comment on column apipay.parked.parked_reason is 'Why the account is parked; null when it is active again.';
@@ -680,33 +707,35 @@ comment on column apipay.parked.explain is 'One sentence: why it waits, and unti
 comment on column apipay.parked.created_at is 'When it was enqueued.';
 
 -- The days are walked one by one, each with its part of an index: a range of days, of which the planner
--- cannot know how many jobs it holds, would have it read all. What is not finished stands beside it.
-create view apipay.daily as
+-- cannot know how many jobs it holds, would have it read all. The newest goes first, so that whoever asks for the
+-- newest few days has the others not read. What is not finished stands beside it: its states are others.
+--
+-- `+ 0` as in apipay.waiting: it has the planner expect one day, and few jobs of it.
+create view apipay._days as
 with recursive days as (
-  select min(apipay._day(created_at)) as day from apipay.jobs where finished_at is not null
+  select greatest(
+    (select max(apipay._day(created_at)) from apipay.jobs where finished_at is not null),
+    (select max(apipay._day(paid_at)) from apipay.invoices where paid_at is not null),
+    (select max(apipay._day(completed_at)) from apipay.refunds where completed_at is not null)) as day
   union all
-  select (select min(apipay._day(created_at)) from apipay.jobs where finished_at is not null and apipay._day(created_at) > d.day)
+  select greatest(
+    (select max(apipay._day(created_at)) from apipay.jobs where finished_at is not null and apipay._day(created_at) < d.day),
+    (select max(apipay._day(paid_at)) from apipay.invoices where paid_at is not null and apipay._day(paid_at) < d.day),
+    (select max(apipay._day(completed_at)) from apipay.refunds where completed_at is not null and apipay._day(completed_at) < d.day))
   from days d where d.day is not null
-),
-paid_days as (
-  select min(apipay._day(paid_at)) as day from apipay.invoices where paid_at is not null
-  union all
-  select (select min(apipay._day(paid_at)) from apipay.invoices where paid_at is not null and apipay._day(paid_at) > d.day)
-  from paid_days d where d.day is not null
-),
-refunded_days as (
-  select min(apipay._day(completed_at)) as day from apipay.refunds where completed_at is not null
-  union all
-  select (select min(apipay._day(completed_at)) from apipay.refunds where completed_at is not null and apipay._day(completed_at) > d.day)
-  from refunded_days d where d.day is not null
 )
-select d.account, d.day, d.day_of, d.operation, d.state, sum(d.jobs)::bigint as jobs, sum(d.amount) as amount
-from (
-  select f.account, days.day, 'enqueued' as day_of, f.operation, f.state, f.jobs, f.amount
-  from days
-  cross join lateral (
-    select j.account, j.operation, j.state, count(*) as jobs,
-           sum(apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end)) as amount
+select day from days where day + 0 = day order by day desc;
+comment on view apipay._days is 'Internal: each day that has finished jobs, payments or refunds, the newest first.';
+comment on column apipay._days.day is 'The day in Almaty.';
+
+create view apipay.daily as
+(select d.account, days.day, d.day_of, d.operation, d.state, d.jobs, d.amount
+from apipay._days days
+cross join lateral (
+  select p.account, p.day_of, p.operation, p.state, count(*) as jobs, sum(p.amount) as amount
+  from (
+    select j.account, 'enqueued' as day_of, j.operation, j.state,
+           apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end) as amount
     from apipay.jobs j
     left join lateral (
       select amount from apipay.invoices
@@ -714,35 +743,31 @@ from (
     left join lateral (
       select amount from apipay.refunds
        where j.operation = 'invoice.refund' and account = j.account and id = j.refund_id limit 1) as r on true
-    where j.finished_at is not null and apipay._day(j.created_at) = days.day
-    group by 1, 2, 3) as f
-  union all
-  select j.account, apipay._day(j.created_at), 'enqueued', j.operation, j.state, 1,
-         apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end)
-  from (select * from apipay.jobs
-         where state in ('queued', 'sending', 'uncertain', 'accepted', 'parked', 'held') and created_at > '-infinity'
-        offset 0) as j
-  left join lateral (
-    select amount from apipay.invoices
-     where j.operation = 'invoice.create' and account = j.account and id = j.invoice_id limit 1) as i on true
-  left join lateral (
-    select amount from apipay.refunds
-     where j.operation = 'invoice.refund' and account = j.account and id = j.refund_id limit 1) as r on true
-  union all
-  select p.account, paid_days.day, 'paid', 'invoice.create', 'paid', p.invoices, p.amount
-  from paid_days
-  cross join lateral (
-    select i.account, count(*) as invoices, sum(i.amount) as amount from apipay.invoices i
-    where i.paid_at is not null and apipay._day(i.paid_at) = paid_days.day group by 1) as p
-  union all
-  select g.account, refunded_days.day, 'refunded', 'invoice.refund', 'refunded', g.refunds, g.amount
-  from refunded_days
-  cross join lateral (
-    select r.account, count(*) as refunds, sum(r.amount) as amount from apipay.refunds r
-    where r.completed_at is not null and apipay._day(r.completed_at) = refunded_days.day group by 1) as g
+    where j.finished_at is not null and apipay._day(j.created_at) = days.day and j.id + 0 = j.id
+    union all
+    select i.account, 'paid', 'invoice.create', 'paid', i.amount from apipay.invoices i
+    where i.paid_at is not null and apipay._day(i.paid_at) = days.day
+    union all
+    select r.account, 'refunded', 'invoice.refund', 'refunded', r.amount from apipay.refunds r
+    where r.completed_at is not null and apipay._day(r.completed_at) = days.day
+  ) as p
+  group by 1, 2, 3, 4
 ) as d
+order by day desc)
+union all
+select j.account, apipay._day(j.created_at), 'enqueued', j.operation, j.state, count(*),
+       sum(apipay._job_amount(j, case when j.operation = 'invoice.refund' then r.amount else i.amount end))
+from (select * from apipay.jobs
+       where state in ('queued', 'sending', 'uncertain', 'accepted', 'parked', 'held') and created_at > '-infinity' and id + 0 = id
+      offset 0) as j
+left join lateral (
+  select amount from apipay.invoices
+   where j.operation = 'invoice.create' and account = j.account and id = j.invoice_id limit 1) as i on true
+left join lateral (
+  select amount from apipay.refunds
+   where j.operation = 'invoice.refund' and account = j.account and id = j.refund_id limit 1) as r on true
 group by 1, 2, 3, 4, 5;
-comment on view apipay.daily is 'Per account and day (Almaty): what was enqueued on it, by operation and state (day_of enqueued: succeeded bills are billed, not paid), what was paid on it (day_of and state paid) and what was given back on it (refunded). Never add these up. Ask for the days you mean, as in where day > current_date - 7: without a day all jobs are read.';
+comment on view apipay.daily is 'Per account and day (Almaty): what was enqueued on it, by operation and state (day_of enqueued: succeeded bills are billed, not paid), what was paid on it (day_of and state paid) and what was given back on it (refunded). Never add these up. Ask for the days you mean, as in where day > current_date - 7, or for the newest, as in order by day desc limit 20: else all jobs are read.';
 comment on column apipay.daily.account is 'The account.';
 comment on column apipay.daily.day is 'The day in Almaty: that of day_of.';
 comment on column apipay.daily.day_of is 'Of what it is the day: enqueued (of jobs, whatever became of them later), paid (of invoices, by their paid_at), refunded (of refunds, by their completed_at).';
@@ -816,7 +841,9 @@ cross join lateral (
     (select j.state, j.created_at, null from apipay.jobs j
       where j.account = a.name and j.state = 'held' limit apipay._most_counted())
   ) as o
-) as n;
+) as n
+-- As `id + 0 = id` in apipay.waiting.
+where a.name || '' = a.name;
 comment on view apipay.account_status is 'One line per account: whether it sends, why not, how much of its quota is left, what waits.';
 comment on column apipay.account_status.account is 'The name of the account.';
 comment on column apipay.account_status.mode is 'live or sandbox; null until seen.';

@@ -136,8 +136,8 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("select * from apipay.waiting", "", ALL),
     ("select * from apipay.waiting limit 20", "", ALL),
     (
-        "select * from apipay._overview where account = $1 and state = 'queued'",
-        "'branch-1'",
+        "select * from apipay._job_facts where (job).id = $1",
+        "1002",
         FEW,
     ),
     (
@@ -219,6 +219,17 @@ const CASES: &[(&str, &str, Limit)] = &[
         "2",
         DAY,
     ),
+    (
+        "select * from apipay.daily order by day desc limit 7",
+        "",
+        DAY,
+    ),
+    (
+        "select * from apipay.daily where account = $1 order by day desc limit 7",
+        "'branch-500'",
+        DAY,
+    ),
+    ("select max(day) from apipay._days ", "", DAY),
     (
         "select id, state from apipay.jobs where dedup_key = $1",
         "'event-1002'",
