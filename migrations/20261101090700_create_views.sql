@@ -595,8 +595,10 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            when (o.sender).state = 'parked' then 'account_parked'
            when w.state = 'parked' then 'parked'
            when (o.sender).blocked_until > now() then 'account_blocked'
+           when w.operation = any (apipay._capped(o.sender)) then 'account_capped'
            when (o.sender).failing_trial_at is not null then 'gateway_failing'
            when w.reason = 'waits_for_refund' then 'other_refund'
+           when w.reason = 'waits_for_cap' then 'quota'
            when w.run_at <= now() then 'quota'
            when w.attempts > 0 then 'back_off'
            else 'not_due' end end as cause,
