@@ -122,12 +122,12 @@ return case when account.blocked_until > now() then concat('account ', account.n
     ' (' || apipay._mask_phones(left(account.blocked_reason, 200)) || ')') end;
 comment on function apipay._blocked(apipay.accounts) is 'Until when the gateway limits this account; null when it does not.';
 
--- A daemon tells that it lives every ten seconds, and its row is removed a day after its last sign of life.
+-- A daemon tells that it lives every ten seconds; the row of the last one to serve an account is kept for thirty days.
 create function apipay._unserved(account apipay.accounts, served_at timestamptz) returns text
 language sql stable parallel safe
 return case
   when served_at is null then concat('no daemon has served account ', account.name,
-    ' for a day, if ever: name it in the configuration, then sudo systemctl restart apipayd')
+    ' for a month, if ever: name it in the configuration, then sudo systemctl restart apipayd')
   when served_at < now() - interval '1 minute' then concat('no daemon serves account ', account.name, ' ', apipay._since(served_at),
     ': sudo systemctl start apipayd') end;
 comment on function apipay._unserved(apipay.accounts, timestamptz) is
@@ -365,6 +365,22 @@ return case
     format('. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.', job.id)) end;
 comment on function apipay._explain_failed(apipay.jobs) is 'explain of a job that failed.';
 
+-- What a job is over for may live all the same: an invoice that had failed, or was given up, and that Kaspi delivers.
+create function apipay._explain_alive(job apipay.jobs, invoice apipay.invoices) returns text
+language sql stable parallel safe
+return case
+  when job.operation <> 'invoice.create' or coalesce(invoice.status, 'error') in ('cancelled', 'expired', 'error') then null
+  when invoice.status in ('paid', 'partially_refunded') then concat('Ended as ', job.state, ' (' || apipay._mask_phones(job.reason) || ')',
+    ', but its invoice ', invoice.id, ' was paid by the customer after all', ' at ' || apipay._clock(invoice.paid_at),
+    case when invoice.total_refunded >= invoice.amount then ' and fully refunded.'
+         else ': deliver what was ordered, or have it refunded. Another bill would make the customer pay twice.' end)
+  else concat('Ended as ', job.state, ' (' || apipay._mask_phones(job.reason) || ')',
+    ', but its invoice ', invoice.id, ' lives after all (status ' || apipay._mask_phones(left(invoice.status, 100)) || ')',
+    format(': the customer may pay it, and another bill would be a second one. Unless it is to be paid: select apipay.cancel_invoice(%s, account => ''%s'').',
+           invoice.id, job.account)) end;
+comment on function apipay._explain_alive(apipay.jobs, apipay.invoices) is
+  'explain of a job that is over although an invoice of it may be paid, or was; null when none may.';
+
 create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
 language sql stable parallel safe
 return concat('Cancelled', ' by ' || who, ' at ', apipay._clock(job.finished_at),
@@ -397,9 +413,9 @@ return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.a
   when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control, served_at), apipay._unserved(account, served_at))
   when 'held' then apipay._explain_held(job)
   when 'succeeded' then apipay._explain_succeeded(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at))
-  when 'failed' then apipay._explain_failed(job)
-  when 'cancelled' then apipay._explain_cancelled(job, who, why)
-  when 'expired' then apipay._explain_expired(job) end)
+  when 'failed' then coalesce(apipay._explain_alive(job, invoice), apipay._explain_failed(job))
+  when 'cancelled' then coalesce(apipay._explain_alive(job, invoice), apipay._explain_cancelled(job, who, why))
+  when 'expired' then coalesce(apipay._explain_alive(job, invoice), apipay._explain_expired(job)) end)
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
 comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text) is
   'The sentence of a job: why it is where it is, what happens next and when.';
@@ -437,7 +453,7 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 create view apipay._overview as
 select j.id, j.account, j.operation, j.state,
        apipay._mask_phones(j.reason) as reason,
-       apipay._explain(j, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id, cancelled.actor, cancelled.reason,
+       apipay._explain(j, a.sender, c.control, coalesce(alive.invoice, i.invoice), r.refund, asked.trial_at, ahead.id, cancelled.actor, cancelled.reason,
          served.seen_at, stuck.summary, lost.summary) as explain,
        apipay._mask_phone(apipay._phone(j.params ->> 'phone_number')) as phone,
        apipay._job_amount(j, case when j.operation = 'invoice.refund' then (r.refund).amount else (i.invoice).amount end) as amount,
@@ -460,6 +476,13 @@ left join lateral (
    where invoice.account = j.account and invoice.id = j.invoice_id limit 1) as i on true
 left join lateral (
   select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
+-- Of a bill that is over: whichever of its invoices may be paid, or was.
+left join lateral (
+  select m.invoice from (
+    select invoice from apipay.invoices as invoice
+     where j.state in ('failed', 'cancelled', 'expired') and j.operation = 'invoice.create' and invoice.job_id = j.id offset 0) as m
+   where (m.invoice).account = j.account and (m.invoice).status not in ('cancelled', 'expired', 'error')
+   order by (m.invoice).status in ('paid', 'partially_refunded') desc limit 1) as alive on true
 -- While what asks gets no clear answer, one asks at a time.
 left join lateral (
   select reads.trial_at from apipay._reads reads

@@ -28,6 +28,7 @@ mod pool;
 pub mod progress;
 pub mod record;
 pub mod recover;
+pub mod revived;
 pub mod schema;
 mod settings;
 pub mod soundness;

@@ -37,7 +37,7 @@ use crate::worker::plan;
 use crate::worker::recorder::Outcome;
 use crate::worker::send::SEND_WINDOW;
 use crate::worker::steady::Asked;
-use crate::worker::{Context, Step};
+use crate::worker::{Context, Step, revived};
 
 /// Accounts whose invoices are checked in one round, at the same time: few enough that none of their
 /// requests leaves late, and so later than its quota allows.
@@ -234,14 +234,24 @@ async fn check_invoices(
                 Some(whole) => whole,
                 None => continue,
             }
+        } else if is_just_made(mirror) && account.wants_mode() {
+            let due = std::slice::from_ref(mirror);
+            let whole = read_for_mode(ctx, account, invoice.id, due, claimed_at).await;
+            whole.unwrap_or(invoice)
         } else {
             invoice
         };
         let now = invoice.standing();
         let unchanged_for = unchanged_for(mirror, now.as_str());
         let check = next_invoice_check(&now, unchanged_for, crowd, &ctx.rules.follow, ctx.jitter());
-        let alert = (!is_waited_for && mirror.made_by.is_some() && lives_again(&before, &now))
-            .then(|| Alarm::revived(mirror, &now));
+        // It is told of before it is stored; else it is seen so once more.
+        if !is_waited_for
+            && lives_again(&before, &now)
+            && let Err(error) = revived::tell(ctx, mirror, &now).await
+        {
+            warn!(invoice = invoice.id, error = %Chain(&error), "an invoice lives again and could not be told of yet");
+            continue;
+        }
         let seen = Seen::Invoice(invoice.clone());
         let check = settle_waiting(ctx, mirror, &seen, &[], unchanged_for, check).await;
         let row = outcome::invoice_row(name, None, &invoice, check);
@@ -249,13 +259,14 @@ async fn check_invoices(
             invoice: Some(row),
             ..Entry::default()
         };
-        ctx.recorder
-            .record(Outcome {
-                alert,
-                ..Outcome::plain(name, entry)
-            })
-            .await;
+        ctx.recorder.record(Outcome::plain(name, entry)).await;
     }
+}
+
+/// Whether the job that made an invoice still waits for it.
+fn is_just_made(mirror: &DueMirror) -> bool {
+    let made_by = |job: &Waiting| Some(job.id.0) == mirror.made_by;
+    mirror.waiting.iter().any(made_by)
 }
 
 /// Reads an invoice by itself. `None` when that is not possible now.
@@ -278,10 +289,35 @@ async fn read_whole(
     if !may_ask_once_more(ctx, account, claimed_at).await {
         return None;
     }
-    let errand = Errand::read(Read::Code, account.reads_slowly(Read::Code));
     crash::reach(Point::CodeBeforeRequest);
-    let timed = account.call(&wire::get_invoice(id)).await;
+    let read = read_one(ctx, account, id, due).await;
     crash::reach(Point::CodeAfterAnswer);
+    read
+}
+
+/// Reads a new invoice because a check does not show in which mode its account is. `None` when that is not
+/// possible now: it is not worth waiting for.
+async fn read_for_mode(
+    ctx: &Arc<Context>,
+    account: &Account,
+    id: i64,
+    due: &[DueMirror],
+    claimed_at: Moment,
+) -> Option<InvoiceSeen> {
+    if account.reads_slowly(Read::Code) || !may_ask_once_more(ctx, account, claimed_at).await {
+        return None;
+    }
+    read_one(ctx, account, id, due).await
+}
+
+async fn read_one(
+    ctx: &Arc<Context>,
+    account: &Account,
+    id: i64,
+    due: &[DueMirror],
+) -> Option<InvoiceSeen> {
+    let errand = Errand::read(Read::Code, account.reads_slowly(Read::Code));
+    let timed = account.call(&wire::get_invoice(id)).await;
     let read = wire::read_invoice(&timed, id);
     note(ctx, account, errand, &timed, read.is_some(), due).await;
     read
