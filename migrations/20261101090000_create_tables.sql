@@ -126,6 +126,7 @@ create table apipay.accounts (
   answered_at          timestamptz,
   refused_since        timestamptz,
   mode                 text check (mode in ('live', 'sandbox')),
+  mode_invoice         bigint,
   created_at           timestamptz not null default now(),
   updated_at           timestamptz not null default now(),
   check ((state = 'parked') = (parked_at is not null)),
@@ -166,7 +167,8 @@ comment on column apipay.accounts.failing_ended_at is 'When its sends last got c
 comment on column apipay.accounts.unanswered_since is 'Internal: since when its sends had got no clear answer before answered_at.';
 comment on column apipay.accounts.answered_at is 'Internal: when a send last got a clear answer after others had got none, without a slow-down: what had failed with all others goes on.';
 comment on column apipay.accounts.refused_since is 'Since when each of its sends is refused for its limit (429); null once one is not.';
-comment on column apipay.accounts.mode is 'live or sandbox, as seen in the gateway''s answers; null until one was seen.';
+comment on column apipay.accounts.mode is 'live or sandbox, as the gateway''s first answer that showed it, or as accepted since by apipay.acknowledge; null until one was seen.';
+comment on column apipay.accounts.mode_invoice is 'Internal: the newest invoice that showed a mode. Older ones keep theirs and say nothing of the account now.';
 comment on column apipay.accounts.created_at is 'When the daemon first started with this account.';
 comment on column apipay.accounts.updated_at is 'When the row last changed.';
 
@@ -606,6 +608,7 @@ create table apipay.alerts (
   id           bigint generated always as identity primary key,
   account      text collate "C" references apipay.accounts (name),
   kind         text collate "C" not null,
+  subject      text collate "C" not null default '',
   severity     text not null default 'critical' check (severity in ('critical', 'warning')),
   summary      text not null,
   action       text not null,
@@ -617,13 +620,14 @@ create table apipay.alerts (
   acked_at     timestamptz,
   acked_by     text
 );
-create unique index alerts_one_open on apipay.alerts (coalesce(account, ''), kind) where resolved_at is null;
+create unique index alerts_one_open on apipay.alerts (coalesce(account, ''), kind, subject) where resolved_at is null;
 -- Those that ended a moment ago and may still have to be told of.
 create index alerts_resolved on apipay.alerts (resolved_at) where resolved_at is not null;
-comment on table apipay.alerts is 'What needs a human: one open alert per account and kind.';
+comment on table apipay.alerts is 'What needs a human: one open alert per account, kind and subject.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
 comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, invoice_revived, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress.';
+comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), or the machine of a daemon (history_lost, no_progress); else empty.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';
@@ -632,7 +636,7 @@ comment on column apipay.alerts.opened_at is 'Since when.';
 comment on column apipay.alerts.changed_at is 'When more was learned, and what it says last changed; null while it says what it said at first.';
 comment on column apipay.alerts.resolved_at is 'Until when; null while open.';
 comment on column apipay.alerts.resolution is 'How it ended.';
-comment on column apipay.alerts.acked_at is 'When a human said that they saw it.';
+comment on column apipay.alerts.acked_at is 'When a human said that they have seen to it (apipay.acknowledge): from then on it is not told again.';
 comment on column apipay.alerts.acked_by is 'Who.';
 
 create table apipay.alert_deliveries (
@@ -661,6 +665,15 @@ comment on column apipay.alert_deliveries.tries is 'How often it was tried.';
 comment on column apipay.alert_deliveries.delivered_at is 'When it was delivered; null before.';
 comment on column apipay.alert_deliveries.last_error is 'Why the last try failed.';
 
+-- Numbers and no moments: a clock that is set changes nothing here.
+create table apipay._channels (
+  name   text collate "C" primary key,
+  after  bigint not null
+);
+comment on table apipay._channels is 'The channels that alerts go to, each from the time on when it was first there.';
+comment on column apipay._channels.name is 'The channel, as in apipay.alert_deliveries.';
+comment on column apipay._channels.after is 'The newest alert that had ended when the channel was first there: of those up to it that had ended it is told nothing.';
+
 create table apipay.daemons (
   worker      uuid primary key,
   host        text not null,
@@ -669,7 +682,7 @@ create table apipay.daemons (
   started_at  timestamptz not null default now(),
   seen_at     timestamptz not null default now()
 );
-comment on table apipay.daemons is 'Who runs: one row for each start of a daemon, renewed about every 10 s; removed a day after its last sign of life.';
+comment on table apipay.daemons is 'Who runs: one row for each start of a daemon, renewed about every 10 s; removed a day after its last sign of life, that of the last one to serve an account after thirty days.';
 comment on column apipay.daemons.worker is 'The worker, as in apipay.attempts.';
 comment on column apipay.daemons.host is 'The machine it runs on.';
 comment on column apipay.daemons.version is 'The version of apipayd.';

@@ -264,6 +264,7 @@ end $$;
 comment on function apipay.create_invoice(anyelement, numeric, text, text, jsonb, numeric, text, bigint, text, text, int, timestamptz, timestamptz, jsonb, text) is
   'The same for a phone number that is kept as a number.';
 
+-- With the owner's rights: operators cancel an invoice too, and enqueue nothing else.
 create function apipay.cancel_invoice(
   invoice_id bigint,
   account text default 'default',
@@ -273,7 +274,7 @@ create function apipay.cancel_invoice(
   expires_at timestamptz default null,
   metadata jsonb default '{}',
   traceparent text default null) returns bigint
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   wrong constant text := coalesce(
     case when invoice_id is null then apipay._wrong('invoice_id', 'is null', 'the gateway''s id of the invoice, as in apipay.jobs.invoice_id') end,

@@ -2,7 +2,7 @@
 set search_path = pg_catalog, pg_temp;
 
 create function apipay._open_alert(
-  account_name text, kind text, severity text, summary text, action text, details jsonb) returns bigint
+  account_name text, kind text, severity text, summary text, action text, details jsonb, subject text default '') returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   alert bigint;
@@ -10,13 +10,14 @@ begin
   -- Another transaction may open it or resolve it between the two statements; then once more.
   loop
     select a.id into alert from apipay.alerts a
-     where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _open_alert.kind and a.resolved_at is null;
+     where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _open_alert.kind
+       and a.subject = _open_alert.subject and a.resolved_at is null;
     if found then
       return alert;
     end if;
     -- It may quote the gateway, who may quote a phone.
-    insert into apipay.alerts as a (account, kind, severity, summary, action, details)
-    values (account_name, _open_alert.kind, _open_alert.severity, apipay._mask_phones(_open_alert.summary),
+    insert into apipay.alerts as a (account, kind, subject, severity, summary, action, details)
+    values (account_name, _open_alert.kind, _open_alert.subject, _open_alert.severity, apipay._mask_phones(_open_alert.summary),
             _open_alert.action, coalesce(_open_alert.details, '{}'))
     on conflict do nothing
     returning a.id into alert;
@@ -25,20 +26,22 @@ begin
     end if;
   end loop;
 end $$;
-comment on function apipay._open_alert(text, text, text, text, text, jsonb) is
-  'Opens the alert of this account (null: the whole daemon) and kind unless it is open; returns the id of the open one.';
+comment on function apipay._open_alert(text, text, text, text, text, jsonb, text) is
+  'Opens the alert of this account (null: the whole daemon), kind and subject unless it is open; returns the id of the open one.';
 
-create function apipay._change_alert(account_name text, kind text, summary text, action text, details jsonb) returns boolean
+create function apipay._change_alert(
+  account_name text, kind text, summary text, action text, details jsonb, subject text default '') returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   update apipay.alerts a
      set summary = apipay._mask_phones(_change_alert.summary), action = _change_alert.action,
          details = a.details || coalesce(_change_alert.details, '{}'), changed_at = now()
-   where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _change_alert.kind and a.resolved_at is null
+   where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _change_alert.kind
+     and a.subject = _change_alert.subject and a.resolved_at is null
      and (a.summary, a.action) is distinct from (apipay._mask_phones(_change_alert.summary), _change_alert.action);
   return found;
 end $$;
-comment on function apipay._change_alert(text, text, text, text, jsonb) is
+comment on function apipay._change_alert(text, text, text, text, jsonb, text) is
   'More was learned about an open alert: it says so from now on, and is told once more; true when that is news.';
 
 create function apipay._renew_alert(
@@ -58,12 +61,13 @@ end $$;
 comment on function apipay._renew_alert(text, text, text, text, text, jsonb) is
   'Opens the alert of a held job, or has the open one say this from now on: that of the job, whatever its kind, else that of this kind; returns its id.';
 
-create function apipay._resolve_alert(account_name text, kind text, resolution text) returns boolean
+create function apipay._resolve_alert(account_name text, kind text, resolution text, subject text default '') returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   update apipay.alerts a
      set resolved_at = now(), resolution = _resolve_alert.resolution
-   where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _resolve_alert.kind and a.resolved_at is null;
+   where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _resolve_alert.kind
+     and a.subject = _resolve_alert.subject and a.resolved_at is null;
   return found;
 end $$;
-comment on function apipay._resolve_alert(text, text, text) is 'Resolves the open alert of this account and kind; true when there was one.';
+comment on function apipay._resolve_alert(text, text, text, text) is 'Resolves the open alert of this account, kind and subject; true when there was one.';

@@ -596,6 +596,47 @@ begin
 end $$;
 comment on function apipay.start(text) is 'Starts sending again after apipay.stop; true when it was stopped.';
 
+-- Alerts.
+
+create function apipay.acknowledge(alert bigint, reason text default null) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  who constant text := session_user;
+  told apipay.alerts;
+  ends boolean;
+begin
+  perform apipay._require('alert', alert is not null);
+  select * into told from apipay.alerts where id = alert;
+  if not found then
+    raise exception 'there is no alert %; the open ones: select id, kind, summary from apipay.alerts where resolved_at is null', alert
+      using errcode = 'no_data_found';
+  elsif told.kind = 'history_lost' and told.resolved_at is null
+        and exists (select from apipay.daemons d where d.worker::text = told.details ->> 'worker' and d.seen_at > now() - interval '1 minute') then
+    raise exception 'alert %: the apipayd on % runs still and sends nothing until it is started again; there: sudo systemctl restart apipayd', alert, told.details ->> 'host'
+      using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  ends := told.kind in ('invoice_revived', 'mode_mismatch', 'history_lost');
+  -- Before the alert, as everywhere.
+  if told.kind = 'mode_mismatch' and told.resolved_at is null then
+    update apipay.accounts set mode = told.details ->> 'now', updated_at = now() where name = told.account;
+  end if;
+  update apipay.alerts a
+     set acked_at = coalesce(a.acked_at, now()), acked_by = coalesce(a.acked_by, who),
+         resolved_at = case when ends then now() end,
+         resolution = case when ends then concat('acknowledged by ', who, ': ' || apipay._mask_phones(nullif(acknowledge.reason, ''))) end
+   where a.id = alert and a.resolved_at is null;
+  if not found then
+    return false;
+  end if;
+  insert into apipay.events (account, subject, subject_id, reason, evidence)
+  values (told.account, case when told.account is null then 'daemon' else 'account' end, told.account,
+          coalesce(nullif(acknowledge.reason, ''), 'acknowledged_by_user'),
+          jsonb_strip_nulls(jsonb_build_object('alert', alert, 'kind', told.kind, 'about', nullif(told.subject, ''))));
+  return ends;
+end $$;
+comment on function apipay.acknowledge(bigint, text) is
+  'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived, history_lost of a daemon that does not run any more, and mode_mismatch, whose new mode is the right one from then on. Any other ends when its cause is gone.';
+
 -- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
 -- brings only the events: what they say last still stands. A park of the daemon's own is not put back: the gateway says
 -- by itself whether it must be.

@@ -3,11 +3,17 @@ set search_path = pg_catalog, pg_temp;
 
 create function apipay._announce(worker uuid, host text, version text, accounts text[]) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-  delete from apipay.daemons d where d.seen_at < now() - interval '1 day' and d.worker <> $1;
+  delete from apipay.daemons d
+   where d.seen_at < now() - interval '1 day' and d.worker <> $1
+     and (d.seen_at < now() - interval '30 days'
+          -- The last one to serve an account tells where that account was served.
+          or not exists (
+            select from unnest(d.accounts) as served (account)
+             where not exists (select from apipay.daemons l where l.seen_at > d.seen_at and served.account = any (l.accounts))));
   insert into apipay.daemons (worker, host, version, accounts) values ($1, $2, $3, $4)
   on conflict on constraint daemons_pkey do update set seen_at = now(), accounts = excluded.accounts;
 $$;
-comment on function apipay._announce(uuid, text, text, text[]) is 'A daemon''s sign of life. Forgets those that gave none for a day.';
+comment on function apipay._announce(uuid, text, text, text[]) is 'A daemon''s sign of life. Forgets those that gave none for a day, and the last one to serve an account after thirty.';
 
 -- A number that somebody inserted by hand may be one that the sequence never comes to. To carry on behind it would use up
 -- the sequence, or give out numbers that programs which hold them as floating point round: 2^53 is where that begins.

@@ -30,7 +30,7 @@ declare
   of_views constant text[] := array['_phone', '_number_within', '_id', '_amount', '_job_amount', '_mask_phone', '_mask_phones',
     '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_age', '_deed', '_last_answer', '_field_errors', '_obstacle', '_failure', '_slowness',
     '_blocked', '_capped', '_in_plural', '_cap_of', '_obstacle_to_asking', '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_stated', '_ways_out', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
-    '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_cancelled', '_explain_expired', '_explain_account',
+    '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_alive', '_explain_cancelled', '_explain_expired', '_explain_account',
     '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
     '_day', '_most_counted', '_counted'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_phone', '_number_within', '_id',
@@ -39,7 +39,7 @@ declare
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_recall', '_sequences_behind',
     '_bytes', '_past', '_params_among_others', '_params_alone'];
-  of_operator constant text[] := array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start'];
+  of_operator constant text[] := array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start', 'cancel_invoice', 'acknowledge'];
   grants constant text[][] := array[
     ['apipay_auditor', 'usage on schema apipay'],
     ['apipay_auditor', 'select on ' || views],
@@ -67,6 +67,7 @@ declare
     ['apipay_worker', 'select, insert, update on apipay.accounts, apipay._reads, apipay._quotas, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
        'apipay.alerts, apipay.alert_deliveries, apipay.webhooks, apipay._clocks'],
     ['apipay_worker', 'select on apipay.events'],
+    ['apipay_worker', 'select, insert on apipay._channels'],
     ['apipay_worker', 'execute on function ' || apipay._signatures(of_worker)]];
   migrations constant regclass := to_regclass('apipay._migrations');
 begin

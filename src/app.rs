@@ -148,6 +148,10 @@ fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Contex
     Ok(Context {
         pool,
         worker: Uuid::new_v4(),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         accounts,
         rules: settings.rules(),
         lease: settings.worker.lease,
@@ -252,7 +256,7 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
         return Err(RunError::Schema(version));
     }
     // Whoever starts it has read why it stopped sending.
-    alerts::resolve(pool, "history_lost", "apipayd was started again")
+    alerts::end_history_lost(pool, &ctx.host, &ctx.account_names())
         .await
         .map_err(RunError::Database)?;
     progress::recall(pool).await.map_err(RunError::Database)?;

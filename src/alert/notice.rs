@@ -17,6 +17,8 @@ pub struct Notice {
     pub account: Option<String>,
     /// The alert's kind, such as `account_parked`.
     pub kind: String,
+    /// What it is about, where several of its kind may be open at the same time; else empty.
+    pub subject: String,
     /// `critical` or `warning`.
     pub severity: String,
     /// What happened.
@@ -61,6 +63,7 @@ impl From<&DueNotice> for Notice {
             status,
             account: due.account.clone(),
             kind: due.kind.clone(),
+            subject: due.subject.clone(),
             severity: due.severity.clone(),
             summary: due.summary.clone(),
             action: due.action.clone(),
@@ -157,6 +160,7 @@ pub(super) mod tests {
             status,
             account: Some("shop".into()),
             kind: "account_parked".into(),
+            subject: String::new(),
             severity: "critical".into(),
             summary: "The Kaspi session has expired.".into(),
             action: "Log in again, then: select apipay.resume('shop', 'logged in');".into(),
@@ -234,6 +238,7 @@ pub(super) mod tests {
             alert_id: 2,
             account: None,
             kind: "job_held".into(),
+            subject: String::new(),
             severity: "warning".into(),
             summary: "s".into(),
             action: "a".into(),

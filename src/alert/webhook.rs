@@ -117,10 +117,13 @@ fn body(notice: &Notice) -> Value {
     })
 }
 
-/// A label without a value is the same as none: alerts of the whole daemon have no account.
+/// A label without a value is the same as none: alerts of the whole daemon have no account, and most no subject.
 fn labels(notice: &Notice, mut labels: Value) -> Value {
     if let Some(account) = &notice.account {
         labels["account"] = json!(account);
+    }
+    if !notice.subject.is_empty() {
+        labels["subject"] = json!(notice.subject);
     }
     labels
 }
@@ -241,6 +244,24 @@ mod tests {
             whole["alerts"][0]["fingerprint"],
             of_shop["alerts"][0]["fingerprint"]
         );
+    }
+
+    #[test]
+    fn two_of_a_kind_have_a_subject_and_an_identity_each() {
+        let about = |subject: &str| {
+            let subject = subject.to_owned();
+            body(&Notice {
+                subject,
+                ..notice(Status::Firing)
+            })
+        };
+        let (one, other) = (about("invoice 1"), about("invoice 2"));
+        assert_eq!(one["groupLabels"]["subject"], "invoice 1");
+        for different in ["groupKey", "commonLabels"] {
+            assert_ne!(one[different], other[different]);
+        }
+        let fingerprint = |body: &Value| body["alerts"][0]["fingerprint"].clone();
+        assert_ne!(fingerprint(&one), fingerprint(&other));
     }
 
     /// A receiver that answers once; gives back what it was sent.

@@ -2,6 +2,7 @@
 //!
 //! What each fact means is decided by pure functions from facts to findings; only [`gather`] asks.
 
+mod holdups;
 mod server;
 mod standing;
 
@@ -223,7 +224,12 @@ async fn ask_database(connect: &Connect, sources: &Sources, configured: &[String
     findings.push(schema(version, sources));
     // Before the schema is there, nobody can have rights in it.
     if version == SchemaVersion::Current {
-        findings.extend(standing::gather(pool, &server.user, configured).await);
+        let standing = standing::gather(pool, &server.user, configured).await;
+        let is_usable = standing.iter().all(|finding| finding.exit == 0);
+        findings.extend(standing);
+        if is_usable {
+            findings.extend(holdups::gather(pool, configured).await);
+        }
         findings.push(match health::missing_roles(pool).await {
             Ok(missing) => roles(&missing),
             Err(error) => Finding::failed("roles", Chain(&error)),
@@ -381,7 +387,10 @@ fn gateway(account: &str, asked: Result<Answer, GatewayError>) -> Vec<Finding> {
         }
     };
     let health = match breaker::health(&answer) {
-        Health::Well => Finding::ok("account", format_args!("account {account}: may send")),
+        Health::Well => Finding::ok(
+            "account",
+            format_args!("account {account}: ApiPay says that it is well"),
+        ),
         Health::Unwell(reason) => {
             let code = reason.code();
             Finding::failed(
@@ -528,7 +537,7 @@ mod tests {
             lines(reply(200, Body::Json(well))),
             [
                 "ok       gateway       account shop: it answers",
-                "ok       account       account shop: may send"
+                "ok       account       account shop: ApiPay says that it is well"
             ]
         );
         assert_eq!(

@@ -312,23 +312,54 @@ pub async fn got_through(pool: &Pool, account: &AccountName) -> Result<(), DbErr
     .map(|_| ())
 }
 
-/// Stores in which mode the gateway treats the account. Returns the mode known before, if it is
-/// another one: then nothing is changed.
+/// Stores in which mode this invoice shows the account to be, if none was known. Returns the mode that is stored
+/// then; none when a newer invoice has shown one.
 pub async fn saw_mode(
     pool: &Pool,
     account: &AccountName,
     mode: &str,
+    invoice: i64,
 ) -> Result<Option<String>, DbError> {
     sqlx::query_scalar!(
-        r#"with patience as materialized (select set_config('lock_timeout', $3, true)),
-           stored as (
-             update apipay.accounts set mode = $2, updated_at = now() from patience where name = $1 and mode is null)
-           select mode as "mode!" from apipay.accounts where name = $1 and mode <> $2"#,
+        r#"with patience as materialized (select set_config('lock_timeout', $4, true))
+           update apipay.accounts
+              set mode = coalesce(mode, $2), mode_invoice = $3, updated_at = now()
+             from patience
+            where name = $1 and (mode_invoice is null or mode_invoice <= $3)
+           returning mode as "mode!""#,
         account.as_str(),
         mode,
+        invoice,
         ACCOUNT_PATIENCE_MS,
     )
     .fetch_optional(pool)
     .await
     .task("store the account's mode")
+}
+
+/// What keeps an account from sending, as far as the database knows.
+#[derive(Clone, Debug)]
+pub struct Obstacle {
+    /// The account.
+    pub account: String,
+    /// Whether the daemon has parked it, and not an operator.
+    pub is_unwell: bool,
+    /// Why nothing of it is sent, or hardly anything, and until when, in words; none when nothing stands in the way.
+    pub why: Option<String>,
+}
+
+/// What keeps these accounts from sending, but for a stop of all sending and that no daemon may run.
+pub async fn obstacles(pool: &Pool, accounts: &[String]) -> Result<Vec<Obstacle>, DbError> {
+    sqlx::query_as!(
+        Obstacle,
+        r#"select a.name as "account!", a.state = 'parked' and a.parked_by = 'apipayd' as "is_unwell!",
+                  coalesce(apipay._obstacle(a, jsonb_populate_record(c, '{"stopped": false}'), now()), apipay._slowness(a)) as "why?"
+             from apipay.accounts a cross join apipay._control c
+            where a.name = any ($1)
+            order by a.name"#,
+        accounts,
+    )
+    .fetch_all(pool)
+    .await
+    .task("read what keeps the accounts from sending")
 }

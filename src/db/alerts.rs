@@ -35,22 +35,24 @@ pub async fn open(
     .map(|_| ())
 }
 
-/// The open alert of the account and this kind says this from now on, and is told once more. True when that is
+/// The open alert of the account, this kind and this subject says this from now on, and is told once more. True when that is
 /// news.
 pub async fn change(
     pool: &Pool,
     account: &AccountName,
     kind: &str,
+    subject: &str,
     text: &AlertText,
 ) -> Result<bool, DbError> {
     sqlx::query_scalar!(
-        r#"with patience as materialized (select set_config('lock_timeout', $6, true))
-           select apipay._change_alert($1, $2, $3, $4, $5) as "news!" from patience"#,
+        r#"with patience as materialized (select set_config('lock_timeout', $7, true))
+           select apipay._change_alert($1, $2, $3, $4, $5, $6) as "news!" from patience"#,
         account.as_str(),
         kind,
         text.summary,
         text.action,
         text.details,
+        subject,
         ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
@@ -84,18 +86,85 @@ pub async fn renew(
     .map(|_| ())
 }
 
-/// Resolves the alert of this kind that is the whole daemon's, if it is open.
-pub async fn resolve(pool: &Pool, kind: &str, resolution: &str) -> Result<bool, DbError> {
-    sqlx::query_scalar!(
-        r#"with patience as materialized (select set_config('lock_timeout', $3, true))
-           select apipay._resolve_alert(null, $1, $2) as "resolved!" from patience"#,
-        kind,
-        resolution,
+/// One alert among those of its kind.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// The account; none: the whole daemon.
+    pub account: Option<&'a AccountName>,
+    /// Its kind.
+    pub kind: &'a str,
+    /// What it is about, where several of its kind may be open; else empty.
+    pub subject: &'a str,
+    /// `critical` or `warning`.
+    pub severity: &'a str,
+}
+
+/// Opens this very alert, or has it say this from now on.
+pub async fn say(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<(), DbError> {
+    sqlx::query!(
+        r#"with patience as materialized (select set_config('lock_timeout', $8, true)),
+         opened as materialized (
+           select apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as id from patience)
+         select apipay._change_alert($1, $2, $4, $5, $6, $7) from opened where id is not null"#,
+        about.account.map(AccountName::as_str),
+        about.kind,
+        about.severity,
+        text.summary,
+        text.action,
+        text.details,
+        about.subject,
         ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
     .await
+    .task("open an alert")
+    .map(|_| ())
+}
+
+/// Resolves what a daemon of this machine and these accounts has told of commits that the database lost: whoever
+/// starts it again has read it. Of two on one machine each has its own accounts.
+pub async fn end_history_lost(pool: &Pool, host: &str, accounts: &[String]) -> Result<(), DbError> {
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $3, true))
+         update apipay.alerts l
+            set resolved_at = now(), resolution = 'apipayd was started again on ' || l.subject
+           from patience
+          where l.kind = 'history_lost' and l.resolved_at is null and l.subject = $1
+            and l.details -> 'accounts' ?| $2::text[]",
+        host,
+        accounts,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
     .task("resolve an alert")
+    .map(|_| ())
+}
+
+/// An open alert.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// Its kind.
+    pub kind: String,
+    /// What happened.
+    pub summary: String,
+    /// What to do.
+    pub action: String,
+}
+
+/// The alerts that are open, of these accounts or of the whole daemon; so many at the most.
+pub async fn open_now(pool: &Pool, accounts: &[String], most: i64) -> Result<Vec<Open>, DbError> {
+    sqlx::query_as!(
+        Open,
+        "select kind, summary, action from apipay.alerts
+          where resolved_at is null and (account is null or account = any ($1))
+          order by id limit $2",
+        accounts,
+        most,
+    )
+    .fetch_all(pool)
+    .await
+    .task("read the open alerts")
 }
 
 /// A held job of an account that has no open alert about held jobs.
@@ -146,7 +215,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 }
 
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
-/// failed is not to be paid any more, no cap has blocked for `unblocked_for`, an account that was resumed
+/// failed is not to be paid any more or its money was given back, no cap has blocked for `unblocked_for`, an account that was resumed
 /// without proof has stayed active for `well_for`. One that another session has locked is left for later.
 pub async fn resolve_cleared(
     pool: &Pool,
@@ -158,7 +227,7 @@ pub async fn resolve_cleared(
             set resolved_at = now(),
                 resolution = case l.kind when 'job_held' then 'the job is not held any more'
                                          when 'duplicate_detected' then 'the job is not held any more'
-                                         when 'invoice_revived' then 'the invoice is not to be paid any more, or is the one that its job has'
+                                         when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
                                          when 'job_overdue' then 'the job has moved on'
                                          when 'job_stuck' then 'the job has moved on'
                                          else 'the account may send again' end
@@ -178,6 +247,7 @@ pub async fn resolve_cleared(
                      select from apipay.invoices i
                      where i.account = l.account and i.id = (l.details ->> 'invoice')::bigint
                        and i.status not in ('cancelled', 'expired', 'error')
+                       and (i.total_refunded >= i.amount) is not true
                        -- It is what its job was for, and the only one of it.
                        and not exists (
                          select from apipay.jobs j
@@ -249,8 +319,9 @@ pub async fn resolve_unlocked(pool: &Pool, held: &[(i64, Option<i32>)]) -> Resul
 }
 
 /// Puts into the outbox what each channel has to be told: that an alert began, that it is still
-/// open, that it ended. One that began and ended between two calls is told of too. An alert that another
-/// session has locked is left for later.
+/// open, that it ended. One that began and ended between two calls is told of too; of what had ended before a
+/// channel was first there that channel is told nothing. An alert that another session has locked is left for
+/// later.
 pub async fn fill_outbox(
     pool: &Pool,
     channels: &[String],
@@ -258,12 +329,23 @@ pub async fn fill_outbox(
 ) -> Result<(), DbError> {
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $3, true)),
+         made as (
+           insert into apipay._channels (name, after)
+           select c.name, coalesce((select max(id) from apipay.alerts where resolved_at is not null), 0)
+             from unnest($1::text[]) as c(name)
+            where not exists (select from apipay._channels k where k.name = c.name)
+           on conflict do nothing
+           returning name, after),
+         channel as materialized (
+           select k.name, k.after from apipay._channels k where k.name = any ($1)
+           union all
+           select name, after from made),
          news as materialized (
          select l.id, c.name, n.notice, n.sequence
            from patience cross join (select * from apipay.alerts where resolved_at is null
                  union all
                  select * from apipay.alerts where resolved_at > now() - interval '1 hour') l
-           cross join unnest($1::text[]) as c(name)
+           cross join channel c
            cross join lateral (
              select 'firing' as notice, 0 as sequence
              union all
@@ -275,7 +357,11 @@ pub async fn fill_outbox(
              union all
              select 'resolved', 0 where l.resolved_at is not null
            ) n
-          where not exists (select from apipay.alert_deliveries d
+          where (l.resolved_at is null or l.id > c.after
+                 or exists (select from apipay.alert_deliveries d
+                             where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, 'firing', 0)
+                            offset 0))
+            and not exists (select from apipay.alert_deliveries d
                              where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, n.notice, n.sequence)
                             offset 0)),
          free as materialized (
@@ -311,6 +397,8 @@ pub struct DueNotice {
     pub account: Option<String>,
     /// Its kind.
     pub kind: String,
+    /// What it is about, where several of its kind may be open; else empty.
+    pub subject: String,
     /// `critical` or `warning`.
     pub severity: String,
     /// What happened.
@@ -356,7 +444,7 @@ pub async fn claim_notices(
               where d.id = any (array(select id from due))
           returning d.*)
            select c.id as "id!", c.channel as "channel!", c.notice as "notice!", c.tries - 1 as "tries!",
-                  l.id as "alert_id!", l.account as "account?", l.kind as "kind!", l.severity as "severity!",
+                  l.id as "alert_id!", l.account as "account?", l.kind as "kind!", l.subject as "subject!", l.severity as "severity!",
                   l.summary as "summary!", l.action as "action!", l.details as "details!",
                   l.opened_at as "opened_at!", l.resolved_at as "resolved_at?", l.resolution as "resolution?",
                   w.jobs as "jobs_waiting!", w.amount as "amount_waiting?"

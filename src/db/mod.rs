@@ -29,6 +29,7 @@ pub mod probes;
 pub mod progress;
 pub mod record;
 pub mod recover;
+pub mod revived;
 pub mod schema;
 mod settings;
 pub mod soundness;

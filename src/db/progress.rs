@@ -39,6 +39,12 @@ pub struct Due {
     pub turn: Option<String>,
     /// Living daemons that have the account in their configuration.
     pub served_by: i64,
+    /// Whether an operator has parked it.
+    pub is_left_alone: bool,
+    /// The machine on which it was served last, if no daemon runs there any more.
+    pub stopped_host: Option<String>,
+    /// The last sign of life of the daemon that served it there.
+    pub stopped_at: Option<OffsetDateTime>,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
     /// The job of its open alert about a stuck one.
@@ -146,7 +152,7 @@ pub struct Weight {
 /// Jobs that are counted at most.
 pub const MOST_WEIGHED: i64 = 10_000;
 
-/// Counts the jobs of these accounts that wait to be sent or looked up, and the money in them.
+/// Counts the jobs of these accounts that are due to be sent or looked up, and the money in them.
 pub async fn weigh(pool: &Pool, accounts: &[String]) -> Result<Weight, DbError> {
     sqlx::query_as!(
         Weight,
@@ -154,9 +160,12 @@ pub async fn weigh(pool: &Pool, accounts: &[String]) -> Result<Weight, DbError> 
              from (select w.params
                      from unnest($1::text[]) as a(name)
                      cross join lateral (
-                       (select j.params from apipay.jobs j where j.account = a.name and j.state = 'queued' limit $2)
+                       (select j.params from apipay.jobs j
+                         where j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
+                           and j.run_at <= now() limit $2)
                        union all
-                       (select j.params from apipay.jobs j where j.account = a.name and j.state = 'uncertain' limit $2)
+                       (select j.params from apipay.jobs j
+                         where j.account = a.name and j.state = 'uncertain' and j.run_at <= now() limit $2)
                      ) w
                     limit $2) waiting"#,
         accounts,
@@ -172,6 +181,8 @@ pub async fn weigh(pool: &Pool, accounts: &[String]) -> Result<Weight, DbError> 
 pub struct Incident<'a> {
     /// The account; none: the whole daemon.
     pub account: Option<&'a str>,
+    /// What it is about, where several may be open; else empty.
+    pub subject: &'a str,
     /// How long it has been known.
     pub age: Duration,
     /// `critical` or `warning`.
@@ -193,15 +204,18 @@ pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<()
            select l.id from (select * from apipay.alerts where resolved_at is null
                              union all
                              select * from apipay.alerts where resolved_at > now() - make_interval(secs => $6)) l
-            where coalesce(l.account, '') = coalesce($1, '') and l.kind = $2
+            where coalesce(l.account, '') = coalesce($1, '') and l.kind = $2 and l.subject = $11
             order by l.id desc limit 1),
          renewed as (
-           update apipay.alerts l set severity = $3, summary = $4, action = $5, details = $7
+           -- That it has begun to cost payments is news.
+           update apipay.alerts l
+              set severity = $3, summary = $4, action = $5, details = $7,
+                  changed_at = case when l.severity = 'warning' and $3 = 'critical' then now() else l.changed_at end
              from patience
             where l.id = (select id from known) and l.resolved_at is null and l.summary <> $4),
          opened as (
-           insert into apipay.alerts (account, kind, severity, summary, action, details, opened_at)
-           select $1, $2, $3, $4, $5, $7, now() - make_interval(secs => $6)
+           insert into apipay.alerts (account, kind, subject, severity, summary, action, details, opened_at)
+           select $1, $2, $11, $3, $4, $5, $7, now() - make_interval(secs => $6)
              from patience
             where not exists (select from known)
            on conflict do nothing
@@ -222,6 +236,7 @@ pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<()
         incident.told,
         incident.repeats,
         ACCOUNT_PATIENCE_MS,
+        incident.subject,
     )
     .execute(pool)
     .await
@@ -234,14 +249,16 @@ pub async fn resolve(
     pool: &Pool,
     account: Option<&str>,
     kind: &str,
+    subject: &str,
     resolution: &str,
 ) -> Result<(), DbError> {
     sqlx::query_scalar!(
-        "with patience as materialized (select set_config('lock_timeout', $4, true))
-         select apipay._resolve_alert($1, $2, $3) from patience",
+        "with patience as materialized (select set_config('lock_timeout', $5, true))
+         select apipay._resolve_alert($1, $2, $3, $4) from patience",
         account,
         kind,
         resolution,
+        subject,
         ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
@@ -250,11 +267,11 @@ pub async fn resolve(
     .map(|_| ())
 }
 
-/// Accounts with an open alert of this kind that no living daemon remembers: it was opened by one that
+/// Open alerts of this kind that no living daemon remembers, by account and subject: each was opened by one that
 /// has ended since.
-pub async fn left_open(pool: &Pool, kind: &str) -> Result<Vec<Option<String>>, DbError> {
-    sqlx::query_scalar!(
-        "select l.account from apipay.alerts l
+pub async fn left_open(pool: &Pool, kind: &str) -> Result<Vec<(Option<String>, String)>, DbError> {
+    let rows = sqlx::query!(
+        "select l.account, l.subject from apipay.alerts l
           where l.kind = $1 and l.resolved_at is null
             and not exists (select from apipay.daemons d
                              where d.worker::text = l.details ->> 'worker' and d.seen_at > now() - interval '5 minutes')",
@@ -262,5 +279,9 @@ pub async fn left_open(pool: &Pool, kind: &str) -> Result<Vec<Option<String>>, D
     )
     .fetch_all(pool)
     .await
-    .task("read what is told")
+    .task("read what is told")?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.account, row.subject))
+        .collect())
 }

@@ -19,10 +19,14 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        turn.mark as "turn?",
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and a.name = any (d.accounts)) as "served_by!",
+       a.state = 'parked' and a.parked_by <> 'apipayd' as "is_left_alone!",
+       stopped.host as "stopped_host?", stopped.seen_at as "stopped_at?",
        -- One of them may be about less than all of the account.
        array(select concat_ws(' ', l.kind, case l.kind when 'gateway_failing' then l.details ->> 'fails' when 'cap_reached' then l.details ->> 'stops' end)
                from apipay.alerts l
-              where coalesce(l.account, a.name) = a.name and l.resolved_at is null) as "open_alerts!",
+              where coalesce(l.account, a.name) = a.name and l.resolved_at is null
+                -- What one daemon tells of itself explains nothing of the accounts of others.
+                and (l.kind <> 'history_lost' or coalesce(l.details -> 'accounts' ? a.name, true))) as "open_alerts!",
        (select l.details ->> 'job' from apipay.alerts l
          where l.account = a.name and l.kind = 'job_stuck' and l.resolved_at is null) as "stuck?"
 from apipay.accounts a
@@ -60,6 +64,12 @@ left join lateral (
   select j.id || ' ' || j.epoch as mark from apipay.jobs j
   where may_send.yes and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
   order by j.run_at, j.id limit 1) lookup on true
+left join lateral (
+  -- Of an account that nobody serves: the machine of the daemon that served it last, unless another one runs there.
+  select last.host, last.seen_at from (
+    select d.host, d.seen_at from apipay.daemons d where a.name = any (d.accounts) order by d.seen_at desc limit 1) last
+  where not exists (select from apipay.daemons d where d.host = last.host and d.seen_at > now() - make_interval(secs => $1))
+) stopped on true
 left join lateral (
   -- A look-up without a clear answer is told otherwise, and one that finds nothing waits for its proof; these come
   -- to no answer at all.

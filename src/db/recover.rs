@@ -37,7 +37,7 @@ pub enum Due {
 
 impl Due {
     /// All of them.
-    pub const ALL: [Due; 6] = [
+    pub const ALL: [Due; 7] = [
         Due::Lease,
         Due::Expiry,
         Due::Release,

@@ -85,6 +85,50 @@ pub fn read_check(timed: &Timed) -> Option<Vec<InvoiceSeen>> {
     Some(rows.iter().filter_map(InvoiceSeen::read).collect())
 }
 
+/// An invoice's own mode, which is that of its account when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownMode {
+    /// The invoice.
+    pub invoice: i64,
+    /// Whether it exists in the gateway's sandbox only.
+    pub is_sandbox: bool,
+}
+
+/// The mode of the newest invoice that an answer shows, whatever was asked.
+pub fn shown_mode(timed: &Timed) -> Option<ShownMode> {
+    let body = success(timed).or_else(|| created(timed))?;
+    let mut places = vec![body];
+    places.extend(
+        ["data", "invoice", "invoices"]
+            .iter()
+            .filter_map(|key| body.get(key)),
+    );
+    let rows = places.into_iter().flat_map(|place| match place {
+        Value::Array(rows) => rows.as_slice(),
+        single => std::slice::from_ref(single),
+    });
+    let shown = rows.filter_map(|row| {
+        let invoice = InvoiceSeen::read(row)?;
+        Some(ShownMode {
+            invoice: invoice.id,
+            is_sandbox: invoice.is_sandbox?,
+        })
+    });
+    shown.max_by_key(|shown| shown.invoice)
+}
+
+/// The body of a 201 or 202.
+fn created(timed: &Timed) -> Option<&Value> {
+    match &timed.answer {
+        Answer::Reply(Reply {
+            status: 201 | 202,
+            body: Body::Json(body),
+            ..
+        }) => Some(body),
+        _ => None,
+    }
+}
+
 /// Where the gateway says whether the account is well.
 pub const HEALTH: &str = "/account/health";
 
@@ -102,5 +146,44 @@ fn success(timed: &Timed) -> Option<&Value> {
             ..
         }) => Some(body),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::answer::Limits;
+
+    fn shown(status: u16, body: Value) -> Option<(i64, bool)> {
+        let timed = Timed {
+            answer: Answer::Reply(Reply {
+                status,
+                body: Body::Json(body),
+                limits: Limits::default(),
+            }),
+            took: std::time::Duration::ZERO,
+        };
+        shown_mode(&timed).map(|shown| (shown.invoice, shown.is_sandbox))
+    }
+
+    #[test]
+    fn any_answer_may_show_a_mode_and_its_newest_invoice_counts() {
+        let row = |id: i64, is_sandbox: Option<bool>| json!({"id": id, "status": "paid", "is_sandbox": is_sandbox});
+        assert_eq!(shown(201, row(7, Some(true))), Some((7, true)));
+        assert_eq!(
+            shown(200, json!({"invoice": row(7, Some(false))})),
+            Some((7, false))
+        );
+        assert_eq!(
+            shown(202, json!({"data": row(7, Some(false))})),
+            Some((7, false))
+        );
+        let page = json!({"data": [row(7, Some(true)), row(9, Some(false)), row(8, Some(true))], "total": 3});
+        assert_eq!(shown(200, page), Some((9, false)));
+        let check = json!({"invoices": [row(7, Some(true)), row(9, None)]});
+        assert_eq!(shown(200, check), Some((7, true)));
+        assert_eq!(shown(200, row(7, None)), None);
+        assert_eq!(shown(200, json!({"connection": {}})), None);
+        assert_eq!(shown(422, row(7, Some(true))), None, "nothing was made");
     }
 }

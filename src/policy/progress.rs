@@ -26,6 +26,8 @@ pub enum Concern {
     Turns,
     /// A daemon has the account in its configuration.
     Service,
+    /// The daemon that served accounts still runs.
+    Daemon,
     /// The database answers.
     Database,
     /// A loop of the daemon gets its work done.
@@ -50,6 +52,11 @@ impl Concern {
     /// Whether it costs payments, rather than what protects or reports them.
     pub fn is_critical(self) -> bool {
         !matches!(self, Concern::Deliveries | Concern::Stop)
+    }
+
+    /// Whether payments wait because of it: an alert that is not delivered holds none up.
+    pub fn holds_payments(self) -> bool {
+        self != Concern::Deliveries
     }
 }
 
@@ -84,10 +91,23 @@ pub struct AccountFacts {
     pub turn: Option<String>,
     /// Whether a living daemon has the account in its configuration.
     pub is_served: bool,
+    /// Whether an operator has parked it: then nobody has to serve it.
+    pub is_left_alone: bool,
+    /// If none has: the daemon that had it last, when that has stopped.
+    pub stopped: Option<Stopped>,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
     /// The job of its open alert about a stuck one.
     pub stuck: Option<String>,
+}
+
+/// A daemon that gives no sign of life any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Its machine, on which no other one runs.
+    pub host: String,
+    /// When it gave its last sign, in words.
+    pub seen_at: String,
 }
 
 /// Requests that are all refused for the account's limit.
@@ -157,6 +177,10 @@ impl Patience {
 pub struct Finding {
     /// The account it concerns; none: all of them.
     pub account: Option<String>,
+    /// The machine whose daemon has stopped, if that is what was found; else empty.
+    pub host: String,
+    /// The accounts that this daemon served.
+    pub accounts: Vec<String>,
     /// What should move.
     pub concern: Concern,
     /// For how long it was seen to stand still.
@@ -193,6 +217,7 @@ struct Sight {
     account: Option<String>,
     concern: Concern,
     what: String,
+    accounts: Vec<String>,
     mark: String,
     patience: Duration,
     cause: String,
@@ -219,6 +244,10 @@ impl Watch {
         let mut findings = Vec::new();
         let mut waiting = Vec::new();
         for sight in sights {
+            let host = match sight.concern {
+                Concern::Daemon => sight.what.clone(),
+                _ => String::new(),
+            };
             let key = (sight.account.clone(), sight.concern, sight.what);
             let since = match self.marks.remove(&key) {
                 Some(before) if before.mark == sight.mark => before.since,
@@ -229,6 +258,8 @@ impl Watch {
             marks.insert(key, Mark { mark, since });
             let finding = Finding {
                 account: sight.account,
+                host,
+                accounts: sight.accounts,
                 concern: sight.concern,
                 lasted,
                 cause: sight.cause,
@@ -260,6 +291,7 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
         account: None,
         concern,
         what: failure.what.clone(),
+        accounts: Vec::new(),
         mark: failure.mark.clone(),
         patience,
         cause: failure.cause.clone(),
@@ -268,6 +300,7 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
         account: None,
         concern,
         what: String::new(),
+        accounts: Vec::new(),
         mark: String::new(),
         patience: patience.moving,
         cause: cause.clone(),
@@ -291,7 +324,10 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
     let deliveries = facts.deliveries.iter();
     sights.extend(deliveries.map(|failing| whole(Concern::Deliveries, failing, patience.moving)));
     match facts.stopped_for {
-        None => sights.extend(facts.accounts.iter().flat_map(|a| of_account(a, patience))),
+        None => {
+            sights.extend(stopped(&facts.accounts, patience));
+            sights.extend(facts.accounts.iter().flat_map(|a| of_account(a, patience)));
+        }
         Some(time) if time >= STOP_FORGOTTEN && !facts.accounts.is_empty() => {
             sights.push(Sight {
                 patience: Duration::ZERO,
@@ -303,18 +339,49 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
     sights
 }
 
+/// Daemons that have stopped, each once, however many accounts it served.
+fn stopped(accounts: &[AccountFacts], patience: Patience) -> Vec<Sight> {
+    let mut hosts: BTreeMap<&str, Sight> = BTreeMap::new();
+    for facts in accounts.iter().filter(|facts| is_missed(facts)) {
+        let Some(Stopped { host, seen_at }) = &facts.stopped else {
+            continue;
+        };
+        let sight = hosts.entry(host).or_insert_with(|| Sight {
+            account: None,
+            concern: Concern::Daemon,
+            what: host.clone(),
+            accounts: Vec::new(),
+            mark: String::new(),
+            patience: patience.moving,
+            cause: String::new(),
+        });
+        sight.accounts.push(facts.account.clone());
+        // As it is written, the later one is the greater.
+        sight.cause = sight.cause.clone().max(seen_at.clone());
+    }
+    hosts.into_values().collect()
+}
+
+/// Whether nobody serves an account that somebody should. What the daemon has parked needs one too, for its probes.
+fn is_missed(facts: &AccountFacts) -> bool {
+    !facts.is_served && !facts.is_left_alone
+}
+
 fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     let sight = |concern, mark: &str, patience| Sight {
         account: Some(facts.account.clone()),
         concern,
         what: String::new(),
+        accounts: Vec::new(),
         mark: mark.to_owned(),
         patience,
         cause: String::new(),
     };
     let has_open = |kind: &str| facts.open_alerts.iter().any(|open| open == kind);
     if !facts.is_served {
-        return vec![sight(Concern::Service, "", patience.moving)];
+        let is_told = facts.stopped.is_some() || !is_missed(facts);
+        let told = (!is_told).then(|| sight(Concern::Service, "", patience.moving));
+        return told.into_iter().collect();
     }
     if EXPLAINING.iter().any(|kind| has_open(kind)) {
         return Vec::new();

@@ -12,10 +12,12 @@ use crate::domain::answer::Timed;
 use crate::domain::operation::Request;
 use crate::domain::outage::{Course, Outage, Read};
 use crate::gateway::client::Gateway;
+use crate::gateway::wire;
 use crate::policy::breaker::slow_start_limit;
 use crate::policy::judge::is_refused_for_rate;
 use crate::policy::rules::BreakerRules;
 use crate::worker::clock::Moment;
+use crate::worker::modes::{Modes, Sight};
 
 /// An account at run time.
 pub struct Account {
@@ -55,7 +57,8 @@ struct State {
     is_doubted: bool,
     /// What is known of requests that got no clear answer.
     outage: Outage,
-    mode: Option<String>,
+    /// What answers have shown of its mode.
+    modes: Modes,
 }
 
 impl State {
@@ -156,12 +159,16 @@ impl Account {
         }
     }
 
-    /// Asks the gateway, once, and counts refusals for the rate. Never fails: what went wrong is an answer.
+    /// Asks the gateway, once, counts refusals for the rate and notes in which mode the account is. Never fails:
+    /// what went wrong is an answer.
     pub async fn call(&self, request: &Request) -> Timed {
         let before = self.refusals.count();
         let timed = self.gateway.call(request).await;
         self.refusals
             .note(before, is_refused_for_rate(&timed.answer));
+        if let Some(shown) = wire::shown_mode(&timed) {
+            self.state().modes.see(shown);
+        }
         timed
     }
 
@@ -312,12 +319,19 @@ impl Account {
         };
     }
 
-    /// Notes in which mode the gateway treats the account; true when that is news.
-    pub fn is_news(&self, mode: &str) -> bool {
-        let mut state = self.state();
-        let news = state.mode.as_deref() != Some(mode);
-        state.mode = Some(mode.to_owned());
-        news
+    /// What was seen of its mode and is not compared yet with what is stored.
+    pub fn untold_mode(&self) -> Option<Sight> {
+        self.state().modes.untold()
+    }
+
+    /// Notes that this was compared; `is_disputed` while another mode is stored.
+    pub fn mode_is_told(&self, sight: Sight, is_disputed: bool) {
+        self.state().modes.told(sight, is_disputed);
+    }
+
+    /// Whether its mode was not seen for so long that a new invoice is to be read for it; not asked again at once.
+    pub fn wants_mode(&self) -> bool {
+        self.state().modes.wants_a_look()
     }
 
     /// Nothing in it can be half-changed, so a panic elsewhere does not spoil it.

@@ -2,6 +2,7 @@
 //! trigger that raises. They wait in memory and are tried again, while everything else goes on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::discriminant;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::policy::rules::Jitter;
 use crate::worker::Context;
-use crate::worker::alarm::Alarm;
+use crate::worker::alarm::{Alarm, Others};
 use crate::worker::recorder::{Message, finished};
 use crate::worker::settle::{self, PART_PATIENCE};
 use crate::worker::strains;
@@ -54,6 +55,8 @@ struct Places {
     /// How many outcomes of each; a job that is followed may have several.
     outcomes: HashMap<Key, usize>,
     accounts: BTreeMap<AccountName, usize>,
+    /// What the alert of an account says of its other jobs.
+    told: BTreeMap<AccountName, Others>,
 }
 
 impl Shelf {
@@ -76,6 +79,25 @@ impl Shelf {
         let places = self.places();
         let own = places.accounts.get(account).copied().unwrap_or(0);
         own >= ACCOUNT_MOST || (own > 0 && places.accounts.values().sum::<usize>() >= MOST)
+    }
+
+    /// What becomes of the jobs of an account beside the one that is told of.
+    fn others(&self, account: &AccountName) -> Others {
+        let places = self.places();
+        let own = places.accounts.get(account).copied().unwrap_or(0);
+        drop(places);
+        match own {
+            0 | 1 => Others::GoOn,
+            own if self.is_full(account) => Others::Wait(own - 1),
+            own => Others::Refused(own - 1),
+        }
+    }
+
+    /// Notes of what kind the others are that an alert tells of; true when it told of another kind before.
+    fn is_told_anew(&self, account: &AccountName, others: Others) -> bool {
+        let mut places = self.places();
+        let before = places.told.insert(account.clone(), others);
+        before.is_some_and(|before| discriminant(&before) != discriminant(&others))
     }
 
     fn put(self: &Arc<Self>, key: Key, account: &AccountName) -> Place {
@@ -127,6 +149,7 @@ impl Drop for Place {
             && places.accounts.get_mut(account).is_some_and(less)
         {
             places.accounts.remove(account);
+            places.told.remove(account);
         }
     }
 }
@@ -431,8 +454,14 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
                 _ => Ok(None),
             };
             let blocking = blocking.unwrap_or_default();
-            let alarm = Alarm::stuck(account, transition, &outcome.cause, blocking.as_ref());
+            let others = ctx.recorder.shelf().others(account);
+            let (cause, blocking) = (&outcome.cause, blocking.as_ref());
+            let alarm = Alarm::stuck(account, transition, cause, blocking, others);
             strains::try_to_open(ctx, account, &alarm).await;
+            // It may be open since there were few.
+            if ctx.recorder.shelf().is_told_anew(account, others) {
+                strains::try_to_change(ctx, account, &alarm).await;
+            }
         }
         if !outcome.is_told {
             outcome.is_told = true;

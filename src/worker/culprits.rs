@@ -459,7 +459,7 @@ impl Culprits {
         if !matches!(others, Others::Wait(_)) {
             self.told_to_wait.remove(account);
         } else if told.is_ok() && self.told_to_wait.insert(account.clone()) {
-            told = alerts::change(&ctx.pool, account, kind, text)
+            told = alerts::change(&ctx.pool, account, kind, "", text)
                 .await
                 .map(|_| ());
         }

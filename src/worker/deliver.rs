@@ -8,12 +8,12 @@ use tracing::{error, info, warn};
 use crate::alert::{Notice, Status, log_line, retry_after};
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::alerts::{self, DueNotice};
+use crate::db::alerts::{self, About, DueNotice};
 use crate::db::fault::Fault;
 use crate::telemetry::Chain;
-use crate::worker::alarm::Alarm;
+use crate::worker::alarm::{self, Alarm};
 use crate::worker::{Context, Step};
-use crate::worker::{strains, tell_failing};
+use crate::worker::{modes, revived, strains, tell_failing};
 
 /// The channel that is always there: a line in the log.
 pub const LOG: &str = "log";
@@ -31,9 +31,15 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
     let mut round = Round::default();
     if let Some(forgotten) = ctx.recorder.forgotten() {
-        let alarm = Alarm::history_lost(forgotten);
-        let opened = alerts::open(&ctx.pool, None, alarm.kind, alarm.severity, &alarm.text);
-        round.part(opened.await)?;
+        let accounts = ctx.account_names();
+        let text = alarm::history_lost(forgotten, ctx.worker, &ctx.host, &accounts);
+        let about = About {
+            account: None,
+            kind: alarm::HISTORY,
+            subject: &ctx.host,
+            severity: "critical",
+        };
+        round.part(alerts::say(&ctx.pool, &about, &text).await)?;
     }
     let untold = round.part(alerts::untold(&ctx.pool).await)?;
     for held in untold.unwrap_or_default() {
@@ -49,6 +55,8 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     {
         round.part(tell_failing::tell(ctx, &troubled).await)?;
     }
+    round.part(revived::tell_on(ctx).await)?;
+    round.part(modes::compare(ctx).await)?;
     let resolved = alerts::resolve_cleared(&ctx.pool, well_for, unblocked_for);
     round.part(resolved.await)?;
     round.part(alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await)?;

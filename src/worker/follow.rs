@@ -17,7 +17,7 @@ use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::JobName;
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen, RefundStatus};
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus};
 use crate::domain::operation::{Resend, Seen};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
@@ -40,8 +40,8 @@ use crate::worker::recorder::Outcome;
 use crate::worker::send::SEND_WINDOW;
 use crate::worker::steady::Asked;
 use crate::worker::unstored;
-use crate::worker::{Context, Step};
-use apart::{look_back, read_after_refund, read_whole};
+use crate::worker::{Context, Step, revived};
+use apart::{read_after_refund, read_for_mode, read_whole};
 
 /// Accounts whose invoices are checked in one round, at the same time: few enough that none of their
 /// requests leaves late, and so later than its quota allows.
@@ -257,14 +257,24 @@ async fn check_invoices(
                 Some(whole) => whole,
                 None => continue,
             }
+        } else if is_just_made(mirror) && account.wants_mode() {
+            let due = std::slice::from_ref(mirror);
+            let whole = read_for_mode(ctx, account, invoice.id, due, claimed_at).await;
+            whole.unwrap_or(invoice)
         } else {
             invoice
         };
         let now = invoice.standing();
         let unchanged_for = unchanged_for(mirror, now.as_str());
         let check = next_invoice_check(&now, unchanged_for, crowd, &ctx.rules.follow, ctx.jitter());
-        let alert = (!is_waited_for && mirror.made_by.is_some() && lives_again(&before, &now))
-            .then(|| Alarm::revived(mirror, &now));
+        // It is told of before it is stored; else it is seen so once more.
+        if !is_waited_for
+            && lives_again(&before, &now)
+            && let Err(error) = revived::tell(ctx, mirror, &now).await
+        {
+            warn!(invoice = invoice.id, error = %Chain(&error), "an invoice lives again and could not be told of yet");
+            continue;
+        }
         let seen = Seen::Invoice(invoice.clone());
         let check = settle_waiting(ctx, mirror, &seen, &[], unchanged_for, check).await;
         let row = outcome::invoice_row(name, None, &invoice, check);
@@ -272,13 +282,14 @@ async fn check_invoices(
             invoice: Some(row),
             ..Entry::default()
         };
-        ctx.recorder
-            .record(Outcome {
-                alert,
-                ..Outcome::plain(name, entry)
-            })
-            .await;
+        ctx.recorder.record(Outcome::plain(name, entry)).await;
     }
+}
+
+/// Whether the job that made an invoice still waits for it.
+fn is_just_made(mirror: &DueMirror) -> bool {
+    let made_by = |job: &Waiting| Some(job.id.0) == mirror.made_by;
+    mirror.waiting.iter().any(made_by)
 }
 
 async fn check_refunds(

@@ -34,6 +34,7 @@ pub mod keep_time;
 pub mod listen;
 pub mod locks;
 pub mod lookup;
+pub mod modes;
 pub mod outcome;
 pub mod oversee;
 pub mod passed_over;
@@ -42,6 +43,7 @@ pub mod probe;
 pub mod progress;
 pub mod recorder;
 pub mod recover;
+pub mod revived;
 pub mod search;
 pub mod send;
 pub mod settle;
@@ -87,6 +89,8 @@ pub struct Context {
     pub pool: Pool,
     /// This process, random for each start: a worker that comes back is another one.
     pub worker: Uuid,
+    /// The machine that it runs on.
+    pub host: String,
     /// The accounts, by name.
     pub accounts: BTreeMap<AccountName, Arc<Account>>,
     /// What decisions depend on.

@@ -181,7 +181,7 @@ async fn tell_that_health_is_mistaken(
         .find(|reason| reason.code() == parked_reason);
     let reason = reason.copied().unwrap_or(Reason::ServiceUnavailable);
     let text = alarm::undelivered(&account.name, reason, code, Appearance::Well);
-    if alerts::change(&ctx.pool, &account.name, "account_parked", &text).await? {
+    if alerts::change(&ctx.pool, &account.name, "account_parked", "", &text).await? {
         info!(account = %account.name, code, "health says well, and what is accepted fails at Kaspi");
         ctx.wake.deliver.notify_one();
     }

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 use crate::db::clock::SteadySecond;
 use crate::db::fate::Recorded;
 use crate::db::fault::Fault;
-use crate::db::record::{self, InvoiceRow};
+use crate::db::record;
 use crate::db::{DbError, accounts, alerts, probes};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Read, Undelivered};
@@ -240,6 +240,16 @@ pub async fn try_to_open(ctx: &Context, account: &AccountName, alarm: &Alarm) {
     }
 }
 
+/// Has an open alert say this from now on, if that is possible now.
+pub async fn try_to_change(ctx: &Context, account: &AccountName, alarm: &Alarm) {
+    match alerts::change(&ctx.pool, account, alarm.kind, "", &alarm.text).await {
+        Ok(_) => ctx.wake.deliver.notify_one(),
+        Err(error) => {
+            warn!(account = %account, kind = alarm.kind, error = %Chain(&error), "an alert could not be changed now");
+        }
+    }
+}
+
 /// What recorded outcomes leave to do for an account.
 #[derive(Default)]
 struct Errand {
@@ -247,8 +257,6 @@ struct Errand {
     unspent: Vec<SteadySecond>,
     /// The least that the gateway said remains.
     remaining: Option<Remaining>,
-    /// The mode that the gateway showed, if that is news.
-    mode: Option<&'static str>,
 }
 
 /// Does what recorded outcomes leave to do, without anybody waiting for it.
@@ -269,14 +277,6 @@ pub fn afterwards(ctx: &Arc<Context>, messages: &[Message]) {
             if least.is_none_or(|least| told.requests < least.requests) {
                 *least = Some(told);
             }
-        }
-        if let Some(mode) = outcome.entry.invoice.as_ref().and_then(mode_of)
-            && ctx
-                .accounts
-                .get(account)
-                .is_some_and(|account| account.is_news(mode))
-        {
-            errands.entry(account).or_default().mode = Some(mode);
         }
     }
     for (account, errand) in errands {
@@ -313,24 +313,4 @@ async fn run(ctx: &Context, account: &AccountName, errand: Errand) {
     {
         warn!(account = %account, error = %Chain(&error), "the quota was not corrected");
     }
-    if let Some(mode) = errand.mode {
-        match accounts::saw_mode(&ctx.pool, account, mode).await {
-            Ok(None) => {}
-            Ok(Some(before)) => {
-                let alarm = Alarm::mode_changed(account, &before, mode);
-                let run = || open(ctx, account, &alarm);
-                persist(ctx, account, "open an alert", &mut || {}, run).await;
-                ctx.wake.deliver.notify_one();
-            }
-            Err(error) => {
-                warn!(account = %account, error = %Chain(&error), "the account's mode was not stored");
-            }
-        }
-    }
-}
-
-/// A key whose organisation moves between sandbox and live is a mistake of somebody's.
-fn mode_of(row: &InvoiceRow) -> Option<&'static str> {
-    row.is_sandbox
-        .map(|is_sandbox| if is_sandbox { "sandbox" } else { "live" })
 }

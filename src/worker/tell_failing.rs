@@ -38,7 +38,7 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
         (None, Some(told)) => {
             let how = Alarm::end_of_failing(*is_parked, told);
             let name = Some(account.as_str());
-            progress::resolve(&ctx.pool, name, troubled::KIND, &how).await
+            progress::resolve(&ctx.pool, name, troubled::KIND, "", &how).await
         }
         (Some(telling), None) => {
             let Alarm {

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails, and the place says why"
 )]
 
+mod alerts;
 mod answers;
 mod bindings;
 mod books;

@@ -41,5 +41,5 @@ begin
 
   -- Operators can always say why.
   assert (select bool_and('reason' = any (proargnames)) from pg_proc
-           where pronamespace = 'apipay'::regnamespace and proname in ('retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start'));
+           where pronamespace = 'apipay'::regnamespace and proname in ('retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start', 'acknowledge'));
 end $$;

@@ -555,3 +555,28 @@ begin
   assert apipay._resolve_alert(null, 'duplicate_detected', 'looked');
   assert apipay._open_alert('default', 'duplicate_detected', 'critical', 'again', 'look', null) > first;
 end $$;
+
+-- acknowledge
+do $$
+declare
+  one bigint := apipay._open_alert('default', 'invoice_revived', 'critical', 'invoice 1 lives', 'look', '{"invoice": 1}', 'invoice 1');
+  two bigint := apipay._open_alert('default', 'invoice_revived', 'critical', 'invoice 2 lives', 'look', '{"invoice": 2}', 'invoice 2');
+  parked bigint := apipay._open_alert('other', 'account_parked', 'critical', 'parked', 'look', '{}');
+  mode bigint := apipay._open_alert('default', 'mode_mismatch', 'critical', 'sandbox', 'look', '{"before": "live", "now": "sandbox"}');
+begin
+  assert one <> two, 'each has a subject of its own';
+  assert one = apipay._open_alert('default', 'invoice_revived', 'critical', 'again', 'look', '{}', 'invoice 1');
+  assert apipay.acknowledge(one, 'delivered to +7 700 765-43-21');
+  assert (select resolved_at is not null and acked_by = session_user and resolution = format('acknowledged by %s: delivered to 8700***4321', session_user) from apipay.alerts where id = one);
+  assert (select resolved_at is null and acked_at is null from apipay.alerts where id = two);
+  assert (select reason = 'delivered to +7 700 765-43-21' and evidence = jsonb_build_object('alert', one, 'kind', 'invoice_revived', 'about', 'invoice 1')
+            from apipay.events where subject = 'account' order by id desc limit 1);
+  assert not apipay.acknowledge(one, 'again'), 'it has ended';
+  assert not apipay.acknowledge(parked, 'on it');
+  assert (select resolved_at is null and acked_at is not null from apipay.alerts where id = parked), 'it ends with its cause';
+  update apipay.accounts set mode = 'live' where name = 'default';
+  assert apipay.acknowledge(mode);
+  assert (select a.mode = 'sandbox' from apipay.accounts a where name = 'default');
+  perform pg_temp.expect_refusal('select apipay.acknowledge(987654321)', 'P0002', 'there is no alert 987654321; the open ones: %');
+  perform pg_temp.expect_refusal('select apipay.acknowledge(null)', '22004', 'alert is null: it must be given');
+end $$;

@@ -13,6 +13,16 @@ begin
          (gen_random_uuid(), 'ill', '1', '{}', now() - interval '23 hours');
   perform apipay._announce(worker, 'a', '1', array['shop']);
   assert (select array_agg(host order by host) = array['a', 'ill'] from apipay.daemons);
+  -- The last one to serve an account is known for longer, until another one serves it.
+  insert into apipay.daemons (worker, host, version, accounts, seen_at)
+  values (gen_random_uuid(), 'kept', '1', array['shop', 'closed'], now() - interval '20 days'),
+         (gen_random_uuid(), 'over', '1', array['shop'], now() - interval '20 days'),
+         (gen_random_uuid(), 'old', '1', array['torn_down'], now() - interval '31 days');
+  perform apipay._announce(worker, 'a', '1', array['shop']);
+  assert (select array_agg(host order by host) = array['a', 'ill', 'kept'] from apipay.daemons);
+  perform apipay._announce(worker, 'a', '1', array['shop', 'closed']);
+  perform apipay._announce(worker, 'a', '1', array['shop', 'closed']);
+  assert (select array_agg(host order by host) = array['a', 'ill'] from apipay.daemons);
 end $$;
 
 do $$

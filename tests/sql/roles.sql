@@ -49,6 +49,7 @@ begin
       ('apipay_enqueuer', array['jobs'], array['INSERT']),
       ('apipay_worker', array['overview', 'waiting', 'uncertain', 'parked', 'daily', 'account_status', 'jobs', '_control', '_migrations', 'daemons'], array['SELECT']),
       ('apipay_worker', array['accounts', '_reads', '_quotas', 'attempts', 'invoices', 'refunds', 'subscriptions', 'alerts', 'alert_deliveries', 'webhooks', '_clocks'], array['SELECT', 'INSERT', 'UPDATE']),
+      ('apipay_worker', array['_channels'], array['SELECT', 'INSERT']),
       ('apipay_worker', array['events'], array['SELECT']))
     select r.role, c.relname, p.privilege, has_table_privilege(r.role, c.oid, p.privilege) as has,
            exists (select from expected e where e.role = r.role and c.relname = any (e.relations) and p.privilege = any (e.rights)) as wanted
@@ -91,7 +92,7 @@ begin
   for found in
     with expected (role, functions) as (values
       ('apipay_auditor', array['']),
-      ('apipay_operator', array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start']),
+      ('apipay_operator', array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start', 'cancel_invoice', 'acknowledge']),
       ('apipay_enqueuer', array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue']),
       ('apipay_worker', array['_open_alert', '_change_alert', '_renew_alert', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota', '_announce', '_recall']))
     select r.role, p.proname, has_function_privilege(r.role, p.oid, 'EXECUTE') as has, p.proname = any (e.functions) as wanted
@@ -194,12 +195,13 @@ begin
     end loop;
   end loop;
   foreach statement in array array['select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.resolve(1, false)', 'select apipay.park(''default'')',
-    'select apipay.resume(''default'')', 'select apipay.stop()', 'select apipay.start()',
+    'select apipay.resume(''default'')', 'select apipay.stop()', 'select apipay.start()', 'select apipay.acknowledge(1)', 'select apipay.cancel_invoice(1)',
     'select * from apipay.alerts', 'select * from apipay.alert_deliveries', 'select * from apipay.events', 'select * from apipay.daemons'] loop
     perform pg_temp.expect_denial('apipay_auditor', statement);
   end loop;
   foreach statement in array array['select apipay.stop(''drill'')', 'select apipay.start()', 'select apipay.park(''default'', ''drill'')', 'select apipay.resume(''default'')',
-    'select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.retry(1)',
+    'select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.retry(1)', 'select apipay.cancel_invoice(1)',
+    'select apipay.acknowledge(max(id), ''drill'') from apipay.alerts',
     'select * from apipay.alerts, apipay.alert_deliveries, apipay.events, apipay.daemons'] loop
     perform pg_temp.expect_success('apipay_operator', statement);
   end loop;

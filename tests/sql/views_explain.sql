@@ -90,7 +90,7 @@ begin
   perform pg_temp.explains('{"account": "left"}',
     'Waiting: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Then it goes out.');
   perform pg_temp.explains('{"account": "strange"}',
-    'Waiting: no daemon has served account strange for a day, if ever: name it in the configuration, then sudo systemctl restart apipayd. Then it goes out.');
+    'Waiting: no daemon has served account strange for a month, if ever: name it in the configuration, then sudo systemctl restart apipayd. Then it goes out.');
   perform pg_temp.explains('{"account": "left", "operation": "invoice.refund", "params": {"invoice_id": 500}, "reason": "waits_for_refund"}',
     'Waiting: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Then it goes out.');
   perform pg_temp.explains(jsonb_build_object('account', 'left', 'state', 'sending', 'leased_until', now() - interval '1 min'),
@@ -253,6 +253,19 @@ begin
     'Given up: the gateway accepted it 3 times, and it failed at Kaspi each time: network_unavailable. select apipay.retry({ID}, ''why'') enqueues a copy.');
   perform pg_temp.explains('{"state": "failed", "reason": "already_paid", "operation": "invoice.cancel"}',
     'The customer has paid the invoice: it cannot be cancelled, only refunded.');
+-- An invoice of it that lives after all: nothing is to be sent again. The dead ones of others say nothing.
+  insert into apipay.invoices (account, id, status, amount) values ('default', 30, 'pending', 100);
+  perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "generation": 3, "invoice_id": 30, "error_code": "network_unavailable"}',
+    'Ended as failed (gave_up), but its invoice 30 lives after all (status pending): the customer may pay it, and another bill would be a second one. Unless it is to be paid: select apipay.cancel_invoice(30, account => ''default'').');
+  update apipay.invoices i set status = 'paid' where i.id = 30;
+  perform pg_temp.explains('{"state": "expired", "reason": "expired", "invoice_id": 30}',
+    'Ended as expired (expired), but its invoice 30 was paid by the customer after all: deliver what was ordered, or have it refunded. Another bill would make the customer pay twice.');
+  update apipay.invoices i set total_refunded = 100 where i.id = 30;
+  perform pg_temp.explains('{"state": "cancelled", "reason": "resolved_not_applied", "invoice_id": 30}',
+    'Ended as cancelled (resolved_not_applied), but its invoice 30 was paid by the customer after all and fully refunded.');
+  update apipay.invoices i set status = 'error' where i.id = 30;
+  perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "generation": 3, "invoice_id": 30, "error_code": "network_unavailable"}',
+    'Given up: the gateway accepted it 3 times, and it failed at Kaspi each time: network_unavailable. select apipay.retry({ID}, ''why'') enqueues a copy.');
   perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "attempts": 8, "error_message": "connection refused"}',
     'Given up after 8 counted attempts, none of which had an effect; last: connection refused. select apipay.retry({ID}, ''why'') enqueues a copy.');
 

@@ -77,9 +77,10 @@ fn unserved(due: &[Due], configured: &[String]) -> Vec<Finding> {
             Finding::warning(
                 "accounts",
                 format_args!(
-                    "account {account} has payments to make and no running apipayd has it in its configuration; add \
-                     [accounts.{account}], or take them back: select apipay.cancel(id, 'why') from apipay.jobs \
-                     where account = '{account}' and state = 'queued';"
+                    "account {account} has something to do and no running apipayd has it in its configuration; add \
+                     [accounts.{account}]. If it is not to be served any more: select * from \
+                     apipay.cancel_jobs(array(select id from apipay.overview where account = '{account}' and state = \
+                     'queued'), 'why'); select apipay.park('{account}', 'why');"
                 ),
             )
         })

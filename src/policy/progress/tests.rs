@@ -420,3 +420,58 @@ proptest! {
         prop_assert!(found[0].lasted >= patience().moving);
     }
 }
+
+fn stopped(account: &str, seen_at: &str) -> AccountFacts {
+    AccountFacts {
+        account: account.into(),
+        is_served: false,
+        stopped: Some(Stopped {
+            host: "kassa-2".into(),
+            seen_at: seen_at.into(),
+        }),
+        ..waiting("never")
+    }
+}
+
+#[test]
+fn a_daemon_that_stopped_is_found_once_with_all_accounts_that_it_served() {
+    let mut unknown = stopped("ghost", "");
+    unknown.stopped = None;
+    let facts = Facts {
+        accounts: vec![
+            stopped("clinic", "2026-11-01T14:02:03Z"),
+            stopped("shop", "2026-11-01T14:02:05Z"),
+            unknown,
+        ],
+        ..Facts::default()
+    };
+    let mut watch = Watch::default();
+    watch.look(Duration::ZERO, &facts, patience());
+    let found = watch.look(3 * MINUTE, &facts, patience());
+    let [daemon, ghost] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!(
+        (daemon.concern, &daemon.account, daemon.host.as_str()),
+        (Concern::Daemon, &None, "kassa-2")
+    );
+    assert_eq!(daemon.accounts, ["clinic", "shop"]);
+    assert_eq!(daemon.cause, "2026-11-01T14:02:05Z", "its last sign");
+    assert_eq!(
+        (ghost.concern, ghost.account.as_deref()),
+        (Concern::Service, Some("ghost"))
+    );
+}
+
+#[test]
+fn what_nobody_serves_and_an_operator_has_parked_is_left_alone() {
+    let parked = |mut facts: AccountFacts| {
+        facts.is_left_alone = true;
+        facts
+    };
+    let mut unknown = stopped("ghost", "");
+    unknown.stopped = None;
+    for facts_of_one in [stopped("shop", "2026-11-01T14:02:03Z"), unknown] {
+        expect(|_| facts(parked(facts_of_one.clone())), &[]);
+    }
+}

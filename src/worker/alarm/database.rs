@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use uuid::Uuid;
 
 use super::Alarm;
 use crate::db::accounts::AlertText;
@@ -35,8 +36,19 @@ impl Alarm {
         transition: &Transition,
         cause: &Cause,
         blocker: Option<&Blocker>,
+        others: Others,
     ) -> Alarm {
         let job = transition.job_id;
+        let rest = match others {
+            Others::GoOn => "Other jobs go on".to_owned(),
+            Others::Refused(jobs) => format!(
+                "It does not take those of {jobs} more of this account either; whatever it takes goes on"
+            ),
+            Others::Wait(jobs) => format!(
+                "It does not take those of {jobs} more of this account either: nothing new of it is sent until it \
+                 takes some; other accounts go on"
+            ),
+        };
         let action = blocker.map_or_else(|| mending(cause).to_owned(), end_of_lock);
         Alarm {
             kind: "job_stuck",
@@ -48,7 +60,7 @@ impl Alarm {
                 ),
                 action: format!(
                     "{action} The outcome waits in the daemon's memory and is written as soon as that is possible; \
-                     until then do not stop apipayd. Other jobs go on"
+                     until then do not stop apipayd. {rest}"
                 ),
                 details: json!({
                     "job": job, "state": transition.from_state, "epoch": transition.epoch,
@@ -155,40 +167,48 @@ impl Alarm {
             renews: false,
         }
     }
+}
 
-    /// The database has forgotten commits: an outcome came whose claim it does not know.
-    pub fn history_lost(forgotten: &Forgotten) -> Alarm {
-        let Forgotten {
-            account,
-            job,
-            epoch,
-            lost,
-        } = forgotten;
-        let found = match lost {
-            Lost::Gone => "there is no such job in it now".to_owned(),
-            Lost::Another => "that number is another job's in it now".to_owned(),
-            Lost::Behind(now) => format!("the job is at epoch {} in it now", now.0),
-            Lost::Reclaimed => "that epoch is another worker's in it now".to_owned(),
-        };
-        Alarm {
-            kind: "history_lost",
-            severity: "critical",
-            text: AlertText {
-                summary: format!(
-                    "The database has lost commits: job {job} of account {account} was claimed at epoch {epoch}, and \
-                     {found}. This daemon sends nothing any more."
-                ),
-                action: "what was sent in the lost time stands at ApiPay and not in the database: see why the database \
-                         went back (a failover, a restored backup, synchronous_commit or fsync off), compare what is \
-                         queued with the ApiPay dashboard, then: systemctl restart apipayd"
-                    .to_owned(),
-                details: json!({
-                    "account": account.as_str(), "job": job, "epoch": epoch,
-                    "epoch_now": match lost { Lost::Behind(now) => Some(now.0), _ => None },
-                }),
-            },
-            renews: false,
-        }
+/// The kind of the alert of a database that has lost commits.
+pub const HISTORY: &str = "history_lost";
+
+/// The database has forgotten commits: an outcome came whose claim it does not know. `worker` is this daemon, on
+/// this machine, with these accounts.
+pub fn history_lost(
+    forgotten: &Forgotten,
+    worker: Uuid,
+    host: &str,
+    accounts: &[String],
+) -> AlertText {
+    let Forgotten {
+        account,
+        job,
+        epoch,
+        lost,
+    } = forgotten;
+    let found = match lost {
+        Lost::Gone => "there is no such job in it now".to_owned(),
+        Lost::Another => "that number is another job's in it now".to_owned(),
+        Lost::Behind(now) => format!("the job is at epoch {} in it now", now.0),
+        Lost::Reclaimed => "that epoch is another worker's in it now".to_owned(),
+    };
+    AlertText {
+        summary: format!(
+            "The database has lost commits: job {job} of account {account} was claimed at epoch {epoch}, and \
+             {found}. The apipayd on {host} sends nothing any more."
+        ),
+        action: format!(
+            "what was sent in the lost time stands at ApiPay and not in the database: see why the database went back \
+             (a failover, a restored backup, synchronous_commit or fsync off), compare what is queued with the \
+             ApiPay dashboard, then on {host}: sudo systemctl restart apipayd. If it will never run there again: \
+             select apipay.acknowledge(id, 'why') from apipay.alerts where kind = '{HISTORY}' and subject = '{host}' \
+             and resolved_at is null;"
+        ),
+        details: json!({
+            "account": account.as_str(), "job": job, "epoch": epoch,
+            "epoch_now": match lost { Lost::Behind(now) => Some(now.0), _ => None },
+            "worker": worker, "host": host, "accounts": accounts,
+        }),
     }
 }
 

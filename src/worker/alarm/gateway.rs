@@ -10,7 +10,6 @@ use crate::db::mirrors::{DueMirror, Waiting};
 use crate::db::troubled::{self, Told};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::domain::mirror::InvoiceStatus;
 use crate::domain::operation::OPERATIONS;
 use crate::domain::outage::{FailingJob, Fault, Read, Undelivered};
 use crate::policy::outage::telling::Telling;
@@ -98,30 +97,6 @@ impl Alarm {
                      select * from apipay.overview where state = 'accepted' order by updated_at;"
                 ),
                 details: json!({ "job": id.0, "invoice": invoice }),
-            },
-            renews: false,
-        }
-    }
-
-    /// An invoice that was given up for dead is alive: the customer may pay it, and a later one too.
-    pub fn revived(mirror: &DueMirror, status: &InvoiceStatus) -> Alarm {
-        let (account, invoice, job) = (
-            &mirror.account,
-            mirror.invoice_id,
-            mirror.made_by.unwrap_or_default(),
-        );
-        Alarm {
-            kind: "invoice_revived",
-            severity: "critical",
-            text: AlertText {
-                summary: format!(
-                    "Invoice {invoice} of account {account} had failed and is {status} after all."
-                ),
-                action: format!(
-                    "job {job} was given up or sent anew because of it: if both invoices live, cancel one with \
-                     select apipay.cancel_invoice({invoice}, account => '{account}');"
-                ),
-                details: json!({ "invoice": invoice, "job": job, "status": status.as_str() }),
             },
             renews: false,
         }
@@ -279,20 +254,6 @@ impl Alarm {
             }
             (Some(job), Some("job")) => format!("job {job} now"),
             _ => "ApiPay gives clear answers again".to_owned(),
-        }
-    }
-
-    /// The key's organisation has moved between sandbox and live.
-    pub fn mode_changed(account: &AccountName, before: &str, now: &str) -> Alarm {
-        Alarm {
-            kind: "mode_mismatch",
-            severity: "critical",
-            text: AlertText {
-                summary: format!("Account {account} was {before} and its invoices are {now} now."),
-                action: "check which organisation the API key belongs to".to_owned(),
-                details: json!({ "before": before, "now": now }),
-            },
-            renews: false,
         }
     }
 }

@@ -2,11 +2,13 @@
 
 mod database;
 mod gateway;
+mod settled;
 
 use crate::db::accounts::AlertText;
 
-pub use database::{Others, clock_jumped};
+pub use database::{HISTORY, Others, clock_jumped, history_lost};
 pub use gateway::{Appearance, parked, parked_undelivered, undelivered};
+pub use settled::{MODE, REVIVED, mode_changed, of_invoice, revived};
 
 /// An alert to open.
 #[derive(Clone, Debug)]

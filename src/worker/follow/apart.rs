@@ -9,7 +9,6 @@ use super::{end_check, may_read, note, put_back_for};
 use crate::crash::{self, Point};
 use crate::db::claim::Purpose;
 use crate::db::mirrors::{self, DueMirror};
-use crate::domain::job::JobId;
 use crate::domain::mirror::{InvoiceSeen, RefundList};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
@@ -40,17 +39,42 @@ pub(super) async fn read_whole(
     if !may_ask_once_more(ctx, account, claimed_at).await {
         return None;
     }
-    let errand = Errand::read(Read::Code, account.reads_slowly(Read::Code));
     crash::reach(Point::CodeBeforeRequest);
-    let timed = account.call(&wire::get_invoice(id)).await;
+    let read = read_one(ctx, account, id, due).await;
     crash::reach(Point::CodeAfterAnswer);
+    read
+}
+
+/// Reads a new invoice because a check does not show in which mode its account is. `None` when that is not
+/// possible now: it is not worth waiting for.
+pub(super) async fn read_for_mode(
+    ctx: &Arc<Context>,
+    account: &Account,
+    id: i64,
+    due: &[DueMirror],
+    claimed_at: Moment,
+) -> Option<InvoiceSeen> {
+    if account.reads_slowly(Read::Code) || !may_ask_once_more(ctx, account, claimed_at).await {
+        return None;
+    }
+    read_one(ctx, account, id, due).await
+}
+
+async fn read_one(
+    ctx: &Arc<Context>,
+    account: &Account,
+    id: i64,
+    due: &[DueMirror],
+) -> Option<InvoiceSeen> {
+    let errand = Errand::read(Read::Code, account.reads_slowly(Read::Code));
+    let timed = account.call(&wire::get_invoice(id)).await;
     let read = wire::read_invoice(&timed, id);
     note(ctx, account, errand, &timed, read.is_some(), due).await;
     read
 }
 
 /// Takes quota for a further request of a round that began at this moment.
-async fn may_ask_once_more(ctx: &Context, account: &Account, claimed_at: Moment) -> bool {
+pub(super) async fn may_ask_once_more(ctx: &Context, account: &Account, claimed_at: Moment) -> bool {
     match ctx.take_one(&account.name, Purpose::Follow).await {
         Ok(is_granted) => is_granted && account.may_send(claimed_at),
         Err(error) => {
@@ -81,28 +105,9 @@ pub(super) async fn read_after_refund(
     Some(invoice)
 }
 
-/// What all invoices of a job look like now, before it is given up. `None` when that cannot be asked now: then the
-/// job stays accepted, and it is decided later.
-pub(super) async fn look_back(
-    ctx: &Arc<Context>,
-    account: &Account,
-    mirror: &DueMirror,
-    job: JobId,
-) -> Option<Vec<InvoiceSeen>> {
-    let ids = match mirrors::of_job(&ctx.pool, &account.name, job, wire::CHECK_IDS).await {
-        Ok(ids) => ids,
-        Err(error) => {
-            warn!(job.id = %job, error = %Chain(&error), "the invoices of a job are not known; it is given up later, if at all");
-            return None;
-        }
-    };
-    let due = std::slice::from_ref(mirror);
-    check_apart(ctx, account, &ids, due, Moment::now()).await
-}
-
 /// A check of some invoices that is needed to decide about something else. `None` when it cannot be made now. Where
 /// checks get no clear answer it is one of the trials, and takes the turn of one.
-async fn check_apart(
+pub(super) async fn check_apart(
     ctx: &Arc<Context>,
     account: &Account,
     ids: &[i64],

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::{may_ask_once_more, may_read, note};
+use super::apart::{check_apart, may_ask_once_more};
+use super::{may_read, note};
 use crate::db::claim::Purpose;
 use crate::db::mirrors::{self, DueMirror, Waiting};
 use crate::domain::mirror::InvoiceSeen;
@@ -41,12 +42,13 @@ pub(super) async fn look_back(
         }
     };
     let due = std::slice::from_ref(mirror);
-    let errand = may_ask(ctx, account, Read::Check).await?;
-    let timed = account.call(&wire::check_invoices(&ids)).await;
-    let known = wire::read_check(&timed);
-    note(ctx, account, errand, &timed, known.is_some(), due).await;
-    let known = known?;
-    let errand = may_ask(ctx, account, Read::LookUp).await?;
+    let known = check_apart(ctx, account, &ids, due, Moment::now()).await?;
+    let is_possible = may_read(ctx, account, Read::LookUp)
+        && may_ask_once_more(ctx, account, Moment::now()).await;
+    if !is_possible {
+        return None;
+    }
+    let errand = Errand::read(Read::LookUp, account.reads_slowly(Read::LookUp));
     let (_, timed, found) = search::by_name(ctx, account, &job.name.first(), Purpose::Follow).await;
     let is_found = matches!(found, Finding::Invoices(_));
     note(ctx, account, errand, &timed, is_found, due).await;
@@ -54,11 +56,4 @@ pub(super) async fn look_back(
         Finding::Invoices(named) => Some(Earlier { known, named }),
         Finding::Invoice(_) | Finding::Refunds(_) | Finding::Unclear(_) => None,
     }
-}
-
-/// The errand of one more read of this kind, if it may be made now.
-async fn may_ask(ctx: &Arc<Context>, account: &Account, read: Read) -> Option<Errand> {
-    let may_be_made =
-        may_read(ctx, account, read) && may_ask_once_more(ctx, account, Moment::now()).await;
-    may_be_made.then(|| Errand::read(read, account.reads_slowly(read)))
 }

@@ -6,6 +6,7 @@
 mod tell;
 mod words;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ use tracing::warn;
 
 use crate::db::progress::{self, Due, Stop, Weight};
 use crate::db::{DbError, schema};
-use crate::policy::progress::{AccountFacts, Facts, Failure, Finding, Patience, Refused, Watch};
+use crate::policy::progress::{
+    AccountFacts, Facts, Failure, Finding, Patience, Refused, Stopped, Watch,
+};
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::{Context, Pulse, Step};
@@ -31,7 +34,6 @@ const SELDOM: u32 = 6;
 /// What was seen and told so far.
 pub struct Progress {
     started: Moment,
-    host: String,
     looks: u32,
     watch: Watch,
     teller: Teller,
@@ -61,10 +63,8 @@ fn patience(ctx: &Context) -> Patience {
 impl Progress {
     /// Nothing was seen yet.
     pub fn new() -> Progress {
-        let host = rustix::system::uname();
         Progress {
             started: Moment::now(),
-            host: host.nodename().to_string_lossy().into_owned(),
             looks: 0,
             watch: Watch::default(),
             teller: Teller::default(),
@@ -168,12 +168,12 @@ impl Progress {
             }
             self.faults = faults;
         }
-        progress::announce(pool, ctx.worker, &self.host, &ctx.account_names()).await?;
+        progress::announce(pool, ctx.worker, &ctx.host, &ctx.account_names()).await?;
         let due = progress::due(pool, patience.moving.max(Duration::from_secs(60))).await?;
         let stop = progress::stop(pool).await?;
         let undelivered = progress::undelivered(pool).await?;
         let weight = if is_seldom {
-            let accounts: Vec<String> = due.iter().map(|due| due.account.clone()).collect();
+            let accounts: Vec<String> = waiting(&due).map(str::to_owned).collect();
             progress::weigh(pool, &accounts).await?
         } else {
             self.seen.weight
@@ -196,27 +196,26 @@ impl Progress {
 
     async fn tell(&mut self, ctx: &Context, facts: &Facts, findings: Vec<Finding>, outbox: Outbox) {
         let mut incidents = Vec::new();
-        let mut of_accounts: Vec<Option<String>> =
-            findings.iter().map(|f| f.account.clone()).collect();
-        of_accounts.sort();
-        of_accounts.dedup();
-        for account in of_accounts {
-            let findings: Vec<&Finding> =
-                findings.iter().filter(|f| f.account == account).collect();
-            let weight = match &account {
-                Some(name) if facts.database.is_none() => {
-                    let weighed = progress::weigh(&ctx.pool, std::slice::from_ref(name)).await;
-                    weighed.unwrap_or(self.seen.weight)
-                }
-                _ => self.seen.weight,
+        let mut told: BTreeMap<(Option<String>, String), Vec<&Finding>> = BTreeMap::new();
+        for finding in &findings {
+            let key = (finding.account.clone(), finding.host.clone());
+            told.entry(key).or_default().push(finding);
+        }
+        for ((account, host), findings) in told {
+            let concerned = match &account {
+                Some(account) => vec![account.clone()],
+                None => findings.iter().flat_map(|f| f.accounts.clone()).collect(),
             };
+            let weight = if facts.database.is_none() && !concerned.is_empty() {
+                let weighed = progress::weigh(&ctx.pool, &concerned).await;
+                weighed.unwrap_or(self.seen.weight)
+            } else {
+                self.seen.weight
+            };
+            let is_concerned =
+                |name: &&str| concerned.is_empty() || concerned.iter().any(|c| c == name);
             let waiting = words::Waiting {
-                accounts: self
-                    .seen
-                    .due
-                    .iter()
-                    .map(|due| due.account.as_str())
-                    .collect(),
+                accounts: waiting(&self.seen.due).filter(is_concerned).collect(),
                 weight,
             };
             let is_critical = findings.iter().any(|f| f.concern.is_critical());
@@ -234,6 +233,7 @@ impl Progress {
                 severity: if is_critical { "critical" } else { "warning" },
                 lasted: findings.iter().map(|f| f.lasted).max().unwrap_or_default(),
                 account,
+                subject: host,
                 weight,
             });
         }
@@ -252,6 +252,12 @@ impl Default for Progress {
     }
 }
 
+/// The accounts of which something is due to be sent or looked up.
+fn waiting(due: &[Due]) -> impl Iterator<Item = &str> {
+    let waits = |due: &&Due| due.due_jobs > 0 || due.lookup.is_some();
+    due.iter().filter(waits).map(|due| due.account.as_str())
+}
+
 fn failure(fault: &Fault) -> Failure {
     Failure {
         what: fault.to_string(),
@@ -260,10 +266,14 @@ fn failure(fault: &Fault) -> Failure {
     }
 }
 
+fn written(moment: OffsetDateTime) -> String {
+    let moment = moment.replace_nanosecond(0).unwrap_or(moment);
+    moment.format(&Rfc3339).unwrap_or_default()
+}
+
 fn refused(due: &Due, since: OffsetDateTime) -> Refused {
-    let since = since.replace_nanosecond(0).unwrap_or(since);
     Refused {
-        since: since.format(&Rfc3339).unwrap_or_default(),
+        since: written(since),
         code: due.blocked_reason.clone().unwrap_or_default(),
     }
 }
@@ -292,6 +302,11 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
         refused_reads: due.refused_reads.map(|since| refused(due, since)),
         turn: due.turn.clone(),
         is_served: due.served_by > 0,
+        is_left_alone: due.is_left_alone,
+        stopped: due.stopped_host.clone().map(|host| Stopped {
+            host,
+            seen_at: due.stopped_at.map(written).unwrap_or_default(),
+        }),
         open_alerts: due.open_alerts.clone(),
         stuck: due.stuck.clone(),
     }

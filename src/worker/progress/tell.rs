@@ -22,11 +22,19 @@ use crate::worker::deliver::{self, LOG, WEBHOOK};
 /// One account, or all of them, and why nothing moves.
 pub(super) struct Incident {
     pub(super) account: Option<String>,
+    /// What it is about, where several may be told at the same time; else empty.
+    pub(super) subject: String,
     pub(super) severity: &'static str,
     pub(super) text: AlertText,
     /// For how long it was seen.
     pub(super) lasted: Duration,
     pub(super) weight: Weight,
+}
+
+impl Incident {
+    fn key(&self) -> Key {
+        (self.account.clone(), self.subject.clone())
+    }
 }
 
 /// Whether rows can be written, and whether they reach anybody.
@@ -41,8 +49,11 @@ pub(super) struct Outbox {
 /// What was told past the outbox.
 #[derive(Default)]
 pub(super) struct Teller {
-    told: BTreeMap<Option<String>, Told>,
+    told: BTreeMap<Key, Told>,
 }
+
+/// An account, or none, and a subject.
+type Key = (Option<String>, String);
 
 struct Told {
     since: Moment,
@@ -51,19 +62,6 @@ struct Told {
     /// When each channel was last told.
     channels: BTreeMap<&'static str, Moment>,
     repeats: u32,
-}
-
-impl Told {
-    fn row(&self, account: Option<&str>) -> (Vec<String>, Duration, i32, Option<String>) {
-        let channels = self.channels.keys().map(ToString::to_string).collect();
-        let repeats = i32::try_from(self.repeats).unwrap_or(i32::MAX);
-        (
-            channels,
-            self.since.elapsed(),
-            repeats,
-            account.map(str::to_owned),
-        )
-    }
 }
 
 impl Teller {
@@ -76,25 +74,22 @@ impl Teller {
         may_resolve_others: bool,
     ) {
         for incident in incidents {
-            let told = self
-                .told
-                .entry(incident.account.clone())
-                .or_insert_with(|| Told {
-                    since: Moment::now().before(incident.lasted),
-                    severity: incident.severity,
-                    text: incident.text.clone(),
-                    channels: BTreeMap::new(),
-                    repeats: 0,
-                });
+            let told = self.told.entry(incident.key()).or_insert_with(|| Told {
+                since: Moment::now().before(incident.lasted),
+                severity: incident.severity,
+                text: incident.text.clone(),
+                channels: BTreeMap::new(),
+                repeats: 0,
+            });
             told.severity = incident.severity;
             told.text = incident.text.clone();
-            let is_written = outbox.is_answering && keep(ctx, &incident.account, told).await;
+            let is_written = outbox.is_answering && keep(ctx, &incident.key(), told).await;
             if !is_written || outbox.is_deaf {
                 past_the_outbox(ctx, incident, told).await;
             }
             if is_written && outbox.is_deaf {
                 // At once: whoever empties the outbox again does not tell it a second time.
-                keep(ctx, &incident.account, told).await;
+                keep(ctx, &incident.key(), told).await;
             }
         }
         if outbox.is_answering {
@@ -104,19 +99,15 @@ impl Teller {
 
     /// What is no longer found has ended. Its row, written now if it could not be before, tells so.
     async fn end(&mut self, ctx: &Context, incidents: &[Incident], may_resolve_others: bool) {
-        let is_found = |account: &Option<String>| incidents.iter().any(|i| i.account == *account);
-        let over: Vec<Option<String>> = self
-            .told
-            .keys()
-            .filter(|account| !is_found(account))
-            .cloned()
-            .collect();
-        for account in over {
-            if let Some(told) = self.told.get(&account)
-                && keep(ctx, &account, told).await
-                && resolve(ctx, account.as_deref()).await
+        let is_found = |key: &Key| incidents.iter().any(|incident| incident.key() == *key);
+        let told = self.told.keys();
+        let over: Vec<Key> = told.filter(|key| !is_found(key)).cloned().collect();
+        for key in over {
+            if let Some(told) = self.told.get(&key)
+                && keep(ctx, &key, told).await
+                && resolve(ctx, &key).await
             {
-                self.told.remove(&account);
+                self.told.remove(&key);
             }
         }
         if !may_resolve_others {
@@ -124,8 +115,8 @@ impl Teller {
         }
         match progress::left_open(&ctx.pool, KIND).await {
             Ok(open) => {
-                for account in open.iter().filter(|account| !is_found(account)) {
-                    resolve(ctx, account.as_deref()).await;
+                for key in open.iter().filter(|key| !is_found(key)) {
+                    resolve(ctx, key).await;
                 }
             }
             Err(error) => warn!(error = %Chain(&error), "alerts of earlier daemons were not read"),
@@ -134,15 +125,16 @@ impl Teller {
 }
 
 /// Whether the row is there.
-async fn keep(ctx: &Context, account: &Option<String>, told: &Told) -> bool {
-    let (channels, age, repeats, account) = told.row(account.as_deref());
+async fn keep(ctx: &Context, (account, subject): &Key, told: &Told) -> bool {
+    let channels: Vec<String> = told.channels.keys().map(ToString::to_string).collect();
     let incident = progress::Incident {
         account: account.as_deref(),
-        age,
+        subject,
+        age: told.since.elapsed(),
         severity: told.severity,
         text: &told.text,
         told: &channels,
-        repeats,
+        repeats: i32::try_from(told.repeats).unwrap_or(i32::MAX),
     };
     let kept = progress::keep(&ctx.pool, KIND, &incident).await;
     if let Err(error) = &kept {
@@ -152,8 +144,9 @@ async fn keep(ctx: &Context, account: &Option<String>, told: &Told) -> bool {
     kept.is_ok()
 }
 
-async fn resolve(ctx: &Context, account: Option<&str>) -> bool {
-    let resolved = progress::resolve(&ctx.pool, account, KIND, "it moves again").await;
+async fn resolve(ctx: &Context, (account, subject): &Key) -> bool {
+    let account = account.as_deref();
+    let resolved = progress::resolve(&ctx.pool, account, KIND, subject, "it moves again").await;
     if let Err(error) = &resolved {
         warn!(error = %Chain(error), "the alert is not resolved yet");
     }
@@ -175,6 +168,7 @@ async fn past_the_outbox(ctx: &Context, incident: &Incident, told: &mut Told) {
             status,
             account: incident.account.clone(),
             kind: KIND.to_owned(),
+            subject: incident.subject.clone(),
             severity: incident.severity.to_owned(),
             summary: incident.text.summary.clone(),
             action: incident.text.action.clone(),

@@ -39,7 +39,10 @@ pub(super) fn text(
     let mut summary: Vec<String> = findings.iter().map(|f| sentence(f, known.stop)).collect();
     let account = findings.iter().find_map(|f| f.account.as_deref());
     match (account, known.said) {
-        (None, _) => summary.extend(of_all(waiting)),
+        (None, _) if findings.iter().any(|f| f.concern.holds_payments()) => {
+            summary.extend(of_all(waiting));
+        }
+        (None, _) => {}
         (Some(_), Some(said)) => summary.push(format!("The database said: {said}.")),
         (Some(_), None) => {}
     }
@@ -101,6 +104,7 @@ fn code(concern: Concern) -> &'static str {
         Concern::Leases => "leases",
         Concern::Turns => "turns",
         Concern::Service => "service",
+        Concern::Daemon => "daemon",
         Concern::Database => "database",
         Concern::Loop => "loop",
         Concern::Outcomes => "outcomes",
@@ -147,7 +151,14 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
             "Refunds of account {account} waited for another one of their invoice, and do not go on although it has ended."
         ),
         Concern::Service => format!(
-            "No running apipayd has account {account} in its configuration: its payments wait."
+            "No running apipayd has account {account} in its configuration: its payments wait, and what becomes of its \
+             invoices is not seen."
+        ),
+        Concern::Daemon => format!(
+            "The apipayd on {} has given no sign of life since {cause}, and no other one serves {}: their payments \
+             wait, and what becomes of their invoices is not seen.",
+            finding.host,
+            named(&finding.accounts)
         ),
         Concern::Database => format!("The database cannot be used: {cause}."),
         Concern::Loop => format!("A part of apipayd fails again and again: {cause}."),
@@ -170,8 +181,15 @@ fn remedy(finding: &Finding) -> String {
     let account = finding.account.as_deref().unwrap_or_default();
     match finding.concern {
         Concern::Service => format!(
-            "add [accounts.{account}] to a configuration and restart that apipayd; or take the payments back: \
-             select apipay.cancel(id, 'why') from apipay.jobs where account = '{account}' and state = 'queued';"
+            "add [accounts.{account}] to a configuration and restart that apipayd. If it is not to be served any more, \
+             take its payments back: select * from apipay.cancel_jobs(array(select id from apipay.overview where \
+             account = '{account}' and state = 'queued'), 'why'); and have its invoices left alone as well: \
+             select apipay.park('{account}', 'why');"
+        ),
+        Concern::Daemon => format!(
+            "on {host}: sudo systemctl start apipayd; why it stopped: journalctl -u apipayd. If that machine will not \
+             come back, add its accounts to the configuration of an apipayd on another one",
+            host = finding.host
         ),
         Concern::Stop => "select apipay.start('why');".to_owned(),
         Concern::Deliveries => {
@@ -204,13 +222,29 @@ fn of_all(waiting: &Waiting<'_>) -> Option<String> {
         .weight
         .amount
         .map_or_else(String::new, |amount| format!(", {amount} KZT"));
-    let more = waiting.accounts.len().saturating_sub(NAMED);
-    let named = waiting.accounts.iter().take(NAMED).copied();
-    let mut accounts = named.collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        accounts += &format!(" and {more} more");
-    }
+    let accounts = first_of(&waiting.accounts);
     Some(format!("When last counted: {jobs}{amount}, of {accounts}."))
+}
+
+/// Accounts in a sentence: `account a`, `accounts a, b, c, d, e and 2 more`.
+fn named(accounts: &[String]) -> String {
+    let names: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    let word = if names.len() == 1 {
+        "account"
+    } else {
+        "accounts"
+    };
+    format!("{word} {}", first_of(&names))
+}
+
+fn first_of(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let named = names[..names.len() - more].join(", ");
+    if more > 0 {
+        format!("{named} and {more} more")
+    } else {
+        named
+    }
 }
 
 #[cfg(test)]
@@ -224,6 +258,8 @@ mod tests {
     fn finding(account: Option<&str>, concern: Concern, cause: &str) -> Finding {
         Finding {
             account: account.map(str::to_owned),
+            host: String::new(),
+            accounts: Vec::new(),
             concern,
             lasted: Duration::from_secs(200),
             cause: cause.into(),
@@ -290,10 +326,55 @@ mod tests {
         );
         assert_eq!(
             text.summary,
-            "No running apipayd has account clinic in its configuration: its payments wait."
+            "No running apipayd has account clinic in its configuration: its payments wait, and what becomes of its \
+             invoices is not seen."
         );
         assert!(text.action.contains("[accounts.clinic]"));
-        assert!(text.action.contains("select apipay.cancel(id, 'why')"));
+        for way_out in [
+            "apipay.cancel_jobs(",
+            "select apipay.park('clinic', 'why');",
+        ] {
+            assert!(text.action.contains(way_out), "{}", text.action);
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_stopped_is_named_with_its_machine_and_its_accounts() {
+        let found = Finding {
+            host: "kassa-2".into(),
+            accounts: (1..=7).map(|n| format!("shop{n}")).collect(),
+            ..finding(None, Concern::Daemon, "2026-11-01T14:02:03Z")
+        };
+        let text = text(
+            Uuid::nil(),
+            &[&found],
+            &waiting(vec!["shop3"]),
+            &Known::default(),
+        );
+        assert_eq!(
+            text.summary,
+            "The apipayd on kassa-2 has given no sign of life since 2026-11-01T14:02:03Z, and no other one serves \
+             accounts shop1, shop2, shop3, shop4, shop5 and 2 more: their payments wait, and what becomes of their \
+             invoices is not seen. When last counted: 12 payments wait, 15000 KZT, of shop3."
+        );
+        assert!(
+            text.action
+                .starts_with("on kassa-2: sudo systemctl start apipayd;"),
+            "{}",
+            text.action
+        );
+    }
+
+    #[test]
+    fn alerts_that_are_not_delivered_hold_no_payment_up() {
+        let found = finding(None, Concern::Deliveries, "webhook: refused");
+        let text = text(
+            Uuid::nil(),
+            &[&found],
+            &waiting(vec!["shop"]),
+            &Known::default(),
+        );
+        assert_eq!(text.summary, "Alerts are not delivered: webhook: refused.");
     }
 
     #[test]

@@ -136,6 +136,13 @@ async fn what_was_sent_in_the_lost_time_reaches_no_other_order() {
     world
         .until_true("select exists (select from apipay.alerts where kind = 'history_lost' and account is null and resolved_at is null)")
         .await;
+    let alert = world
+        .rows("select * from apipay.alerts where kind = 'history_lost'")
+        .await;
+    let summary = alert[0]["summary"].as_str().unwrap();
+    let host = alert[0]["subject"].as_str().unwrap();
+    let named = format!("The apipayd on {host} sends nothing any more.");
+    assert!(!host.is_empty() && summary.ends_with(&named), "{summary}");
     daemon.until_told("the database has lost commits").await;
     for found in ["found=Another", "found=Behind(Epoch(0))"] {
         daemon.until_logged(found).await;

@@ -64,7 +64,12 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-13', now(), 'It is delivered.', '1s', 60",
         FEW,
     ),
-    ("set mode = $2", "'branch-1', 'live', '1s'", FEW),
+    (
+        "set mode = coalesce(mode, $2)",
+        "'branch-1', 'live', 100001, '1s'",
+        FEW,
+    ),
+    ("jsonb_populate_record(c,", "{ACCOUNTS}", ALL),
     // outage
     (r#"refused_since, now() as "now!""#, "'branch-2'", FEW),
     (
@@ -112,8 +117,8 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     (
-        "select apipay._change_alert(",
-        "'branch-13', 'account_parked', 'It is.', 'Look.', '{}', '1s'",
+        "apipay._change_alert($1, $2, $3, $4, $5, $6) as",
+        "'branch-13', 'account_parked', 'It is.', 'Look.', '{}', '', '1s'",
         FEW,
     ),
     (
@@ -133,8 +138,8 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("set delivered_at = now()", "10, '1s'", FEW),
     ("last_error = $3", "10, 60, 'refused', '1s'", FEW),
     (
-        "apipay._resolve_alert($1, $2, $3)",
-        "'branch-13', 'account_parked', 'It is over.', '1s'",
+        "apipay._resolve_alert($1, $2, $3, $4)",
+        "'branch-13', 'account_parked', 'It is over.', '', '1s'",
         FEW,
     ),
     // among
@@ -241,10 +246,19 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("order by leased_until limit $1", "500, '{}'", ALL),
     ("order by expires_at limit $1", "500, '{}', now()", ALL),
     (
-        "apipay._resolve_alert(null, $1, $2)",
-        "'stuck', 'It is over.', '1s'",
+        "l.details -> 'accounts' ?|",
+        "'a host', {ACCOUNTS}, '1s'",
         FEW,
     ),
+    (
+        "apipay._open_alert($1, $2, $3, $4, $5, $6, $7)",
+        "'branch-1', 'invoice_revived', 'critical', 'It is.', 'Look.', '{}', 'invoice 7', '1s'",
+        FEW,
+    ),
+    ("select kind, summary, action from", "{ACCOUNTS}, 20", FEW),
+    // revived
+    ("o.status as \"other_status?\"", "1002, 30001001", FEW),
+    ("i.job_id as \"job!\"", "", ALL),
     // clock
     (
         "with corrected as (",
@@ -272,7 +286,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // progress
     (
         "renewed as (",
-        "'branch-1', 'no_progress', 'critical', 'It is.', 'Look.', 60, '{}', '{log}', 0, '1s'",
+        "'branch-1', 'no_progress', 'critical', 'It is.', 'Look.', 60, '{}', '{log}', 0, '1s', ''",
         FEW,
     ),
     ("-- What is due and should be moving", "60", ALL),

@@ -1,0 +1,178 @@
+//! What holds payments up although everything works: an account that is parked, a stop of all sending, a job that
+//! somebody keeps locked, and whatever an open alert tells.
+
+use std::time::Duration;
+
+use super::Finding;
+use crate::db::accounts::{self, Obstacle};
+use crate::db::alerts::{self, Open};
+use crate::db::locks::{self, LockedJob};
+use crate::db::progress::{self, Stop};
+use crate::db::{DbError, Pool};
+use crate::telemetry::Chain;
+
+/// How long a job is due before it counts as kept locked: shorter locks are everyday life.
+const OVERDUE: Duration = Duration::from_secs(15);
+
+/// Alerts that are told one by one.
+const TOLD: i64 = 20;
+
+/// Asks the database; `configured` are the accounts of this configuration.
+pub(super) async fn gather(pool: &Pool, configured: &[String]) -> Vec<Finding> {
+    let asked = async {
+        let obstacles = accounts::obstacles(pool, configured).await?;
+        let stop = progress::stop(pool).await?;
+        let locked = locks::due_jobs(pool, configured, OVERDUE).await?;
+        let open = alerts::open_now(pool, configured, TOLD).await?;
+        Ok::<_, DbError>((obstacles, stop, locked, open))
+    };
+    match asked.await {
+        Ok((obstacles, stop, locked, open)) => {
+            let mut findings = vec![sending(stop.as_ref())];
+            findings.extend(obstacles.iter().map(account));
+            findings.extend(locked.iter().map(lock));
+            findings.extend(open.iter().map(alert));
+            findings
+        }
+        Err(error) => vec![Finding::failed("waiting", Chain(&error))],
+    }
+}
+
+fn sending(stop: Option<&Stop>) -> Finding {
+    match stop {
+        None => Finding::ok("sending", "sending is not stopped"),
+        Some(Stop {
+            changed_by, reason, ..
+        }) => {
+            let why = match reason.as_str() {
+                "" => String::new(),
+                reason => format!(" ({reason})"),
+            };
+            Finding::warning(
+                "sending",
+                format_args!(
+                    "all sending, of every account, is stopped by {changed_by}{why}; to start it: select \
+                     apipay.start('why');"
+                ),
+            )
+        }
+    }
+}
+
+fn account(obstacle: &Obstacle) -> Finding {
+    let name = &obstacle.account;
+    match &obstacle.why {
+        None => Finding::ok(
+            "account",
+            format_args!("account {name}: neither parked nor told to wait"),
+        ),
+        // The daemon parks what the gateway says is unwell.
+        Some(why) if obstacle.is_unwell => {
+            Finding::failed("account", format_args!("nothing is sent: {why}"))
+        }
+        Some(why) => Finding::warning("account", format_args!("sending waits: {why}")),
+    }
+}
+
+fn lock(job: &LockedJob) -> Finding {
+    let holder = job.blocker.as_ref().map_or_else(
+        || "sessions that are not known".to_owned(),
+        |blocker| {
+            let user = blocker.user.as_deref().unwrap_or("unknown");
+            format!("session {} (user {user})", blocker.pid)
+        },
+    );
+    Finding::warning(
+        "locks",
+        format_args!(
+            "job {} of account {} is due ({}) and kept locked by {holder}: end that transaction",
+            job.id, job.account, job.state
+        ),
+    )
+}
+
+fn alert(open: &Open) -> Finding {
+    let Open {
+        kind,
+        summary,
+        action,
+    } = open;
+    let text = format!("{kind} is open: {summary} To do: {action}");
+    match kind.as_str() {
+        "history_lost" => Finding::failed("alerts", text),
+        _ => Finding::warning("alerts", text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+    use crate::domain::account::AccountName;
+    use crate::domain::job::JobId;
+
+    #[test]
+    fn a_stop_is_told_with_the_command_that_ends_it() {
+        assert_eq!(sending(None).state, State::Ok);
+        let stop = Stop {
+            seconds: 5.0,
+            changed_by: "dba".into(),
+            reason: "moving house".into(),
+        };
+        let line = sending(Some(&stop)).line(false);
+        assert_eq!(
+            line,
+            "warning  sending       all sending, of every account, is stopped by dba (moving house); to start it: \
+             select apipay.start('why');"
+        );
+    }
+
+    #[test]
+    fn an_account_that_the_daemon_parked_fails_and_one_that_waits_is_warned_of() {
+        let obstacle = |is_unwell, why: Option<&str>| {
+            let why = why.map(str::to_owned);
+            account(&Obstacle {
+                account: "shop".into(),
+                is_unwell,
+                why,
+            })
+        };
+        assert_eq!(obstacle(false, None).state, State::Ok);
+        assert_eq!(
+            obstacle(true, Some("account shop is parked")).state,
+            State::Failed
+        );
+        assert_eq!(
+            obstacle(false, Some("account shop is parked")).state,
+            State::Warning
+        );
+    }
+
+    #[test]
+    fn a_lock_names_its_job_and_lost_history_fails() {
+        let job = LockedJob {
+            id: JobId(7),
+            account: AccountName::parse("shop").unwrap(),
+            state: "queued".into(),
+            epoch: 1,
+            blocker: None,
+        };
+        assert!(
+            lock(&job)
+                .text
+                .contains("job 7 of account shop is due (queued)")
+        );
+        let open = |kind: &str| {
+            alert(&Open {
+                kind: kind.into(),
+                summary: "It is.".into(),
+                action: "look".into(),
+            })
+        };
+        assert_eq!(open("history_lost").state, State::Failed);
+        assert_eq!(
+            open("job_held").line(false),
+            "warning  alerts        job_held is open: It is. To do: look"
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Invoices that live after they were given up for dead, as far as their alerts need it.
+
+use super::{DbError, Pool, Task};
+use crate::domain::account::AccountName;
+use crate::domain::job::JobId;
+use crate::domain::mirror::InvoiceStatus;
+
+/// A bill of which an invoice lives that had failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bill {
+    /// The state of its job.
+    pub state: String,
+    /// Another invoice of it that may be paid, or was.
+    pub other: Option<(i64, InvoiceStatus)>,
+}
+
+/// What there is of a job beside this invoice of it; none when there is no such job.
+pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>, DbError> {
+    let row = sqlx::query!(
+        r#"select j.state, o.id as "other?", o.status as "other_status?"
+             from apipay.jobs j
+             left join lateral (
+               select m.id, m.status
+                 from (select i.id, i.account, i.status from apipay.invoices i where i.job_id = j.id offset 0) m
+                where m.account = j.account and m.id <> $2 and m.status not in ('cancelled', 'expired', 'error')
+                order by m.id desc limit 1) o on true
+            where j.id = $1"#,
+        job.0,
+        invoice,
+    )
+    .fetch_optional(pool)
+    .await
+    .task("read what became of a job")?;
+    Ok(row.map(|row| Bill {
+        state: row.state,
+        other: (row.other.zip(row.other_status))
+            .map(|(id, status)| (id, InvoiceStatus::parse(&status))),
+    }))
+}
+
+/// An invoice of which an open alert says that it lives, as it stands now.
+#[derive(Clone, Debug)]
+pub struct Revived {
+    /// The account.
+    pub account: AccountName,
+    /// The invoice.
+    pub invoice: i64,
+    /// The job that made it.
+    pub job: JobId,
+    /// Its status.
+    pub status: InvoiceStatus,
+}
+
+/// Those of which alerts are open, and that live. One is told of just before its new status is stored.
+pub async fn told(pool: &Pool) -> Result<Vec<Revived>, DbError> {
+    let rows = sqlx::query!(
+        r#"select i.account as "account!", i.id as "id!", i.job_id as "job!", i.status as "status!"
+             from apipay.alerts l
+             cross join lateral (
+               select m.account, m.id, m.job_id, m.status from apipay.invoices m
+                where m.account = l.account and m.id = (l.details ->> 'invoice')::bigint
+                offset 0) i
+            where l.kind = 'invoice_revived' and l.resolved_at is null
+              and i.job_id is not null and i.status not in ('cancelled', 'expired', 'error')
+            order by l.id"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("read the invoices that live again")?;
+    let revived = rows.into_iter().filter_map(|row| {
+        Some(Revived {
+            account: AccountName::parse(&row.account)?,
+            invoice: row.id,
+            job: JobId(row.job),
+            status: InvoiceStatus::parse(&row.status),
+        })
+    });
+    Ok(revived.collect())
+}

@@ -1,0 +1,61 @@
+//! Invoices that live after they were given up for dead: told one by one, by what was paid of each as it stands now.
+
+use std::sync::Arc;
+
+use crate::db::accounts::AlertText;
+use crate::db::alerts::{self, About};
+use crate::db::mirrors::DueMirror;
+use crate::db::{DbError, Pool, revived};
+use crate::domain::account::AccountName;
+use crate::domain::job::JobId;
+use crate::domain::mirror::InvoiceStatus;
+use crate::worker::Context;
+use crate::worker::alarm;
+
+/// Opens the alert of an invoice that a check has just shown alive.
+pub async fn tell(
+    ctx: &Arc<Context>,
+    mirror: &DueMirror,
+    status: &InvoiceStatus,
+) -> Result<(), DbError> {
+    let (account, invoice) = (&mirror.account, mirror.invoice_id);
+    let Some(job) = mirror.made_by.map(JobId) else {
+        return Ok(());
+    };
+    let about = About {
+        account: Some(account),
+        kind: alarm::REVIVED,
+        subject: &alarm::of_invoice(invoice),
+        severity: "critical",
+    };
+    if let Some(text) = text(&ctx.pool, account, invoice, status, job).await? {
+        alerts::say(&ctx.pool, &about, &text).await?;
+        ctx.wake.deliver.notify_one();
+    }
+    Ok(())
+}
+
+/// Brings the open ones up to date: what helped before it was paid is refused afterwards.
+pub async fn tell_on(ctx: &Arc<Context>) -> Result<(), DbError> {
+    for told in revived::told(&ctx.pool).await? {
+        let (account, invoice) = (&told.account, told.invoice);
+        let text = text(&ctx.pool, account, invoice, &told.status, told.job).await?;
+        if let Some(text) = text {
+            let subject = alarm::of_invoice(invoice);
+            alerts::change(&ctx.pool, account, alarm::REVIVED, &subject, &text).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What there is to say of it; none when its job is gone.
+async fn text(
+    pool: &Pool,
+    account: &AccountName,
+    invoice: i64,
+    status: &InvoiceStatus,
+    job: JobId,
+) -> Result<Option<AlertText>, DbError> {
+    let bill = revived::bill(pool, job, invoice).await?;
+    Ok(bill.map(|bill| alarm::revived(account, invoice, status, job, &bill)))
+}

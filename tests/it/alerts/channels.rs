@@ -1,0 +1,75 @@
+//! A channel is told of what is open when it is first there, and of what comes later.
+
+use super::{open, until_ended};
+use crate::world::{Wish, World};
+
+#[tokio::test]
+async fn a_channel_that_is_new_is_told_only_of_what_is_open_and_of_what_comes_later() {
+    let world = World::made(Wish::default()).await;
+    for kind in ["over", "lasting"] {
+        world
+            .sql(&format!(
+                "select apipay._open_alert('default', '{kind}', 'critical', '{kind} it is', 'look', '{{}}')"
+            ))
+            .await;
+    }
+    world
+        .sql("select apipay._resolve_alert('default', 'over', 'it is over')")
+        .await;
+    let daemon = world.daemon().await;
+    world
+        .until_holds("what is open is told", async || {
+            !world.alerts.notices("firing").is_empty()
+        })
+        .await;
+    world
+        .sql(
+            "select apipay._open_alert('default', 'later', 'critical', 'later it is', 'look', '{}');
+             select apipay._resolve_alert('default', 'later', 'it was short')",
+        )
+        .await;
+    world
+        .sql("select apipay._resolve_alert('default', 'lasting', 'it is over')")
+        .await;
+    world
+        .until_holds("both ends are told", async || {
+            world.alerts.notices("resolved").len() >= 2
+        })
+        .await;
+    let of = |status: &str| {
+        let notices = world.alerts.notices(status);
+        let mut kinds: Vec<String> = notices
+            .iter()
+            .map(|notice| notice["commonLabels"]["kind"].as_str().unwrap().to_owned())
+            .collect();
+        kinds.sort();
+        kinds
+    };
+    assert_eq!(of("firing"), ["lasting", "later"]);
+    assert_eq!(of("resolved"), ["lasting", "later"]);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn what_a_person_has_seen_to_is_not_told_again_and_ends_with_its_cause() {
+    let (world, daemon) = World::running_as(Wish::default().tune("alerts.repeat", "2s")).await;
+    world.sql("select apipay.park('default', 'drill')").await;
+    let alert = open(&world, "account_parked", "true").await;
+    daemon
+        .until_logged("ALERT still open: account_parked")
+        .await;
+    let seen = format!("select apipay.acknowledge({}, 'on it')", alert["id"]);
+    super::as_operator(&world, &seen).await.unwrap();
+    // A round of the outbox may be under way.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let repeats = "apipay.alert_deliveries where notice = 'repeat'";
+    let told = world.count(repeats).await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    assert_eq!(world.count(repeats).await, told);
+    open(&world, "account_parked", "acked_at is not null").await;
+    super::as_operator(&world, "select apipay.resume('default', 'done')")
+        .await
+        .unwrap();
+    until_ended(&world, "account_parked", "true").await;
+    world.end([daemon]).await;
+}

@@ -1,0 +1,137 @@
+//! Alerts about the daemon of one machine: named, and ended by that machine's daemon alone.
+
+use serde_json::json;
+
+use super::{as_operator, obey, open, until_ended};
+use crate::world::{Wish, World, phone};
+
+#[tokio::test]
+async fn lost_history_of_another_machine_ends_with_no_other_start_but_with_a_persons_word() {
+    let world = World::made(Wish::default()).await;
+    world
+        .sql(
+            "select apipay._open_alert(null, 'history_lost', 'critical', 'commits are lost', 'look',
+               '{\"host\": \"elsewhere\", \"accounts\": [\"default\"], \"worker\": \"00000000-0000-0000-0000-000000000001\"}', 'elsewhere')",
+        )
+        .await;
+    let daemon = world.daemon().await;
+    world
+        .until_true("select exists (select from apipay.daemons)")
+        .await;
+    let host = world
+        .value("select to_jsonb(host) from apipay.daemons")
+        .await;
+    let host = host.as_str().unwrap();
+    // Of this machine one is told for these accounts, and one for those of another daemon.
+    let told = |subject: &str, accounts: &str| {
+        format!(
+            "select apipay._open_alert(null, 'history_lost', 'critical', 'commits are lost', 'look', '{{\"accounts\": [\"{accounts}\"]}}', '{subject}')"
+        )
+    };
+    world.sql(&told(host, "default")).await;
+    let second = world.daemon().await;
+    until_ended(&world, "history_lost", &format!("subject = '{host}'")).await;
+    world.sql(&told(host, "clinic")).await;
+    let third = world.daemon().await;
+    open(&world, "history_lost", &format!("subject = '{host}'")).await;
+    let alert = open(&world, "history_lost", "subject = 'elsewhere'").await;
+
+    // As long as that daemon runs, nothing but its restart helps.
+    let id = &alert["id"];
+    let said = format!("select apipay.acknowledge({id}, 'the machine is gone')");
+    world
+        .sql("insert into apipay.daemons (worker, host, version, accounts) values ('00000000-0000-0000-0000-000000000001', 'elsewhere', '0', '{}')")
+        .await;
+    let refused = as_operator(&world, &said).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("sudo systemctl restart apipayd"),
+        "{refused}"
+    );
+    world
+        .sql("update apipay.daemons set seen_at = now() - interval '2 minutes' where host = 'elsewhere'")
+        .await;
+    as_operator(&world, &said).await.unwrap();
+    until_ended(&world, "history_lost", "subject = 'elsewhere'").await;
+    world
+        .sql(&format!("select apipay.acknowledge(id) from apipay.alerts where subject = '{host}' and resolved_at is null"))
+        .await;
+    world.end([daemon, second, third]).await;
+}
+
+/// With the shortest lease that its cross-check allows: two of them are what is waited for.
+fn wish() -> Wish {
+    Wish::default()
+        .tune("http.timeout", "1s")
+        .tune("worker.lease", "11100ms")
+}
+
+#[tokio::test]
+async fn a_daemon_that_stopped_is_one_alert_however_many_accounts_it_served() {
+    let (world, daemon) = World::running_as(wish()).await;
+    let names: Vec<String> = (1..=16).map(|n| format!("branch-{n}")).collect();
+    world
+        .sql(&format!(
+            "insert into apipay.accounts (name) select unnest('{{{0}}}'::text[]);
+             insert into apipay.daemons (worker, host, version, accounts, seen_at)
+             values (gen_random_uuid(), 'kassa-2', '0', '{{{0}}}', now() - interval '3 minutes')",
+            names.join(",")
+        ))
+        .await;
+    for account in &names {
+        let params = json!({"phone_number": phone::PAID, "amount": 100});
+        let columns = json!({"account": account});
+        world.enqueue_with("invoice.create", params, columns).await;
+    }
+    let alert = open(&world, "no_progress", "true").await;
+    let summary = alert["summary"].as_str().unwrap();
+    for part in [
+        "The apipayd on kassa-2 has given no sign of life since",
+        "branch-1, ",
+        "and 11 more",
+        "16 payments wait, 1600",
+    ] {
+        assert!(summary.contains(part), "{summary}");
+    }
+    let action = super::action(&alert);
+    assert!(
+        action.starts_with("on kassa-2: sudo systemctl start apipayd"),
+        "{action}"
+    );
+    assert_eq!(
+        (&alert["account"], &alert["subject"]),
+        (&json!(null), &json!("kassa-2"))
+    );
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(world.count("apipay.alerts").await, 1);
+    // It was started again.
+    world
+        .sql("update apipay.daemons set seen_at = now() where host = 'kassa-2'; delete from apipay.jobs")
+        .await;
+    until_ended(&world, "no_progress", "true").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_not_to_be_served_any_more_is_left_alone_once_that_is_said() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world
+        .sql(
+            "insert into apipay.accounts (name) values ('ghost');
+             insert into apipay.invoices (account, id, status) values ('ghost', 5, 'pending')",
+        )
+        .await;
+    let params = json!({"phone_number": phone::PAID, "amount": 100});
+    let ghost = world
+        .enqueue_with("invoice.create", params, json!({"account": "ghost"}))
+        .await;
+    let alert = open(&world, "no_progress", "account = 'ghost'").await;
+    let check = world.spawn(&["check"], &[]);
+    check
+        .until_logged("account ghost has something to do")
+        .await;
+    obey(&world, &alert).await;
+    until_ended(&world, "no_progress", "true").await;
+    assert_eq!(world.job(ghost).await["state"], "cancelled");
+    drop(check);
+    world.end([daemon]).await;
+}

@@ -1,0 +1,122 @@
+//! Invoices that live after their jobs were given up: each has its own alert, which says what helps as it stands.
+
+use serde_json::{Value, json};
+
+use super::{action, as_operator, obey, open, statements, until_ended};
+use crate::world::{Daemon, Job, Wish, World, phone};
+
+const KIND: &str = "invoice_revived";
+
+/// A bill whose only invoice failed, and which was given up.
+async fn given_up(world: &World) -> (Job, i64) {
+    let job = world.bill(phone::NETWORK_UNAVAILABLE, 500).await;
+    let row = world.until(job, "failed").await;
+    assert_eq!(row["reason"], "gave_up");
+    (job, row["invoice_id"].as_i64().unwrap())
+}
+
+async fn running() -> (World, Daemon) {
+    World::running_as(Wish::default().tune("retry.async_error.attempts", "1")).await
+}
+
+async fn revive(world: &World, invoice: i64, status: &str) -> Value {
+    let fields = json!({"status": status});
+    world.sandbox.set_invoice(invoice, fields).await;
+    // It is told just before it is stored.
+    world
+        .until_true(&format!(
+            "select status = '{status}' from apipay.invoices where id = {invoice}"
+        ))
+        .await;
+    open(world, KIND, &format!("subject = 'invoice {invoice}'")).await
+}
+
+async fn explain(world: &World, job: Job) -> String {
+    let query = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
+    world.value(&query).await.as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn each_invoice_that_lives_again_is_told_by_itself_and_ends_when_it_is_cancelled() {
+    let (world, daemon) = running().await;
+    let (first, second) = (given_up(&world).await, given_up(&world).await);
+    assert!(explain(&world, first.0).await.contains("apipay.retry("));
+    for (job, invoice) in [first, second] {
+        revive(&world, invoice, "pending").await;
+        let explain = explain(&world, job).await;
+        assert!(
+            !explain.contains("apipay.retry(") && explain.contains("the customer may pay it"),
+            "{explain}"
+        );
+        let retry = format!("select apipay.retry({job}, 'why')");
+        let refused = as_operator(&world, &retry).await.unwrap_err().to_string();
+        assert!(refused.contains("bill the customer twice"), "{refused}");
+    }
+    world
+        .until_holds("both are told", async || {
+            world.alerts.notices("firing").len() == 2
+        })
+        .await;
+    let prints: Vec<Value> = world
+        .alerts
+        .notices("firing")
+        .iter()
+        .map(|n| n["alerts"][0]["fingerprint"].clone())
+        .collect();
+    assert_ne!(prints[0], prints[1], "a receiver shows both");
+    for (_, invoice) in [first, second] {
+        let subject = format!("subject = 'invoice {invoice}'");
+        obey(&world, &open(&world, KIND, &subject).await).await;
+        until_ended(&world, KIND, &subject).await;
+    }
+    world.until_all_final().await;
+    assert_eq!(world.count("apipay.alerts").await, 2);
+    drop(daemon);
+    // Cancelled invoices of jobs that failed stand in the ledger.
+    world.end_unchecked().await;
+}
+
+#[tokio::test]
+async fn one_that_is_paid_is_not_to_be_cancelled_and_ends_when_a_person_has_seen_to_it() {
+    let (world, daemon) = running().await;
+    let (job, invoice) = given_up(&world).await;
+    let pending = revive(&world, invoice, "pending").await;
+    assert!(action(&pending).contains("cancel_invoice("), "{pending}");
+    revive(&world, invoice, "paid").await;
+    let paid = open(&world, KIND, "details ->> 'status' = 'paid'").await;
+    assert_eq!(paid["id"], pending["id"]);
+    assert!(!action(&paid).contains("cancel_invoice("), "{paid}");
+    assert!(action(&paid).contains("deliver what was ordered"), "{paid}");
+    let explain = explain(&world, job).await;
+    assert!(
+        !explain.contains("apipay.retry(")
+            && explain.contains("was paid by the customer after all"),
+        "{explain}"
+    );
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    open(&world, KIND, "true").await;
+    assert_eq!(statements(action(&paid)).len(), 1);
+    obey(&world, &paid).await;
+    until_ended(&world, KIND, "true").await;
+    let ended = &world.rows("select * from apipay.alerts").await[0];
+    let how = ended["resolution"].as_str().unwrap();
+    assert!(how.starts_with("acknowledged by "), "{how}");
+    let events = "apipay.events where evidence ->> 'kind' = 'invoice_revived' and reason = 'why'";
+    assert_eq!(world.count(events).await, 1);
+    drop(daemon);
+    world.end_unchecked().await;
+}
+
+#[tokio::test]
+async fn one_whose_money_is_given_back_ends_with_the_refund() {
+    let (world, daemon) = running().await;
+    let (_, invoice) = given_up(&world).await;
+    revive(&world, invoice, "paid").await;
+    let refund = world
+        .enqueue("invoice.refund", json!({"invoice_id": invoice}))
+        .await;
+    world.until(refund, "succeeded").await;
+    until_ended(&world, KIND, "true").await;
+    drop(daemon);
+    world.end_unchecked().await;
+}
