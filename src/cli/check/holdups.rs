@@ -155,6 +155,7 @@ mod tests {
             account: AccountName::parse("shop").unwrap(),
             state: "queued".into(),
             epoch: 1,
+            is_refund: false,
             blocker: None,
         };
         assert!(
