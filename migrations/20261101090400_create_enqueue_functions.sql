@@ -24,7 +24,7 @@ comment on function apipay._wrong(text, text, text) is
 create function apipay._wrong_length(argument text, value text, longest int) returns text
 language sql immutable parallel safe
 return case when length(value) > longest then
-  apipay._wrong(argument, format('has %s characters', length(value)), format('at most %s', longest)) end;
+  apipay._wrong(argument, concat('has ', length(value), ' characters'), concat('at most ', longest)) end;
 comment on function apipay._wrong_length(text, text, int) is 'What is wrong with a text that is longer than the gateway takes; null when nothing is.';
 
 create function apipay._wrong_id(argument text, value bigint) returns text
@@ -50,7 +50,7 @@ create function apipay._wrong_list(argument text, items jsonb) returns text
 language sql immutable parallel safe
 return case
   when jsonb_typeof(items) <> 'array' then apipay._wrong(argument, format('is a JSON %s', jsonb_typeof(items)), 'an array of 1 to 100 objects')
-  when jsonb_array_length(items) not between 1 and 100 then apipay._wrong(argument, format('has %s items', jsonb_array_length(items)), '1 to 100') end;
+  when jsonb_array_length(items) not between 1 and 100 then apipay._wrong(argument, concat('has ', jsonb_array_length(items), ' items'), '1 to 100') end;
 comment on function apipay._wrong_list(text, jsonb) is 'What is wrong with what is not an array of 1 to 100 items; null when nothing is.';
 
 create function apipay._wrong_cart_items(items jsonb) returns text
@@ -99,7 +99,7 @@ return case
     apipay._wrong('account', case when account_name is null then 'is null' else 'is unknown' end,
       coalesce((select string_agg(name, ', ' order by name) from apipay.accounts),
                'none yet: the daemon makes them from its configuration when it starts'))
-  when length(key) not between 1 and 255 then apipay._wrong('dedup_key', format('has %s characters', length(key)), '1 to 255')
+  when length(key) not between 1 and 255 then apipay._wrong('dedup_key', concat('has ', length(key), ' characters'), '1 to 255')
   when asked_priority not between -32768 and 32767 then apipay._wrong('priority', 'is out of range', '-32768 to 32767')
   when deadline <= coalesce(due, now()) then
     apipay._wrong('expires_at',
@@ -152,7 +152,7 @@ return case
   when apipay._phone(phone) is null then
     apipay._wrong('phone_number',
       case when phone is null then 'is null'
-           else format('is not a phone number of Kazakhstan (%s characters given)', length(phone)) end,
+           else concat('is not a phone number of Kazakhstan (', length(phone), ' characters given)') end,
       '8 and ten digits like 87001234567, also written +7 700 123-45-67')
   when cart_items is null and amount is null then
     apipay._wrong('amount', 'is missing', 'whole tenge from 1 to 99999999, or cart_items instead')

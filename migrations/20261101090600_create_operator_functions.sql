@@ -605,11 +605,12 @@ declare
   told apipay.alerts;
   ends boolean;
 begin
-  perform apipay._require('alert', alert is not null);
   select * into told from apipay.alerts where id = alert;
   if not found then
-    raise exception 'there is no alert %; the open ones: select id, kind, summary from apipay.alerts where resolved_at is null', alert
-      using errcode = 'no_data_found';
+    raise exception using
+      message = case when alert is null then apipay._missing('alert')
+                     else format('there is no alert %s; the open ones: select id, kind, summary from apipay.alerts where resolved_at is null', alert) end,
+      errcode = case when alert is null then 'null_value_not_allowed' else 'no_data_found' end;
   elsif told.kind = 'history_lost' and told.resolved_at is null
         and exists (select from apipay.daemons d where d.worker::text = told.details ->> 'worker' and d.seen_at > now() - interval '1 minute') then
     raise exception 'alert %: the apipayd on % runs still and sends nothing until it is started again; there: sudo systemctl restart apipayd', alert, told.details ->> 'host'

@@ -148,7 +148,7 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
     if settings.accounts.is_empty() {
         findings.push(Finding::misconfigured(
             "credentials",
-            "there is no account; add a section [accounts.default] with base_url and api_key_file",
+            "there is no account; add a section [accounts.default] with base_url; its key is the credential api-key, or in api_key_file",
         ));
     }
     for account in settings.accounts {
@@ -492,7 +492,7 @@ mod tests {
         assert_eq!(schema(SchemaVersion::Current, &sources).state, State::Ok);
         check(
             &schema(SchemaVersion::Missing, &sources),
-            "failed   schema        the database has no schema apipay; run: apipayd --config /srv/a.toml migrate",
+            "failed   schema        the database has no schema apipay; as a user who may create one, run: apipayd --config /srv/a.toml migrate",
             78,
         );
     }

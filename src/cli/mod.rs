@@ -148,11 +148,11 @@ fn schema_advice(version: SchemaVersion, config: Option<&Path>) -> Option<String
     };
     match version {
         SchemaVersion::Current => None,
-        SchemaVersion::Missing => {
-            Some(format!("the database has no schema apipay; run: {command}"))
-        }
+        SchemaVersion::Missing => Some(format!(
+            "the database has no schema apipay; as a user who may create one, run: {command}"
+        )),
         SchemaVersion::Older => Some(format!(
-            "the schema apipay is older than this program; run: {command}"
+            "the schema apipay is older than this program; as its owner, run: {command}"
         )),
         SchemaVersion::Newer => Some(format!(
             "the schema apipay is newer than this program, apipayd {}; install the version that made it, \
@@ -206,11 +206,11 @@ mod tests {
         let advice = |version, file| schema_advice(version, file).unwrap();
         assert_eq!(
             advice(SchemaVersion::Missing, file),
-            "the database has no schema apipay; run: apipayd --config /srv/a.toml migrate"
+            "the database has no schema apipay; as a user who may create one, run: apipayd --config /srv/a.toml migrate"
         );
         assert_eq!(
             advice(SchemaVersion::Older, None),
-            "the schema apipay is older than this program; run: apipayd migrate"
+            "the schema apipay is older than this program; as its owner, run: apipayd migrate"
         );
         assert!(
             advice(SchemaVersion::Newer, None)

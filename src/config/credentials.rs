@@ -1,7 +1,7 @@
 //! Secrets, which come from files of their own: API keys and URLs with passwords.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ fn read_credential(
             let path = path.display();
             ConfigError::at(
                 "systemd credentials",
-                format_args!("{key} is not set, and the credential {path} {problem}"),
+                format_args!("{path}, the key of account {account}, {problem}"),
             )
         }),
         None => Err(ConfigError::at(
@@ -79,7 +79,12 @@ pub(super) fn read_named(found: &Found<PathBuf>) -> Result<SecretString, ConfigE
 
 /// Reads a secret of one line. The error is the end of a sentence about the file.
 pub(super) fn read_secret(path: &Path) -> Result<SecretString, String> {
-    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => format!(
+            "cannot be read: {error}; a service with a user of its own is passed its secrets by LoadCredential="
+        ),
+        _ => format!("cannot be read: {error}"),
+    })?;
     let metadata = file
         .metadata()
         .map_err(|error| format!("cannot be read: {error}"))?;
@@ -103,7 +108,7 @@ pub(super) fn read_secret(path: &Path) -> Result<SecretString, String> {
         secret if secret.len() as u64 > SIZE_MAX => Err(format!("is longer than {SIZE_MAX} bytes")),
         secret if secret.lines().count() > 1 => Err("must hold one line only".to_owned()),
         secret if !secret.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err("must hold visible ASCII characters only".to_owned())
+            Err("must hold visible ASCII characters only, and no blank".to_owned())
         }
         secret => Ok(SecretString::from(secret)),
     }

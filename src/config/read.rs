@@ -75,7 +75,7 @@ fn database_credential(environment: &Environment) -> Result<Found<SecretString>,
     let missing = || {
         ConfigError::at(
             ConfigError::ANYWHERE,
-            "database.url is missing; set it, or database.url_file",
+            "database.url is missing; set it, or run under systemd with LoadCredential=database-url:PATH",
         )
     };
     let path = credentials::credential(environment, "database-url")
@@ -119,7 +119,7 @@ fn database_url(written: &Found<SecretString>) -> Result<Found<DatabaseUrl>, Con
     {
         return Err(written.refuse(
             "holds a password in a file that everybody may read; put the url into a file of its own \
-             with mode 600 and name that with database.url_file",
+             with mode 600, and pass that to the service with LoadCredential=database-url:PATH",
         ));
     }
     Ok(written.with(url))

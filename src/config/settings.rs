@@ -45,7 +45,7 @@ impl Settings<KeyFile> {
         if self.accounts.is_empty() {
             return Err(ConfigError::at(
                 ConfigError::ANYWHERE,
-                "there is no account; add a section [accounts.default] with base_url and api_key_file",
+                "there is no account; add a section [accounts.default] with base_url; its key is the credential api-key, or in api_key_file",
             ));
         }
         let accounts = self

@@ -689,7 +689,7 @@ fn the_database_has_exactly_one_url() {
     check_refused(
         "",
         none.clone(),
-        "configuration: database.url is missing; set it, or database.url_file",
+        "configuration: database.url is missing; set it, or run under systemd with LoadCredential=database-url:PATH",
     );
     check_refused(
         "[database]\nurl = \"postgres://u@h/d\"\nurl_file = \"/x\"\n",
@@ -730,7 +730,7 @@ fn a_password_is_refused_in_a_file_that_everybody_may_read() {
             &text,
             Environment::default(),
             "a.toml: database.url holds a password in a file that everybody may read; put the url into a \
-             file of its own with mode 600 and name that with database.url_file",
+             file of its own with mode 600, and pass that to the service with LoadCredential=database-url:PATH",
         );
         let folder = Folder::new();
         let file = Some(folder.write("private.toml", &text, 0o640));
@@ -822,7 +822,7 @@ fn keys_that_cannot_be_used_are_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "configuration: there is no account; add a section [accounts.default] with base_url and api_key_file"
+        "configuration: there is no account; add a section [accounts.default] with base_url; its key is the credential api-key, or in api_key_file"
     );
     let error = read(LEAST).load_keys(&none).unwrap_err();
     assert_eq!(
@@ -835,8 +835,8 @@ fn keys_that_cannot_be_used_are_refused() {
     let error = read(LEAST).load_keys(&systemd).unwrap_err();
     assert_eq!(
         sentence(&folder, &error),
-        "systemd credentials: accounts.default.api_key_file is not set, and the credential api-key cannot be \
-         read: No such file or directory (os error 2)"
+        "systemd credentials: api-key, the key of account default, cannot be read: No such file or directory \
+         (os error 2)"
     );
     let check = |text: &str, mode, expected: &str| {
         let path = folder.write("key", text, mode);
@@ -855,8 +855,16 @@ fn keys_that_cannot_be_used_are_refused() {
     );
     check(" \n", 0o600, "is empty");
     check("sk\nsk", 0o600, "must hold one line only");
-    check("s k", 0o600, "must hold visible ASCII characters only");
-    check("клю", 0o600, "must hold visible ASCII characters only");
+    check(
+        "s k",
+        0o600,
+        "must hold visible ASCII characters only, and no blank",
+    );
+    check(
+        "клю",
+        0o600,
+        "must hold visible ASCII characters only, and no blank",
+    );
     check(&"x".repeat(16_385), 0o600, "is longer than 16384 bytes");
 }
 

@@ -55,7 +55,7 @@ const ACCOUNT_PATIENCE_MS: &str = "300";
 
 /// A statement that failed, with what it was for.
 #[derive(Debug, thiserror::Error)]
-#[error("the database did not {task}")]
+#[error("the statement of the database to {task} failed")]
 pub struct DbError {
     task: &'static str,
     #[source]

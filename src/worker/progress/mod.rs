@@ -80,7 +80,7 @@ impl Progress {
         pulses: &[Arc<Pulse>],
     ) -> Result<Step, DbError> {
         let read = self.read(ctx).await;
-        let database = read.as_ref().err().map(|error| Chain(error).to_string());
+        let database = read.as_ref().err().map(words_of);
         let is_answering = read.as_ref().err().is_none_or(DbError::is_answer);
         if database.is_some() {
             // The schema may be why: the next look reads it again.
@@ -133,7 +133,7 @@ impl Progress {
     pub async fn database_fails(&mut self, ctx: &Context, error: &DbError) {
         let is_answering = error.is_answer();
         let facts = Facts {
-            database: Some(Chain(error).to_string()),
+            database: Some(words_of(error)),
             is_answering,
             ..Facts::default()
         };
@@ -310,4 +310,14 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
         open_alerts: due.open_alerts.clone(),
         stuck: due.stuck.clone(),
     }
+}
+
+/// What the database said, or that it cannot be reached, without which of our statements met it: that would send a
+/// reader the wrong way.
+fn words_of(error: &DbError) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(
+        || Chain(error).to_string(),
+        |source| Chain(source).to_string(),
+    )
 }

@@ -321,6 +321,11 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("select apipay.resume($1, 'why')", "'branch-1'", FEW),
     ("select apipay.stop('why')", "", FEW),
     ("select apipay.start('why')", "", FEW),
+    (
+        "select apipay.acknowledge(id, 'why') from apipay.alerts where account = $1 and kind = $2 and resolved_at is null",
+        "'branch-13', 'account_parked'",
+        FEW,
+    ),
 ];
 
 /// The jobs of a few days of two years.
