@@ -483,11 +483,11 @@ left join lateral (
    where invoice.account = j.account and invoice.id = j.invoice_id limit 1) as i on true
 left join lateral (
   select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
--- Of a bill that is over: whichever of its invoices may be paid, or was. It has a few at most; the limit tells the planner so.
+-- Of a bill that is over: whichever of its invoices may be paid, or was. It has a few; the limit tells the planner so.
 left join lateral (
   select m.invoice from (
     select invoice from apipay.invoices as invoice
-     where j.state in ('failed', 'cancelled', 'expired') and j.operation = 'invoice.create' and invoice.job_id = j.id limit 100) as m
+     where j.state in ('failed', 'cancelled', 'expired') and j.operation = 'invoice.create' and invoice.job_id = j.id limit 60) as m
    where (m.invoice).account = j.account and (m.invoice).status not in ('cancelled', 'expired', 'error')
    order by (m.invoice).status in ('paid', 'partially_refunded') desc limit 1) as alive on true
 -- While what asks gets no clear answer, one asks at a time.

@@ -48,13 +48,16 @@ pub async fn waiting(pool: &Pool, accounts: &[String]) -> Result<Vec<Waiting>, D
              cross join (values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)
              cross join lateral (
                select count(*) as jobs from (
-                 select from apipay.jobs j where j.account = a.name and j.state = 'queued' and s.state = 'queued'
+                 -- In the order of an index each: it is read as far as the limit, and not whole.
+                 (select from apipay.jobs j where j.account = a.name and j.state = 'queued' and s.state = 'queued'
+                   order by apipay._is_in_turn(j.reason), j.priority desc, j.run_at, j.id limit $2)
                  union all
-                 select from apipay.jobs j where j.account = a.name and j.state = 'uncertain' and s.state = 'uncertain'
+                 (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain' and s.state = 'uncertain'
+                   order by j.run_at, j.id limit $2)
                  union all
-                 select from apipay.jobs j
-                  where j.account = a.name and j.state in ('parked', 'held') and j.state = s.state
-                 limit $2) counted) c
+                 (select from apipay.jobs j
+                   where j.account = a.name and j.state in ('parked', 'held') and j.state = s.state
+                   order by j.id limit $2)) counted) c
             where c.jobs > 0
             order by a.name, s.state"#,
         accounts,

@@ -59,8 +59,8 @@ impl Reader {
         grants
             .map(|grant| {
                 grant
-                    .replace("YOUR_PROGRAMS_USER", &self.program)
-                    .replace("THE_USER_OF_WHO_IS_ON_DUTY", &self.operator)
+                    .replace("YOUR_PROGRAM", &self.program)
+                    .replace("YOUR_OPERATOR", &self.operator)
                     .replace("to apipayd", &format!("to {}", self.daemon))
             })
             .collect()
