@@ -110,7 +110,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     info!(version = env!("CARGO_PKG_VERSION"), worker = %ctx.worker, accounts = ctx.accounts.len(), "starting");
 
     // Ready before the database is: a unit that waits for Postgres must not fail with it.
-    service.ready("waiting for the database");
+    service.ready("starting: waiting for the database");
     let mut progress = Progress::new();
     let prepared = tokio::select! {
         prepared = prepare_database(&ctx, &settings, &service, &mut progress) => prepared,

@@ -76,8 +76,11 @@ need_faketime() {
 # What Rust's crates are linked and built with.
 need_compiler() {
   command -v cc >/dev/null || install_packages gcc libc6-dev
-  command -v cargo >/dev/null || {
-    echo "missing: cargo; see https://rustup.rs" >&2
+  local wanted found
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  found=$(cargo --version 2>/dev/null | cut -d ' ' -f 2)
+  if [[ -z "$found" || $(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1) != "$wanted" ]]; then
+    echo "missing: Rust $wanted or newer (found: ${found:-none}); see https://rustup.rs" >&2
     return 1
-  }
+  fi
 }

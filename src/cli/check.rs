@@ -134,7 +134,8 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
         "configuration",
         match &sources.file {
             Some(file) => format!("{} is understood", file.display()),
-            None => "understood".to_owned(),
+            None => "understood: /etc/apipayd/apipayd.toml, if there is one, and the environment"
+                .to_owned(),
         },
     )];
     let connect = settings.connect();

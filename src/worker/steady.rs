@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::db::clock::{self, Clocks, SteadySecond};
@@ -174,7 +174,7 @@ impl SteadyClock {
         self.ahead_us.store(ahead_us, Ordering::Relaxed);
         if clocks.boot_ahead_us.is_none() {
             clock::begin_boot(pool, &self.boot, ahead_us, self.second()).await?;
-            info!("the steady time begins");
+            debug!("the first daemon of this machine counts the time of quotas from here");
         }
         Ok(())
     }
