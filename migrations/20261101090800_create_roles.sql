@@ -26,7 +26,8 @@ create function apipay._grant_roles() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   views constant text := 'apipay.overview, apipay.waiting, apipay.uncertain, apipay.parked, apipay.daily, apipay.account_status';
-  -- A view's functions run with the rights of its reader. These are pure: they show nothing but their arguments.
+  -- A view's functions run with the rights of its reader. These show nothing but their arguments, and _explain_alive no more
+  -- than the view does.
   of_views constant text[] := array['_phone', '_number_within', '_id', '_amount', '_job_amount', '_mask_phone', '_mask_phones',
     '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_age', '_deed', '_last_answer', '_field_errors', '_obstacle', '_failure', '_slowness',
     '_blocked', '_capped', '_in_plural', '_cap_of', '_obstacle_to_asking', '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_stated', '_ways_out', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
