@@ -30,9 +30,7 @@ use crate::worker::progress::Progress;
 use crate::worker::recorder::{Inbox, Recorder};
 use crate::worker::steady::SteadyClock;
 use crate::worker::unstored::Unstored;
-use crate::worker::{
-    self, Context, Pulse, Wake, listen, oversee, probe, recorder, wait_for_database,
-};
+use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
 
 /// What a pooler needs that the configuration does not know of.
 pub const POOLER: &str = "database.url leads to a pooler such as PgBouncer: set database.listen_url, \
@@ -315,7 +313,6 @@ async fn serve(
     let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox));
     let pulses = worker::spawn_loops(&ctx, &loops, serving.progress);
     loops.spawn(listen::run(ctx.clone(), serving.connect));
-    loops.spawn(probe::look_around(ctx.clone()));
     loops.close();
 
     tokio::select! {
@@ -344,6 +341,9 @@ async fn serve(
     loop {
         tokio::select! {
             () = &mut finish => {
+                if let Err(error) = progress::leave(&ctx.pool, ctx.worker).await {
+                    warn!(error = %Chain(&error), "that this daemon has left is not stored");
+                }
                 info!("stopped; everything is recorded");
                 return Ok(());
             }

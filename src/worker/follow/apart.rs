@@ -74,7 +74,11 @@ async fn read_one(
 }
 
 /// Takes quota for a further request of a round that began at this moment.
-pub(super) async fn may_ask_once_more(ctx: &Context, account: &Account, claimed_at: Moment) -> bool {
+pub(super) async fn may_ask_once_more(
+    ctx: &Context,
+    account: &Account,
+    claimed_at: Moment,
+) -> bool {
     match ctx.take_one(&account.name, Purpose::Follow).await {
         Ok(is_granted) => is_granted && account.may_send(claimed_at),
         Err(error) => {
