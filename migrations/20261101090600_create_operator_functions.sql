@@ -607,31 +607,29 @@ return (select d.host from apipay.daemons d
          order by d.seen_at desc limit 1);
 comment on function apipay._serving(text, uuid) is 'The machine of a daemon that serves the account, besides this one; null when none does.';
 
+create function apipay._why_not_change_organization(account_name text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return case
+  when apipay._serving(account_name, null) is not null then format(
+    'account %s: the apipayd on %s serves it with another key; stop that one first, or give one of the two organisations an account name of its own',
+    account_name, apipay._serving(account_name, null))
+  when exists (select from apipay.jobs where account = account_name and state = 'sending') then format(
+    'account %s: requests are under way, or a daemon died with them; say it again in some minutes, when they are recorded', account_name) end;
+comment on function apipay._why_not_change_organization(text) is 'Why an account cannot be for another organisation from now on; null when it can.';
+
 -- What was sent with the keys of before cannot be looked up with this one, which finds nothing and proves nothing:
 -- so a person says what became of it.
 create function apipay._change_organization(account_name text, fingerprint text) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-declare
-  server text;
-begin
-  perform from apipay.accounts where name = account_name for no key update;
-  server := apipay._serving(account_name, null);
-  if server is not null then
-    raise exception 'account %: the apipayd on % serves it with another key; stop that one first, or give one of the two organizations an account name of its own', account_name, server
-      using errcode = 'object_not_in_prerequisite_state';
-  elsif exists (select from apipay.jobs where account = account_name and state = 'sending') then
-    raise exception 'account %: requests are under way, or a daemon died with them; say it again in some minutes, when they are recorded', account_name
-      using errcode = 'object_not_in_prerequisite_state';
-  end if;
+language sql volatile set search_path = pg_catalog, pg_temp as $$
   update apipay.accounts
      set key_fingerprints = array[fingerprint], organization_since = now(), updated_at = now()
    where name = account_name;
   update apipay.jobs
      set state = 'held', reason = 'unknown_outcome', stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
    where account = account_name and (state = 'uncertain' or (state in ('queued', 'parked') and unproven_since is not null));
-end $$;
+$$;
 comment on function apipay._change_organization(text, text) is
-  'From now on the account is for the organization of this key. Its jobs that may have been sent with another one are held.';
+  'From now on the account is for the organisation of this key. Its jobs that may have been sent with another one are held.';
 
 create function apipay.acknowledge(alert bigint, reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -639,8 +637,11 @@ declare
   who constant text := session_user;
   told apipay.alerts;
   ends boolean;
+  why_not text;
 begin
-  perform apipay._require('alert', alert is not null);
+  if alert is null then
+    raise exception using message = apipay._missing('alert'), errcode = 'null_value_not_allowed';
+  end if;
   select * into told from apipay.alerts where id = alert;
   if not found then
     raise exception 'there is no alert %; the open ones: select id, kind, summary from apipay.alerts where resolved_at is null', alert
@@ -655,6 +656,11 @@ begin
   if told.kind = 'mode_mismatch' and told.resolved_at is null then
     update apipay.accounts set mode = told.details ->> 'now', updated_at = now() where name = told.account;
   elsif told.kind = 'other_organization' and told.resolved_at is null then
+    perform from apipay.accounts where name = told.account for no key update;
+    why_not := apipay._why_not_change_organization(told.account);
+    if why_not is not null then
+      raise exception using message = why_not, errcode = 'object_not_in_prerequisite_state';
+    end if;
     perform apipay._change_organization(told.account, told.subject);
   end if;
   update apipay.alerts a

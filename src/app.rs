@@ -341,9 +341,7 @@ async fn serve(
     loop {
         tokio::select! {
             () = &mut finish => {
-                if let Err(error) = progress::leave(&ctx.pool, ctx.worker).await {
-                    warn!(error = %Chain(&error), "that this daemon has left is not stored");
-                }
+                leave(&ctx).await;
                 info!("stopped; everything is recorded");
                 return Ok(());
             }
@@ -355,6 +353,18 @@ async fn serve(
             }
             () = stop_signals.wait() => info!("stopping already; what is in flight is being finished"),
         }
+    }
+}
+
+/// How long a stop waits for a database that is to know of it. Without it another key of an account waits a little.
+const LEAVING: Duration = Duration::from_secs(2);
+
+async fn leave(ctx: &Context) {
+    let left = progress::leave(&ctx.pool, ctx.worker);
+    match tokio::time::timeout(LEAVING, left).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = %Chain(&error), "the stop is not stored"),
+        Err(_) => warn!("the stop is not stored: the database says nothing"),
     }
 }
 

@@ -48,8 +48,9 @@ pub enum GatewayError {
     Client(#[source] reqwest::Error),
 }
 
-/// The first 16 hexadecimal digits of a hash over address and key. A key is long and random, so nobody finds it by trying.
-fn fingerprint(base: &reqwest::Url, key: &SecretString) -> String {
+/// What tells a key at an address from others, and does not tell the key: the first 16 hexadecimal digits of a hash. A key
+/// is long and random, so nobody finds it by trying.
+pub fn fingerprint(base: &reqwest::Url, key: &SecretString) -> String {
     let text = format!("apipayd key\n{base}\n{}", key.expose_secret());
     let digest = Sha256::digest(text);
     digest[..8]
@@ -98,7 +99,7 @@ impl Gateway {
         })
     }
 
-    /// What tells this key at this address from others, and does not tell the key.
+    /// That of its key, see [`fingerprint`].
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }

@@ -309,6 +309,23 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'{WORKER}', 'host', '0.1.0', {ACCOUNTS}",
         ALL,
     ),
+    ("apipay._leave(", "'{WORKER}'", FEW),
+    // organization
+    (
+        "select name as account, key_fingerprints",
+        "{ACCOUNTS}",
+        ALL,
+    ),
+    (
+        "apipay._serving(a.name, $2) as served_on",
+        "'branch-1', '{WORKER}', 100",
+        ALL,
+    ),
+    (
+        "set key_fingerprints = $3",
+        "'branch-1', null, '{0123456789abcdef}', '{WORKER}', '1s'",
+        FEW,
+    ),
     ("from (select w.params", "{ACCOUNTS}, 10000", ALL),
     // listen, migrate
     ("select to_regclass(", "", FEW),
