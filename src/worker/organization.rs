@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
 
 use crate::db::alerts::{self, About};
 use crate::db::claim::Purpose;
@@ -28,11 +29,24 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Answers that are not clear, in a row, before a person is told.
 const UNCLEAR_MOST: u32 = 3;
 
-/// The loop's memory: what was announced, and which keys are doubted.
+/// The loop's memory: what was announced, which keys are doubted, and what the gateway is being asked. It waits for no
+/// answer of the gateway, for other accounts count on being confirmed in time.
 #[derive(Default)]
 pub struct Organizations {
     announced: Option<(Moment, BTreeSet<AccountName>)>,
     doubted: HashMap<AccountName, Doubted>,
+    asked: JoinSet<Asked>,
+    looks: JoinSet<()>,
+}
+
+/// What the gateway was asked by a key that is not known, and what that came to.
+struct Asked {
+    account: Arc<Account>,
+    /// The account's keys when it was asked.
+    before: Vec<String>,
+    /// Invoices that it was asked for.
+    invoices: usize,
+    answer: Result<(), Doubt>,
 }
 
 /// A key that is not known.
@@ -58,7 +72,10 @@ impl Organizations {
             known.retain(|name| announced.contains(name));
         }
         let mut begun = Vec::new();
-        let mut step = Step::Idle;
+        let mut step = match self.hear(ctx).await? {
+            true => Step::Worked,
+            false => Step::Idle,
+        };
         for account in ctx.accounts.values() {
             if known.contains(&account.name) {
                 self.doubted.remove(&account.name);
@@ -75,21 +92,47 @@ impl Organizations {
             let Some(row) = row.filter(|_| self.is_due(&account.name)) else {
                 continue;
             };
-            match self.try_key(ctx, account, row).await {
-                Ok(true) => step = Step::Worked,
-                Ok(false) => {}
-                Err(error) if error.fault() == Fault::Database => return Err(error),
-                // Somebody keeps the account's row locked: the next round comes soon.
-                Err(error) => {
-                    warn!(account = %account.name, error = %Chain(&error), "the account's key was not stored yet");
-                }
+            let tried = self.try_key(ctx, account, row).await;
+            if unless_locked(account, tried)? {
+                step = Step::Worked;
             }
         }
+        while self.looks.try_join_next().is_some() {}
         if !begun.is_empty() {
             ctx.wake.dispatch.notify_one();
-            probe::look_around(ctx, begun).await;
+            let ctx = ctx.clone();
+            self.looks
+                .spawn(async move { probe::look_around(&ctx, begun).await });
         }
         Ok(step)
+    }
+
+    /// Takes what the gateway has answered. True when a key is known by it.
+    async fn hear(&mut self, ctx: &Arc<Context>) -> Result<bool, DbError> {
+        let mut is_news = false;
+        while let Some(done) = self.asked.try_join_next() {
+            let asked = match done {
+                Ok(asked) => asked,
+                Err(panic) => {
+                    error!(error = %Chain(&panic), "asking for an account's invoices panicked; it is asked again");
+                    continue;
+                }
+            };
+            let account = &asked.account;
+            let stored = match asked.answer {
+                Ok(()) => {
+                    info!(account = %account.name, "ApiPay knows the account's invoices by its new key");
+                    let all = with(&asked.before, account.fingerprint());
+                    keys::store(&ctx.pool, &account.name, Some(&asked.before), &all, None).await
+                }
+                Err(doubt) => {
+                    let refused = self.refuse(ctx, account, doubt, asked.invoices).await;
+                    refused.map(|()| false)
+                }
+            };
+            is_news |= unless_locked(account, stored)?;
+        }
+        Ok(is_news)
     }
 
     fn is_to_be_announced(&self, known: &BTreeSet<AccountName>) -> bool {
@@ -128,22 +171,42 @@ impl Organizations {
             }
             Standing::Refuse(doubt) => doubt,
             Standing::Ask => {
-                if !ctx.take_one(&account.name, Purpose::Probe).await? {
-                    return Ok(false);
+                if ctx.take_one(&account.name, Purpose::Probe).await? {
+                    let before = before.unwrap_or_default().to_vec();
+                    self.ask(ctx, account, before, traces.invoices);
                 }
-                match ask(account, &traces.invoices).await {
-                    Ok(()) => {
-                        info!(account = %account.name, "ApiPay knows the account's invoices by its new key");
-                        let all = with(before.unwrap_or_default(), own);
-                        return keys::store(&ctx.pool, &account.name, before, &all, None).await;
-                    }
-                    Err(doubt) => doubt,
-                }
+                return Ok(false);
             }
         };
         self.refuse(ctx, account, doubt, traces.invoices.len())
             .await?;
         Ok(false)
+    }
+
+    /// Asks the gateway whether it knows these invoices by the account's key; the answer is heard in a later round.
+    fn ask(
+        &mut self,
+        ctx: &Context,
+        account: &Arc<Account>,
+        before: Vec<String>,
+        invoices: Vec<i64>,
+    ) {
+        let name = account.name.clone();
+        let times = self.doubted.get(&name).map_or(0, |doubted| doubted.times);
+        // Not again before this is answered.
+        let again_at = Moment::now().after(ctx.rules.request_timeout * 2);
+        self.doubted.insert(name, Doubted { times, again_at });
+        let account = account.clone();
+        self.asked.spawn(async move {
+            let answer = ask(&account, &invoices).await;
+            let invoices = invoices.len();
+            Asked {
+                account,
+                before,
+                invoices,
+                answer,
+            }
+        });
     }
 
     async fn refuse(
@@ -175,6 +238,17 @@ impl Organizations {
         alerts::say(&ctx.pool, &about, &text).await?;
         ctx.wake.deliver.notify_one();
         Ok(())
+    }
+}
+
+/// An error that is no other account's: somebody keeps the account's row locked, and the next round comes soon.
+fn unless_locked(account: &Account, done: Result<bool, DbError>) -> Result<bool, DbError> {
+    match done {
+        Err(error) if error.fault() != Fault::Database => {
+            warn!(account = %account.name, error = %Chain(&error), "the account's key was not stored yet");
+            Ok(false)
+        }
+        done => done,
     }
 }
 

@@ -295,7 +295,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', '{30001001}', '{40001001}', '1s', 5",
         FEW,
     ),
-    ("l.details ->> 'worker'", "'stuck'", ALL),
+    ("d.seen_at > now() - interval '5 minutes'", "'stuck'", ALL),
     ("apipay._sequences_behind()", "", FEW),
     ("extract(epoch from now() - changed_at)", "", FEW),
     ("array_agg(last_error order by id)", "", ALL),
