@@ -127,6 +127,8 @@ create table apipay.accounts (
   refused_since        timestamptz,
   mode                 text check (mode in ('live', 'sandbox')),
   mode_invoice         bigint,
+  key_fingerprints     text[] check (cardinality(key_fingerprints) > 0),
+  organization_since   timestamptz,
   created_at           timestamptz not null default now(),
   updated_at           timestamptz not null default now(),
   check ((state = 'parked') = (parked_at is not null)),
@@ -134,7 +136,7 @@ create table apipay.accounts (
   check (delivery_error is null or state = 'parked')
 ) with (fillfactor = 50);
 comment on table apipay.accounts is
-  'One row per account (one API key of one organisation), made from the configuration when the daemon starts. No secret is stored.';
+  'One row per account (for ever one organization at ApiPay, whichever of its keys is used), made from the configuration when the daemon starts. No secret is stored.';
 comment on column apipay.accounts.name is 'The name of the account in the configuration: [accounts.NAME].';
 comment on column apipay.accounts.state is 'active: jobs are sent. parked: nothing is sent but the probe, until the account is well again.';
 comment on column apipay.accounts.parked_reason is 'Why it is parked, a stable code such as session_expired; null while active.';
@@ -169,6 +171,8 @@ comment on column apipay.accounts.answered_at is 'Internal: when a send last got
 comment on column apipay.accounts.refused_since is 'Since when each of its sends is refused for its limit (429); null once one is not.';
 comment on column apipay.accounts.mode is 'live or sandbox, as the gateway''s first answer that showed it, or as accepted since by apipay.acknowledge; null until one was seen.';
 comment on column apipay.accounts.mode_invoice is 'Internal: the newest invoice that showed a mode. Older ones keep theirs and say nothing of the account now.';
+comment on column apipay.accounts.key_fingerprints is 'Internal: which keys are known to be of the organization that the account is for, the newest last; of each the first 16 hexadecimal digits of a SHA-256 over base_url and key. A daemon with another key serves nothing of the account. Null until a daemon has served it.';
+comment on column apipay.accounts.organization_since is 'Since when it is for that organization, if a person has given it to another one (apipay.acknowledge): invoices from before prove nothing of a key. Null otherwise.';
 comment on column apipay.accounts.created_at is 'When the daemon first started with this account.';
 comment on column apipay.accounts.updated_at is 'When the row last changed.';
 
@@ -626,8 +630,8 @@ create index alerts_resolved on apipay.alerts (resolved_at) where resolved_at is
 comment on table apipay.alerts is 'What needs a human: one open alert per account, kind and subject.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
-comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, invoice_revived, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress.';
-comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), or the machine of a daemon (history_lost, no_progress); else empty.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, invoice_revived, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress, other_organization.';
+comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), the machine of a daemon (history_lost, no_progress), or a key, by its fingerprint (other_organization); else empty.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';
@@ -679,6 +683,7 @@ create table apipay.daemons (
   host        text not null,
   version     text not null,
   accounts    text[] not null,
+  has_left    boolean not null default false,
   started_at  timestamptz not null default now(),
   seen_at     timestamptz not null default now()
 );
@@ -686,7 +691,8 @@ comment on table apipay.daemons is 'Who runs: one row for each start of a daemon
 comment on column apipay.daemons.worker is 'The worker, as in apipay.attempts.';
 comment on column apipay.daemons.host is 'The machine it runs on.';
 comment on column apipay.daemons.version is 'The version of apipayd.';
-comment on column apipay.daemons.accounts is 'The accounts of its configuration: it serves these and no others.';
+comment on column apipay.daemons.accounts is 'The accounts that it serves: those of its configuration whose key is known to be of the account''s organization.';
+comment on column apipay.daemons.has_left is 'Whether it was stopped and has recorded all that it did.';
 comment on column apipay.daemons.started_at is 'When it came to this database.';
 comment on column apipay.daemons.seen_at is 'Its last sign of life.';
 

@@ -598,12 +598,46 @@ comment on function apipay.start(text) is 'Starts sending again after apipay.sto
 
 -- Alerts.
 
+-- A daemon gives a sign of life every few seconds, and sends nothing when it could give none for twenty.
+create function apipay._serving(account_name text, besides uuid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return (select d.host from apipay.daemons d
+         where account_name = any (d.accounts) and d.worker is distinct from besides
+           and not d.has_left and d.seen_at > now() - interval '30 s'
+         order by d.seen_at desc limit 1);
+comment on function apipay._serving(text, uuid) is 'The machine of a daemon that serves the account, besides this one; null when none does.';
+
+create function apipay._why_not_change_organization(account_name text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return case
+  when apipay._serving(account_name, null) is not null then format(
+    'account %s: the apipayd on %s serves it with another key; stop that one first, or give one of the two organisations an account name of its own',
+    account_name, apipay._serving(account_name, null))
+  when exists (select from apipay.jobs where account = account_name and state = 'sending') then format(
+    'account %s: requests are under way, or a daemon died with them; say it again in some minutes, when they are recorded', account_name) end;
+comment on function apipay._why_not_change_organization(text) is 'Why an account cannot be for another organisation from now on; null when it can.';
+
+-- What was sent with the keys of before cannot be looked up with this one, which finds nothing and proves nothing:
+-- so a person says what became of it.
+create function apipay._change_organization(account_name text, fingerprint text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+  update apipay.accounts
+     set key_fingerprints = array[fingerprint], organization_since = now(), updated_at = now()
+   where name = account_name;
+  update apipay.jobs
+     set state = 'held', reason = 'unknown_outcome', stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+   where account = account_name and (state = 'uncertain' or (state in ('queued', 'parked') and unproven_since is not null));
+$$;
+comment on function apipay._change_organization(text, text) is
+  'From now on the account is for the organisation of this key. Its jobs that may have been sent with another one are held.';
+
 create function apipay.acknowledge(alert bigint, reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   who constant text := session_user;
   told apipay.alerts;
   ends boolean;
+  why_not text;
 begin
   select * into told from apipay.alerts where id = alert;
   if not found then
@@ -616,10 +650,17 @@ begin
     raise exception 'alert %: the apipayd on % runs still and sends nothing until it is started again; there: sudo systemctl restart apipayd', alert, told.details ->> 'host'
       using errcode = 'object_not_in_prerequisite_state';
   end if;
-  ends := told.kind in ('invoice_revived', 'mode_mismatch', 'history_lost');
+  ends := told.kind in ('invoice_revived', 'mode_mismatch', 'history_lost', 'other_organization');
   -- Before the alert, as everywhere.
   if told.kind = 'mode_mismatch' and told.resolved_at is null then
     update apipay.accounts set mode = told.details ->> 'now', updated_at = now() where name = told.account;
+  elsif told.kind = 'other_organization' and told.resolved_at is null then
+    perform from apipay.accounts where name = told.account for no key update;
+    why_not := apipay._why_not_change_organization(told.account);
+    if why_not is not null then
+      raise exception using message = why_not, errcode = 'object_not_in_prerequisite_state';
+    end if;
+    perform apipay._change_organization(told.account, told.subject);
   end if;
   update apipay.alerts a
      set acked_at = coalesce(a.acked_at, now()), acked_by = coalesce(a.acked_by, who),
@@ -636,7 +677,7 @@ begin
   return ends;
 end $$;
 comment on function apipay.acknowledge(bigint, text) is
-  'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived, history_lost of a daemon that does not run any more, and mode_mismatch, whose new mode is the right one from then on. Any other ends when its cause is gone.';
+  'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then. Any other ends when its cause is gone.';
 
 -- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
 -- brings only the events: what they say last still stands. A park of the daemon's own is not put back: the gateway says

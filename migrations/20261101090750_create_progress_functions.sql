@@ -11,9 +11,15 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp as 
             select from unnest(d.accounts) as served (account)
              where not exists (select from apipay.daemons l where l.seen_at > d.seen_at and served.account = any (l.accounts))));
   insert into apipay.daemons (worker, host, version, accounts) values ($1, $2, $3, $4)
-  on conflict on constraint daemons_pkey do update set seen_at = now(), accounts = excluded.accounts;
+  on conflict on constraint daemons_pkey do update set seen_at = now(), accounts = excluded.accounts, has_left = false;
 $$;
 comment on function apipay._announce(uuid, text, text, text[]) is 'A daemon''s sign of life. Forgets those that gave none for a day, and the last one to serve an account after thirty.';
+
+create function apipay._leave(worker uuid) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+  update apipay.daemons d set has_left = true where d.worker = $1;
+$$;
+comment on function apipay._leave(uuid) is 'A daemon was stopped and has recorded all that it did: nothing of its accounts is under way there any more.';
 
 -- A number that somebody inserted by hand may be one that the sequence never comes to. To carry on behind it would use up
 -- the sequence, or give out numbers that programs which hold them as floating point round: 2^53 is where that begins.

@@ -30,9 +30,7 @@ use crate::worker::progress::Progress;
 use crate::worker::recorder::{Inbox, Recorder};
 use crate::worker::steady::SteadyClock;
 use crate::worker::unstored::Unstored;
-use crate::worker::{
-    self, Context, Pulse, Wake, listen, oversee, probe, recorder, wait_for_database,
-};
+use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
 
 /// What a pooler needs that the configuration does not know of.
 pub const POOLER: &str = "database.url leads to a pooler such as PgBouncer: set database.listen_url, \
@@ -315,7 +313,6 @@ async fn serve(
     let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox));
     let pulses = worker::spawn_loops(&ctx, &loops, serving.progress);
     loops.spawn(listen::run(ctx.clone(), serving.connect));
-    loops.spawn(probe::look_around(ctx.clone()));
     loops.close();
 
     tokio::select! {
@@ -344,6 +341,7 @@ async fn serve(
     loop {
         tokio::select! {
             () = &mut finish => {
+                leave(&ctx).await;
                 info!("stopped; everything is recorded");
                 return Ok(());
             }
@@ -355,6 +353,18 @@ async fn serve(
             }
             () = stop_signals.wait() => info!("stopping already; what is in flight is being finished"),
         }
+    }
+}
+
+/// How long a stop waits for a database that is to know of it. Without it another key of an account waits a little.
+const LEAVING: Duration = Duration::from_secs(2);
+
+async fn leave(ctx: &Context) {
+    let left = progress::leave(&ctx.pool, ctx.worker);
+    match tokio::time::timeout(LEAVING, left).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = %Chain(&error), "the stop is not stored"),
+        Err(_) => warn!("the stop is not stored: the database says nothing"),
     }
 }
 

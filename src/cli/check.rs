@@ -19,9 +19,9 @@ use crate::app::POOLER;
 use crate::config::{AccountSettings, Environment, HttpSettings, Settings, Sources};
 use crate::db::health::Server;
 use crate::db::migrate::SchemaVersion;
-use crate::db::{Connect, DbError, health, migrate};
+use crate::db::{Connect, DbError, Pool, health, migrate, organization};
 use crate::domain::answer::{Answer, Body};
-use crate::gateway::client::{Gateway, GatewayError};
+use crate::gateway::client::{Gateway, GatewayError, fingerprint};
 use crate::gateway::wire;
 use crate::policy::breaker::{self, Health};
 use crate::policy::remedy;
@@ -165,7 +165,7 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
             Err(error) => findings.push(Finding::misconfigured("credentials", error)),
         }
     }
-    findings.extend(ask_database(&connect, sources, &configured).await);
+    findings.extend(ask_database(&connect, sources, &configured, &accounts).await);
     for account in &accounts {
         findings.extend(gateway(
             account.name.as_str(),
@@ -196,7 +196,12 @@ async fn ask_past_pooler(connect: &Connect) -> Option<Finding> {
     })
 }
 
-async fn ask_database(connect: &Connect, sources: &Sources, configured: &[String]) -> Vec<Finding> {
+async fn ask_database(
+    connect: &Connect,
+    sources: &Sources,
+    configured: &[String],
+    accounts: &[AccountSettings],
+) -> Vec<Finding> {
     if let Err(error) = health::reach(&connect.session()).await {
         return vec![unreachable_database(&error)];
     }
@@ -230,6 +235,7 @@ async fn ask_database(connect: &Connect, sources: &Sources, configured: &[String
         findings.extend(standing);
         if is_usable {
             findings.extend(holdups::gather(pool, configured).await);
+            findings.extend(ask_for_keys(pool, configured, accounts).await);
         }
         findings.push(match health::missing_roles(pool).await {
             Ok(missing) => roles(&missing),
@@ -239,6 +245,39 @@ async fn ask_database(connect: &Connect, sources: &Sources, configured: &[String
         findings.push(server::ask_notifications(pool).await);
     }
     findings
+}
+
+/// Keys that a start would have to ask the gateway about.
+async fn ask_for_keys(
+    pool: &Pool,
+    configured: &[String],
+    accounts: &[AccountSettings],
+) -> Vec<Finding> {
+    let stored = match organization::keys(pool, configured).await {
+        Ok(stored) => stored,
+        Err(error) => return vec![Finding::failed("keys", Chain(&error))],
+    };
+    let is_new = |account: &&AccountSettings| {
+        let own = fingerprint(&account.base_url, &account.api_key);
+        let row = stored
+            .iter()
+            .find(|row| row.account == account.name.as_str());
+        let known = row.and_then(|row| row.stored.as_ref());
+        known.is_some_and(|known| !known.contains(&own))
+    };
+    let new = accounts.iter().filter(is_new);
+    new.map(|account| {
+        let name = &account.name;
+        Finding::warning(
+            "keys",
+            format_args!(
+                "account {name}: the database does not know this key and base_url for it; once started, apipayd asks \
+                 ApiPay by it for the account's invoices, and serves nothing of the account if it shows none. A second \
+                 organisation gets an account name of its own"
+            ),
+        )
+    })
+    .collect()
 }
 
 fn unreachable_database(error: &DbError) -> Finding {

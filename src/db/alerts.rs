@@ -216,7 +216,8 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
 /// failed is not to be paid any more or its money was given back, no cap has blocked for `unblocked_for`, an account that was resumed
-/// without proof has stayed active for `well_for`. One that another session has locked is left for later.
+/// without proof has stayed active for `well_for`, a key is
+/// known to be of its account or no daemon has it any more. One that another session has locked is left for later.
 pub async fn resolve_cleared(
     pool: &Pool,
     well_for: Duration,
@@ -230,6 +231,7 @@ pub async fn resolve_cleared(
                                          when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
                                          when 'job_overdue' then 'the job has moved on'
                                          when 'job_stuck' then 'the job has moved on'
+                                         when 'other_organization' then 'the key is known to be of the account, or no daemon has it any more'
                                          else 'the account may send again' end
           where l.id = any (array(
             select l.id from apipay.alerts l
@@ -278,6 +280,12 @@ pub async fn resolve_cleared(
                    when 'account_parked' then exists (
                        select from apipay.accounts a
                        where a.name = l.account and a.state = 'active' and a.resumed_at <= now() - make_interval(secs => $1))
+                   when 'other_organization' then exists (
+                       select from apipay.accounts a
+                       where a.name = l.account and l.subject = any (a.key_fingerprints))
+                     or not exists (
+                       select from apipay.daemons d
+                       where d.worker::text = l.details ->> 'worker' and not d.has_left and d.seen_at > now() - interval '1 minute')
                    else false end
                for no key update skip locked))",
         super::record::seconds(well_for),

@@ -80,6 +80,15 @@ pub async fn announce(
     .map(|_| ())
 }
 
+/// Stores that this daemon has stopped, with everything recorded.
+pub async fn leave(pool: &Pool, worker: Uuid) -> Result<(), DbError> {
+    sqlx::query!("select apipay._leave($1)", worker)
+        .execute(pool)
+        .await
+        .task("store that we have left")
+        .map(|_| ())
+}
+
 /// The accounts in which something is due. A daemon counts as living for so long after its last sign.
 pub async fn due(pool: &Pool, alive_for: Duration) -> Result<Vec<Due>, DbError> {
     sqlx::query_file_as!(Due, "src/db/progress.sql", alive_for.as_secs_f64())

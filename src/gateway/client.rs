@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect;
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 use tracing::debug;
 
 use crate::crash::{self, Point};
@@ -32,6 +33,7 @@ pub struct HttpLimits {
 pub struct Gateway {
     http: reqwest::Client,
     base: reqwest::Url,
+    fingerprint: String,
     limits: HttpLimits,
 }
 
@@ -46,6 +48,17 @@ pub enum GatewayError {
     Client(#[source] reqwest::Error),
 }
 
+/// What tells a key at an address from others, and does not tell the key: the first 16 hexadecimal digits of a hash. A key
+/// is long and random, so nobody finds it by trying.
+pub fn fingerprint(base: &reqwest::Url, key: &SecretString) -> String {
+    let text = format!("apipayd key\n{base}\n{}", key.expose_secret());
+    let digest = Sha256::digest(text);
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
 impl Gateway {
     /// A client with the account's key in every request.
     ///
@@ -57,6 +70,7 @@ impl Gateway {
         allow_private: bool,
         limits: HttpLimits,
     ) -> Result<Gateway, GatewayError> {
+        let fingerprint = fingerprint(base, key);
         let mut key = HeaderValue::from_str(key.expose_secret()).map_err(|_| GatewayError::Key)?;
         key.set_sensitive(true);
         let mut headers = HeaderMap::new();
@@ -80,8 +94,14 @@ impl Gateway {
         Ok(Gateway {
             http,
             base: base.clone(),
+            fingerprint,
             limits,
         })
+    }
+
+    /// That of its key, see [`fingerprint`].
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Makes one request. It must not be dropped before it ends: an answer would be lost.

@@ -7,6 +7,7 @@
 //! - [`reconcile`](reconcile::reconcile): what a look-up found → adopt, send again, wait or hold.
 //! - [`check_stated`](stated::check_stated): what somebody said of a job → adopt it, or hold it again.
 //! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching.
+//! - [`organization`]: whether a key is of the organization that its account is for.
 //! - [`outage`]: a gateway that gives no clear answer → one trial at a time, and who is told.
 //! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
 //! - [`breaker`]: when a parked account is probed, and how fast it starts again.
@@ -29,6 +30,7 @@ pub mod hints;
 pub mod judge;
 #[cfg(test)]
 mod laws;
+pub mod organization;
 pub mod outage;
 pub mod progress;
 pub mod reconcile;

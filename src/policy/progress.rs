@@ -210,6 +210,9 @@ const EXPLAINING: [&str; 5] = [
 /// The alert that says already why sends of some operations are refused: what else is due has to move.
 const EXPLAINING_REFUSALS: &str = "cap_reached";
 
+/// The alert that says already why nobody serves an account. While another daemon serves it, it explains nothing.
+const EXPLAINING_NO_SERVICE: &str = "other_organization";
+
 /// The alert that says already why nothing is seen of what was sent.
 const EXPLAINING_READS: &str = "gateway_failing reads";
 
@@ -379,7 +382,8 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     };
     let has_open = |kind: &str| facts.open_alerts.iter().any(|open| open == kind);
     if !facts.is_served {
-        let is_told = facts.stopped.is_some() || !is_missed(facts);
+        let is_told =
+            facts.stopped.is_some() || !is_missed(facts) || has_open(EXPLAINING_NO_SERVICE);
         let told = (!is_told).then(|| sight(Concern::Service, "", patience.moving));
         return told.into_iter().collect();
     }

@@ -38,10 +38,16 @@ pub struct Account {
     /// Jobs that the database refuses to have claimed, and that are left out.
     refused: AtomicU32,
     refusals: Refusals,
+    /// When its key was last seen to be known, while it serves the account.
+    known_at: Mutex<Option<Moment>>,
     /// Whether the last claim was too old to be sent, and so was each since the last request of a job.
     is_late: AtomicBool,
     state: Mutex<State>,
 }
+
+/// For how long a key that was seen to be known counts as known. Another one takes its place thirty seconds after the
+/// last sign of life of a daemon at the earliest.
+const KEY_KNOWN: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct State {
@@ -154,6 +160,7 @@ impl Account {
             claims: AtomicU64::new(0),
             refused: AtomicU32::new(0),
             refusals: Refusals::default(),
+            known_at: Mutex::default(),
             is_late: AtomicBool::new(false),
             state: Mutex::default(),
         }
@@ -244,11 +251,37 @@ impl Account {
         self.state().park_is_stored();
     }
 
+    /// What tells its key from others.
+    pub fn fingerprint(&self) -> &str {
+        self.gateway.fingerprint()
+    }
+
+    /// Its key is known to be of the account's organisation, now. True when that is news.
+    pub fn know(&self) -> bool {
+        let served = self.serves();
+        *self.known_at() = Some(Moment::now());
+        !served
+    }
+
+    /// Its key is not known any more.
+    pub fn doubt_key(&self) {
+        *self.known_at() = None;
+    }
+
+    /// Whether the gateway may be asked anything for it. Who could not read for a while whether its key is known
+    /// asks nothing: another key may have taken its place.
+    pub fn serves(&self) -> bool {
+        self.known_at().is_some_and(|at| at.elapsed() < KEY_KNOWN)
+    }
+
+    fn known_at(&self) -> std::sync::MutexGuard<'_, Option<Moment>> {
+        self.known_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a job that was claimed at this moment may still be sent.
     pub fn may_send(&self, claimed_at: Moment) -> bool {
-        self.state()
-            .parked_at
-            .is_none_or(|parked_at| claimed_at > parked_at)
+        let parked_at = self.state().parked_at;
+        self.serves() && parked_at.is_none_or(|parked_at| claimed_at > parked_at)
     }
 
     /// What is known of its requests that got no clear answer.

@@ -189,8 +189,7 @@ impl Dispatcher {
     fn rooms(&mut self, ctx: &Context, ahead: usize) -> (Vec<Room>, usize) {
         let in_all = room(ctx, ahead).min(ctx.claim_batch);
         let mut rooms: Vec<Room> = ctx
-            .accounts
-            .values()
+            .served()
             .filter(|account| !ctx.recorder.shelf().is_full(&account.name))
             .map(|account| Room {
                 account: account.name.clone(),

@@ -110,9 +110,8 @@ async fn claim_refunds(ctx: &Context) -> Result<Vec<DueMirror>, DbError> {
 
 /// The accounts of which such reads may be made: where they get no clear answer one asks at a time.
 fn readable(ctx: &Context, read: Read) -> Vec<String> {
-    let names = ctx.accounts.iter();
-    let readable = names.filter(|(_, account)| may_read(ctx, account, read));
-    readable.map(|(name, _)| name.to_string()).collect()
+    let readable = ctx.served().filter(|account| may_read(ctx, account, read));
+    readable.map(|account| account.name.to_string()).collect()
 }
 
 fn may_read(ctx: &Context, account: &Account, read: Read) -> bool {

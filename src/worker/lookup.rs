@@ -38,7 +38,7 @@ const MOST: usize = 8;
 
 /// Looks up the jobs that are due, but for those that make their claim fail.
 pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, DbError> {
-    let accounts = ctx.account_names();
+    let accounts = ctx.served_names();
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
     // One at a time asks for these: what it gets says whether the others may.

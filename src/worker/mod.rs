@@ -4,6 +4,7 @@
 //! piece of work, takes no input, and may run at any time. A signal or a timer only says when. A
 //! step is never dropped half-way: an answer of the gateway would be lost with it.
 //!
+//! - [`organization`] finds out whether an account's key is of its organisation; before that nothing of it is asked.
 //! - [`dispatch`] claims due jobs and hands each to [`send`].
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.
@@ -35,6 +36,7 @@ pub mod listen;
 pub mod locks;
 pub mod lookup;
 pub mod modes;
+pub mod organization;
 pub mod outcome;
 pub mod oversee;
 pub mod passed_over;
@@ -146,6 +148,18 @@ impl Context {
     /// The names of all accounts, for statements.
     pub fn account_names(&self) -> Vec<String> {
         self.accounts.keys().map(AccountName::to_string).collect()
+    }
+
+    /// The accounts of which the gateway may be asked anything: their key is known to be of their organisation.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.values().filter(|account| account.serves())
+    }
+
+    /// Their names, for statements.
+    pub fn served_names(&self) -> Vec<String> {
+        self.served()
+            .map(|account| account.name.to_string())
+            .collect()
     }
 
     /// What a decision depends on, at this moment of the database's clock (see [`steady::Asked`]).
@@ -365,6 +379,13 @@ pub fn spawn_loops(
         ctx.poll_interval,
         |ctx| Some(&ctx.wake.dispatch),
         async move |ctx| dispatcher.step(ctx).await
+    );
+    let mut organizations = organization::Organizations::default();
+    spawn!(
+        "organization",
+        Duration::from_secs(1),
+        |_| None,
+        async move |ctx| organizations.step(ctx).await
     );
     let mut keeper = keep_time::Keeper::default();
     spawn!(

@@ -36,7 +36,7 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     if ctx.recorder.forgotten().is_some() {
         return Ok(Step::Idle);
     }
-    let due = probes::claim(&ctx.pool, &ctx.account_names(), ctx.lease).await?;
+    let due = probes::claim(&ctx.pool, &ctx.served_names(), ctx.lease).await?;
     if due.is_empty() {
         return Ok(Step::Idle);
     }
@@ -58,22 +58,25 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
 /// Accounts that are asked at once when the daemon starts.
 const ASKED_AT_ONCE: usize = 8;
 
-/// Asks for each account's health once, when the daemon starts: an account whose `base_url` leads nowhere is
+/// Asks for the health of accounts that are served from now on, once: an account whose `base_url` leads nowhere is
 /// parked before a payment fails for it, and one that is parked is probed at once. Everything else that health may say
 /// waits for the first job.
-pub async fn look_around(ctx: Arc<Context>) {
-    let probed = match probes::make_due(&ctx.pool, &ctx.account_names()).await {
+pub async fn look_around(ctx: &Arc<Context>, accounts: Vec<Arc<Account>>) {
+    let names: Vec<String> = accounts
+        .iter()
+        .map(|account| account.name.to_string())
+        .collect();
+    let probed = match probes::make_due(&ctx.pool, &names).await {
         Ok(probed) => probed,
         Err(error) => {
             warn!(error = %Chain(&error), "parked accounts are probed no sooner than before the start");
             Vec::new()
         }
     };
-    let accounts = ctx.accounts.values();
-    let asked = accounts.filter(|account| !probed.iter().any(|name| name == account.name.as_str()));
-    let asked: Vec<Arc<Account>> = asked.cloned().collect();
+    let asked = accounts.into_iter();
+    let asked = asked.filter(|account| !probed.iter().any(|name| name == account.name.as_str()));
     let looks = futures_util::stream::iter(asked)
-        .map(|account| look_at(&ctx, account))
+        .map(|account| look_at(ctx, account))
         .buffer_unordered(ASKED_AT_ONCE)
         .collect::<()>();
     tokio::select! {

@@ -32,6 +32,7 @@ mod history;
 mod instead;
 mod mended;
 mod notifications;
+mod organizations;
 mod outage;
 mod parking;
 mod passing_over;

@@ -105,6 +105,15 @@ begin
     perform pg_temp.refused(format('select apipay.resume(%s)', argument));
   end loop;
 
+  foreach argument in array array['null', '-1'] loop
+    perform pg_temp.refused(format('select apipay.acknowledge(%s)', argument));
+  end loop;
+  id := apipay._open_alert('ill', 'other_organization', 'critical', 'It is another one.', 'look', '{}', 'cafe');
+  other := pg_temp.job('sending', account => 'ill');
+  perform pg_temp.refused(format('select apipay.acknowledge(%s)', id));
+  perform apipay._announce(gen_random_uuid(), 'host', '1', '{ill}');
+  perform pg_temp.refused(format('select apipay.acknowledge(%s, ''why'')', id));
+
   -- One sentence each, without a line break or what a template would leave.
   assert not exists (select from refusals where said ~ E'[\n%]' or said ~ '[.]$' or length(said) < 20),
     (select string_agg(said, E'\n') from refusals where said ~ E'[\n%]' or said ~ '[.]$' or length(said) < 20);

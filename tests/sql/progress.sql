@@ -6,7 +6,11 @@ declare
 begin
   perform apipay._announce(worker, 'a', '1', array['shop']);
   update apipay.daemons set seen_at = now() - interval '1 minute';
+  perform apipay._leave(worker);
+  assert (select has_left from apipay.daemons) and apipay._serving('shop', null) is null;
   perform apipay._announce(worker, 'a', '1', array['shop', 'clinic']);
+  assert (select not has_left from apipay.daemons);
+  assert apipay._serving('shop', null) = 'a' and apipay._serving('shop', worker) is null and apipay._serving('other', null) is null;
   assert (select accounts = array['shop', 'clinic'] and seen_at = now() from apipay.daemons);
   insert into apipay.daemons (worker, host, version, accounts, seen_at)
   values (gen_random_uuid(), 'dead', '1', '{}', now() - interval '25 hours'),

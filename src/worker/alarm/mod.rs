@@ -2,12 +2,14 @@
 
 mod database;
 mod gateway;
+mod organization;
 mod settled;
 
 use crate::db::accounts::AlertText;
 
 pub use database::{HISTORY, Others, clock_jumped, history_lost};
 pub use gateway::{Appearance, parked, parked_undelivered, undelivered};
+pub use organization::{ORGANIZATION, other_organization};
 pub use settled::{MODE, REVIVED, mode_changed, of_invoice, revived};
 
 /// An alert to open.

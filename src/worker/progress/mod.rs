@@ -168,7 +168,6 @@ impl Progress {
             }
             self.faults = faults;
         }
-        progress::announce(pool, ctx.worker, &ctx.host, &ctx.account_names()).await?;
         let due = progress::due(pool, patience.moving.max(Duration::from_secs(60))).await?;
         let stop = progress::stop(pool).await?;
         let undelivered = progress::undelivered(pool).await?;

@@ -15,14 +15,15 @@ const WALKED: [&str; 6] = [
     "job_stuck",
 ];
 
-/// Kinds with tests of their own: here, in `clocks.rs`, `database/history.rs`, `following.rs` and `progress`.
-const ELSEWHERE: [&str; 6] = [
+/// Kinds with tests of their own: here, in `clocks.rs`, `database/history.rs`, `following.rs`, `organizations.rs` and `progress`.
+const ELSEWHERE: [&str; 7] = [
     "clock_jumped",
     "history_lost",
     "invoice_revived",
     "job_overdue",
     "mode_mismatch",
     "no_progress",
+    "other_organization",
 ];
 
 async fn bill(world: &World, account: &str, phone: &str) -> i64 {

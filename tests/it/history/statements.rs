@@ -295,7 +295,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', '{30001001}', '{40001001}', '1s', 5",
         FEW,
     ),
-    ("l.details ->> 'worker'", "'stuck'", ALL),
+    ("d.seen_at > now() - interval '5 minutes'", "'stuck'", ALL),
     ("apipay._sequences_behind()", "", FEW),
     ("extract(epoch from now() - changed_at)", "", FEW),
     ("array_agg(last_error order by id)", "", ALL),
@@ -308,6 +308,23 @@ const CASES: &[(&str, &str, Limit)] = &[
         "apipay._announce(",
         "'{WORKER}', 'host', '0.1.0', {ACCOUNTS}",
         ALL,
+    ),
+    ("apipay._leave(", "'{WORKER}'", FEW),
+    // organization
+    (
+        "select name as account, key_fingerprints",
+        "{ACCOUNTS}",
+        ALL,
+    ),
+    (
+        "apipay._serving(a.name, $2) as served_on",
+        "'branch-1', '{WORKER}', 100",
+        ALL,
+    ),
+    (
+        "set key_fingerprints = $3",
+        "'branch-1', null, '{0123456789abcdef}', '{WORKER}', '1s'",
+        FEW,
     ),
     ("from (select w.params", "{ACCOUNTS}, 10000", ALL),
     // listen, migrate

@@ -1,0 +1,152 @@
+//! Whether a key is of the organisation that an account is for.
+//!
+//! No request of the gateway tells of which organisation a key is, and what another one has looks like what nobody has:
+//! a look-up with its key finds nothing, and that would count as proof that nothing was done. So a key counts once it
+//! was seen to know an invoice of the account.
+
+/// What is known of an account, and of who serves it.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The fingerprints of its keys; none before a daemon has served it.
+    pub stored: Option<&'a [String]>,
+    /// Its newest invoices.
+    pub invoices: &'a [i64],
+    /// Whether a job may have been sent, and its end is not known.
+    pub may_have_sent: bool,
+    /// Whether another daemon serves it.
+    pub is_served: bool,
+}
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is known.
+    Serve,
+    /// It is the account's first, or nothing stands in the way of its being the only one.
+    Take,
+    /// The gateway is to be asked whether it knows the account's invoices.
+    Ask,
+    /// It serves nothing.
+    Refuse(Doubt),
+}
+
+/// Why a key serves nothing.
+#[derive(Clone, Debug, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// The gateway shows it none of the account's invoices.
+    NoneShown,
+    /// A job may have been sent, and there is no invoice to ask for.
+    NothingToAsk,
+    /// Nothing was sent yet, and another daemon serves the account with another key.
+    ServedByOther,
+    /// The gateway gives it no clear answer.
+    Unanswered,
+}
+
+/// What becomes of the key with this fingerprint.
+pub fn standing(own: &str, known: Known<'_>) -> Standing {
+    match known.stored {
+        None => Standing::Take,
+        Some(stored) if stored.iter().any(|key| key == own) => Standing::Serve,
+        Some(_) if !known.invoices.is_empty() => Standing::Ask,
+        Some(_) if known.may_have_sent => Standing::Refuse(Doubt::NothingToAsk),
+        Some(_) if known.is_served => Standing::Refuse(Doubt::ServedByOther),
+        Some(_) => Standing::Take,
+    }
+}
+
+/// What the answer comes to: these invoices were asked for, and those were shown, if the answer was clear.
+pub fn shown(asked: &[i64], shown: Option<&[i64]>) -> Result<(), Doubt> {
+    match shown {
+        None => Err(Doubt::Unanswered),
+        Some(shown) if shown.iter().any(|id| asked.contains(id)) => Ok(()),
+        Some(_) => Err(Doubt::NoneShown),
+    }
+}
+
+/// Keys of one account that are remembered: one that is forgotten is asked about again.
+const REMEMBERED: usize = 16;
+
+/// The account's keys with this one, which was seen to be of the same organisation.
+pub fn with(stored: &[String], own: &str) -> Vec<String> {
+    let forgotten = (stored.len() + 1).saturating_sub(REMEMBERED);
+    let kept = stored.iter().skip(forgotten).cloned();
+    kept.chain([own.to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Known<'_> = Known {
+        stored: None,
+        invoices: &[],
+        may_have_sent: false,
+        is_served: false,
+    };
+
+    #[test]
+    fn the_first_key_of_an_account_serves_it_and_so_does_each_that_is_known() {
+        let known = ["a".to_owned(), "b".to_owned()];
+        let served = Known {
+            stored: Some(&known),
+            invoices: &[7],
+            may_have_sent: true,
+            is_served: true,
+        };
+        assert_eq!(standing("a", FRESH), Standing::Take);
+        for own in ["a", "b"] {
+            assert_eq!(standing(own, served), Standing::Serve);
+        }
+    }
+
+    #[test]
+    fn another_key_is_asked_about_and_takes_over_only_where_nothing_can_be_lost() {
+        let known = ["a".to_owned()];
+        let idle = Known {
+            stored: Some(&known),
+            ..FRESH
+        };
+        assert_eq!(standing("b", idle), Standing::Take);
+        for may_have_sent in [false, true] {
+            for is_served in [false, true] {
+                let asked = Known {
+                    invoices: &[7],
+                    may_have_sent,
+                    is_served,
+                    ..idle
+                };
+                assert_eq!(standing("b", asked), Standing::Ask);
+                let without = Known {
+                    invoices: &[],
+                    ..asked
+                };
+                let expected = match (may_have_sent, is_served) {
+                    (true, _) => Standing::Refuse(Doubt::NothingToAsk),
+                    (false, true) => Standing::Refuse(Doubt::ServedByOther),
+                    (false, false) => Standing::Take,
+                };
+                assert_eq!(standing("b", without), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn one_invoice_that_is_shown_is_proof_and_one_that_nobody_asked_for_is_none() {
+        assert_eq!(shown(&[7, 8], Some(&[8])), Ok(()));
+        assert_eq!(shown(&[7, 8], Some(&[9])), Err(Doubt::NoneShown));
+        assert_eq!(shown(&[7, 8], Some(&[])), Err(Doubt::NoneShown));
+        assert_eq!(shown(&[7, 8], None), Err(Doubt::Unanswered));
+    }
+
+    #[test]
+    fn the_newest_keys_are_remembered() {
+        let mut keys = Vec::new();
+        for key in 0..40 {
+            keys = with(&keys, &key.to_string());
+        }
+        assert_eq!(keys.len(), REMEMBERED);
+        assert_eq!(keys.last().unwrap(), "39");
+        assert_eq!(keys.first().unwrap(), "24");
+    }
+}

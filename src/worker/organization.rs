@@ -1,0 +1,274 @@
+//! Finds out whether the keys of the accounts are of their organisations. Of an account whose key is not known to be so
+//! nothing is claimed, sent or asked, but whether the gateway shows this key the account's invoices.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::db::alerts::{self, About};
+use crate::db::claim::Purpose;
+use crate::db::fault::Fault;
+use crate::db::organization::{self as keys, Keys};
+use crate::db::{DbError, progress};
+use crate::domain::account::AccountName;
+use crate::gateway::wire;
+use crate::policy::breaker::probe_delay;
+use crate::policy::organization::{Doubt, Known, Standing, shown, standing, with};
+use crate::telemetry::Chain;
+use crate::worker::account::Account;
+use crate::worker::alarm;
+use crate::worker::clock::Moment;
+use crate::worker::{Context, Step, probe};
+
+/// How often a daemon gives a sign of life. Others count on it to be half a minute old at most.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// Answers that are not clear, in a row, before a person is told.
+const UNCLEAR_MOST: u32 = 3;
+
+/// The loop's memory: what was announced, which keys are doubted, and what the gateway is being asked. It waits for no
+/// answer of the gateway, for other accounts count on being confirmed in time.
+#[derive(Default)]
+pub struct Organizations {
+    announced: Option<(Moment, BTreeSet<AccountName>)>,
+    doubted: HashMap<AccountName, Doubted>,
+    asked: JoinSet<Asked>,
+    looks: JoinSet<()>,
+}
+
+/// What the gateway was asked by a key that is not known, and what that came to.
+struct Asked {
+    account: Arc<Account>,
+    /// The account's keys when it was asked.
+    before: Vec<String>,
+    /// Invoices that it was asked for.
+    invoices: usize,
+    answer: Result<(), Doubt>,
+}
+
+/// A key that is not known.
+struct Doubted {
+    times: u32,
+    again_at: Moment,
+}
+
+impl Organizations {
+    /// Confirms the keys that are known, and tries to have the others known.
+    pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
+        let mut stored = keys::keys(&ctx.pool, &ctx.account_names()).await?;
+        let mut known = known(ctx, &stored);
+        if self.is_to_be_announced(&known) {
+            let names: Vec<String> = known.iter().map(AccountName::to_string).collect();
+            progress::announce(&ctx.pool, ctx.worker, &ctx.host, &names).await?;
+            self.announced = Some((Moment::now(), known.clone()));
+            // Another key takes the place of one only while nobody is seen to serve with it: so what is read after
+            // the announcement holds.
+            stored = keys::keys(&ctx.pool, &ctx.account_names()).await?;
+            let announced = known;
+            known = self::known(ctx, &stored);
+            known.retain(|name| announced.contains(name));
+        }
+        let mut begun = Vec::new();
+        let mut step = match self.hear(ctx).await? {
+            true => Step::Worked,
+            false => Step::Idle,
+        };
+        for account in ctx.accounts.values() {
+            if known.contains(&account.name) {
+                self.doubted.remove(&account.name);
+                if account.know() {
+                    begun.push(account.clone());
+                }
+                continue;
+            }
+            account.doubt_key();
+            // A row that cannot be seen says nothing.
+            let row = stored
+                .iter()
+                .find(|row| row.account == account.name.as_str());
+            let Some(row) = row.filter(|_| self.is_due(&account.name)) else {
+                continue;
+            };
+            let tried = self.try_key(ctx, account, row).await;
+            if unless_locked(account, tried)? {
+                step = Step::Worked;
+            }
+        }
+        while self.looks.try_join_next().is_some() {}
+        if !begun.is_empty() {
+            ctx.wake.dispatch.notify_one();
+            let ctx = ctx.clone();
+            self.looks
+                .spawn(async move { probe::look_around(&ctx, begun).await });
+        }
+        Ok(step)
+    }
+
+    /// Takes what the gateway has answered. True when a key is known by it.
+    async fn hear(&mut self, ctx: &Arc<Context>) -> Result<bool, DbError> {
+        let mut is_news = false;
+        while let Some(done) = self.asked.try_join_next() {
+            let asked = match done {
+                Ok(asked) => asked,
+                Err(panic) => {
+                    error!(error = %Chain(&panic), "asking for an account's invoices panicked; it is asked again");
+                    continue;
+                }
+            };
+            let account = &asked.account;
+            let stored = match asked.answer {
+                Ok(()) => {
+                    info!(account = %account.name, "ApiPay knows the account's invoices by its new key");
+                    let all = with(&asked.before, account.fingerprint());
+                    keys::store(&ctx.pool, &account.name, Some(&asked.before), &all, None).await
+                }
+                Err(doubt) => {
+                    let refused = self.refuse(ctx, account, doubt, asked.invoices).await;
+                    refused.map(|()| false)
+                }
+            };
+            is_news |= unless_locked(account, stored)?;
+        }
+        Ok(is_news)
+    }
+
+    fn is_to_be_announced(&self, known: &BTreeSet<AccountName>) -> bool {
+        let announced = self.announced.as_ref();
+        announced.is_none_or(|(at, names)| names != known || at.elapsed() >= SIGN_OF_LIFE)
+    }
+
+    fn is_due(&self, account: &AccountName) -> bool {
+        let doubted = self.doubted.get(account);
+        doubted.is_none_or(|doubted| Moment::now() >= doubted.again_at)
+    }
+
+    /// Has the key known, if it may be. True when it is.
+    async fn try_key(
+        &mut self,
+        ctx: &Arc<Context>,
+        account: &Arc<Account>,
+        row: &Keys,
+    ) -> Result<bool, DbError> {
+        let most = i64::try_from(wire::CHECK_IDS).unwrap_or(i64::MAX);
+        let traces = keys::traces(&ctx.pool, &account.name, ctx.worker, most).await?;
+        let own = account.fingerprint();
+        let known = Known {
+            stored: row.stored.as_deref(),
+            invoices: &traces.invoices,
+            may_have_sent: traces.may_have_sent,
+            is_served: traces.served_on.is_some(),
+        };
+        let before = row.stored.as_deref();
+        let doubt = match standing(own, known) {
+            Standing::Serve => return Ok(true),
+            Standing::Take => {
+                let alone = before.map(|_| ctx.worker);
+                let only = [own.to_owned()];
+                return keys::store(&ctx.pool, &account.name, before, &only, alone).await;
+            }
+            Standing::Refuse(doubt) => doubt,
+            Standing::Ask => {
+                if ctx.take_one(&account.name, Purpose::Probe).await? {
+                    let before = before.unwrap_or_default().to_vec();
+                    self.ask(ctx, account, before, traces.invoices);
+                }
+                return Ok(false);
+            }
+        };
+        self.refuse(ctx, account, doubt, traces.invoices.len())
+            .await?;
+        Ok(false)
+    }
+
+    /// Asks the gateway whether it knows these invoices by the account's key; the answer is heard in a later round.
+    fn ask(
+        &mut self,
+        ctx: &Context,
+        account: &Arc<Account>,
+        before: Vec<String>,
+        invoices: Vec<i64>,
+    ) {
+        let name = account.name.clone();
+        let times = self.doubted.get(&name).map_or(0, |doubted| doubted.times);
+        // Not again before this is answered.
+        let again_at = Moment::now().after(ctx.rules.request_timeout * 2);
+        self.doubted.insert(name, Doubted { times, again_at });
+        let account = account.clone();
+        self.asked.spawn(async move {
+            let answer = ask(&account, &invoices).await;
+            let invoices = invoices.len();
+            Asked {
+                account,
+                before,
+                invoices,
+                answer,
+            }
+        });
+    }
+
+    async fn refuse(
+        &mut self,
+        ctx: &Context,
+        account: &Account,
+        doubt: Doubt,
+        asked: usize,
+    ) -> Result<(), DbError> {
+        let name = &account.name;
+        let times = self.doubted.get(name).map_or(0, |doubted| doubted.times) + 1;
+        let wait = probe_delay(&ctx.rules.breaker, times, None, ctx.jitter());
+        let doubted = Doubted {
+            times,
+            again_at: Moment::now().after(wait),
+        };
+        self.doubted.insert(name.clone(), doubted);
+        warn!(account = %name, ?doubt, "the account's key is not known to be of its organisation; nothing of it is served");
+        if doubt == Doubt::Unanswered && times < UNCLEAR_MOST {
+            return Ok(());
+        }
+        let about = About {
+            account: Some(name),
+            kind: alarm::ORGANIZATION,
+            subject: account.fingerprint(),
+            severity: "critical",
+        };
+        let text = alarm::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
+        alerts::say(&ctx.pool, &about, &text).await?;
+        ctx.wake.deliver.notify_one();
+        Ok(())
+    }
+}
+
+/// An error that is no other account's: somebody keeps the account's row locked, and the next round comes soon.
+fn unless_locked(account: &Account, done: Result<bool, DbError>) -> Result<bool, DbError> {
+    match done {
+        Err(error) if error.fault() != Fault::Database => {
+            warn!(account = %account.name, error = %Chain(&error), "the account's key was not stored yet");
+            Ok(false)
+        }
+        done => done,
+    }
+}
+
+/// The accounts whose key is known.
+fn known(ctx: &Context, stored: &[Keys]) -> BTreeSet<AccountName> {
+    let is_known = |account: &&Arc<Account>| {
+        let row = stored
+            .iter()
+            .find(|row| row.account == account.name.as_str());
+        let keys = row.and_then(|row| row.stored.as_ref());
+        keys.is_some_and(|keys| keys.iter().any(|key| key == account.fingerprint()))
+    };
+    let known = ctx.accounts.values().filter(is_known);
+    known.map(|account| account.name.clone()).collect()
+}
+
+/// Asks the gateway whether it knows these invoices by the account's key.
+async fn ask(account: &Account, invoices: &[i64]) -> Result<(), Doubt> {
+    let timed = account.call(&wire::check_invoices(invoices)).await;
+    let rows = wire::read_check(&timed);
+    let ids: Option<Vec<i64>> = rows.map(|rows| rows.iter().map(|row| row.id).collect());
+    shown(invoices, ids.as_deref())
+}
