@@ -420,8 +420,7 @@ comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expir
 -- In PL/pgSQL, so that it stays a call: a function in SQL becomes part of each statement that reads a view, and with it
 -- all that it calls. To plan that would take longer than to run it, and to compile it (jit) a hundred times as long.
 --
--- `stuck` is what an alert says of a job that the database does not let move, or of its account that no daemon serves
--- for its key, with the alert's kind; `lost`, what it says of commits
+-- `stuck` is what the alert says of a job that the database does not let move; `lost`, what it says of commits
 -- that the database has forgotten.
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
@@ -429,7 +428,7 @@ create function apipay._explain(
   served_at timestamptz, stuck text, lost text) returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
-  return coalesce(stuck || ', in apipay.alerts.', case job.state
+  return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at),
     'a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
     apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead)
@@ -501,14 +500,9 @@ left join lateral (
    where (j.finished_at is null or (i.invoice).settled is false) and j.account = any (d.accounts)) as served on true
 -- Of an account one alert is open of a kind, and it names one job.
 left join lateral (
-  select concat(stuck.summary, ' What to do stands in the alert ', stuck.kind) as summary from apipay.alerts stuck
-   where j.finished_at is null and stuck.resolved_at is null and coalesce(stuck.account, '') = j.account
-     and case stuck.kind
-         when 'job_stuck' then stuck.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch)
-         -- Other daemons may serve it all the same.
-         when 'other_organization' then j.state <> 'held' and (served.seen_at > now() - interval '30 s') is not true
-         else false end
-   order by stuck.kind
+  select stuck.summary from apipay.alerts stuck
+   where j.finished_at is null and stuck.resolved_at is null and stuck.kind = 'job_stuck' and coalesce(stuck.account, '') = j.account
+     and stuck.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch)
    limit 1) as stuck on true
 left join lateral (
   select lost.summary from apipay.alerts lost
@@ -551,7 +545,7 @@ comment on column apipay._job_facts.ahead is 'The refund job of the same invoice
 comment on column apipay._job_facts.cancelled_by is 'Who cancelled it.';
 comment on column apipay._job_facts.cancelled_why is 'Why.';
 comment on column apipay._job_facts.served_at is 'When a daemon that serves its account last gave a sign of life.';
-comment on column apipay._job_facts.stuck is 'What the alert says and its kind, if the database does not let it move, or no daemon serves its account for its key.';
+comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
 comment on column apipay._job_facts.lost is 'What the alert says, if the database has forgotten commits.';
 
 create view apipay.overview as

@@ -475,3 +475,22 @@ fn what_nobody_serves_and_an_operator_has_parked_is_left_alone() {
         expect(|_| facts(parked(facts_of_one.clone())), &[]);
     }
 }
+
+#[test]
+fn what_nobody_serves_for_its_key_is_told_by_that_alert_alone() {
+    let mut refused = stopped("shop", "");
+    refused.stopped = None;
+    expect(|_| facts(refused.clone()), &[(Concern::Service, 180)]);
+    let open = vec!["other_organization".to_owned()];
+    let told = AccountFacts {
+        open_alerts: open.clone(),
+        ..refused
+    };
+    expect(|_| facts(told.clone()), &[]);
+    // Where another daemon serves the account, that alert explains nothing.
+    let served = AccountFacts {
+        open_alerts: open,
+        ..waiting("never")
+    };
+    expect(|_| facts(served.clone()), &[(Concern::Claims, 180)]);
+}
