@@ -248,6 +248,7 @@ create table apipay.jobs (
   order_id         text collate "C",
   stated_id        bigint,
   stated_anyway    boolean,
+  quiet_until      timestamptz,
   constraint jobs_lease_while_sending check
     ((state = 'sending') = (leased_until is not null) and (state = 'sending') = (leased_by is not null)),
   constraint jobs_finished_when_final check
@@ -287,6 +288,7 @@ comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoi
 comment on column apipay.jobs.spared is 'Internal: how many of its generations died of the account''s trouble and not of their own; they do not count against the limit.';
 comment on column apipay.jobs.baseline is 'Internal: the refunds of the invoice that were known before this one was first sent.';
 comment on column apipay.jobs.unproven_since is 'Internal: since when a request of this generation is unproven; null when every request is known to have had no effect.';
+comment on column apipay.jobs.quiet_until is 'Internal: until when its last request may still be at work, where somebody named an object before that was over.';
 comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing; of a job of which somebody named an object, nothing with its own name beside that.';
 comment on column apipay.jobs.failing_since is 'Internal: since when its requests get no clear answer; null once one did.';
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';

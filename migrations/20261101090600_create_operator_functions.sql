@@ -398,6 +398,14 @@ language sql immutable parallel safe
 return case job.operation when 'invoice.refund' then 'refund' else 'invoice' end;
 comment on function apipay._object_of(apipay.jobs) is 'What an id of the gateway is an id of that somebody names for a job.';
 
+-- A look-up that is made at once, because somebody named an object, moves run_at and so ends no quiet period.
+create function apipay._at_work_until(job apipay.jobs) returns timestamptz
+language sql stable parallel safe
+return greatest(case when job.state = 'uncertain' and job.lookups = 0 and job.run_at > now() then job.run_at end,
+                -- What is further ahead is of a clock that was put right.
+                case when job.quiet_until between now() and now() + interval '1 hour' then job.quiet_until end);
+comment on function apipay._at_work_until(apipay.jobs) is 'Until when the last request of a job may still be at work; null when that is over.';
+
 create function apipay._why_not_resolve(
   job apipay.jobs, applied boolean, gateway_id bigint, and_cancel boolean, out message text, out code text)
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -421,9 +429,9 @@ begin
     message := 'and_cancel is given although it was applied: give one or the other; an invoice is cancelled by apipay.cancel_invoice';
   elsif gateway_id < 1 then
     message := 'gateway_id is not an id of the gateway: a whole number from 1';
-  elsif not applied and and_cancel and job.state = 'uncertain' and job.lookups = 0 and job.run_at > now() then
+  elsif not applied and and_cancel and apipay._at_work_until(job) is not null then
     code := 'object_not_in_prerequisite_state';
-    message := apipay._refusal(job, 'resolved so', format('its request may still be at work; wait until %s', job.run_at));
+    message := apipay._refusal(job, 'resolved so', format('its request may still be at work; wait until %s', apipay._at_work_until(job)));
   elsif applied and job.operation = 'invoice.cancel' then
     if gateway_id <> job.invoice_id then
       message := format('job %s is about invoice %s, not %s', job.id, job.invoice_id, gateway_id);
@@ -457,6 +465,7 @@ create function apipay.resolve(
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old constant apipay.jobs := apipay._lock_job(job);
+  at_work_until constant timestamptz := apipay._at_work_until(old);
   refusal record := apipay._why_not_resolve(old, applied, gateway_id, and_cancel);
   before text;
   violated text;
@@ -469,12 +478,12 @@ begin
   end if;
   before := apipay._state_cause(resolve.reason);
 
-  if not applied and not and_cancel and old.state = 'uncertain' then
-    -- The request may still be at work, so the look-up comes first, when it was to come. That it finds nothing once
+  if not applied and not and_cancel and (old.state = 'uncertain' or at_work_until is not null) then
+    -- The request may still be at work, so the look-up comes first, when that is over. That it finds nothing once
     -- is enough now.
     update apipay.jobs
-       set reason = 'resolved_not_applied', run_at = case when lookups = 0 then greatest(run_at, now()) else now() end,
-           absent_since = '2000-01-01Z', stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+       set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
+           unproven_since = coalesce(unproven_since, now()), absent_since = '2000-01-01Z', stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
      where id = job;
   elsif not applied then
     -- A send that was never closed would stand in the way of the next one.
@@ -497,7 +506,7 @@ begin
     -- What was said is checked by the look-up, at once. Until then nothing is believed, and an open alert stays open.
     begin
       update apipay.jobs
-         set state = 'uncertain', reason = 'resolved_applied', run_at = now(), stated_anyway = coalesce(anyway, false),
+         set state = 'uncertain', reason = 'resolved_applied', run_at = now(), quiet_until = at_work_until, stated_anyway = coalesce(anyway, false),
              stated_id = case when operation = 'invoice.cancel' then coalesce(gateway_id, invoice_id) else gateway_id end,
              unproven_since = coalesce(unproven_since, now()), absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
        where id = job;
@@ -650,7 +659,12 @@ begin
     raise exception 'alert %: the apipayd on % runs still and sends nothing until it is started again; there: sudo systemctl restart apipayd', alert, told.details ->> 'host'
       using errcode = 'object_not_in_prerequisite_state';
   end if;
-  ends := told.kind in ('invoice_revived', 'mode_mismatch', 'history_lost', 'other_organization');
+  ends := told.kind in ('invoice_revived', 'mode_mismatch', 'history_lost', 'other_organization')
+    -- What can still be paid may yet be paid twice.
+    and not (told.kind = 'invoice_revived' and exists (
+      select from apipay.invoices i
+      where i.account = told.account and i.id = (told.details ->> 'invoice')::bigint
+        and i.status not in ('paid', 'partially_refunded', 'refunded', 'cancelled', 'expired', 'error')));
   -- Before the alert, as everywhere.
   if told.kind = 'mode_mismatch' and told.resolved_at is null then
     update apipay.accounts set mode = told.details ->> 'now', updated_at = now() where name = told.account;
@@ -677,7 +691,7 @@ begin
   return ends;
 end $$;
 comment on function apipay.acknowledge(bigint, text) is
-  'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then. Any other ends when its cause is gone.';
+  'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then. Any other ends when its cause is gone.';
 
 -- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
 -- brings only the events: what they say last still stands. A park of the daemon's own is not put back: the gateway says

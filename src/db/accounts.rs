@@ -132,7 +132,7 @@ pub async fn block(
 }
 
 /// Stores that a cap is reached: none of its operations is sent before the wait is over. A longer one stays,
-/// unless the new one is about more: then they wait together, and each is tried again when it is over.
+/// unless the new one is about more.
 pub async fn cap(
     pool: &Pool,
     account: &AccountName,
@@ -144,10 +144,12 @@ pub async fn cap(
     let operations: Vec<String> = operations.iter().map(ToString::to_string).collect();
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $6, true))
-         update apipay.accounts a
+         update apipay.accounts
             set capped_until = now() + make_interval(secs => $2), capped_reason = $3,
                 capped_message = apipay._mask_phones(left($4, 300)),
-                capped_operations = array(select distinct unnest(apipay._capped(a) || $5::text[]) order by 1),
+                -- A longer one is about what it says. What a shorter one was about besides may be tried: if that is over
+                -- too soon, the gateway says so again.
+                capped_operations = array(select unnest($5::text[]) order by 1),
                 updated_at = now()
            from patience
           where name = $1

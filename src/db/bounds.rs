@@ -69,13 +69,15 @@ async fn lookups(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
         "update apipay.jobs
             set run_at = least(run_at, now() + make_interval(secs => case reason when 'cap_reached' then $1::float8
                                                                       when 'retry_after' then $2::float8 else $3::float8 end)),
-                absent_since = least(absent_since, now()), unproven_since = least(unproven_since, now())
+                absent_since = least(absent_since, now()), unproven_since = least(unproven_since, now()),
+                quiet_until = least(quiet_until, now() + make_interval(secs => $3::float8))
           where id = any (array(
             select id from apipay.jobs
             where state = 'uncertain'
               and (run_at > now() + make_interval(secs => case reason when 'cap_reached' then $1::float8
                                                            when 'retry_after' then $2::float8 else $3::float8 end)
-                   or absent_since > now() or unproven_since > now())
+                   or absent_since > now() or unproven_since > now()
+                   or quiet_until > now() + make_interval(secs => $3::float8))
             limit $4
             for no key update skip locked))",
         seconds(bounds.cap),

@@ -24,7 +24,8 @@ waits as (
                        when j.run_at between now() - c.jump and now() then j.run_at + c.jump
                        else j.run_at end,
          unproven_since = least(j.unproven_since + c.jump, now()),
-         absent_since = least(j.absent_since + greatest(c.jump, '0'), now())
+         absent_since = least(j.absent_since + greatest(c.jump, '0'), now()),
+         quiet_until = j.quiet_until + c.jump
     from corrected c
    where j.id = any (array(
              select id from apipay.jobs where state = 'uncertain' limit 20000 for no key update skip locked)

@@ -311,6 +311,62 @@ async fn that_nothing_was_done_is_looked_up_before_anything_is_sent_again() {
     }
 }
 
+/// Naming a wrong object first makes no difference to that: the request is given its time all the same.
+#[tokio::test]
+async fn a_wrong_number_and_then_none_does_not_cut_short_what_a_request_may_take() {
+    let wish = Wish::default()
+        .without_keys()
+        .tune("reconcile.quiet_after_timeout", "8s")
+        .tune("reconcile.quiet_after_answer", "8s");
+    let (world, daemon) = World::running_as(wish).await;
+    let paid = world
+        .sandbox
+        .invoice(&world.key("default"), json!({"status": "paid"}))
+        .await;
+    for (route, operation, params) in [
+        (
+            "POST /invoices",
+            "invoice.create",
+            json!({"phone_number": PHONE, "amount": 900}),
+        ),
+        (
+            "POST /invoices/{id}/refund",
+            "invoice.refund",
+            json!({"invoice_id": paid, "amount": 400}),
+        ),
+    ] {
+        let late = json!({"route": route, "effect": "late", "after_ms": 5000, "times": 1,
+                          "answer": {"preset": "504_html"}});
+        world.sandbox.fault(late).await;
+        let job = world.enqueue(operation, params).await;
+        world.until(job, "uncertain").await;
+        world
+            .sql(&format!(
+                "select apipay.resolve({job}, true, 999999, 'a slip')"
+            ))
+            .await;
+        world.until(job, "held").await;
+        let ended =
+            format!("select apipay.resolve({job}, false, null, 'not there', and_cancel => true)");
+        let error = sqlx::query(sqlx::AssertSqlSafe(ended))
+            .execute(world.pool())
+            .await;
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("its request may still be at work; wait until"),
+            "{error}"
+        );
+        world
+            .sql(&format!(
+                "select apipay.resolve({job}, false, null, 'not there')"
+            ))
+            .await;
+        world.until(job, "succeeded").await;
+        assert_eq!(world.effects_of(job).await.len(), 1, "{operation}");
+    }
+    world.end([daemon]).await;
+}
+
 /// And where nothing was done, one look-up that finds nothing is enough after that.
 #[tokio::test]
 async fn that_nothing_was_done_spares_the_time_that_proves_it() {
