@@ -75,7 +75,6 @@ begin
     perform pg_temp.refused(format('select apipay.retry(%s)', state));
     perform pg_temp.refused(format('select apipay.cancel(%s)', state));
     perform pg_temp.refused(format('select apipay.resolve(%s, false)', state));
-    perform pg_temp.refused(format('select apipay.acknowledge(%s)', state));
   end loop;
   foreach state in array array['uncertain', 'held', 'sending', 'accepted', 'succeeded'] loop
     id := pg_temp.job(state);
