@@ -146,7 +146,7 @@ return case
   when served_at is null then concat('no daemon has served account ', account.name,
     ' for a month, if ever: name it in the configuration, then sudo systemctl restart apipayd')
   when served_at < now() - interval '1 minute' then concat('no daemon serves account ', account.name, ' ', apipay._since(served_at),
-    ': sudo systemctl start apipayd') end;
+    format(': see that apipayd runs (systemctl status apipayd) and has [accounts.%s] in its configuration', account.name)) end;
 comment on function apipay._unserved(apipay.accounts, timestamptz) is
   'Since when no daemon serves this account, and what starts one, given when a daemon that serves it last gave a sign of life; null while one does.';
 

@@ -10,23 +10,18 @@ use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 
-/// Opens an alert unless one of its kind is open for the account; without one it is the whole daemon's.
-pub async fn open(
-    pool: &Pool,
-    account: Option<&AccountName>,
-    kind: &str,
-    severity: &str,
-    text: &AlertText,
-) -> Result<(), DbError> {
+/// Opens an alert unless one of its kind is open about the same.
+pub async fn open(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<(), DbError> {
     sqlx::query_scalar!(
-        r#"with patience as materialized (select set_config('lock_timeout', $7, true))
-           select apipay._open_alert($1, $2, $3, $4, $5, $6) as "id!" from patience"#,
-        account.map(AccountName::as_str),
-        kind,
-        severity,
+        r#"with patience as materialized (select set_config('lock_timeout', $8, true))
+           select apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as "id!" from patience"#,
+        about.account.map(AccountName::as_str),
+        about.kind,
+        about.severity,
         text.summary,
         text.action,
         text.details,
+        about.subject,
         ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)
@@ -97,6 +92,18 @@ pub struct About<'a> {
     pub subject: &'a str,
     /// `critical` or `warning`.
     pub severity: &'a str,
+}
+
+impl<'a> About<'a> {
+    /// The only one of its kind of an account.
+    pub fn account(account: &'a AccountName, kind: &'a str, severity: &'a str) -> About<'a> {
+        About {
+            account: Some(account),
+            kind,
+            subject: "",
+            severity,
+        }
+    }
 }
 
 /// Opens this very alert, or has it say this from now on.
@@ -376,7 +383,9 @@ pub async fn fill_outbox(
            select a.id from apipay.alerts a where a.id = any (array(select id from news))
               for key share skip locked)
          insert into apipay.alert_deliveries (alert_id, channel, notice, sequence)
+         -- In this order they are delivered: of two alerts with one fingerprint the end of the older one comes first.
          select id, name, notice, sequence from news where id in (select id from free)
+         order by id, notice = 'resolved', sequence
          on conflict do nothing",
         channels,
         repeat.as_secs_f64(),

@@ -212,7 +212,10 @@ pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<()
          known as (
            select l.id from (select * from apipay.alerts where resolved_at is null
                              union all
-                             select * from apipay.alerts where resolved_at > now() - make_interval(secs => $6)) l
+                             -- One that another daemon has told of and resolved began when ours did; one that began long before is another.
+                             select * from apipay.alerts
+                              where resolved_at > now() - make_interval(secs => $6)
+                                and opened_at > now() - make_interval(secs => $6 + 15)) l
             where coalesce(l.account, '') = coalesce($1, '') and l.kind = $2 and l.subject = $11
             order by l.id desc limit 1),
          renewed as (

@@ -236,11 +236,12 @@ pub struct Watch {
 struct Mark {
     mark: String,
     since: Duration,
+    is_found: bool,
 }
 
 impl Watch {
     /// Compares with what was seen before; `at` is a time that only rises. Whatever was not seen, or has
-    /// another mark, has moved.
+    /// another mark, has moved. While the database does not tell, what had been found stands as it was.
     pub fn look(&mut self, at: Duration, facts: &Facts, patience: Patience) -> Vec<Finding> {
         let sights = sights(facts, patience);
         let mut marks = BTreeMap::new();
@@ -257,8 +258,16 @@ impl Watch {
                 _ => at,
             };
             let lasted = at.saturating_sub(since);
+            let is_found = lasted >= sight.patience;
             let mark = sight.mark;
-            marks.insert(key, Mark { mark, since });
+            marks.insert(
+                key,
+                Mark {
+                    mark,
+                    since,
+                    is_found,
+                },
+            );
             let finding = Finding {
                 account: sight.account,
                 host,
@@ -267,13 +276,16 @@ impl Watch {
                 lasted,
                 cause: sight.cause,
             };
-            let is_found = lasted >= sight.patience;
             let may_be_explained = finding.account.is_some() && finding.concern != Concern::Service;
             if is_found && may_be_explained {
                 waiting.push((lasted >= sight.patience * 2, finding));
             } else if is_found {
                 findings.push(finding);
             }
+        }
+        let unseen = std::mem::take(&mut self.marks);
+        if facts.database.is_some() {
+            marks.extend(unseen.into_iter().filter(|(_, mark)| mark.is_found));
         }
         self.marks = marks;
         // What concerns everything explains why nothing of an account moves, and is told once.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::db::alerts::About;
 use crate::db::among::{self, ClaimedTo, Due};
 use crate::db::claim::OfJob;
 use crate::db::fault::Fault;
@@ -454,7 +455,8 @@ impl Culprits {
             text,
             renews: _,
         } = &alarm;
-        let mut told = alerts::open(&ctx.pool, Some(account), kind, severity, text).await;
+        let mut told =
+            alerts::open(&ctx.pool, &About::account(account, kind, severity), text).await;
         // It may be open since there were few.
         if !matches!(others, Others::Wait(_)) {
             self.told_to_wait.remove(account);

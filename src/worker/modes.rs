@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use crate::db::alerts::About;
 use crate::db::fault::Fault;
 use crate::db::{DbError, accounts, alerts, progress};
 use crate::gateway::wire::ShownMode;
@@ -110,7 +111,8 @@ async fn compare_one(ctx: &Context, account: &Account, sight: Sight) -> Result<b
         return Ok(false);
     }
     let text = alarm::mode_changed(name, &stored, mode, sight.0.invoice);
-    alerts::open(&ctx.pool, Some(name), alarm::MODE, "critical", &text).await?;
+    let about = About::account(name, alarm::MODE, "critical");
+    alerts::open(&ctx.pool, &about, &text).await?;
     Ok(true)
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tracing::{debug, error, info, warn};
 
+use crate::db::alerts::About;
 use crate::db::clock::SteadySecond;
 use crate::db::fate::Recorded;
 use crate::db::fault::Fault;
@@ -227,7 +228,8 @@ async fn open(ctx: &Context, account: &AccountName, alarm: &Alarm) -> Result<(),
     if alarm.renews {
         return alerts::renew(&ctx.pool, account, kind, severity, &alarm.text).await;
     }
-    alerts::open(&ctx.pool, Some(account), kind, severity, &alarm.text).await
+    let about = About::account(account, kind, severity);
+    alerts::open(&ctx.pool, &about, &alarm.text).await
 }
 
 /// Opens an alert if that is possible now; whoever calls comes again.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::db::alerts::About;
 use crate::db::troubled::{self, Troubled};
 use crate::db::{DbError, alerts, progress};
 use crate::policy::outage::telling::{named, not_theirs, telling};
@@ -47,7 +48,7 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
                 text,
                 renews: _,
             } = Alarm::failing(account, &telling);
-            alerts::open(&ctx.pool, Some(account), kind, severity, &text).await
+            alerts::open(&ctx.pool, &About::account(account, kind, severity), &text).await
         }
         (Some(telling), Some(told)) => {
             let text = Alarm::failing(account, &telling).text;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use crate::db::DbError;
+use crate::db::alerts::{self, About};
 use crate::db::fault::Cause;
 use crate::db::mirrors::{self, AmongMirrors, DueMirror, Kind, Mirror};
 use crate::db::record::Entry;
@@ -18,9 +19,9 @@ use crate::domain::account::AccountName;
 use crate::policy::follow::unstored_distance;
 use crate::policy::rules::Jitter;
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::alarm::Alarm;
 use crate::worker::culprits::is_of_schema;
-use crate::worker::{Context, strains};
 
 /// Mirrors that are remembered. With more, it is not about single rows, and those beyond are asked about as usual.
 const MOST: usize = 1_000;
@@ -113,7 +114,18 @@ pub async fn refuse(ctx: &Context, account: &AccountName, entry: &Entry, cause: 
 
 async fn leave_out(ctx: &Context, mirror: &Mirror, cause: &Cause) {
     ctx.unstored.refuse(mirror, ctx.jitter());
-    strains::try_to_open(ctx, &mirror.account, &Alarm::unstored(mirror, cause)).await;
+    let alarm = Alarm::unstored(mirror, cause);
+    // It stands in the way of no alert about a job.
+    let about = About {
+        account: Some(&mirror.account),
+        kind: alarm.kind,
+        subject: "what ApiPay shows",
+        severity: alarm.severity,
+    };
+    if let Err(error) = alerts::open(&ctx.pool, &about, &alarm.text).await {
+        warn!(account = %mirror.account, error = %Chain(&error), "the alert of what cannot be stored was not opened yet");
+    }
+    ctx.wake.deliver.notify_one();
 }
 
 /// Claims what is due for a check with this statement, all but what is refused.

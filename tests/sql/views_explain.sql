@@ -88,23 +88,23 @@ begin
 
   -- no daemon serves the account, whatever else is the matter with it
   perform pg_temp.explains('{"account": "left"}',
-    'Waiting: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Then it goes out.');
+    'Waiting: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Then it goes out.');
   perform pg_temp.explains('{"account": "strange"}',
     'Waiting: no daemon has served account strange for a month, if ever: name it in the configuration, then sudo systemctl restart apipayd. Then it goes out.');
   perform pg_temp.explains('{"account": "left", "operation": "invoice.refund", "params": {"invoice_id": 500}, "reason": "waits_for_refund"}',
-    'Waiting: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Then it goes out.');
+    'Waiting: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Then it goes out.');
   perform pg_temp.explains(jsonb_build_object('account', 'left', 'state', 'sending', 'leased_until', now() - interval '1 min'),
-    'Its worker should have answered by MOMENT: it becomes uncertain and is looked up, once this is over: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd.');
+    'Its worker should have answered by MOMENT: it becomes uncertain and is looked up, once this is over: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration.');
   perform pg_temp.explains(jsonb_build_object('account', 'left', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
-    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked now, once this is over: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Nothing is sent before that is known.');
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked now, once this is over: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Nothing is sent before that is known.');
   perform pg_temp.explains('{"account": "left", "state": "parked"}',
-    'Parked; account left is active again, and the daemon puts it back once this is over: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd. Nothing of it had an effect; then it is sent.');
+    'Parked; account left is active again, and the daemon puts it back once this is over: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Nothing of it had an effect; then it is sent.');
   perform pg_temp.explains('{"account": "left", "state": "accepted", "invoice_id": 501}',
-    'The gateway has taken it as invoice 501 and delivers it to the customer. It is asked again at an unknown time, once this is over: no daemon serves account left since MOMENT (5 min ago): sudo systemctl start apipayd.');
+    'The gateway has taken it as invoice 501 and delivers it to the customer. It is asked again at an unknown time, once this is over: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration.');
   assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w where w.account in ('left', 'strange'))
        = array['not_followed', 'not_served', 'unproven_request'];
   assert (select a.explain from apipay.account_status a where a.account = 'left') like
-    'Nothing is sent: no daemon serves account left since % (5 min ago): sudo systemctl start apipayd. 3 jobs wait %';
+    'Nothing is sent: no daemon serves account left since % (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. 3 jobs wait %';
   delete from apipay.jobs where account in ('left', 'strange');
 
   -- the database does not let it move, or has forgotten

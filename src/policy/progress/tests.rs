@@ -494,3 +494,32 @@ fn what_nobody_serves_for_its_key_is_told_by_that_alert_alone() {
     };
     expect(|_| facts(served.clone()), &[(Concern::Claims, 180)]);
 }
+
+#[test]
+fn a_database_that_does_not_tell_for_a_moment_ends_nothing_that_was_found() {
+    let away = || Facts {
+        database: Some("connection refused".into()),
+        ..Facts::default()
+    };
+    let sees = |blip_at: u64| {
+        let mut watch = Watch::default();
+        let mut found = Vec::new();
+        for second in (0..=400).step_by(10) {
+            let facts = if second == blip_at {
+                away()
+            } else {
+                facts(waiting("never"))
+            };
+            let at = Duration::from_secs(second);
+            if !watch.look(at, &facts, patience()).is_empty() {
+                found.push(second);
+            }
+        }
+        found
+    };
+    // Found after three minutes, it is found again in the look after the blip.
+    let expected: Vec<u64> = (180..=400).step_by(10).filter(|at| *at != 300).collect();
+    assert_eq!(sees(300), expected);
+    // What had not been found has its time from the start: the daemon could not do anything either.
+    assert_eq!(sees(100).first(), Some(&290));
+}

@@ -258,7 +258,7 @@ fn end_of_lock(blocker: &Blocker) -> String {
     };
     format!(
         "session {pid} (user {}, application {}, in its transaction since {}) keeps it locked: end that transaction \
-         (or: select pg_terminate_backend({pid});).",
+         (or, as a superuser: select pg_terminate_backend({pid});).",
         known(user),
         known(application),
         since.map_or_else(|| "an unknown time".to_owned(), |since| since.to_string()),

@@ -23,7 +23,7 @@ use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::{Context, Pulse, Step};
 use schema::Fault;
-use tell::{Outbox, Teller};
+use tell::{Outbox, Over, Teller};
 
 /// The kind of its alerts.
 const KIND: &str = "no_progress";
@@ -236,11 +236,14 @@ impl Progress {
                 weight,
             });
         }
-        // What others told is over once this daemon has watched for long enough to know.
-        let may_resolve_others = self.started.elapsed() > patience(ctx).check;
-        self.teller
-            .tell(ctx, &incidents, outbox, may_resolve_others)
-            .await;
+        // Nothing is known to be over while the database does not tell; and what others told is, once this daemon has
+        // watched for long enough.
+        let over = match facts.database {
+            Some(_) => Over::Nothing,
+            None if self.started.elapsed() > patience(ctx).check => Over::All,
+            None => Over::Ours,
+        };
+        self.teller.tell(ctx, &incidents, outbox, over).await;
         ctx.stand_still(words::status(&incidents));
     }
 }

@@ -46,6 +46,16 @@ pub(super) struct Outbox {
     pub(super) is_deaf: bool,
 }
 
+/// Of what is not found any more, what is known to be over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    Nothing,
+    /// What this daemon told.
+    Ours,
+    /// That, and what earlier or other daemons told.
+    All,
+}
+
 /// What was told past the outbox.
 #[derive(Default)]
 pub(super) struct Teller {
@@ -71,7 +81,7 @@ impl Teller {
         ctx: &Context,
         incidents: &[Incident],
         outbox: Outbox,
-        may_resolve_others: bool,
+        over: Over,
     ) {
         for incident in incidents {
             let told = self.told.entry(incident.key()).or_insert_with(|| Told {
@@ -92,17 +102,17 @@ impl Teller {
                 keep(ctx, &incident.key(), told).await;
             }
         }
-        if outbox.is_answering {
-            self.end(ctx, incidents, may_resolve_others).await;
+        if outbox.is_answering && over != Over::Nothing {
+            self.end(ctx, incidents, over).await;
         }
     }
 
     /// What is no longer found has ended. Its row, written now if it could not be before, tells so.
-    async fn end(&mut self, ctx: &Context, incidents: &[Incident], may_resolve_others: bool) {
+    async fn end(&mut self, ctx: &Context, incidents: &[Incident], over: Over) {
         let is_found = |key: &Key| incidents.iter().any(|incident| incident.key() == *key);
         let told = self.told.keys();
-        let over: Vec<Key> = told.filter(|key| !is_found(key)).cloned().collect();
-        for key in over {
+        let ended: Vec<Key> = told.filter(|key| !is_found(key)).cloned().collect();
+        for key in ended {
             if let Some(told) = self.told.get(&key)
                 && keep(ctx, &key, told).await
                 && resolve(ctx, &key).await
@@ -110,7 +120,7 @@ impl Teller {
                 self.told.remove(&key);
             }
         }
-        if !may_resolve_others {
+        if over != Over::All {
             return;
         }
         match progress::left_open(&ctx.pool, KIND).await {
