@@ -205,7 +205,7 @@ return case
     format('Its time ran out at %s: it ends expired, unsent.', apipay._clock(job.expires_at))
   when obstacle is not null then
     concat('Waiting: ', obstacle, '. ', case
-      when job.run_at > now() then 'Then it is due ' || apipay._when(job.run_at) || '.'
+      when job.run_at > now() then 'It is due ' || apipay._when(job.run_at) || '.'
       else coalesce('Then it waits for refund job ' || ahead || ' of the same invoice.', 'Then it goes out.') end)
   when job.run_at > now() then
     concat('Due ', apipay._when(job.run_at), case

@@ -21,15 +21,16 @@ pub struct Checked {
 }
 
 /// Whether the job's own object has to be looked for before what was said can be decided: an invoice was named that
-/// would be taken, and that does not carry the job's name.
+/// does not carry the job's name, and that would be taken, or is dead, so that another one may be meant.
 pub fn needs_own(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> bool {
     let Finding::Invoice(invoice) = finding else {
         return false;
     };
     let is_bill = subject.plan.resend == Resend::ByProtection;
-    is_bill
-        && !subject.name.names_invoice(invoice)
-        && contradiction(subject, stated, &Seen::Invoice(invoice.clone())).is_none()
+    let seen = Seen::Invoice(invoice.clone());
+    let may_be_taken = || contradiction(subject, stated, &seen).is_none();
+    let is_dead = || subject.operation.progress(&seen) == Progress::Failed;
+    is_bill && !subject.name.names_invoice(invoice) && (may_be_taken() || is_dead())
 }
 
 /// Decides about a job that somebody resolved as applied, once the gateway was asked for the object.
@@ -220,10 +221,12 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<
     let is_dead_strangers = matches!(seen, Seen::Invoice(invoice) if !subject.name.names_invoice(invoice))
         && subject.operation.progress(seen) == Progress::Failed;
     if is_dead_strangers && !stated.anyway {
-        return Some(format!(
-            "ApiPay has {}, without this job's name",
-            described(seen)
-        ));
+        let whose = if carries_token(subject.name, seen) {
+            "of an earlier try of this job"
+        } else {
+            "without this job's name"
+        };
+        return Some(format!("ApiPay has {}, {whose}", described(seen)));
     }
     let is_anothers_order =
         matches!(seen, Seen::Invoice(invoice) if is_of_another_order(subject, invoice));
@@ -241,12 +244,21 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<
 
 /// Whether the object carries a mark of ours that is another job's. An earlier generation is the job's own.
 fn is_marked_for_another(name: JobName, seen: &Seen) -> bool {
+    JobName::named_in(mark_of(seen)).next().is_some() && !carries_token(name, seen)
+}
+
+/// Whether the object carries the name of this job, of whichever generation.
+fn carries_token(name: JobName, seen: &Seen) -> bool {
+    JobName::named_in(mark_of(seen)).any(|other| other.token == name.token)
+}
+
+/// Where our mark stands in an object.
+fn mark_of(seen: &Seen) -> &str {
     let text = match seen {
         Seen::Invoice(invoice) => &invoice.internal_comment,
         Seen::Refund(refund) => &refund.reason,
     };
-    let mut names = JobName::named_in(text.as_deref().unwrap_or_default()).peekable();
-    names.peek().is_some() && !names.any(|other| other.token == name.token)
+    text.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ begin
   perform pg_temp.explains('{"account": "sick"}',
     'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out.');
   perform pg_temp.explains(jsonb_build_object('account', 'owned', 'run_at', now() + interval '3 days'),
-    'Waiting: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). Then it is due at MOMENT (in 3 days).');
+    'Waiting: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). It is due at MOMENT (in 3 days).');
   perform pg_temp.explains('{"account": "limited"}',
     'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). Then it goes out.');
 

@@ -310,7 +310,7 @@ fn a_strangers_invoice_is_taken_once_none_of_the_jobs_own_can_live() {
 }
 
 #[test]
-fn the_jobs_own_is_looked_for_only_where_a_stranger_would_be_taken() {
+fn the_jobs_own_is_looked_for_where_a_stranger_would_be_taken_or_a_dead_one_was_named() {
     let history = unproven();
     let needs = |kind: &Kind, stated: Stated, finding: &Finding| {
         let subject = Subject {
@@ -334,6 +334,47 @@ fn the_jobs_own_is_looked_for_only_where_a_stranger_would_be_taken() {
     assert!(!needs(&create(), SAID, &unclear(coded(404, "not_found"))));
     let gone = invoice(json!({"status": "cancelled"}));
     assert!(!needs(&cancel(), SAID, &gone));
+    // A dead one is hardly meant when another lives.
+    let dead =
+        json!({"status": "error", "internal_comment": JobName { generation: 3, ..NAME }.mark()});
+    assert!(needs(&create(), SAID, &invoice(dead)));
+}
+
+#[test]
+fn who_names_a_dead_invoice_is_told_which_one_of_the_job_lives() {
+    let rules = rules();
+    let kind = create();
+    let history = history();
+    let subject = Subject {
+        operation: kind.operation,
+        plan: &kind.plan,
+        name: NAME,
+        history: &history,
+        protection: DuplicateProtection::Key,
+        baseline: None,
+    };
+    let earlier = JobName {
+        generation: 3,
+        ..NAME
+    }
+    .mark();
+    let dead = invoice(json!({"status": "error", "internal_comment": earlier}));
+    let refuted = |found: Vec<InvoiceSeen>| {
+        let own = Finding::Invoices(found);
+        let checked = check_stated(&subject, &SAID, &dead, Some(&own), at(&rules));
+        assert_eq!(show(&checked.verdict), HELD);
+        checked.refuted.unwrap()
+    };
+    let said = refuted(vec![own(16, "pending", 2)]);
+    assert!(
+        said.contains("invoice 16 carries this job's name"),
+        "{said}"
+    );
+    let said = refuted(Vec::new());
+    assert!(
+        said.ends_with("(status error), of an earlier try of this job"),
+        "{said}"
+    );
 }
 
 #[test]

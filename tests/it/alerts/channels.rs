@@ -73,3 +73,37 @@ async fn what_a_person_has_seen_to_is_not_told_again_and_ends_with_its_cause() {
     until_ended(&world, "account_parked", "true").await;
     world.end([daemon]).await;
 }
+
+/// Both have one fingerprint: told the other way round, a receiver would take the new trouble for ended.
+#[tokio::test]
+async fn the_end_of_an_alert_is_told_before_the_next_one_of_its_kind_begins() {
+    let (world, daemon) = World::running().await;
+    let open = "select apipay._open_alert('default', 'again', 'critical', 'it is', 'look', '{}');";
+    let end = "select apipay._resolve_alert('default', 'again', 'somebody says so');";
+    let told = async |status: &str, times: usize| {
+        world
+            .until_holds("it is told", async || {
+                world.alerts.notices(status).len() >= times
+            })
+            .await;
+    };
+    world.sql(open).await;
+    told("firing", 1).await;
+    for round in 1..=5 {
+        world.sql(&format!("{end} {open}")).await;
+        told("firing", round + 1).await;
+        told("resolved", round).await;
+    }
+    let order = world
+        .value(
+            "select jsonb_agg(notice order by id) from apipay.alert_deliveries where channel = 'webhook'",
+        )
+        .await;
+    let expected: Vec<&str> = ["firing"]
+        .into_iter()
+        .chain(["resolved", "firing"].repeat(5))
+        .collect();
+    assert_eq!(order, serde_json::json!(expected));
+    world.sql(end).await;
+    world.end([daemon]).await;
+}
