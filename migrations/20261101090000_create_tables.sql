@@ -171,7 +171,7 @@ comment on column apipay.accounts.answered_at is 'Internal: when a send last got
 comment on column apipay.accounts.refused_since is 'Since when each of its sends is refused for its limit (429); null once one is not.';
 comment on column apipay.accounts.mode is 'live or sandbox, as the gateway''s first answer that showed it, or as accepted since by apipay.acknowledge; null until one was seen.';
 comment on column apipay.accounts.mode_invoice is 'Internal: the newest invoice that showed a mode. Older ones keep theirs and say nothing of the account now.';
-comment on column apipay.accounts.key_fingerprints is 'Internal: which keys are known to be of the organization that the account is for, the newest last; of each the first 16 hexadecimal digits of a SHA-256 over base_url and key. A daemon with another key serves nothing of the account. Null until a daemon has served it.';
+comment on column apipay.accounts.key_fingerprints is 'Internal: which keys are known to be of the organization that the account is for, the newest last; of each the first 16 hexadecimal digits of a SHA-256 of it. A daemon with another key serves nothing of the account. Null until a daemon has served it.';
 comment on column apipay.accounts.organization_since is 'Since when it is for that organization, if a person has given it to another one (apipay.acknowledge): invoices from before prove nothing of a key. Null otherwise.';
 comment on column apipay.accounts.created_at is 'When the daemon first started with this account.';
 comment on column apipay.accounts.updated_at is 'When the row last changed.';

@@ -258,7 +258,7 @@ async fn ask_for_keys(
         Err(error) => return vec![Finding::failed("keys", Chain(&error))],
     };
     let is_new = |account: &&AccountSettings| {
-        let own = fingerprint(&account.base_url, &account.api_key);
+        let own = fingerprint(&account.api_key);
         let row = stored
             .iter()
             .find(|row| row.account == account.name.as_str());

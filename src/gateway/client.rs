@@ -48,10 +48,10 @@ pub enum GatewayError {
     Client(#[source] reqwest::Error),
 }
 
-/// What tells a key at an address from others, and does not tell the key: the first 16 hexadecimal digits of a hash. A key
-/// is long and random, so nobody finds it by trying.
-pub fn fingerprint(base: &reqwest::Url, key: &SecretString) -> String {
-    let text = format!("apipayd key\n{base}\n{}", key.expose_secret());
+/// What tells a key from others, and does not tell the key: the first 16 hexadecimal digits of a hash. A key is of one
+/// organisation (API, section 1), by whichever address, and long and random, so nobody finds it by trying.
+pub fn fingerprint(key: &SecretString) -> String {
+    let text = format!("apipayd key\n{}", key.expose_secret());
     let digest = Sha256::digest(text);
     digest[..8]
         .iter()
@@ -70,7 +70,7 @@ impl Gateway {
         allow_private: bool,
         limits: HttpLimits,
     ) -> Result<Gateway, GatewayError> {
-        let fingerprint = fingerprint(base, key);
+        let fingerprint = fingerprint(key);
         let mut key = HeaderValue::from_str(key.expose_secret()).map_err(|_| GatewayError::Key)?;
         key.set_sensitive(true);
         let mut headers = HeaderMap::new();

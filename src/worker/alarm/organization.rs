@@ -34,11 +34,11 @@ pub fn other_organization(
     };
     AlertText {
         summary: format!(
-            "The API key or base_url of account {account} on {host} is not the one that the account had, and seems to \
+            "The API key of account {account} on {host} is not the one that the account had, and seems to \
              be of another organisation at ApiPay: {why}. The apipayd there sends and asks nothing of the account."
         ),
         action: format!(
-            "on {host}, put the account's own key and base_url back and restart apipayd; or, if the key is of a second \
+            "on {host}, put the account's own key back and restart apipayd; or, if the key is of a second \
              organisation, give that an account name of its own. An account is one organisation. Only if the account \
              is to be for the organisation of this key from now on, or this is the same organisation after all: stop \
              every apipayd that serves the account with another key, then select apipay.acknowledge(id, 'why') from \
