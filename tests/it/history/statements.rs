@@ -112,8 +112,8 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     // alerts
     (
-        "apipay._open_alert($1, $2, $3, $4, $5, $6) as",
-        "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}', '1s'",
+        "apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as \"id!\"",
+        "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}', '', '1s'",
         FEW,
     ),
     (
@@ -251,7 +251,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     (
-        "apipay._open_alert($1, $2, $3, $4, $5, $6, $7)",
+        "apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as id from",
         "'branch-1', 'invoice_revived', 'critical', 'It is.', 'Look.', '{}', 'invoice 7', '1s'",
         FEW,
     ),
