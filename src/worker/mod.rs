@@ -138,6 +138,8 @@ pub struct Context {
 pub struct Wake {
     /// There may be due jobs, or free slots.
     pub dispatch: Notify,
+    /// Uncertain jobs may be looked up: an account is served from now on.
+    pub lookup: Notify,
     /// Jobs may have to be moved: one has ended that others wait for, or an outage.
     pub recover: Notify,
     /// There may be a notice to deliver.
@@ -405,7 +407,7 @@ pub fn spawn_loops(
     spawn!(
         "lookup",
         Duration::from_millis(500),
-        |_| None,
+        |ctx| Some(&ctx.wake.lookup),
         async move |ctx| lookup::step(ctx, &mut culprits).await
     );
     let mut locks = locks::Locks::default();

@@ -100,6 +100,7 @@ impl Organizations {
         while self.looks.try_join_next().is_some() {}
         if !begun.is_empty() {
             ctx.wake.dispatch.notify_one();
+            ctx.wake.lookup.notify_one();
             let ctx = ctx.clone();
             self.looks
                 .spawn(async move { probe::look_around(&ctx, begun).await });
