@@ -288,7 +288,7 @@ comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoi
 comment on column apipay.jobs.spared is 'Internal: how many of its generations died of the account''s trouble and not of their own; they do not count against the limit.';
 comment on column apipay.jobs.baseline is 'Internal: the refunds of the invoice that were known before this one was first sent.';
 comment on column apipay.jobs.unproven_since is 'Internal: since when a request of this generation is unproven; null when every request is known to have had no effect.';
-comment on column apipay.jobs.quiet_until is 'Internal: until when its last request may still be at work, where somebody named an object before that was over.';
+comment on column apipay.jobs.quiet_until is 'Internal: until when its last request may still be at work, where it was looked up or held before that was over.';
 comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing; of a job of which somebody named an object, nothing with its own name beside that.';
 comment on column apipay.jobs.failing_since is 'Internal: since when its requests get no clear answer; null once one did.';
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
@@ -633,7 +633,7 @@ comment on table apipay.alerts is 'What needs a human: one open alert per accoun
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
 comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, invoice_revived, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress, other_organization.';
-comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), the machine of a daemon (history_lost, no_progress), or a key, by its fingerprint (other_organization); else empty.';
+comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), the machine of a daemon (history_lost, no_progress), what ApiPay shows and cannot be stored (job_stuck), or a key, by its fingerprint (other_organization); else empty.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';

@@ -634,7 +634,8 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$
      set key_fingerprints = array[fingerprint], organization_since = now(), updated_at = now()
    where name = account_name;
   update apipay.jobs
-     set state = 'held', reason = 'unknown_outcome', stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+     set state = 'held', reason = 'unknown_outcome', quiet_until = apipay._at_work_until(jobs), stated_id = null, stated_anyway = null,
+         epoch = epoch + 1, updated_at = now()
    where account = account_name and (state = 'uncertain' or (state in ('queued', 'parked') and unproven_since is not null));
 $$;
 comment on function apipay._change_organization(text, text) is

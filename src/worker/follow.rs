@@ -175,7 +175,7 @@ async fn put_back(ctx: &Context, name: &AccountName, due: &[DueMirror]) {
 /// Nobody was asked: what was claimed is due again after a while.
 async fn put_back_for(ctx: &Context, name: &AccountName, due: &[DueMirror], after: Duration) {
     if let Err(error) = mirrors::put_back(&ctx.pool, name, due, after).await {
-        warn!(account = %name, error = %Chain(&error), "what was not asked about waits until the promise of its claim is over");
+        warn!(account = %name, error = %Chain(&error), "what was not asked about is due again only when its claim runs out");
     }
 }
 
@@ -243,14 +243,14 @@ async fn check_invoices(
         return;
     }
     for mirror in due {
-        // What is not shown keeps the promise of its claim, and is asked about again.
+        // What is not shown stays claimed until that claim runs out, and is asked about again then.
         let Some(invoice) = shown.remove(&mirror.invoice_id) else {
             continue;
         };
         let before = InvoiceStatus::parse(&mirror.status);
         let is_waited_for = !mirror.waiting.is_empty();
         let invoice = if is_to_be_read(&before, &invoice, is_waited_for) {
-            // What cannot be read now keeps the promise of its claim as well.
+            // So does what cannot be read now.
             let due = std::slice::from_ref(mirror);
             match read_whole(ctx, account, invoice.id, due, claimed_at).await {
                 Some(whole) => whole,
@@ -530,7 +530,7 @@ async fn note(
         // Known before the next one is claimed.
         ctx.recorder.record_now(outcome).await;
     }
-    // What is not there keeps the promise of its claim: others are asked about first.
+    // What is not there stays claimed until that claim runs out: others are asked about first.
     if !is_usable && !is_absent {
         put_back(ctx, &account.name, due).await;
     }

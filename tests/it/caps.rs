@@ -321,3 +321,47 @@ async fn a_cap_keeps_no_account_parked() {
     }
     world.end([daemon]).await;
 }
+
+/// What waits for weeks is what that cap is about, and not what another one was about before.
+#[tokio::test]
+async fn a_long_cap_of_bills_keeps_no_refund_beyond_the_short_cap_of_its_own() {
+    let (world, daemon) = World::running().await;
+    let mut short = refusal("outstanding_org_limit");
+    short["headers"]["Retry-After"] = "4".into();
+    short["json"]["retry_after_seconds"] = 4.into();
+    for (route, more) in [
+        (
+            "POST /invoices",
+            json!({"delay_ms": 1200, "answer": refusal("tariff_limit_reached")}),
+        ),
+        (
+            "POST /invoices/{id}/refund",
+            json!({"times": 1, "answer": short}),
+        ),
+    ] {
+        let mut fault = more;
+        fault["route"] = route.into();
+        world.sandbox.fault(fault).await;
+    }
+    // It is under way when the refund meets its cap.
+    let capped = bill(&world, "default", CAPPED).await;
+    world.until(capped, "sending").await;
+    let refund = about(&world, "default", "invoice.refund", "paid").await;
+    world
+        .until_true(
+            "select capped_operations = '{invoice.create,invoice.refund}' from apipay.accounts",
+        )
+        .await;
+    until_capped(&world, "default", "invoice.create").await;
+    world.until(refund, "succeeded").await;
+    world
+        .until_true(
+            "select count(*) = 1 from apipay.alerts where kind = 'cap_reached' and resolved_at is null
+                and summary like '%What waits: new bills. Payments are seen, and cancellations and refunds go on.'",
+        )
+        .await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sql("select apipay.resume('default', 'raised')").await;
+    world.until(capped, "succeeded").await;
+    world.end([daemon]).await;
+}

@@ -80,12 +80,7 @@ async fn no_statement_reads_the_history() {
     let jobs = finished_jobs();
     // One connection each: a session remembers its settings.
     let mut person = world.pool().acquire().await.unwrap();
-    let daemon_pool = apipayd::db::Connect {
-        options: world.database.cluster.options(&world.database.name),
-        past_pooler: None,
-        max_connections: 1,
-    }
-    .pool();
+    let daemon_pool = world.daemon_pool();
     let mut daemon = daemon_pool.connections().acquire().await.unwrap();
 
     // Counted is what a plan touches: to compile it would only cost the test its time.

@@ -3,6 +3,7 @@
 
 mod away;
 mod hidden;
+mod kept;
 mod limit;
 mod still;
 

@@ -7,6 +7,22 @@ use crate::world::{Daemon, Job, Wish, World};
 
 const PHONE: &str = "87015550044";
 
+/// A bill, and a refund of this invoice: the route of each, its operation and its params.
+fn bill_and_refund(paid: i64) -> [(&'static str, &'static str, Value); 2] {
+    [
+        (
+            "POST /invoices",
+            "invoice.create",
+            json!({"phone_number": PHONE, "amount": 900}),
+        ),
+        (
+            "POST /invoices/{id}/refund",
+            "invoice.refund",
+            json!({"invoice_id": paid, "amount": 400}),
+        ),
+    ]
+}
+
 /// Holds a job, as one whose outcome nobody can tell, and waits until people are told.
 async fn hold(world: &World, job: Job, from: &str) {
     world.until(job, from).await;
@@ -284,18 +300,7 @@ async fn that_nothing_was_done_is_looked_up_before_anything_is_sent_again() {
             json!({"route": route, "effect": "late", "after_ms": 800, "times": 1,
                    "answer": {"preset": "504_html"}})
         };
-        for (route, operation, params) in [
-            (
-                "POST /invoices",
-                "invoice.create",
-                json!({"phone_number": PHONE, "amount": 900}),
-            ),
-            (
-                "POST /invoices/{id}/refund",
-                "invoice.refund",
-                json!({"invoice_id": paid, "amount": 400}),
-            ),
-        ] {
+        for (route, operation, params) in bill_and_refund(paid) {
             world.sandbox.fault(late(route)).await;
             let job = world.enqueue(operation, params).await;
             world.until(job, "uncertain").await;
@@ -323,18 +328,7 @@ async fn a_wrong_number_and_then_none_does_not_cut_short_what_a_request_may_take
         .sandbox
         .invoice(&world.key("default"), json!({"status": "paid"}))
         .await;
-    for (route, operation, params) in [
-        (
-            "POST /invoices",
-            "invoice.create",
-            json!({"phone_number": PHONE, "amount": 900}),
-        ),
-        (
-            "POST /invoices/{id}/refund",
-            "invoice.refund",
-            json!({"invoice_id": paid, "amount": 400}),
-        ),
-    ] {
+    for (route, operation, params) in bill_and_refund(paid) {
         let late = json!({"route": route, "effect": "late", "after_ms": 5000, "times": 1,
                           "answer": {"preset": "504_html"}});
         world.sandbox.fault(late).await;

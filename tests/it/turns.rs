@@ -16,16 +16,6 @@ use crate::world::{Job, Wish, World, phone};
 
 const LEASE: Duration = Duration::from_secs(30);
 
-/// The database as a daemon sees it.
-fn daemon_pool(world: &World) -> apipayd::db::Pool {
-    apipayd::db::Connect {
-        options: world.database.cluster.options(&world.database.name),
-        past_pooler: None,
-        max_connections: 1,
-    }
-    .pool()
-}
-
 fn account(name: &str) -> AccountName {
     AccountName::parse(name).unwrap()
 }
@@ -151,7 +141,7 @@ async fn a_hundred_thousand_refunds_behind_one_are_met_once_and_delay_nobody() {
     world.sql("vacuum analyze apipay.jobs").await;
     let many = 100_000;
     let (_, behind, others) = wait_behind_one(&world, many, "'torn'").await;
-    let pool = daemon_pool(&world);
+    let pool = world.daemon_pool();
     for statistics in ["", "vacuum analyze apipay.jobs"] {
         world.sql(statistics).await;
         let (rows, _, _) = read_by_a_claim(&pool).await;
@@ -203,7 +193,7 @@ async fn refunds_of_a_megabyte_behind_one_are_not_read_and_end_in_turn() {
     let world = World::made(Wish::default().accounts(&["default", "other"])).await;
     let refunds = 300;
     let (held, behind, others) = wait_behind_one(&world, refunds, "repeat('x', 1000000)").await;
-    let pool = daemon_pool(&world);
+    let pool = world.daemon_pool();
     let (rows, _, apart) = read_by_a_claim(&pool).await;
     assert_eq!(apart, 0, "pages of long params are read");
     assert!(rows < 3_000, "{rows}");
@@ -408,7 +398,7 @@ async fn a_refund_that_ends_while_a_claim_finds_another_behind_it_leaves_that_on
     let invoice = paid_invoice(&world).await;
     let open = refund(&world, invoice, json!({"state": "held"})).await;
     let next = refund(&world, invoice, json!({"state": "queued"})).await;
-    let pool = daemon_pool(&world);
+    let pool = world.daemon_pool();
     let mut session = pool.connections().acquire().await.unwrap();
     let mut claiming = session.begin().await.unwrap();
     let rows = sqlx::query(include_str!("../../src/db/claim.sql"))
@@ -445,7 +435,7 @@ async fn a_younger_refund_does_not_overtake_those_that_wait() {
     let invoice = paid_invoice(&world).await;
     let open = refund(&world, invoice, json!({"state": "held"})).await;
     let elder = refund(&world, invoice, json!({"state": "queued"})).await;
-    let pool = daemon_pool(&world);
+    let pool = world.daemon_pool();
     assert_eq!(claim(&pool, &["default"]).await, (vec![], 1));
     world
         .sql(&format!(
@@ -469,7 +459,7 @@ async fn trials_of_a_slow_account_meet_waiting_refunds_once() {
             "update apipay.accounts set failing_since = now(), failing_trial_at = now() - interval '1 s' where name = 'default'",
         )
         .await;
-    let pool = daemon_pool(&world);
+    let pool = world.daemon_pool();
     let mut met = 0;
     let claimed = loop {
         let trials = claim::claim_trials(
@@ -546,7 +536,7 @@ async fn a_waiting_refund_that_the_database_does_not_let_stand_back_stops_nobody
 async fn a_session_of_the_daemon_is_never_told_to_keep_a_job_locked() {
     let world = World::made(Wish::default()).await;
     let job = world.bill(phone::PAID, 700).await;
-    let pool = daemon_pool(&world);
+    let pool = world.daemon_pool();
     let options = world.database.cluster.options(&world.database.name);
     for (application, is_told) in [("apipayd", false), ("psql", true)] {
         let options = options.clone().application_name(application);

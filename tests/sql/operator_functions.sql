@@ -160,6 +160,7 @@ end $$;
 -- resolve
 do $$
 declare
+  how int;
   job bigint;
   other bigint;
   found apipay.jobs;
@@ -196,6 +197,29 @@ begin
       perform apipay.resolve(job, false);
       assert (pg_temp.read(job)).run_at = now();
       delete from apipay.jobs where id = job;
+      -- Nor if an object was named that is not there, or the account was given to another organization: held or not.
+      for how in 1..3 loop
+        job := pg_temp.job(state, unproven => true, account => case how when 3 then 'other' else 'default' end);
+        update apipay.jobs set run_at = now() + interval '50 s' where id = job;
+        if how = 3 then
+          perform apipay._change_organization('other', 'cafe');
+        else
+          perform apipay.resolve(job, true, 900, 'a slip');
+          assert (pg_temp.read(job)).run_at = now();
+        end if;
+        if how = 2 then
+          update apipay.jobs set state = 'held', reason = 'not_as_stated', lookups = 1, stated_id = null where id = job;
+        end if;
+        perform pg_temp.expect_refusal(format('select apipay.resolve(%s, false, and_cancel => true)', job), '55000', '%its request may still be at work; wait until %');
+        perform apipay.resolve(job, false, null, 'not there');
+        found := pg_temp.read(job);
+        assert (found.state, found.run_at, found.absent_since) = ('uncertain', now() + interval '50 s', '2000-01-01Z'::timestamptz), how;
+        -- Once that is over, it is not in the way.
+        update apipay.jobs set state = 'held', reason = 'unknown_outcome', lookups = 1, quiet_until = now() - interval '1 s' where id = job;
+        perform apipay.resolve(job, false, null, 'not there');
+        assert (pg_temp.read(job)).state = 'queued', how;
+        delete from apipay.jobs where id = job;
+      end loop;
     end if;
 
     -- Not applied, and not wanted any more: it ends in the same step, and was never queued.

@@ -107,6 +107,39 @@ async fn one_that_is_paid_is_not_to_be_cancelled_and_ends_when_a_person_has_seen
     world.end_unchecked().await;
 }
 
+/// What can be paid may yet be paid twice: a person's word silences it, and the payment is told.
+#[tokio::test]
+async fn one_that_can_still_be_paid_is_not_ended_by_a_word_and_its_payment_is_told() {
+    let (world, daemon) = running().await;
+    let (_, invoice) = given_up(&world).await;
+    let pending = revive(&world, invoice, "pending").await;
+    let seen = format!("select apipay.acknowledge({}, 'seen')", pending["id"]);
+    as_operator(&world, &seen).await.unwrap();
+    let open_still = open(&world, KIND, "acked_at is not null").await;
+    assert_eq!(open_still["id"], pending["id"]);
+    world
+        .until_holds("the first is told", async || {
+            !world.alerts.notices("firing").is_empty()
+        })
+        .await;
+    revive(&world, invoice, "paid").await;
+    world
+        .until_holds("the payment is told", async || {
+            let notices = world.alerts.notices("firing");
+            let texts = notices
+                .iter()
+                .map(|notice| notice["commonAnnotations"].to_string());
+            texts
+                .into_iter()
+                .any(|text| text.contains("deliver what was ordered"))
+        })
+        .await;
+    as_operator(&world, &seen).await.unwrap();
+    until_ended(&world, KIND, "true").await;
+    drop(daemon);
+    world.end_unchecked().await;
+}
+
 #[tokio::test]
 async fn one_whose_money_is_given_back_ends_with_the_refund() {
     let (world, daemon) = running().await;

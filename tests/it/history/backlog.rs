@@ -23,12 +23,7 @@ fn due(accounts: &str, each: i64) -> String {
 #[tokio::test]
 async fn looking_at_a_backlog_costs_the_same_however_long_it_is() {
     let world = World::made(Wish::default()).await;
-    let pool = apipayd::db::Connect {
-        options: world.database.cluster.options(&world.database.name),
-        past_pooler: None,
-        max_connections: 1,
-    }
-    .pool();
+    let pool = world.daemon_pool();
     let mut daemon = pool.connections().acquire().await.unwrap();
     let names = "array(select 'branch-' || n from generate_series(1, 1000) n)";
     let accounts = format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{mend, refuse, refuse_what_is_due};
+use super::{mend, refuse, refuse_what_is_due, told};
 use crate::world::{World, phone};
 
 async fn open_invoice(world: &World) -> i64 {
@@ -147,6 +147,32 @@ async fn a_refund_that_cannot_even_be_claimed_keeps_no_other_from_being_followed
     world.until(jobs[1], "succeeded").await;
     mend(&world, "refunds").await;
     world.until(jobs[0], "succeeded").await;
+    until_it_is_not_told(&world).await;
+    world.end([daemon]).await;
+}
+
+/// Neither hides the other: each is told, and ends by itself.
+#[tokio::test]
+async fn a_job_that_is_refused_is_told_although_an_invoice_cannot_be_stored() {
+    let (world, daemon) = World::running().await;
+    let invoice = open_invoice(&world).await;
+    refuse(&world, "invoices", &format!("old.id = {invoice}")).await;
+    let paid = json!({"status": "paid"});
+    world.sandbox.set_invoice(invoice, paid).await;
+    is_told(&world, &format!("invoice {invoice}")).await;
+    world
+        .sql(
+            "create trigger hold_back before update on apipay.jobs for each row
+               when (new.state = 'sending') execute function public.hold_back()",
+        )
+        .await;
+    let job = world.bill(phone::PAID, 300).await;
+    assert!(told(&world, job).await["resolved_at"].is_null());
+    mend(&world, "jobs").await;
+    world.until(job, "succeeded").await;
+    is_told(&world, &format!("invoice {invoice}")).await;
+    mend(&world, "invoices").await;
+    until_paid(&world, invoice).await;
     until_it_is_not_told(&world).await;
     world.end([daemon]).await;
 }

@@ -567,6 +567,16 @@ impl World {
         self.database.drop_database().await;
     }
 
+    /// The database as a daemon sees it, by one connection.
+    pub(crate) fn daemon_pool(&self) -> apipayd::db::Pool {
+        apipayd::db::Connect {
+            options: self.database.cluster.options(&self.database.name),
+            past_pooler: None,
+            max_connections: 1,
+        }
+        .pool()
+    }
+
     /// New connections, which see what was set for the database meanwhile.
     pub(crate) async fn fresh_pool(&self) -> PgPool {
         PgPool::connect_with(self.database.options()).await.unwrap()
