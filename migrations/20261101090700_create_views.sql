@@ -324,16 +324,21 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     '. Look for ', job.token, ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null)) end);
 comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
 
+create function apipay._sandbox_note(invoice apipay.invoices) returns text
+language sql immutable parallel safe
+return case when invoice.is_sandbox then ' in ApiPay''s sandbox, where no money moves' end;
+comment on function apipay._sandbox_note(apipay.invoices) is 'Part of a sentence about a payment that is none; null where nothing says so.';
+
 create function apipay._explain_bill(job apipay.jobs, invoice apipay.invoices, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('Invoice ', job.invoice_id, ' ', case invoice.status
   when 'processing' then 'is being delivered to the customer'
   when 'pending' then 'was delivered and waits for the customer to pay'
   when 'cancelling' then 'was delivered and is being cancelled'
-  when 'paid' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at),
+  when 'paid' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at), apipay._sandbox_note(invoice),
     case when invoice.total_refunded >= invoice.amount then ' and fully refunded'
          when invoice.total_refunded > 0 then ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded' end)
-  when 'partially_refunded' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at),
+  when 'partially_refunded' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at), apipay._sandbox_note(invoice),
     case when invoice.total_refunded >= invoice.amount then ' and fully refunded'
          else ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded' end)
   when 'expired' then 'was delivered; the customer let it expire unpaid'
@@ -388,7 +393,7 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 return (
   select case
     when alive.status in ('paid', 'partially_refunded') then concat('Ended as ', job.state, ' (' || apipay._mask_phones(job.reason) || ')',
-      ', but its invoice ', alive.id, ' was paid by the customer after all', ' at ' || apipay._clock(alive.paid_at),
+      ', but its invoice ', alive.id, ' was paid by the customer after all', ' at ' || apipay._clock(alive.paid_at), apipay._sandbox_note(alive),
       case when alive.total_refunded >= alive.amount then ' and fully refunded.'
            else ': deliver what was ordered, or have it refunded. Another bill would make the customer pay twice.' end)
     else concat('Ended as ', job.state, ' (' || apipay._mask_phones(job.reason) || ')',
@@ -503,13 +508,21 @@ left join lateral (
    where (j.finished_at is null or (i.invoice).settled is false) and j.account = any (d.accounts)) as served on true
 -- Of an account one alert is open of a kind, and it names one job.
 left join lateral (
-  select stuck.summary from apipay.alerts stuck
-   where j.finished_at is null and stuck.resolved_at is null and stuck.kind = 'job_stuck' and coalesce(stuck.account, '') = j.account
-     and stuck.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch)
+  -- The alert about this job, or one that counts it among others.
+  select case when of_it.yes then told.summary
+              else 'It is due and does not go out. The database refuses several jobs of this account: ' || told.summary end as summary
+    from apipay.alerts told
+   cross join lateral (
+     select told.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch) as yes) as of_it
+   where j.finished_at is null and told.resolved_at is null and told.kind = 'job_stuck' and coalesce(told.account, '') = j.account
+     and (of_it.yes or (j.state = 'queued' and apipay._is_in_turn(j.reason) and j.run_at < now() - interval '30 s'
+                        and (told.details ->> 'others_refused')::int > 0))
+   order by of_it.yes desc
    limit 1) as stuck on true
 left join lateral (
   select lost.summary from apipay.alerts lost
    where j.state = 'queued' and lost.resolved_at is null and lost.kind = 'history_lost' and coalesce(lost.account, '') = ''
+     and coalesce(lost.details -> 'accounts' ? j.account, true)
    limit 1) as lost on true
 left join lateral (
   select e.actor, e.reason from apipay.events e
@@ -773,10 +786,12 @@ cross join lateral (
     where j.finished_at is not null and apipay._day(j.created_at) = days.day and j.id + 0 = j.id
     union all
     select i.account, 'paid', 'invoice.create', 'paid', i.amount from apipay.invoices i
-    where i.paid_at is not null and apipay._day(i.paid_at) = days.day
+    where i.paid_at is not null and apipay._day(i.paid_at) = days.day and i.is_sandbox is not true
     union all
     select r.account, 'refunded', 'invoice.refund', 'refunded', r.amount from apipay.refunds r
-    where r.completed_at is not null and apipay._day(r.completed_at) = days.day
+    left join lateral (
+      select is_sandbox from apipay.invoices where account = r.account and id = r.invoice_id limit 1) as i on true
+    where r.completed_at is not null and apipay._day(r.completed_at) = days.day and i.is_sandbox is not true
   ) as p
   group by 1, 2, 3, 4
 ) as d
@@ -794,7 +809,7 @@ left join lateral (
   select amount from apipay.refunds
    where j.operation = 'invoice.refund' and account = j.account and id = j.refund_id limit 1) as r on true
 group by 1, 2, 3, 4, 5;
-comment on view apipay.daily is 'Per account and day (Almaty): what was enqueued on it, by operation and state (day_of enqueued: succeeded bills are billed, not paid), what was paid on it (day_of and state paid) and what was given back on it (refunded). Never add these up. Ask for the days you mean, as in where day > current_date - 7, or for the newest, as in order by day desc limit 20: else all jobs are read.';
+comment on view apipay.daily is 'Per account and day (Almaty): what was enqueued on it, by operation and state (day_of enqueued: succeeded bills are billed, not paid), what was paid on it (day_of and state paid) and what was given back on it (refunded), but for what is known to be of ApiPay''s sandbox. Never add these up. Ask for the days you mean, as in where day > current_date - 7, or for the newest, as in order by day desc limit 20: else all jobs are read.';
 comment on column apipay.daily.account is 'The account.';
 comment on column apipay.daily.day is 'The day in Almaty: that of day_of.';
 comment on column apipay.daily.day_of is 'Of what it is the day: enqueued (of jobs, whatever became of them later), paid (of invoices, by their paid_at), refunded (of refunds, by their completed_at).';
@@ -813,16 +828,17 @@ return jobs || case when jobs >= apipay._most_counted() then '+' else '' end;
 comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 10000+ when there may be more.';
 
 create function apipay._explain_account(
-  account apipay.accounts, control apipay._control, served_at timestamptz, used bigint, waiting bigint, tenge numeric, unsure bigint) returns text
+  account apipay.accounts, control apipay._control, served_at timestamptz, lost text, used bigint, waiting bigint, tenge numeric, unsure bigint) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at),
+    'A daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
     'Hardly anything is sent: ' || apipay._slowness(account),
     format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)),
   '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on', '. ',
   case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
   case when unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
-comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, bigint, bigint, numeric, bigint) is
+comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
 create view apipay.account_status as
@@ -833,7 +849,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        greatest(a.requests_per_minute - quota.used, 0) as quota_left,
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
-       apipay._explain_account(a, c.control, served.seen_at, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held) as explain
+       apipay._explain_account(a, c.control, served.seen_at, lost.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (
@@ -841,6 +857,11 @@ cross join lateral (
                             floor(extract(epoch from now()) + (c.control).steady_ahead_us / 1e6)::bigint))
                    from apipay._quotas q where q.account = a.name), 0) as used) as quota
 left join lateral (select max(d.seen_at) as seen_at from apipay.daemons d where a.name = any (d.accounts)) as served on true
+left join lateral (
+  select lost.summary from apipay.alerts lost
+   where lost.resolved_at is null and lost.kind = 'history_lost' and coalesce(lost.account, '') = ''
+     and coalesce(lost.details -> 'accounts' ? a.name, true)
+   limit 1) as lost on true
 left join (
   select j.account, count(*) as jobs
   from (select jobs.account from apipay.jobs where jobs.state = 'sending' offset 0) as j group by j.account) as s on s.account = a.name

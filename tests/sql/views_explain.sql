@@ -116,6 +116,14 @@ begin
   update apipay.jobs j set epoch = 4 from (select id) as moved where j.id = moved.id;
   assert (select o.explain from apipay.overview o where o.id = explain_id.id) like 'Due now: %' from (select id) as explain_id;
   perform apipay._resolve_alert('default', 'job_stuck', 'mended');
+  -- Of several that it refuses the alert names one.
+  perform apipay._open_alert('default', 'job_stuck', 'critical', 'The database does not let job 1 go.', 'mend it',
+    jsonb_build_object('job', 1, 'state', 'queued', 'epoch', 3, 'others_refused', 2));
+  assert (select o.explain from apipay.overview o where o.id = explain_id.id) like 'Due now: %' from (select id) as explain_id;
+  update apipay.jobs j set run_at = now() - interval '1 min' from (select id) as waits where j.id = waits.id;
+  assert (select o.explain from apipay.overview o where o.id = explain_id.id) =
+    'It is due and does not go out. The database refuses several jobs of this account: The database does not let job 1 go. What to do stands in the alert job_stuck, in apipay.alerts.' from (select id) as explain_id;
+  perform apipay._resolve_alert('default', 'job_stuck', 'mended');
   perform apipay._open_alert(null, 'history_lost', 'critical', 'The database has lost commits.', 'look', '{}');
   perform pg_temp.explains('{}',
     'Waiting: a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: The database has lost commits. Then it goes out.');
@@ -303,6 +311,11 @@ begin
     'Nothing is sent: account limited may not send until % (in 40 min): the gateway limits it (request_rate_limited). 1 job waits for 15 000 tenge.';
   assert (select a.explain from apipay.account_status a where a.account = 'owned') like
     'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
+  perform apipay._open_alert(null, 'history_lost', 'critical', 'Commits are lost.', 'look', '{"accounts": ["default"]}', 'kassa');
+  assert (select a.explain from apipay.account_status a where a.account = 'default') like
+    'A daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: Commits are lost. %';
+  assert (select a.explain from apipay.account_status a where a.account = 'slow') not like '%history_lost%';
+  perform apipay._resolve_alert(null, 'history_lost', 'read', 'kassa');
   assert (select a.explain from apipay.account_status a where a.account = 'slow') like
     'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
   assert (select sum(d.jobs) from apipay.daily d where d.day_of = 'enqueued') = (select count(*) from apipay.jobs);
@@ -317,6 +330,13 @@ begin
     jsonb_build_object('account', 'default', 'day', '2025-03-02', 'day_of', 'paid', 'operation', 'invoice.create', 'state', 'paid', 'jobs', 1, 'amount', 2000000.00),
     jsonb_build_object('account', 'default', 'day', '2025-03-02', 'day_of', 'refunded', 'operation', 'invoice.refund', 'state', 'refunded', 'jobs', 1, 'amount', 200.00)),
     (select jsonb_agg(d) from apipay.daily d where d.day < '2025-03-10')::text;
+  -- What is known to be of the sandbox is no money.
+  update apipay.invoices set is_sandbox = true where invoices.id = 12;
+  assert (select jsonb_agg(d.day order by d.day) from apipay.daily d where d.day < '2025-03-10' and d.day_of = 'paid') = '["2025-03-02"]';
+  update apipay.invoices i set is_sandbox = true from apipay.refunds r where r.id = 7 and i.id = r.invoice_id;
+  assert not exists (select from apipay.daily d where d.day_of = 'refunded');
+  assert (select o.explain from apipay.overview o where o.invoice_id = 12 and o.state = 'succeeded' limit 1) like '% in ApiPay''s sandbox, where no money moves%';
+  update apipay.invoices set is_sandbox = null;
   assert (select (sum(d.jobs), sum(d.amount)) = ((select count(*) from apipay.invoices i where i.paid_at is not null), (select sum(i.amount) from apipay.invoices i where i.paid_at is not null)) from apipay.daily d where d.state = 'paid');
   assert (select sum(d.jobs) = 1 from apipay.daily d where d.state = 'paid' and d.day = apipay._day(now())), 'paid today';
   perform apipay._take_quota('default', 20, 'send', floor(extract(epoch from now()))::bigint);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Alarm;
+use super::{Alarm, written};
 use crate::db::accounts::AlertText;
 use crate::db::clock::SteadySecond;
 use crate::db::fate::Lost;
@@ -81,6 +81,10 @@ impl Alarm {
         others: Others,
         cause: &Cause,
     ) -> Alarm {
+        let refused = match others {
+            Others::GoOn => 0,
+            Others::Refused(jobs) | Others::Wait(jobs) => jobs,
+        };
         let rest = match others {
             Others::GoOn => {
                 "Other jobs go on; should it be a refund that may have been sent, the others of its invoice wait for it"
@@ -104,7 +108,7 @@ impl Alarm {
                 ),
                 action: format!("{} {rest}", mending(cause)),
                 details: json!({
-                    "job": job.0, "state": state, "epoch": epoch,
+                    "job": job.0, "state": state, "epoch": epoch, "others_refused": refused,
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
                 }),
             },
@@ -261,7 +265,7 @@ fn end_of_lock(blocker: &Blocker) -> String {
          (or, as a superuser: select pg_terminate_backend({pid});).",
         known(user),
         known(application),
-        since.map_or_else(|| "an unknown time".to_owned(), |since| since.to_string()),
+        since.map_or_else(|| "an unknown time".to_owned(), written),
     )
 }
 

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use super::Alarm;
+use super::{Alarm, written};
 use crate::db::accounts::{AlertText, Park};
 use crate::db::mirrors::{DueMirror, Waiting};
 use crate::db::troubled::{self, Told};
@@ -174,7 +173,8 @@ impl Alarm {
                     ),
                     format!(
                         "{}. Nothing is lost: the daemon goes on asking, ever less often; to have it ask now: \
-                         select apipay.resume('{account}', 'why'); What waits for it: select * from apipay.overview \
+                         select apipay.resume('{account}', 'why'); What waits for it, besides the bills that were delivered \
+                         and are not paid: select * from apipay.overview \
                          where account = '{account}' and state in ('accepted', 'uncertain');",
                         remedy::of_fault(fault).action
                     ),
@@ -275,12 +275,6 @@ fn unseen(read: Read) -> &'static str {
         Read::Code => "it is not seen why bills failed, and those wait",
         Read::Refunds => "it is not seen whether refunds were made",
     }
-}
-
-/// A moment for a sentence.
-fn written(moment: OffsetDateTime) -> String {
-    let moment = moment.replace_nanosecond(0).unwrap_or(moment);
-    moment.format(&Rfc3339).unwrap_or_default()
 }
 
 /// What came in place of a clear answer.

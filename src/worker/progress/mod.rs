@@ -317,6 +317,9 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
 /// What the database said, or that it cannot be reached, without which of our statements met it: that would send a
 /// reader the wrong way.
 fn words_of(error: &DbError) -> String {
+    if error.is_answer() {
+        return error.cause().message;
+    }
     let source = std::error::Error::source(error);
     source.map_or_else(
         || Chain(error).to_string(),
