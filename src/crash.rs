@@ -41,6 +41,10 @@ points! {
     BeforeBaseline = "before_baseline",
     /// The refunds of an invoice are stored.
     AfterBaseline = "after_baseline",
+    /// The invoices of a bill are about to be asked for before it is made anew.
+    EarlierBeforeRequest = "earlier_before_request",
+    /// None of them lives, and the new one is not sent yet.
+    EarlierAfterAnswer = "earlier_after_answer",
     /// The send window was found open, and no byte has left.
     BeforeSend = "before_send",
     /// Half of a request's body is on the wire.

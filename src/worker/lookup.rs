@@ -121,7 +121,7 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
     let mut own = None;
     if (claim.stated.as_ref()).is_some_and(|stated| needs_own(&subject, stated, &finding)) {
         if !matches!(ctx.take_one(&account.name, Purpose::Lookup).await, Ok(true)) {
-            // The promise of the claim runs out, and both are asked for then.
+            // When the claim has run out, both are asked for.
             return;
         }
         let found;

@@ -210,7 +210,7 @@ async fn crash_and_recover(case: &Case) {
     let heir = world.daemon().await;
     world.until_all_final().await;
     let wanted = match case.task {
-        Task::CreateForNobody => "failed",
+        Task::CreateForNobody | Task::CreateAnew => "failed",
         _ => "succeeded",
     };
     let others = world
@@ -234,6 +234,9 @@ async fn world_for(case: &Case) -> World {
     let mut wish = Wish::default();
     if case.keyless {
         wish = wish.without_keys().late_lists(Duration::from_millis(2500));
+    }
+    if case.task == Task::CreateAnew {
+        wish = wish.tune("retry.async_error.attempts", "2");
     }
     let world = World::made(wish).await;
     match &case.plight {
@@ -291,6 +294,7 @@ async fn is_scene(world: &World, case: &Case, tap: &Tap) -> bool {
     match case.point {
         Point::BeforeClaim => queued == 1 + others && sends.is_empty(),
         Point::AfterClaim | Point::BeforeSend => sending == 1 && sends.is_empty(),
+        Point::EarlierBeforeRequest | Point::EarlierAfterAnswer => sending == 1 && sends.len() == 1,
         Point::BeforeBaseline => world.count(&of_jobs("baseline is not null")).await == 0,
         Point::AfterBaseline => world.count(&of_jobs("baseline is not null")).await == 1,
         Point::MidBody => sending == 1 && sends.is_empty() && tap.saw_half_a_body(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::{Job, Role, circumstances, conclude, purpose, put_back, renewed_window, take_quota};
+use crate::crash::{self, Point};
 use crate::db::mirrors;
 use crate::domain::answer::{NotSent, Timed};
 use crate::domain::operation::{Operation, Plan, Request};
@@ -54,6 +55,7 @@ pub(super) async fn look_back(
         plan,
         job,
     };
+    crash::reach(Point::EarlierBeforeRequest);
     let mut known = Vec::new();
     if !ids.is_empty() {
         if !take_quota(ctx, guard, job).await {
@@ -83,7 +85,10 @@ pub(super) async fn look_back(
         baseline: None,
     };
     match lives_after_all(&subject, &known, &named) {
-        None => renewed_window(ctx, guard, job).await,
+        None => {
+            crash::reach(Point::EarlierAfterAnswer);
+            renewed_window(ctx, guard, job).await
+        }
         Some(living) => {
             let found = Some(living.found.as_str());
             asking.record(&request, &timed, living.verdict, found).await;
