@@ -203,6 +203,9 @@ fn others(list: &RefundList) -> String {
     format!("only refund {}{more}", ids.join(", "))
 }
 
+/// How a person has that object taken which was named, where nothing but a difference speaks against it.
+const TAKEN: &str = "; the same with anyway => true takes it, although it differs";
+
 /// What speaks against the object that was named.
 fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<String> {
     let expected = &subject.plan.expected;
@@ -226,7 +229,7 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<
         } else {
             "without this job's name"
         };
-        return Some(format!("ApiPay has {}, {whose}", described(seen)));
+        return Some(format!("ApiPay has {}, {whose}{TAKEN}", described(seen)));
     }
     let is_anothers_order =
         matches!(seen, Seen::Invoice(invoice) if is_of_another_order(subject, invoice));
@@ -234,7 +237,7 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<
     (!agrees && !stated.anyway).then(|| {
         let order = is_anothers_order.then_some(seen);
         format!(
-            "{} was asked for, and ApiPay has {}{}",
+            "{} was asked for, and ApiPay has {}{}{TAKEN}",
             wanted(expected, order),
             described(seen),
             order.map_or_else(String::new, order_of)

@@ -90,7 +90,7 @@ fn an_invoice_that_agrees_is_taken_and_followed() {
     // A dead one is followed by a new one, so it must be ours, or meant.
     let taken = "applied accepted under_way invoice 15 error free";
     let dead = invoice(json!({"status": "error"}));
-    let said = "invoice 15 was named; ApiPay has 5000 tenge to 8700***4567 (status error), without this job's name";
+    let said = "invoice 15 was named; ApiPay has 5000 tenge to 8700***4567 (status error), without this job's name; the same with anyway => true takes it, although it differs";
     check(&create(), SAID, &dead, HELD, Some(said));
     check(&create(), ANYWAY, &dead, taken, None);
     let ours = invoice(json!({"status": "error", "internal_comment": NAME.mark()}));
@@ -111,16 +111,16 @@ fn what_differs_is_held_again_with_both_values_unless_it_is_meant() {
     for (changes, refuted) in [
         (
             json!({"amount": "5001.00"}),
-            "invoice 15 was named; 5000 tenge to 8700***4567 was asked for, and ApiPay has 5001 tenge to 8700***4567 (status pending)",
+            "invoice 15 was named; 5000 tenge to 8700***4567 was asked for, and ApiPay has 5001 tenge to 8700***4567 (status pending); the same with anyway => true takes it, although it differs",
         ),
         (
             json!({"phone_number": "87009999999", "status": "paid"}),
-            "invoice 15 was named; 5000 tenge to 8700***4567 was asked for, and ApiPay has 5000 tenge to 8700***9999 (status paid)",
+            "invoice 15 was named; 5000 tenge to 8700***4567 was asked for, and ApiPay has 5000 tenge to 8700***9999 (status paid); the same with anyway => true takes it, although it differs",
         ),
         (
             json!({"external_order_id": "order-9"}),
             "invoice 15 was named; 5000 tenge to 8700***4567 for order 00000000-0000-0000-0000-000000000007 was asked for, \
-             and ApiPay has 5000 tenge to 8700***4567 (status pending) for order order-9",
+             and ApiPay has 5000 tenge to 8700***4567 (status pending) for order order-9; the same with anyway => true takes it, although it differs",
         ),
     ] {
         let found = invoice(changes);
@@ -177,7 +177,7 @@ fn a_refund_is_found_among_those_of_its_invoice() {
     check(&refund(), SAID, &refunds(&found), taken, None);
     let mut other = refund_row(15, "completed", None);
     other.amount = Some(rust_decimal::Decimal::from(9));
-    let said = "refund 15 was named; 1000.5 tenge was asked for, and ApiPay has 9 tenge (status completed)";
+    let said = "refund 15 was named; 1000.5 tenge was asked for, and ApiPay has 9 tenge (status completed); the same with anyway => true takes it, although it differs";
     check(
         &refund(),
         SAID,
@@ -372,7 +372,9 @@ fn who_names_a_dead_invoice_is_told_which_one_of_the_job_lives() {
     );
     let said = refuted(Vec::new());
     assert!(
-        said.ends_with("(status error), of an earlier try of this job"),
+        said.ends_with(
+            "(status error), of an earlier try of this job; the same with anyway => true takes it, although it differs"
+        ),
         "{said}"
     );
 }

@@ -57,7 +57,7 @@ impl Alarm {
             (
                 "job_held",
                 "held again: what was said of it is not what ApiPay has",
-                format!("{look} name the right one: {name_it} {anyway} {or_not}"),
+                format!("{look} name the right one: {name_it} {or_not}"),
             )
         } else {
             (
