@@ -22,7 +22,36 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::config::{Environment, LogFormat, LogLevel, LogSettings};
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// For whom.
+    pub format: LogFormat,
+    /// How much, unless RUST_LOG says otherwise.
+    pub level: LogLevel,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors.
+    Json,
+    /// For systemd's journal, with fields.
+    Journald,
+}
+
+/// `log.level`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the five levels that everybody knows")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
 
 /// Why logs could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -38,17 +67,23 @@ pub enum TelemetryError {
 }
 
 /// Starts logging to stderr or the journal, for the whole process; once.
-pub fn init(settings: &LogSettings, environment: &Environment) -> Result<(), TelemetryError> {
+///
+/// `rust_log` and `journal_stream` are the environment variables of these names.
+pub fn init(
+    settings: &LogSettings,
+    rust_log: Option<&str>,
+    journal_stream: Option<&str>,
+) -> Result<(), TelemetryError> {
     let writer = || BoxMakeWriter::new(std::io::stderr);
     let layer = match settings.format {
-        LogFormat::Text if stderr_is_the_journal(environment) => journal_text(writer()),
+        LogFormat::Text if stderr_is_the_journal(journal_stream) => journal_text(writer()),
         LogFormat::Text => text(writer(), std::io::stderr().is_terminal()),
         LogFormat::Json => json(writer()),
         LogFormat::Journald => journal::Journal::connect()
             .map_err(TelemetryError::Journal)?
             .boxed(),
     };
-    let filter = filter(settings.level, environment.get("RUST_LOG"))?;
+    let filter = filter(settings.level, rust_log)?;
     tracing_subscriber::registry()
         .with(layer.with_filter(filter.and(caps())))
         .init();
@@ -112,15 +147,13 @@ fn caps() -> Targets {
 }
 
 /// systemd says which stream it reads; somebody may have redirected ours since.
-fn stderr_is_the_journal(environment: &Environment) -> bool {
+fn stderr_is_the_journal(journal_stream: Option<&str>) -> bool {
     let ours = || {
         let stderr = std::io::stderr().as_fd().try_clone_to_owned().ok()?;
         let metadata = std::fs::File::from(stderr).metadata().ok()?;
         Some(format!("{}:{}", metadata.dev(), metadata.ino()))
     };
-    environment
-        .get("JOURNAL_STREAM")
-        .is_some_and(|stream| Some(stream.to_owned()) == ours())
+    journal_stream.is_some_and(|stream| Some(stream.to_owned()) == ours())
 }
 
 /// As syslog(3) counts.
@@ -289,9 +322,8 @@ mod tests {
 
     #[test]
     fn another_stream_than_systemds_is_not_the_journal() {
-        assert!(!stderr_is_the_journal(&Environment::default()));
-        let other = Environment::from([("JOURNAL_STREAM", "1:1")]);
-        assert!(!stderr_is_the_journal(&other));
+        assert!(!stderr_is_the_journal(None));
+        assert!(!stderr_is_the_journal(Some("1:1")));
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! `apipayd migrate`
 
-use super::{Failure, roles_sql, schema_advice};
-use crate::config::{Settings, Sources};
+use super::session::Session;
+use super::{Failure, advice, print};
+use crate::config::Sources;
 use crate::db::migrate::{Migrated, SchemaVersion};
 use crate::db::{accounts, health, migrate};
 
 /// Brings the schema up to date and says what it did.
 pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
-    let settings = Settings::read(sources)?;
-    let connect = settings.connect().direct();
-    health::reach(&connect.session())
+    let session = Session::open(sources)?;
+    let pool = session
+        .past_pooler()
         .await
         .map_err(|error| Failure::of(&error))?;
-    let pool = connect.pool();
     let before = migrate::version(&pool)
         .await
         .map_err(|error| Failure::of(&error))?;
@@ -22,7 +22,7 @@ pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
         // Not even an empty run: it would need the rights of the schema's owner.
         SchemaVersion::Current => "the schema apipay is up to date already",
         SchemaVersion::Newer | SchemaVersion::Changed(_) => {
-            let advice = schema_advice(before, sources.file.as_deref());
+            let advice = advice::schema(before, sources.file.as_deref());
             return Err(Failure::of_configuration(advice.unwrap_or_default()));
         }
     };
@@ -35,9 +35,9 @@ pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
                 "the schema apipay was made with psql, and is what this program makes: recorded it";
         }
     }
-    println!("{done}");
+    print::sentence(done);
     // So that programs can enqueue before the daemon first runs.
-    for account in &settings.accounts {
+    for account in &session.settings.accounts {
         accounts::ensure(&pool, &account.name, account.requests_per_minute)
             .await
             .map_err(|error| Failure::of(&error))?;
@@ -46,10 +46,10 @@ pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::of(&error))?;
     if !missing.is_empty() {
-        println!(
+        print::sentence(format_args!(
             "roles are missing; a superuser runs once, in this database: {}",
-            roles_sql(&missing)
-        );
+            advice::roles_sql(&missing)
+        ));
     }
     pool.connections().close().await;
     Ok(())

@@ -1,21 +1,24 @@
-//! The command line: one file for each command.
+//! The command line: one file for each command. [`session`] is what they begin with, [`print`] how they end, and
+//! [`advice`] tells a person what to do to the database.
 //!
 //! Exit codes: 0 fine; 78 the configuration, the command line or the schema must be changed by a
 //! human (systemd does not restart then); 1 anything else.
 
+mod advice;
 mod check;
 mod migrate;
+mod print;
 mod run;
+mod session;
 
 use std::fmt;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, Environment, Sources};
-use crate::db::migrate::SchemaVersion;
 use crate::telemetry::Chain;
 
 /// Sends payment jobs from your Postgres to ApiPay.kz, never twice and never lost.
@@ -140,45 +143,10 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// What to do about a schema that does not fit; none when it does.
-fn schema_advice(version: SchemaVersion, config: Option<&Path>) -> Option<String> {
-    let command = match config {
-        Some(file) => format!("apipayd --config {} migrate", file.display()),
-        None => "apipayd migrate".to_owned(),
-    };
-    match version {
-        SchemaVersion::Current => None,
-        SchemaVersion::Missing => Some(format!(
-            "the database has no schema apipay; as a user who may create one, run: {command}"
-        )),
-        SchemaVersion::Older => Some(format!(
-            "the schema apipay is older than this program; as its owner, run: {command}"
-        )),
-        SchemaVersion::Newer => Some(format!(
-            "the schema apipay is newer than this program, apipayd {}; install the version that made it, \
-             or a newer one",
-            env!("CARGO_PKG_VERSION")
-        )),
-        SchemaVersion::Changed(migration) => Some(format!(
-            "migration {migration} ran in this database with another text than this program has, apipayd {}: the schema \
-             apipay is another build's, or the file was changed; install the program that made it",
-            env!("CARGO_PKG_VERSION")
-        )),
-    }
-}
-
-/// What a superuser runs once, when our user may not create the roles.
-fn roles_sql(missing: &[String]) -> String {
-    let mut sql: String = missing
-        .iter()
-        .map(|role| format!("create role {role} nologin; "))
-        .collect();
-    sql += "select apipay._grant_roles();";
-    sql
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -198,33 +166,5 @@ mod tests {
             assert_eq!(arguments.config.as_deref(), Some(Path::new("/a.toml")));
             assert!(matches!(arguments.command, Command::Run));
         }
-    }
-
-    #[test]
-    fn advice_about_the_schema_names_the_whole_command() {
-        let file = Some(Path::new("/srv/a.toml"));
-        let advice = |version, file| schema_advice(version, file).unwrap();
-        assert_eq!(
-            advice(SchemaVersion::Missing, file),
-            "the database has no schema apipay; as a user who may create one, run: apipayd --config /srv/a.toml migrate"
-        );
-        assert_eq!(
-            advice(SchemaVersion::Older, None),
-            "the schema apipay is older than this program; as its owner, run: apipayd migrate"
-        );
-        assert!(
-            advice(SchemaVersion::Newer, None)
-                .starts_with("the schema apipay is newer than this program, apipayd ")
-        );
-        assert_eq!(schema_advice(SchemaVersion::Current, None), None);
-    }
-
-    #[test]
-    fn the_sql_for_a_superuser_creates_the_roles_and_grants_to_them() {
-        assert_eq!(
-            roles_sql(&["apipay_auditor".into(), "apipay_worker".into()]),
-            "create role apipay_auditor nologin; create role apipay_worker nologin; \
-             select apipay._grant_roles();"
-        );
     }
 }

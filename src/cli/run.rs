@@ -1,8 +1,9 @@
 //! `apipayd run`
 
-use super::{Failure, schema_advice};
+use super::session::Session;
+use super::{Failure, advice};
 use crate::app::{self, RunError};
-use crate::config::{Settings, Sources};
+use crate::config::Sources;
 use crate::telemetry::{self, Chain};
 
 /// Runs the daemon until it is told to stop.
@@ -11,12 +12,18 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
     if let Some(point) = sources.environment.get(crate::crash::VARIABLE) {
         crate::crash::arm(point).map_err(Failure::of_configuration)?;
     }
-    let settings = Settings::read(sources)?.load_keys(&sources.environment)?;
-    telemetry::init(&settings.log, &sources.environment)
-        .map_err(|error| Failure::of_configuration(Chain(&error)))?;
+    let settings = Session::open(sources)?.settings;
+    let settings = settings.load_keys(&sources.environment)?;
+    let variable = |name| sources.environment.get(name);
+    telemetry::init(
+        &settings.log,
+        variable("RUST_LOG"),
+        variable("JOURNAL_STREAM"),
+    )
+    .map_err(|error| Failure::of_configuration(Chain(&error)))?;
     app::run(settings).await.map_err(|error| match error {
         RunError::Schema(version) => Failure::of_configuration(
-            schema_advice(version, sources.file.as_deref()).unwrap_or_default(),
+            advice::schema(version, sources.file.as_deref()).unwrap_or_default(),
         ),
         RunError::Pooler | RunError::TriggersOff => Failure::of_configuration(error),
         error => Failure::of(&error),

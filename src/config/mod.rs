@@ -19,7 +19,7 @@ mod tests;
 
 pub use credentials::KeyFile;
 pub use settings::{
-    AccountSettings, AlertSettings, DatabaseSettings, HttpSettings, LogFormat, LogLevel,
-    LogSettings, Settings, WebhookSettings, WorkerSettings,
+    AccountSettings, AlertSettings, DatabaseSettings, HttpSettings, Settings, WebhookSettings,
+    WorkerSettings,
 };
 pub use source::{ConfigError, Environment, Sources};

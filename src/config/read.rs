@@ -10,12 +10,13 @@ use super::credentials::{self, KeyFile};
 use super::duration::show;
 use super::endpoint::{self, DatabaseUrl};
 use super::settings::{
-    AccountSettings, AlertSettings, DatabaseSettings, HttpSettings, LogFormat, LogLevel,
-    LogSettings, Settings, WebhookSettings, WorkerSettings,
+    AccountSettings, AlertSettings, DatabaseSettings, HttpSettings, Settings, WebhookSettings,
+    WorkerSettings,
 };
 use super::source::{ConfigError, Environment, Found, Section, Sources};
 use crate::domain::account::{AccountName, DuplicateProtection};
 use crate::policy::rules::{BreakerRules, Curve, FollowRules, Rules};
+use crate::telemetry::{LogFormat, LogLevel, LogSettings};
 
 /// Between the look at the lease and the first byte, at most.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -24,22 +25,24 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// The gateway's invoices live 24 h: a key is never sent again after that.
 const GIVE_UP_MAX: Duration = Duration::from_secs(23 * 3600);
 
-/// Reads the settings, section by section; nothing may be left over.
-pub(super) fn settings(sources: &Sources) -> Result<Settings<KeyFile>, ConfigError> {
-    let mut all = sources.merge()?;
-    let http = Http::read(all.section("http")?)?;
-    let settings = Settings {
-        database: database(all.section("database")?, &sources.environment)?,
-        accounts: accounts(all.section("accounts")?)?,
-        worker: worker(all.section("worker")?, &http.timeout)?,
-        rules: rules(&mut all, http.timeout.value)?,
-        alerts: alerts(all.section("alerts")?)?,
-        log: log(all.section("log")?)?,
-        http: http.into_settings(),
-    };
-    web(all.section("web")?)?;
-    all.finish()?;
-    Ok(settings)
+impl Settings<KeyFile> {
+    /// Reads and checks everything but the API keys, section by section; nothing may be left over.
+    pub fn read(sources: &Sources) -> Result<Settings<KeyFile>, ConfigError> {
+        let mut all = sources.merge()?;
+        let http = Http::read(all.section("http")?)?;
+        let settings = Settings {
+            database: database(all.section("database")?, &sources.environment)?,
+            accounts: accounts(all.section("accounts")?)?,
+            worker: worker(all.section("worker")?, &http.timeout)?,
+            rules: rules(&mut all, http.timeout.value)?,
+            alerts: alerts(all.section("alerts")?)?,
+            log: log(all.section("log")?)?,
+            http: http.into_settings(),
+        };
+        web(all.section("web")?)?;
+        all.finish()?;
+        Ok(settings)
+    }
 }
 
 fn database(

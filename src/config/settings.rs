@@ -8,11 +8,12 @@ use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 
 use super::credentials::KeyFile;
-use super::source::{ConfigError, Environment, Sources};
+use super::source::{ConfigError, Environment};
 use crate::db::Connect;
 use crate::domain::account::{AccountName, DuplicateProtection};
 use crate::gateway::client::HttpLimits;
 use crate::policy::rules::Rules;
+use crate::telemetry::LogSettings;
 
 /// Everything that can be configured.
 ///
@@ -35,11 +36,6 @@ pub struct Settings<K = SecretString> {
 }
 
 impl Settings<KeyFile> {
-    /// Reads and checks everything but the API keys.
-    pub fn read(sources: &Sources) -> Result<Settings<KeyFile>, ConfigError> {
-        super::read::settings(sources)
-    }
-
     /// Reads the API keys. There must be an account, and each must have its key.
     pub fn load_keys(self, environment: &Environment) -> Result<Settings, ConfigError> {
         if self.accounts.is_empty() {
@@ -201,35 +197,4 @@ pub struct WebhookSettings {
     pub url: SecretString,
     /// A whole delivery.
     pub timeout: Duration,
-}
-
-/// `[log]`
-#[derive(Clone, Debug)]
-pub struct LogSettings {
-    /// For whom.
-    pub format: LogFormat,
-    /// How much, unless RUST_LOG says otherwise.
-    pub level: LogLevel,
-}
-
-/// `log.format`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For collectors.
-    Json,
-    /// For systemd's journal, with fields.
-    Journald,
-}
-
-/// `log.level`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the five levels that everybody knows")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
 }

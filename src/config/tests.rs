@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::domain::account::DuplicateProtection;
 use crate::policy::rules::Curve;
+use crate::telemetry::{LogFormat, LogLevel};
 
 /// The least that can run.
 const LEAST: &str = r#"

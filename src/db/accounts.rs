@@ -121,7 +121,7 @@ pub async fn block(
            from patience
           where name = $1 and (blocked_until is null or blocked_until < now() + make_interval(secs => $2))",
         account.as_str(),
-        super::record::seconds(wait),
+        super::seconds(wait),
         code,
         ACCOUNT_PATIENCE_MS,
     )
@@ -155,7 +155,7 @@ pub async fn cap(
           where name = $1
             and (capped_until is null or capped_until < now() + make_interval(secs => $2) or not $5 <@ capped_operations)",
         account.as_str(),
-        super::record::seconds(wait),
+        super::seconds(wait),
         code,
         said,
         &operations,
@@ -208,7 +208,7 @@ pub async fn park(
                                $10, $11) as "parked!" from patience"#,
         account.as_str(),
         park.reason,
-        super::record::seconds(probe_after),
+        super::seconds(probe_after),
         park.text.summary,
         park.text.action,
         park.text.details,

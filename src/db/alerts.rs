@@ -295,8 +295,8 @@ pub async fn resolve_cleared(
                        where d.worker::text = l.details ->> 'worker' and not d.has_left and d.seen_at > now() - interval '1 minute')
                    else false end
                for no key update skip locked))",
-        super::record::seconds(well_for),
-        super::record::seconds(unblocked_for),
+        super::seconds(well_for),
+        super::seconds(unblocked_for),
     )
     .execute(pool)
     .await
@@ -524,7 +524,7 @@ pub async fn not_delivered(
            from patience
           where id = $1",
         id,
-        super::record::seconds(after),
+        super::seconds(after),
         error,
         ACCOUNT_PATIENCE_MS,
     )

@@ -2,7 +2,7 @@
 //!
 //! Each statement reads only what lies beyond its bound, and passes over rows that others hold.
 
-use super::record::seconds;
+use super::seconds;
 use super::{DbError, Pool, Task};
 use crate::domain::bounds::Bounds;
 

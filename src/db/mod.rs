@@ -39,6 +39,7 @@ pub mod troubled;
 use fault::{Cause, Fault, fault};
 use settings::SETTINGS;
 use sqlx::postgres::PgConnectOptions;
+use std::time::Duration;
 
 pub use among::Among;
 pub use pool::Pool;
@@ -160,4 +161,10 @@ impl Connect {
     fn is_pooled(&self) -> bool {
         self.past_pooler.is_some()
     }
+}
+
+/// Seconds for a column, within what an interval of ours can mean.
+pub fn seconds(duration: Duration) -> f64 {
+    const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+    duration.min(YEAR).as_secs_f64()
 }

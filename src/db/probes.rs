@@ -63,9 +63,9 @@ pub async fn schedule(
            from patience
           where name = $1 and state = 'parked' and parked_by = 'apipayd'",
         account.as_str(),
-        super::record::seconds(after),
+        super::seconds(after),
         ACCOUNT_PATIENCE_MS,
-        for_job.map(super::record::seconds),
+        for_job.map(super::seconds),
     )
     .execute(pool)
     .await

@@ -420,9 +420,3 @@ pub async fn correct_quota(
     .task("correct the quota")
     .map(|_| ())
 }
-
-/// Seconds for a column, within what an interval of ours can mean.
-pub fn seconds(duration: Duration) -> f64 {
-    const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
-    duration.min(YEAR).as_secs_f64()
-}

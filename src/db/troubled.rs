@@ -52,7 +52,7 @@ pub async fn troubled(
     let rows = sqlx::query_file!(
         "src/db/troubled.sql",
         accounts,
-        super::record::seconds(told_after),
+        super::seconds(told_after),
         not_theirs,
         MOST_COUNTED,
     )

@@ -1,6 +1,7 @@
 //! What a start needs, and what it says when it cannot have it.
 
 use std::borrow::Cow;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
@@ -235,4 +236,21 @@ async fn a_base_url_that_leads_nowhere_parks_the_account_before_a_payment_fails(
         .until_true("select bool_and(resolved_at is not null) from apipay.alerts")
         .await;
     world.end([misled, daemon]).await;
+}
+
+#[tokio::test]
+async fn a_command_whose_reader_has_read_enough_ends_as_it_would() {
+    let world = World::made(Wish::default()).await;
+    for arguments in [&["check"][..], &["check", "--json"], &["migrate"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_apipayd"));
+        command.args(arguments).arg("--config").arg(world.config());
+        command.stdout(writer).stderr(Stdio::piped());
+        let ended = tokio::task::spawn_blocking(move || command.output());
+        let ended = ended.await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), said.as_ref()), (Some(0), ""));
+    }
+    world.end([]).await;
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::db::accounts::{self, Obstacle};
 use crate::db::alerts::{self, Open};
 use crate::db::locks::{self, LockedJob};
@@ -106,8 +106,9 @@ fn alert(open: &Open) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::finding::State;
     use super::*;
+    use crate::cli::print::Row;
     use crate::domain::account::AccountName;
     use crate::domain::job::JobId;
 

@@ -1,6 +1,6 @@
 //! The server and the database: do they keep, sort and call what we count on?
 
-use super::Finding;
+use super::finding::Finding;
 use crate::app::{NO_POWER_CUT, TRIGGERS_OFF};
 use crate::db::health::{self, Notifications, Server};
 use crate::db::soundness::{self, ChangedCollation, Letters, OutsideBinding};
@@ -154,7 +154,7 @@ fn join<T>(items: &[T], separator: &str, word: impl Fn(&T) -> String) -> String 
 mod tests {
     use time::macros::datetime;
 
-    use super::super::State;
+    use super::super::finding::State;
     use super::*;
 
     fn server() -> Server {

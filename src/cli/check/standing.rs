@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Finding, privileges};
+use super::database::privileges;
+use super::finding::Finding;
 use crate::db::progress::{self, Due, Undelivered};
 use crate::db::schema::{self, Fault};
 use crate::db::{DbError, Pool};
@@ -104,8 +105,9 @@ fn untold(undelivered: &[Undelivered]) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::finding::State;
     use super::*;
+    use crate::cli::print::Row;
 
     fn lines(findings: &[Finding]) -> Vec<String> {
         findings.iter().map(|finding| finding.line(false)).collect()

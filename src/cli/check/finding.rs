@@ -1,0 +1,102 @@
+//! What a check found: a line for a person, an object for a program.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::cli::print::Row;
+use crate::cli::{EXIT_CONFIGURATION, EXIT_FAILURE};
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    check: &'static str,
+    pub(super) state: State,
+    pub(super) text: String,
+    /// The exit code that it asks for.
+    #[serde(skip)]
+    pub(super) exit: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    Ok,
+    Warning,
+    Failed,
+}
+
+impl Finding {
+    /// Nothing has to be done.
+    pub(super) fn ok(check: &'static str, text: impl fmt::Display) -> Finding {
+        Finding {
+            check,
+            state: State::Ok,
+            text: text.to_string(),
+            exit: 0,
+        }
+    }
+
+    /// It works, and something should be done.
+    pub(super) fn warning(check: &'static str, text: impl fmt::Display) -> Finding {
+        Finding {
+            state: State::Warning,
+            ..Finding::ok(check, text)
+        }
+    }
+
+    /// It does not work.
+    pub(super) fn failed(check: &'static str, text: impl fmt::Display) -> Finding {
+        Finding {
+            state: State::Failed,
+            exit: EXIT_FAILURE,
+            ..Finding::ok(check, text)
+        }
+    }
+
+    /// It does not work, and the configuration or the schema is at fault.
+    pub(super) fn misconfigured(check: &'static str, text: impl fmt::Display) -> Finding {
+        Finding {
+            exit: EXIT_CONFIGURATION,
+            ..Finding::failed(check, text)
+        }
+    }
+}
+
+impl Row for Finding {
+    fn line(&self, with_colours: bool) -> String {
+        let (word, colour) = match self.state {
+            State::Ok => ("ok", 32),
+            State::Warning => ("warning", 33),
+            State::Failed => ("failed", 31),
+        };
+        // Answers of other machines are shown: a terminal obeys none of them.
+        let text = self.text.replace(|c: char| c.is_control(), " ");
+        let check = self.check;
+        if with_colours {
+            format!("\u{1b}[{colour}m{word:<8}\u{1b}[0m {check:<13} {text}")
+        } else {
+            format!("{word:<8} {check:<13} {text}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_finding_is_coloured_or_json() {
+        let finding = Finding::failed("schema", "no\u{1b}[2J");
+        assert_eq!(
+            finding.line(true),
+            "\u{1b}[31mfailed  \u{1b}[0m schema        no [2J"
+        );
+        assert_eq!(
+            json!([finding]),
+            json!([{ "check": "schema", "state": "failed", "text": "no\u{1b}[2J" }])
+        );
+    }
+}
