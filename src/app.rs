@@ -25,6 +25,7 @@ use crate::policy::rules::Jitter;
 use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
+use crate::worker::in_hand::InHand;
 use crate::worker::passed_over::PassedOver;
 use crate::worker::progress::Progress;
 use crate::worker::recorder::{Inbox, Recorder};
@@ -162,6 +163,7 @@ fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Contex
         unstored: Unstored::default(),
         clock: SteadyClock::new(),
         recorder,
+        in_hand: InHand::default(),
         slots: Arc::new(Semaphore::new(settings.worker.concurrency)),
         sends: TaskTracker::new(),
         wants_room: AtomicBool::new(false),

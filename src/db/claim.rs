@@ -337,12 +337,13 @@ pub enum Held {
     No,
 }
 
-/// Stores the refunds that were known before a refund is sent, and renews the lease.
-pub async fn store_baseline(
+/// Renews the lease of a claim that still holds, and stores the refunds that were known before a refund is first sent, if
+/// any are given.
+pub async fn hold(
     pool: &Pool,
     worker: Uuid,
     claim: &Claim,
-    baseline: &Value,
+    baseline: Option<&Value>,
     lease: Duration,
 ) -> Result<Held, DbError> {
     let done = sqlx::query!(
@@ -363,7 +364,7 @@ pub async fn store_baseline(
     )
     .execute(pool)
     .await
-    .task("store a baseline")?;
+    .task("hold a claim")?;
     Ok(if done.rows_affected() == 1 {
         Held::Yes
     } else {

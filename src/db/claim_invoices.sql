@@ -47,6 +47,7 @@ claimed as (
   returning m.account, m.id, m.job_id, m.status, m.changed_at, m.created_at
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",
+       coalesce(maker.goes_by_another, false) as "is_superseded!",
        extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", now() as "now!",
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",
@@ -56,3 +57,7 @@ from claimed c
 left join lateral (
   select * from apipay.jobs where invoice_id = c.id and state = 'accepted'
   offset 0) j on j.account = c.account and j.refund_id is null
+left join lateral (
+  select o.invoice_id is distinct from c.id as goes_by_another from apipay.jobs o
+  where o.id = c.job_id and (o.finished_at is not null or o.state = 'accepted')
+  offset 0) maker on true

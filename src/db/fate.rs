@@ -32,6 +32,8 @@ pub enum Lost {
     Behind(Epoch),
     /// The same epoch was given to another worker.
     Reclaimed,
+    /// This daemon was given a claim that it has in hand.
+    Repeated,
 }
 
 /// A transition among others: numbers and epochs come again after commits that were lost, tokens do not.

@@ -24,6 +24,8 @@ pub struct DueMirror {
     pub refund_id: Option<i64>,
     /// The job that made the object.
     pub made_by: Option<i64>,
+    /// Whether that job has come to its end, or waits for another invoice, without this one being its own.
+    pub is_superseded: bool,
     /// The status at the last check.
     pub status: String,
     /// How long it has been that.
@@ -58,6 +60,7 @@ struct DueRow {
     invoice_id: i64,
     refund_id: Option<i64>,
     made_by: Option<i64>,
+    is_superseded: bool,
     status: String,
     unchanged_for_s: f64,
     now: OffsetDateTime,
@@ -116,6 +119,7 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
                 invoice_id: row.invoice_id,
                 refund_id: row.refund_id,
                 made_by: row.made_by,
+                is_superseded: row.is_superseded,
                 status: row.status,
                 unchanged_for: Duration::try_from_secs_f64(row.unchanged_for_s).unwrap_or_default(),
                 waiting: Vec::new(),

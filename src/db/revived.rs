@@ -1,11 +1,11 @@
-//! Invoices that live after they were given up for dead, as far as their alerts need it.
+//! Invoices that live although their job goes by another one or by none, as far as their alerts need it.
 
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
 
-/// A bill of which an invoice lives that had failed.
+/// A bill of which an invoice lives against expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bill {
     /// The state of its job.
@@ -14,7 +14,8 @@ pub struct Bill {
     pub other: Option<(i64, InvoiceStatus)>,
 }
 
-/// What there is of a job beside this invoice of it; none when there is no such job.
+/// What there is of a job beside this invoice of it; none when there is no such job, or when it succeeded with this invoice
+/// and has no other that lives.
 pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>, DbError> {
     let row = sqlx::query!(
         r#"select j.state, o.id as "other?", o.status as "other_status?"
@@ -24,7 +25,7 @@ pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>,
                  from (select i.id, i.account, i.status from apipay.invoices i where i.job_id = j.id offset 0) m
                 where m.account = j.account and m.id <> $2 and m.status not in ('cancelled', 'expired', 'error')
                 order by m.id desc limit 1) o on true
-            where j.id = $1"#,
+            where j.id = $1 and not (j.state = 'succeeded' and j.invoice_id is not distinct from $2 and o.id is null)"#,
         job.0,
         invoice,
     )

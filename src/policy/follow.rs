@@ -311,13 +311,14 @@ fn spread(wait: Duration, rules: &FollowRules, jitter: Jitter) -> Duration {
     jitter.lengthen(wait.clamp(rules.first.min(rules.max), rules.max), SPREAD)
 }
 
-/// Whether an invoice that was given up for dead, and replaced by one of a later generation, lives.
-pub fn lives_again(before: &InvoiceStatus, now: &InvoiceStatus) -> bool {
-    *before == InvoiceStatus::Error
-        && matches!(
-            now,
-            InvoiceStatus::Pending | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded
-        )
+/// Whether an invoice for which no job waits lives, against expectation: it can be paid, or was, although it was dead
+/// before, or although its job goes by another one. A person must hear of it.
+pub fn lives_unexpectedly(
+    before: &InvoiceStatus,
+    now: &InvoiceStatus,
+    is_superseded: bool,
+) -> bool {
+    !now.releases_key() && (is_superseded || before.releases_key())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen, RefundStatus};
+use crate::domain::mirror::{InvoiceSeen, RefundList, RefundSeen, RefundStatus};
 use crate::domain::operation::{Expected, Operation, Plan, Progress, Resend, Seen};
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
@@ -416,25 +416,21 @@ pub struct Living {
 
 /// Decides about a bill that is about to be made anew or given up, from what its invoices look like now: those that are
 /// `known` to be its own, where one in error may turn pending after all (API, section 4.4), and those that a search by
-/// its name showed. One that lives is adopted. `None` when none does.
+/// its name showed. One that lives is adopted: whatever is not dead may still be paid, one that is being cancelled too
+/// (API, section 5.1). `None` when none lives.
 pub fn lives_after_all(
     subject: &Subject<'_>,
     known: &[InvoiceSeen],
     named: &[InvoiceSeen],
 ) -> Option<Living> {
-    let rises = |invoice: &&InvoiceSeen| {
-        matches!(
-            invoice.status,
-            InvoiceStatus::Pending | InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded
-        )
-    };
+    let lives = |invoice: &&InvoiceSeen| !invoice.standing().releases_key();
     // Of what is known the check says how it is; the list may say it later.
     let is_unknown = |invoice: &&InvoiceSeen| {
         let is_known = known.iter().any(|known| known.id == invoice.id);
         !is_known && lives_as_own(subject.name, &Seen::Invoice((*invoice).clone()))
     };
     let unknown = named.iter().filter(is_unknown);
-    let living: Vec<&InvoiceSeen> = known.iter().filter(rises).chain(unknown).collect();
+    let living: Vec<&InvoiceSeen> = known.iter().filter(lives).chain(unknown).collect();
     let verdict = match living[..] {
         [] => return None,
         // A newer one may live besides, of which nothing is known yet.

@@ -275,6 +275,9 @@ async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, role: Role)
         tracing::error!(job.id = %claim.id, account = %claim.account, "claimed a job of an account that is not configured");
         return;
     };
+    let Some(job) = Job::take(ctx, claim, claimed_at, role) else {
+        return;
+    };
     let held = account.hold();
     // Queued for here, one after the other, so that slots are given in the order of the claim.
     let mut slot = Box::pin(account.slot(ctx.slots.clone()));
@@ -285,17 +288,7 @@ async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, role: Role)
             Poll::Ready(slot) => slot,
             Poll::Pending => slot.await,
         };
-        send::send(
-            &ctx,
-            Job {
-                claim,
-                claimed_at,
-                window_from: claimed_at,
-                role,
-            },
-            slot,
-        )
-        .await;
+        send::send(&ctx, job, slot).await;
         ctx.finished.fetch_add(1, Ordering::Relaxed);
         drop(held);
         if ctx.wants_room.load(Ordering::Relaxed) {

@@ -23,7 +23,7 @@ use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::follow::{
     Crowd, Followed, NextCheck, check_distance, follow, has_double, is_overdue, is_to_be_read,
-    lives_again, next_invoice_check, next_refund_check, proves_delivery,
+    lives_unexpectedly, next_invoice_check, next_refund_check, proves_delivery,
 };
 use crate::policy::judge::strain_of;
 use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
@@ -268,10 +268,10 @@ async fn check_invoices(
         let check = next_invoice_check(&now, unchanged_for, crowd, &ctx.rules.follow, ctx.jitter());
         // It is told of before it is stored; else it is seen so once more.
         if !is_waited_for
-            && lives_again(&before, &now)
+            && lives_unexpectedly(&before, &now, mirror.is_superseded)
             && let Err(error) = revived::tell(ctx, mirror, &now).await
         {
-            warn!(invoice = invoice.id, error = %Chain(&error), "an invoice lives again and could not be told of yet");
+            warn!(invoice = invoice.id, error = %Chain(&error), "an invoice that no job goes by lives, and could not be told of yet");
             continue;
         }
         let seen = Seen::Invoice(invoice.clone());

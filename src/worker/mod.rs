@@ -31,6 +31,7 @@ pub mod deliver;
 pub mod dispatch;
 pub mod failing;
 pub mod follow;
+pub mod in_hand;
 pub mod keep_time;
 pub mod listen;
 pub mod locks;
@@ -79,6 +80,7 @@ use crate::telemetry::Chain;
 use account::Account;
 use clock::Moment;
 use culprits::Culprits;
+use in_hand::InHand;
 use passed_over::PassedOver;
 use progress::Progress;
 use recorder::Recorder;
@@ -117,6 +119,8 @@ pub struct Context {
     pub clock: SteadyClock,
     /// The writer of outcomes.
     pub recorder: Recorder,
+    /// Claims that are in hand.
+    pub in_hand: InHand,
     /// Slots for requests, of all accounts.
     pub slots: Arc<Semaphore>,
     /// Jobs that are claimed and not finished; a stop waits for them.

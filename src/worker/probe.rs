@@ -249,13 +249,10 @@ async fn let_one_through(
         Ok(Some(mut claim)) => {
             claim.now = asked.now(claim.now);
             crash::reach(Point::CanaryClaimed);
-            let ctx = ctx.clone();
-            let job = Job {
-                claim,
-                claimed_at,
-                window_from: claimed_at,
-                role: Role::Canary,
+            let Some(job) = Job::take(ctx, claim, claimed_at, Role::Canary) else {
+                return Ok(Trial::NotNow);
             };
+            let ctx = ctx.clone();
             // A task of its own: a stop waits for it, and nothing can drop it half-way.
             let sent = ctx
                 .sends

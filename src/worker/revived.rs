@@ -1,4 +1,5 @@
-//! Invoices that live after they were given up for dead: told one by one, by what was paid of each as it stands now.
+//! Invoices that live although their job goes by another one or by none: told one by one, by what was paid of each as it
+//! stands now.
 
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ pub async fn tell_on(ctx: &Arc<Context>) -> Result<(), DbError> {
     Ok(())
 }
 
-/// What there is to say of it; none when its job is gone.
+/// What there is to say of it; none when its job is gone, or has it as its own.
 async fn text(
     pool: &Pool,
     account: &AccountName,

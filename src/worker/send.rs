@@ -5,12 +5,12 @@ mod earlier;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::claim::{self, Claim, Held, Purpose};
-use crate::db::fate::Recorded;
+use crate::db::fate::{Lost, Recorded};
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
@@ -31,9 +31,10 @@ use crate::worker::account::{Account, Slot};
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::failing::Signed;
+use crate::worker::in_hand::Hold;
 use crate::worker::outcome::{self, Evidence, Following, Guard, Kind};
 use crate::worker::plan::{self, NoPlan};
-use crate::worker::recorder::Outcome;
+use crate::worker::recorder::{Forgotten, Outcome};
 
 /// How old a claim may be when its request leaves. The configuration keeps the lease longer than
 /// this and a whole request together, so within it the lease, and with it the epoch, is still ours.
@@ -45,10 +46,12 @@ pub struct Job {
     pub claim: Claim,
     /// From before the claim was asked for, so that a slow claim counts.
     pub claimed_at: Moment,
-    /// From when the send window counts: the claim, or when quota was taken once more and the lease renewed.
+    /// From when the send window counts: from before the claim, or from before quota was taken once more and the lease
+    /// renewed. Within the window the job is ours for a whole request more.
     pub window_from: Moment,
     /// What it is sent for.
     pub role: Role,
+    _in_hand: Hold,
 }
 
 /// What a job is sent for.
@@ -63,6 +66,29 @@ pub enum Role {
 }
 
 impl Job {
+    /// Takes a claim in hand that was asked for at this moment. `None` when the database has forgotten that this daemon has
+    /// the job already: then nothing more is sent, and the job stays as it is until the request under way is answered,
+    /// or its lease has run out.
+    pub fn take(ctx: &Context, claim: Claim, claimed_at: Moment, role: Role) -> Option<Job> {
+        let Some(in_hand) = ctx.in_hand.take(&claim.name, claim.epoch) else {
+            ctx.recorder.forget(Forgotten {
+                account: claim.account,
+                job: claim.id.0,
+                epoch: claim.epoch.0,
+                lost: Lost::Repeated,
+            });
+            ctx.wake.deliver.notify_one();
+            return None;
+        };
+        Some(Job {
+            claim,
+            claimed_at,
+            window_from: claimed_at,
+            role,
+            _in_hand: in_hand,
+        })
+    }
+
     fn signed(&self, sign: Sign) -> Signed {
         let errand = match self.role {
             Role::Usual | Role::Canary => Errand::Send,
@@ -302,31 +328,38 @@ async fn read_before(
         conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
         return None;
     }
-    let window_from = renewed_window(ctx, guard, job).await?;
     let baseline = json!(Baseline::of(&list));
     crash::reach(Point::BeforeBaseline);
-    match claim::store_baseline(&ctx.pool, ctx.worker, &job.claim, &baseline, ctx.lease).await {
-        Ok(Held::Yes) => {
-            crash::reach(Point::AfterBaseline);
-            Some(window_from)
+    let window_from = hold(ctx, guard, job, Some(&baseline)).await?;
+    crash::reach(Point::AfterBaseline);
+    Some(window_from)
+}
+
+/// Makes sure that the claim holds for a whole request more, after something was read for it: the lease is renewed, and
+/// what leaves late has quota of its own, since that of the claim counts as of the claim. Returns from when the send
+/// window counts; `None` when the job is no longer ours, or was put back.
+async fn hold(ctx: &Context, guard: &Guard, job: &Job, baseline: Option<&Value>) -> Option<Moment> {
+    let is_late = job.window_from.elapsed() > SEND_WINDOW / 2;
+    let window_from = if is_late {
+        Moment::now()
+    } else {
+        job.window_from
+    };
+    if is_late && !take_quota(ctx, guard, job).await {
+        return None;
+    }
+    match claim::hold(&ctx.pool, ctx.worker, &job.claim, baseline, ctx.lease).await {
+        Ok(Held::Yes) => Some(window_from),
+        Ok(Held::No) => {
+            info!(job.id = %guard.id, account = %guard.account, "its lease ran out before it was sent; nothing was sent");
+            None
         }
-        Ok(Held::No) => None,
         Err(error) => {
-            warn!(job.id = %guard.id, error = %Chain(&error), "the baseline was not stored; nothing was sent");
+            warn!(job.id = %guard.id, error = %Chain(&error), "the claim could not be renewed; nothing was sent");
             put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
             None
         }
     }
-}
-
-/// From when the send window counts after something was read. The quota of the claim is counted as of the claim: what
-/// leaves late needs some of its own. `None` when there was none, and the job was put back.
-async fn renewed_window(ctx: &Context, guard: &Guard, job: &Job) -> Option<Moment> {
-    if job.window_from.elapsed() <= SEND_WINDOW / 2 {
-        return Some(job.window_from);
-    }
-    let window_from = Moment::now();
-    take_quota(ctx, guard, job).await.then_some(window_from)
 }
 
 /// Ends a job whose params are wrong: nothing is sent. What an earlier version may have sent is a human's to

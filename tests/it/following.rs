@@ -1,5 +1,7 @@
 //! What the gateway accepted is watched to its end, many invoices a request.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::world::{Wish, World, phone};
@@ -112,6 +114,49 @@ async fn a_bill_whose_failed_invoice_lives_after_all_is_not_made_anew() {
         let row = world.until(job, "succeeded").await;
         assert_eq!(row["invoice_id"], first);
         assert_eq!(world.effects_of(job).await.len(), 1, "{status}");
+        world.end([daemon]).await;
+    }
+}
+
+/// What is asked before a bill is made anew may take longer than its claim lasts.
+#[tokio::test]
+async fn a_bill_whose_claim_ran_out_while_its_invoices_were_asked_for_is_not_sent() {
+    for delay_ms in [1000, 4000] {
+        let (world, daemon) = World::running_as(
+            Wish::default()
+                .tune("retry.async_error.initial", "300ms")
+                .tune("retry.async_error.max", "300ms")
+                .tune("retry.async_error.attempts", "2")
+                .tune("reconcile.quiet_after_timeout", "7s"),
+        )
+        .await;
+        let slow = json!({"route": "GET /invoices", "times": 1, "delay_ms": delay_ms});
+        world.sandbox.fault(slow).await;
+        let job = world.bill(phone::NETWORK_UNAVAILABLE, 500).await;
+        world
+            .until_job(job, "about to be made anew", |row| {
+                row["state"] == "sending" && row["generation"] == 2
+            })
+            .await;
+        // Its invoices are asked for, and meanwhile its lease runs out.
+        world
+            .until_holds("its invoices are asked for", async || {
+                world.sandbox.requests_to("GET /invoices").await.len() == 1
+            })
+            .await;
+        world
+            .sql(&format!(
+                "update apipay.jobs set leased_until = now() - interval '1 s' where id = {job} and state = 'sending'"
+            ))
+            .await;
+        world.until(job, "uncertain").await;
+        tokio::time::sleep(Duration::from_millis(delay_ms + 1000)).await;
+        assert_eq!(
+            world.effects_of(job).await.len(),
+            1,
+            "{delay_ms}: its claim was over"
+        );
+        world.until(job, "failed").await;
         world.end([daemon]).await;
     }
 }

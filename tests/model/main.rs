@@ -131,6 +131,15 @@ mod broken {
         Setup::CREATE_BY_LOOKUP.broken(variant)
     }
 
+    /// A refund: only before one is anything read.
+    const fn refund_without(variant: Variant) -> Setup {
+        Setup {
+            jobs: 1,
+            ..Setup::TWO_REFUNDS
+        }
+        .broken(variant)
+    }
+
     fails! {
         without_an_intent_row: without(Variant::NoIntentRow), ONE_EFFECT in 6;
         without_an_intent_row_requests_are_uncovered: without(Variant::NoIntentRow), SENT_UNDER_ATTEMPT in 2;
@@ -139,6 +148,8 @@ mod broken {
         without_a_quiet_period: without(Variant::NoQuietPeriod), ONE_EFFECT in 18;
         without_a_window_check: without(Variant::NoWindowCheck), ONE_EFFECT in 22;
         without_a_window_check_requests_are_uncovered: without(Variant::NoWindowCheck), SENT_UNDER_ATTEMPT in 5;
+        with_a_window_without_a_lease_requests_are_uncovered: refund_without(Variant::WindowWithoutLease), SENT_UNDER_ATTEMPT in 7;
+        with_a_window_without_a_lease: refund_without(Variant::WindowWithoutLease), ONE_EFFECT in 20;
         with_an_unguarded_settle: without(Variant::SettleUnguarded), FINAL_STAYS in 5;
         with_an_unguarded_settle_a_job_has_two_effects: without(Variant::SettleUnguarded), ONE_EFFECT in 12;
     }

@@ -226,7 +226,7 @@ impl Protocol {
             Action::ClaimUnheard(job) => self.claim(state, None, *job)?,
             Action::ClaimCanary(worker, job) => self.claim_canary(state, *worker, *job)?,
             Action::ReadBaseline(worker, sight) => self.read_baseline(state, *worker, *sight)?,
-            Action::StoreBaseline(worker) => store_baseline(state, *worker)?,
+            Action::StoreBaseline(worker) => self.store_baseline(state, *worker)?,
             Action::RefuseWindow(worker) => {
                 at(state, *worker, &Step::Ready).filter(|hand| is_window_closed(hand.age))?;
                 self.learn(state, *worker, &Learned::WindowClosed)?;
@@ -382,6 +382,21 @@ impl Protocol {
     }
 
     /// The window check and the first byte, which is one step unless the setup says otherwise.
+    fn store_baseline(&self, state: &mut State, worker: usize) -> Option<()> {
+        let hand = state.hands[worker].as_mut()?;
+        let Step::BaselineRead(known) = hand.step else {
+            return None;
+        };
+        let row = &mut state.rows[usize::from(hand.job)];
+        let is_held = table::store_baseline(row, hand.epoch, known);
+        if is_held || self.setup.variant == Variant::WindowWithoutLease {
+            (hand.step, hand.age) = (Step::Ready, 0);
+        } else {
+            state.hands[worker] = None;
+        }
+        Some(())
+    }
+
     fn send(&self, state: &mut State, worker: usize) -> Option<()> {
         let hand = state.hands[worker].as_ref()?;
         let open = match &hand.step {
@@ -535,20 +550,6 @@ fn at<'a>(state: &'a State, worker: usize, step: &Step) -> Option<&'a Hand> {
 /// What a list shows; none where it could not lag.
 fn seen(gateway: &Gateway, sight: Sight) -> Option<Glimpse> {
     (sight != Sight::Lagging || gateway.hides()).then(|| gateway.list(sight))
-}
-
-fn store_baseline(state: &mut State, worker: usize) -> Option<()> {
-    let hand = state.hands[worker].as_mut()?;
-    let Step::BaselineRead(known) = hand.step else {
-        return None;
-    };
-    let row = &mut state.rows[usize::from(hand.job)];
-    if table::store_baseline(row, hand.epoch, known) {
-        (hand.step, hand.age) = (Step::Ready, 0);
-    } else {
-        state.hands[worker] = None;
-    }
-    Some(())
 }
 
 /// The job of a request that the gateway has not worked on.

@@ -492,14 +492,16 @@ fn checks_keep_their_distance_however_many_invoices_are_due() {
 }
 
 #[test]
-fn only_an_invoice_given_up_for_dead_lives_again() {
+fn a_living_invoice_is_unexpected_after_its_death_and_beside_another_one() {
     let all = "processing pending cancelling paid partially_refunded cancelled expired error odd";
+    let is_dead = |status| matches!(status, "cancelled" | "expired" | "error");
     for before in all.split(' ') {
         for now in all.split(' ') {
-            let expected =
-                before == "error" && matches!(now, "pending" | "paid" | "partially_refunded");
-            let lives = lives_again(&InvoiceStatus::parse(before), &InvoiceStatus::parse(now));
-            assert_eq!(lives, expected, "{before} {now}");
+            let (was, is) = (InvoiceStatus::parse(before), InvoiceStatus::parse(now));
+            let alone = lives_unexpectedly(&was, &is, false);
+            assert_eq!(alone, is_dead(before) && !is_dead(now), "{before} {now}");
+            let beside = lives_unexpectedly(&was, &is, true);
+            assert_eq!(beside, !is_dead(now), "{before} {now}");
         }
     }
 }

@@ -840,7 +840,23 @@ fn an_earlier_invoice_that_lives_after_all_is_taken_before_a_bill_is_made_anew()
     for (earlier, expected) in [
         (vec![], None),
         (vec![shown(1, "error"), shown(2, "cancelled")], None),
-        (vec![shown(1, "expired"), shown(2, "processing")], None),
+        (vec![shown(1, "expired"), shown(2, "error")], None),
+        (
+            vec![shown(1, "expired"), shown(2, "processing")],
+            Some("applied accepted under_way invoice 2 processing free"),
+        ),
+        (
+            vec![shown(1, "cancelling"), shown(2, "error")],
+            Some("applied succeeded invoice 1 cancelling free"),
+        ),
+        (
+            vec![shown(1, "accumulating")],
+            Some("applied accepted under_way invoice 1 accumulating free"),
+        ),
+        (
+            vec![shown(1, "cancelling"), shown(2, "pending")],
+            Some("unknown held duplicate_detected free"),
+        ),
         (
             vec![shown(1, "pending"), shown(2, "error")],
             Some("applied succeeded invoice 1 pending free"),

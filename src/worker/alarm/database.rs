@@ -195,6 +195,7 @@ pub fn history_lost(
         Lost::Another => "that number is another job's in it now".to_owned(),
         Lost::Behind(now) => format!("the job is at epoch {} in it now", now.0),
         Lost::Reclaimed => "that epoch is another worker's in it now".to_owned(),
+        Lost::Repeated => "it gave the same claim again while the request was under way".to_owned(),
     };
     AlertText {
         summary: format!(

@@ -19,7 +19,7 @@ pub fn of_invoice(invoice: i64) -> String {
     format!("invoice {invoice}")
 }
 
-/// An invoice that was given up for dead is alive: the customer may pay it, and a later one too.
+/// An invoice that had failed, expired or been cancelled is alive: the customer may pay it, and a later one too.
 ///
 /// What helps depends on what was paid: the gateway refuses to cancel what is.
 pub fn revived(
@@ -60,7 +60,7 @@ pub fn revived(
                 "invoice {other} of the same job {job} is {second} too: the customer may pay both"
             ),
             format!(
-                "cancel the older one, which job {job} does not follow any more: {} {by_itself}",
+                "cancel the one that job {job} does not go by: {} {by_itself}",
                 cancel(invoice)
             ),
         ),
@@ -94,7 +94,7 @@ pub fn revived(
     };
     AlertText {
         summary: format!(
-            "Invoice {invoice} of account {account} had failed and is {status} after all; {what}."
+            "Invoice {invoice} of account {account} is {status}, although its job goes by another one or by none; {what}."
         ),
         action,
         details: json!({ "invoice": invoice, "job": job.0, "status": status.as_str() }),

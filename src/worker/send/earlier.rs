@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::{Job, Role, circumstances, conclude, purpose, put_back, renewed_window, take_quota};
+use super::{Job, Role, circumstances, conclude, hold, purpose, put_back, take_quota};
 use crate::crash::{self, Point};
 use crate::db::mirrors;
 use crate::domain::answer::{NotSent, Timed};
@@ -87,7 +87,7 @@ pub(super) async fn look_back(
     match lives_after_all(&subject, &known, &named) {
         None => {
             crash::reach(Point::EarlierAfterAnswer);
-            renewed_window(ctx, guard, job).await
+            hold(ctx, guard, job, None).await
         }
         Some(living) => {
             let found = Some(living.found.as_str());

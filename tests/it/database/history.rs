@@ -174,6 +174,39 @@ async fn what_was_sent_in_the_lost_time_reaches_no_other_order() {
     world.end_unchecked().await;
 }
 
+/// The daemon that has the request under way is given the job once more by a database that forgot it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_under_way_is_not_sent_once_more_when_its_claim_is_forgotten() {
+    let wish = Wish {
+        own_cluster: true,
+        ..Wish::default().without_keys()
+    };
+    let wish = wish
+        .tune("http.timeout", "20s")
+        .tune("worker.lease", "40s")
+        .tune("worker.grace", "25s");
+    let world = World::made(wish).await;
+    let job = world.bill(phone::PAID, 100).await;
+    let due = |when: &str| format!("update apipay.jobs set run_at = {when} where id = {job}");
+    world.sql(&due("now() + interval '6 s'")).await;
+    keep(&world).await;
+    world.sql(&due("now()")).await;
+    world.slow_gateway(12_000).await;
+    let daemon = world.daemon().await;
+    world.until_in_flight(1).await;
+    put_back(&world).await;
+    daemon.until_logged("found=Repeated").await;
+    world
+        .until_true("select exists (select from apipay.alerts where kind = 'history_lost' and resolved_at is null)")
+        .await;
+    // The answer belongs to the claim that was given twice.
+    world.until(job, "succeeded").await;
+    let effects = world.effects_of(job).await;
+    assert_eq!(effects.len(), 1, "{effects:?}");
+    drop(daemon);
+    world.end_unchecked().await;
+}
+
 /// No row has an invoice that bears another order's name, and no mirror is another order's.
 async fn expect_own_invoices(world: &World) {
     let effects = world.sandbox.effects().await;
