@@ -459,6 +459,18 @@ end $$;
 comment on function apipay._why_not_resolve(apipay.jobs, boolean, bigint, boolean) is
   'Why apipay.resolve refuses what was said of a job, with the code of the error; no message when it does not.';
 
+create function apipay._denied() returns timestamptz
+language sql immutable parallel safe
+return timestamptz '2000-01-01 00:00:00+00';
+comment on function apipay._denied() is
+  'Since when nothing was found of a job of which a person said that nothing was done: so long that one look-up more which finds nothing is enough.';
+
+-- A refund has its look-up before each of its requests, and a cancel needs none.
+create function apipay._bears_name(operation text) returns boolean
+language sql immutable parallel safe
+return operation = 'invoice.create';
+comment on function apipay._bears_name(text) is 'Whether what an operation makes is searched for by the name of its job.';
+
 create function apipay.resolve(
   job bigint, applied boolean, gateway_id bigint default null, reason text default null, anyway boolean default false,
   and_cancel boolean default false) returns bigint
@@ -478,18 +490,21 @@ begin
   end if;
   before := apipay._state_cause(resolve.reason);
 
-  if not applied and not and_cancel and (old.state = 'uncertain' or at_work_until is not null) then
-    -- The request may still be at work, so the look-up comes first, when that is over. That it finds nothing once
-    -- is enough now.
-    update apipay.jobs
-       set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
-           unproven_since = coalesce(unproven_since, now()), absent_since = '2000-01-01Z', stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
-     where id = job;
-  elsif not applied then
+  if not applied and (old.state = 'held' or and_cancel) then
     -- A send that was never closed would stand in the way of the next one.
     update apipay.attempts a
        set finished_at = clock_timestamp(), effect = 'unknown', message = 'closed by apipay.resolve'
      where a.job_id = job and a.kind = 'send' and a.finished_at is null;
+  end if;
+  if not applied and not and_cancel and (old.state = 'uncertain' or at_work_until is not null or apipay._bears_name(old.operation)) then
+    -- The request may still be at work, or what it made may be found by its name, so the look-up comes first, when
+    -- that is over. That it finds nothing once is enough now.
+    update apipay.jobs
+       set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
+           lookups = case when state = 'held' then 0 else lookups end, attempts = case when state = 'held' then 0 else attempts end,
+           unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+     where id = job;
+  elsif not applied then
     update apipay.jobs
        set state = case when and_cancel then 'cancelled' else 'queued' end, reason = 'resolved_not_applied',
            finished_at = case when and_cancel then now() end, run_at = now(), unproven_since = null, absent_since = null,
@@ -527,7 +542,7 @@ begin
   return job;
 end $$;
 comment on function apipay.resolve(bigint, boolean, bigint, text, boolean, boolean) is
-  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again, if it is uncertain after one more look-up that finds nothing; or with and_cancel ends cancelled in the same step, and is never sent). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
+  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again, if it is a bill or uncertain after one more look-up that finds nothing; or with and_cancel ends cancelled in the same step, and is never sent). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
 
 -- Accounts and all sending.
 

@@ -203,6 +203,8 @@ language sql stable parallel safe
 return case
   when job.expires_at <= now() and job.unproven_since is null then
     format('Its time ran out at %s: it ends expired, unsent.', apipay._clock(job.expires_at))
+  when job.expires_at <= now() then
+    format('Its time ran out at %s, and what became of its last request is looked up before it ends.', apipay._clock(job.expires_at))
   when obstacle is not null then
     concat('Waiting: ', obstacle, '. ', case
       when job.run_at > now() then 'It is due ' || apipay._when(job.run_at) || '.'
@@ -304,7 +306,7 @@ language sql immutable parallel safe
 return concat(done, ': select apipay.resolve(', job.id, ', true, ',
   case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why''). ',
   as_that_one || ': the same with anyway => true. ',
-  'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again, or with and_cancel => true never.');
+  'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again', case when apipay._bears_name(job.operation) then ' once ApiPay shows nothing alive with its name' end, ', or with and_cancel => true never.');
 comment on function apipay._ways_out(apipay.jobs, text, text) is 'The calls that settle a held job.';
 
 create function apipay._explain_held(job apipay.jobs) returns text

@@ -17,8 +17,8 @@ use crate::domain::outage::Wait;
 pub enum Due {
     /// Its lease ran out: it becomes uncertain, and its attempt is closed as unknown.
     Lease,
-    /// It is past its `expires_at` and unsent: it expires. A job that may have been sent is uncertain,
-    /// not queued, or carries what is unproven: it is settled first.
+    /// It is queued and past its `expires_at`: it expires. One of which a request is unproven becomes uncertain instead:
+    /// it is looked up until it is known what became of that, and expires afterwards.
     Expiry,
     /// It is parked and its account is active again: it is put back. So is one that is to be looked up first,
     /// while its account waits for a delivery.
@@ -128,8 +128,7 @@ pub async fn find(
             sqlx::query_as!(
                 Row,
                 r#"select id, account, state, epoch, xmin::text as "version!" from apipay.jobs
-                  where state = 'queued' and expires_at <= least(now(), $3) and unproven_since is null
-                    and id <> all ($2)
+                  where state = 'queued' and expires_at <= least(now(), $3) and id <> all ($2)
                   order by expires_at limit $1"#,
                 most,
                 except,
@@ -304,10 +303,14 @@ pub async fn advance(
         Due::Expiry => {
             sqlx::query_scalar!(
                 "update apipay.jobs
-                    set state = 'expired', reason = 'expired', finished_at = now(), updated_at = now()
+                    set state = case when unproven_since is null then 'expired' else 'uncertain' end,
+                        reason = case when unproven_since is null then 'expired' else 'expired_unproven' end,
+                        run_at = case when unproven_since is null then run_at else now() end,
+                        finished_at = case when unproven_since is null then now() end,
+                        absent_since = null, lookups = 0, updated_at = now()
                   where id = any (array(
                     select id from apipay.jobs
-                    where id = any ($1) and state = 'queued' and expires_at <= now() and unproven_since is null
+                    where id = any ($1) and state = 'queued' and expires_at <= now()
                     for no key update skip locked))
                  returning id",
                 jobs,

@@ -122,6 +122,10 @@ pub struct History {
     pub lookups: u32,
     /// Since when its requests get no clear answer; `None` once one did.
     pub failing_since: Option<OffsetDateTime>,
+    /// Whether it is past its `expires_at`: what was sent of it is settled, and no request is made any more.
+    pub is_expired: bool,
+    /// Whether a person said that the unproven request had no effect.
+    pub is_denied: bool,
     /// The invoice the job is known to have made or to act on.
     pub invoice_id: Option<i64>,
 }

@@ -25,6 +25,10 @@ pub fn delay(curve: &Curve, attempt: u32, jitter: Jitter) -> Duration {
     let mut step = curve.initial;
     for _ in 0..attempt.clamp(1, STEPS_MAX) {
         step = steps.next_backoff().unwrap_or(curve.max);
+        // It grows no more, and each step of the crate's draws a random number.
+        if step >= curve.max || curve.multiplier <= 1.0 {
+            break;
+        }
     }
     jitter.lengthen(
         step.clamp(curve.initial.min(curve.max), curve.max),

@@ -119,6 +119,8 @@ pub(super) fn clean() -> History {
         absent_since: None,
         lookups: 0,
         failing_since: None,
+        is_expired: false,
+        is_denied: false,
         invoice_id: None,
     }
 }

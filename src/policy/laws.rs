@@ -187,11 +187,14 @@ proptest! {
         let verdict = reconcile(&subject, &finding, at);
         assert_lawful(&verdict);
         prop_assert!(!verdict.counts);
-        let nothing_ours = !shows_ours(&finding);
+        // After a person's word that nothing was done, what is dead was seen to.
+        let nothing_ours = if history.is_denied { !shows_ours_alive(&finding) } else { !shows_ours(&finding) };
+        let on_a_word = history.is_denied && key_may_be_free(&history, at) && matches!(finding, Finding::Unclear(_));
         // Sent twice with one key, which is free again: what the second made may not be shown yet.
         let may_hide_another = !lookup_only && history.attempts > 1 && shows_free_key(&finding);
         let settled = history.absent_since.is_some_and(|since| NOW - since >= rules.settle);
         match &verdict.next {
+            Next::Queued { proof, .. } if on_a_word => prop_assert_eq!(*proof, Proof::NothingApplied),
             Next::Queued { proof, .. } => match kind.plan.resend {
                 Resend::Harmless => prop_assert!(!matches!(finding, Finding::Unclear(_))),
                 Resend::ByProtection => {

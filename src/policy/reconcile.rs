@@ -67,7 +67,9 @@ pub struct Subject<'a> {
 /// Sending again needs the account's protection: with a key that the gateway honours one complete
 /// look-up that finds nothing is enough, because the same key is used; without it, two with the
 /// settle time between them. Two are proof, however old the request is, and are waited for as well where
-/// nothing is sent again before they can be had. Where a request was repeated by its key, two are needed as well before a
+/// nothing is sent again before they can be had, as with a job that is past its `expires_at`. After a person's word that
+/// nothing was done, one is enough, or none once all have been in vain for `reconcile.give_up`; what lives with the job's
+/// name still speaks first. Where a request was repeated by its key, two are needed as well before a
 /// dead object counts as all there is.
 pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>) -> Verdict {
     match finding {
@@ -137,7 +139,13 @@ impl JobName {
     }
 }
 
-fn one_of(subject: &Subject<'_>, ours: Vec<Seen>, at: Circumstances<'_>) -> Verdict {
+fn one_of(subject: &Subject<'_>, mut ours: Vec<Seen>, at: Circumstances<'_>) -> Verdict {
+    if subject.history.is_denied {
+        // A dead one that is not what was asked for is what the person saw to.
+        let is_left =
+            |seen: &Seen| lives_as_own(subject.name, seen) || agrees(&subject.plan.expected, seen);
+        ours.retain(is_left);
+    }
     match <[Seen; 1]>::try_from(ours) {
         Ok([seen]) if may_have_successor(subject, &seen) && !is_settled(subject.history, at) => {
             wait_to_settle(subject.history, at)
@@ -269,6 +277,7 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
         () if (settled || never_sent) && exhausted => not_applied(Next::Failed(Reason::GaveUp)),
         () if settled || never_sent => queued(Proof::NothingApplied),
         () if is_sent_again_by_key(subject)
+            && !history.is_expired
             && is_due_soon
             && !exhausted
             && !key_may_be_free(history, at) =>
@@ -309,6 +318,17 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
         None => history.lookups >= UNCLEAR_MAX,
     };
     let again = look_again(history, timed, at);
+    if history.is_denied && key_may_be_free(history, at) {
+        // Nobody else can tell, so the person's word counts, unless it is the account that keeps the gateway from telling.
+        return match again.strain {
+            Some(_) => again,
+            None => not_applied(Next::Queued {
+                after: Duration::ZERO,
+                reason: Reason::NotApplied,
+                proof: Proof::NothingApplied,
+            }),
+        };
+    }
     if given_up {
         Verdict {
             next: Next::Held(Reason::UnknownOutcome),

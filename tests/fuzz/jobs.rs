@@ -83,6 +83,8 @@ pub(crate) fn history(tape: &mut Tape<'_>) -> History {
         lookups: u32::from(tape.byte()),
         failing_since: past(tape),
         invoice_id: tape.coin().then_some(INVOICE),
+        is_expired: tape.coin(),
+        is_denied: tape.coin(),
     }
 }
 

@@ -445,3 +445,71 @@ async fn what_cannot_be_looked_up_for_too_long_is_held_and_sent_again_only_on_a_
     expect_sends_and_effects(&world, job, 2).await;
     world.end([daemon]).await;
 }
+
+/// A job whose time ends while a request of it is unproven is settled, and not forgotten.
+#[tokio::test]
+async fn a_job_that_expires_while_its_request_is_unproven_is_looked_up_and_then_ends() {
+    let (world, daemon) = World::running_as(
+        Wish::default()
+            .tune("retry.server_error.initial", "2s")
+            .tune("retry.server_error.max", "2s")
+            .tune("reconcile.settle", "4s"),
+    )
+    .await;
+    let bill = async |nth: usize, rule: Value| {
+        world.sandbox.fault(rule).await;
+        let soon = world
+            .value("select to_jsonb(now() + interval '1500 milliseconds')")
+            .await;
+        let params = json!({"phone_number": PHONE, "amount": 700});
+        let job = world
+            .enqueue_with("invoice.create", params, json!({"expires_at": soon}))
+            .await;
+        until_requested(&world, "POST /invoices", nth).await;
+        job
+    };
+    let answer = json!({"status": 502, "json": {"message": "Kaspi API error"}});
+    let undone = json!({"route": "POST /invoices", "times": 1, "effect": "none", "answer": answer});
+    let undone = bill(1, undone).await;
+    let done = json!({"route": "POST /invoices", "times": 1, "effect": "apply", "answer": answer});
+    let done = bill(2, done).await;
+    world.until(undone, "expired").await;
+    assert_eq!(world.effects_of(undone).await.len(), 0);
+    let row = world.until(done, "succeeded").await;
+    assert!(!row["invoice_id"].is_null());
+    assert_eq!(world.effects_of(done).await.len(), 1);
+    world.end([daemon]).await;
+}
+
+/// Whoever says of a bill that nothing was done, while an invoice with its name lives, is not believed.
+#[tokio::test]
+async fn a_held_bill_is_looked_up_before_it_is_sent_again() {
+    let (world, daemon, job) = held_for_a_mismatch().await;
+    world
+        .sandbox
+        .organisation(json!({"wrong_amount": false}))
+        .await;
+    let denied = format!("select apipay.resolve({job}, false, null, 'the amount is wrong')");
+    let epoch = world.job(job).await["epoch"].as_i64();
+    world.sql(&denied).await;
+    world
+        .until_job(job, "held again", |row| {
+            row["state"] == "held" && row["epoch"].as_i64() > epoch
+        })
+        .await;
+    let effects = world.effects_of(job).await;
+    assert_eq!(effects.len(), 1, "{effects:?}");
+    // Once that one is dead, it goes out.
+    let invoice = effects[0]["invoice_id"].as_i64().unwrap();
+    world
+        .sandbox
+        .set_invoice(invoice, json!({"status": "cancelled"}))
+        .await;
+    world.sql(&denied).await;
+    let row = world.until(job, "succeeded").await;
+    assert_ne!(row["invoice_id"], invoice);
+    assert_eq!(world.effects_of(job).await.len(), 2);
+    drop(daemon);
+    // Both bear the job's name, and the first is dead.
+    world.end_unchecked().await;
+}

@@ -248,6 +248,8 @@ impl Daemon {
             // Only lengthens delays, which are zero.
             lookups: 0,
             failing_since: None,
+            is_expired: false,
+            is_denied: false,
             invoice_id,
         }
     }

@@ -176,6 +176,17 @@ begin
     found := pg_temp.read(job);
     assert (pg_temp.last_event('job', job::text)).reason = 'not in the dashboard';
     if state = 'held' then
+      -- A bill is looked up once more, and until then its alert stays.
+      assert (found.state, found.reason, found.attempts, found.lookups, found.epoch) = ('uncertain', 'resolved_not_applied', 0, 0, 6);
+      assert (found.absent_since, found.run_at) = ('2000-01-01Z'::timestamptz, now()) and found.unproven_since is not null;
+      assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
+      assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+      delete from apipay.jobs where id = job;
+      -- A refund has its look-up before it is sent.
+      job := pg_temp.job(state, 'invoice.refund', true, jsonb_build_object('invoice_id', 40 + job));
+      insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
+      perform apipay.resolve(job, false, reason => 'not in the dashboard');
+      found := pg_temp.read(job);
       assert (found.state, found.reason, found.attempts, found.lookups, found.epoch) = ('queued', 'resolved_not_applied', 0, 0, 6);
       assert found.unproven_since is null and found.absent_since is null and found.run_at = now();
       assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
@@ -217,7 +228,7 @@ begin
         -- Once that is over, it is not in the way.
         update apipay.jobs set state = 'held', reason = 'unknown_outcome', lookups = 1, quiet_until = now() - interval '1 s' where id = job;
         perform apipay.resolve(job, false, null, 'not there');
-        assert (pg_temp.read(job)).state = 'queued', how;
+        assert ((pg_temp.read(job)).state, (pg_temp.read(job)).run_at) = ('uncertain', now()), how;
         delete from apipay.jobs where id = job;
       end loop;
     end if;
@@ -275,8 +286,8 @@ begin
   end loop;
 
   -- The alert stays while another job is held.
-  job := pg_temp.job('held', unproven => true);
-  other := pg_temp.job('held', unproven => true);
+  job := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4001}');
+  other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4002}');
   perform apipay._open_alert('default', 'job_held', 'critical', 'two jobs are held', 'resolve them', null);
   perform apipay.resolve(job, false);
   assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
@@ -285,7 +296,7 @@ begin
 
   -- And while it is checked what somebody said of the one that it speaks of.
   job := pg_temp.job('held', unproven => true);
-  other := pg_temp.job('held', unproven => true);
+  other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4003}');
   perform apipay._open_alert('default', 'job_held', 'critical', 'two jobs are held', 'resolve them', jsonb_build_object('job', job));
   perform apipay.resolve(job, true, 4000);
   perform apipay.resolve(other, false);

@@ -49,9 +49,20 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
         past(),
         0_u32..120,
         of(1_i64..20),
+        any::<bool>(),
+        any::<bool>(),
     )
         .prop_map(
-            |(attempts, generation, unproven_since, absent_since, lookups, invoice_id)| History {
+            |(
+                attempts,
+                generation,
+                unproven_since,
+                absent_since,
+                lookups,
+                invoice_id,
+                is_expired,
+                is_denied,
+            )| History {
                 attempts,
                 generation,
                 spared: 0,
@@ -59,6 +70,8 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 absent_since,
                 lookups,
                 failing_since: unproven_since,
+                is_expired,
+                is_denied,
                 invoice_id,
             },
         )
@@ -305,16 +318,32 @@ pub(super) fn any_finding() -> impl Strategy<Value = Finding> {
 
 /// Whether the job's own object is in it, by rules written without the help of the code under test.
 pub(super) fn shows_ours(finding: &Finding) -> bool {
+    shows(finding, |_| true)
+}
+
+/// The same, of what is not dead.
+pub(super) fn shows_ours_alive(finding: &Finding) -> bool {
+    shows(finding, |status| {
+        !["error", "cancelled", "expired", "failed"].contains(&status)
+    })
+}
+
+fn shows(finding: &Finding, counts: impl Fn(&str) -> bool) -> bool {
     let ours = |text: &Option<String>| {
         text.as_ref()
             .is_some_and(|text| text.contains(&NAME.mark()))
     };
     match finding {
         Finding::Invoices(found) => found.iter().any(|invoice| {
-            ours(&invoice.internal_comment) || invoice.external_order_id == Some(NAME.to_string())
+            let is_ours = ours(&invoice.internal_comment)
+                || invoice.external_order_id == Some(NAME.to_string());
+            is_ours && counts(invoice.standing().as_str())
         }),
         Finding::Invoice(_) => true,
-        Finding::Refunds(list) => list.refunds.iter().any(|refund| ours(&refund.reason)),
+        Finding::Refunds(list) => list
+            .refunds
+            .iter()
+            .any(|refund| ours(&refund.reason) && counts(refund.status.as_str())),
         Finding::Unclear(_) => false,
     }
 }

@@ -75,6 +75,55 @@ const PROVEN: &str = "not_applied queued not_applied in 0ns proven free";
 const PROVEN_AT_ONCE: &str = "not_applied queued not_applied in 5s proven free";
 const GAVE_UP: &str = "not_applied failed gave_up free";
 
+/// Nothing is sent any more of a job whose time is over, so its key is of no use: what was sent is settled.
+#[test]
+fn an_expired_job_is_looked_up_until_it_is_proven_what_became_of_it() {
+    for (absent_for, expected) in [(None, SETTLE), (Some(0), SETTLE), (Some(900), PROVEN)] {
+        let expired = History {
+            is_expired: true,
+            ..history(1, 1000, absent_for)
+        };
+        check(&case(create(), expired), &invoices(&[]), expected);
+    }
+}
+
+/// A person said that nothing was done: what lives with the job's name speaks first, what is dead was seen to,
+/// and where look-ups have told nothing for long, the person's word is all there is.
+#[test]
+fn a_person_who_says_that_nothing_was_done_is_believed_unless_something_of_it_lives() {
+    let denied = || History {
+        is_denied: true,
+        ..history(1, GIVE_UP + 1, Some(GIVE_UP))
+    };
+    let with = |status: &str, amount: &str| {
+        invoices(&[InvoiceSeen {
+            amount: amount.parse().ok(),
+            ..own_invoice(status)
+        }])
+    };
+    for (finding, expected) in [
+        (invoices(&[]), PROVEN),
+        (with("pending", "5001"), "unknown held mismatch free"),
+        (with("processing", "5001"), "unknown held mismatch free"),
+        (with("cancelled", "5001"), PROVEN),
+        (with("error", "5001"), PROVEN),
+        (
+            with("pending", "5000"),
+            "applied succeeded invoice 15 pending free",
+        ),
+    ] {
+        check(&case(create(), denied()), &finding, expected);
+    }
+    let failed = unclear(reply(502, Body::Broken));
+    check(&case(create(), denied()), &failed, PROVEN);
+    let recently = History {
+        unproven_since: Some(NOW - seconds(60)),
+        ..denied()
+    };
+    let again = "unknown uncertain lookup_unclear in 5s free";
+    check(&case(create(), recently), &failed, again);
+}
+
 /// A create that is found nowhere: with a key that is honoured one look-up lets the same key go out
 /// again, without it only two with the settle time between them.
 #[test]

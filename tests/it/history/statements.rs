@@ -393,7 +393,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     ("cross join unnest(apipay._operations())", "500, '{}'", ALL),
-    ("set state = 'expired'", "array[{JOBS} + 1013]", ALL),
+    ("'expired_unproven'", "array[{JOBS} + 1013]", ALL),
     ("reason = 'resumed'", "array[{JOBS} + 1061]", ALL),
     (
         "-- The invoices that have refunds which wait",
