@@ -1,5 +1,5 @@
-//! The command line: one file for each command. [`session`] is what they begin with, [`print`] how they end, and
-//! [`advice`] tells a person what to do to the database.
+//! The command line: one file for each command. `session` is what they begin with, `print` how they end, and
+//! `advice` tells a person what to do to the database.
 //!
 //! Exit codes: 0 fine; 78 the configuration, the command line or the schema must be changed by a
 //! human (systemd does not restart then); 1 anything else.
