@@ -642,7 +642,7 @@ return case
 comment on function apipay._why_not_change_organization(text) is 'Why an account cannot be for another organisation from now on; null when it can.';
 
 -- What was sent with the keys of before cannot be looked up with this one, which finds nothing and proves nothing:
--- so a person says what became of it.
+-- so a person says what became of it. Nor can the invoices of a bill that is about to be made anew, of which one may live.
 create function apipay._change_organization(account_name text, fingerprint text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp as $$
   update apipay.accounts
@@ -651,7 +651,7 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$
   update apipay.jobs
      set state = 'held', reason = 'unknown_outcome', quiet_until = apipay._at_work_until(jobs), stated_id = null, stated_anyway = null,
          epoch = epoch + 1, updated_at = now()
-   where account = account_name and (state = 'uncertain' or (state in ('queued', 'parked') and unproven_since is not null));
+   where account = account_name and (state = 'uncertain' or (state in ('queued', 'parked') and (unproven_since is not null or generation > 1)));
 $$;
 comment on function apipay._change_organization(text, text) is
   'From now on the account is for the organisation of this key. Its jobs that may have been sent with another one are held.';

@@ -5,7 +5,7 @@
 //! step is never dropped half-way: an answer of the gateway would be lost with it.
 //!
 //! - [`organization`] finds out whether an account's key is of its organisation; before that nothing of it is asked.
-//! - [`dispatch`] claims due jobs and hands each to [`send`].
+//! - [`dispatch`] claims due jobs and hands each to [`send`]; [`in_hand`] notices when one is given twice.
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.
 //! - [`follow`] watches accepted objects to their end, past those of which nothing can be stored ([`unstored`]).

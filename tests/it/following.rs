@@ -85,7 +85,7 @@ async fn a_bill_that_recovers_by_itself_is_not_made_anew() {
 /// An invoice that failed at Kaspi may live after all: before the bill is made anew the gateway is asked.
 #[tokio::test]
 async fn a_bill_whose_failed_invoice_lives_after_all_is_not_made_anew() {
-    for status in ["pending", "paid"] {
+    for status in ["pending", "cancelling", "paid"] {
         let (world, daemon) = World::running_as(
             Wish::default()
                 .tune("retry.async_error.initial", "300ms")

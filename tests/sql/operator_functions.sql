@@ -285,6 +285,14 @@ begin
     assert (pg_temp.read(job)).stated_id = 77, 'two cancels may speak of one invoice';
   end loop;
 
+  -- A bill that is about to be made anew has invoices that the key of another organization does not show.
+  job := pg_temp.job('queued', account => 'other');
+  update apipay.jobs set generation = 2 where id = job;
+  other := pg_temp.job('queued', account => 'other');
+  perform apipay._change_organization('other', 'tea');
+  assert ((pg_temp.read(job)).state, (pg_temp.read(other)).state) = ('held', 'queued');
+  delete from apipay.jobs where id in (job, other);
+
   -- The alert stays while another job is held.
   job := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4001}');
   other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4002}');

@@ -107,6 +107,36 @@ async fn one_that_is_paid_is_not_to_be_cancelled_and_ends_when_a_person_has_seen
     world.end_unchecked().await;
 }
 
+/// Two of one job, as a request that was forgotten leaves them: the job goes by one, and the other is told.
+#[tokio::test]
+async fn one_that_lives_beside_the_jobs_own_is_told() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::UNPAID, 500).await;
+    let own = world.until(job, "succeeded").await["invoice_id"].clone();
+    let fields = json!({"status": "pending", "amount": "500.00"});
+    let second = world.sandbox.invoice(&world.key("default"), fields).await;
+    world
+        .sql(&format!(
+            "insert into apipay.invoices (account, id, job_id, status, amount, next_check_at)
+             values ('default', {second}, {job}, 'processing', 500, now())"
+        ))
+        .await;
+    let told = open(&world, KIND, &format!("subject = 'invoice {second}'")).await;
+    let summary = told["summary"].as_str().unwrap();
+    assert!(
+        summary.contains(&format!(
+            "invoice {own} of the same job {job} is pending too"
+        )),
+        "{summary}"
+    );
+    obey(&world, &told).await;
+    until_ended(&world, KIND, "true").await;
+    assert_eq!(world.count("apipay.alerts").await, 1, "its own is none");
+    drop(daemon);
+    // The second one was made by hand, under no name of the job's.
+    world.end_unchecked().await;
+}
+
 /// What can be paid may yet be paid twice: a person's word silences it, and the payment is told.
 #[tokio::test]
 async fn one_that_can_still_be_paid_is_not_ended_by_a_word_and_its_payment_is_told() {
