@@ -342,7 +342,8 @@ fn rate_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     )
 }
 
-/// Up to this is added to the wait for a cap: a share of a wait of weeks would be days.
+/// No more than this is added to the wait for a cap, and no more than the wait itself: a share of a wait
+/// of weeks would be days, and a minute on top of four seconds would be a cap of ours.
 pub(super) const CAP_JITTER: Duration = Duration::from_secs(60);
 
 /// A cap without a hint is asked again every quarter of an hour.
@@ -354,7 +355,7 @@ fn cap_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     let wait = hint
         .unwrap_or(CAP_WAIT_DEFAULT)
         .max(at.rules.rate_limited.initial);
-    wait + at.jitter.of(CAP_JITTER)
+    wait + at.jitter.of(CAP_JITTER.min(wait))
 }
 
 #[cfg(test)]
