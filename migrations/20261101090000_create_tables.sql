@@ -65,6 +65,28 @@ language sql stable parallel safe
 return case when moment is not null then least(greatest(moment, '2000-01-01T00:00:00Z'::timestamptz), now()) end;
 comment on function apipay._past(timestamptz) is 'A moment that has passed, within what a program can reckon with.';
 
+create function apipay._at_most(moment timestamptz, bound timestamptz) returns timestamptz
+language sql immutable parallel safe
+return case when moment is not null then least(moment, bound) end;
+comment on function apipay._at_most(timestamptz, timestamptz) is
+  'The moment, or the bound if that comes first. Null stays null, where least() alone would give the bound.';
+
+create function apipay._carried_since(moment timestamptz, jump interval) returns timestamptz
+language sql stable parallel safe
+return apipay._at_most(moment + jump, now());
+comment on function apipay._carried_since(timestamptz, interval) is
+  'A moment since which something is so, after the clock was set forward by jump (back, if less than 0): as long ago as before.';
+
+create function apipay._carried_until(moment timestamptz, jump interval) returns timestamptz
+language sql stable parallel safe
+return case
+  when moment is null then null
+  when jump < '0' then greatest(least(moment, now()), moment + jump)
+  when moment between now() - jump and now() then moment + jump
+  else moment end;
+comment on function apipay._carried_until(timestamptz, interval) is
+  'A moment until which something waits, after the clock was set forward by jump (back, if less than 0): never longer than before. A wait that the jump passed over is as long as before; one that ends later still keeps its moment.';
+
 create table apipay._control (
   one         boolean primary key default true check (one),
   stopped     boolean not null default false,

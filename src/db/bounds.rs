@@ -23,11 +23,11 @@ pub async fn keep(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
 async fn accounts(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.accounts a
-            set blocked_until = least(a.blocked_until,
+            set blocked_until = apipay._at_most(a.blocked_until,
                   now() + make_interval(secs => case when a.blocked_reason = any ($1) then $2::float8 else $3::float8 end)),
-                capped_until = least(a.capped_until, now() + make_interval(secs => $2)),
-                probe_at = least(a.probe_at, now() + make_interval(secs => $4)),
-                resumed_at = least(a.resumed_at, now())
+                capped_until = apipay._at_most(a.capped_until, now() + make_interval(secs => $2)),
+                probe_at = apipay._at_most(a.probe_at, now() + make_interval(secs => $4)),
+                resumed_at = apipay._at_most(a.resumed_at, now())
           where a.name = any (array(
             select b.name from apipay.accounts b
             where b.blocked_until > now() + make_interval(secs => case when b.blocked_reason = any ($1) then $2::float8 else $3::float8 end)
@@ -67,10 +67,10 @@ async fn leases(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
 async fn lookups(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.jobs
-            set run_at = least(run_at, now() + make_interval(secs => case reason when 'cap_reached' then $1::float8
+            set run_at = apipay._at_most(run_at, now() + make_interval(secs => case reason when 'cap_reached' then $1::float8
                                                                       when 'retry_after' then $2::float8 else $3::float8 end)),
-                absent_since = least(absent_since, now()), unproven_since = least(unproven_since, now()),
-                quiet_until = least(quiet_until, now() + make_interval(secs => $3::float8))
+                absent_since = apipay._at_most(absent_since, now()), unproven_since = apipay._at_most(unproven_since, now()),
+                quiet_until = apipay._at_most(quiet_until, now() + make_interval(secs => $3::float8))
           where id = any (array(
             select id from apipay.jobs
             where state = 'uncertain'
@@ -120,7 +120,7 @@ async fn put_off(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
 async fn invoices(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.invoices m
-            set next_check_at = now() + random() * interval '1 minute', changed_at = least(m.changed_at, now())
+            set next_check_at = now() + random() * interval '1 minute', changed_at = apipay._at_most(m.changed_at, now())
           where m.ctid = any (array(
             select d.ctid from apipay.accounts a cross join lateral (
               select ctid from apipay.invoices i
@@ -139,7 +139,7 @@ async fn invoices(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
 async fn refunds(pool: &Pool, bounds: &Bounds) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.refunds m
-            set next_check_at = now() + random() * interval '1 minute', changed_at = least(m.changed_at, now())
+            set next_check_at = now() + random() * interval '1 minute', changed_at = apipay._at_most(m.changed_at, now())
           where m.ctid = any (array(
             select d.ctid from apipay.accounts a cross join lateral (
               select ctid from apipay.refunds r

@@ -34,7 +34,8 @@ pub struct Claim {
     pub baseline: Option<Value>,
     /// What somebody said of it, to be checked by its look-up.
     pub stated: Option<Stated>,
-    /// The database's clock at the claim.
+    /// The database's clock at the claim, read once the row is locked: a row that was carried along after the
+    /// clock was set back is never held against a moment from before.
     pub now: OffsetDateTime,
     /// The second whose quota was taken for it.
     pub taken: SteadySecond,

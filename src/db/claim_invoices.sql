@@ -48,7 +48,7 @@ claimed as (
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",
        coalesce(maker.goes_by_another, false) as "is_superseded!",
-       extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", now() as "now!",
+       extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", least(now(), clock_timestamp()) as "now!",
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",
        -- What a job made has its mirror from that moment on.

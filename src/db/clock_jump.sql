@@ -13,20 +13,22 @@ with corrected as (
 ),
 leases as (
   update apipay.jobs j
-     set leased_until = least(j.leased_until + greatest(c.jump, '0'), now() + make_interval(secs => $4))
+     set leased_until = least(j.leased_until + greatest(c.jump, '0'), now() + make_interval(secs => $4)),
+         failing_since = apipay._carried_since(j.failing_since, c.jump),
+         updated_at = apipay._carried_since(j.updated_at, c.jump)
     from corrected c
    where j.id = any (array(
            select id from apipay.jobs where state = 'sending' limit 20000 for no key update skip locked))
 ),
 waits as (
   update apipay.jobs j
-     set run_at = case when c.jump < '0' then greatest(least(j.run_at, now()), j.run_at + c.jump)
-                       when j.run_at between now() - c.jump and now() then j.run_at + c.jump
-                       else j.run_at end,
-         unproven_since = least(j.unproven_since + c.jump, now()),
+     set run_at = apipay._carried_until(j.run_at, c.jump),
+         unproven_since = apipay._carried_since(j.unproven_since, c.jump),
          -- What somebody said needs no clock.
          absent_since = case when j.absent_since = apipay._denied() then j.absent_since
-                             else least(j.absent_since + greatest(c.jump, '0'), now()) end,
+                             else apipay._carried_since(j.absent_since, greatest(c.jump, '0')) end,
+         failing_since = apipay._carried_since(j.failing_since, c.jump),
+         updated_at = apipay._carried_since(j.updated_at, c.jump),
          quiet_until = j.quiet_until + c.jump
     from corrected c
    where j.id = any (array(
@@ -40,19 +42,29 @@ waits as (
 ),
 accounts as (
   update apipay.accounts a
-     set blocked_until = case when c.jump < '0' then greatest(least(a.blocked_until, now()), a.blocked_until + c.jump)
-                              when a.blocked_until between now() - c.jump and now() then a.blocked_until + c.jump
-                              else a.blocked_until end,
-         capped_until = case when c.jump < '0' then greatest(least(a.capped_until, now()), a.capped_until + c.jump)
-                             when a.capped_until between now() - c.jump and now() then a.capped_until + c.jump
-                             else a.capped_until end,
-         probe_at = case when c.jump < '0' then greatest(least(a.probe_at, now()), a.probe_at + c.jump) else a.probe_at end,
-         resumed_at = least(a.resumed_at + c.jump, now())
+     set blocked_until = apipay._carried_until(a.blocked_until, c.jump),
+         capped_until = apipay._carried_until(a.capped_until, c.jump),
+         probe_at = apipay._carried_until(a.probe_at, c.jump),
+         failing_trial_at = apipay._carried_until(a.failing_trial_at, c.jump),
+         trial_from = apipay._carried_until(a.trial_from, c.jump),
+         parked_at = apipay._carried_since(a.parked_at, c.jump),
+         doubted_since = apipay._carried_since(a.doubted_since, c.jump),
+         resumed_at = apipay._carried_since(a.resumed_at, c.jump),
+         failing_since = apipay._carried_since(a.failing_since, c.jump),
+         failing_ended_at = apipay._carried_since(a.failing_ended_at, c.jump),
+         unanswered_since = apipay._carried_since(a.unanswered_since, c.jump),
+         answered_at = apipay._carried_since(a.answered_at, c.jump),
+         refused_since = apipay._carried_since(a.refused_since, c.jump)
     from corrected c
-   where a.name = any (array(
-           select name from apipay.accounts
-            where blocked_until is not null or capped_until is not null or probe_at is not null or resumed_at is not null
-              for no key update skip locked))
+   where a.name = any (array(select name from apipay.accounts for no key update skip locked))
+),
+reads as (
+  update apipay._reads r
+     set failing_since = apipay._carried_since(r.failing_since, c.jump),
+         refused_since = apipay._carried_since(r.refused_since, c.jump),
+         trial_at = apipay._carried_until(r.trial_at, c.jump)
+    from corrected c
+   where (r.account, r.kind) in (select account, kind from apipay._reads for no key update skip locked)
 ),
 followed_invoices as materialized (
   select i.* from apipay.accounts a cross join lateral (
@@ -64,9 +76,9 @@ followed_invoices as materialized (
 invoices as (
   -- How long a dead one has been dead says when a new one is made, and when it is watched no longer.
   update apipay.invoices m
-     set created_at = least(m.created_at + greatest(c.jump, '0'), now()),
-         changed_at = least(m.changed_at + greatest(c.jump, '0'), now()),
-         next_check_at = greatest(least(m.next_check_at, now()), m.next_check_at + least(c.jump, '0'))
+     set created_at = apipay._carried_since(m.created_at, greatest(c.jump, '0')),
+         changed_at = apipay._carried_since(m.changed_at, greatest(c.jump, '0')),
+         next_check_at = apipay._carried_until(m.next_check_at, c.jump)
     from corrected c
    where m.ctid = any (array(select place from followed_invoices))
 ),
@@ -79,16 +91,16 @@ followed_refunds as materialized (
 ),
 refunds as (
   update apipay.refunds m
-     set created_at = least(m.created_at + greatest(c.jump, '0'), now()),
-         changed_at = least(m.changed_at + greatest(c.jump, '0'), now()),
-         next_check_at = greatest(least(m.next_check_at, now()), m.next_check_at + least(c.jump, '0'))
+     set created_at = apipay._carried_since(m.created_at, greatest(c.jump, '0')),
+         changed_at = apipay._carried_since(m.changed_at, greatest(c.jump, '0')),
+         next_check_at = apipay._carried_until(m.next_check_at, c.jump)
     from corrected c
    where m.ctid = any (array(select place from followed_refunds))
 ),
 accepted as (
   -- Since when: an alert tells when that is long.
   update apipay.jobs j
-     set updated_at = least(j.updated_at + c.jump, now())
+     set updated_at = apipay._carried_since(j.updated_at, c.jump)
     from corrected c
    where c.jump > '0' and j.id = any (array(
            select l.id from apipay.jobs l
@@ -108,7 +120,7 @@ accepted as (
 ),
 deliveries as (
   update apipay.alert_deliveries d
-     set next_try_at = greatest(least(d.next_try_at, now()), d.next_try_at + c.jump)
+     set next_try_at = apipay._carried_until(d.next_try_at, c.jump)
     from corrected c
    where c.jump < '0' and d.id = any (array(
            select id from apipay.alert_deliveries where delivered_at is null for no key update skip locked))
@@ -116,7 +128,7 @@ deliveries as (
 alerts as (
   -- One that is open for this very cause tells of its last jump.
   update apipay.alerts l
-     set opened_at = least(l.opened_at + c.jump, now()),
+     set opened_at = apipay._carried_since(l.opened_at, c.jump),
          summary = case when l.kind = 'clock_jumped' then $5 else l.summary end,
          action = case when l.kind = 'clock_jumped' then $6 else l.action end,
          details = case when l.kind = 'clock_jumped' then $7 else l.details end

@@ -62,7 +62,7 @@ pub async fn read(
 ) -> Result<Option<(Outage, OffsetDateTime)>, DbError> {
     let row = sqlx::query!(
         r#"select failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
-                  failing_trial_at, refused_since, now() as "now!"
+                  failing_trial_at, refused_since, least(now(), clock_timestamp()) as "now!"
              from apipay.accounts where name = $1"#,
         account.as_str()
     )

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::accounts::AlertText;
 use super::outage::{Columns, reads};
 use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
@@ -42,11 +44,13 @@ pub struct Told {
 }
 
 /// The accounts of these of which something fails, or is told to. A job counts once it has got no clear
-/// answer for `told_after`; what only attempts with the codes of `not_theirs` say is not the gateway's.
+/// answer for `told_after`, by the database's clock but not beyond `expected`, what it should show; what only
+/// attempts with the codes of `not_theirs` say is not the gateway's.
 pub async fn troubled(
     pool: &Pool,
     accounts: &[String],
     told_after: Duration,
+    expected: OffsetDateTime,
     not_theirs: &[String],
 ) -> Result<Vec<Troubled>, DbError> {
     let rows = sqlx::query_file!(
@@ -55,6 +59,7 @@ pub async fn troubled(
         super::seconds(told_after),
         not_theirs,
         MOST_COUNTED,
+        expected,
     )
     .fetch_all(pool)
     .await

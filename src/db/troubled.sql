@@ -2,7 +2,7 @@
 -- that has got none for longest, and the alert that is open.
 --
 -- $1 accounts   $2 seconds without a clear answer after which a job is told of   $3 codes of attempts that say nothing of the gateway
--- $4 jobs that are counted at most
+-- $4 jobs that are counted at most   $5 what the database's clock should show: one that was just set forward makes nothing old
 select a.name as "account!", a.state = 'parked' as "is_parked!",
        a.failing_since, a.failing_code, a.failing_status, a.failing_message, a.failing_job, a.failing_requests,
        a.failing_trial_at, a.refused_since,
@@ -18,14 +18,14 @@ left join lateral (
   -- The newest request says for how long it has been so: what only waits since then is not told of, nor what
   -- goes on with its account.
   select j.id, j.operation, j.failing_since, j.reason from apipay.jobs j
-  where j.account = a.name and j.failing_since <= now() - make_interval(secs => $2)
+  where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
     and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)
     and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at)
   order by j.failing_since, j.id limit 1) job on a.state = 'active'
 left join lateral (
   select count(*) as jobs from (
     select from apipay.jobs j
-    where j.account = a.name and j.failing_since <= now() - make_interval(secs => $2)
+    where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
       and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)
       and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at)
       and j.id <> job.id

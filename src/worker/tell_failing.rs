@@ -14,8 +14,14 @@ use crate::worker::alarm::Alarm;
 
 /// The accounts of which something fails, or is told to.
 pub async fn find(ctx: &Arc<Context>) -> Result<Vec<Troubled>, DbError> {
-    let (accounts, told_after) = (ctx.account_names(), told_after(&ctx.rules));
-    let mut found = troubled::troubled(&ctx.pool, &accounts, told_after, &not_theirs()).await?;
+    let mut found = troubled::troubled(
+        &ctx.pool,
+        &ctx.account_names(),
+        told_after(&ctx.rules),
+        ctx.clock.expected(),
+        &not_theirs(),
+    )
+    .await?;
     for job in found
         .iter_mut()
         .filter_map(|troubled| troubled.job.as_mut())
