@@ -21,9 +21,11 @@ use crate::config::{AccountSettings, Settings};
 use crate::db::migrate::{MigrationError, SchemaVersion};
 use crate::db::{Connect, DbError, Pool, accounts, alerts, health, migrate, progress};
 use crate::gateway::client::{Gateway, GatewayError};
+use crate::heart::Heart;
 use crate::policy::rules::Jitter;
 use crate::service::Service;
 use crate::telemetry::Chain;
+use crate::watchdog::Watchdog;
 use crate::worker::account::Account;
 use crate::worker::in_hand::InHand;
 use crate::worker::passed_over::PassedOver;
@@ -87,6 +89,9 @@ pub enum RunError {
     /// The database refused what every start needs.
     #[error("the database refused the start")]
     Database(#[source] DbError),
+    /// The operating system refused the thread that tells systemd that the daemon is alive.
+    #[error("the watchdog's thread cannot be started")]
+    Watchdog(#[source] std::io::Error),
     /// The operating system refused a signal handler.
     #[error("signals cannot be handled")]
     Signals(#[source] std::io::Error),
@@ -100,7 +105,12 @@ pub enum RunError {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
-    let service = Service::from_environment();
+    let service = Arc::new(Service::from_environment());
+    let watchdog = Watchdog::start(
+        service.clone(),
+        longest_silence(settings.rules().request_timeout),
+    )
+    .map_err(RunError::Watchdog)?;
     let connect = settings.connect();
     let pool = connect.pool();
     let grace = settings.worker.grace;
@@ -125,6 +135,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         inbox,
         progress,
         grace,
+        watchdog,
     };
     serve(ctx, serving, &service, &mut stop_signals).await
 }
@@ -210,13 +221,10 @@ async fn prepare_database(
                     warn!(error = %Chain(&error), "the database cannot be reached; trying again");
                 }
                 service.status(&format!("{UNREACHABLE}: {}", Chain(&error)));
-                service.alive();
-                // A receiver that is slow must not cost the watchdog its food; it is told again.
                 let told = progress.database_fails(ctx, &error);
                 if tokio::time::timeout(TELLING, told).await.is_err() {
                     warn!("the receiver of alerts is slow; it is told again");
                 }
-                service.alive();
                 wait_for_database(failures, Jitter::NONE).await;
             }
             done => return done,
@@ -303,6 +311,7 @@ struct Serving {
     inbox: Inbox,
     progress: Progress,
     grace: Duration,
+    watchdog: Watchdog,
 }
 
 async fn serve(
@@ -312,8 +321,11 @@ async fn serve(
     stop_signals: &mut StopSignals,
 ) -> Result<(), RunError> {
     let loops = TaskTracker::new();
-    let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox));
+    let writing = Heart::new("record");
+    let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox, writing.clone()));
     let pulses = worker::spawn_loops(&ctx, &loops, serving.progress);
+    let hearts = pulses.iter().map(|pulse| pulse.heart.clone());
+    serving.watchdog.watch(hearts.chain([writing]));
     loops.spawn(listen::run(ctx.clone(), serving.connect));
     loops.close();
 
@@ -370,10 +382,14 @@ async fn leave(ctx: &Context) {
     }
 }
 
-/// Keeps the status line and the watchdog.
+/// For how long a loop that is not stuck may give no sign of life: its longest waits are for an answer of the
+/// gateway, and for a database that says nothing, which is given up after some forty seconds.
+fn longest_silence(request_timeout: Duration) -> Duration {
+    Duration::from_secs(60).max(request_timeout + Duration::from_secs(30))
+}
+
+/// Keeps the status line.
 async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &Service) {
-    // No step takes longer: its longest part is a request, or a wait for a database that says nothing.
-    let limit = (ctx.lease * 2).max(Duration::from_secs(90));
     loop {
         let troubles = [
             ctx.recorder.forgotten().map(|_| FORGOTTEN.to_owned()),
@@ -388,13 +404,6 @@ async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &S
             Err(error) => format!("{UNREACHABLE}: {}", Chain(&error)),
         };
         service.status(&status);
-        match pulses.iter().find(|pulse| pulse.is_stuck(limit)) {
-            Some(pulse) => error!(
-                task = pulse.name,
-                "a loop is stuck; the watchdog is not fed"
-            ),
-            None => service.alive(),
-        }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -93,10 +93,13 @@ points! {
     RecoverAfter = "recover_after",
 }
 
+/// Names a loop in the environment that gets stuck for good at its first step.
+pub const WEDGE_VARIABLE: &str = "APIPAYD_WEDGE";
+
 #[cfg(feature = "crash-points")]
-pub use armed::{arm, is_armed, reach, unanswered};
+pub use armed::{arm, is_armed, reach, unanswered, wedge};
 #[cfg(not(feature = "crash-points"))]
-pub use unarmed::{reach, unanswered};
+pub use unarmed::{reach, unanswered, wedge};
 
 #[cfg(feature = "crash-points")]
 mod armed {
@@ -106,7 +109,7 @@ mod armed {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    use super::{Point, VARIABLE};
+    use super::{Point, VARIABLE, WEDGE_VARIABLE};
 
     /// The point, and how many times it is still passed, this one included.
     static ARMED: OnceLock<(Point, AtomicU32)> = OnceLock::new();
@@ -146,6 +149,13 @@ mod armed {
         }
     }
 
+    /// Waits for ever, if this loop is the one to get stuck.
+    pub async fn wedge(name: &str) {
+        if std::env::var(WEDGE_VARIABLE).is_ok_and(|wedged| wedged == name) {
+            std::future::pending().await
+        }
+    }
+
     /// Waits for an answer, and reaches [`Point::AfterBody`] when it does not come soon.
     pub async fn unanswered<F: Future>(answer: F) -> F::Output {
         let mut answer = pin!(answer);
@@ -164,6 +174,12 @@ mod unarmed {
     /// Nothing.
     #[inline(always)]
     pub fn reach(_: Point) {}
+
+    /// Nothing.
+    #[inline(always)]
+    pub fn wedge(_: &str) -> std::future::Ready<()> {
+        std::future::ready(())
+    }
 
     /// The answer.
     #[inline(always)]

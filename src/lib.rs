@@ -6,8 +6,8 @@
 //! In reading order: [`domain`] has the words of the trade as values; [`policy`] decides, purely;
 //! [`db`] has every statement; [`gateway`] makes every request to ApiPay; [`alert`] tells people;
 //! [`worker`] has the loops that tie them together, claim → call → decide → record. Around them:
-//! [`config`], [`telemetry`], [`service`] (systemd), [`app`] (wiring, start and stop), [`cli`], and
-//! [`crash`] (points at which a test lets it die).
+//! [`config`], [`telemetry`], [`service`] and [`watchdog`] (systemd), [`heart`] (a loop's sign of life),
+//! [`app`] (wiring, start and stop), [`cli`], and [`crash`] (points at which a test lets it die).
 //!
 //! # Invariants
 //!
@@ -36,5 +36,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod crash;
+pub mod heart;
 pub mod service;
 pub mod telemetry;
+pub mod watchdog;

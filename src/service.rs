@@ -37,7 +37,7 @@ impl Service {
         }
     }
 
-    /// Every loop moves.
+    /// The daemon is not stuck.
     pub fn alive(&self) {
         tell(&[NotifyState::Watchdog]);
     }

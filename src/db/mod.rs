@@ -36,6 +36,7 @@ mod settings;
 pub mod soundness;
 pub mod troubled;
 
+use crate::heart;
 use fault::{Cause, Fault, fault};
 use settings::SETTINGS;
 use sqlx::postgres::PgConnectOptions;
@@ -107,13 +108,14 @@ impl DbError {
     }
 }
 
-/// Names what a statement was for.
+/// Names what a statement was for, and gives a sign of life: the wait for it is over.
 trait Task<T> {
     fn task(self, task: &'static str) -> Result<T, DbError>;
 }
 
 impl<T> Task<T> for Result<T, sqlx::Error> {
     fn task(self, task: &'static str) -> Result<T, DbError> {
+        heart::beat();
         self.map_err(|source| DbError { task, source })
     }
 }

@@ -13,6 +13,7 @@ use crate::domain::operation::Request;
 use crate::domain::outage::{Course, Outage, Read};
 use crate::gateway::client::Gateway;
 use crate::gateway::wire;
+use crate::heart;
 use crate::policy::breaker::slow_start_limit;
 use crate::policy::judge::is_refused_for_rate;
 use crate::policy::rules::BreakerRules;
@@ -171,6 +172,7 @@ impl Account {
     pub async fn call(&self, request: &Request) -> Timed {
         let before = self.refusals.count();
         let timed = self.gateway.call(request).await;
+        heart::beat();
         self.refusals
             .note(before, is_refused_for_rate(&timed.answer));
         if let Some(shown) = wire::shown_mode(&timed) {

@@ -10,6 +10,7 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, About, DueNotice};
 use crate::db::fault::Fault;
+use crate::heart;
 use crate::telemetry::Chain;
 use crate::worker::alarm::{self, Alarm};
 use crate::worker::{Context, Step};
@@ -119,6 +120,7 @@ pub async fn carry(ctx: &Context, channel: &str, notice: &Notice) -> Result<(), 
         (WEBHOOK, Some(webhook)) => {
             crash::reach(Point::DeliverBeforePost);
             let sent = webhook.send(notice).await;
+            heart::beat();
             crash::reach(Point::DeliverAfterPost);
             sent.map_err(|error| Chain(&error).to_string())
         }

@@ -15,6 +15,7 @@ use crate::domain::answer::Timed;
 use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
+use crate::heart;
 use crate::policy::found::in_words;
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
@@ -69,7 +70,9 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
         claim.now = asked.now(claim.now);
         let errand = Errand::read(Read::LookUp, slow.contains(&claim.account));
         let ctx = ctx.clone();
-        lookups.spawn(async move { look_up(&ctx, claim, claimed_at, errand).await });
+        lookups.spawn(heart::shared(async move {
+            look_up(&ctx, claim, claimed_at, errand).await;
+        }));
     }
     while let Some(done) = lookups.join_next().await {
         if let Err(panic) = done {

@@ -56,7 +56,7 @@ pub mod tell_failing;
 pub mod unstored;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,10 +68,12 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::alert::Webhook;
+use crate::crash;
 use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Purpose};
 use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
+use crate::heart::Heart;
 use crate::policy::backoff;
 use crate::policy::judge::Circumstances;
 use crate::policy::outage::longest;
@@ -233,13 +235,12 @@ pub enum Step {
     Idle,
 }
 
-/// A loop's sign of life, for the watchdog.
+/// What a loop shows of itself to the others.
 pub struct Pulse {
     /// The loop.
     pub name: &'static str,
-    /// When the current step began, in milliseconds since the start; 0 between steps.
-    step_began_ms: AtomicU64,
-    started: Moment,
+    /// Its signs of life, for the watchdog.
+    pub heart: Arc<Heart>,
     /// What the database refuses to do for it, and since when.
     trouble: Mutex<Option<(Moment, String)>>,
 }
@@ -248,19 +249,13 @@ impl Pulse {
     fn new(name: &'static str) -> Pulse {
         Pulse {
             name,
-            step_began_ms: AtomicU64::new(0),
-            started: Moment::now(),
+            heart: Heart::new(name),
             trouble: Mutex::default(),
         }
     }
 
-    fn begin(&self) {
-        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.step_began_ms.store(ms.max(1), Ordering::Relaxed);
-    }
-
     fn end(&self, result: &Result<Step, DbError>) {
-        self.step_began_ms.store(0, Ordering::Relaxed);
+        self.heart.rest();
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         *trouble = result.as_ref().err().map(|error| {
             let since = trouble.take().map_or_else(Moment::now, |(since, _)| since);
@@ -277,17 +272,6 @@ impl Pulse {
     pub fn failing(&self) -> Option<(Moment, String)> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.clone()
-    }
-
-    /// Whether the current step takes longer than any step may.
-    pub fn is_stuck(&self, limit: Duration) -> bool {
-        let began = self.step_began_ms.load(Ordering::Relaxed);
-        began != 0
-            && self
-                .started
-                .elapsed()
-                .saturating_sub(Duration::from_millis(began))
-                > limit
     }
 }
 
@@ -320,8 +304,12 @@ pub async fn run_loop<F>(
 {
     let mut failures = 0;
     while !stop.is_cancelled() {
-        pulse.begin();
-        let result = step(&ctx).await;
+        pulse.heart.beat();
+        let work = async {
+            crash::wedge(pulse.name).await;
+            step(&ctx).await
+        };
+        let result = pulse.heart.clone().carry(work).await;
         pulse.end(&result);
         match result {
             Ok(done) => {

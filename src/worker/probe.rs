@@ -16,6 +16,7 @@ use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
 use crate::domain::operation::OPERATIONS;
 use crate::gateway::wire;
+use crate::heart;
 use crate::policy::breaker::{Health, Probed, Trial, health, is_accumulating, probe_delay, probed};
 use crate::policy::hints;
 use crate::policy::outage::words;
@@ -238,7 +239,7 @@ async fn let_one_through(
     culprits: &mut Culprits,
     account: &Arc<Account>,
 ) -> Result<Trial, DbError> {
-    let slot = account.clone().slot(ctx.slots.clone()).await;
+    let slot = heart::beat_until(account.clone().slot(ctx.slots.clone())).await;
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
     let taken = ctx.clock.second();

@@ -22,6 +22,7 @@ use crate::db::fate::{Lost, Recorded};
 use crate::db::fault::Fault;
 use crate::db::record::Entry;
 use crate::domain::account::AccountName;
+use crate::heart::{self, Heart};
 use crate::policy::hints::Remaining;
 use crate::policy::verdict::Strain;
 use crate::telemetry::Chain;
@@ -247,13 +248,14 @@ impl Recorder {
         let (reply, answer) = oneshot::channel();
         self.hand_over(outcome, Some(reply)).await;
         // The writer answers every message, unless the process ends: then nobody reads this.
-        answer.await.unwrap_or(Recorded::Stale)
+        heart::beat_until(answer).await.unwrap_or(Recorded::Stale)
     }
 
     async fn hand_over(&self, outcome: Outcome, reply: Option<oneshot::Sender<Recorded>>) {
         let number = self.outcomes.fetch_add(1, Ordering::Relaxed);
         let message = Message::new(outcome, number, reply);
-        if let Err(mpsc::error::SendError(message)) = self.sender.send(message).await {
+        let handed_over = heart::beat_until(self.sender.send(message)).await;
+        if let Err(mpsc::error::SendError(message)) = handed_over {
             // The writer ends only after everything that could record has ended.
             error!(account = %message.outcome.account, "the writer of outcomes is gone; the job will be looked up");
         }
@@ -265,9 +267,9 @@ impl Recorder {
 /// Two batches may be under way, if the second is worth a statement of its own: while the database
 /// makes one durable, it works on the next. Their order does not matter, for whatever depends on a
 /// record reads it from the database first.
-pub async fn write(ctx: Arc<Context>, inbox: Inbox) {
+pub async fn write(ctx: Arc<Context>, inbox: Inbox, heart: Arc<Heart>) {
     let errands = ctx.recorder.errands.clone();
-    Writer::new(ctx, inbox).run().await;
+    Writer::new(ctx, inbox, heart).run().await;
     errands.close();
     errands.wait().await;
 }
@@ -275,6 +277,7 @@ pub async fn write(ctx: Arc<Context>, inbox: Inbox) {
 struct Writer {
     ctx: Arc<Context>,
     inbox: Inbox,
+    heart: Arc<Heart>,
     is_open: bool,
     /// What is to be recorded next.
     ready: Vec<Message>,
@@ -288,10 +291,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(ctx: Arc<Context>, inbox: Inbox) -> Writer {
+    fn new(ctx: Arc<Context>, inbox: Inbox, heart: Arc<Heart>) -> Writer {
         Writer {
             ctx,
             inbox,
+            heart,
             is_open: true,
             ready: Vec::with_capacity(BATCH),
             batches: JoinSet::new(),
@@ -305,6 +309,11 @@ impl Writer {
     async fn run(&mut self) {
         let mut fresh = Vec::with_capacity(BATCH);
         while self.is_open || !self.is_done() {
+            if self.is_writing() {
+                self.heart.beat();
+            } else {
+                self.heart.rest();
+            }
             let room = BATCH.saturating_sub(self.ready.len());
             tokio::select! {
                 biased;
@@ -326,11 +335,12 @@ impl Writer {
     }
 
     fn is_done(&self) -> bool {
-        self.ready.is_empty()
-            && self.batches.is_empty()
-            && self.straining.is_empty()
-            && self.dividing.is_empty()
-            && self.aside.is_empty()
+        self.ready.is_empty() && !self.is_writing() && self.aside.is_empty()
+    }
+
+    /// Whether the database is asked something, in a task that gives the signs of life.
+    fn is_writing(&self) -> bool {
+        !(self.batches.is_empty() && self.straining.is_empty() && self.dividing.is_empty())
     }
 
     /// What means something for its account waits until the account is told.
@@ -351,11 +361,11 @@ impl Writer {
                 .filter_map(|m| m.outcome.entry.transition.as_ref());
             let shelf = ctx.recorder.shelf();
             let protected: Vec<_> = transitions.map(|t| shelf.protect(t.key())).collect();
-            self.straining.spawn(async move {
+            self.straining.spawn(self.heart.clone().carry(async move {
                 let messages = strains::tell(&ctx, &account, messages).await;
                 drop(protected);
                 messages
-            });
+            }));
         }
     }
 
@@ -367,19 +377,19 @@ impl Writer {
             let rest = self.ready.split_off(self.ready.len().min(BATCH));
             let batch = std::mem::replace(&mut self.ready, rest);
             let ctx = self.ctx.clone();
-            self.batches
-                .spawn(async move { settle::batch(&ctx, batch).await });
+            let work = async move { settle::batch(&ctx, batch).await };
+            self.batches.spawn(self.heart.clone().carry(work));
         }
     }
 
     fn written(&mut self, done: Result<Result<(), Refused>, JoinError>) {
         if let Some(Err(refused)) = finished(done) {
             let (ctx, divisions) = (self.ctx.clone(), self.divisions.clone());
-            self.dividing.spawn(async move {
+            self.dividing.spawn(self.heart.clone().carry(async move {
                 // The semaphore is never closed.
                 let _turn = divisions.acquire().await;
                 settle::divide(&ctx, refused, None).await
-            });
+            }));
         }
     }
 }

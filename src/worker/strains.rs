@@ -18,6 +18,7 @@ use crate::db::record;
 use crate::db::{DbError, accounts, alerts, probes};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Read, Undelivered};
+use crate::heart;
 use crate::policy::breaker::probe_delay;
 use crate::policy::hints::Remaining;
 use crate::policy::outage::Sign;
@@ -38,7 +39,7 @@ pub async fn tell(
     mut messages: Vec<Message>,
 ) -> Vec<Message> {
     let turn = ctx.recorder.turn(account);
-    let _turn = turn.lock().await;
+    let _turn = heart::beat_until(turn.lock()).await;
     let mut park: Option<(Reason, Option<Duration>, Option<String>)> = None;
     let mut undelivered: Option<(Reason, Undelivered)> = None;
     let mut delivered: Option<OffsetDateTime> = None;

@@ -51,4 +51,5 @@ mod tidy;
 mod turns;
 mod uncertain;
 mod undelivered;
+mod watchdog;
 mod world;

@@ -86,13 +86,12 @@ async fn the_service_manager_hears_of_start_life_and_end() {
     let (world, mut daemon) = World::running().await;
     assert!(daemon.was_told("READY=1"));
     assert!(!daemon.status().is_empty());
-    let signs = || {
-        let told = daemon.notified.lock().unwrap();
-        told.iter().filter(|line| *line == "WATCHDOG=1").count()
-    };
-    let before = signs();
+    let before = daemon.signs_of_life();
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(signs() >= before + 2, "the watchdog would have bitten");
+    assert!(
+        daemon.signs_of_life() >= before + 2,
+        "the watchdog would have bitten"
+    );
     daemon.stop().await;
     assert!(daemon.was_told("STOPPING=1"));
     world.end([]).await;

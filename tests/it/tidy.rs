@@ -101,13 +101,15 @@ fn http_stands_in_the_gateway_and_the_alerts_only() {
 }
 
 /// The parts of the program, and which others each may know.
-const PARTS: [(&str, &[&str]); 12] = [
+const PARTS: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("crash", &[]),
+    ("heart", &[]),
     ("service", &[]),
     ("telemetry", &[]),
     ("policy", &["domain"]),
-    ("db", &["domain"]),
+    ("watchdog", &["heart", "service"]),
+    ("db", &["domain", "heart"]),
     ("gateway", &["crash", "domain", "telemetry"]),
     (
         "config",
@@ -122,6 +124,7 @@ const PARTS: [(&str, &[&str]); 12] = [
             "db",
             "domain",
             "gateway",
+            "heart",
             "policy",
             "telemetry",
         ],
@@ -133,9 +136,11 @@ const PARTS: [(&str, &[&str]); 12] = [
             "config",
             "db",
             "gateway",
+            "heart",
             "policy",
             "service",
             "telemetry",
+            "watchdog",
             "worker",
         ],
     ),

@@ -94,6 +94,12 @@ impl Daemon {
         rest.split_whitespace().next().map(str::to_owned)
     }
 
+    /// How often the service manager was told that it is alive.
+    pub(crate) fn signs_of_life(&self) -> usize {
+        let told = self.notified.lock().unwrap();
+        told.iter().filter(|line| *line == "WATCHDOG=1").count()
+    }
+
     pub(crate) async fn until_told(&self, what: &str) {
         self.until_holds(&format!("the service manager is told {what}"), || {
             self.was_told(what)
