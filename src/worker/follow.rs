@@ -161,10 +161,12 @@ async fn check_account(
     }
 }
 
-/// The account, if a request that was claimed at this moment may still leave.
+/// The account, if a request that was claimed at this moment may still leave. A stop waits for one that is
+/// under way, and for none after it.
 fn may_ask<'a>(ctx: &'a Context, name: &AccountName, claimed_at: Moment) -> Option<&'a Account> {
     let account = ctx.accounts.get(name)?;
-    (account.may_send(claimed_at) && claimed_at.elapsed() <= SEND_WINDOW).then_some(account)
+    let is_young = claimed_at.elapsed() <= SEND_WINDOW;
+    (is_young && account.may_send(claimed_at) && !ctx.stop.is_cancelled()).then_some(account)
 }
 
 /// Nobody was asked: what was claimed is due again.

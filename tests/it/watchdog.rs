@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "crash-points")]
 use apipayd::crash::WEDGE_VARIABLE;
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixListener};
@@ -114,8 +115,11 @@ async fn a_gateway_that_never_answers_keeps_no_sign_of_life_from_coming() {
     let (world, mut daemon) = World::running_as(wish).await;
     hang_the_gateway(&world, &accounts).await;
     expect_signs(&daemon, "gateways").await;
-    daemon.kill().await;
-    end(world).await;
+    // A stop waits for what is under way, and begins nothing more.
+    daemon.signal(Signal::TERM);
+    let status = daemon.ended(Duration::from_secs(35)).await;
+    assert_eq!(status.code(), Some(0), "{}", daemon.log_text());
+    world.end([]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
