@@ -113,7 +113,7 @@ pub async fn stop(pool: &Pool) -> Result<Option<Stop>, DbError> {
     sqlx::query_as!(
         Stop,
         r#"select extract(epoch from now() - changed_at)::float8 as "seconds!", changed_by,
-                  coalesce(reason, '') as "reason!"
+                  coalesce(apipay._mask_phones(reason), '') as "reason!"
              from apipay._control where stopped"#
     )
     .fetch_optional(pool)

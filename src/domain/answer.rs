@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::domain::phone::without_phones;
+
 /// The end of one request. A call cannot fail, it can only be unclear.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -238,8 +240,9 @@ impl Reply {
     /// The error's code as programs compare it: letters, digits and underscores. Where the gateway writes a
     /// sentence in its place its words are joined, so that `Invoice not found` is `invoice_not_found`.
     pub fn stable_code(&self) -> Option<String> {
-        let words = self
-            .error_code()?
+        // A sentence may name the payer.
+        let said = without_phones(self.error_code()?);
+        let words = said
             .split(|letter: char| !letter.is_ascii_alphanumeric())
             .filter(|word| !word.is_empty());
         let code = words.collect::<Vec<_>>().join("_").to_lowercase();
