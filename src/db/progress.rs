@@ -60,19 +60,22 @@ pub async fn recall(pool: &Pool) -> Result<(), DbError> {
         .map(|_| ())
 }
 
-/// Gives a sign of life of this daemon.
+/// Gives a sign of life of this daemon, with the accounts that it serves and the keys that it doubts (see
+/// [`super::organization::doubt`]).
 pub async fn announce(
     pool: &Pool,
     worker: Uuid,
     host: &str,
     accounts: &[String],
+    doubted: &[String],
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "select apipay._announce($1, $2, $3, $4)",
+        "select apipay._announce($1, $2, $3, $4, $5)",
         worker,
         host,
         env!("CARGO_PKG_VERSION"),
         accounts,
+        doubted,
     )
     .execute(pool)
     .await

@@ -106,6 +106,8 @@ pub enum NotSent {
     UnknownOperation,
     /// The database has forgotten commits: what it says of other jobs cannot be relied on.
     HistoryLost,
+    /// The account's key is not known to be of its organisation.
+    KeyDoubted,
 }
 
 /// How the answer was lost.
@@ -119,7 +121,7 @@ pub enum Lost {
 
 impl NotSent {
     /// All of them.
-    pub const ALL: [NotSent; 15] = [
+    pub const ALL: [NotSent; 16] = [
         NotSent::Dns,
         NotSent::Connect,
         NotSent::Tls,
@@ -135,6 +137,7 @@ impl NotSent {
         NotSent::DatabaseFailed,
         NotSent::UnknownOperation,
         NotSent::HistoryLost,
+        NotSent::KeyDoubted,
     ];
 
     /// Whether it lies on the way to the gateway, not with us.
@@ -154,7 +157,8 @@ impl NotSent {
             | NotSent::QuotaSpent
             | NotSent::DatabaseFailed
             | NotSent::UnknownOperation
-            | NotSent::HistoryLost => false,
+            | NotSent::HistoryLost
+            | NotSent::KeyDoubted => false,
         }
     }
 
@@ -176,6 +180,7 @@ impl NotSent {
             NotSent::DatabaseFailed => "database_failed",
             NotSent::UnknownOperation => "unknown_operation",
             NotSent::HistoryLost => "history_lost",
+            NotSent::KeyDoubted => "key_doubted",
         }
     }
 }
