@@ -63,8 +63,8 @@ pub enum Telling {
 /// Answers that are not clear, in a row, before a person is told.
 const UNCLEAR_MOST: u32 = 3;
 
-/// What people are told when a key is in doubt, for the so-manieth time in a row. What the gateway says of this key is
-/// no other daemon's trouble: where one serves the account, it is not parked.
+/// What people are told when a key is in doubt, after so many looks in a row. What the gateway says of this key is no
+/// other daemon's trouble: where one serves the account, the account is not parked.
 pub fn telling(doubt: Doubt, times: u32, is_served: bool) -> Telling {
     match doubt {
         Doubt::Unwell(reason) if !is_served => Telling::Park(reason),

@@ -19,6 +19,7 @@ use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
 use crate::gateway::wire;
 use crate::policy::breaker::probe_delay;
+use crate::policy::hints;
 use crate::policy::organization::{
     Doubt, Known, Standing, Telling, shown, standing, telling, with,
 };
@@ -151,7 +152,12 @@ impl Organizations {
                     keys::store(&ctx.pool, &account.name, Some(&asked.before), &all, None).await
                 }
                 Err(doubt) => {
-                    let refused = self.refuse(ctx, account, doubt, asked.invoices, asked.is_served);
+                    let hint = match &asked.answer.answer {
+                        Answer::Reply(reply) => hints::wait(reply, ctx.clock.expected()),
+                        Answer::NotSent(_) | Answer::Lost(_) => None,
+                    };
+                    let (asked_for, is_served) = (asked.invoices, asked.is_served);
+                    let refused = self.refuse(ctx, account, doubt, asked_for, is_served, hint);
                     let told = refused.await;
                     if let Ok(Telling::Park(reason)) = told {
                         self.park(ctx, account, reason, &asked.answer);
@@ -209,7 +215,8 @@ impl Organizations {
             }
         };
         let (asked, is_served) = (traces.invoices.len(), traces.served_on.is_some());
-        self.refuse(ctx, account, doubt, asked, is_served).await?;
+        self.refuse(ctx, account, doubt, asked, is_served, None)
+            .await?;
         Ok(false)
     }
 
@@ -296,11 +303,12 @@ impl Organizations {
         doubt: Doubt,
         asked: usize,
         is_served: bool,
+        hint: Option<Duration>,
     ) -> Result<Telling, DbError> {
         let name = &account.name;
         let before = self.doubted.remove(name);
         let times = before.as_ref().map_or(0, |doubted| doubted.times) + 1;
-        let wait = probe_delay(&ctx.rules.breaker, times, None, ctx.jitter());
+        let wait = probe_delay(&ctx.rules.breaker, times, hint, ctx.jitter());
         let telling = telling(doubt, times, is_served);
         let text = alarm::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
         let doubted = Doubted {

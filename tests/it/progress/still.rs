@@ -98,6 +98,7 @@ async fn no_phone_number_leaves_by_what_the_database_says() {
              grant insert on public.audit to apipay_worker;
              create function public.refuse() returns trigger language plpgsql as
                $$ begin
+                 raise warning 'the shop warns of +7 701 234 56 78 and 87012345678';
                  begin
                    insert into public.audit values ('+7 (701) 234-56-78');
                  exception when check_violation then
