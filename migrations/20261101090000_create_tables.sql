@@ -707,6 +707,7 @@ create table apipay.daemons (
   host        text not null,
   version     text not null,
   accounts    text[] not null,
+  doubted     text[] not null default '{}',
   has_left    boolean not null default false,
   started_at  timestamptz not null default now(),
   seen_at     timestamptz not null default now()
@@ -716,6 +717,7 @@ comment on column apipay.daemons.worker is 'The worker, as in apipay.attempts.';
 comment on column apipay.daemons.host is 'The machine it runs on.';
 comment on column apipay.daemons.version is 'The version of apipayd.';
 comment on column apipay.daemons.accounts is 'The accounts that it serves: those of its configuration whose key is known to be of the account''s organization.';
+comment on column apipay.daemons.doubted is 'Internal: the other accounts of its configuration, each with a blank and the fingerprint of its key (apipay.accounts.key_fingerprints), which is not known to be of the account''s organization.';
 comment on column apipay.daemons.has_left is 'Whether it was stopped and has recorded all that it did.';
 comment on column apipay.daemons.started_at is 'When it came to this database.';
 comment on column apipay.daemons.seen_at is 'Its last sign of life.';

@@ -459,6 +459,19 @@ end $$;
 comment on function apipay._why_not_resolve(apipay.jobs, boolean, bigint, boolean) is
   'Why apipay.resolve refuses what was said of a job, with the code of the error; no message when it does not.';
 
+-- Whatever was sent of it was sent before the account was given to the organization that it is for now.
+create function apipay._is_elsewhere(job apipay.jobs) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return coalesce((
+  select job.reason = 'other_organization' or newest.sent_at < a.organization_since
+    from apipay.accounts a
+    cross join lateral (
+      select max(t.started_at) as sent_at
+        from (select started_at from apipay.attempts where job_id = job.id and kind = 'send' offset 0) t) newest
+   where a.name = job.account and a.organization_since is not null), false);
+comment on function apipay._is_elsewhere(apipay.jobs) is
+  'Whether what was sent of a job can only be at another organization than the one that its account is for now: the key of now shows nothing of it.';
+
 create function apipay._denied() returns timestamptz
 language sql immutable parallel safe
 return timestamptz '2000-01-01 00:00:00+00';
@@ -490,8 +503,8 @@ begin
   end if;
   before := apipay._state_cause(resolve.reason);
 
-  if not applied and (old.state = 'held' or and_cancel) then
-    -- A send that was never closed would stand in the way of the next one.
+  if (not applied and (old.state = 'held' or and_cancel)) or (applied and anyway and apipay._is_elsewhere(old)) then
+    -- A send that was never closed would stand in the way of the next one, and of the end.
     update apipay.attempts a
        set finished_at = clock_timestamp(), effect = 'unknown', message = 'closed by apipay.resolve'
      where a.job_id = job and a.kind = 'send' and a.finished_at is null;
@@ -502,7 +515,17 @@ begin
     update apipay.jobs
        set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
            lookups = case when state = 'held' then 0 else lookups end, attempts = case when state = 'held' then 0 else attempts end,
-           unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+           unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now(),
+           -- The invoice of another organization is not asked for.
+           invoice_id = case when operation <> 'invoice.create' or not apipay._is_elsewhere(old) then invoice_id end
+     where id = job;
+  elsif applied and anyway and apipay._is_elsewhere(old) then
+    -- What another organization has cannot be asked for with the key of this one: a person's word is all there is.
+    update apipay.jobs
+       set state = 'succeeded', reason = 'resolved_applied', finished_at = now(), unproven_since = null, absent_since = null,
+           invoice_id = case when operation = 'invoice.create' then gateway_id else invoice_id end,
+           refund_id = case when operation = 'invoice.refund' then gateway_id else refund_id end,
+           stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
      where id = job;
   elsif not applied then
     update apipay.jobs
@@ -542,7 +565,7 @@ begin
   return job;
 end $$;
 comment on function apipay.resolve(bigint, boolean, bigint, text, boolean, boolean) is
-  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again, if it is a bill or uncertain after one more look-up that finds nothing; or with and_cancel ends cancelled in the same step, and is never sent). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
+  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again, if it is a bill or uncertain after one more look-up that finds nothing; or with and_cancel ends cancelled in the same step, and is never sent). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order, and believes what was said of a job that was sent while the account was for another organization, of which the gateway cannot be asked. Returns the job''s id.';
 
 -- Accounts and all sending.
 
@@ -641,20 +664,23 @@ return case
     'account %s: requests are under way, or a daemon died with them; say it again in some minutes, when they are recorded', account_name) end;
 comment on function apipay._why_not_change_organization(text) is 'Why an account cannot be for another organisation from now on; null when it can.';
 
--- What was sent with the keys of before cannot be looked up with this one, which finds nothing and proves nothing:
--- so a person says what became of it. Nor can the invoices of a bill that is about to be made anew, of which one may live.
+-- What was sent with the keys of before cannot be looked up or followed with this one, which finds nothing and proves
+-- nothing: so a person says what became of it. Nor can the invoices of a bill that is about to be made anew, of which one
+-- may live. What was never sent goes to the organisation of this key.
 create function apipay._change_organization(account_name text, fingerprint text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp as $$
   update apipay.accounts
      set key_fingerprints = array[fingerprint], organization_since = now(), updated_at = now()
    where name = account_name;
   update apipay.jobs
-     set state = 'held', reason = 'unknown_outcome', quiet_until = apipay._at_work_until(jobs), stated_id = null, stated_anyway = null,
+     set state = 'held', reason = 'other_organization', quiet_until = apipay._at_work_until(jobs), stated_id = null, stated_anyway = null,
          epoch = epoch + 1, updated_at = now()
-   where account = account_name and (state = 'uncertain' or (state in ('queued', 'parked') and (unproven_since is not null or generation > 1)));
+   where account = account_name and (state in ('uncertain', 'accepted', 'held') or (state in ('queued', 'parked') and (unproven_since is not null or generation > 1)));
+  update apipay.invoices set settled = true where account = account_name and not settled;
+  update apipay.refunds set settled = true where account = account_name and not settled;
 $$;
 comment on function apipay._change_organization(text, text) is
-  'From now on the account is for the organisation of this key. Its jobs that may have been sent with another one are held.';
+  'From now on the account is for the organisation of this key. Its jobs that may have been sent with another one are held, those that were accepted among them, and what is open at the earlier one is not asked about any more.';
 
 create function apipay.acknowledge(alert bigint, reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -707,7 +733,7 @@ begin
   return ends;
 end $$;
 comment on function apipay.acknowledge(bigint, text) is
-  'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then. Any other ends when its cause is gone.';
+  'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then (reason other_organization), and open invoices and refunds are not asked about any more. Any other ends when its cause is gone.';
 
 -- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
 -- brings only the events: what they say last still stands. A park of the daemon's own is not put back: the gateway says

@@ -322,6 +322,13 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     ': ' || apipay._mask_phones(left(job.error_message, 500)),
     '. See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
+  when job.reason = 'other_organization' then concat('the account is for another organisation than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the key of now. ',
+    'Look for ', job.token, ' in the dashboard of the earlier organisation',
+    case when job.operation = 'invoice.create' then coalesce(' (invoice ' || job.invoice_id || ')', '') end, '. ',
+    'Done there: select apipay.resolve(', job.id, ', true, ',
+    case job.operation when 'invoice.create' then coalesce(job.invoice_id::text, 'INVOICE_ID') when 'invoice.refund' then 'REFUND_ID' else 'null' end,
+    ', ''why'', anyway => true), which is believed. ',
+    'Not done, or taken back there: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again, to the organisation of now; or with and_cancel => true never.')
   else concat('nobody but a human can tell whether ', apipay._deed(job), ' was done', ' (last: ' || apipay._last_answer(job) || ')',
     '. Look for ', job.token, ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null)) end);
 comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
@@ -354,7 +361,11 @@ comment on function apipay._explain_bill(apipay.jobs, apipay.invoices, timestamp
 
 create function apipay._explain_succeeded(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
-return case job.operation
+return case
+  when job.reason = 'resolved_applied' then concat('Done at the organisation that the account was for before, as somebody said',
+    ': ' || case job.operation when 'invoice.refund' then 'refund ' || job.refund_id else 'invoice ' || job.invoice_id end,
+    '. ApiPay cannot be asked about it with the key of now.')
+  else case job.operation
   when 'invoice.create' then apipay._explain_bill(job, invoice, asked_from, obstacle)
   when 'invoice.cancel' then concat('Invoice ', job.invoice_id,
     case when invoice.status in ('paid', 'partially_refunded') then ' was seen cancelled, but the customer''s payment came first: the money is in.'
@@ -362,7 +373,7 @@ return case job.operation
          else ' is cancelled.' end)
   when 'invoice.refund' then concat('Refund ', job.refund_id, ' of ' || apipay._tenge(apipay._job_amount(job, refund.amount)),
     ' from invoice ', job.invoice_id, ' was made.')
-  else 'Done.' end;
+  else 'Done.' end end;
 comment on function apipay._explain_succeeded(apipay.jobs, apipay.invoices, apipay.refunds, timestamptz, text) is 'explain of a job that succeeded.';
 
 create function apipay._explain_failed(job apipay.jobs) returns text
@@ -449,6 +460,10 @@ begin
   when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control, served_at), apipay._unserved(account, served_at))
   when 'held' then apipay._explain_held(job)
   when 'succeeded' then apipay._explain_succeeded(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at))
+    || case when job.operation = 'invoice.create' and invoice.settled and invoice.status in ('processing', 'pending', 'cancelling')
+                 and invoice.created_at < account.organization_since
+            then concat(' It is not asked about any more: the account is for another organisation since ', apipay._clock(account.organization_since), '.')
+            else '' end
   when 'failed' then coalesce(apipay._explain_alive(job), apipay._explain_failed(job))
   when 'cancelled' then coalesce(apipay._explain_alive(job), apipay._explain_cancelled(job, who, why))
   when 'expired' then coalesce(apipay._explain_alive(job), apipay._explain_expired(job)) end)

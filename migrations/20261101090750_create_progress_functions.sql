@@ -1,7 +1,7 @@
 -- What the check for progress needs the owner's rights for.
 set search_path = pg_catalog, pg_temp;
 
-create function apipay._announce(worker uuid, host text, version text, accounts text[]) returns void
+create function apipay._announce(worker uuid, host text, version text, accounts text[], doubted text[] default '{}') returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
   delete from apipay.daemons d
    where d.seen_at < now() - interval '1 day' and d.worker <> $1
@@ -10,10 +10,11 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp as 
           or not exists (
             select from unnest(d.accounts) as served (account)
              where not exists (select from apipay.daemons l where l.seen_at > d.seen_at and served.account = any (l.accounts))));
-  insert into apipay.daemons (worker, host, version, accounts) values ($1, $2, $3, $4)
-  on conflict on constraint daemons_pkey do update set seen_at = now(), accounts = excluded.accounts, has_left = false;
+  insert into apipay.daemons (worker, host, version, accounts, doubted) values ($1, $2, $3, $4, $5)
+  on conflict on constraint daemons_pkey do update
+    set seen_at = now(), accounts = excluded.accounts, doubted = excluded.doubted, has_left = false;
 $$;
-comment on function apipay._announce(uuid, text, text, text[]) is 'A daemon''s sign of life. Forgets those that gave none for a day, and the last one to serve an account after thirty.';
+comment on function apipay._announce(uuid, text, text, text[], text[]) is 'A daemon''s sign of life, with the accounts that it serves, and those whose key it doubts. Forgets those that gave none for a day, and the last one to serve an account after thirty.';
 
 create function apipay._leave(worker uuid) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$

@@ -133,12 +133,14 @@ fn filter(level: LogLevel, override_: Option<&str>) -> Result<EnvFilter, Telemet
 }
 
 /// What libraries may say at most, by the beginning of their targets. Below, hyper and reqwest log
-/// URLs and headers, sqlx logs statements; sqlx logs slow ones as a warning.
+/// URLs and headers, sqlx logs statements; sqlx logs slow ones as a warning. What the server tells beside its answers
+/// (`raise warning` of a trigger of the shop's) may quote a row, and nobody has masked it.
 fn caps() -> Targets {
     Targets::new()
         .with_default(LevelFilter::TRACE)
         .with_target("sqlx", LevelFilter::WARN)
         .with_target("sqlx::query", LevelFilter::ERROR)
+        .with_target("sqlx::postgres::notice", LevelFilter::OFF)
         .with_target("hyper", LevelFilter::WARN)
         .with_target("h2", LevelFilter::WARN)
         .with_target("reqwest", LevelFilter::WARN)

@@ -238,7 +238,10 @@ pub async fn resolve_cleared(
                                          when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
                                          when 'job_overdue' then 'the job has moved on'
                                          when 'job_stuck' then 'the job has moved on'
-                                         when 'other_organization' then 'the key is known to be of the account, or no daemon has it any more'
+                                         when 'other_organization' then case
+                                           when exists (select from apipay.accounts a where a.name = l.account and l.subject = any (a.key_fingerprints))
+                                           then 'the key is known to be of the account''s organisation'
+                                           else 'no apipayd has this key for the account any more' end
                                          else 'the account may send again' end
           where l.id = any (array(
             select l.id from apipay.alerts l
@@ -290,9 +293,11 @@ pub async fn resolve_cleared(
                    when 'other_organization' then exists (
                        select from apipay.accounts a
                        where a.name = l.account and l.subject = any (a.key_fingerprints))
+                     -- One that was stopped may be on its way back with the same key.
                      or not exists (
                        select from apipay.daemons d
-                       where d.worker::text = l.details ->> 'worker' and not d.has_left and d.seen_at > now() - interval '1 minute')
+                       where l.account || ' ' || l.subject = any (d.doubted)
+                         and d.seen_at > now() - case when d.has_left then interval '20 s' else interval '1 minute' end)
                    else false end
                for no key update skip locked))",
         super::seconds(well_for),

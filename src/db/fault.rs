@@ -1,7 +1,41 @@
 //! Why a statement failed, and so what helps.
 
+use std::fmt;
+
 use sqlx::Error;
 use sqlx::postgres::PgDatabaseError;
+
+use crate::domain::phone::without_phones;
+
+/// What sqlx says of a failure, as it leaves this module: the text of the database's may quote a row, so phones are masked,
+/// and `Debug` shows no more than `Display`.
+pub(super) struct Said(pub(super) Error);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = self.0.to_string();
+        f.write_str(&without_phones(&told))?;
+        let mut cause = std::error::Error::source(&self.0);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // sqlx ends its own text with that of the cause.
+            if !told.ends_with(&text) {
+                write!(f, ": {}", without_phones(&text))?;
+            }
+            told = text;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Said({self})")
+    }
+}
+
+impl std::error::Error for Said {}
 
 /// Who is at fault when a statement fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +57,7 @@ pub enum Fault {
 pub struct Cause {
     /// Its code, when it was the database that spoke.
     pub sqlstate: Option<String>,
-    /// Its message, long numbers masked: a function of the shop may put a phone there.
+    /// Its message, phones masked: a function of the shop may put one there.
     pub message: String,
     /// Where it happened: the innermost function or row.
     pub place: Option<String>,
@@ -42,12 +76,12 @@ impl Cause {
         match error {
             Error::Database(said) => Cause {
                 sqlstate: said.code().map(Into::into),
-                message: without_long_numbers(said.message()),
-                place: place(error).map(without_long_numbers),
+                message: without_phones(said.message()),
+                place: place(error).map(without_phones),
             },
             _ => Cause {
                 sqlstate: None,
-                message: without_long_numbers(&error.to_string()),
+                message: without_phones(&error.to_string()),
                 place: None,
             },
         }
@@ -111,28 +145,6 @@ fn is_of_a_foreign_function(context: &str) -> bool {
         .lines()
         .filter_map(|line| line.split_once("function "));
     functions.any(|(_, name)| !name.trim_start_matches('"').starts_with("apipay."))
-}
-
-/// Masks what may be a phone number.
-fn without_long_numbers(text: &str) -> String {
-    const DIGITS: usize = 9;
-    let mut masked = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
-        let (before, number) = rest.split_at(start);
-        let length = number
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(number.len());
-        masked.push_str(before);
-        masked.push_str(if length >= DIGITS {
-            "***"
-        } else {
-            &number[..length]
-        });
-        rest = &number[length..];
-    }
-    masked.push_str(rest);
-    masked
 }
 
 #[cfg(test)]
@@ -231,8 +243,20 @@ mod tests {
     #[test]
     fn no_phone_number_leaves_by_a_message() {
         assert_eq!(
-            without_long_numbers("order 15 of +77001234567, 87001234567"),
+            without_phones("order 15 of +77001234567, 87001234567"),
             "order 15 of +***, ***"
         );
+        let quoting = "the row (+7 700 123-45-67) is refused";
+        let error = crate::db::DbError {
+            task: "claim jobs",
+            source: Said(Error::Protocol(quoting.into())),
+        };
+        let cause = error.cause().message;
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        for text in [cause, source, error.to_string(), format!("{error:?}")] {
+            assert!(!text.contains("123-45-67"), "{text}");
+        }
+        let io = Said(Error::Io(std::io::Error::other(quoting)));
+        assert_eq!(io.to_string().matches("***").count(), 1, "{io}");
     }
 }

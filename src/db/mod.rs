@@ -37,7 +37,7 @@ pub mod soundness;
 pub mod troubled;
 
 use crate::heart;
-use fault::{Cause, Fault, fault};
+use fault::{Cause, Fault, Said, fault};
 use settings::SETTINGS;
 use sqlx::postgres::PgConnectOptions;
 use std::time::Duration;
@@ -56,29 +56,29 @@ const APPLICATION: &str = "apipayd";
 /// account, not a connection that others need.
 const ACCOUNT_PATIENCE_MS: &str = "300";
 
-/// A statement that failed, with what it was for.
+/// A statement that failed, with what it was for. What it says of the cause has its phones masked ([`fault`]).
 #[derive(Debug, thiserror::Error)]
 #[error("the statement of the database to {task} failed")]
 pub struct DbError {
     task: &'static str,
     #[source]
-    source: sqlx::Error,
+    source: Said,
 }
 
 impl DbError {
     /// Whether the server answered, if only to refuse.
     pub fn is_answer(&self) -> bool {
-        self.source.as_database_error().is_some()
+        self.source.0.as_database_error().is_some()
     }
 
     /// Who is at fault, and so what helps.
     pub fn fault(&self) -> Fault {
-        fault(&self.source)
+        fault(&self.source.0)
     }
 
     /// What the database said.
     pub fn cause(&self) -> Cause {
-        Cause::of(&self.source)
+        Cause::of(&self.source.0)
     }
 
     /// Whether single rows may be the reason: then the others may do without them.
@@ -88,20 +88,20 @@ impl DbError {
 
     /// Whether the statement took too long, or was cancelled by hand.
     pub fn is_cancelled(&self) -> bool {
-        let error = self.source.as_database_error();
+        let error = self.source.0.as_database_error();
         error.and_then(|error| error.code()).as_deref() == Some("57014")
     }
 
     /// Whether our user lacks a privilege.
     pub fn is_denied(&self) -> bool {
-        let error = self.source.as_database_error();
+        let error = self.source.0.as_database_error();
         error.and_then(|error| error.code()).as_deref() == Some("42501")
     }
 
     /// Whether it speaks of a pooler: our start-up parameters are refused, or a statement was prepared
     /// with another server connection.
     pub fn is_of_pooler(&self) -> bool {
-        self.source.as_database_error().is_some_and(|error| {
+        self.source.0.as_database_error().is_some_and(|error| {
             error.message().starts_with("unsupported startup parameter")
                 || matches!(error.code().as_deref(), Some("42P05" | "26000"))
         })
@@ -116,7 +116,10 @@ trait Task<T> {
 impl<T> Task<T> for Result<T, sqlx::Error> {
     fn task(self, task: &'static str) -> Result<T, DbError> {
         heart::beat();
-        self.map_err(|source| DbError { task, source })
+        self.map_err(|error| DbError {
+            task,
+            source: Said(error),
+        })
     }
 }
 

@@ -14,6 +14,11 @@ pub struct Keys {
     pub stored: Option<Vec<String>>,
 }
 
+/// How the key of an account that is not served is announced.
+pub fn doubt(account: &AccountName, fingerprint: &str) -> String {
+    format!("{account} {fingerprint}")
+}
+
 /// The keys of these accounts.
 pub async fn keys(pool: &Pool, accounts: &[String]) -> Result<Vec<Keys>, DbError> {
     sqlx::query_as!(

@@ -60,19 +60,22 @@ pub async fn recall(pool: &Pool) -> Result<(), DbError> {
         .map(|_| ())
 }
 
-/// Gives a sign of life of this daemon.
+/// Gives a sign of life of this daemon, with the accounts that it serves and the keys that it doubts (see
+/// [`super::organization::doubt`]).
 pub async fn announce(
     pool: &Pool,
     worker: Uuid,
     host: &str,
     accounts: &[String],
+    doubted: &[String],
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "select apipay._announce($1, $2, $3, $4)",
+        "select apipay._announce($1, $2, $3, $4, $5)",
         worker,
         host,
         env!("CARGO_PKG_VERSION"),
         accounts,
+        doubted,
     )
     .execute(pool)
     .await
@@ -113,7 +116,7 @@ pub async fn stop(pool: &Pool) -> Result<Option<Stop>, DbError> {
     sqlx::query_as!(
         Stop,
         r#"select extract(epoch from now() - changed_at)::float8 as "seconds!", changed_by,
-                  coalesce(reason, '') as "reason!"
+                  coalesce(apipay._mask_phones(reason), '') as "reason!"
              from apipay._control where stopped"#
     )
     .fetch_optional(pool)

@@ -26,7 +26,11 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
                from apipay.alerts l
               where coalesce(l.account, a.name) = a.name and l.resolved_at is null
                 -- What one daemon tells of itself explains nothing of the accounts of others.
-                and (l.kind <> 'history_lost' or coalesce(l.details -> 'accounts' ? a.name, true))) as "open_alerts!",
+                and (l.kind <> 'history_lost' or coalesce(l.details -> 'accounts' ? a.name, true)))
+         -- A key that is refused is told as what it is, and its daemon serves nothing all the same.
+         || case when exists (select from apipay.daemons d cross join lateral unnest(d.doubted) as one (key)
+                               where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and split_part(one.key, ' ', 1) = a.name)
+                 then array['other_organization'] end as "open_alerts!",
        (select min(l.details ->> 'job') from apipay.alerts l
          where l.account = a.name and l.kind = 'job_stuck' and l.resolved_at is null) as "stuck?"
 from apipay.accounts a

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::domain::phone::without_phones;
+
 /// The end of one request. A call cannot fail, it can only be unclear.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -104,6 +106,8 @@ pub enum NotSent {
     UnknownOperation,
     /// The database has forgotten commits: what it says of other jobs cannot be relied on.
     HistoryLost,
+    /// The account's key is not known to be of its organisation.
+    KeyDoubted,
 }
 
 /// How the answer was lost.
@@ -117,7 +121,7 @@ pub enum Lost {
 
 impl NotSent {
     /// All of them.
-    pub const ALL: [NotSent; 15] = [
+    pub const ALL: [NotSent; 16] = [
         NotSent::Dns,
         NotSent::Connect,
         NotSent::Tls,
@@ -133,6 +137,7 @@ impl NotSent {
         NotSent::DatabaseFailed,
         NotSent::UnknownOperation,
         NotSent::HistoryLost,
+        NotSent::KeyDoubted,
     ];
 
     /// Whether it lies on the way to the gateway, not with us.
@@ -152,7 +157,8 @@ impl NotSent {
             | NotSent::QuotaSpent
             | NotSent::DatabaseFailed
             | NotSent::UnknownOperation
-            | NotSent::HistoryLost => false,
+            | NotSent::HistoryLost
+            | NotSent::KeyDoubted => false,
         }
     }
 
@@ -174,6 +180,7 @@ impl NotSent {
             NotSent::DatabaseFailed => "database_failed",
             NotSent::UnknownOperation => "unknown_operation",
             NotSent::HistoryLost => "history_lost",
+            NotSent::KeyDoubted => "key_doubted",
         }
     }
 }
@@ -238,8 +245,9 @@ impl Reply {
     /// The error's code as programs compare it: letters, digits and underscores. Where the gateway writes a
     /// sentence in its place its words are joined, so that `Invoice not found` is `invoice_not_found`.
     pub fn stable_code(&self) -> Option<String> {
-        let words = self
-            .error_code()?
+        // A sentence may name the payer.
+        let said = without_phones(self.error_code()?);
+        let words = said
             .split(|letter: char| !letter.is_ascii_alphanumeric())
             .filter(|word| !word.is_empty());
         let code = words.collect::<Vec<_>>().join("_").to_lowercase();

@@ -52,6 +52,75 @@ impl fmt::Debug for Phone {
     }
 }
 
+/// Blanks and dashes that may stand within a number as people write it.
+fn is_separator(letter: char) -> bool {
+    letter.is_whitespace()
+        || matches!(
+            letter,
+            '(' | ')' | '.' | '-' | '\u{2010}'..='\u{2015}' | '\u{2212}'
+        )
+}
+
+/// Where a number ends that begins here with a prefix (7 or 8) and ten digits, or with the 7 of a mobile number and nine
+/// more; the same rule as `apipay._mask_phones` has.
+fn end_of_phone(letters: &[char]) -> Option<usize> {
+    let digits = |from: usize, many: usize| {
+        let part = letters.get(from..from + many)?;
+        part.iter().all(char::is_ascii_digit).then_some(from + many)
+    };
+    let past = |from: usize, most: usize| {
+        let rest = letters.iter().skip(from).take(most);
+        from + rest.take_while(|letter| is_separator(**letter)).count()
+    };
+    let rest = |from: usize| {
+        let from = digits(past(from, 3), 3)?;
+        let from = digits(past(from, 2), 2)?;
+        let end = digits(past(from, 2), 2)?;
+        let goes_on = letters.get(end).is_some_and(char::is_ascii_digit);
+        (!goes_on).then_some(end)
+    };
+    let prefixed = || {
+        matches!(letters.first(), Some('7' | '8')).then_some(())?;
+        rest(digits(past(1, 3), 3)?)
+    };
+    let bare = || {
+        (letters.first() == Some(&'7')).then_some(())?;
+        rest(digits(0, 3)?)
+    };
+    prefixed().or_else(bare)
+}
+
+/// From so many digits on a number may be a phone, a card or a name of a person's.
+const LONG: usize = 9;
+
+/// A text of somebody else's, without what may be a phone number: whatever looks like one, as people write it, and each
+/// long row of digits becomes `***`.
+pub fn without_phones(text: &str) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    let mut masked = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(letter) = letters.get(at) {
+        if !letter.is_ascii_digit() {
+            masked.push(*letter);
+            at += 1;
+            continue;
+        }
+        // Here a row of digits begins.
+        let rest = &letters[at..];
+        let row = rest
+            .iter()
+            .take_while(|letter| letter.is_ascii_digit())
+            .count();
+        let hidden = end_of_phone(rest).or_else(|| (row >= LONG).then_some(row));
+        match hidden {
+            Some(_) => masked.push_str("***"),
+            None => masked.extend(&rest[..row]),
+        }
+        at += hidden.unwrap_or(row);
+    }
+    masked
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -123,6 +192,52 @@ mod tests {
             let phone = Phone::parse(&format!("8{code}{middle}{end}")).expect("a number");
             prop_assert_eq!(phone.to_string(), format!("8{code}***{end}"));
             prop_assert_eq!(format!("{phone:?}"), format!("Phone(8{code}***{end})"));
+        }
+    }
+
+    #[test]
+    fn a_phone_leaves_no_text_however_it_is_written() {
+        for (written, expected) in [
+            (
+                "order 15 of +77001234567, 87001234567",
+                "order 15 of +***, ***",
+            ),
+            ("to +7 (700) 123-45-67 or 8.700.123.45.67", "to +*** or ***"),
+            (
+                "8\u{a0}700\u{2011}123\u{2013}45\u{2013}67 is ill",
+                "*** is ill",
+            ),
+            ("700 123 45 67", "***"),
+            ("7001234567", "***"),
+            (
+                "Failing row contains (7, {\"phone_number\": \"8 700 123 45 67\"}).",
+                "Failing row contains (7, {\"phone_number\": \"***\"}).",
+            ),
+            (
+                "invoice 100001, card 4400430012345678",
+                "invoice 100001, card ***",
+            ),
+            (
+                "at 2026-11-23 13:57:22 +00, code 42P01, 1 500 000 tenge",
+                "at 2026-11-23 13:57:22 +00, code 42P01, 1 500 000 tenge",
+            ),
+            (
+                "\u{442}\u{435}\u{43b}. 87001234567",
+                "\u{442}\u{435}\u{43b}. ***",
+            ),
+            ("", ""),
+        ] {
+            assert_eq!(without_phones(written), expected, "{written:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_a_phone_is_never_left(plus in any::<bool>(), first in "[78]", rest in "[0-9]{10}", apart in "[ -]?", before in "[a-z (]{0,5}", after in "[a-z ).]{0,5}") {
+            let plus = if plus { "+" } else { "" };
+            let number = format!("{plus}{first}{apart}{}{apart}{}{apart}{}{apart}{}", &rest[..3], &rest[3..6], &rest[6..8], &rest[8..]);
+            let text = without_phones(&format!("{before}{number}{after}"));
+            prop_assert_eq!(text, format!("{before}{plus}***{after}"));
         }
     }
 }

@@ -282,6 +282,7 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
         NotSent::DatabaseFailed => put_back(DATABASE_WAIT, Reason::DatabaseFailed),
         NotSent::UnknownOperation => put_back(UPGRADE_WAIT, Reason::UnknownOperation),
         NotSent::HistoryLost => put_back(Duration::ZERO, Reason::HistoryLost),
+        NotSent::KeyDoubted => put_back(Duration::ZERO, Reason::KeyDoubted),
     }
 }
 

@@ -4,6 +4,10 @@
 //! a look-up with its key finds nothing, and that would count as proof that nothing was done. So a key counts once it
 //! was seen to know an invoice of the account.
 
+use crate::domain::answer::Answer;
+use crate::policy::breaker::{Health, health};
+use crate::policy::verdict::Reason;
+
 /// What is known of an account, and of who serves it.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
@@ -41,6 +45,32 @@ pub enum Doubt {
     ServedByOther,
     /// The gateway gives it no clear answer.
     Unanswered,
+    /// The gateway says that something is wrong with the key or what is behind it.
+    Unwell(Reason),
+}
+
+/// What people are told of a key that is in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// Nothing yet: the next answer may be clear.
+    Nothing,
+    /// That the account is unwell, for this reason: it is parked.
+    Park(Reason),
+    /// That the key may be of another organisation, or cannot be told from one.
+    Doubt,
+}
+
+/// Answers that are not clear, in a row, before a person is told.
+const UNCLEAR_MOST: u32 = 3;
+
+/// What people are told when a key is in doubt, after so many looks in a row. What the gateway says of this key is no
+/// other daemon's trouble: where one serves the account, the account is not parked.
+pub fn telling(doubt: Doubt, times: u32, is_served: bool) -> Telling {
+    match doubt {
+        Doubt::Unwell(reason) if !is_served => Telling::Park(reason),
+        Doubt::Unanswered if times < UNCLEAR_MOST => Telling::Nothing,
+        _ => Telling::Doubt,
+    }
 }
 
 /// What becomes of the key with this fingerprint.
@@ -55,10 +85,13 @@ pub fn standing(own: &str, known: Known<'_>) -> Standing {
     }
 }
 
-/// What the answer comes to: these invoices were asked for, and those were shown, if the answer was clear.
-pub fn shown(asked: &[i64], shown: Option<&[i64]>) -> Result<(), Doubt> {
+/// What the answer comes to: these invoices were asked for, and those were shown, if the answer shows any.
+pub fn shown(asked: &[i64], shown: Option<&[i64]>, answer: &Answer) -> Result<(), Doubt> {
     match shown {
-        None => Err(Doubt::Unanswered),
+        None => Err(match health(answer) {
+            Health::Unwell(reason) => Doubt::Unwell(reason),
+            Health::Well | Health::Unclear => Doubt::Unanswered,
+        }),
         Some(shown) if shown.iter().any(|id| asked.contains(id)) => Ok(()),
         Some(_) => Err(Doubt::NoneShown),
     }
@@ -77,6 +110,7 @@ pub fn with(stored: &[String], own: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::answer::{Body, Limits, Lost, Reply};
 
     const FRESH: Known<'_> = Known {
         stored: None,
@@ -133,10 +167,53 @@ mod tests {
 
     #[test]
     fn one_invoice_that_is_shown_is_proof_and_one_that_nobody_asked_for_is_none() {
-        assert_eq!(shown(&[7, 8], Some(&[8])), Ok(()));
-        assert_eq!(shown(&[7, 8], Some(&[9])), Err(Doubt::NoneShown));
-        assert_eq!(shown(&[7, 8], Some(&[])), Err(Doubt::NoneShown));
-        assert_eq!(shown(&[7, 8], None), Err(Doubt::Unanswered));
+        let clear = replied(200, "{}");
+        let of = |ids: &[i64]| shown(&[7, 8], Some(ids), &clear);
+        assert_eq!(of(&[8]), Ok(()));
+        assert_eq!(of(&[9]), Err(Doubt::NoneShown));
+        assert_eq!(of(&[]), Err(Doubt::NoneShown));
+        assert_eq!(shown(&[7, 8], None, &clear), Err(Doubt::Unanswered));
+    }
+
+    fn replied(status: u16, body: &str) -> Answer {
+        Answer::Reply(Reply {
+            status,
+            body: Body::read(body.as_bytes()),
+            limits: Limits::default(),
+        })
+    }
+
+    #[test]
+    fn what_the_gateway_says_of_a_key_is_told_as_what_it_is() {
+        let said = r#"{"message": "no"}"#;
+        for (status, expected) in [
+            (401, Doubt::Unwell(Reason::KeyRejected)),
+            (403, Doubt::Unwell(Reason::AccessDenied)),
+            (503, Doubt::Unwell(Reason::ServiceUnavailable)),
+            (404, Doubt::Unwell(Reason::RouteNotFound)),
+            (429, Doubt::Unanswered),
+            (502, Doubt::Unanswered),
+        ] {
+            let answer = replied(status, said);
+            assert_eq!(shown(&[7], None, &answer), Err(expected), "{status}");
+        }
+        let lost = Answer::Lost(Lost::Timeout);
+        assert_eq!(shown(&[7], None, &lost), Err(Doubt::Unanswered));
+    }
+
+    #[test]
+    fn a_key_that_is_refused_parks_its_account_unless_another_daemon_serves_that() {
+        let refused = Doubt::Unwell(Reason::KeyRejected);
+        assert_eq!(
+            telling(refused, 1, false),
+            Telling::Park(Reason::KeyRejected)
+        );
+        assert_eq!(telling(refused, 1, true), Telling::Doubt);
+        assert_eq!(telling(Doubt::Unanswered, 2, false), Telling::Nothing);
+        assert_eq!(telling(Doubt::Unanswered, 3, true), Telling::Doubt);
+        for doubt in [Doubt::NoneShown, Doubt::NothingToAsk, Doubt::ServedByOther] {
+            assert_eq!(telling(doubt, 1, false), Telling::Doubt);
+        }
     }
 
     #[test]

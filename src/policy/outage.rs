@@ -12,6 +12,7 @@ use crate::domain::answer::{Answer, Reply, Timed, beginning};
 use crate::domain::job::JobId;
 use crate::domain::mirror::storable;
 use crate::domain::outage::{Course, Fault, Outage, Read, Row, Wait};
+use crate::domain::phone::without_phones;
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::judge::Circumstances;
@@ -119,11 +120,12 @@ fn fault(timed: &Timed) -> Fault {
     }
 }
 
-/// The gateway's words about an error: its message, else its code.
+/// The gateway's words about an error, phones masked: its message, else its code.
 pub(crate) fn words(reply: &Reply) -> Option<String> {
     const BYTES: usize = 300;
     let said = reply.message().or_else(|| reply.error_code())?.trim();
-    let said = storable(beginning(said, BYTES));
+    // What is cut first may leave a part of a number that nobody takes for one.
+    let said = storable(beginning(&without_phones(said), BYTES));
     (!said.is_empty()).then_some(said)
 }
 

@@ -269,6 +269,10 @@ reasons! {
     RouteNotFound = "route_not_found",
     /// What somebody said in `apipay.resolve` is not what the gateway has.
     NotAsStated = "not_as_stated",
+    /// The account's key is not known to be of its organisation.
+    KeyDoubted = "key_doubted",
+    /// The account is for another organisation than the one that it was sent to.
+    OtherOrganization = "other_organization",
 }
 
 impl Verdict {
@@ -305,7 +309,8 @@ mod tests {
         unknown_operation invalid_params gave_up async_error async_retry unknown_outcome \
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
-        account_parked quota_spent database_failed history_lost route_not_found not_as_stated";
+        account_parked quota_spent database_failed history_lost route_not_found not_as_stated key_doubted \
+        other_organization";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

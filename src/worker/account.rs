@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::account::{AccountName, DuplicateProtection};
-use crate::domain::answer::Timed;
+use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::operation::Request;
 use crate::domain::outage::{Course, Outage, Read};
 use crate::gateway::client::Gateway;
@@ -168,8 +168,15 @@ impl Account {
     }
 
     /// Asks the gateway, once, counts refusals for the rate and notes in which mode the account is. Never fails:
-    /// what went wrong is an answer.
+    /// what went wrong is an answer. With a key that is not known to be of the account's organisation nothing leaves,
+    /// whoever asks.
     pub async fn call(&self, request: &Request) -> Timed {
+        if !self.serves() {
+            return Timed {
+                answer: Answer::NotSent(NotSent::KeyDoubted),
+                took: Duration::ZERO,
+            };
+        }
         let before = self.refusals.count();
         let timed = self.gateway.call(request).await;
         heart::beat();
@@ -179,6 +186,12 @@ impl Account {
             self.state().modes.see(shown);
         }
         timed
+    }
+
+    /// Asks the gateway whether it knows these invoices by the account's key: the one question that a key may be used
+    /// for before it is known to be of the account's organisation. What it shows says nothing of the account yet.
+    pub async fn ask_for_invoices(&self, invoices: &[i64]) -> Timed {
+        self.gateway.call(&wire::check_invoices(invoices)).await
     }
 
     /// Refusals for the rate in a row, to this moment.
@@ -414,5 +427,48 @@ mod tests {
         assert_eq!(refusals.count(), 2, "late, and not news");
         refusals.note(refusals.count(), Some(false));
         assert_eq!(refusals.count(), 0);
+    }
+
+    /// An account whose gateway is a listener of this test, on a runtime of the test's.
+    fn account_at(address: std::net::SocketAddr) -> Account {
+        let base = reqwest::Url::parse(&format!("http://{address}")).unwrap();
+        let second = Duration::from_secs(1);
+        let limits = crate::gateway::client::HttpLimits {
+            connect_timeout: second,
+            timeout: second,
+            max_body_bytes: 1_000,
+        };
+        let key = secrecy::SecretString::from("a key");
+        let gateway = Gateway::new(&base, &key, true, limits).unwrap();
+        let name = AccountName::parse("default").unwrap();
+        Account::new(name, gateway, DuplicateProtection::Key, 1, 60)
+    }
+
+    #[tokio::test]
+    async fn with_a_key_in_doubt_nothing_leaves_but_the_look_for_an_invoice() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let account = account_at(listener.local_addr().unwrap());
+        let requests = [
+            wire::account_health(),
+            wire::check_invoices(&[7]),
+            wire::get_invoice(7),
+        ];
+        for request in &requests {
+            let timed = account.call(request).await;
+            assert_eq!(timed.answer, Answer::NotSent(NotSent::KeyDoubted));
+        }
+        assert!(account.know());
+        account.doubt_key();
+        let timed = account.call(&requests[0]).await;
+        assert_eq!(timed.answer, Answer::NotSent(NotSent::KeyDoubted));
+        assert!(listener.accept().is_err(), "nobody has connected");
+        let _ = account.ask_for_invoices(&[7]).await;
+        assert!(listener.accept().is_ok());
+        account.know();
+        let timed = account.call(&requests[0]).await;
+        assert_ne!(timed.answer, Answer::NotSent(NotSent::KeyDoubted));
+        assert!(listener.accept().is_ok());
     }
 }

@@ -8,26 +8,32 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::db::accounts::AlertText;
 use crate::db::alerts::{self, About};
 use crate::db::claim::Purpose;
 use crate::db::fault::Fault;
 use crate::db::organization::{self as keys, Keys};
+use crate::db::record::Entry;
 use crate::db::{DbError, progress};
 use crate::domain::account::AccountName;
+use crate::domain::answer::{Answer, Timed};
 use crate::gateway::wire;
 use crate::policy::breaker::probe_delay;
-use crate::policy::organization::{Doubt, Known, Standing, shown, standing, with};
+use crate::policy::hints;
+use crate::policy::organization::{
+    Doubt, Known, Standing, Telling, shown, standing, telling, with,
+};
+use crate::policy::outage::words;
+use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm;
 use crate::worker::clock::Moment;
+use crate::worker::recorder::Outcome;
 use crate::worker::{Context, Step, probe};
 
 /// How often a daemon gives a sign of life. Others count on it to be half a minute old at most.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
-
-/// Answers that are not clear, in a row, before a person is told.
-const UNCLEAR_MOST: u32 = 3;
 
 /// The loop's memory: what was announced, which keys are doubted, and what the gateway is being asked. It waits for no
 /// answer of the gateway, for other accounts count on being confirmed in time.
@@ -46,13 +52,18 @@ struct Asked {
     before: Vec<String>,
     /// Invoices that it was asked for.
     invoices: usize,
-    answer: Result<(), Doubt>,
+    /// Whether another daemon served the account then.
+    is_served: bool,
+    answer: Timed,
+    meaning: Result<(), Doubt>,
 }
 
 /// A key that is not known.
 struct Doubted {
     times: u32,
     again_at: Moment,
+    /// What people were told of it.
+    told: Option<AlertText>,
 }
 
 impl Organizations {
@@ -62,7 +73,12 @@ impl Organizations {
         let mut known = known(ctx, &stored);
         if self.is_to_be_announced(&known) {
             let names: Vec<String> = known.iter().map(AccountName::to_string).collect();
-            progress::announce(&ctx.pool, ctx.worker, &ctx.host, &names).await?;
+            let others = ctx.accounts.values();
+            let others = others.filter(|account| !known.contains(&account.name));
+            let doubted: Vec<String> = others
+                .map(|account| keys::doubt(&account.name, account.fingerprint()))
+                .collect();
+            progress::announce(&ctx.pool, ctx.worker, &ctx.host, &names, &doubted).await?;
             self.announced = Some((Moment::now(), known.clone()));
             // Another key takes the place of one only while nobody is seen to serve with it: so what is read after
             // the announcement holds.
@@ -70,9 +86,10 @@ impl Organizations {
             let announced = known;
             known = self::known(ctx, &stored);
             known.retain(|name| announced.contains(name));
+            self.tell_again(ctx, &known).await?;
         }
         let mut begun = Vec::new();
-        let mut step = match self.hear(ctx).await? {
+        let mut step = match self.hear(ctx, &known).await? {
             true => Step::Worked,
             false => Step::Idle,
         };
@@ -109,7 +126,11 @@ impl Organizations {
     }
 
     /// Takes what the gateway has answered. True when a key is known by it.
-    async fn hear(&mut self, ctx: &Arc<Context>) -> Result<bool, DbError> {
+    async fn hear(
+        &mut self,
+        ctx: &Arc<Context>,
+        known: &BTreeSet<AccountName>,
+    ) -> Result<bool, DbError> {
         let mut is_news = false;
         while let Some(done) = self.asked.try_join_next() {
             let asked = match done {
@@ -120,15 +141,28 @@ impl Organizations {
                 }
             };
             let account = &asked.account;
-            let stored = match asked.answer {
+            // Another daemon, or a person, knew it meanwhile.
+            if known.contains(&account.name) {
+                continue;
+            }
+            let stored = match asked.meaning {
                 Ok(()) => {
                     info!(account = %account.name, "ApiPay knows the account's invoices by its new key");
                     let all = with(&asked.before, account.fingerprint());
                     keys::store(&ctx.pool, &account.name, Some(&asked.before), &all, None).await
                 }
                 Err(doubt) => {
-                    let refused = self.refuse(ctx, account, doubt, asked.invoices).await;
-                    refused.map(|()| false)
+                    let hint = match &asked.answer.answer {
+                        Answer::Reply(reply) => hints::wait(reply, ctx.clock.expected()),
+                        Answer::NotSent(_) | Answer::Lost(_) => None,
+                    };
+                    let (asked_for, is_served) = (asked.invoices, asked.is_served);
+                    let refused = self.refuse(ctx, account, doubt, asked_for, is_served, hint);
+                    let told = refused.await;
+                    if let Ok(Telling::Park(reason)) = told {
+                        self.park(ctx, account, reason, &asked.answer);
+                    }
+                    told.map(|_| false)
                 }
             };
             is_news |= unless_locked(account, stored)?;
@@ -174,12 +208,14 @@ impl Organizations {
             Standing::Ask => {
                 if ctx.take_one(&account.name, Purpose::Probe).await? {
                     let before = before.unwrap_or_default().to_vec();
-                    self.ask(ctx, account, before, traces.invoices);
+                    let is_served = traces.served_on.is_some();
+                    self.ask(ctx, account, before, traces.invoices, is_served);
                 }
                 return Ok(false);
             }
         };
-        self.refuse(ctx, account, doubt, traces.invoices.len())
+        let (asked, is_served) = (traces.invoices.len(), traces.served_on.is_some());
+        self.refuse(ctx, account, doubt, asked, is_served, None)
             .await?;
         Ok(false)
     }
@@ -191,23 +227,73 @@ impl Organizations {
         account: &Arc<Account>,
         before: Vec<String>,
         invoices: Vec<i64>,
+        is_served: bool,
     ) {
-        let name = account.name.clone();
-        let times = self.doubted.get(&name).map_or(0, |doubted| doubted.times);
         // Not again before this is answered.
         let again_at = Moment::now().after(ctx.rules.request_timeout * 2);
-        self.doubted.insert(name, Doubted { times, again_at });
+        let doubted = self.doubted.entry(account.name.clone());
+        let doubted = doubted.or_insert(Doubted {
+            times: 0,
+            again_at,
+            told: None,
+        });
+        doubted.again_at = again_at;
         let account = account.clone();
         self.asked.spawn(async move {
-            let answer = ask(&account, &invoices).await;
-            let invoices = invoices.len();
+            let answer = account.ask_for_invoices(&invoices).await;
+            let rows = wire::read_check(&answer);
+            let ids: Option<Vec<i64>> = rows.map(|rows| rows.iter().map(|row| row.id).collect());
+            let meaning = shown(&invoices, ids.as_deref(), &answer.answer);
             Asked {
                 account,
                 before,
-                invoices,
+                invoices: invoices.len(),
+                is_served,
                 answer,
+                meaning,
             }
         });
+    }
+
+    /// What the gateway says of the key is what people are told: the account is parked. The organisation of the key
+    /// stays in doubt, so no probe ends that before it is known.
+    fn park(&mut self, ctx: &Arc<Context>, account: &Account, reason: Reason, said: &Timed) {
+        account.park();
+        let strain = Strain::Park {
+            reason,
+            hint: None,
+            said: match &said.answer {
+                Answer::Reply(reply) => words(reply),
+                Answer::NotSent(_) | Answer::Lost(_) => None,
+            },
+            undelivered: None,
+        };
+        let outcome = Outcome {
+            strain: Some(strain),
+            ..Outcome::plain(&account.name, Entry::default())
+        };
+        let ctx = ctx.clone();
+        // The writer may be busy, and this loop waits for nobody.
+        self.looks
+            .spawn(async move { ctx.recorder.record(outcome).await });
+    }
+
+    /// Whatever ended an alert while its key is still in doubt, it is open again.
+    async fn tell_again(
+        &self,
+        ctx: &Context,
+        known: &BTreeSet<AccountName>,
+    ) -> Result<(), DbError> {
+        for account in ctx.accounts.values() {
+            let doubted = self.doubted.get(&account.name);
+            let told = doubted.and_then(|doubted| doubted.told.as_ref());
+            let Some(text) = told.filter(|_| !known.contains(&account.name)) else {
+                continue;
+            };
+            let opened = alerts::open(&ctx.pool, &about(account), text).await;
+            unless_locked(account, opened.map(|()| false))?;
+        }
+        Ok(())
     }
 
     async fn refuse(
@@ -216,29 +302,40 @@ impl Organizations {
         account: &Account,
         doubt: Doubt,
         asked: usize,
-    ) -> Result<(), DbError> {
+        is_served: bool,
+        hint: Option<Duration>,
+    ) -> Result<Telling, DbError> {
         let name = &account.name;
-        let times = self.doubted.get(name).map_or(0, |doubted| doubted.times) + 1;
-        let wait = probe_delay(&ctx.rules.breaker, times, None, ctx.jitter());
+        let before = self.doubted.remove(name);
+        let times = before.as_ref().map_or(0, |doubted| doubted.times) + 1;
+        let wait = probe_delay(&ctx.rules.breaker, times, hint, ctx.jitter());
+        let telling = telling(doubt, times, is_served);
+        let text = alarm::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
         let doubted = Doubted {
             times,
             again_at: Moment::now().after(wait),
+            told: match telling {
+                Telling::Doubt => Some(text.clone()),
+                Telling::Park(_) | Telling::Nothing => before.and_then(|before| before.told),
+            },
         };
         self.doubted.insert(name.clone(), doubted);
         warn!(account = %name, ?doubt, "the account's key is not known to be of its organisation; nothing of it is served");
-        if doubt == Doubt::Unanswered && times < UNCLEAR_MOST {
-            return Ok(());
+        if telling == Telling::Doubt {
+            alerts::say(&ctx.pool, &about(account), &text).await?;
+            ctx.wake.deliver.notify_one();
         }
-        let about = About {
-            account: Some(name),
-            kind: alarm::ORGANIZATION,
-            subject: account.fingerprint(),
-            severity: "critical",
-        };
-        let text = alarm::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
-        alerts::say(&ctx.pool, &about, &text).await?;
-        ctx.wake.deliver.notify_one();
-        Ok(())
+        Ok(telling)
+    }
+}
+
+/// The alert about this key.
+fn about(account: &Account) -> About<'_> {
+    About {
+        account: Some(&account.name),
+        kind: alarm::ORGANIZATION,
+        subject: account.fingerprint(),
+        severity: "critical",
     }
 }
 
@@ -264,12 +361,4 @@ fn known(ctx: &Context, stored: &[Keys]) -> BTreeSet<AccountName> {
     };
     let known = ctx.accounts.values().filter(is_known);
     known.map(|account| account.name.clone()).collect()
-}
-
-/// Asks the gateway whether it knows these invoices by the account's key.
-async fn ask(account: &Account, invoices: &[i64]) -> Result<(), Doubt> {
-    let timed = account.call(&wire::check_invoices(invoices)).await;
-    let rows = wire::read_check(&timed);
-    let ids: Option<Vec<i64>> = rows.map(|rows| rows.iter().map(|row| row.id).collect());
-    shown(invoices, ids.as_deref())
 }

@@ -369,6 +369,9 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::NotSent(NotSent::HistoryLost) => {
             "the database has forgotten what was committed; nothing was sent"
         }
+        Answer::NotSent(NotSent::KeyDoubted) => {
+            "the account's key is not known to be of its organisation; nothing was sent"
+        }
         Answer::NotSent(NotSent::UnknownOperation) => {
             "this version of apipayd does not know the operation; nothing was sent"
         }

@@ -253,6 +253,8 @@ fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
         Some(NotSent::HistoryLost)
     } else if job.window_from.elapsed() > SEND_WINDOW {
         Some(NotSent::WindowClosed)
+    } else if !account.serves() {
+        Some(NotSent::KeyDoubted)
     } else if job.role != Role::Canary && !account.may_send(job.claimed_at) {
         Some(NotSent::AccountParked)
     } else if key_may_be_free(&job.claim.history, circumstances(ctx, job)) {

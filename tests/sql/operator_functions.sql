@@ -293,6 +293,29 @@ begin
   assert ((pg_temp.read(job)).state, (pg_temp.read(other)).state) = ('held', 'queued');
   delete from apipay.jobs where id in (job, other);
 
+  -- What was accepted at another organization ends by a person's word about that job, which nothing can check.
+  job := pg_temp.job('queued', account => 'other');
+  update apipay.jobs set state = 'accepted', invoice_id = 770001 where id = job;
+  other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 770002}', account => 'other');
+  insert into apipay.invoices (account, id, job_id, status, amount, settled) values ('other', 770001, job, 'processing', 100, false);
+  perform apipay._change_organization('other', 'cocoa');
+  for found in select * from apipay.jobs where id in (job, other) loop
+    assert (found.state, found.reason) = ('held', 'other_organization'), found;
+  end loop;
+  assert (select settled from apipay.invoices where id = 770001);
+  assert (select explain from apipay.overview where id = job)
+         like 'Held (other_organization) %(invoice 770001)%' || format('select apipay.resolve(%s, true, 770001, ''why'', anyway => true), which is believed.', job) || '%';
+  perform apipay.resolve(job, true, 770001, 'seen there');
+  assert ((pg_temp.read(job)).state, (pg_temp.read(job)).stated_id) = ('uncertain', 770001), 'asked for, unless it is to be believed';
+  update apipay.jobs set state = 'held', reason = 'other_organization' where id = job;
+  perform apipay.resolve(job, true, 770001, 'seen there', anyway => true);
+  found := pg_temp.read(job);
+  assert (found.state, found.reason, found.invoice_id, found.finished_at) = ('succeeded', 'resolved_applied', 770001, now());
+  assert (select explain from apipay.overview where id = job) like 'Done at the organisation that the account was for before, as somebody said: invoice 770001. %';
+  perform apipay.resolve(other, true, 880001, 'seen there', anyway => true);
+  assert ((pg_temp.read(other)).state, (pg_temp.read(other)).refund_id) = ('succeeded', 880001);
+  update apipay.accounts set organization_since = null where name = 'other';
+
   -- The alert stays while another job is held.
   job := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4001}');
   other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4002}');

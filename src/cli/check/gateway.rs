@@ -3,6 +3,7 @@
 use super::finding::Finding;
 use crate::config::{AccountSettings, HttpSettings};
 use crate::domain::answer::{Answer, Body};
+use crate::domain::phone::without_phones;
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::gateway::wire;
 use crate::policy::breaker::{self, Health};
@@ -82,7 +83,7 @@ pub(super) fn findings(account: &str, asked: Result<Answer, GatewayError>) -> Ve
 fn seen(answer: &Answer) -> String {
     match answer {
         Answer::Reply(reply) => match (reply.error_code(), &reply.body) {
-            (Some(code), _) => format!("HTTP {} {code}", reply.status),
+            (Some(code), _) => format!("HTTP {} {}", reply.status, without_phones(code)),
             (None, Body::Json(_)) => format!("HTTP {}", reply.status),
             (None, _) => format!("HTTP {}, not the gateway's JSON", reply.status),
         },

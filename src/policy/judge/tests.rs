@@ -501,6 +501,7 @@ fn failures_of_the_network_are_told_apart() {
         (NotSent::DatabaseFailed, "database_failed in 1s"),
         (NotSent::UnknownOperation, "unknown_operation in 60s"),
         (NotSent::HistoryLost, "history_lost in 0ns"),
+        (NotSent::KeyDoubted, "key_doubted in 0ns"),
     ] {
         let answer = Answer::NotSent(cause);
         let expected = format!("not_applied queued {why} free");

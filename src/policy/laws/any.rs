@@ -230,6 +230,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         NotSent::DatabaseFailed,
         NotSent::UnknownOperation,
         NotSent::HistoryLost,
+        NotSent::KeyDoubted,
     ];
     prop_oneof![
         1 => select(causes).prop_map(Answer::NotSent),

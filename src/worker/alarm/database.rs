@@ -15,6 +15,7 @@ use crate::db::mirrors::{Kind, Mirror};
 use crate::db::record::Transition;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
+use crate::domain::phone::without_phones;
 use crate::policy::clock::SpanUs;
 use crate::worker::recorder::Forgotten;
 
@@ -258,8 +259,8 @@ fn end_of_lock(blocker: &Blocker) -> String {
         since,
     } = blocker;
     let known = |name: &Option<String>| {
-        let name = name.clone().filter(|name| !name.is_empty());
-        name.unwrap_or_else(|| "unknown".to_owned())
+        let name = name.as_deref().filter(|name| !name.is_empty());
+        name.map_or_else(|| "unknown".to_owned(), without_phones)
     };
     format!(
         "session {pid} (user {}, application {}, in its transaction since {}) keeps it locked: end that transaction \

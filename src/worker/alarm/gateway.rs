@@ -59,6 +59,18 @@ impl Alarm {
                 "held again: what was said of it is not what ApiPay has",
                 format!("{look} name the right one: {name_it} {or_not}"),
             )
+        } else if is(Reason::OtherOrganization) {
+            (
+                "job_held",
+                "held: it was sent while the account was for another organisation, and ApiPay shows nothing of it to \
+                 the key of now",
+                format!(
+                    "look the payment up in the dashboard of the earlier organisation, then, if it was done there: \
+                     select apipay.resolve({id}, true, GATEWAY_ID, 'why', anyway => true); (believed, since it cannot \
+                     be asked for); if it was not, or was taken back there, select apipay.resolve({id}, false, null, \
+                     'why'); sends it again, to the organisation of now, and with and_cancel => true it ends unsent."
+                ),
+            )
         } else {
             (
                 "job_held",

@@ -6,6 +6,8 @@ use uuid::Uuid;
 use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
 use crate::policy::organization::Doubt;
+use crate::policy::remedy;
+use crate::policy::verdict::Reason;
 
 /// The kind of the alert: an account's key may be of another organisation.
 pub const ORGANIZATION: &str = "other_organization";
@@ -18,7 +20,11 @@ pub fn other_organization(
     worker: Uuid,
     host: &str,
 ) -> AlertText {
+    if let Doubt::Unwell(reason) = doubt {
+        return unwell(account, reason, worker, host);
+    }
     let why = match doubt {
+        Doubt::Unwell(reason) => reason.code().to_owned(),
         Doubt::NoneShown => {
             format!("ApiPay shows it none of the {asked} newest invoices of the account")
         }
@@ -32,10 +38,15 @@ pub fn other_organization(
             "ApiPay gives no clear answer when asked with it for the account's invoices".to_owned()
         }
     };
+    // An answer that is not clear says nothing of the organisation.
+    let seems = match doubt {
+        Doubt::Unanswered => "may be",
+        _ => "seems to be",
+    };
     AlertText {
         summary: format!(
-            "The API key of account {account} on {host} is not the one that the account had, and seems to \
-             be of another organisation at ApiPay: {why}. The apipayd there sends and asks nothing of the account."
+            "The API key of account {account} on {host} is not the one that the account had, and {seems} \
+             of another organisation at ApiPay: {why}. The apipayd there sends and asks nothing of the account."
         ),
         action: format!(
             "on {host}, put the account's own key back and restart apipayd; or, if the key is of a second \
@@ -43,9 +54,27 @@ pub fn other_organization(
              is to be for the organisation of this key from now on, or this is the same organisation after all: stop \
              every apipayd that serves the account with another key, then select apipay.acknowledge(id, 'why') from \
              apipay.alerts where kind = '{ORGANIZATION}' and account = '{account}' and resolved_at is null; payments \
-             that may have been sent with the earlier key are held then, for you to say what became of them: \
-             select * from apipay.uncertain;"
+             that may have been sent with the earlier key, those that ApiPay accepted among them, are held then, for you to \
+             say what became of them: select * from apipay.uncertain; bills that are open at the earlier organisation \
+             are not asked about any more"
         ),
         details: json!({ "worker": worker, "host": host }),
+    }
+}
+
+/// Another daemon serves the account, and ApiPay says what is wrong with the key of this one.
+fn unwell(account: &AccountName, reason: Reason, worker: Uuid, host: &str) -> AlertText {
+    let remedy = remedy::of_park(reason);
+    AlertText {
+        summary: format!(
+            "The apipayd on {host} serves nothing of account {account}, which another one serves with another key: {}. \
+             Whether its key is of the same organisation cannot be asked before that is mended.",
+            remedy.what
+        ),
+        action: format!(
+            "{}; or, on {host}, put the key into its credential that the other apipayd has, and restart apipayd",
+            remedy.action
+        ),
+        details: json!({ "worker": worker, "host": host, "reason": reason.code() }),
     }
 }

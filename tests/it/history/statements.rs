@@ -306,7 +306,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("apipay._recall()", "", ALL),
     (
         "apipay._announce(",
-        "'{WORKER}', 'host', '0.1.0', {ACCOUNTS}",
+        "'{WORKER}', 'host', '0.1.0', {ACCOUNTS}, {ACCOUNTS}",
         ALL,
     ),
     ("apipay._leave(", "'{WORKER}'", FEW),

@@ -90,6 +90,58 @@ async fn a_claim_that_fails_again_and_again_is_told_in_the_databases_words() {
 }
 
 #[tokio::test]
+async fn no_phone_number_leaves_by_what_the_database_says() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world
+        .sql(
+            "create table public.audit (kept text check (kept is null));
+             grant insert on public.audit to apipay_worker;
+             create function public.refuse() returns trigger language plpgsql as
+               $$ begin
+                 raise warning 'the shop warns of +7 701 234 56 78 and 87012345678';
+                 begin
+                   insert into public.audit values ('+7 (701) 234-56-78');
+                 exception when check_violation then
+                   raise exception 'the shop refuses: % {\"to\": \"87012345678\"} +7 701 234 56 78, 7012345678', sqlerrm
+                     using detail = 'Failing row contains (+7 (701) 234-56-78).';
+                 end;
+                 return null;
+               end $$;
+             create trigger refuse before insert on apipay.attempts
+               for each statement execute function public.refuse()",
+        )
+        .await;
+    let job = world.bill(phone::PAID, 1500).await;
+    until_told(&world, "firing", &["the shop refuses"]).await;
+    world
+        .until_holds("the status line says why", async || {
+            daemon.status().contains("the shop refuses")
+        })
+        .await;
+    let mut check = world.spawn(&["check"], &[]);
+    check.ended(std::time::Duration::from_secs(15)).await;
+    for (place, text) in [
+        ("the log", daemon.log_text()),
+        (
+            "the status line",
+            daemon.notified.lock().unwrap().join("\n"),
+        ),
+        ("check", check.log_text()),
+        ("a notice", world.alerts.raw()),
+    ] {
+        let digits: String = text
+            .chars()
+            .filter(|letter| !matches!(letter, ' ' | '(' | ')' | '-'))
+            .collect();
+        assert!(!digits.contains("7012345678"), "{place}: {text}");
+    }
+    assert!(daemon.log_text().contains("the shop refuses"));
+    world.sql("drop trigger refuse on apipay.attempts").await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn jobs_that_are_all_refused_are_told_by_one_alert_with_their_number() {
     let (world, daemon) = World::running_as(wish()).await;
     world
