@@ -248,6 +248,7 @@ create table apipay.jobs (
   order_id         text collate "C",
   stated_id        bigint,
   stated_anyway    boolean,
+  stated_unwanted  boolean,
   quiet_until      timestamptz,
   constraint jobs_lease_while_sending check
     ((state = 'sending') = (leased_until is not null) and (state = 'sending') = (leased_by is not null)),
@@ -294,6 +295,7 @@ comment on column apipay.jobs.failing_since is 'Internal: since when its request
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
 comment on column apipay.jobs.stated_id is 'Internal: the gateway''s id that somebody named in apipay.resolve, until the gateway was asked about it.';
 comment on column apipay.jobs.stated_anyway is 'Internal: whether that object is to be taken although its amount, payer or order differs.';
+comment on column apipay.jobs.stated_unwanted is 'Internal: whether somebody said in apipay.resolve that nothing was done and that it is to end cancelled, until the gateway was asked about it.';
 comment on column apipay.jobs.order_id is 'Internal: the order id in params, as the views show it.';
 
 -- What a job is about is read from its params once. They may be huge, and an index or a generated column would

@@ -465,11 +465,13 @@ return timestamptz '2000-01-01 00:00:00+00';
 comment on function apipay._denied() is
   'Since when nothing was found of a job of which a person said that nothing was done: so long that one look-up more which finds nothing is enough.';
 
--- A refund has its look-up before each of its requests, and a cancel needs none.
-create function apipay._bears_name(operation text) returns boolean
+-- What a bill or a refund has made carries its job's name. A refund is looked up before each of its requests anyway, and
+-- so only where none follows; a cancel makes nothing.
+create function apipay._is_looked_up_first(operation text, and_cancel boolean) returns boolean
 language sql immutable parallel safe
-return operation = 'invoice.create';
-comment on function apipay._bears_name(text) is 'Whether what an operation makes is searched for by the name of its job.';
+return operation = 'invoice.create' or (and_cancel and operation = 'invoice.refund');
+comment on function apipay._is_looked_up_first(text, boolean) is
+  'Whether a held job of which somebody says that nothing was done is looked up by its name before it is sent again, or, with and_cancel, before it ends.';
 
 create function apipay.resolve(
   job bigint, applied boolean, gateway_id bigint default null, reason text default null, anyway boolean default false,
@@ -496,19 +498,21 @@ begin
        set finished_at = clock_timestamp(), effect = 'unknown', message = 'closed by apipay.resolve'
      where a.job_id = job and a.kind = 'send' and a.finished_at is null;
   end if;
-  if not applied and not and_cancel and (old.state = 'uncertain' or at_work_until is not null or apipay._bears_name(old.operation)) then
+  if not applied and (apipay._is_looked_up_first(old.operation, and_cancel)
+                      or (not and_cancel and (old.state = 'uncertain' or at_work_until is not null))) then
     -- The request may still be at work, or what it made may be found by its name, so the look-up comes first, when
-    -- that is over. That it finds nothing once is enough now.
+    -- that is over. That it finds nothing once is enough now: then it is sent again, or ends.
     update apipay.jobs
        set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
            lookups = case when state = 'held' then 0 else lookups end, attempts = case when state = 'held' then 0 else attempts end,
-           unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+           unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), stated_id = null, stated_anyway = null,
+           stated_unwanted = nullif(and_cancel, false), epoch = epoch + 1, updated_at = now()
      where id = job;
   elsif not applied then
     update apipay.jobs
        set state = case when and_cancel then 'cancelled' else 'queued' end, reason = 'resolved_not_applied',
            finished_at = case when and_cancel then now() end, run_at = now(), unproven_since = null, absent_since = null,
-           lookups = 0, attempts = 0, stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+           lookups = 0, attempts = 0, stated_id = null, stated_anyway = null, stated_unwanted = null, epoch = epoch + 1, updated_at = now()
      where id = job;
     -- The alert may speak of another job, of which is checked what somebody said.
     if not exists (select from apipay.jobs where account = old.account and state = 'held')
@@ -521,7 +525,7 @@ begin
     -- What was said is checked by the look-up, at once. Until then nothing is believed, and an open alert stays open.
     begin
       update apipay.jobs
-         set state = 'uncertain', reason = 'resolved_applied', run_at = now(), quiet_until = at_work_until, stated_anyway = coalesce(anyway, false),
+         set state = 'uncertain', reason = 'resolved_applied', run_at = now(), quiet_until = at_work_until, stated_anyway = coalesce(anyway, false), stated_unwanted = null,
              stated_id = case when operation = 'invoice.cancel' then coalesce(gateway_id, invoice_id) else gateway_id end,
              unproven_since = coalesce(unproven_since, now()), absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
        where id = job;
@@ -542,7 +546,7 @@ begin
   return job;
 end $$;
 comment on function apipay.resolve(bigint, boolean, bigint, text, boolean, boolean) is
-  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again, if it is a bill or uncertain after one more look-up that finds nothing; or with and_cancel ends cancelled in the same step, and is never sent). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
+  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied: then it is sent again, if it is a bill or uncertain after one more look-up that finds nothing; or with and_cancel it ends cancelled and is never sent, a bill or a refund after such a look-up too. What lives with its name holds it again. An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order. Returns the job''s id.';
 
 -- Accounts and all sending.
 
@@ -649,7 +653,7 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$
      set key_fingerprints = array[fingerprint], organization_since = now(), updated_at = now()
    where name = account_name;
   update apipay.jobs
-     set state = 'held', reason = 'unknown_outcome', quiet_until = apipay._at_work_until(jobs), stated_id = null, stated_anyway = null,
+     set state = 'held', reason = 'unknown_outcome', quiet_until = apipay._at_work_until(jobs), stated_id = null, stated_anyway = null, stated_unwanted = null,
          epoch = epoch + 1, updated_at = now()
    where account = account_name and (state = 'uncertain' or (state in ('queued', 'parked') and (unproven_since is not null or generation > 1)));
 $$;

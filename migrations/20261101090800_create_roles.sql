@@ -64,7 +64,7 @@ declare
     ['apipay_worker', 'select on apipay.jobs, apipay._control, apipay.daemons'],
     ['apipay_worker', 'update (steady_ahead_us) on apipay._control'],
     ['apipay_worker', 'update (run_at, state, reason, attempts, epoch, leased_by, leased_until, invoice_id, refund_id, subscription_id, '
-       'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, spared, baseline, unproven_since, absent_since, failing_since, lookups, stated_id, stated_anyway, quiet_until) on apipay.jobs'],
+       'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, spared, baseline, unproven_since, absent_since, failing_since, lookups, stated_id, stated_anyway, stated_unwanted, quiet_until) on apipay.jobs'],
     ['apipay_worker', 'select, insert, update on apipay.accounts, apipay._reads, apipay._quotas, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
        'apipay.alerts, apipay.alert_deliveries, apipay.webhooks, apipay._clocks'],
     ['apipay_worker', 'select on apipay.events'],

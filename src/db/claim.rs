@@ -34,6 +34,8 @@ pub struct Claim {
     pub baseline: Option<Value>,
     /// What somebody said of it, to be checked by its look-up.
     pub stated: Option<Stated>,
+    /// Whether somebody said that nothing was done and that it is to end cancelled, once its look-up finds nothing alive.
+    pub is_unwanted: bool,
     /// The database's clock at the claim.
     pub now: OffsetDateTime,
     /// The second whose quota was taken for it.
@@ -59,6 +61,7 @@ struct ClaimRow {
     invoice_id: Option<i64>,
     baseline: Option<Vec<u8>>,
     stated: Option<Json<Stated>>,
+    is_unwanted: bool,
     now: OffsetDateTime,
 }
 
@@ -100,6 +103,7 @@ impl ClaimRow {
                 .baseline
                 .map(|written| serde_json::from_slice(&written).unwrap_or(Value::Null)),
             stated: self.stated.map(|stated| stated.0),
+            is_unwanted: self.is_unwanted,
             now: self.now,
             taken,
         })

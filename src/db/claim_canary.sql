@@ -43,5 +43,6 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
        apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
-       false as "is_denied!", invoice_id, apipay._bytes(baseline::text) as baseline, null::jsonb as "stated?: Json<Stated>", now() as "now!"
+       false as "is_denied!", invoice_id, apipay._bytes(baseline::text) as baseline, null::jsonb as "stated?: Json<Stated>",
+       false as "is_unwanted!", now() as "now!"
 from claimed

@@ -71,5 +71,5 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        case when stated_id is not null then jsonb_build_object(
          'id', stated_id, 'anyway', coalesce(stated_anyway, false),
          'owner', apipay._owner(account, operation, stated_id, invoice_id, id)) end as "stated?: Json<Stated>",
-       now() as "now!"
+       coalesce(stated_unwanted, false) as "is_unwanted!", now() as "now!"
 from claimed

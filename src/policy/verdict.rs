@@ -84,6 +84,9 @@ pub enum Next {
     },
     /// A human decides.
     Held(Reason),
+    /// Final: a person said that nothing was done and that it is to end, and nothing alive was found. With what was
+    /// found dead, if anything, which is watched all the same.
+    CalledOff(Option<Seen>),
 }
 
 impl Next {
@@ -97,6 +100,7 @@ impl Next {
             Next::Parked(_) => "parked",
             Next::Uncertain { .. } => "uncertain",
             Next::Held(_) => "held",
+            Next::CalledOff(_) => "cancelled",
         }
     }
 
@@ -109,6 +113,7 @@ impl Next {
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Next::Succeeded(_) => None,
+            Next::CalledOff(_) => Some(Reason::CalledOff),
             Next::Accepted { reason, .. }
             | Next::Queued { reason, .. }
             | Next::Uncertain { reason, .. } => Some(*reason),
@@ -269,6 +274,8 @@ reasons! {
     RouteNotFound = "route_not_found",
     /// What somebody said in `apipay.resolve` is not what the gateway has.
     NotAsStated = "not_as_stated",
+    /// Somebody said that nothing was done and that it is to end, and nothing alive was found.
+    CalledOff = "called_off",
 }
 
 impl Verdict {
@@ -305,7 +312,7 @@ mod tests {
         unknown_operation invalid_params gave_up async_error async_retry unknown_outcome \
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
-        account_parked quota_spent database_failed history_lost route_not_found not_as_stated";
+        account_parked quota_spent database_failed history_lost route_not_found not_as_stated called_off";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

@@ -22,6 +22,7 @@ mod crash_points;
 mod creating;
 mod culprits;
 mod database;
+mod denials;
 mod doors;
 mod encodings;
 mod failing;
