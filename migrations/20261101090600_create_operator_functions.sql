@@ -714,33 +714,32 @@ comment on function apipay.acknowledge(bigint, text) is
   'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then. Any other ends when its cause is gone.';
 
 -- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
--- brings only the events: what they say last still stands. A park of the daemon's own is not put back: the gateway says
+-- brings only the events: what they say last still stands. Each account is by itself, for its row may be locked. A park of the daemon's own is not put back: the gateway says
 -- by itself whether it must be.
 create function apipay._recall() returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  park record;
-begin
-  insert into apipay._control default values on conflict do nothing;
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+  -- An insert that meets the row would wait for whoever is changing it.
+  insert into apipay._control select where not exists (select from apipay._control) on conflict do nothing;
   update apipay._control c
      set stopped = true, changed_at = last.at, changed_by = last.actor, reason = last.reason
     from (select e.to_state, e.at, e.actor, e.reason from apipay.events e
            where e.subject = 'daemon' and e.account is null and e.to_state is not null
            order by e.id desc limit 1) as last
    where not c.stopped and last.to_state = 'stopped';
-  for park in
-    select a.name, last.actor, last.reason
+$$;
+comment on function apipay._recall() is 'Puts back a stop that apipay.events tells of and a restore of the data has lost.';
+
+create function apipay._recall_park(account_name text) returns boolean
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+  select coalesce(bool_or(apipay._park(a.name, 'parked_by_user', last.actor, null,
+      format('Account "%s" was parked by %s%s, before its data were restored.', a.name, last.actor, coalesce(': ' || nullif(last.reason, 'parked_by_user'), '')),
+      format('select apipay.resume(''%s'', ''why'')', a.name), '{}', nullif(last.reason, 'parked_by_user'))), false)
     from apipay.accounts a
-    cross join lateral (
-      select e.to_state, e.actor, e.reason, e.evidence from apipay.events e
-       where e.subject = 'account' and e.account = a.name and e.to_state is not null
-       order by e.id desc limit 1) as last
-    where a.state = 'active' and last.to_state = 'parked' and last.evidence ->> 'parked_reason' = 'parked_by_user'
-  loop
-    perform apipay._park(park.name, 'parked_by_user', park.actor, null,
-      format('Account "%s" was parked by %s%s, before its data were restored.', park.name, park.actor, coalesce(': ' || nullif(park.reason, 'parked_by_user'), '')),
-      format('select apipay.resume(''%s'', ''why'')', park.name), '{}', nullif(park.reason, 'parked_by_user'));
-  end loop;
-end $$;
-comment on function apipay._recall() is
-  'Puts back a stop, and parks of operators, that apipay.events tells of and a restore of the data has lost.';
+   cross join lateral (
+     select e.to_state, e.actor, e.reason, e.evidence from apipay.events e
+      where e.subject = 'account' and e.account = a.name and e.to_state is not null
+      order by e.id desc limit 1) as last
+   where a.name = account_name and a.state = 'active' and last.to_state = 'parked' and last.evidence ->> 'parked_reason' = 'parked_by_user';
+$$;
+comment on function apipay._recall_park(text) is
+  'Puts back an operator''s park of this account that apipay.events tells of and a restore of the data has lost; true when there was one.';

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::alert::{SendError, Webhook};
 use crate::config::{AccountSettings, Settings};
 use crate::db::migrate::{MigrationError, SchemaVersion};
-use crate::db::{Connect, DbError, Pool, accounts, alerts, health, migrate, progress};
+use crate::db::{Connect, DbError, Pool, health, migrate, progress};
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::policy::rules::Jitter;
 use crate::service::Service;
@@ -29,6 +29,7 @@ use crate::worker::in_hand::InHand;
 use crate::worker::passed_over::PassedOver;
 use crate::worker::progress::Progress;
 use crate::worker::recorder::{Inbox, Recorder};
+use crate::worker::start::{HeldUp, Start};
 use crate::worker::steady::SteadyClock;
 use crate::worker::unstored::Unstored;
 use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
@@ -111,8 +112,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     // Ready before the database is: a unit that waits for Postgres must not fail with it.
     service.ready("starting: waiting for the database");
     let mut progress = Progress::new();
+    let mut start = Start::default();
     let prepared = tokio::select! {
-        prepared = prepare_database(&ctx, &settings, &service, &mut progress) => prepared,
+        prepared = prepare_database(&ctx, &settings, &service, &mut progress, &mut start) => prepared,
         () = stop_signals.wait() => {
             service.stopping("stopped before the database was there");
             return Ok(());
@@ -124,6 +126,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         connect,
         inbox,
         progress,
+        start,
         grace,
     };
     serve(ctx, serving, &service, &mut stop_signals).await
@@ -161,6 +164,7 @@ fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Contex
         alert_repeat: settings.alerts.repeat,
         passed_over: PassedOver::default(),
         unstored: Unstored::default(),
+        held_up: HeldUp::default(),
         clock: SteadyClock::new(),
         recorder,
         in_hand: InHand::default(),
@@ -194,16 +198,17 @@ fn open_account(account: &AccountSettings, settings: &Settings) -> Result<Accoun
     ))
 }
 
-/// Waits for the database, checks or migrates its schema, and stores the accounts.
+/// Waits for the database, checks or migrates its schema, and stores the accounts that nobody has locked.
 async fn prepare_database(
     ctx: &Context,
     settings: &Settings,
     service: &Service,
     progress: &mut Progress,
+    start: &mut Start,
 ) -> Result<(), RunError> {
     let mut failures = 0;
     loop {
-        match try_prepare(ctx, settings).await {
+        match try_prepare(ctx, settings, start).await {
             Err(RunError::Database(error)) => {
                 failures += 1;
                 if failures == 1 {
@@ -232,7 +237,11 @@ fn of_start(error: DbError) -> RunError {
     }
 }
 
-async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError> {
+async fn try_prepare(
+    ctx: &Context,
+    settings: &Settings,
+    start: &mut Start,
+) -> Result<(), RunError> {
     let pool = &ctx.pool;
     let server = health::server(pool).await.map_err(of_start)?;
     if !server.is_set {
@@ -255,16 +264,7 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
     if version != SchemaVersion::Current {
         return Err(RunError::Schema(version));
     }
-    // Whoever starts it has read why it stopped sending.
-    alerts::end_history_lost(pool, &ctx.host, &ctx.account_names())
-        .await
-        .map_err(RunError::Database)?;
     progress::recall(pool).await.map_err(RunError::Database)?;
-    for account in &settings.accounts {
-        accounts::ensure(pool, &account.name, account.requests_per_minute)
-            .await
-            .map_err(RunError::Database)?;
-    }
     let jump = ctx.clock.look(pool, ctx.lease).await;
     if let Some(jump) = jump.map_err(RunError::Database)? {
         warn!(
@@ -275,6 +275,8 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
     if !server.survives_power_cut {
         warn!("{NO_POWER_CUT}");
     }
+    // Accounts that somebody keeps locked begin later.
+    start.step(ctx).await.map_err(RunError::Database)?;
     Ok(())
 }
 
@@ -302,6 +304,7 @@ struct Serving {
     connect: Connect,
     inbox: Inbox,
     progress: Progress,
+    start: Start,
     grace: Duration,
 }
 
@@ -313,7 +316,7 @@ async fn serve(
 ) -> Result<(), RunError> {
     let loops = TaskTracker::new();
     let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox));
-    let pulses = worker::spawn_loops(&ctx, &loops, serving.progress);
+    let pulses = worker::spawn_loops(&ctx, &loops, serving.progress, serving.start);
     loops.spawn(listen::run(ctx.clone(), serving.connect));
     loops.close();
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::accounts::AlertText;
 use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
@@ -130,22 +131,34 @@ pub async fn say(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<(),
 
 /// Resolves what a daemon of this machine and these accounts has told of commits that the database lost: whoever
 /// starts it again has read it. Of two on one machine each has its own accounts.
-pub async fn end_history_lost(pool: &Pool, host: &str, accounts: &[String]) -> Result<(), DbError> {
-    sqlx::query!(
-        "with patience as materialized (select set_config('lock_timeout', $3, true))
-         update apipay.alerts l
-            set resolved_at = now(), resolution = 'apipayd was started again on ' || l.subject
-           from patience
-          where l.kind = 'history_lost' and l.resolved_at is null and l.subject = $1
-            and l.details -> 'accounts' ?| $2::text[]",
+///
+/// One that another session has locked is left for later. Returns how many are.
+pub async fn end_history_lost(
+    pool: &Pool,
+    host: &str,
+    accounts: &[String],
+    worker: Uuid,
+) -> Result<i64, DbError> {
+    sqlx::query_scalar!(
+        // One of this daemon's own is for its next start to end.
+        r#"with told as materialized (
+             select l.id from apipay.alerts l
+              where l.kind = 'history_lost' and l.resolved_at is null and l.subject = $1
+                and l.details -> 'accounts' ?| $2::text[] and l.details ->> 'worker' is distinct from $3::uuid::text),
+           ended as (
+             update apipay.alerts l
+                set resolved_at = now(), resolution = 'apipayd was started again on ' || l.subject
+              where l.id = any (array(
+                select f.id from apipay.alerts f where f.id in (select id from told) for no key update skip locked))
+             returning l.id)
+           select (select count(*) from told) - (select count(*) from ended) as "left!""#,
         host,
         accounts,
-        ACCOUNT_PATIENCE_MS,
+        worker,
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await
     .task("resolve an alert")
-    .map(|_| ())
 }
 
 /// An open alert.

@@ -51,13 +51,17 @@ pub struct Due {
     pub stuck: Option<String>,
 }
 
-/// Puts back a stop, or a park of an operator's, that a restore of the data has lost.
+/// Puts back a stop that a restore of the data has lost.
 pub async fn recall(pool: &Pool) -> Result<(), DbError> {
-    sqlx::query!("select apipay._recall()")
-        .execute(pool)
-        .await
-        .task("look whether a stop was lost")
-        .map(|_| ())
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $1, true))
+         select apipay._recall() from patience",
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("look whether a stop was lost")
+    .map(|_| ())
 }
 
 /// Gives a sign of life of this daemon.

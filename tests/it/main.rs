@@ -29,6 +29,7 @@ mod failing;
 mod flapping;
 mod following;
 mod heavy;
+mod held_starts;
 mod history;
 mod instead;
 mod mended;

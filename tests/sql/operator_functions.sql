@@ -559,6 +559,7 @@ begin
   set session_replication_role = origin;
   perform apipay._recall();
   perform apipay._recall();
+  assert not apipay._recall_park('default') and apipay._recall_park('other') and not apipay._recall_park('other');
   assert (select (stopped, changed_by, reason) = (true, session_user::text, 'fire drill') from apipay._control);
   assert (select (state, parked_by, parked_reason) = ('parked', session_user::text, 'parked_by_user') and probe_at is null from apipay.accounts where name = 'other');
   assert (select count(*) = 1 and min(summary) like 'Account "other" was parked by %: moving house, before its data were restored.' from apipay.alerts where resolved_at is null);
@@ -570,6 +571,7 @@ begin
   update apipay.accounts set state = 'active', parked_at = null, parked_reason = null, parked_by = null, probe_at = null;
   set session_replication_role = origin;
   perform apipay._recall();
+  assert not apipay._recall_park('default') and not apipay._recall_park('other');
   assert (select not stopped from apipay._control);
   assert (select count(*) = 2 from apipay.accounts where state = 'active');
   perform apipay._resolve_alert('default', 'account_parked', 'over');

@@ -225,6 +225,15 @@ fn said(cause: &Cause) -> String {
     format!("{} ({state}{place})", cause.message)
 }
 
+/// Why an account cannot begin to be served, and what ends that.
+pub fn held_up(cause: Option<&Cause>, blocker: Option<&Blocker>) -> String {
+    match (blocker, cause) {
+        (Some(blocker), _) => end_of_lock(blocker),
+        (None, Some(cause)) => format!("{}. To end that, {}", said(cause), mending(cause)),
+        (None, None) => format!("a row of it is locked. To end that, {ANY_LOCK}"),
+    }
+}
+
 /// What ends a refusal, in whole sentences.
 fn mending(cause: &Cause) -> &'static str {
     match cause.sqlstate.as_deref() {

@@ -304,6 +304,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("apipay._end_check(", "'branch-1', 60", FEW),
     ("row_security_active", "", FEW),
     ("apipay._recall()", "", ALL),
+    ("apipay._recall_park('default')", "", ALL),
     (
         "apipay._announce(",
         "'{WORKER}', 'host', '0.1.0', {ACCOUNTS}",
