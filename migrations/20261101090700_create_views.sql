@@ -511,14 +511,15 @@ left join lateral (
 left join lateral (
   select max(d.seen_at) as seen_at from apipay.daemons d
    where (j.finished_at is null or (i.invoice).settled is false) and j.account = any (d.accounts)) as served on true
--- Of an account one alert is open of a kind, and it names one job.
+-- An alert of this kind names one job, and counts others that are refused for the same cause, or counts many.
 left join lateral (
   -- The alert about this job, or one that counts it among others.
   select case when of_it.yes then told.summary
               else 'It is due and does not go out. The database refuses several jobs of this account: ' || told.summary end as summary
     from apipay.alerts told
    cross join lateral (
-     select told.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch) as yes) as of_it
+     select told.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch)
+            or coalesce(told.details -> 'jobs' -> j.id::text = jsonb_build_object('state', j.state, 'epoch', j.epoch), false) as yes) as of_it
    where j.finished_at is null and told.resolved_at is null and told.kind = 'job_stuck' and coalesce(told.account, '') = j.account
      and (of_it.yes or (j.state = 'queued' and apipay._is_in_turn(j.reason) and j.run_at < now() - interval '30 s'
                         and (told.details ->> 'others_refused')::int > 0))

@@ -56,6 +56,32 @@ pub async fn change(
     .task("change an alert")
 }
 
+/// Opens the alert of a job that is stuck, unless one is open about it or about its case; with `anew` that one says this
+/// from now on. Beyond ten of an account they are counted by one alert.
+pub async fn tell_stuck(
+    pool: &Pool,
+    account: &AccountName,
+    severity: &str,
+    text: &AlertText,
+    anew: bool,
+) -> Result<(), DbError> {
+    sqlx::query_scalar!(
+        r#"with patience as materialized (select set_config('lock_timeout', $7, true))
+           select apipay._tell_stuck($1, $2, $3, $4, $5, $6) as "id!" from patience"#,
+        account.as_str(),
+        severity,
+        text.summary,
+        text.action,
+        text.details,
+        anew,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .fetch_one(pool)
+    .await
+    .task("tell of a stuck job")
+    .map(|_| ())
+}
+
 /// Opens an alert, or has the open one say this from now on: that of its job, whatever its kind, else that of
 /// its kind.
 pub async fn renew(
@@ -290,6 +316,11 @@ pub async fn resolve_cleared(
                      when l.details ? 'invoice' then exists (
                        select from apipay.invoices i
                        where i.account = l.account and i.id = (l.details ->> 'invoice')::bigint and i.checked_at > l.opened_at)
+                     when l.details ? 'jobs' then not exists (
+                       select from jsonb_each(l.details -> 'jobs') as told (job, was)
+                        cross join lateral (
+                          select j.state, j.epoch from apipay.jobs j where j.id = told.job::bigint offset 0) j
+                        where j.state = told.was ->> 'state' and j.epoch = (told.was ->> 'epoch')::bigint)
                      when l.details ? 'refund' then exists (
                        select from apipay.refunds r
                        where r.account = l.account and r.id = (l.details ->> 'refund')::bigint and r.checked_at > l.opened_at)

@@ -47,8 +47,8 @@ pub struct Due {
     pub stopped_at: Option<OffsetDateTime>,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
-    /// The job of its open alert about a stuck one.
-    pub stuck: Option<String>,
+    /// The jobs of its open alerts about stuck ones.
+    pub stuck: Vec<String>,
 }
 
 /// Puts back a stop that a restore of the data has lost.

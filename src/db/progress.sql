@@ -27,8 +27,11 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
               where coalesce(l.account, a.name) = a.name and l.resolved_at is null
                 -- What one daemon tells of itself explains nothing of the accounts of others.
                 and (l.kind <> 'history_lost' or coalesce(l.details -> 'accounts' ? a.name, true))) as "open_alerts!",
-       (select min(l.details ->> 'job') from apipay.alerts l
-         where l.account = a.name and l.kind = 'job_stuck' and l.resolved_at is null) as "stuck?"
+       array(select k.job from apipay.alerts l
+              cross join lateral (select l.details ->> 'job' as job
+                                  union all
+                                  select jsonb_object_keys(l.details -> 'jobs')) k
+              where l.account = a.name and l.kind = 'job_stuck' and l.resolved_at is null and k.job is not null) as "stuck!"
 from apipay.accounts a
 left join apipay._quotas q on q.account = a.name
 cross join lateral (

@@ -99,8 +99,8 @@ pub struct AccountFacts {
     pub stopped: Option<Stopped>,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
-    /// The job of its open alert about a stuck one.
-    pub stuck: Option<String>,
+    /// The jobs of its open alerts about stuck ones.
+    pub stuck: Vec<String>,
 }
 
 /// A daemon that gives no sign of life any more.
@@ -460,8 +460,10 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         (Concern::Turns, &facts.turn, patience.moving),
     ];
     // A stuck job explains what stands still with it, and of no other job.
-    let is_stuck =
-        |mark: &str| facts.stuck.is_some() && mark.split(' ').next() == facts.stuck.as_deref();
+    let is_stuck = |mark: &str| {
+        let job = mark.split(' ').next().unwrap_or_default();
+        facts.stuck.iter().any(|stuck| stuck == job)
+    };
     for (concern, mark, patience) in single {
         let is_told = is_read_told && concern == Concern::LookUps;
         if let Some(mark) = mark.as_ref().filter(|mark| !is_stuck(mark) && !is_told) {

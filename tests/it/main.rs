@@ -49,6 +49,7 @@ mod schema;
 mod starting;
 mod stopping;
 mod strangers;
+mod stuck;
 mod tidy;
 mod turns;
 mod uncertain;

@@ -18,6 +18,9 @@ use crate::domain::job::JobId;
 use crate::policy::clock::SpanUs;
 use crate::worker::recorder::Forgotten;
 
+/// The kind of the alerts of what the database does not take or lets nobody move.
+pub const STUCK: &str = "job_stuck";
+
 /// What becomes of the other jobs of an account of which one does not move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
@@ -51,7 +54,7 @@ impl Alarm {
         };
         let action = blocker.map_or_else(|| mending(cause).to_owned(), end_of_lock);
         Alarm {
-            kind: "job_stuck",
+            kind: STUCK,
             severity: "critical",
             text: AlertText {
                 summary: format!(
@@ -64,6 +67,7 @@ impl Alarm {
                 ),
                 details: json!({
                     "job": job, "state": transition.from_state, "epoch": transition.epoch,
+                    "case": blocker.map_or_else(|| cause.case(), |blocker| format!("session {}", blocker.pid)),
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
                     "blocking_pid": blocker.map(|blocker| blocker.pid),
                 }),
@@ -99,7 +103,7 @@ impl Alarm {
             ),
         };
         Alarm {
-            kind: "job_stuck",
+            kind: STUCK,
             severity: "critical",
             text: AlertText {
                 summary: format!(
@@ -108,7 +112,7 @@ impl Alarm {
                 ),
                 action: format!("{} {rest}", mending(cause)),
                 details: json!({
-                    "job": job.0, "state": state, "epoch": epoch, "others_refused": refused,
+                    "job": job.0, "state": state, "epoch": epoch, "others_refused": refused, "case": cause.case(),
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
                 }),
             },
@@ -129,7 +133,7 @@ impl Alarm {
             Kind::Refund => "refund",
         };
         Alarm {
-            kind: "job_stuck",
+            kind: STUCK,
             severity: "critical",
             text: AlertText {
                 summary: format!(
@@ -156,7 +160,7 @@ impl Alarm {
         let blocker = job.blocker.as_ref();
         let end = blocker.map_or_else(|| ANY_LOCK.to_owned(), end_of_lock);
         Alarm {
-            kind: "job_stuck",
+            kind: STUCK,
             severity: "critical",
             text: AlertText {
                 summary: format!(

@@ -1,0 +1,114 @@
+//! Jobs that the database does not let go on are told one by one, as long as they are few.
+
+use serde_json::{Value, json};
+
+use crate::world::{Job, World, phone};
+
+/// Each claim of a job is refused with the code that the job has in its metadata.
+async fn refuse_each(world: &World) {
+    world
+        .sql(
+            "create function public.refuse() returns trigger language plpgsql as $$
+             begin
+               raise exception 'frozen by %', new.metadata ->> 'by' using errcode = new.metadata ->> 'code';
+             end $$;
+             create trigger refuse before update on apipay.jobs
+               for each row when (new.state = 'sending' and new.metadata ? 'code') execute function public.refuse()",
+        )
+        .await;
+}
+
+async fn refused(world: &World, by: &str, code: &str) -> Job {
+    let params = json!({"phone_number": phone::UNPAID, "amount": 100});
+    let metadata = json!({"metadata": {"by": by, "code": code}});
+    world.enqueue_with("invoice.create", params, metadata).await
+}
+
+async fn open(world: &World) -> Vec<Value> {
+    world
+        .rows("select * from apipay.alerts where kind = 'job_stuck' and resolved_at is null order by subject")
+        .await
+}
+
+async fn let_go(world: &World, job: Job) {
+    world
+        .sql(&format!(
+            "update apipay.jobs set metadata = '{{}}' where id = {job}"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+}
+
+#[tokio::test]
+async fn two_jobs_that_are_stuck_for_different_causes_are_told_both() {
+    let (world, daemon) = World::running().await;
+    refuse_each(&world).await;
+    let first = refused(&world, "accounting", "QA001").await;
+    let second = refused(&world, "the storehouse", "QA002").await;
+    world
+        .until_holds("both are told", async || open(&world).await.len() == 2)
+        .await;
+    for (job, by) in [(first, "accounting"), (second, "the storehouse")] {
+        let told = open(&world).await;
+        let told = told
+            .iter()
+            .find(|alert| alert["subject"].as_str() == Some(&job.to_string()));
+        let summary = told.unwrap()["summary"].as_str().unwrap();
+        assert!(summary.contains(&format!("frozen by {by} (")), "{summary}");
+        let explain = world
+            .value(&format!(
+                "select to_jsonb(explain) from apipay.overview where id = {job}"
+            ))
+            .await;
+        assert!(explain.as_str().unwrap().contains(by), "{explain}");
+    }
+    let_go(&world, first).await;
+    world
+        .until_holds("the first has ended", async || {
+            open(&world).await.len() == 1
+        })
+        .await;
+    assert_eq!(open(&world).await[0]["details"]["job"], second);
+    let_go(&world, second).await;
+    world
+        .until_holds("both have ended", async || open(&world).await.is_empty())
+        .await;
+    assert_eq!(
+        world.count("apipay.alerts where kind = 'job_stuck'").await,
+        2
+    );
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn beyond_ten_they_are_counted() {
+    let (world, daemon) = World::running().await;
+    refuse_each(&world).await;
+    let mut jobs = Vec::new();
+    for nth in 1..=13 {
+        jobs.push(refused(&world, "accounting", &format!("QA0{nth:02}")).await);
+    }
+    world
+        .until_true(
+            "select summary = 'The database lets 3 jobs more of account default not go on, besides those that are told one by one.'
+               from apipay.alerts where kind = 'job_stuck' and subject = 'others'",
+        )
+        .await;
+    assert_eq!(open(&world).await.len(), 11);
+    let list = "select to_jsonb(replace(action, 'All of them: ', '~')) from apipay.alerts where subject = 'others'";
+    let list = world.value(list).await;
+    let (_, list) = list.as_str().unwrap().split_once('~').unwrap();
+    assert_eq!(
+        world.rows(list.trim_end_matches(';')).await.len(),
+        3,
+        "{list}"
+    );
+    world.sql("drop function public.refuse cascade").await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    world
+        .until_holds("all have ended", async || open(&world).await.is_empty())
+        .await;
+    world.end([daemon]).await;
+}
