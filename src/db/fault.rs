@@ -3,6 +3,8 @@
 use sqlx::Error;
 use sqlx::postgres::PgDatabaseError;
 
+use super::Swallowed;
+
 /// Who is at fault when a statement fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -45,6 +47,11 @@ impl Cause {
                 message: without_long_numbers(said.message()),
                 place: place(error).map(without_long_numbers),
             },
+            Error::AnyDriverError(said) => Cause {
+                sqlstate: None,
+                message: without_long_numbers(&said.to_string()),
+                place: None,
+            },
             _ => Cause {
                 sqlstate: None,
                 message: without_long_numbers(&error.to_string()),
@@ -69,6 +76,7 @@ pub(super) fn fault(error: &Error) -> Fault {
     match error {
         Error::Database(said) => fault_of(&said.code().unwrap_or_default(), context(error)),
         Error::Encode(_) => Fault::Words,
+        Error::AnyDriverError(said) if said.is::<Swallowed>() => Fault::Rows,
         _ => Fault::Database,
     }
 }

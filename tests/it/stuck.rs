@@ -112,3 +112,67 @@ async fn beyond_ten_they_are_counted() {
         .await;
     world.end([daemon]).await;
 }
+
+/// A trigger of the shop's with this body.
+async fn trigger(world: &World, name: &str, timing: &str, when: &str) {
+    world
+        .sql(&format!(
+            "create function public.{name}() returns trigger language plpgsql as $$ begin return null; end $$;
+             create trigger {name} before {timing} for each row when ({when}) execute function public.{name}()"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_a_trigger_swallows_is_told_with_its_name_and_waits() {
+    let (world, daemon) = World::running().await;
+    let swallows = "old.state = 'sending' and old.metadata ? 'code'";
+    trigger(&world, "hush", "update on apipay.jobs", swallows).await;
+    let swallowed = refused(&world, "nobody", "QA001").await;
+    let params = json!({"phone_number": phone::UNPAID, "amount": 100});
+    let other = world.enqueue("invoice.create", params).await;
+    world.until(other, "succeeded").await;
+    world
+        .until_holds("it is told", async || open(&world).await.len() == 1)
+        .await;
+    let told = &open(&world).await[0];
+    assert_eq!(told["details"]["job"], swallowed, "{told}");
+    let summary = told["summary"].as_str().unwrap();
+    assert!(
+        summary.contains("swallowed without an error: the trigger hush returns null"),
+        "{summary}"
+    );
+    assert_eq!(world.job(swallowed).await["state"], "sending");
+    let mut check = world.spawn(&["check"], &[]);
+    check.ended(std::time::Duration::from_secs(20)).await;
+    let said = check.log_text();
+    assert!(said.contains("the trigger hush on apipay.jobs"), "{said}");
+    world.sql("drop function public.hush cascade").await;
+    world.until(swallowed, "succeeded").await;
+    assert_eq!(world.effects_of(swallowed).await.len(), 1);
+    world
+        .until_holds("it has ended", async || open(&world).await.is_empty())
+        .await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_of_which_the_attempt_was_swallowed() {
+    let (world, daemon) = World::running().await;
+    trigger(
+        &world,
+        "hush",
+        "insert on apipay.attempts",
+        "new.kind = 'send'",
+    )
+    .await;
+    let job = refused(&world, "nobody", "QA001").await;
+    world.until(job, "sending").await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(world.sandbox.requests_to("POST /invoices").await.is_empty());
+    world.sql("drop function public.hush cascade").await;
+    world.expire_lease(job).await;
+    world.until(job, "succeeded").await;
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world.end([daemon]).await;
+}
