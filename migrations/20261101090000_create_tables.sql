@@ -270,6 +270,7 @@ create table apipay.jobs (
   order_id         text collate "C",
   stated_id        bigint,
   stated_anyway    boolean,
+  stated_unwanted  boolean,
   quiet_until      timestamptz,
   constraint jobs_lease_while_sending check
     ((state = 'sending') = (leased_until is not null) and (state = 'sending') = (leased_by is not null)),
@@ -316,6 +317,7 @@ comment on column apipay.jobs.failing_since is 'Internal: since when its request
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
 comment on column apipay.jobs.stated_id is 'Internal: the gateway''s id that somebody named in apipay.resolve, until the gateway was asked about it.';
 comment on column apipay.jobs.stated_anyway is 'Internal: whether that object is to be taken although its amount, payer or order differs.';
+comment on column apipay.jobs.stated_unwanted is 'Internal: whether somebody said in apipay.resolve that nothing was done and that it is to end cancelled, until the gateway was asked about it.';
 comment on column apipay.jobs.order_id is 'Internal: the order id in params, as the views show it.';
 
 -- What a job is about is read from its params once. They may be huge, and an index or a generated column would
@@ -655,7 +657,7 @@ comment on table apipay.alerts is 'What needs a human: one open alert per accoun
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
 comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, invoice_revived, job_held, job_overdue, job_stuck, duplicate_detected, mode_mismatch, no_progress, other_organization.';
-comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), the machine of a daemon (history_lost, no_progress), what ApiPay shows and cannot be stored (job_stuck), or a key, by its fingerprint (other_organization); else empty.';
+comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), the machine of a daemon (history_lost, no_progress), one job, by its number, or all jobs beyond ten (job_stuck), what ApiPay shows and cannot be stored (job_stuck), or a key, by its fingerprint (other_organization); else empty.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';

@@ -61,6 +61,57 @@ end $$;
 comment on function apipay._renew_alert(text, text, text, text, text, jsonb) is
   'Opens the alert of a held job, or has the open one say this from now on: that of the job, whatever its kind, else that of this kind; returns its id.';
 
+-- Of an account ten jobs that are stuck are told one by one, and those that are stuck for the same cause by one of them.
+-- What is beyond that is counted by one more alert.
+create function apipay._tell_stuck(
+  account_name text, severity text, summary text, action text, details jsonb, anew boolean) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  job constant text := details ->> 'job';
+  told apipay.alerts;
+  jobs jsonb;
+  number int;
+begin
+  select * into told from apipay.alerts a
+   where a.account = account_name and a.kind = 'job_stuck' and a.resolved_at is null
+     and (a.subject = job or a.details ->> 'case' = _tell_stuck.details ->> 'case')
+   order by a.subject = job desc, a.id limit 1;
+  if found then
+    if anew then
+      perform apipay._change_alert(account_name, 'job_stuck', summary, action, details, told.subject);
+    end if;
+    return told.id;
+  end if;
+  select count(*) into number from apipay.alerts a
+   where a.account = account_name and a.kind = 'job_stuck' and a.resolved_at is null and a.details ? 'job';
+  if number < 10 then
+    return apipay._open_alert(account_name, 'job_stuck', severity, summary, action, details, job);
+  end if;
+  select * into told from apipay.alerts a
+   where a.account = account_name and a.kind = 'job_stuck' and a.resolved_at is null and a.subject = 'others'
+     for no key update;
+  jobs := coalesce(told.details -> 'jobs', '{}');
+  number := (select count(*) from jsonb_object_keys(jobs));
+  if jobs ? job or number >= 1000 then
+    return told.id;
+  end if;
+  jobs := jobs || jsonb_build_object(job, jsonb_build_object('state', details -> 'state', 'epoch', details -> 'epoch'));
+  number := number + 1;
+  if told.id is null then
+    told.id := apipay._open_alert(account_name, 'job_stuck', severity, '', 'see the other alerts job_stuck of this account first: what mends those may mend these. All of them: '
+      || 'select * from apipay.overview where id in (select k::bigint from apipay.alerts, jsonb_object_keys(details -> ''jobs'') k where id = ' || 'ALERT' || ');', '{}', 'others');
+  end if;
+  -- That it grows is no news for whoever was told of it.
+  update apipay.alerts a
+     set details = jsonb_build_object('jobs', jobs), action = replace(a.action, 'ALERT', a.id::text),
+         summary = format('The database lets %s%s more of account %s not go on, besides those that are told one by one.',
+           case when number = 1 then '1 job' else number || ' jobs' end, case when number >= 1000 then ' or more' end, account_name)
+   where a.id = told.id;
+  return told.id;
+end $$;
+comment on function apipay._tell_stuck(text, text, text, text, jsonb, boolean) is
+  'Opens the alert of a job that is stuck, unless one is open about it, or about its case (in details); with anew that one says this from now on. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
+
 create function apipay._resolve_alert(account_name text, kind text, resolution text, subject text default '') returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin

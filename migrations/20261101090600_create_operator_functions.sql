@@ -478,11 +478,13 @@ return timestamptz '2000-01-01 00:00:00+00';
 comment on function apipay._denied() is
   'Since when nothing was found of a job of which a person said that nothing was done: so long that one look-up more which finds nothing is enough.';
 
--- A refund has its look-up before each of its requests, and a cancel needs none.
-create function apipay._bears_name(operation text) returns boolean
+-- What a bill or a refund has made carries its job's name. A refund is looked up before each of its requests anyway, and
+-- so only where none follows; a cancel makes nothing.
+create function apipay._is_looked_up_first(operation text, and_cancel boolean) returns boolean
 language sql immutable parallel safe
-return operation = 'invoice.create';
-comment on function apipay._bears_name(text) is 'Whether what an operation makes is searched for by the name of its job.';
+return operation = 'invoice.create' or (and_cancel and operation = 'invoice.refund');
+comment on function apipay._is_looked_up_first(text, boolean) is
+  'Whether a held job of which somebody says that nothing was done is looked up by its name before it is sent again, or, with and_cancel, before it ends.';
 
 create function apipay.resolve(
   job bigint, applied boolean, gateway_id bigint default null, reason text default null, anyway boolean default false,
@@ -509,13 +511,15 @@ begin
        set finished_at = clock_timestamp(), effect = 'unknown', message = 'closed by apipay.resolve'
      where a.job_id = job and a.kind = 'send' and a.finished_at is null;
   end if;
-  if not applied and not and_cancel and (old.state = 'uncertain' or at_work_until is not null or apipay._bears_name(old.operation)) then
+  if not applied and (apipay._is_looked_up_first(old.operation, and_cancel)
+                      or (not and_cancel and (old.state = 'uncertain' or at_work_until is not null))) then
     -- The request may still be at work, or what it made may be found by its name, so the look-up comes first, when
-    -- that is over. That it finds nothing once is enough now.
+    -- that is over. That it finds nothing once is enough now: then it is sent again, or ends.
     update apipay.jobs
        set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
            lookups = case when state = 'held' then 0 else lookups end, attempts = case when state = 'held' then 0 else attempts end,
-           unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now(),
+           unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), stated_id = null, stated_anyway = null,
+           stated_unwanted = nullif(and_cancel, false), epoch = epoch + 1, updated_at = now(),
            -- The invoice of another organization is not asked for.
            invoice_id = case when operation <> 'invoice.create' or not apipay._is_elsewhere(old) then invoice_id end
      where id = job;
@@ -525,13 +529,13 @@ begin
        set state = 'succeeded', reason = 'resolved_applied', finished_at = now(), unproven_since = null, absent_since = null,
            invoice_id = case when operation = 'invoice.create' then gateway_id else invoice_id end,
            refund_id = case when operation = 'invoice.refund' then gateway_id else refund_id end,
-           stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+           stated_id = null, stated_anyway = null, stated_unwanted = null, epoch = epoch + 1, updated_at = now()
      where id = job;
   elsif not applied then
     update apipay.jobs
        set state = case when and_cancel then 'cancelled' else 'queued' end, reason = 'resolved_not_applied',
            finished_at = case when and_cancel then now() end, run_at = now(), unproven_since = null, absent_since = null,
-           lookups = 0, attempts = 0, stated_id = null, stated_anyway = null, epoch = epoch + 1, updated_at = now()
+           lookups = 0, attempts = 0, stated_id = null, stated_anyway = null, stated_unwanted = null, epoch = epoch + 1, updated_at = now()
      where id = job;
     -- The alert may speak of another job, of which is checked what somebody said.
     if not exists (select from apipay.jobs where account = old.account and state = 'held')
@@ -544,7 +548,7 @@ begin
     -- What was said is checked by the look-up, at once. Until then nothing is believed, and an open alert stays open.
     begin
       update apipay.jobs
-         set state = 'uncertain', reason = 'resolved_applied', run_at = now(), quiet_until = at_work_until, stated_anyway = coalesce(anyway, false),
+         set state = 'uncertain', reason = 'resolved_applied', run_at = now(), quiet_until = at_work_until, stated_anyway = coalesce(anyway, false), stated_unwanted = null,
              stated_id = case when operation = 'invoice.cancel' then coalesce(gateway_id, invoice_id) else gateway_id end,
              unproven_since = coalesce(unproven_since, now()), absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
        where id = job;
@@ -565,7 +569,7 @@ begin
   return job;
 end $$;
 comment on function apipay.resolve(bigint, boolean, bigint, text, boolean, boolean) is
-  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied (then it is sent again, if it is a bill or uncertain after one more look-up that finds nothing; or with and_cancel ends cancelled in the same step, and is never sent). An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order, and believes what was said of a job that was sent while the account was for another organization, of which the gateway cannot be asked. Returns the job''s id.';
+  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied: then it is sent again, if it is a bill or uncertain after one more look-up that finds nothing; or with and_cancel it ends cancelled and is never sent, a bill or a refund after such a look-up too. What lives with its name holds it again. An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order, and believes what was said of a job that was sent while the account was for another organization, of which the gateway cannot be asked. Returns the job''s id.';
 
 -- Accounts and all sending.
 
@@ -673,7 +677,7 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$
      set key_fingerprints = array[fingerprint], organization_since = now(), updated_at = now()
    where name = account_name;
   update apipay.jobs
-     set state = 'held', reason = 'other_organization', quiet_until = apipay._at_work_until(jobs), stated_id = null, stated_anyway = null,
+     set state = 'held', reason = 'other_organization', quiet_until = apipay._at_work_until(jobs), stated_id = null, stated_anyway = null, stated_unwanted = null,
          epoch = epoch + 1, updated_at = now()
    where account = account_name and (state in ('uncertain', 'accepted', 'held') or (state in ('queued', 'parked') and (unproven_since is not null or generation > 1)));
   update apipay.invoices set settled = true where account = account_name and not settled;
@@ -736,33 +740,32 @@ comment on function apipay.acknowledge(bigint, text) is
   'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then (reason other_organization), and open invoices and refunds are not asked about any more. Any other ends when its cause is gone.';
 
 -- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
--- brings only the events: what they say last still stands. A park of the daemon's own is not put back: the gateway says
+-- brings only the events: what they say last still stands. Each account is by itself, for its row may be locked. A park of the daemon's own is not put back: the gateway says
 -- by itself whether it must be.
 create function apipay._recall() returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  park record;
-begin
-  insert into apipay._control default values on conflict do nothing;
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+  -- An insert that meets the row would wait for whoever is changing it.
+  insert into apipay._control select where not exists (select from apipay._control) on conflict do nothing;
   update apipay._control c
      set stopped = true, changed_at = last.at, changed_by = last.actor, reason = last.reason
     from (select e.to_state, e.at, e.actor, e.reason from apipay.events e
            where e.subject = 'daemon' and e.account is null and e.to_state is not null
            order by e.id desc limit 1) as last
    where not c.stopped and last.to_state = 'stopped';
-  for park in
-    select a.name, last.actor, last.reason
+$$;
+comment on function apipay._recall() is 'Puts back a stop that apipay.events tells of and a restore of the data has lost.';
+
+create function apipay._recall_park(account_name text) returns boolean
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+  select coalesce(bool_or(apipay._park(a.name, 'parked_by_user', last.actor, null,
+      format('Account "%s" was parked by %s%s, before its data were restored.', a.name, last.actor, coalesce(': ' || nullif(last.reason, 'parked_by_user'), '')),
+      format('select apipay.resume(''%s'', ''why'')', a.name), '{}', nullif(last.reason, 'parked_by_user'))), false)
     from apipay.accounts a
-    cross join lateral (
-      select e.to_state, e.actor, e.reason, e.evidence from apipay.events e
-       where e.subject = 'account' and e.account = a.name and e.to_state is not null
-       order by e.id desc limit 1) as last
-    where a.state = 'active' and last.to_state = 'parked' and last.evidence ->> 'parked_reason' = 'parked_by_user'
-  loop
-    perform apipay._park(park.name, 'parked_by_user', park.actor, null,
-      format('Account "%s" was parked by %s%s, before its data were restored.', park.name, park.actor, coalesce(': ' || nullif(park.reason, 'parked_by_user'), '')),
-      format('select apipay.resume(''%s'', ''why'')', park.name), '{}', nullif(park.reason, 'parked_by_user'));
-  end loop;
-end $$;
-comment on function apipay._recall() is
-  'Puts back a stop, and parks of operators, that apipay.events tells of and a restore of the data has lost.';
+   cross join lateral (
+     select e.to_state, e.actor, e.reason, e.evidence from apipay.events e
+      where e.subject = 'account' and e.account = a.name and e.to_state is not null
+      order by e.id desc limit 1) as last
+   where a.name = account_name and a.state = 'active' and last.to_state = 'parked' and last.evidence ->> 'parked_reason' = 'parked_by_user';
+$$;
+comment on function apipay._recall_park(text) is
+  'Puts back an operator''s park of this account that apipay.events tells of and a restore of the data has lost; true when there was one.';

@@ -247,7 +247,9 @@ return concat('A request for ', apipay._deed(job), ' may or may not have had its
   '. The gateway is asked ', case when job.lookups > 0 then 'again (' || job.lookups || ' times so far) ' end,
   -- While look-ups get no clear answer either, they wait for one another.
   apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
-  '. Nothing is sent before that is known.');
+  case when job.stated_unwanted
+       then '. Somebody said that it was not done and is to end: it does when nothing alive with its name is found; otherwise it is held again. Nothing is sent.'
+       else '. Nothing is sent before that is known.' end);
 comment on function apipay._explain_uncertain(apipay.jobs, timestamptz, text) is 'explain of an uncertain job.';
 
 create function apipay._explain_stated(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
@@ -306,7 +308,7 @@ language sql immutable parallel safe
 return concat(done, ': select apipay.resolve(', job.id, ', true, ',
   case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why''). ',
   as_that_one || ': the same with anyway => true. ',
-  'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again', case when apipay._bears_name(job.operation) then ' once ApiPay shows nothing alive with its name' end, ', or with and_cancel => true never.');
+  'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again', case when apipay._is_looked_up_first(job.operation, false) then ' once ApiPay shows nothing alive with its name' end, ', or with and_cancel => true never.');
 comment on function apipay._ways_out(apipay.jobs, text, text) is 'The calls that settle a held job.';
 
 create function apipay._explain_held(job apipay.jobs) returns text
@@ -425,9 +427,10 @@ comment on function apipay._explain_alive(apipay.jobs) is
 
 create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
 language sql stable parallel safe
-return concat('Cancelled', ' by ' || who, ' at ', apipay._clock(job.finished_at),
+return concat('Cancelled', case when job.reason is distinct from 'called_off' then ' by ' || who end, ' at ', apipay._clock(job.finished_at),
   ' (' || apipay._mask_phones(left(coalesce(why, job.reason), 300)) || ')', case
     when job.reason = 'resolved_not_applied' then ': somebody said that no request of it had an effect.'
+    when job.reason = 'called_off' then ': somebody said that no request of it had an effect, and ApiPay showed nothing alive with its name.'
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     else ', before anything was sent.' end);
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';
@@ -523,14 +526,15 @@ left join lateral (
 left join lateral (
   select max(d.seen_at) as seen_at from apipay.daemons d
    where (j.finished_at is null or (i.invoice).settled is false) and j.account = any (d.accounts)) as served on true
--- Of an account one alert is open of a kind, and it names one job.
+-- An alert of this kind names one job, and counts others that are refused for the same cause, or counts many.
 left join lateral (
   -- The alert about this job, or one that counts it among others.
   select case when of_it.yes then told.summary
               else 'It is due and does not go out. The database refuses several jobs of this account: ' || told.summary end as summary
     from apipay.alerts told
    cross join lateral (
-     select told.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch) as yes) as of_it
+     select told.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch)
+            or coalesce(told.details -> 'jobs' -> j.id::text = jsonb_build_object('state', j.state, 'epoch', j.epoch), false) as yes) as of_it
    where j.finished_at is null and told.resolved_at is null and told.kind = 'job_stuck' and coalesce(told.account, '') = j.account
      and (of_it.yes or (j.state = 'queued' and apipay._is_in_turn(j.reason) and j.run_at < now() - interval '30 s'
                         and (told.details ->> 'others_refused')::int > 0))

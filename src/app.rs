@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::alert::{SendError, Webhook};
 use crate::config::{AccountSettings, Settings};
 use crate::db::migrate::{MigrationError, SchemaVersion};
-use crate::db::{Connect, DbError, Pool, accounts, alerts, health, migrate, progress};
+use crate::db::{Connect, DbError, Pool, health, migrate, progress};
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::heart::Heart;
 use crate::policy::rules::Jitter;
@@ -31,6 +31,7 @@ use crate::worker::in_hand::InHand;
 use crate::worker::passed_over::PassedOver;
 use crate::worker::progress::Progress;
 use crate::worker::recorder::{Inbox, Recorder};
+use crate::worker::start::{HeldUp, Start};
 use crate::worker::steady::SteadyClock;
 use crate::worker::unstored::Unstored;
 use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
@@ -121,8 +122,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     // Ready before the database is: a unit that waits for Postgres must not fail with it.
     service.ready("starting: waiting for the database");
     let mut progress = Progress::new();
+    let mut start = Start::default();
     let prepared = tokio::select! {
-        prepared = prepare_database(&ctx, &settings, &service, &mut progress) => prepared,
+        prepared = prepare_database(&ctx, &settings, &service, &mut progress, &mut start) => prepared,
         () = stop_signals.wait() => {
             service.stopping("stopped before the database was there");
             return Ok(());
@@ -134,6 +136,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         connect,
         inbox,
         progress,
+        start,
         grace,
         watchdog,
     };
@@ -172,6 +175,7 @@ fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Contex
         alert_repeat: settings.alerts.repeat,
         passed_over: PassedOver::default(),
         unstored: Unstored::default(),
+        held_up: HeldUp::default(),
         clock: SteadyClock::new(),
         recorder,
         in_hand: InHand::default(),
@@ -205,16 +209,17 @@ fn open_account(account: &AccountSettings, settings: &Settings) -> Result<Accoun
     ))
 }
 
-/// Waits for the database, checks or migrates its schema, and stores the accounts.
+/// Waits for the database, checks or migrates its schema, and stores the accounts that nobody has locked.
 async fn prepare_database(
     ctx: &Context,
     settings: &Settings,
     service: &Service,
     progress: &mut Progress,
+    start: &mut Start,
 ) -> Result<(), RunError> {
     let mut failures = 0;
     loop {
-        match try_prepare(ctx, settings).await {
+        match try_prepare(ctx, settings, start).await {
             Err(RunError::Database(error)) => {
                 failures += 1;
                 if failures == 1 {
@@ -240,7 +245,11 @@ fn of_start(error: DbError) -> RunError {
     }
 }
 
-async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError> {
+async fn try_prepare(
+    ctx: &Context,
+    settings: &Settings,
+    start: &mut Start,
+) -> Result<(), RunError> {
     let pool = &ctx.pool;
     let server = health::server(pool).await.map_err(of_start)?;
     if !server.is_set {
@@ -263,16 +272,7 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
     if version != SchemaVersion::Current {
         return Err(RunError::Schema(version));
     }
-    // Whoever starts it has read why it stopped sending.
-    alerts::end_history_lost(pool, &ctx.host, &ctx.account_names())
-        .await
-        .map_err(RunError::Database)?;
     progress::recall(pool).await.map_err(RunError::Database)?;
-    for account in &settings.accounts {
-        accounts::ensure(pool, &account.name, account.requests_per_minute)
-            .await
-            .map_err(RunError::Database)?;
-    }
     let jump = ctx.clock.look(pool, ctx.lease).await;
     if let Some(jump) = jump.map_err(RunError::Database)? {
         warn!(
@@ -283,6 +283,8 @@ async fn try_prepare(ctx: &Context, settings: &Settings) -> Result<(), RunError>
     if !server.survives_power_cut {
         warn!("{NO_POWER_CUT}");
     }
+    // Accounts that somebody keeps locked begin later.
+    start.step(ctx).await.map_err(RunError::Database)?;
     Ok(())
 }
 
@@ -310,6 +312,7 @@ struct Serving {
     connect: Connect,
     inbox: Inbox,
     progress: Progress,
+    start: Start,
     grace: Duration,
     watchdog: Watchdog,
 }
@@ -323,7 +326,7 @@ async fn serve(
     let loops = TaskTracker::new();
     let writing = Heart::new("record");
     let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox, writing.clone()));
-    let pulses = worker::spawn_loops(&ctx, &loops, serving.progress);
+    let pulses = worker::spawn_loops(&ctx, &loops, serving.progress, serving.start);
     let hearts = pulses.iter().map(|pulse| pulse.heart.clone());
     serving.watchdog.watch(hearts.chain([writing]));
     loops.spawn(listen::run(ctx.clone(), serving.connect));

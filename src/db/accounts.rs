@@ -38,25 +38,41 @@ pub struct AccountRow {
     pub outage: Outage,
 }
 
-/// Makes the account's row, or brings its limit up to date.
+/// Makes the account's row, or brings its limit up to date, and puts back an operator's park that a restore of the data
+/// has lost.
 pub async fn ensure(
     pool: &Pool,
     account: &AccountName,
     requests_per_minute: u32,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        // Nothing waits for a row that somebody has locked unless there is something to change.
-        "with made as (
-           insert into apipay.accounts (name, requests_per_minute) values ($1, $2) on conflict do nothing)
+        // Nothing waits for a row that somebody has locked unless there is something to change: an insert that meets the
+        // row would wait for whoever is changing it.
+        "with patience as materialized (select set_config('lock_timeout', $3, true)),
+         made as (
+           insert into apipay.accounts (name, requests_per_minute)
+           select $1, $2 from patience where not exists (select from apipay.accounts where name = $1)
+           on conflict do nothing)
          update apipay.accounts
             set requests_per_minute = $2, updated_at = now()
+           from patience
           where name = $1 and requests_per_minute <> $2",
         account.as_str(),
         i32::try_from(requests_per_minute).unwrap_or(i32::MAX),
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await
-    .task("store the account")
+    .task("store the account")?;
+    sqlx::query_scalar!(
+        r#"with patience as materialized (select set_config('lock_timeout', $2, true))
+           select apipay._recall_park($1) as "parked!" from patience"#,
+        account.as_str(),
+        ACCOUNT_PATIENCE_MS,
+    )
+    .fetch_one(pool)
+    .await
+    .task("look whether a park was lost")
     .map(|_| ())
 }
 

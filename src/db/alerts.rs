@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::accounts::AlertText;
 use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
@@ -53,6 +54,32 @@ pub async fn change(
     .fetch_one(pool)
     .await
     .task("change an alert")
+}
+
+/// Opens the alert of a job that is stuck, unless one is open about it or about its case; with `anew` that one says this
+/// from now on. Beyond ten of an account they are counted by one alert.
+pub async fn tell_stuck(
+    pool: &Pool,
+    account: &AccountName,
+    severity: &str,
+    text: &AlertText,
+    anew: bool,
+) -> Result<(), DbError> {
+    sqlx::query_scalar!(
+        r#"with patience as materialized (select set_config('lock_timeout', $7, true))
+           select apipay._tell_stuck($1, $2, $3, $4, $5, $6) as "id!" from patience"#,
+        account.as_str(),
+        severity,
+        text.summary,
+        text.action,
+        text.details,
+        anew,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .fetch_one(pool)
+    .await
+    .task("tell of a stuck job")
+    .map(|_| ())
 }
 
 /// Opens an alert, or has the open one say this from now on: that of its job, whatever its kind, else that of
@@ -130,22 +157,34 @@ pub async fn say(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<(),
 
 /// Resolves what a daemon of this machine and these accounts has told of commits that the database lost: whoever
 /// starts it again has read it. Of two on one machine each has its own accounts.
-pub async fn end_history_lost(pool: &Pool, host: &str, accounts: &[String]) -> Result<(), DbError> {
-    sqlx::query!(
-        "with patience as materialized (select set_config('lock_timeout', $3, true))
-         update apipay.alerts l
-            set resolved_at = now(), resolution = 'apipayd was started again on ' || l.subject
-           from patience
-          where l.kind = 'history_lost' and l.resolved_at is null and l.subject = $1
-            and l.details -> 'accounts' ?| $2::text[]",
+///
+/// One that another session has locked is left for later. Returns how many are.
+pub async fn end_history_lost(
+    pool: &Pool,
+    host: &str,
+    accounts: &[String],
+    worker: Uuid,
+) -> Result<i64, DbError> {
+    sqlx::query_scalar!(
+        // One of this daemon's own is for its next start to end.
+        r#"with told as materialized (
+             select l.id from apipay.alerts l
+              where l.kind = 'history_lost' and l.resolved_at is null and l.subject = $1
+                and l.details -> 'accounts' ?| $2::text[] and l.details ->> 'worker' is distinct from $3::uuid::text),
+           ended as (
+             update apipay.alerts l
+                set resolved_at = now(), resolution = 'apipayd was started again on ' || l.subject
+              where l.id = any (array(
+                select f.id from apipay.alerts f where f.id in (select id from told) for no key update skip locked))
+             returning l.id)
+           select (select count(*) from told) - (select count(*) from ended) as "left!""#,
         host,
         accounts,
-        ACCOUNT_PATIENCE_MS,
+        worker,
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await
     .task("resolve an alert")
-    .map(|_| ())
 }
 
 /// An open alert.
@@ -280,6 +319,11 @@ pub async fn resolve_cleared(
                      when l.details ? 'invoice' then exists (
                        select from apipay.invoices i
                        where i.account = l.account and i.id = (l.details ->> 'invoice')::bigint and i.checked_at > l.opened_at)
+                     when l.details ? 'jobs' then not exists (
+                       select from jsonb_each(l.details -> 'jobs') as told (job, was)
+                        cross join lateral (
+                          select j.state, j.epoch from apipay.jobs j where j.id = told.job::bigint offset 0) j
+                        where j.state = told.was ->> 'state' and j.epoch = (told.was ->> 'epoch')::bigint)
                      when l.details ? 'refund' then exists (
                        select from apipay.refunds r
                        where r.account = l.account and r.id = (l.details ->> 'refund')::bigint and r.checked_at > l.opened_at)

@@ -34,6 +34,8 @@ pub struct Claim {
     pub baseline: Option<Value>,
     /// What somebody said of it, to be checked by its look-up.
     pub stated: Option<Stated>,
+    /// Whether somebody said that nothing was done and that it is to end cancelled, once its look-up finds nothing alive.
+    pub is_unwanted: bool,
     /// The database's clock at the claim, read once the row is locked: a row that was carried along after the
     /// clock was set back is never held against a moment from before.
     pub now: OffsetDateTime,
@@ -60,6 +62,7 @@ struct ClaimRow {
     invoice_id: Option<i64>,
     baseline: Option<Vec<u8>>,
     stated: Option<Json<Stated>>,
+    is_unwanted: bool,
     now: OffsetDateTime,
 }
 
@@ -101,6 +104,7 @@ impl ClaimRow {
                 .baseline
                 .map(|written| serde_json::from_slice(&written).unwrap_or(Value::Null)),
             stated: self.stated.map(|stated| stated.0),
+            is_unwanted: self.is_unwanted,
             now: self.now,
             taken,
         })

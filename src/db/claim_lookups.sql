@@ -61,6 +61,7 @@ abandoned as (
 opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
   select id, epoch, account, 'lookup', $1 from claimed
+  returning job_id
 )
 select id as "id!", account as "account!", operation as "operation!", state as "state!",
        apipay._params_among_others(params) as params, token as "token!",
@@ -71,5 +72,7 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        case when stated_id is not null then jsonb_build_object(
          'id', stated_id, 'anyway', coalesce(stated_anyway, false),
          'owner', apipay._owner(account, operation, stated_id, invoice_id, id)) end as "stated?: Json<Stated>",
-       least(now(), clock_timestamp()) as "now!"
+       coalesce(stated_unwanted, false) as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
+-- Nothing is asked of which the attempt was not stored: a trigger of the shop's may swallow it without an error.
 from claimed
+where id in (select job_id from opened)

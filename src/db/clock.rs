@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::accounts::AlertText;
-use super::{DbError, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 
 /// A second of the steady time, by which the quota is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,45 +37,84 @@ pub async fn read(pool: &Pool, boot: &str) -> Result<Clocks, DbError> {
     .task("read the clock")
 }
 
-/// Begins the steady time for our machine. Nobody knows how the database's clock went since its last
-/// start: what the quota's windows hold counts as taken just now, and what a look-up missed as missed just
-/// now. Nothing changes when another daemon of the machine was faster.
-pub async fn begin_boot(
+/// What was counted by the database's clock before our machine was started, of all accounts but those that are done:
+/// nobody knows how that clock went since. What the quota's windows hold counts as taken just now, and what a look-up
+/// missed as missed at `began`. What somebody has locked is passed over.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// The database's clock.
+    pub now: OffsetDateTime,
+    /// Accounts whose window counts anew.
+    pub windows: Vec<String>,
+    /// Accounts of which something is locked.
+    pub locked: Vec<String>,
+}
+
+/// Has what was counted before our machine was started count from now.
+pub async fn begin_counts(
     pool: &Pool,
-    boot: &str,
-    ahead_us: i64,
     second: SteadySecond,
-) -> Result<(), DbError> {
+    done: &[String],
+    began: Option<OffsetDateTime>,
+) -> Result<Begun, DbError> {
+    sqlx::query_as!(
+        Begun,
+        r#"with free as materialized (
+             select q.account from apipay._quotas q where q.account <> all ($2) for no key update skip locked),
+           windows as (
+             update apipay._quotas q
+                set used = apipay._quota_slide(q.used, $1::bigint + 3600, $1::bigint),
+                    asked = apipay._quota_slide(q.asked, $1::bigint + 3600, $1::bigint), newest = $1::bigint
+              where q.account = any (array(select account from free)) and apipay._quota_sum(q.used) > 0),
+           missed as materialized (
+             select j.id, j.account from apipay.jobs j
+              -- What somebody said needs no clock.
+              where j.state = 'uncertain' and j.absent_since <> apipay._denied() and j.absent_since < coalesce($3, now())),
+           reached as materialized (
+             select j.id from apipay.jobs j where j.id = any (array(select id from missed)) for no key update skip locked),
+           absences as (
+             update apipay.jobs j set absent_since = coalesce($3, now()) where j.id = any (array(select id from reached)))
+           select now() as "now!", array(select account from free) as "windows!",
+                  array(select q.account from apipay._quotas q
+                         where q.account <> all ($2) and q.account not in (select account from free)
+                        union
+                        select account from missed where id not in (select id from reached)) as "locked!""#,
+        second.0,
+        done,
+        began,
+    )
+    .fetch_one(pool)
+    .await
+    .task("begin the steady time")
+}
+
+/// Stores where the steady time of our machine began, once all of that is done. Nothing changes when another daemon of
+/// the machine was faster.
+pub async fn begin_boot(pool: &Pool, boot: &str, ahead_us: i64) -> Result<(), DbError> {
     sqlx::query!(
-        "with begun as (
-           insert into apipay._clocks (boot, ahead_us) values ($1, $2) on conflict do nothing returning boot),
-         windows as (
-           update apipay._quotas q
-              set used = apipay._quota_slide(q.used, $3::bigint + 3600, $3::bigint),
-                  asked = apipay._quota_slide(q.asked, $3::bigint + 3600, $3::bigint), newest = $3::bigint
-             from begun
-            where apipay._quota_sum(q.used) > 0)
-         update apipay.jobs j
-            set absent_since = now()
-           from begun
-          where j.state = 'uncertain' and j.absent_since is not null",
+        "with patience as materialized (select set_config('lock_timeout', $3, true))
+         insert into apipay._clocks (boot, ahead_us)
+         select $1, $2 from patience where not exists (select from apipay._clocks where boot = $1)
+         on conflict do nothing",
         boot,
         ahead_us,
-        second.0,
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await
-    .task("begin the steady time")
+    .task("store where the steady time begins")
     .map(|_| ())
 }
 
 /// Stores by how much the steady time is ahead of the time since our machine was started.
 pub async fn store_boot(pool: &Pool, boot: &str, ahead_us: i64) -> Result<(), DbError> {
     sqlx::query!(
-        "insert into apipay._clocks as b (boot, ahead_us) values ($1, $2)
+        "with patience as materialized (select set_config('lock_timeout', $3, true))
+         insert into apipay._clocks as b (boot, ahead_us) select $1, $2 from patience
          on conflict (boot) do update set ahead_us = excluded.ahead_us",
         boot,
         ahead_us,
+        ACCOUNT_PATIENCE_MS,
     )
     .execute(pool)
     .await
@@ -102,6 +143,7 @@ pub async fn store_jump(
         text.summary,
         text.action,
         text.details,
+        ACCOUNT_PATIENCE_MS,
     )
     .fetch_optional(pool)
     .await

@@ -3,12 +3,16 @@
 --
 -- $1 distance of the steady time before   $2 after   $3 seconds by which the clock was set forward (less
 -- than 0: back)   $4 lease in seconds   $5 summary, $6 action and $7 details of the alert
+-- $8 how long to wait for whoever has the distance locked
 --
 -- What was written since the jump cannot be told from what was written before it. Where that matters the
 -- error goes to the safe side: no absence is proven earlier, no unproven request gets younger.
 -- Whatever is locked or too much stays as it is, until it is brought back to its bound (db/bounds.rs).
-with corrected as (
-  update apipay._control set steady_ahead_us = $2 where steady_ahead_us = $1
+with patience as materialized (
+  select set_config('lock_timeout', $8, true)
+),
+corrected as (
+  update apipay._control set steady_ahead_us = $2 from patience where steady_ahead_us = $1
   returning make_interval(secs => $3) as jump
 ),
 leases as (

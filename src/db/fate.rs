@@ -17,6 +17,8 @@ pub enum Recorded {
     Stale,
     /// The database does not take it now; it waits in memory and is tried again.
     Waiting,
+    /// The database took the statement and changed nothing, although the row is as it was: a trigger swallows the change.
+    Swallowed,
     /// The database has forgotten the claim that the outcome belongs to. Nothing was written.
     HistoryLost(Lost),
 }
@@ -51,7 +53,7 @@ pub struct Results {
     pub may_end_waits: bool,
 }
 
-/// Tells stale outcomes from those that stand in the history already, because an earlier try was committed
+/// Tells stale outcomes from those that a trigger swallows, from those that stand in the history already, because an earlier try was committed
 /// and its answer was lost, and from those whose claim the database has forgotten.
 ///
 /// An epoch belongs to one worker, so nobody else can have made the same move of a claimed job; an accepted
@@ -71,6 +73,8 @@ pub(super) async fn why_unmoved(
         r#"select t.job_id as "job_id!", t.epoch as "epoch!", t.token as "token!",
                   j.epoch as "epoch_now?", coalesce((j.token, j.account) = (t.token, t.account), false) as "is_same!",
                   coalesce(a.worker <> t.worker, false) as "is_anothers!",
+                  coalesce(j.state = t.from_state and j.leased_by is not distinct from case when t.from_state = 'sending' then t.worker end,
+                           false) as "is_unchanged!",
                   exists (
                     select from apipay.events e
                     where e.job_id = t.job_id and e.account = t.account and e.subject = 'job'
@@ -99,6 +103,7 @@ pub(super) async fn why_unmoved(
             Some(now) if now < row.epoch => Recorded::HistoryLost(Lost::Behind(Epoch(now))),
             Some(_) if row.is_anothers => Recorded::HistoryLost(Lost::Reclaimed),
             Some(_) if row.is_recorded => Recorded::Moved,
+            Some(now) if now == row.epoch && row.is_unchanged => Recorded::Swallowed,
             Some(_) => Recorded::Stale,
         };
         ((JobId(row.job_id), Epoch(row.epoch), row.token), fate)

@@ -5,6 +5,7 @@ use std::fmt;
 use sqlx::Error;
 use sqlx::postgres::PgDatabaseError;
 
+use super::Swallowed;
 use crate::domain::phone::without_phones;
 
 /// What sqlx says of a failure, as it leaves this module: the text of the database's may quote a row, so phones are masked,
@@ -79,6 +80,11 @@ impl Cause {
                 message: without_phones(said.message()),
                 place: place(error).map(without_phones),
             },
+            Error::AnyDriverError(said) => Cause {
+                sqlstate: None,
+                message: without_phones(&said.to_string()),
+                place: None,
+            },
             _ => Cause {
                 sqlstate: None,
                 message: without_phones(&error.to_string()),
@@ -103,6 +109,7 @@ pub(super) fn fault(error: &Error) -> Fault {
     match error {
         Error::Database(said) => fault_of(&said.code().unwrap_or_default(), context(error)),
         Error::Encode(_) => Fault::Words,
+        Error::AnyDriverError(said) if said.is::<Swallowed>() => Fault::Rows,
         _ => Fault::Database,
     }
 }

@@ -90,7 +90,9 @@ pub async fn blocker(
                    union all
                    select xmax from apipay.refunds where account = $3 and id = $5
                    union all
-                   select xmax from apipay.accounts where name = $3) r
+                   select xmax from apipay.accounts where name = $3
+                   union all
+                   select xmax from apipay._quotas where account = $3) r
              join pg_catalog.pg_locks l
                on l.locktype = 'transactionid' and l.transactionid = r.transaction and l.granted
              left join pg_catalog.pg_stat_activity s on s.pid = l.pid

@@ -86,6 +86,18 @@ impl DbError {
         matches!(self.fault(), Fault::Rows | Fault::Words | Fault::Lock)
     }
 
+    /// A statement that succeeded and changed nothing, where these triggers may be why.
+    fn swallowed(task: &'static str, triggers: &[&str]) -> DbError {
+        let by = match triggers {
+            [] => "nothing that is seen".to_owned(),
+            triggers => triggers.join(" or "),
+        };
+        DbError {
+            task,
+            source: Said(sqlx::Error::AnyDriverError(Box::new(Swallowed { by }))),
+        }
+    }
+
     /// Whether the statement took too long, or was cancelled by hand.
     pub fn is_cancelled(&self) -> bool {
         let error = self.source.0.as_database_error();
@@ -106,6 +118,13 @@ impl DbError {
                 || matches!(error.code().as_deref(), Some("42P05" | "26000"))
         })
     }
+}
+
+/// A row that a statement should have changed is as it was, although the statement succeeded.
+#[derive(Debug, thiserror::Error)]
+#[error("the change was swallowed without an error: {by} returns null for this row")]
+struct Swallowed {
+    by: String,
 }
 
 /// Names what a statement was for, and gives a sign of life: the wait for it is over.

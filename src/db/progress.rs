@@ -47,17 +47,21 @@ pub struct Due {
     pub stopped_at: Option<OffsetDateTime>,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
-    /// The job of its open alert about a stuck one.
-    pub stuck: Option<String>,
+    /// The jobs of its open alerts about stuck ones.
+    pub stuck: Vec<String>,
 }
 
-/// Puts back a stop, or a park of an operator's, that a restore of the data has lost.
+/// Puts back a stop that a restore of the data has lost.
 pub async fn recall(pool: &Pool) -> Result<(), DbError> {
-    sqlx::query!("select apipay._recall()")
-        .execute(pool)
-        .await
-        .task("look whether a stop was lost")
-        .map(|_| ())
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $1, true))
+         select apipay._recall() from patience",
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("look whether a stop was lost")
+    .map(|_| ())
 }
 
 /// Gives a sign of life of this daemon, with the accounts that it serves and the keys that it doubts (see

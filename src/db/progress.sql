@@ -31,8 +31,11 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
          || case when exists (select from apipay.daemons d cross join lateral unnest(d.doubted) as one (key)
                                where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and split_part(one.key, ' ', 1) = a.name)
                  then array['other_organization'] end as "open_alerts!",
-       (select min(l.details ->> 'job') from apipay.alerts l
-         where l.account = a.name and l.kind = 'job_stuck' and l.resolved_at is null) as "stuck?"
+       array(select k.job from apipay.alerts l
+              cross join lateral (select l.details ->> 'job' as job
+                                  union all
+                                  select jsonb_object_keys(l.details -> 'jobs')) k
+              where l.account = a.name and l.kind = 'job_stuck' and l.resolved_at is null and k.job is not null) as "stuck!"
 from apipay.accounts a
 left join apipay._quotas q on q.account = a.name
 cross join lateral (

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::clock::SteadySecond;
 use super::fate::{Fates, Key, Recorded, Results, why_unmoved};
-use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task, soundness};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
 
@@ -297,6 +297,14 @@ pub async fn record(
         fates,
         may_end_waits,
     })
+}
+
+/// What may have swallowed a change of a job, as an error of its row: the triggers before an update that are not ours.
+pub async fn swallowed(pool: &Pool) -> Result<DbError, DbError> {
+    let triggers = soundness::foreign_triggers(pool).await?;
+    let triggers = triggers.iter().filter(|it| it.relation == "apipay.jobs");
+    let names: Vec<&str> = triggers.map(|it| it.name.as_str()).collect();
+    Ok(DbError::swallowed("record outcomes", &names))
 }
 
 /// Records an entry that the database refused as it was: without the gateway's own words, which are

@@ -42,13 +42,14 @@ moved as (
          -- What somebody said of it is checked until the check decides.
          stated_id = case when t.state = 'uncertain' then j.stated_id end,
          stated_anyway = case when t.state = 'uncertain' then j.stated_anyway end,
+         stated_unwanted = case when t.state = 'uncertain' then j.stated_unwanted end,
          http_status = case when t.keeps_cause then j.http_status else coalesce(t.http_status, j.http_status) end,
          error_code = case when t.keeps_cause then j.error_code else t.error_code end,
          error_message = case when t.keeps_cause then j.error_message else t.message end,
          errors = case when t.keeps_cause then j.errors else t.errors end,
          result = t.result,
          updated_at = now(),
-         finished_at = case when t.state in ('succeeded', 'failed') then now() end
+         finished_at = case when t.state in ('succeeded', 'failed', 'cancelled') then now() end
     from transition t
    where j.id = any (array(select job_id from transition))
      and j.id = t.job_id and j.token = t.token and j.account = t.account

@@ -88,6 +88,39 @@ pub async fn outside_bindings(pool: &Pool) -> Result<Vec<OutsideBinding>, DbErro
         .task("look what the schema binds")
 }
 
+/// A trigger or rule on a table of ours that is not ours and may keep a change of a row from being made, without an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignTrigger {
+    /// The table.
+    pub relation: String,
+    /// What it is and its name, such as `the trigger "audit"`.
+    pub name: String,
+}
+
+/// The triggers before a change of a row, and the rules, of others on our tables.
+pub async fn foreign_triggers(pool: &Pool) -> Result<Vec<ForeignTrigger>, DbError> {
+    sqlx::query_as!(
+        ForeignTrigger,
+        r#"select found.relation as "relation!", found.name as "name!" from (
+             select 'apipay.' || c.relname as relation, format('the trigger %I', t.tgname) as name
+               from pg_catalog.pg_trigger t
+               join pg_catalog.pg_class c on c.oid = t.tgrelid
+               join pg_catalog.pg_proc p on p.oid = t.tgfoid
+              where c.relnamespace = 'apipay'::regnamespace and not t.tgisinternal and p.pronamespace <> c.relnamespace
+                -- For each row, and before it.
+                and t.tgtype & 3 = 3 and t.tgenabled <> 'D'
+             union all
+             select 'apipay.' || c.relname, format('the rule %I', r.rulename)
+               from pg_catalog.pg_rewrite r
+               join pg_catalog.pg_class c on c.oid = r.ev_class
+              where c.relnamespace = 'apipay'::regnamespace and c.relkind in ('r', 'p') and r.ev_enabled <> 'D') found
+            order by 1, 2"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("look for triggers of others")
+}
+
 /// The SQL that binds functions and views of ours to what Postgres has by the same name. For the schema's owner.
 pub fn rebinding() -> String {
     let text = include_str!("rebind.sql").lines();

@@ -254,7 +254,7 @@ pub(super) fn show_next(next: &Next) -> String {
             words.extend(absent.then(|| "absent".to_owned()));
         }
         Next::Anew(_) => words.push("anew".to_owned()),
-        Next::Failed(_) | Next::Parked(_) | Next::Held(_) => {}
+        Next::Failed(_) | Next::Parked(_) | Next::Held(_) | Next::CalledOff(_) => {}
     }
     words.join(" ")
 }

@@ -83,7 +83,7 @@ fn strangers(subject: &Subject<'_>, finding: &Finding) -> String {
 /// Objects that are told one by one: more than that nobody reads.
 const TOLD: usize = 5;
 
-fn list(objects: &[Seen]) -> String {
+pub(super) fn list(objects: &[Seen]) -> String {
     let mut text = objects
         .iter()
         .take(TOLD)

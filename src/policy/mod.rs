@@ -5,7 +5,8 @@
 //!
 //! - [`judge`](judge::judge): an answer to a send → what becomes of the job and its account.
 //! - [`reconcile`](reconcile::reconcile): what a look-up found → adopt, send again, wait or hold.
-//! - [`check_stated`](stated::check_stated): what somebody said of a job → adopt it, or hold it again.
+//! - [`check_stated`](stated::check_stated): what somebody said of a job → adopt it, or hold it again; and
+//!   [`call_off`](stated::call_off): that it is to end → end it, or hold it again.
 //! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching.
 //! - [`organization`]: whether a key is of the organization that its account is for.
 //! - [`outage`]: a gateway that gives no clear answer → one trial at a time, and who is told.

@@ -24,6 +24,8 @@ pub enum Concern {
     Leases,
     /// Jobs that waited for another one go on when it has ended.
     Turns,
+    /// A daemon that has the account in its configuration can begin to serve it.
+    Start,
     /// A daemon has the account in its configuration.
     Service,
     /// The daemon that served accounts still runs.
@@ -97,8 +99,8 @@ pub struct AccountFacts {
     pub stopped: Option<Stopped>,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
-    /// The job of its open alert about a stuck one.
-    pub stuck: Option<String>,
+    /// The jobs of its open alerts about stuck ones.
+    pub stuck: Vec<String>,
 }
 
 /// A daemon that gives no sign of life any more.
@@ -145,6 +147,8 @@ pub struct Facts {
     pub loops: Vec<Failure>,
     /// Why outcomes wait in memory, if they do.
     pub outcomes: Option<String>,
+    /// Accounts that this daemon cannot begin to serve, as `what`, and why.
+    pub held_up: Vec<Failure>,
     /// Channels that do not take their notices.
     pub deliveries: Vec<Failure>,
     /// Faults of the schema that are certain and stop everything.
@@ -194,6 +198,9 @@ pub const FEW: u32 = 10;
 
 /// With few requests a minute, sends, look-ups and checks take turns.
 const QUOTA_TURNS: Duration = Duration::from_secs(300);
+
+/// How long an account may be kept from its start: whoever keeps its row locked for a moment is told to nobody.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A human stopped all sending, and knows it; after this they may have forgotten.
 const STOP_FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
@@ -338,10 +345,21 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
     sights.extend(loops.map(|failing| whole(Concern::Loop, failing, patience.moving)));
     let deliveries = facts.deliveries.iter();
     sights.extend(deliveries.map(|failing| whole(Concern::Deliveries, failing, patience.moving)));
+    let held_up = facts.held_up.iter();
+    sights.extend(held_up.map(|held_up| Sight {
+        accounts: vec![held_up.what.clone()],
+        ..whole(Concern::Start, held_up, START_PATIENCE)
+    }));
+    // Nobody serves it, and why is known.
+    let is_held_up = |account: &str| facts.held_up.iter().any(|held_up| held_up.what == account);
+    let accounts = facts.accounts.iter();
+    let accounts: Vec<&AccountFacts> = accounts
+        .filter(|account| account.is_served || !is_held_up(&account.account))
+        .collect();
     match facts.stopped_for {
         None => {
-            sights.extend(stopped(&facts.accounts, patience));
-            sights.extend(facts.accounts.iter().flat_map(|a| of_account(a, patience)));
+            sights.extend(stopped(&accounts, patience));
+            sights.extend(accounts.iter().flat_map(|a| of_account(a, patience)));
         }
         Some(time) if time >= STOP_FORGOTTEN && !facts.accounts.is_empty() => {
             sights.push(Sight {
@@ -355,7 +373,7 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
 }
 
 /// Daemons that have stopped, each once, however many accounts it served.
-fn stopped(accounts: &[AccountFacts], patience: Patience) -> Vec<Sight> {
+fn stopped(accounts: &[&AccountFacts], patience: Patience) -> Vec<Sight> {
     let mut hosts: BTreeMap<&str, Sight> = BTreeMap::new();
     for facts in accounts.iter().filter(|facts| is_missed(facts)) {
         let Some(Stopped { host, seen_at }) = &facts.stopped else {
@@ -442,8 +460,10 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         (Concern::Turns, &facts.turn, patience.moving),
     ];
     // A stuck job explains what stands still with it, and of no other job.
-    let is_stuck =
-        |mark: &str| facts.stuck.is_some() && mark.split(' ').next() == facts.stuck.as_deref();
+    let is_stuck = |mark: &str| {
+        let job = mark.split(' ').next().unwrap_or_default();
+        facts.stuck.iter().any(|stuck| stuck == job)
+    };
     for (concern, mark, patience) in single {
         let is_told = is_read_told && concern == Concern::LookUps;
         if let Some(mark) = mark.as_ref().filter(|mark| !is_stuck(mark) && !is_told) {

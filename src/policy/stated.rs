@@ -3,11 +3,11 @@
 use crate::domain::job::{JobName, Stated};
 use crate::domain::mirror::RefundList;
 use crate::domain::operation::{Progress, Resend, Seen};
-use crate::policy::found::{described, order_of, wanted};
+use crate::policy::found::{described, list, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
 use crate::policy::reconcile::{
-    Finding, Subject, agrees, is_missing, is_of_another_order, is_settled, lives_as_own,
-    look_again, wait_to_settle,
+    Finding, Subject, agrees, is_missing, is_of_another_order, is_settled, key_may_be_free,
+    lives_as_own, look_again, wait_to_settle,
 };
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 
@@ -100,6 +100,88 @@ pub fn check_stated(
     }
 }
 
+/// Decides about a job of which somebody said that nothing was done and that it is to end cancelled, from what was
+/// `found`: what a search by its name brought, and the invoice that the gateway once named for it, if it did.
+///
+/// What lives of it speaks first: the job is held again with both facts, for a customer may pay that invoice. As when it
+/// is to be sent again, one clear answer is enough after that word, and none once all have been in vain for
+/// `reconcile.give_up`.
+pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>) -> Checked {
+    let seen: Vec<Seen> = found.iter().flat_map(objects).collect();
+    let living: Vec<Seen> = seen
+        .iter()
+        .filter(|seen| lives(subject, seen))
+        .cloned()
+        .collect();
+    if !living.is_empty() {
+        return Checked {
+            refuted: Some(format!(
+                "it was said that nothing was made and that the job is to end; ApiPay has {}{}",
+                list(&living),
+                how_it_ends(&living)
+            )),
+            ..Checked::of(Verdict {
+                effect: Effect::Unknown,
+                next: Next::Held(Reason::NotAsStated),
+                counts: false,
+                strain: None,
+            })
+        };
+    }
+    let unclear = found.iter().find_map(|finding| match finding {
+        Finding::Unclear(timed) if !is_missing(timed) => Some(timed),
+        _ => None,
+    });
+    if let Some(timed) = unclear {
+        let again = look_again(subject.history, timed, at);
+        if again.strain.is_some() || !key_may_be_free(subject.history, at) {
+            return Checked::of(again);
+        }
+    }
+    let own = seen.into_iter().filter(|seen| subject.name.owns(seen));
+    Checked::of(Verdict {
+        effect: Effect::NotApplied,
+        next: Next::CalledOff(own.max_by_key(id_of)),
+        counts: false,
+        strain: None,
+    })
+}
+
+/// What a look-up brought, one by one.
+fn objects(finding: &Finding) -> Vec<Seen> {
+    match finding {
+        Finding::Invoices(invoices) => invoices.iter().cloned().map(Seen::Invoice).collect(),
+        Finding::Refunds(list) => list.refunds.iter().cloned().map(Seen::Refund).collect(),
+        Finding::Invoice(invoice) => vec![Seen::Invoice(invoice.clone())],
+        Finding::Unclear(_) => Vec::new(),
+    }
+}
+
+/// Whether an object is the job's own and not dead: by its name, or because it answered to the job's key and shows
+/// nothing that contradicts what was asked.
+fn lives(subject: &Subject<'_>, seen: &Seen) -> bool {
+    let answered_to_key = matches!(seen, Seen::Invoice(invoice)
+        if subject.history.invoice_id == Some(invoice.id)
+            && !invoice.standing().releases_key()
+            && !is_of_another_order(subject, invoice)
+            && !is_marked_for_another(subject.name, seen)
+            && agrees(&subject.plan.expected, seen));
+    answered_to_key || lives_as_own(subject.name, seen)
+}
+
+/// What a person does about what lives of a job that is to end.
+fn how_it_ends(living: &[Seen]) -> &'static str {
+    match living {
+        [Seen::Invoice(invoice)] if !invoice.standing().is_paid() => {
+            ": name it, or cancel it with apipay.cancel_invoice and say the same again"
+        }
+        [_] => ": name it",
+        _ => {
+            ": cancel the invoices that are not paid with apipay.cancel_invoice, and name what is left"
+        }
+    }
+}
+
 impl Checked {
     /// A decision that speaks against nothing that was said.
     fn of(verdict: Verdict) -> Checked {
@@ -112,9 +194,8 @@ impl Checked {
 
 /// Objects that carry a name of the job, and live, among what was found: they speak first, whatever was said.
 fn own_instead(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> Vec<Seen> {
-    let all: Vec<Seen> = match finding {
-        Finding::Invoices(invoices) => invoices.iter().cloned().map(Seen::Invoice).collect(),
-        Finding::Refunds(list) => list.refunds.iter().cloned().map(Seen::Refund).collect(),
+    let all = match finding {
+        Finding::Invoices(_) | Finding::Refunds(_) => objects(finding),
         Finding::Invoice(_) | Finding::Unclear(_) => Vec::new(),
     };
     // No refund can be taken back: of several of its own a person can only say which is to count.

@@ -84,6 +84,9 @@ pub enum Next {
     },
     /// A human decides.
     Held(Reason),
+    /// Final: a person said that nothing was done and that it is to end, and nothing alive was found. With what was
+    /// found dead, if anything, which is watched all the same.
+    CalledOff(Option<Seen>),
 }
 
 impl Next {
@@ -97,6 +100,7 @@ impl Next {
             Next::Parked(_) => "parked",
             Next::Uncertain { .. } => "uncertain",
             Next::Held(_) => "held",
+            Next::CalledOff(_) => "cancelled",
         }
     }
 
@@ -109,6 +113,7 @@ impl Next {
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Next::Succeeded(_) => None,
+            Next::CalledOff(_) => Some(Reason::CalledOff),
             Next::Accepted { reason, .. }
             | Next::Queued { reason, .. }
             | Next::Uncertain { reason, .. } => Some(*reason),
@@ -273,6 +278,8 @@ reasons! {
     KeyDoubted = "key_doubted",
     /// The account is for another organisation than the one that it was sent to.
     OtherOrganization = "other_organization",
+    /// Somebody said that nothing was done and that it is to end, and nothing alive was found.
+    CalledOff = "called_off",
 }
 
 impl Verdict {
@@ -310,7 +317,7 @@ mod tests {
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
         account_parked quota_spent database_failed history_lost route_not_found not_as_stated key_doubted \
-        other_organization";
+        other_organization called_off";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

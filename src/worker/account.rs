@@ -41,6 +41,7 @@ pub struct Account {
     refusals: Refusals,
     /// When its key was last seen to be known, while it serves the account.
     known_at: Mutex<Option<Moment>>,
+    has_begun: AtomicBool,
     /// Whether the last claim was too old to be sent, and so was each since the last request of a job.
     is_late: AtomicBool,
     state: Mutex<State>,
@@ -162,6 +163,7 @@ impl Account {
             refused: AtomicU32::new(0),
             refusals: Refusals::default(),
             known_at: Mutex::default(),
+            has_begun: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
             state: Mutex::default(),
         }
@@ -276,6 +278,16 @@ impl Account {
         let served = self.serves();
         *self.known_at() = Some(Moment::now());
         !served
+    }
+
+    /// Its row is as it is to be, and what is counted for it counts from the start.
+    pub fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what is done for it once after a start is done; before that it is not served.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
     }
 
     /// Its key is not known any more.

@@ -40,6 +40,9 @@ const IN_VAIN: u32 = 16;
 /// Locks that are held for so long are told to a human; shorter ones are everyday life.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
 
+/// Alerts that one round of tries opens at the most.
+const TOLD_MOST: usize = 12;
+
 /// Refused outcomes of an account after which none of its jobs is claimed: each is 100 KB at most.
 const ACCOUNT_MOST: usize = 500;
 
@@ -435,9 +438,10 @@ async fn try_again(ctx: &Arc<Context>, due: Vec<SetAside>) -> Vec<SetAside> {
     refused
 }
 
-/// Opens the alert of each account that has something to tell; it names one of its jobs.
+/// Opens the alerts of what there is to tell: of each cause one names one of the account's jobs.
 async fn tell(ctx: &Context, refused: &mut [SetAside]) {
-    let mut told: BTreeSet<AccountName> = BTreeSet::new();
+    let mut told: BTreeSet<(AccountName, String)> = BTreeSet::new();
+    refused.sort_by_key(|outcome| outcome.is_told);
     for outcome in refused
         .iter_mut()
         .filter(|outcome| outcome.is_due_to_tell())
@@ -446,7 +450,20 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
             continue;
         };
         let account = &outcome.message.outcome.account;
-        if told.insert(account.clone()) {
+        let is_lock = outcome.fault == Fault::Lock;
+        // Of those that are locked each may be by another session.
+        let case = if is_lock {
+            transition.job_id.to_string()
+        } else {
+            outcome.cause.case()
+        };
+        let case = (account.clone(), case);
+        let is_too_much = told.len() == TOLD_MOST && !told.contains(&case);
+        if is_too_much {
+            // The next round begins with it.
+            continue;
+        }
+        if told.insert(case) {
             let blocking = match outcome.fault {
                 Fault::Lock => {
                     locks::blocker(&ctx.pool, account, &outcome.message.outcome.entry).await

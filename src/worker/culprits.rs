@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::db::alerts::About;
 use crate::db::among::{self, ClaimedTo, Due};
 use crate::db::claim::OfJob;
 use crate::db::fault::Fault;
@@ -449,21 +448,15 @@ impl Culprits {
             others,
             &error.cause(),
         );
-        let Alarm {
-            kind,
-            severity,
-            text,
-            renews: _,
-        } = &alarm;
-        let mut told =
-            alerts::open(&ctx.pool, &About::account(account, kind, severity), text).await;
+        let tell = async |anew| {
+            alerts::tell_stuck(&ctx.pool, account, alarm.severity, &alarm.text, anew).await
+        };
+        let mut told = tell(false).await;
         // It may be open since there were few.
         if !matches!(others, Others::Wait(_)) {
             self.told_to_wait.remove(account);
         } else if told.is_ok() && self.told_to_wait.insert(account.clone()) {
-            told = alerts::change(&ctx.pool, account, kind, "", text)
-                .await
-                .map(|_| ());
+            told = tell(true).await;
         }
         if let Err(error) = told {
             warn!(job.id = %due.id, error = %Chain(&error), "the alert of a stuck job was not opened yet");

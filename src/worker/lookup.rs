@@ -19,7 +19,7 @@ use crate::heart;
 use crate::policy::found::in_words;
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
-use crate::policy::stated::{Checked, check_stated, needs_own};
+use crate::policy::stated::{Checked, call_off, check_stated, needs_own};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
@@ -97,11 +97,17 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
             return;
         }
         Err(NoPlan::UnknownOperation) => {
-            hold(ctx, &guard, "this version does not know the operation").await;
+            cannot_read(
+                ctx,
+                &guard,
+                &claim,
+                "this version does not know the operation",
+            )
+            .await;
             return;
         }
         Err(NoPlan::Invalid(errors)) => {
-            hold(ctx, &guard, &errors.to_string()).await;
+            cannot_read(ctx, &guard, &claim, &errors.to_string()).await;
             return;
         }
     };
@@ -122,6 +128,18 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
         baseline: known.as_ref(),
     };
     let mut own = None;
+    let mut named_before = None;
+    if claim.is_unwanted
+        && let (Lookup::InvoiceByName, Some(id)) = (&plan.lookup, claim.history.invoice_id)
+    {
+        if !matches!(ctx.take_one(&account.name, Purpose::Lookup).await, Ok(true)) {
+            // When the claim has run out, both are asked for.
+            return;
+        }
+        let (_, last, found) = read_invoice(account, id).await;
+        timed = last;
+        named_before = Some(found);
+    }
     if (claim.stated.as_ref()).is_some_and(|stated| needs_own(&subject, stated, &finding)) {
         if !matches!(ctx.take_one(&account.name, Purpose::Lookup).await, Ok(true)) {
             // When the claim has run out, both are asked for.
@@ -134,6 +152,10 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
     }
     let at = ctx.circumstances(&account.name, claim.now + claimed_at.elapsed());
     let Checked { verdict, refuted } = match &claim.stated {
+        _ if claim.is_unwanted => {
+            let found: Vec<Finding> = [finding.clone()].into_iter().chain(named_before).collect();
+            call_off(&subject, &found, at)
+        }
         Some(stated) => check_stated(&subject, stated, &finding, own.as_ref(), at),
         None => Checked {
             verdict: reconcile(&subject, &finding, at),
@@ -170,8 +192,15 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
     conclude(ctx, &evidence, verdict, true).await;
 }
 
-/// A human has to decide about a job that this version cannot read and an earlier one may have sent.
-async fn hold(ctx: &Context, guard: &Guard, message: &str) {
+/// A human has to decide about a job that this version cannot read and an earlier one may have sent, or has decided.
+async fn cannot_read(ctx: &Context, guard: &Guard, claim: &Claim, message: &str) {
+    if claim.is_unwanted {
+        let entry = outcome::called_off(guard, message);
+        return ctx
+            .recorder
+            .record(Outcome::plain(&guard.account, entry))
+            .await;
+    }
     let outcome = Outcome {
         alert: Alarm::of(guard, &Next::Held(Reason::UnknownOutcome), None),
         ..Outcome::plain(&guard.account, outcome::held(guard, Kind::Lookup, message))
@@ -196,6 +225,10 @@ async fn ask(
     lookup: &Lookup,
 ) -> (Request, Timed, Finding) {
     let named = claim.stated.map(|stated| stated.id);
+    if claim.is_unwanted && *lookup == Lookup::InvoiceByName {
+        // Whichever generation lives can be paid.
+        return search::by_name(ctx, account, &claim.name.first(), Purpose::Lookup).await;
+    }
     match (lookup, named.or(claim.history.invoice_id)) {
         (Lookup::InvoiceByName, None) => {
             search::by_name(ctx, account, &claim.name, Purpose::Lookup).await

@@ -4,6 +4,7 @@
 //! piece of work, takes no input, and may run at any time. A signal or a timer only says when. A
 //! step is never dropped half-way: an answer of the gateway would be lost with it.
 //!
+//! - [`start`] does what is done once for each account, past those that somebody keeps locked.
 //! - [`organization`] finds out whether an account's key is of its organisation; before that nothing of it is asked.
 //! - [`dispatch`] claims due jobs and hands each to [`send`]; [`in_hand`] notices when one is given twice.
 //! - [`lookup`] finds out what became of uncertain jobs.
@@ -50,6 +51,7 @@ pub mod revived;
 pub mod search;
 pub mod send;
 pub mod settle;
+pub mod start;
 pub mod steady;
 pub mod strains;
 pub mod tell_failing;
@@ -86,6 +88,7 @@ use in_hand::InHand;
 use passed_over::PassedOver;
 use progress::Progress;
 use recorder::Recorder;
+use start::{HeldUp, Start};
 use steady::SteadyClock;
 use unstored::Unstored;
 
@@ -117,6 +120,8 @@ pub struct Context {
     pub passed_over: PassedOver,
     /// Invoices and refunds of which nothing can be stored now.
     pub unstored: Unstored,
+    /// Accounts that cannot begin to be served.
+    pub held_up: HeldUp,
     /// The time that the quota is counted by.
     pub clock: SteadyClock,
     /// The writer of outcomes.
@@ -351,6 +356,7 @@ pub fn spawn_loops(
     ctx: &Arc<Context>,
     tracker: &TaskTracker,
     mut progress: Progress,
+    mut start: Start,
 ) -> Vec<Arc<Pulse>> {
     let mut pulses = Vec::new();
     macro_rules! spawn {
@@ -373,6 +379,12 @@ pub fn spawn_loops(
         ctx.poll_interval,
         |ctx| Some(&ctx.wake.dispatch),
         async move |ctx| dispatcher.step(ctx).await
+    );
+    spawn!(
+        "start",
+        Duration::from_secs(1),
+        |_| None,
+        async move |ctx| start.step(ctx).await
     );
     let mut organizations = organization::Organizations::default();
     spawn!(

@@ -30,6 +30,7 @@ use crate::worker::account::Account;
 use crate::worker::alarm;
 use crate::worker::clock::Moment;
 use crate::worker::recorder::Outcome;
+use crate::worker::start::{self, Stage};
 use crate::worker::{Context, Step, probe};
 
 /// How often a daemon gives a sign of life. Others count on it to be half a minute old at most.
@@ -106,11 +107,12 @@ impl Organizations {
             let row = stored
                 .iter()
                 .find(|row| row.account == account.name.as_str());
-            let Some(row) = row.filter(|_| self.is_due(&account.name)) else {
+            let Some(row) = row.filter(|_| account.has_begun() && self.is_due(&account.name))
+            else {
                 continue;
             };
             let tried = self.try_key(ctx, account, row).await;
-            if unless_locked(account, tried)? {
+            if unless_locked(ctx, account, tried).await? {
                 step = Step::Worked;
             }
         }
@@ -165,7 +167,7 @@ impl Organizations {
                     told.map(|_| false)
                 }
             };
-            is_news |= unless_locked(account, stored)?;
+            is_news |= unless_locked(ctx, account, stored).await?;
         }
         Ok(is_news)
     }
@@ -291,7 +293,7 @@ impl Organizations {
                 continue;
             };
             let opened = alerts::open(&ctx.pool, &about(account), text).await;
-            unless_locked(account, opened.map(|()| false))?;
+            unless_locked(ctx, account, opened.map(|()| false)).await?;
         }
         Ok(())
     }
@@ -340,19 +342,30 @@ fn about(account: &Account) -> About<'_> {
 }
 
 /// An error that is no other account's: somebody keeps the account's row locked, and the next round comes soon.
-fn unless_locked(account: &Account, done: Result<bool, DbError>) -> Result<bool, DbError> {
+async fn unless_locked(
+    ctx: &Context,
+    account: &Account,
+    done: Result<bool, DbError>,
+) -> Result<bool, DbError> {
     match done {
         Err(error) if error.fault() != Fault::Database => {
             warn!(account = %account.name, error = %Chain(&error), "the account's key was not stored yet");
+            start::hold_up(ctx, &account.name, Stage::Key, Some(&error)).await;
             Ok(false)
         }
-        done => done,
+        done => {
+            ctx.held_up.clear(&account.name, Stage::Key);
+            done
+        }
     }
 }
 
 /// The accounts whose key is known.
 fn known(ctx: &Context, stored: &[Keys]) -> BTreeSet<AccountName> {
     let is_known = |account: &&Arc<Account>| {
+        if !account.has_begun() {
+            return false;
+        }
         let row = stored
             .iter()
             .find(|row| row.account == account.name.as_str());

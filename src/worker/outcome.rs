@@ -211,7 +211,8 @@ pub fn followed(
         | Next::Queued { .. }
         | Next::Anew(_)
         | Next::Parked(_)
-        | Next::Uncertain { .. } => {}
+        | Next::Uncertain { .. }
+        | Next::CalledOff(_) => {}
     }
     entry.transition = Some(transition);
     entry
@@ -234,6 +235,21 @@ pub fn held(guard: &Guard, kind: Kind, message: &str) -> Entry {
         }),
         message: Some(message.to_owned()),
         ..moved(guard, &Next::Held(Reason::UnknownOutcome))
+    };
+    Entry {
+        transition: Some(transition),
+        ..Entry::default()
+    }
+}
+
+/// Ends a job of which a person said that nothing was done and that it is to end, and whose row cannot be read, so that
+/// nothing can be looked up: their word is all there is.
+pub fn called_off(guard: &Guard, message: &str) -> Entry {
+    let transition = Transition {
+        kind: Some(Kind::Lookup.as_str()),
+        effect: Some(Effect::Unknown.as_str()),
+        message: Some(message.to_owned()),
+        ..moved(guard, &Next::CalledOff(None))
     };
     Entry {
         transition: Some(transition),
@@ -289,6 +305,12 @@ fn moved(guard: &Guard, next: &Next) -> Transition {
             transition.after_s = Some(seconds(*after));
             transition.invoice_id = *invoice_id;
             transition.absent = *absent;
+        }
+        Next::CalledOff(seen) => {
+            if let Some(seen) = seen {
+                attach_ids(&mut transition, seen);
+            }
+            transition.proven = true;
         }
         Next::Failed(_) => transition.proven = true,
         Next::Parked(_) | Next::Held(_) => {}
@@ -460,7 +482,8 @@ fn mirrored(
         transition: Some(transition),
         ..Entry::default()
     };
-    if let Next::Succeeded(seen) | Next::Accepted { seen, .. } = next {
+    if let Next::Succeeded(seen) | Next::Accepted { seen, .. } | Next::CalledOff(Some(seen)) = next
+    {
         match seen {
             Seen::Invoice(invoice) => {
                 // Only a create makes the invoice that it sees.

@@ -439,6 +439,7 @@ fn log(account: &AccountName, id: &JobId, verdict: &Verdict) {
         Next::Parked(_) => "not done; it waits until its account is well",
         Next::Failed(_) => "it failed",
         Next::Held(_) => "whether it was done cannot be told; a human decides",
+        Next::CalledOff(_) => "nothing alive was found of it; it ends as somebody said",
     };
     if matches!(next, Next::Succeeded(_) | Next::Accepted { .. }) {
         tracing::debug!(job.id = %id, account = %account, "{told}");

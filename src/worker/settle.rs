@@ -58,8 +58,8 @@ pub async fn part(
         let run = || record::record(&ctx.pool, &entries, patience);
         let error = match insist(ctx, "record outcomes", run).await {
             Ok(results) => {
-                conclude(ctx, messages, &results);
-                return Ok(());
+                let swallowed = conclude(ctx, messages, &results);
+                return refuse_swallowed(ctx, swallowed).await;
             }
             Err(error) if error.fault() != Fault::Lock => break (error, Vec::new()),
             Err(error) => error,
@@ -168,15 +168,37 @@ async fn without_words(ctx: &Arc<Context>, message: Message, error: &DbError) ->
     match insist(ctx, "record an outcome", run).await {
         Ok(results) => {
             warn!(error = %Chain(error), "an outcome could not be stored as it was; it is stored without the gateway's words");
-            conclude(ctx, vec![message], &results);
-            None
+            conclude(ctx, vec![message], &results).pop()
         }
         Err(_) => Some(message),
     }
 }
 
-/// What was recorded is told to those who wait for it, and then to the accounts.
-fn conclude(ctx: &Arc<Context>, mut messages: Vec<Message>, results: &Results) {
+/// Outcomes that a trigger swallows are refused by their rows, like those that one raises for.
+async fn refuse_swallowed(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<(), Refused> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let look = || record::swallowed(&ctx.pool);
+    let error = match insist(ctx, "see what swallows an outcome", look).await {
+        Ok(swallowed) => swallowed,
+        Err(error) => error,
+    };
+    Err(Refused {
+        messages,
+        error,
+        locked: Vec::new(),
+    })
+}
+
+/// What was recorded is told to those who wait for it, and then to the accounts. Returns what was swallowed.
+fn conclude(ctx: &Arc<Context>, messages: Vec<Message>, results: &Results) -> Vec<Message> {
+    let is_swallowed = |message: &Message| {
+        let transition = message.outcome.entry.transition.as_ref();
+        let fate = transition.and_then(|transition| results.fates.get(&transition.key()));
+        fate == Some(&Recorded::Swallowed)
+    };
+    let (swallowed, mut messages): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_swallowed);
     if results.may_end_waits {
         ctx.wake.recover.notify_one();
     }
@@ -190,7 +212,7 @@ fn conclude(ctx: &Arc<Context>, mut messages: Vec<Message>, results: &Results) {
         let recorded = results.fates.get(&transition.key()).copied();
         let recorded = recorded.unwrap_or(Recorded::Stale);
         match recorded {
-            Recorded::Moved | Recorded::Waiting => {}
+            Recorded::Moved | Recorded::Waiting | Recorded::Swallowed => {}
             Recorded::Stale => {
                 warn!(
                     job.id = transition.job_id,
@@ -211,4 +233,5 @@ fn conclude(ctx: &Arc<Context>, mut messages: Vec<Message>, results: &Results) {
         message.tell(recorded);
     }
     strains::afterwards(ctx, &messages);
+    swallowed
 }

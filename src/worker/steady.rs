@@ -6,6 +6,7 @@
 //! the database's clock; a daemon that sees the clock jump corrects the distance by the jump, and the
 //! others find that nothing has happened.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,8 +16,10 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::db::clock::{self, Clocks, SteadySecond};
+use crate::db::fault::Fault;
 use crate::db::{DbError, Pool};
 use crate::policy::clock::{Reading, SpanUs, believed, judge_reading};
+use crate::telemetry::Chain;
 use crate::worker::alarm;
 use crate::worker::clock::Moment;
 
@@ -27,6 +30,17 @@ pub struct SteadyClock {
     /// Microseconds by which the steady time is ahead of the time since then.
     ahead_us: AtomicI64,
     last: Mutex<Option<Look>>,
+    beginning: Mutex<Beginning>,
+}
+
+/// What the first daemon of a machine has to put right: see [`clock::begin_counts`].
+#[derive(Default)]
+struct Beginning {
+    /// Whether all of it is done, or an earlier daemon has done it.
+    is_over: bool,
+    began: Option<OffsetDateTime>,
+    /// Accounts whose window counts anew.
+    done: BTreeSet<String>,
 }
 
 /// What the database's clock should have shown when a statement was sent.
@@ -73,6 +87,7 @@ impl SteadyClock {
             boot,
             ahead_us: AtomicI64::new(0),
             last: Mutex::default(),
+            beginning: Mutex::default(),
         }
     }
 
@@ -119,7 +134,7 @@ impl SteadyClock {
         let middle = asked + took / 2;
         let last = self.last();
         if last.is_none() {
-            self.begin(pool, clocks, middle).await?;
+            self.take_up(clocks, middle);
         }
         let shown = clocks.database_us.saturating_add(clocks.steady_ahead_us);
         let ahead = SpanUs(shown.saturating_sub(self.at(middle)));
@@ -146,9 +161,17 @@ impl SteadyClock {
                 let corrected = steady_ahead_us.saturating_sub(by.0);
                 // If not, another daemon was faster: the next look shows what it did.
                 let text = alarm::clock_jumped(by, self.second());
-                if clock::store_jump(pool, steady_ahead_us, corrected, lease, &text).await? {
-                    steady_ahead_us = corrected;
-                    set = Some(by);
+                match clock::store_jump(pool, steady_ahead_us, corrected, lease, &text).await {
+                    Ok(true) => {
+                        steady_ahead_us = corrected;
+                        set = Some(by);
+                    }
+                    Ok(false) => {}
+                    // Somebody keeps the row locked: the next look sees the jump again.
+                    Err(error) if error.fault() == Fault::Lock => {
+                        warn!(error = %Chain(&error), "that the database's clock was set is not stored yet");
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -167,16 +190,46 @@ impl SteadyClock {
 
     /// Takes up the time where an earlier daemon of this machine has left it; the first one begins
     /// where the database is.
-    async fn begin(&self, pool: &Pool, clocks: Clocks, middle: i64) -> Result<(), DbError> {
+    fn take_up(&self, clocks: Clocks, middle: i64) {
         let ahead_us = clocks
             .boot_ahead_us
             .unwrap_or(clocks.database_us + clocks.steady_ahead_us - middle);
         self.ahead_us.store(ahead_us, Ordering::Relaxed);
-        if clocks.boot_ahead_us.is_none() {
-            clock::begin_boot(pool, &self.boot, ahead_us, self.second()).await?;
+        self.beginning().is_over = clocks.boot_ahead_us.is_some();
+    }
+
+    /// Has what was counted before the machine was started count from now, once. Returns the accounts of which somebody
+    /// has something locked: until it could be done, none of them may be served.
+    pub async fn begin(&self, pool: &Pool) -> Result<Vec<String>, DbError> {
+        let (done, began) = {
+            let beginning = self.beginning();
+            if beginning.is_over {
+                return Ok(Vec::new());
+            }
+            (
+                beginning.done.iter().cloned().collect::<Vec<_>>(),
+                beginning.began,
+            )
+        };
+        let begun = clock::begin_counts(pool, self.second(), &done, began).await?;
+        {
+            let mut beginning = self.beginning();
+            beginning.began.get_or_insert(begun.now);
+            beginning.done.extend(begun.windows);
+        }
+        if begun.locked.is_empty() {
+            let ours = self.ahead_us.load(Ordering::Relaxed);
+            clock::begin_boot(pool, &self.boot, ours).await?;
+            self.beginning().is_over = true;
             debug!("the first daemon of this machine counts the time of quotas from here");
         }
-        Ok(())
+        Ok(begun.locked)
+    }
+
+    fn beginning(&self) -> std::sync::MutexGuard<'_, Beginning> {
+        self.beginning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores our time for the next daemon of this machine, if the stored one is stale.
@@ -184,7 +237,11 @@ impl SteadyClock {
         let ours = self.ahead_us.load(Ordering::Relaxed);
         match stored {
             Some(stored) if stored.abs_diff(ours) > STALE_US.unsigned_abs() => {
-                clock::store_boot(pool, &self.boot, ours).await
+                match clock::store_boot(pool, &self.boot, ours).await {
+                    // The next look stores it.
+                    Err(error) if error.fault() == Fault::Lock => Ok(()),
+                    done => done,
+                }
             }
             _ => Ok(()),
         }

@@ -226,6 +226,9 @@ where
 
 async fn open(ctx: &Context, account: &AccountName, alarm: &Alarm) -> Result<(), DbError> {
     let (kind, severity) = (alarm.kind, alarm.severity);
+    if kind == alarm::STUCK {
+        return alerts::tell_stuck(&ctx.pool, account, severity, &alarm.text, false).await;
+    }
     if alarm.renews {
         return alerts::renew(&ctx.pool, account, kind, severity, &alarm.text).await;
     }
@@ -243,10 +246,10 @@ pub async fn try_to_open(ctx: &Context, account: &AccountName, alarm: &Alarm) {
     }
 }
 
-/// Has an open alert say this from now on, if that is possible now.
+/// Has the open alert about a stuck job say this from now on, if that is possible now.
 pub async fn try_to_change(ctx: &Context, account: &AccountName, alarm: &Alarm) {
-    match alerts::change(&ctx.pool, account, alarm.kind, "", &alarm.text).await {
-        Ok(_) => ctx.wake.deliver.notify_one(),
+    match alerts::tell_stuck(&ctx.pool, account, alarm.severity, &alarm.text, true).await {
+        Ok(()) => ctx.wake.deliver.notify_one(),
         Err(error) => {
             warn!(account = %account, kind = alarm.kind, error = %Chain(&error), "an alert could not be changed now");
         }

@@ -103,6 +103,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         }
         Next::Parked(_) => assert!(matches!(class, Class::AccountFault(_)), "{reply:?}"),
         Next::Uncertain { .. } | Next::Held(_) | Next::Anew(_) => {}
+        Next::CalledOff(_) => panic!("nobody has said that it is to end: {verdict:?}"),
     }
     assert_lawful(&without_baseline(&history, &timed, at));
 

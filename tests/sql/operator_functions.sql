@@ -161,10 +161,12 @@ end $$;
 do $$
 declare
   how int;
+  nth int := 0;
   job bigint;
   other bigint;
   found apipay.jobs;
   state text;
+  operation text;
 begin
   delete from apipay.jobs j where j.state = 'held';
   foreach state in array array['held', 'uncertain'] loop
@@ -233,8 +235,29 @@ begin
       end loop;
     end if;
 
-    -- Not applied, and not wanted any more: it ends in the same step, and was never queued.
-    job := pg_temp.job(state, unproven => true);
+    -- Not applied, and not wanted any more: what it may have made is looked for, and what is not found ends it. A cancel
+    -- makes nothing, so that ends in the same step; none was ever queued.
+    foreach operation in array array['invoice.create', 'invoice.refund'] loop
+      job := pg_temp.job(state, operation, true, jsonb_build_object('invoice_id', 6000 + nth));
+      nth := nth + 1;
+      insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
+      update apipay.jobs set run_at = now() where id = job;
+      assert apipay.resolve(job, false, null, 'not there, not wanted', and_cancel => true) = job;
+      found := pg_temp.read(job);
+      assert (found.state, found.reason, found.epoch, found.stated_unwanted, found.run_at, found.absent_since)
+           = ('uncertain', 'resolved_not_applied', 6, true, now(), '2000-01-01Z'::timestamptz), operation;
+      assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
+      assert (select explain from apipay.overview where id = job) like '%Somebody said that it was not done and is to end: %Nothing is sent.';
+      -- Whatever is said of it next takes its place.
+      perform apipay.resolve(job, false);
+      assert (pg_temp.read(job)).stated_unwanted is null;
+      perform apipay.resolve(job, false, and_cancel => true);
+      assert (pg_temp.read(job)).stated_unwanted;
+      perform apipay.resolve(job, true, 7000 + job, 'it is there');
+      assert (pg_temp.read(job)).stated_unwanted is null;
+      delete from apipay.jobs where id = job;
+    end loop;
+    job := pg_temp.job(state, 'invoice.cancel', true, '{"invoice_id": 78}');
     insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
     perform apipay._open_alert('default', 'job_held', 'critical', 'a job is held', 'resolve it', null);
     update apipay.jobs set run_at = now() where id = job;
@@ -245,7 +268,7 @@ begin
     assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
     assert not exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
     assert (select explain from apipay.overview where id = job) like 'Cancelled by % (not there, not wanted): somebody said that no request of it had an effect.';
-    job := pg_temp.job(state, unproven => true);
+    job := pg_temp.job(state, 'invoice.cancel', true, '{"invoice_id": 79}');
     perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5, and_cancel => true)', job), '22023', 'and_cancel is given although it was applied: %');
     update apipay.jobs set run_at = now() where id = job;
     perform apipay.resolve(job, false, and_cancel => true);
@@ -333,7 +356,9 @@ begin
   perform apipay.resolve(other, false);
   assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
   perform apipay.resolve(job, false, and_cancel => true);
-  assert not exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+  -- The daemon ends it when the look-up has ended the job.
+  assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+  perform apipay._resolve_alert('default', 'job_held', 'the job is not held any more');
 
   -- What is learned of a held job stands in its alert, of whichever kind; without one it is opened.
   perform apipay._open_alert('default', 'duplicate_detected', 'critical', 'two invoices', 'look', jsonb_build_object('job', job));
@@ -557,6 +582,7 @@ begin
   set session_replication_role = origin;
   perform apipay._recall();
   perform apipay._recall();
+  assert not apipay._recall_park('default') and apipay._recall_park('other') and not apipay._recall_park('other');
   assert (select (stopped, changed_by, reason) = (true, session_user::text, 'fire drill') from apipay._control);
   assert (select (state, parked_by, parked_reason) = ('parked', session_user::text, 'parked_by_user') and probe_at is null from apipay.accounts where name = 'other');
   assert (select count(*) = 1 and min(summary) like 'Account "other" was parked by %: moving house, before its data were restored.' from apipay.alerts where resolved_at is null);
@@ -568,6 +594,7 @@ begin
   update apipay.accounts set state = 'active', parked_at = null, parked_reason = null, parked_by = null, probe_at = null;
   set session_replication_role = origin;
   perform apipay._recall();
+  assert not apipay._recall_park('default') and not apipay._recall_park('other');
   assert (select not stopped from apipay._control);
   assert (select count(*) = 2 from apipay.accounts where state = 'active');
   perform apipay._resolve_alert('default', 'account_parked', 'over');

@@ -87,6 +87,7 @@ pub(super) async fn gather(
             Err(error) => Finding::failed("roles", Chain(&error)),
         });
         findings.push(server::ask_bindings(pool).await);
+        findings.push(server::ask_triggers(pool).await);
         findings.push(server::ask_notifications(pool).await);
     }
     findings

@@ -24,6 +24,25 @@ pub(super) async fn ask_bindings(pool: &Pool) -> Finding {
     bindings(soundness::outside_bindings(pool).await)
 }
 
+/// What of others may keep changes of ours from being made, once the schema is there.
+pub(super) async fn ask_triggers(pool: &Pool) -> Finding {
+    match soundness::foreign_triggers(pool).await {
+        Err(error) => Finding::failed("foreign triggers", Chain(&error)),
+        Ok(found) if found.is_empty() => Finding::ok(
+            "foreign triggers",
+            "nobody else's trigger or rule changes what is written",
+        ),
+        Ok(found) => Finding::warning(
+            "foreign triggers",
+            format_args!(
+                "these are not of the schema, and may keep its changes from being made (a trigger that returns null for a row, \
+                 a rule): {}; see that they do not, the alert job_stuck names what they do",
+                join(&found, ", ", |it| format!("{} on {}", it.name, it.relation))
+            ),
+        ),
+    }
+}
+
 /// Whether notifications are let out, once the schema is there.
 pub(super) async fn ask_notifications(pool: &Pool) -> Finding {
     match health::notifications(pool).await {

@@ -198,6 +198,7 @@ impl Job {
             Next::Failed(_) => State::Failed,
             Next::Held(_) => State::Held,
             Next::Parked(_) => State::Parked,
+            Next::CalledOff(_) => panic!("nobody has said that it is to end"),
             Next::Queued { proof, .. } => {
                 if proof == Proof::NothingApplied {
                     history.unproven_since = None;

@@ -224,7 +224,7 @@ fn an_alert_that_says_why_is_enough() {
 fn a_stuck_job_explains_what_stands_still_with_it_alone() {
     let stuck = |job: &str| AccountFacts {
         open_alerts: vec!["job_stuck".into()],
-        stuck: Some(job.into()),
+        stuck: vec![job.into()],
         due_jobs: 1,
         lookup: Some("7 2".into()),
         undecided: Some("7".into()),

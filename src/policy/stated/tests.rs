@@ -475,3 +475,119 @@ fn no_clear_answer_is_asked_for_again_however_long_that_takes() {
         );
     }
 }
+
+/// What becomes of a job that is to end because nothing was done, after these were found.
+fn ended(kind: &Kind, history: &History, found: &[Finding]) -> (Verdict, Option<String>) {
+    let rules = rules();
+    let subject = Subject {
+        operation: kind.operation,
+        plan: &kind.plan,
+        name: NAME,
+        history,
+        protection: DuplicateProtection::Key,
+        baseline: None,
+    };
+    let checked = call_off(&subject, found, at(&rules));
+    (checked.verdict, checked.refuted)
+}
+
+fn refund_list(refunds: Vec<RefundSeen>) -> Finding {
+    Finding::Refunds(RefundList {
+        refunds,
+        total_refunded: None,
+    })
+}
+
+#[test]
+fn a_job_that_is_to_end_does_so_when_nothing_of_it_lives() {
+    let ends = |kind: &Kind, found: &[Finding]| {
+        let (verdict, refuted) = ended(kind, &unproven(), found);
+        assert_eq!(
+            (verdict.effect, refuted),
+            (Effect::NotApplied, None),
+            "{found:?}"
+        );
+        let Next::CalledOff(dead) = verdict.next else {
+            panic!("{verdict:?}");
+        };
+        dead.map(|seen| id_of(&seen))
+    };
+    assert_eq!(ends(&create(), &[Finding::Invoices(Vec::new())]), None);
+    // Another's, whatever it shows, and what is dead; that one is watched.
+    let stranger = InvoiceSeen {
+        external_order_id: None,
+        internal_comment: Some("by hand".into()),
+        ..own_invoice("pending")
+    };
+    assert_eq!(ends(&create(), &[Finding::Invoices(vec![stranger])]), None);
+    let dead = own_invoice("error");
+    assert_eq!(ends(&create(), &[Finding::Invoices(vec![dead])]), Some(15));
+    // The invoice of a refund does not exist.
+    assert_eq!(ends(&refund(), &[unclear(coded(404, "not_found"))]), None);
+    let failed = refund_row(7, "failed", Some(&NAME.mark()));
+    let stranger = refund_row(8, "completed", None);
+    assert_eq!(
+        ends(&refund(), &[refund_list(vec![failed, stranger])]),
+        Some(7)
+    );
+}
+
+#[test]
+fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
+    let held = |kind: &Kind, history: &History, found: &[Finding]| {
+        let (verdict, refuted) = ended(kind, history, found);
+        assert_eq!(show(&verdict), HELD, "{found:?}");
+        refuted.expect("both facts")
+    };
+    let bill = |seen: InvoiceSeen| held(&create(), &unproven(), &[Finding::Invoices(vec![seen])]);
+    let words = bill(own_invoice("pending"));
+    assert!(
+        words.starts_with(
+            "it was said that nothing was made and that the job is to end; ApiPay has invoice 15: "
+        ) && words.ends_with("or cancel it with apipay.cancel_invoice and say the same again"),
+        "{words}"
+    );
+    let paid = bill(own_invoice("paid"));
+    assert!(paid.ends_with(": name it"), "{paid}");
+    // Of another amount, or of an earlier generation, it can be paid all the same.
+    let earlier = JobName {
+        generation: 3,
+        ..NAME
+    };
+    bill(InvoiceSeen {
+        amount: None,
+        external_order_id: None,
+        internal_comment: Some(earlier.mark()),
+        ..own_invoice("pending")
+    });
+    // What answered to the key, though nothing in it says whose it is, and the list shows nothing.
+    let by_key = History {
+        invoice_id: Some(15),
+        ..unproven()
+    };
+    let nothing = Finding::Invoices(Vec::new());
+    held(&create(), &by_key, &[nothing.clone(), invoice(json!({}))]);
+    let differs = [nothing, invoice(json!({"amount": "1.00"}))];
+    let (verdict, _) = ended(&create(), &by_key, &differs);
+    assert_eq!(verdict.next, Next::CalledOff(None), "another's");
+    let made = refund_row(7, "completed", Some(&NAME.mark()));
+    held(&refund(), &unproven(), &[refund_list(vec![made])]);
+}
+
+#[test]
+fn a_job_that_is_to_end_is_looked_up_again_until_the_answer_is_clear() {
+    let unclear = [unclear(coded(500, "server_error"))];
+    let recent = History {
+        unproven_since: Some(NOW - seconds(60)),
+        ..history()
+    };
+    let (verdict, refuted) = ended(&create(), &recent, &unclear);
+    assert!(
+        matches!(verdict.next, Next::Uncertain { .. }),
+        "{verdict:?}"
+    );
+    assert_eq!(refuted, None);
+    // Nobody else can tell any more.
+    let (verdict, _) = ended(&create(), &history(), &unclear);
+    assert_eq!(verdict.next, Next::CalledOff(None));
+}

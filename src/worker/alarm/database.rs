@@ -19,6 +19,9 @@ use crate::domain::phone::without_phones;
 use crate::policy::clock::SpanUs;
 use crate::worker::recorder::Forgotten;
 
+/// The kind of the alerts of what the database does not take or lets nobody move.
+pub const STUCK: &str = "job_stuck";
+
 /// What becomes of the other jobs of an account of which one does not move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
@@ -52,7 +55,7 @@ impl Alarm {
         };
         let action = blocker.map_or_else(|| mending(cause).to_owned(), end_of_lock);
         Alarm {
-            kind: "job_stuck",
+            kind: STUCK,
             severity: "critical",
             text: AlertText {
                 summary: format!(
@@ -65,6 +68,7 @@ impl Alarm {
                 ),
                 details: json!({
                     "job": job, "state": transition.from_state, "epoch": transition.epoch,
+                    "case": blocker.map_or_else(|| cause.case(), |blocker| format!("session {}", blocker.pid)),
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
                     "blocking_pid": blocker.map(|blocker| blocker.pid),
                 }),
@@ -100,7 +104,7 @@ impl Alarm {
             ),
         };
         Alarm {
-            kind: "job_stuck",
+            kind: STUCK,
             severity: "critical",
             text: AlertText {
                 summary: format!(
@@ -109,7 +113,7 @@ impl Alarm {
                 ),
                 action: format!("{} {rest}", mending(cause)),
                 details: json!({
-                    "job": job.0, "state": state, "epoch": epoch, "others_refused": refused,
+                    "job": job.0, "state": state, "epoch": epoch, "others_refused": refused, "case": cause.case(),
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
                 }),
             },
@@ -130,7 +134,7 @@ impl Alarm {
             Kind::Refund => "refund",
         };
         Alarm {
-            kind: "job_stuck",
+            kind: STUCK,
             severity: "critical",
             text: AlertText {
                 summary: format!(
@@ -157,7 +161,7 @@ impl Alarm {
         let blocker = job.blocker.as_ref();
         let end = blocker.map_or_else(|| ANY_LOCK.to_owned(), end_of_lock);
         Alarm {
-            kind: "job_stuck",
+            kind: STUCK,
             severity: "critical",
             text: AlertText {
                 summary: format!(
@@ -224,6 +228,15 @@ fn said(cause: &Cause) -> String {
     let place = cause.place.as_deref();
     let place = place.map_or_else(String::new, |place| format!(", {place}"));
     format!("{} ({state}{place})", cause.message)
+}
+
+/// Why an account cannot begin to be served, and what ends that.
+pub fn held_up(cause: Option<&Cause>, blocker: Option<&Blocker>) -> String {
+    match (blocker, cause) {
+        (Some(blocker), _) => end_of_lock(blocker),
+        (None, Some(cause)) => format!("{}. To end that, {}", said(cause), mending(cause)),
+        (None, None) => format!("a row of it is locked. To end that, {ANY_LOCK}"),
+    }
 }
 
 /// What ends a refusal, in whole sentences.

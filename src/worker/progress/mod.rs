@@ -107,6 +107,7 @@ impl Progress {
                 .map(|stop| Duration::try_from_secs_f64(stop.seconds).unwrap_or_default()),
             loops: loops.collect(),
             outcomes: ctx.recorder.trouble(),
+            held_up: held_up(ctx),
             deliveries: self.seen.deliveries.clone(),
             faults: faults.into_iter().map(failure).collect(),
             numbers: numbers.into_iter().map(failure).collect(),
@@ -258,6 +259,18 @@ impl Default for Progress {
 fn waiting(due: &[Due]) -> impl Iterator<Item = &str> {
     let waits = |due: &&Due| due.due_jobs > 0 || due.lookup.is_some();
     due.iter().filter(waits).map(|due| due.account.as_str())
+}
+
+/// The accounts that cannot begin, each once.
+fn held_up(ctx: &Context) -> Vec<Failure> {
+    let causes = ctx.held_up.list().into_iter();
+    let causes: BTreeMap<_, _> = causes.collect();
+    let failures = causes.into_iter().map(|(account, cause)| Failure {
+        what: account.to_string(),
+        mark: String::new(),
+        cause,
+    });
+    failures.collect()
 }
 
 fn failure(fault: &Fault) -> Failure {

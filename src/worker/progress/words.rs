@@ -103,6 +103,7 @@ fn code(concern: Concern) -> &'static str {
         Concern::Checks => "checks",
         Concern::Leases => "leases",
         Concern::Turns => "turns",
+        Concern::Start => "start",
         Concern::Service => "service",
         Concern::Daemon => "daemon",
         Concern::Database => "database",
@@ -150,6 +151,10 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
         Concern::Turns => format!(
             "Refunds of account {account} waited for another one of their invoice, and do not go on although it has ended."
         ),
+        Concern::Start => format!(
+            "An apipayd cannot begin to serve {}: {cause}",
+            named(&finding.accounts)
+        ),
         Concern::Service => format!(
             "No running apipayd has account {account} in its configuration: its payments wait, and what becomes of its \
              invoices is not seen."
@@ -191,6 +196,10 @@ fn remedy(finding: &Finding) -> String {
              come back, add its accounts to the configuration of an apipayd on another one",
             host = finding.host
         ),
+        Concern::Start => {
+            "end what keeps it locked, as said; it is served within seconds after that, and other accounts are served"
+                .to_owned()
+        }
         Concern::Stop => "select apipay.start('why');".to_owned(),
         Concern::Deliveries => {
             "see that the receiver of alerts.webhook answers; the notices are tried until then"

@@ -13,7 +13,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // accounts
     (
         "insert into apipay.accounts (name, requests_per_minute)",
-        "'branch-1', 60",
+        "'branch-1', 60, '1s'",
         FEW,
     ),
     ("extract(epoch from now() - resumed_at)", "", ALL),
@@ -126,10 +126,15 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', 'job_held', 'critical', 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
+    (
+        "apipay._tell_stuck(",
+        r#"'branch-1', 'critical', 'It is.', 'Look.', '{"job": 7, "case": "P0001"}', false, '1s'"#,
+        FEW,
+    ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
     ("'the job is not held any more'", "3600, 60", ALL),
     (
-        "with told as materialized",
+        "(l.details ->> 'blocking_pid')::int as session",
         "array[{JOBS} + 1021], '{null}'",
         ALL,
     ),
@@ -247,7 +252,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("order by expires_at limit $1", "500, '{}', now()", ALL),
     (
         "l.details -> 'accounts' ?|",
-        "'a host', {ACCOUNTS}, '1s'",
+        "'a host', {ACCOUNTS}, '{WORKER}'",
         FEW,
     ),
     (
@@ -261,13 +266,18 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("i.job_id as \"job!\"", "", ALL),
     // clock
     (
-        "with corrected as (",
-        "0, 1, 1, 30, 'It jumped.', 'Look.', '{}'",
+        "corrected as (",
+        "0, 1, 1, 30, 'It jumped.', 'Look.', '{}', '1s'",
         ALL,
     ),
     ("where b.boot = $1", "'a boot'", FEW),
-    ("insert into apipay._clocks as b", "'a boot', 1", FEW),
-    ("with begun as (", "'a boot', 1, 1", ALL),
+    ("insert into apipay._clocks as b", "'a boot', 1, '1s'", FEW),
+    (
+        "insert into apipay._clocks (boot, ahead_us)",
+        "'a boot', 1, '1s'",
+        FEW,
+    ),
+    ("missed as materialized (", "1, '{}', null", ALL),
     // health
     (
         "(values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)",
@@ -303,7 +313,9 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("pg_event_trigger", "", FEW),
     ("apipay._end_check(", "'branch-1', 60", FEW),
     ("row_security_active", "", FEW),
-    ("apipay._recall()", "", ALL),
+    ("apipay._recall()", "'1s'", ALL),
+    ("apipay._recall_park(", "'branch-1', '1s'", FEW),
+    ("t.tgtype & 3 = 3", "", FEW),
     (
         "apipay._announce(",
         "'{WORKER}', 'host', '0.1.0', {ACCOUNTS}, {ACCOUNTS}",

@@ -1,0 +1,172 @@
+//! What a person says was not done is looked up before it is believed.
+
+use serde_json::{Value, json};
+
+use crate::world::{Job, Wish, World};
+
+const PHONE: &str = "87015550023";
+
+/// Holds a job whose request may have been made, as one that nobody can tell of.
+async fn hold(world: &World, job: Job) {
+    world.until(job, "uncertain").await;
+    world
+        .sql(&format!(
+            "update apipay.jobs set state = 'held', reason = 'unknown_outcome', epoch = epoch + 1
+              where id = {job} and state = 'uncertain'"
+        ))
+        .await;
+    world.until(job, "held").await;
+}
+
+fn not_made_and_unwanted(job: Job) -> String {
+    format!("select apipay.resolve({job}, false, null, 'not made, not wanted', and_cancel => true)")
+}
+
+async fn explain(world: &World, job: Job) -> String {
+    let explain = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
+    let explain = world.value(&explain).await;
+    explain.as_str().unwrap().to_owned()
+}
+
+/// Whoever says of a bill that it was not made, and is to end, may be wrong as well: the customer could pay what lives.
+#[tokio::test]
+async fn a_held_bill_is_looked_up_before_it_is_cancelled() {
+    let (world, daemon) = World::running_as(
+        // Time to hold it before it is looked up.
+        Wish::default().tune("reconcile.quiet_after_timeout", "2s"),
+    )
+    .await;
+    let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world.bill(PHONE, 900).await;
+    hold(&world, job).await;
+    let invoice = world.effects_of(job).await[0]["invoice_id"]
+        .as_i64()
+        .unwrap();
+    world.sql(&not_made_and_unwanted(job)).await;
+    let row = world
+        .until_job(job, "held again with both facts", |row| {
+            row["reason"] == "not_as_stated"
+        })
+        .await;
+    assert_eq!(row["state"], "held", "{row}");
+    let said = row["error_message"].as_str().unwrap();
+    assert!(
+        said.starts_with("it was said that nothing was made")
+            && said.contains(&format!("ApiPay has invoice {invoice}: ")),
+        "{said}"
+    );
+    let explained = explain(&world, job).await;
+    assert!(explained.contains(said), "{explained}");
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null
+                and summary like '%ApiPay has invoice {invoice}: %')"
+        ))
+        .await;
+    // It is dead, but such a one may rise again: so it ends, and that one is watched.
+    world
+        .sandbox
+        .set_invoice(invoice, json!({"status": "error"}))
+        .await;
+    world.sql(&not_made_and_unwanted(job)).await;
+    let row = world.until(job, "cancelled").await;
+    assert_eq!(row["reason"], "called_off", "{row}");
+    assert_eq!(
+        world
+            .count(&format!(
+                "apipay.invoices where id = {invoice} and job_id = {job} and status = 'error'"
+            ))
+            .await,
+        1
+    );
+    world
+        .until_true("select bool_and(resolved_at is not null) from apipay.alerts")
+        .await;
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world.end([daemon]).await;
+}
+
+/// Where nothing is found it ends, and nothing is sent.
+#[tokio::test]
+async fn a_held_bill_of_which_nothing_is_found_ends_cancelled() {
+    let (world, daemon) =
+        World::running_as(Wish::default().tune("reconcile.quiet_after_timeout", "2s")).await;
+    let cut = json!({"route": "POST /invoices", "cut": "before_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world.bill(PHONE, 900).await;
+    hold(&world, job).await;
+    world.sql(&not_made_and_unwanted(job)).await;
+    world.until(job, "cancelled").await;
+    let kinds: Vec<Value> = world
+        .attempts(job)
+        .await
+        .iter()
+        .map(|a| a["kind"].clone())
+        .collect();
+    assert_eq!(kinds, ["send", "lookup"]);
+    let explained = explain(&world, job).await;
+    assert!(
+        explained.contains(
+            "somebody said that no request of it had an effect, and ApiPay showed nothing alive"
+        ),
+        "{explained}"
+    );
+    assert!(world.effects_of(job).await.is_empty());
+    world.end([daemon]).await;
+}
+
+/// A refund that was made is money given back, whatever somebody says of it.
+#[tokio::test]
+async fn a_held_refund_is_looked_up_before_it_is_cancelled() {
+    let (world, daemon) =
+        World::running_as(Wish::default().tune("reconcile.quiet_after_timeout", "2s")).await;
+    let paid = json!({"status": "paid", "amount": "1000.00"});
+    let invoice = world.sandbox.invoice(&world.key("default"), paid).await;
+    let cut = json!({"route": "POST /invoices/{id}/refund", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world
+        .enqueue(
+            "invoice.refund",
+            json!({"invoice_id": invoice, "amount": 400}),
+        )
+        .await;
+    hold(&world, job).await;
+    world.sql(&not_made_and_unwanted(job)).await;
+    let row = world
+        .until_job(job, "held again with both facts", |row| {
+            row["reason"] == "not_as_stated"
+        })
+        .await;
+    let refund = world.effects_of(job).await[0]["refund_id"]
+        .as_i64()
+        .unwrap();
+    let said = row["error_message"].as_str().unwrap();
+    assert!(
+        said.contains(&format!("ApiPay has refund {refund}: ")),
+        "{said}"
+    );
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, true, {refund}, 'so it was')"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+/// That is no matter of time: the first daemon on a machine knows nothing of how the database's clock went before.
+#[tokio::test]
+async fn what_somebody_said_outlives_the_start_of_the_machine() {
+    let wish = Wish::default()
+        .without_keys()
+        .tune("reconcile.settle", "10m");
+    let world = World::made(wish).await;
+    let denied = json!({"state": "uncertain", "reason": "resolved_not_applied", "unproven_since": "2026-01-01T00:00:00Z",
+                        "absent_since": "2000-01-01T00:00:00Z"});
+    let params = json!({"phone_number": PHONE, "amount": 900});
+    let job = world.enqueue_with("invoice.create", params, denied).await;
+    let daemon = world.daemon().await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}

@@ -1,0 +1,178 @@
+//! Jobs that the database does not let go on are told one by one, as long as they are few.
+
+use serde_json::{Value, json};
+
+use crate::world::{Job, World, phone};
+
+/// Each claim of a job is refused with the code that the job has in its metadata.
+async fn refuse_each(world: &World) {
+    world
+        .sql(
+            "create function public.refuse() returns trigger language plpgsql as $$
+             begin
+               raise exception 'frozen by %', new.metadata ->> 'by' using errcode = new.metadata ->> 'code';
+             end $$;
+             create trigger refuse before update on apipay.jobs
+               for each row when (new.state = 'sending' and new.metadata ? 'code') execute function public.refuse()",
+        )
+        .await;
+}
+
+async fn refused(world: &World, by: &str, code: &str) -> Job {
+    let params = json!({"phone_number": phone::UNPAID, "amount": 100});
+    let metadata = json!({"metadata": {"by": by, "code": code}});
+    world.enqueue_with("invoice.create", params, metadata).await
+}
+
+async fn open(world: &World) -> Vec<Value> {
+    world
+        .rows("select * from apipay.alerts where kind = 'job_stuck' and resolved_at is null order by subject")
+        .await
+}
+
+async fn let_go(world: &World, job: Job) {
+    world
+        .sql(&format!(
+            "update apipay.jobs set metadata = '{{}}' where id = {job}"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+}
+
+#[tokio::test]
+async fn two_jobs_that_are_stuck_for_different_causes_are_told_both() {
+    let (world, daemon) = World::running().await;
+    refuse_each(&world).await;
+    let first = refused(&world, "accounting", "QA001").await;
+    let second = refused(&world, "the storehouse", "QA002").await;
+    world
+        .until_holds("both are told", async || open(&world).await.len() == 2)
+        .await;
+    for (job, by) in [(first, "accounting"), (second, "the storehouse")] {
+        let told = open(&world).await;
+        let told = told
+            .iter()
+            .find(|alert| alert["subject"].as_str() == Some(&job.to_string()));
+        let summary = told.unwrap()["summary"].as_str().unwrap();
+        assert!(summary.contains(&format!("frozen by {by} (")), "{summary}");
+        let explain = world
+            .value(&format!(
+                "select to_jsonb(explain) from apipay.overview where id = {job}"
+            ))
+            .await;
+        assert!(explain.as_str().unwrap().contains(by), "{explain}");
+    }
+    let_go(&world, first).await;
+    world
+        .until_holds("the first has ended", async || {
+            open(&world).await.len() == 1
+        })
+        .await;
+    assert_eq!(open(&world).await[0]["details"]["job"], second);
+    let_go(&world, second).await;
+    world
+        .until_holds("both have ended", async || open(&world).await.is_empty())
+        .await;
+    assert_eq!(
+        world.count("apipay.alerts where kind = 'job_stuck'").await,
+        2
+    );
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn beyond_ten_they_are_counted() {
+    let (world, daemon) = World::running().await;
+    refuse_each(&world).await;
+    let mut jobs = Vec::new();
+    for nth in 1..=13 {
+        jobs.push(refused(&world, "accounting", &format!("QA0{nth:02}")).await);
+    }
+    world
+        .until_true(
+            "select summary = 'The database lets 3 jobs more of account default not go on, besides those that are told one by one.'
+               from apipay.alerts where kind = 'job_stuck' and subject = 'others'",
+        )
+        .await;
+    assert_eq!(open(&world).await.len(), 11);
+    let list = "select to_jsonb(replace(action, 'All of them: ', '~')) from apipay.alerts where subject = 'others'";
+    let list = world.value(list).await;
+    let (_, list) = list.as_str().unwrap().split_once('~').unwrap();
+    assert_eq!(
+        world.rows(list.trim_end_matches(';')).await.len(),
+        3,
+        "{list}"
+    );
+    world.sql("drop function public.refuse cascade").await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    world
+        .until_holds("all have ended", async || open(&world).await.is_empty())
+        .await;
+    world.end([daemon]).await;
+}
+
+/// A trigger of the shop's with this body.
+async fn trigger(world: &World, name: &str, timing: &str, when: &str) {
+    world
+        .sql(&format!(
+            "create function public.{name}() returns trigger language plpgsql as $$ begin return null; end $$;
+             create trigger {name} before {timing} for each row when ({when}) execute function public.{name}()"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_a_trigger_swallows_is_told_with_its_name_and_waits() {
+    let (world, daemon) = World::running().await;
+    let swallows = "old.state = 'sending' and old.metadata ? 'code'";
+    trigger(&world, "hush", "update on apipay.jobs", swallows).await;
+    let swallowed = refused(&world, "nobody", "QA001").await;
+    let params = json!({"phone_number": phone::UNPAID, "amount": 100});
+    let other = world.enqueue("invoice.create", params).await;
+    world.until(other, "succeeded").await;
+    world
+        .until_holds("it is told", async || open(&world).await.len() == 1)
+        .await;
+    let told = &open(&world).await[0];
+    assert_eq!(told["details"]["job"], swallowed, "{told}");
+    let summary = told["summary"].as_str().unwrap();
+    assert!(
+        summary.contains("swallowed without an error: the trigger hush returns null"),
+        "{summary}"
+    );
+    assert_eq!(world.job(swallowed).await["state"], "sending");
+    let mut check = world.spawn(&["check"], &[]);
+    check.ended(std::time::Duration::from_secs(20)).await;
+    let said = check.log_text();
+    assert!(said.contains("the trigger hush on apipay.jobs"), "{said}");
+    world.sql("drop function public.hush cascade").await;
+    world.until(swallowed, "succeeded").await;
+    assert_eq!(world.effects_of(swallowed).await.len(), 1);
+    world
+        .until_holds("it has ended", async || open(&world).await.is_empty())
+        .await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_of_which_the_attempt_was_swallowed() {
+    let (world, daemon) = World::running().await;
+    trigger(
+        &world,
+        "hush",
+        "insert on apipay.attempts",
+        "new.kind = 'send'",
+    )
+    .await;
+    let job = refused(&world, "nobody", "QA001").await;
+    world.until(job, "sending").await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(world.sandbox.requests_to("POST /invoices").await.is_empty());
+    world.sql("drop function public.hush cascade").await;
+    world.expire_lease(job).await;
+    world.until(job, "succeeded").await;
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world.end([daemon]).await;
+}
