@@ -102,16 +102,13 @@ mod tests {
         let silence = tokio::time::sleep(Duration::from_millis(1_300));
         heart.clone().carry(silence).await;
         assert!(heart.silent_for() >= Duration::from_millis(1_200));
-        let other = shared_sleep(heart.clone()).await;
-        heart.clone().carry(beat_until(other)).await.unwrap();
+        let other = async {
+            let sleep = async { tokio::time::sleep(Duration::from_millis(1_300)).await };
+            beat_until(tokio::spawn(shared(sleep))).await
+        };
+        heart.clone().carry(other).await.unwrap();
         assert!(heart.silent_for() < Duration::from_millis(900));
         heart.rest();
         assert_eq!(heart.silent_for(), Duration::ZERO);
-    }
-
-    /// A task of the loop's that is silent itself.
-    async fn shared_sleep(heart: Arc<Heart>) -> tokio::task::JoinHandle<()> {
-        let sleep = async { tokio::time::sleep(Duration::from_millis(1_300)).await };
-        heart.carry(async { tokio::spawn(shared(sleep)) }).await
     }
 }
