@@ -117,6 +117,19 @@ pub struct Refused {
     pub since: String,
     /// The code of the last one.
     pub code: String,
+    /// What it said.
+    pub said: Option<String>,
+}
+
+impl Refused {
+    /// What was answered, and since when.
+    fn in_words(&self) -> String {
+        let said = match &self.said {
+            Some(said) => format!(": {said}"),
+            None => String::new(),
+        };
+        format!("HTTP 429, {}{said}, since {}", self.code, self.since)
+    }
 }
 
 /// A failure that goes on.
@@ -415,7 +428,7 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     for (concern, refused, is_told) in refused {
         if let Some(refused) = refused.as_ref().filter(|_| !is_told) {
             sights.push(Sight {
-                cause: format!("HTTP 429, {}, since {}", refused.code, refused.since),
+                cause: refused.in_words(),
                 ..sight(concern, &refused.since, patience.moving)
             });
         }

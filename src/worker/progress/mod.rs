@@ -277,6 +277,7 @@ fn refused(due: &Due, since: OffsetDateTime) -> Refused {
     Refused {
         since: written(since),
         code: due.blocked_reason.clone().unwrap_or_default(),
+        said: due.blocked_message.clone(),
     }
 }
 

@@ -202,8 +202,9 @@ fn remedy(finding: &Finding) -> String {
         }
         Concern::Limit | Concern::AskingLimit => format!(
             "see whether another program uses the same API key, and whether accounts.{account}.requests_per_minute is \
-             more than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it. They go \
-             on by themselves with the first request that is let through"
+             more than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it. Where the \
+             answer is not in ApiPay's words, a proxy, a firewall or a CDN on the way refuses the requests: ask whoever \
+             runs it to let them through. They go on by themselves with the first request that is let through"
         ),
         _ => CHECK.to_owned(),
     }
