@@ -114,7 +114,7 @@ fn is_of_a_foreign_function(context: &str) -> bool {
 }
 
 /// Masks what may be a phone number.
-fn without_long_numbers(text: &str) -> String {
+pub fn without_long_numbers(text: &str) -> String {
     const DIGITS: usize = 9;
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;

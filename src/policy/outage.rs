@@ -127,6 +127,19 @@ pub(crate) fn words(reply: &Reply) -> Option<String> {
     (!said.is_empty()).then_some(said)
 }
 
+/// What came in place of a clear answer, for people.
+pub(crate) fn got(answer: &Answer) -> String {
+    match answer {
+        Answer::NotSent(cause) => cause.code().to_owned(),
+        Answer::Lost(lost) => lost.code().to_owned(),
+        Answer::Reply(reply) => {
+            let said = words(reply).or_else(|| page(reply));
+            let said = said.map_or_else(String::new, |said| format!(": {said}"));
+            format!("HTTP {}{said}", reply.status)
+        }
+    }
+}
+
 /// The beginning of an answer that is not in the gateway's words, for people: of a page its text.
 pub(crate) fn page(reply: &Reply) -> Option<String> {
     const BYTES: usize = 200;

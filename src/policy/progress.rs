@@ -46,12 +46,51 @@ pub enum Concern {
     Limit,
     /// What asks gets past it.
     AskingLimit,
+    /// Probes of parked accounts get clear answers.
+    Probes,
 }
 
 impl Concern {
     /// Whether it costs payments, rather than what protects or reports them.
     pub fn is_critical(self) -> bool {
         !matches!(self, Concern::Deliveries | Concern::Stop)
+    }
+
+    /// Whether a lock that somebody keeps may be why.
+    pub fn may_be_a_lock(self) -> bool {
+        match self {
+            Concern::Claims
+            | Concern::Window
+            | Concern::LookUps
+            | Concern::Answers
+            | Concern::Checks
+            | Concern::Leases
+            | Concern::Turns
+            | Concern::Database
+            | Concern::Loop
+            | Concern::Outcomes => true,
+            Concern::Service
+            | Concern::Daemon
+            | Concern::Deliveries
+            | Concern::Schema
+            | Concern::Numbers
+            | Concern::Stop
+            | Concern::Limit
+            | Concern::AskingLimit
+            | Concern::Probes => false,
+        }
+    }
+
+    /// Whether what was said of it is its cause: another one is another incident.
+    pub fn is_said(self) -> bool {
+        matches!(
+            self,
+            Concern::Database
+                | Concern::Loop
+                | Concern::Outcomes
+                | Concern::Schema
+                | Concern::Numbers
+        )
     }
 
     /// Whether payments wait because of it: an alert that is not delivered holds none up.
@@ -160,6 +199,8 @@ pub struct Facts {
     pub outcomes: Option<String>,
     /// Channels that do not take their notices.
     pub deliveries: Vec<Failure>,
+    /// Parked accounts whose probes get no clear answer.
+    pub probes: Vec<Failure>,
     /// Faults of the schema that are certain and stop everything.
     pub faults: Vec<Failure>,
     /// Numbers that are given out again: some payments are refused or go the slow way, others move.
@@ -355,6 +396,12 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
         None => {
             sights.extend(stopped(&facts.accounts, patience));
             sights.extend(facts.accounts.iter().flat_map(|a| of_account(a, patience)));
+            let probes = facts.probes.iter();
+            sights.extend(probes.map(|probe| Sight {
+                account: Some(probe.what.clone()),
+                what: String::new(),
+                ..whole(Concern::Probes, probe, patience.moving)
+            }));
         }
         Some(time) if time >= STOP_FORGOTTEN && !facts.accounts.is_empty() => {
             sights.push(Sight {

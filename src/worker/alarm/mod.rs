@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::db::accounts::AlertText;
 
-pub use database::{HISTORY, Others, clock_jumped, history_lost};
+pub use database::{HISTORY, Others, clock_jumped, history_lost, session};
 pub use gateway::{Appearance, parked, parked_undelivered, undelivered};
 pub use organization::{ORGANIZATION, other_organization};
 pub use settled::{MODE, REVIVED, mode_changed, of_invoice, revived};

@@ -151,3 +151,30 @@ async fn a_page_that_refuses_for_a_limit_is_told_with_its_words_whatever_it_answ
     world.until_all_final().await;
     world.end([daemon]).await;
 }
+
+/// What is told of the park is not the whole truth any more: whoever does what it says sees nothing come of it.
+#[tokio::test]
+async fn probes_that_get_no_clear_answer_are_told_beside_the_park() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world.sandbox.session("expired").await;
+    let job = world.bill(phone::PAID, 700).await;
+    world
+        .until_true("select state = 'parked' from apipay.accounts where name = 'default'")
+        .await;
+    let page =
+        json!({"route": "GET /account/health", "times": 100_000, "answer": {"preset": "429_html"}});
+    world.sandbox.fault(page).await;
+    world.sandbox.session("active").await;
+    let words = [
+        "when asked for its health",
+        "HTTP 429",
+        "Too Many Requests",
+        "since 20",
+    ];
+    let firing = until_told(&world, "firing", &words).await;
+    assert_eq!(firing["commonLabels"]["account"], "default");
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    until_told(&world, "resolved", &[]).await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
