@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{told, until_told, wish};
+use super::{until_told, wish};
 use crate::world::{World, phone};
 
 /// A session of somebody else's, as the owner of the tables, that names itself.
@@ -33,15 +33,6 @@ async fn run(session: &mut PgConnection, statements: &str) {
         .execute(session)
         .await
         .unwrap();
-}
-
-/// Waits for the row of the alert, whose table nobody has locked; it is told once the outbox is known not to be emptied.
-async fn until_kept(world: &World, words: &str) {
-    world
-        .until_true(&format!(
-            "select exists (select from apipay.alerts where kind = 'no_progress' and summary like '%{words}%')"
-        ))
-        .await;
 }
 
 /// The notice names the session, what it calls itself, how it stands and what ends it.
@@ -87,32 +78,6 @@ async fn who_keeps_an_account_locked_is_named() {
     run(&mut session, "rollback").await;
     world.until(job, "succeeded").await;
     until_told(&world, "resolved", &[]).await;
-    world.end([daemon]).await;
-}
-
-/// Nothing can be read either, and the outbox cannot be emptied: it is told from memory.
-#[tokio::test]
-async fn who_keeps_a_table_locked_is_named_while_nothing_can_be_read() {
-    let (world, daemon) = World::running_as(wish()).await;
-    let (mut session, pid) = stranger(&world, "migration of the shop").await;
-    run(
-        &mut session,
-        "begin; lock table apipay.jobs in access exclusive mode",
-    )
-    .await;
-    until_kept(&world, "migration of the shop").await;
-    let notice = until_told(&world, "firing", &["migration of the shop"]).await;
-    expect_named(
-        &notice,
-        pid,
-        "migration of the shop",
-        &["keeps apipay.jobs locked"],
-    );
-    run(&mut session, "rollback").await;
-    let job = world.bill(phone::PAID, 1500).await;
-    world.until(job, "succeeded").await;
-    until_told(&world, "resolved", &[]).await;
-    assert!(!told(&world, "firing").is_empty());
     world.end([daemon]).await;
 }
 
