@@ -132,6 +132,7 @@ create table apipay.accounts (
   requests_per_minute  int not null default 60 check (requests_per_minute > 0),
   blocked_until        timestamptz,
   blocked_reason       text,
+  blocked_message      text,
   capped_until         timestamptz,
   capped_operations    text[],
   capped_reason        text,
@@ -176,6 +177,7 @@ comment on column apipay.accounts.resumed_from is 'Internal: why it had been par
 comment on column apipay.accounts.doubted_since is 'Internal: since when it had been parked, if it was resumed by its health alone and nothing was sent with success since. Null otherwise.';
 comment on column apipay.accounts.blocked_until is 'Nothing is sent or asked before this moment: the gateway answered 429.';
 comment on column apipay.accounts.blocked_reason is 'The code of the 429 that set blocked_until.';
+comment on column apipay.accounts.blocked_message is 'What that 429 said, or the beginning of its page, masked; null when it said nothing.';
 comment on column apipay.accounts.capped_until is 'Nothing of capped_operations is sent before this moment: the gateway said that a cap is reached. Everything else goes on.';
 comment on column apipay.accounts.capped_operations is 'The operations that the cap is about: those that make invoices, and any other that the gateway answered with it.';
 comment on column apipay.accounts.capped_reason is 'The code of that cap, such as tariff_limit_reached.';
@@ -648,7 +650,9 @@ create table apipay.alerts (
   resolved_at  timestamptz,
   resolution   text,
   acked_at     timestamptz,
-  acked_by     text
+  acked_by     text,
+  acked_for    text[] not null default '{}',
+  incidents    int not null default 0
 );
 create unique index alerts_one_open on apipay.alerts (coalesce(account, ''), kind, subject) where resolved_at is null;
 -- Those that ended a moment ago and may still have to be told of.
@@ -666,8 +670,10 @@ comment on column apipay.alerts.opened_at is 'Since when.';
 comment on column apipay.alerts.changed_at is 'When more was learned, and what it says last changed; null while it says what it said at first.';
 comment on column apipay.alerts.resolved_at is 'Until when; null while open.';
 comment on column apipay.alerts.resolution is 'How it ended.';
-comment on column apipay.alerts.acked_at is 'When a human said that they have seen to it (apipay.acknowledge): from then on it is not told again.';
+comment on column apipay.alerts.acked_at is 'When a human said that they have seen to it (apipay.acknowledge): it is not told again until it is about something else (another job, another cause); then this is null again.';
 comment on column apipay.alerts.acked_by is 'Who.';
+comment on column apipay.alerts.acked_for is 'Internal: what it was about each time a human said so, the newest last.';
+comment on column apipay.alerts.incidents is 'Internal: how often it was about something else than what a human had seen to, and was told again for that.';
 
 create table apipay.alert_deliveries (
   id            bigint generated always as identity primary key,
@@ -688,7 +694,7 @@ comment on column apipay.alert_deliveries.id is 'The number of the delivery.';
 comment on column apipay.alert_deliveries.alert_id is 'The alert.';
 comment on column apipay.alert_deliveries.channel is 'log or webhook.';
 comment on column apipay.alert_deliveries.notice is 'firing: it began. repeat: it is still open. resolved: it ended.';
-comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 for one that is told early because more was learned, and for other notices.';
+comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 for one that is told early because more was learned, and for other notices; less than 0 for one that is told although a human had seen to the alert, because it is about something else.';
 comment on column apipay.alert_deliveries.created_at is 'When it was put here.';
 comment on column apipay.alert_deliveries.next_try_at is 'When it is tried next.';
 comment on column apipay.alert_deliveries.tries is 'How often it was tried.';

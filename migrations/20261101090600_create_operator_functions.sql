@@ -113,6 +113,7 @@ begin
          doubted_since = case when resolution is null then parked_at end,
          blocked_until = case when is_blocked then blocked_until end,
          blocked_reason = case when is_blocked then blocked_reason end,
+         blocked_message = case when is_blocked then blocked_message end,
          capped_until = case when is_capped then capped_until end,
          capped_operations = case when is_capped then capped_operations end,
          capped_reason = case when is_capped then capped_reason end,
@@ -724,6 +725,8 @@ begin
   end if;
   update apipay.alerts a
      set acked_at = coalesce(a.acked_at, now()), acked_by = coalesce(a.acked_by, who),
+         acked_for = (array_remove(a.acked_for, apipay._about(a.kind, a.details)))[greatest(cardinality(a.acked_for) - 98, 1):]
+                     || apipay._about(a.kind, a.details),
          resolved_at = case when ends then now() end,
          resolution = case when ends then concat('acknowledged by ', who, ': ' || apipay._mask_phones(nullif(acknowledge.reason, ''))) end
    where a.id = alert and a.resolved_at is null;
@@ -737,7 +740,7 @@ begin
   return ends;
 end $$;
 comment on function apipay.acknowledge(bigint, text) is
-  'Says that a person has seen to an alert: it is not told again. One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then (reason other_organization), and open invoices and refunds are not asked about any more. Any other ends when its cause is gone.';
+  'Says that a person has seen to an alert: it is not told again, unless it comes to be about something else (another job, another cause). One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then (reason other_organization), and open invoices and refunds are not asked about any more. Any other ends when its cause is gone.';
 
 -- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
 -- brings only the events: what they say last still stands. Each account is by itself, for its row may be locked. A park of the daemon's own is not put back: the gateway says

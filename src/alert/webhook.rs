@@ -128,18 +128,35 @@ fn labels(notice: &Notice, mut labels: Value) -> Value {
     labels
 }
 
+/// Bytes of a text in a notice: no more than chat programs and pagers behind a receiver take in one message. What is
+/// refused for its length would be refused for ever.
+const SUMMARY_BYTES: usize = 1_500;
+const ACTION_BYTES: usize = 2_000;
+
+/// What follows a text of which the rest is missing. It spoils a statement that was cut in two.
+const CUT: &str = " … (cut short; all of it is in apipay.alerts)";
+
+/// A text, or as much of it as is taken.
+fn bounded(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(bytes - CUT.len());
+    format!("{}{CUT}", &text[..end])
+}
+
 /// All values are texts: receivers are written in languages that insist.
 fn annotations(notice: &Notice) -> Value {
     let mut annotations = json!({
-        "summary": notice.summary,
-        "action": notice.action,
+        "summary": bounded(&notice.summary, SUMMARY_BYTES),
+        "action": bounded(&notice.action, ACTION_BYTES),
         "jobs_waiting": counted(notice.jobs_waiting),
     });
     if let Some(amount) = notice.amount_waiting {
         annotations["amount_waiting_kzt"] = json!(amount.to_string());
     }
     if let Status::Resolved { how, .. } = &notice.status {
-        annotations["resolution"] = json!(how);
+        annotations["resolution"] = json!(bounded(how, SUMMARY_BYTES));
     }
     annotations
 }
@@ -170,6 +187,7 @@ fn camel_case(kind: &str) -> String {
 mod tests {
     use super::super::notice::tests::{notice, resolved};
     use super::*;
+    use time::macros::datetime;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -231,6 +249,28 @@ mod tests {
         assert_eq!(
             resolved["alerts"][0]["annotations"]["resolution"],
             "the gateway is well again"
+        );
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_with_a_mark() {
+        let mut long = notice(Status::Resolved {
+            at: datetime!(2026-11-01 16:07:03 UTC),
+            how: "ы".repeat(100_000),
+        });
+        long.summary = "ы".repeat(100_000);
+        long.action = "update a set b = c where d = e; ".repeat(10_000);
+        let body = body(&long);
+        let shown = &body["commonAnnotations"];
+        for field in ["summary", "action", "resolution"] {
+            let text = shown[field].as_str().unwrap();
+            assert!(text.ends_with(CUT) && text.len() <= ACTION_BYTES, "{text}");
+        }
+        assert!(body.to_string().len() < 16_384);
+        assert_eq!(bounded("short", 5), "short");
+        assert_eq!(
+            bounded(&"x".repeat(1_501), SUMMARY_BYTES).len(),
+            SUMMARY_BYTES
         );
     }
 

@@ -129,17 +129,20 @@ pub async fn block(
     account: &AccountName,
     wait: Duration,
     code: &str,
+    said: Option<&str>,
 ) -> Result<(), DbError> {
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $4, true))
          update apipay.accounts
-            set blocked_until = now() + make_interval(secs => $2), blocked_reason = $3, updated_at = now()
+            set blocked_until = now() + make_interval(secs => $2), blocked_reason = $3,
+                blocked_message = apipay._mask_phones(left($5, 300)), updated_at = now()
            from patience
           where name = $1 and (blocked_until is null or blocked_until < now() + make_interval(secs => $2))",
         account.as_str(),
         super::seconds(wait),
         code,
         ACCOUNT_PATIENCE_MS,
+        said,
     )
     .execute(pool)
     .await

@@ -414,7 +414,10 @@ pub async fn fill_outbox(
              select 'firing' as notice, 0 as sequence
              union all
              -- More was learned: told at once, and further news with the usual repeats.
-             select 'repeat', 0 where l.resolved_at is null and l.changed_at is not null
+             select 'repeat', 0 where l.resolved_at is null and l.changed_at is not null and l.incidents = 0
+             union all
+             -- It is about something else than what a person had seen to.
+             select 'repeat', -l.incidents where l.resolved_at is null and l.incidents > 0
              union all
              select 'repeat', floor(extract(epoch from now() - l.opened_at)::float8 / $2::float8)::int
               where l.resolved_at is null and l.acked_at is null and now() - l.opened_at >= make_interval(secs => $2)

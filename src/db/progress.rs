@@ -35,6 +35,8 @@ pub struct Due {
     pub refused_reads: Option<OffsetDateTime>,
     /// The code of the last refusal.
     pub blocked_reason: Option<String>,
+    /// What it said.
+    pub blocked_message: Option<String>,
     /// A job that waited for another one, whose turn has come.
     pub turn: Option<String>,
     /// Living daemons that have the account in their configuration.

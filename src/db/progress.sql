@@ -16,6 +16,7 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        coalesce(apipay._quota_sum(q.used), 0) * 2 >= a.requests_per_minute as "is_quota_tight!",
        lookup.mark as "lookup?", undecided.id as "undecided?", checks.mark as "check?", lease.mark as "lease?",
        refused.sends as "refused_sends?", refused.reads as "refused_reads?", a.blocked_reason as "blocked_reason?",
+       a.blocked_message as "blocked_message?",
        turn.mark as "turn?",
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and a.name = any (d.accounts)) as "served_by!",
@@ -100,6 +101,19 @@ left join lateral (
   select case when due.jobs > 0 or a.name in (select account from sending)
                 or exists (select from apipay.jobs j where j.account = a.name and j.state in ('queued', 'uncertain')
                                                        and j.reason in ('retry_after', 'cap_reached'))
+                -- A page that is not the gateway's proves nothing: what it answered is looked up, and waits to be sent again.
+                or exists (
+                  select from (
+                    (select j.id from apipay.jobs j
+                      where j.account = a.name and j.state = 'uncertain' order by j.run_at, j.id limit 500)
+                    union all
+                    (select j.id from apipay.jobs j
+                      where j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
+                      order by j.run_at, j.id limit 500)) j
+                  cross join lateral (
+                    select t.http_status from apipay.attempts t
+                     where t.job_id = j.id and t.kind = 'send' order by t.epoch desc limit 1) sent
+                  where sent.http_status = 429)
               then a.refused_since end as sends,
          case when exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain')
                 or exists (select from apipay.invoices m where m.account = a.name and not m.settled)

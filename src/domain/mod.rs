@@ -12,3 +12,4 @@ pub mod mirror;
 pub mod operation;
 pub mod outage;
 pub mod phone;
+pub mod statement;

@@ -11,7 +11,7 @@ use crate::domain::operation::{Applied, Lookup, OPERATIONS, Operation, Plan, Pro
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::hints;
-use crate::policy::outage::words;
+use crate::policy::outage::{page, words};
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Scope, Strain, Verdict};
 
@@ -207,7 +207,7 @@ pub fn strain_of(
         (Class::Throttled, _) | (Class::Unknown(_), 429) => Some(Strain::Block {
             wait: rate_wait(reply, at),
             code: code(),
-            said: words(reply),
+            said: words(reply).or_else(|| Some(format!("not in ApiPay's words: {}", page(reply)?))),
             scope: Scope::Everything,
             capped: false,
         }),

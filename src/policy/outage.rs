@@ -8,7 +8,7 @@ pub mod telling;
 
 use std::time::Duration;
 
-use crate::domain::answer::{Answer, Reply, Timed, beginning};
+use crate::domain::answer::{Answer, Body, Reply, Timed, beginning};
 use crate::domain::job::JobId;
 use crate::domain::mirror::storable;
 use crate::domain::outage::{Course, Fault, Outage, Read, Row, Wait};
@@ -127,6 +127,53 @@ pub(crate) fn words(reply: &Reply) -> Option<String> {
     // What is cut first may leave a part of a number that nobody takes for one.
     let said = storable(beginning(&without_phones(said), BYTES));
     (!said.is_empty()).then_some(said)
+}
+
+/// What came in place of a clear answer, for people.
+pub(crate) fn got(answer: &Answer) -> String {
+    match answer {
+        Answer::NotSent(cause) => cause.code().to_owned(),
+        Answer::Lost(lost) => lost.code().to_owned(),
+        Answer::Reply(reply) => {
+            let said = words(reply).or_else(|| page(reply));
+            let said = said.map_or_else(String::new, |said| format!(": {said}"));
+            format!("HTTP {}{said}", reply.status)
+        }
+    }
+}
+
+/// The beginning of an answer that is not in the gateway's words, for people: of a page its text.
+pub(crate) fn page(reply: &Reply) -> Option<String> {
+    const BYTES: usize = 200;
+    let text = match &reply.body {
+        Body::Text(text) => without_tags(text),
+        Body::Json(value) if !reply.is_gateway_error() => value.to_string(),
+        Body::Json(_) | Body::TooLarge | Body::Broken => return None,
+    };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let said = storable(beginning(&words.join(" "), BYTES));
+    (!said.is_empty()).then_some(said)
+}
+
+/// The text of a page; what stands in its tags, and in its styles and scripts, is for browsers.
+fn without_tags(page: &str) -> String {
+    let mut text = String::new();
+    let mut rest = page;
+    while let Some((before, tag)) = rest.split_once('<') {
+        text.push_str(before);
+        text.push(' ');
+        let name = tag.get(..6).unwrap_or_default().to_lowercase();
+        let end = match name.as_str() {
+            "script" => "</script",
+            name if name.starts_with("style") => "</style",
+            name if name.starts_with("!--") => "--",
+            _ => "",
+        };
+        let inner = tag.to_ascii_lowercase();
+        let from = inner.find(end).unwrap_or(tag.len());
+        rest = tag[from..].split_once('>').map_or("", |(_, after)| after);
+    }
+    text + rest
 }
 
 /// Why a queued job waits when its request got no clear answer, or had none of its effect: at the end of

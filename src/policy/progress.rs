@@ -48,12 +48,53 @@ pub enum Concern {
     Limit,
     /// What asks gets past it.
     AskingLimit,
+    /// Probes of parked accounts get clear answers.
+    Probes,
 }
 
 impl Concern {
     /// Whether it costs payments, rather than what protects or reports them.
     pub fn is_critical(self) -> bool {
         !matches!(self, Concern::Deliveries | Concern::Stop)
+    }
+
+    /// Whether a lock that somebody keeps may be why.
+    pub fn may_be_a_lock(self) -> bool {
+        match self {
+            Concern::Claims
+            | Concern::Window
+            | Concern::LookUps
+            | Concern::Answers
+            | Concern::Checks
+            | Concern::Leases
+            | Concern::Turns
+            | Concern::Database
+            | Concern::Loop
+            | Concern::Outcomes => true,
+            // It names the session itself.
+            Concern::Start
+            | Concern::Service
+            | Concern::Daemon
+            | Concern::Deliveries
+            | Concern::Schema
+            | Concern::Numbers
+            | Concern::Stop
+            | Concern::Limit
+            | Concern::AskingLimit
+            | Concern::Probes => false,
+        }
+    }
+
+    /// Whether what was said of it is its cause: another one is another incident.
+    pub fn is_said(self) -> bool {
+        matches!(
+            self,
+            Concern::Database
+                | Concern::Loop
+                | Concern::Outcomes
+                | Concern::Schema
+                | Concern::Numbers
+        )
     }
 
     /// Whether payments wait because of it: an alert that is not delivered holds none up.
@@ -119,6 +160,19 @@ pub struct Refused {
     pub since: String,
     /// The code of the last one.
     pub code: String,
+    /// What it said.
+    pub said: Option<String>,
+}
+
+impl Refused {
+    /// What was answered, and since when.
+    fn in_words(&self) -> String {
+        let said = match &self.said {
+            Some(said) => format!(": {said}"),
+            None => String::new(),
+        };
+        format!("HTTP 429, {}{said}, since {}", self.code, self.since)
+    }
 }
 
 /// A failure that goes on.
@@ -151,6 +205,8 @@ pub struct Facts {
     pub held_up: Vec<Failure>,
     /// Channels that do not take their notices.
     pub deliveries: Vec<Failure>,
+    /// Parked accounts whose probes get no clear answer.
+    pub probes: Vec<Failure>,
     /// Faults of the schema that are certain and stop everything.
     pub faults: Vec<Failure>,
     /// Numbers that are given out again: some payments are refused or go the slow way, others move.
@@ -360,6 +416,12 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
         None => {
             sights.extend(stopped(&accounts, patience));
             sights.extend(accounts.iter().flat_map(|a| of_account(a, patience)));
+            let probes = facts.probes.iter();
+            sights.extend(probes.map(|probe| Sight {
+                account: Some(probe.what.clone()),
+                what: String::new(),
+                ..whole(Concern::Probes, probe, patience.moving)
+            }));
         }
         Some(time) if time >= STOP_FORGOTTEN && !facts.accounts.is_empty() => {
             sights.push(Sight {
@@ -433,7 +495,7 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     for (concern, refused, is_told) in refused {
         if let Some(refused) = refused.as_ref().filter(|_| !is_told) {
             sights.push(Sight {
-                cause: format!("HTTP 429, {}, since {}", refused.code, refused.since),
+                cause: refused.in_words(),
                 ..sight(concern, &refused.since, patience.moving)
             });
         }

@@ -44,6 +44,8 @@ pub struct Account {
     has_begun: AtomicBool,
     /// Whether the last claim was too old to be sent, and so was each since the last request of a job.
     is_late: AtomicBool,
+    /// Since when probes get no clear answer, and what the last one got.
+    unclear: Mutex<Option<(OffsetDateTime, String)>>,
     state: Mutex<State>,
 }
 
@@ -165,6 +167,7 @@ impl Account {
             known_at: Mutex::default(),
             has_begun: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
+            unclear: Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -224,6 +227,24 @@ impl Account {
     /// Whether claims have only been too old to be sent of late.
     pub fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a probe got, if that was no clear answer.
+    pub fn note_probe(&self, unclear: Option<String>) {
+        let mut known = self.unclear();
+        *known = unclear.map(|got| {
+            let since = known.take().map(|(since, _)| since);
+            (since.unwrap_or_else(OffsetDateTime::now_utc), got)
+        });
+    }
+
+    /// Since when probes get no clear answer, and what the last one got; none when they do, or none is made.
+    pub fn unclear_probes(&self) -> Option<(OffsetDateTime, String)> {
+        self.unclear().clone()
+    }
+
+    fn unclear(&self) -> std::sync::MutexGuard<'_, Option<(OffsetDateTime, String)>> {
+        self.unclear.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many more jobs may be claimed: free slots, and `ahead` more unless the account is in its
@@ -372,6 +393,9 @@ impl Account {
 
     /// What the database says of the account.
     pub fn observe(&self, parked: bool, resumed_for: Option<Duration>, slow_start: Duration) {
+        if !parked {
+            self.note_probe(None);
+        }
         self.state().seen = match resumed_for.filter(|time| *time < slow_start) {
             _ if parked => Seen::Parked,
             Some(time) => Seen::ResumedAt(Moment::now().before(time)),

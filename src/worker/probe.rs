@@ -19,6 +19,7 @@ use crate::gateway::wire;
 use crate::heart;
 use crate::policy::breaker::{Health, Probed, Trial, health, is_accumulating, probe_delay, probed};
 use crate::policy::hints;
+use crate::policy::outage::got;
 use crate::policy::outage::words;
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Strain};
@@ -137,7 +138,10 @@ async fn probe_account(
         Answer::Reply(reply) => hints::wait(reply, ctx.clock.expected()),
         Answer::NotSent(_) | Answer::Lost(_) => None,
     };
-    match health(&timed.answer) {
+    let answered = health(&timed.answer);
+    let is_unclear = answered == Health::Unclear;
+    account.note_probe(is_unclear.then(|| got(&timed.answer)));
+    match answered {
         Health::Well => {}
         Health::Unwell(reason) => {
             info!(account = %name, reason = reason.code(), probes, "still unwell");

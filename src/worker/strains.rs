@@ -97,7 +97,8 @@ pub async fn tell(
     for (wait, code, said, scope) in &blocks {
         match scope {
             Scope::Everything => {
-                let run = || accounts::block(&ctx.pool, account, *wait, code);
+                let said = said.as_deref();
+                let run = || accounts::block(&ctx.pool, account, *wait, code, said);
                 persist(ctx, account, "block an account", &mut first_failure, run).await;
             }
             Scope::Sends(operations) => {

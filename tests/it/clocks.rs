@@ -135,6 +135,33 @@ async fn expect_alert(world: &World) {
         .await;
 }
 
+/// Whoever has seen to one jump knows nothing of the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_is_told_although_a_person_has_seen_to_the_one_before() {
+    let (world, daemon) = World::running_as(with_clock()).await;
+    set_clock(&world, HOUR).await;
+    let told = async |way: &str| {
+        world
+            .until_holds(&format!("a jump {way} is told"), async || {
+                let raw = world.alerts.raw();
+                raw.contains(&format!("was set {way} by 60 min"))
+            })
+            .await;
+    };
+    told("forward").await;
+    world
+        .sql("select apipay.acknowledge(id, 'an exercise') from apipay.alerts where kind = 'clock_jumped'")
+        .await;
+    set_clock(&world, 0).await;
+    told("back").await;
+    let alerts = world
+        .rows("select acked_at, summary from apipay.alerts")
+        .await;
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert!(alerts[0]["acked_at"].is_null(), "{alerts:?}");
+    world.end([daemon]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_clock_gives_a_key_more_requests_than_its_limit() {
     let mut wish = with_clock().tune("accounts.default.requests_per_minute", "12");

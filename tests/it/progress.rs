@@ -5,6 +5,7 @@ mod away;
 mod hidden;
 mod kept;
 mod limit;
+mod locked;
 mod still;
 
 use std::time::Duration;

@@ -116,6 +116,7 @@ fn nothing_due_is_nothing_found() {
 
 fn refused(since: &str) -> Option<Refused> {
     Some(Refused {
+        said: None,
         since: since.into(),
         code: "request_rate_limited".into(),
     })

@@ -265,19 +265,35 @@ const ANY_LOCK: &str = "end the transaction that keeps it locked (select pid, us
 
 /// What ends the lock of a session.
 fn end_of_lock(blocker: &Blocker) -> String {
+    format!(
+        "{} keeps it locked: end that transaction (or, as a superuser: select pg_terminate_backend({});).",
+        session(blocker),
+        blocker.pid,
+    )
+}
+
+/// A session for a sentence: who it is, and what it does.
+pub fn session(blocker: &Blocker) -> String {
     let Blocker {
         pid,
         user,
         application,
         since,
+        state,
+        statement,
     } = blocker;
     let known = |name: &Option<String>| {
         let name = name.as_deref().filter(|name| !name.is_empty());
         name.map_or_else(|| "unknown".to_owned(), without_phones)
     };
+    let state = state
+        .as_ref()
+        .map_or_else(String::new, |state| format!(", {state}"));
+    let statement = statement.as_ref().map_or_else(String::new, |words| {
+        format!(", its last statement: {words}")
+    });
     format!(
-        "session {pid} (user {}, application {}, in its transaction since {}) keeps it locked: end that transaction \
-         (or, as a superuser: select pg_terminate_backend({pid});).",
+        "session {pid} (user {}, application {}, in its transaction since {}{state}{statement})",
         known(user),
         known(application),
         since.map_or_else(|| "an unknown time".to_owned(), written),
@@ -342,6 +358,8 @@ mod tests {
             user: None,
             application: None,
             since: None,
+            state: None,
+            statement: None,
         };
         let known = end_of_lock(&blocker);
         assert!(known.ends_with("pg_terminate_backend(1);)."), "{known}");

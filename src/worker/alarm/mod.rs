@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::db::accounts::AlertText;
 
-pub use database::{HISTORY, Others, STUCK, clock_jumped, held_up, history_lost};
+pub use database::{HISTORY, Others, STUCK, clock_jumped, held_up, history_lost, session};
 pub use gateway::{Appearance, parked, parked_undelivered, undelivered};
 pub use organization::{ORGANIZATION, other_organization};
 pub use settled::{MODE, REVIVED, mode_changed, of_invoice, revived};

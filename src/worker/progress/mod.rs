@@ -14,8 +14,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
+use crate::db::locks::{self, InTheWay};
 use crate::db::progress::{self, Due, Stop, Weight};
 use crate::db::{DbError, schema};
+use crate::domain::phone::without_phones;
 use crate::policy::progress::{
     AccountFacts, Facts, Failure, Finding, Patience, Refused, Stopped, Watch,
 };
@@ -106,6 +108,7 @@ impl Progress {
                 .as_ref()
                 .map(|stop| Duration::try_from_secs_f64(stop.seconds).unwrap_or_default()),
             loops: loops.collect(),
+            probes: unclear_probes(ctx),
             outcomes: ctx.recorder.trouble(),
             held_up: held_up(ctx),
             deliveries: self.seen.deliveries.clone(),
@@ -113,9 +116,11 @@ impl Progress {
             numbers: numbers.into_iter().map(failure).collect(),
         };
         let findings = self.look(ctx, &facts).await;
-        let is_deaf = pulses.iter().any(|pulse| {
-            let failing = pulse.failing().filter(|_| pulse.name == "deliver");
-            failing.is_some_and(|(since, _)| since.elapsed() >= patience(ctx).moving)
+        let moving = patience(ctx).moving;
+        let mut delivers = pulses.iter().filter(|pulse| pulse.name == "deliver");
+        let is_deaf = delivers.any(|pulse| {
+            let failing = pulse.failing();
+            failing.is_some_and(|(since, _)| since.elapsed() >= moving)
         });
         self.tell(
             ctx,
@@ -218,6 +223,12 @@ impl Progress {
                 accounts: waiting(&self.seen.due).filter(is_concerned).collect(),
                 weight,
             };
+            let in_the_way =
+                if outbox.is_answering && findings.iter().any(|f| f.concern.may_be_a_lock()) {
+                    in_the_way(ctx, &concerned).await
+                } else {
+                    Vec::new()
+                };
             let is_critical = findings.iter().any(|f| f.concern.is_critical());
             incidents.push(tell::Incident {
                 text: words::text(
@@ -228,6 +239,7 @@ impl Progress {
                         faults: &self.faults,
                         stop: self.seen.stop.as_ref(),
                         said: facts.loops.first().map(|failing| failing.cause.as_str()),
+                        in_the_way: &in_the_way,
                     },
                 ),
                 severity: if is_critical { "critical" } else { "warning" },
@@ -253,6 +265,34 @@ impl Default for Progress {
     fn default() -> Progress {
         Progress::new()
     }
+}
+
+/// Parked accounts whose probes get no clear answer, as far as this daemon made them.
+fn unclear_probes(ctx: &Context) -> Vec<Failure> {
+    let accounts = ctx.accounts.values();
+    let unclear = accounts.filter_map(|account| {
+        let (since, got) = account.unclear_probes()?;
+        let since = written(since);
+        Some(Failure {
+            what: account.name.to_string(),
+            cause: format!("{}, since {since}", without_phones(&got)),
+            mark: since,
+        })
+    });
+    unclear.collect()
+}
+
+/// Who keeps locked what these accounts need, or all where none is named.
+async fn in_the_way(ctx: &Context, concerned: &[String]) -> Vec<InTheWay> {
+    let found = if concerned.is_empty() {
+        locks::in_the_way(&ctx.pool, &ctx.account_names()).await
+    } else {
+        locks::in_the_way(&ctx.pool, concerned).await
+    };
+    found.unwrap_or_else(|error| {
+        warn!(error = %Chain(&error), "who keeps what locked is not known");
+        Vec::new()
+    })
 }
 
 /// The accounts of which something is due to be sent or looked up.
@@ -290,6 +330,7 @@ fn refused(due: &Due, since: OffsetDateTime) -> Refused {
     Refused {
         since: written(since),
         code: due.blocked_reason.clone().unwrap_or_default(),
+        said: due.blocked_message.clone(),
     }
 }
 

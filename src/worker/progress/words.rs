@@ -5,9 +5,11 @@ use uuid::Uuid;
 
 use super::tell::Incident;
 use crate::db::accounts::AlertText;
+use crate::db::locks::{Blocker, InTheWay};
 use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Finding};
+use crate::worker::alarm;
 
 /// What waits behind it.
 pub(super) struct Waiting<'a> {
@@ -22,6 +24,8 @@ pub(super) struct Known<'a> {
     pub(super) stop: Option<&'a Stop>,
     /// What the database just said to one of the loops.
     pub(super) said: Option<&'a str>,
+    /// Who keeps locked what is needed.
+    pub(super) in_the_way: &'a [InTheWay],
 }
 
 /// Accounts that are named one by one.
@@ -46,7 +50,8 @@ pub(super) fn text(
         (Some(_), Some(said)) => summary.push(format!("The database said: {said}.")),
         (Some(_), None) => {}
     }
-    let mut action: Vec<String> = Vec::new();
+    summary.extend(known.in_the_way.iter().map(keeps));
+    let mut action: Vec<String> = known.in_the_way.iter().map(end).collect();
     for finding in findings {
         let step = remedy(finding);
         if !action.contains(&step) {
@@ -70,8 +75,53 @@ pub(super) fn text(
     AlertText {
         summary: summary.join(" "),
         action: joined(&action),
-        details: json!({ "worker": worker, "concerns": concerns }),
+        details: json!({
+            "worker": worker, "concerns": concerns, "blocking_pid": known.in_the_way.first().map(|way| way.session.pid),
+            "said": findings.iter().find(|f| f.concern.is_said()).map(|f| f.cause.as_str()),
+        }),
     }
+}
+
+/// What a session keeps from us.
+fn keeps(way: &InTheWay) -> String {
+    let InTheWay {
+        session,
+        table,
+        account,
+        behind,
+    } = way;
+    let what = match account {
+        Some(account) => format!("the row of account {account} in {table}"),
+        None => table.clone(),
+    };
+    let who = capitalized(&alarm::session(session));
+    match behind {
+        None => format!("{who} keeps {what} locked."),
+        Some(behind) => format!(
+            "{who} waits to lock {what}, and whatever comes later waits behind it; it waits for {}.",
+            alarm::session(behind)
+        ),
+    }
+}
+
+/// What ends that.
+fn end(way: &InTheWay) -> String {
+    let end = |session: &Blocker| {
+        let pid = session.pid;
+        format!(
+            "end the transaction of session {pid} (or, as a superuser: select pg_terminate_backend({pid});)"
+        )
+    };
+    match &way.behind {
+        None => end(&way.session),
+        Some(behind) => format!("{}, or {}", end(&way.session), end(behind)),
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 /// One step after the other; SQL is left so that it can be copied.
@@ -115,6 +165,7 @@ fn code(concern: Concern) -> &'static str {
         Concern::Stop => "stop",
         Concern::Limit => "limit",
         Concern::AskingLimit => "asking_limit",
+        Concern::Probes => "probes",
     }
 }
 
@@ -145,8 +196,13 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
             "ApiPay refuses for the limit of its key whatever is asked about payments of account {account} ({cause}): \
              what became of them is not seen."
         ),
+        Concern::Probes => format!(
+            "Account {account} is parked, and whether it is well again is not seen: ApiPay gives no clear answer when asked \
+             for its health ({cause})."
+        ),
         Concern::Leases => format!(
-            "Payments of account {account} are held by a daemon that is gone, and are not recovered."
+            "Payments of account {account} are held by a daemon that is gone or cannot write down what became of them, \
+             and are not recovered."
         ),
         Concern::Turns => format!(
             "Refunds of account {account} waited for another one of their invoice, and do not go on although it has ended."
@@ -211,8 +267,14 @@ fn remedy(finding: &Finding) -> String {
         }
         Concern::Limit | Concern::AskingLimit => format!(
             "see whether another program uses the same API key, and whether accounts.{account}.requests_per_minute is \
-             more than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it. They go \
-             on by themselves with the first request that is let through"
+             more than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it. Where the \
+             answer is not in ApiPay's words, a proxy, a firewall or a CDN on the way refuses the requests: ask whoever \
+             runs it to let them through. They go on by themselves with the first request that is let through"
+        ),
+        Concern::Probes => format!(
+            "see in the ApiPay dashboard whether account {account} is well, and whether a proxy, a firewall or a CDN on the \
+             way refuses the requests, or another program uses the same API key (429). Payments go on by themselves once \
+             its health is answered, or at once with: select apipay.resume('{account}', 'why');"
         ),
         _ => CHECK.to_owned(),
     }

@@ -74,6 +74,90 @@ async fn what_a_person_has_seen_to_is_not_told_again_and_ends_with_its_cause() {
     world.end([daemon]).await;
 }
 
+/// Says an alert of a kind that nothing ends, with these details.
+async fn say(world: &World, details: &str) {
+    let summary = format!("it is about {}", details.replace('"', ""));
+    world
+        .sql(&format!(
+            "select apipay._open_alert('default', 'lasting', 'critical', '{summary}', 'look', '{details}')"
+        ))
+        .await;
+}
+
+/// How often the webhook was told of what holds these words.
+fn times_told(world: &World, words: &str) -> usize {
+    let notices = world.alerts.notices("firing");
+    notices
+        .iter()
+        .filter(|notice| notice["commonAnnotations"].to_string().contains(words))
+        .count()
+}
+
+#[tokio::test]
+async fn what_a_person_has_seen_to_is_told_again_when_it_is_about_something_else() {
+    let (world, daemon) = World::running().await;
+    let acknowledge =
+        "select apipay.acknowledge(id, 'on it') from apipay.alerts where kind = 'lasting'";
+    let until_told = async |words: &str| {
+        world
+            .until_holds(&format!("{words} is told"), async || {
+                times_told(&world, words) == 1
+            })
+            .await;
+    };
+    let is_acked = async || {
+        world.count("apipay.alerts where kind = 'lasting' and acked_at is not null and acked_by is not null").await == 1
+    };
+    say(
+        &world,
+        r#"{"job": 1, "sqlstate": "P0001", "message": "order 7"}"#,
+    )
+    .await;
+    until_told("job: 1,").await;
+    super::as_operator(&world, acknowledge).await.unwrap();
+    // The same incident, with what only counts, and by another daemon.
+    say(&world, r#"{"job": 1, "sqlstate": "P0001", "message": "order 8", "others_refused": 3, "worker": "b", "epoch": 5}"#).await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(is_acked().await);
+    assert_eq!(world.alerts.notices("firing").len(), 1);
+    // Another job, another cause, another session: each is an incident of its own.
+    for (details, words) in [
+        (
+            r#"{"job": 2, "sqlstate": "P0001", "message": "order 7"}"#,
+            "job: 2, sqlstate: P0001",
+        ),
+        (
+            r#"{"job": 2, "sqlstate": "55P03", "blocking_pid": 10}"#,
+            "blocking_pid: 10",
+        ),
+        (
+            r#"{"job": 2, "sqlstate": "55P03", "blocking_pid": 11}"#,
+            "blocking_pid: 11",
+        ),
+    ] {
+        say(&world, details).await;
+        until_told(words).await;
+        assert!(!is_acked().await, "{words}");
+        super::as_operator(&world, acknowledge).await.unwrap();
+        assert!(is_acked().await, "{words}");
+    }
+    // What was seen to once is, also when something else was told meanwhile.
+    say(
+        &world,
+        r#"{"job": 1, "sqlstate": "P0001", "message": "order 9"}"#,
+    )
+    .await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(is_acked().await);
+    assert_eq!(world.alerts.notices("firing").len(), 4);
+    let seen = "apipay.events where evidence ->> 'kind' = 'lasting' and reason = 'on it'";
+    assert_eq!(world.count(seen).await, 4, "each word of a person is kept");
+    world
+        .sql("select apipay._resolve_alert('default', 'lasting', 'it is over')")
+        .await;
+    world.end([daemon]).await;
+}
+
 /// Both have one fingerprint: told the other way round, a receiver would take the new trouble for ended.
 #[tokio::test]
 async fn the_end_of_an_alert_is_told_before_the_next_one_of_its_kind_begins() {

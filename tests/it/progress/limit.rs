@@ -103,3 +103,78 @@ async fn a_cap_hides_no_payment_that_is_not_seen() {
     world.until(capped, "succeeded").await;
     world.end([daemon]).await;
 }
+
+/// A proxy's page proves nothing of a payment: it is looked up each time before it is sent again, and what is told must not
+/// begin anew with each of its steps.
+#[tokio::test]
+async fn a_page_that_refuses_for_a_limit_is_told_with_its_words_whatever_it_answers() {
+    let names = ["default", "asking"];
+    let (world, daemon) = World::running_as(wish().accounts(&names)).await;
+    for (account, route) in [
+        ("default", "POST /invoices"),
+        ("asking", "POST /invoices/status/check"),
+    ] {
+        world
+            .sandbox
+            .fault(json!({"route": route, "organisation": account, "times": 100_000, "answer": {"preset": "429_html"}}))
+            .await;
+        let params = json!({"phone_number": phone::PAID, "amount": 700});
+        world
+            .enqueue_with("invoice.create", params, json!({"account": account}))
+            .await;
+    }
+    for (account, what) in [
+        ("default", "refuses every payment of account default"),
+        (
+            "asking",
+            "whatever is asked about payments of account asking",
+        ),
+    ] {
+        let firing = until_told(&world, "firing", &[what, "429 Too Many Requests"]).await;
+        assert_eq!(firing["commonLabels"]["account"], account);
+        let text = firing["commonAnnotations"].to_string();
+        for part in [
+            "HTTP 429",
+            "not in ApiPay's words",
+            "since 20",
+            "proxy",
+            "firewall",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("<h1>"), "{text}");
+    }
+    assert_eq!(told(&world, "firing").len(), 2);
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    until_told(&world, "resolved", &["account default"]).await;
+    until_told(&world, "resolved", &["account asking"]).await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
+
+/// What is told of the park is not the whole truth any more: whoever does what it says sees nothing come of it.
+#[tokio::test]
+async fn probes_that_get_no_clear_answer_are_told_beside_the_park() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world.sandbox.session("expired").await;
+    let job = world.bill(phone::PAID, 700).await;
+    world
+        .until_true("select state = 'parked' from apipay.accounts where name = 'default'")
+        .await;
+    let page =
+        json!({"route": "GET /account/health", "times": 100_000, "answer": {"preset": "429_html"}});
+    world.sandbox.fault(page).await;
+    world.sandbox.session("active").await;
+    let words = [
+        "when asked for its health",
+        "HTTP 429",
+        "Too Many Requests",
+        "since 20",
+    ];
+    let firing = until_told(&world, "firing", &words).await;
+    assert_eq!(firing["commonLabels"]["account"], "default");
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    until_told(&world, "resolved", &[]).await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}

@@ -291,3 +291,47 @@ async fn a_receiver_that_takes_no_alert_is_told_by_the_log_and_the_status() {
         .await;
     world.end([daemon]).await;
 }
+
+/// One message that the receiver does not take stops no other, and is told by those that it takes.
+#[tokio::test]
+async fn an_alert_that_the_receiver_refuses_keeps_no_later_one_from_being_told() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world.alerts.refuse_words("indigestible");
+    let open = async |kind: &str, summary: &str| {
+        world
+            .sql(&format!(
+                "select apipay._open_alert('default', '{kind}', 'critical', {summary}, 'look', '{{}}')"
+            ))
+            .await;
+    };
+    open("first", "'indigestible'").await;
+    world
+        .until_holds("it is refused", async || world.alerts.refused() > 0)
+        .await;
+    open("second", "repeat('long ', 100000)").await;
+    world
+        .until_holds("the next one is told", async || {
+            let firing = world.alerts.notices("firing");
+            firing.iter().any(|notice| {
+                let summary = &notice["commonAnnotations"]["summary"];
+                summary.as_str().unwrap().contains("cut short")
+            })
+        })
+        .await;
+    until_told(
+        &world,
+        "firing",
+        &["Alerts are not delivered", "answered 400"],
+    )
+    .await;
+    let (_, said) = super::check(&world, &world.database.url()).await;
+    assert!(said.contains("answered 400"), "{said}");
+    world
+        .sql(
+            "select apipay._resolve_alert('default', kind, 'it is over') from apipay.alerts where kind in ('first', 'second')",
+        )
+        .await;
+    world.alerts.refuse_words("nothing");
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}

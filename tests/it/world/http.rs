@@ -51,6 +51,8 @@ struct State {
     raw: String,
     refusals_left: usize,
     refused: usize,
+    /// What holds these words is answered with 400.
+    indigestible: Option<&'static str>,
 }
 
 impl Sink {
@@ -78,6 +80,11 @@ impl Sink {
     /// Answers the next `count` requests with 500.
     pub(crate) fn refuse(&self, count: usize) {
         self.state.lock().unwrap().refusals_left = count;
+    }
+
+    /// Answers whatever holds these words with 400, for ever.
+    pub(crate) fn refuse_words(&self, words: &'static str) {
+        self.state.lock().unwrap().indigestible = Some(words);
     }
 
     pub(crate) fn refused(&self) -> usize {
@@ -128,6 +135,10 @@ impl State {
             self.refusals_left -= 1;
             self.refused += 1;
             return "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+        }
+        if self.indigestible.is_some_and(|words| body.contains(words)) {
+            self.refused += 1;
+            return "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
         }
         self.bodies
             .push(serde_json::from_str(body).expect("an alert is not JSON"));

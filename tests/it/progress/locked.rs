@@ -1,0 +1,163 @@
+//! What another session keeps locked: the alert names that session and what ends it, whichever lock it is.
+
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection};
+
+use super::{until_told, wish};
+use crate::world::{World, phone};
+
+/// A session of somebody else's, as the owner of the tables, that names itself.
+async fn stranger(world: &World, name: &str) -> (PgConnection, i32) {
+    session(&world.database.url_of("postgres"), name).await
+}
+
+async fn session(url: &str, name: &str) -> (PgConnection, i32) {
+    let options: PgConnectOptions = url.parse().unwrap();
+    let mut session = PgConnection::connect_with(&options.application_name(name))
+        .await
+        .unwrap();
+    sqlx::raw_sql("set idle_in_transaction_session_timeout = 0; set lock_timeout = 0; set statement_timeout = 0")
+        .execute(&mut session)
+        .await
+        .unwrap();
+    let pid = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+    (session, pid)
+}
+
+async fn run(session: &mut PgConnection, statements: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+        .execute(session)
+        .await
+        .unwrap();
+}
+
+/// The notice names the session, what it calls itself, how it stands and what ends it.
+fn expect_named(notice: &Value, pid: i32, name: &str, words: &[&str]) {
+    let text = notice["commonAnnotations"].to_string();
+    let end = format!("select pg_terminate_backend({pid});");
+    for part in [&format!("session {pid} "), name, &end]
+        .into_iter()
+        .map(|part: &str| part)
+        .chain(words.iter().copied())
+    {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("7001234567"), "{text}");
+}
+
+#[tokio::test]
+async fn who_keeps_an_account_locked_is_named() {
+    let (world, daemon) = World::running_as(wish()).await;
+    // Its row is made with the first claim.
+    let first = world.bill(phone::PAID, 1500).await;
+    world.until(first, "succeeded").await;
+    // Of its own user's sessions a role may see what they run.
+    let (mut session, pid) = session(&world.database.url(), "report of the month").await;
+    run(
+        &mut session,
+        "begin; select from apipay._quotas where account = 'default' and '+77001234567' <> '' for update",
+    )
+    .await;
+    let job = world.bill(phone::PAID, 1500).await;
+    let notice = until_told(
+        &world,
+        "firing",
+        &["report of the month", "none is taken up"],
+    )
+    .await;
+    expect_named(
+        &notice,
+        pid,
+        "report of the month",
+        &["idle in transaction", "select from apipay._quotas where"],
+    );
+    run(&mut session, "rollback").await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
+
+/// What a request means for its account is written first, and waits for the account's row.
+#[tokio::test]
+async fn who_keeps_an_account_from_being_told_what_its_requests_got_is_named() {
+    let (world, daemon) = World::running_as(wish()).await;
+    let busy = json!({"route": "POST /invoices", "times": 1, "answer": {"preset": "429_minute"}});
+    world.sandbox.fault(busy).await;
+    let (mut session, pid) = stranger(&world, "an audit").await;
+    run(
+        &mut session,
+        "begin; select from apipay.accounts where name = 'default' for no key update",
+    )
+    .await;
+    let job = world.bill(phone::PAID, 1500).await;
+    let notice = until_told(&world, "firing", &["an audit"]).await;
+    expect_named(
+        &notice,
+        pid,
+        "an audit",
+        &["the row of account default in apipay.accounts"],
+    );
+    run(&mut session, "rollback").await;
+    world.sql("select apipay.resume('default', 'now')").await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
+
+/// Nothing can be read either, and the outbox cannot be emptied: it is told from memory.
+#[tokio::test]
+async fn who_keeps_a_table_locked_is_named_while_nothing_can_be_read() {
+    let (world, daemon) = World::running_as(wish()).await;
+    let (mut session, pid) = stranger(&world, "migration of the shop").await;
+    run(
+        &mut session,
+        "begin; lock table apipay.jobs in access exclusive mode",
+    )
+    .await;
+    let notice = until_told(&world, "firing", &["migration of the shop"]).await;
+    expect_named(
+        &notice,
+        pid,
+        "migration of the shop",
+        &["keeps apipay.jobs locked"],
+    );
+    run(&mut session, "rollback").await;
+    let job = world.bill(phone::PAID, 1500).await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
+
+/// A lock that is only waited for keeps everybody out who comes after it.
+#[tokio::test]
+async fn who_waits_for_a_table_behind_a_long_transaction_is_named_with_that() {
+    let (world, daemon) = World::running_as(wish()).await;
+    let (mut reading, reader) = stranger(&world, "long report").await;
+    run(&mut reading, "begin; select count(*) from apipay.jobs").await;
+    let (mut altering, alterer) = stranger(&world, "deployment").await;
+    let waiting = tokio::spawn(async move {
+        run(
+            &mut altering,
+            "begin; alter table apipay.jobs add column mine text; rollback",
+        )
+        .await;
+    });
+    let notice = until_told(&world, "firing", &["deployment", "waits"]).await;
+    expect_named(
+        &notice,
+        alterer,
+        "deployment",
+        &["waits to lock apipay.jobs"],
+    );
+    expect_named(&notice, reader, "long report", &["it waits for session"]);
+    run(&mut reading, "rollback").await;
+    waiting.await.unwrap();
+    let job = world.bill(phone::PAID, 1500).await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
