@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::alert::{SendError, Webhook};
 use crate::config::{AccountSettings, Settings};
 use crate::db::migrate::{MigrationError, SchemaVersion};
-use crate::db::{Connect, DbError, Pool, health, migrate, progress};
+use crate::db::{Connect, DbError, health, migrate, progress};
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::heart::Heart;
 use crate::policy::rules::Jitter;
@@ -113,10 +113,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     )
     .map_err(RunError::Watchdog)?;
     let connect = settings.connect();
-    let pool = connect.pool();
     let grace = settings.worker.grace;
     let (recorder, inbox) = Recorder::new();
-    let ctx = Arc::new(context(&settings, pool.clone(), recorder)?);
+    let ctx = Arc::new(context(&settings, recorder)?);
     info!(version = env!("CARGO_PKG_VERSION"), worker = %ctx.worker, accounts = ctx.accounts.len(), "starting");
 
     // Ready before the database is: a unit that waits for Postgres must not fail with it.
@@ -143,7 +142,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     serve(ctx, serving, &service, &mut stop_signals).await
 }
 
-fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Context, RunError> {
+fn context(settings: &Settings, recorder: Recorder) -> Result<Context, RunError> {
+    let connect = settings.connect();
     let mut accounts = BTreeMap::new();
     for account in &settings.accounts {
         accounts.insert(
@@ -159,7 +159,8 @@ fn context(settings: &Settings, pool: Pool, recorder: Recorder) -> Result<Contex
         .transpose()
         .map_err(RunError::Webhook)?;
     Ok(Context {
-        pool,
+        pool: connect.pool(),
+        lookout: connect.lookout(),
         worker: Uuid::new_v4(),
         host: rustix::system::uname()
             .nodename()

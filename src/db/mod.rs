@@ -120,6 +120,9 @@ impl DbError {
     }
 }
 
+/// One to wait for a lock, and one to see who keeps it.
+const LOOKOUT: u32 = 2;
+
 /// A row that a statement should have changed is as it was, although the statement succeeded.
 #[derive(Debug, thiserror::Error)]
 #[error("the change was swallowed without an error: {by} returns null for this row")]
@@ -180,6 +183,12 @@ impl Connect {
     /// Opens the pool without connecting: the database may come up later.
     pub fn pool(&self) -> Pool {
         Pool::new(self.session(), self.max_connections, self.is_pooled())
+    }
+
+    /// A second pool, for what looks at the daemon's work from outside: whatever keeps all connections of the first one
+    /// waiting, a locked table for instance, is seen all the same.
+    pub fn lookout(&self) -> Pool {
+        Pool::new(self.session(), LOOKOUT, self.is_pooled())
     }
 
     fn is_pooled(&self) -> bool {

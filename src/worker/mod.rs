@@ -96,6 +96,8 @@ use unstored::Unstored;
 pub struct Context {
     /// The database.
     pub pool: Pool,
+    /// Its own connections, to see what keeps the others waiting.
+    pub lookout: Pool,
     /// This process, random for each start: a worker that comes back is another one.
     pub worker: Uuid,
     /// The machine that it runs on.

@@ -163,7 +163,7 @@ impl Progress {
     }
 
     async fn read(&mut self, ctx: &Context) -> Result<(), DbError> {
-        let (pool, patience) = (&ctx.pool, patience(ctx));
+        let (pool, patience) = (&ctx.lookout, patience(ctx));
         let is_seldom = self.looks.is_multiple_of(SELDOM);
         self.looks = self.looks.wrapping_add(1);
         if is_seldom {
@@ -212,7 +212,7 @@ impl Progress {
                 None => findings.iter().flat_map(|f| f.accounts.clone()).collect(),
             };
             let weight = if facts.database.is_none() && !concerned.is_empty() {
-                let weighed = progress::weigh(&ctx.pool, &concerned).await;
+                let weighed = progress::weigh(&ctx.lookout, &concerned).await;
                 weighed.unwrap_or(self.seen.weight)
             } else {
                 self.seen.weight
@@ -285,9 +285,9 @@ fn unclear_probes(ctx: &Context) -> Vec<Failure> {
 /// Who keeps locked what these accounts need, or all where none is named.
 async fn in_the_way(ctx: &Context, concerned: &[String]) -> Vec<InTheWay> {
     let found = if concerned.is_empty() {
-        locks::in_the_way(&ctx.pool, &ctx.account_names()).await
+        locks::in_the_way(&ctx.lookout, &ctx.account_names()).await
     } else {
-        locks::in_the_way(&ctx.pool, concerned).await
+        locks::in_the_way(&ctx.lookout, concerned).await
     };
     found.unwrap_or_else(|error| {
         warn!(error = %Chain(&error), "who keeps what locked is not known");

@@ -123,7 +123,7 @@ impl Teller {
         if over != Over::All {
             return;
         }
-        match progress::left_open(&ctx.pool, KIND).await {
+        match progress::left_open(&ctx.lookout, KIND).await {
             Ok(open) => {
                 for key in open.iter().filter(|key| !is_found(key)) {
                     resolve(ctx, key).await;
@@ -146,7 +146,7 @@ async fn keep(ctx: &Context, (account, subject): &Key, told: &Told) -> bool {
         told: &channels,
         repeats: i32::try_from(told.repeats).unwrap_or(i32::MAX),
     };
-    let kept = progress::keep(&ctx.pool, KIND, &incident).await;
+    let kept = progress::keep(&ctx.lookout, KIND, &incident).await;
     if let Err(error) = &kept {
         warn!(error = %Chain(error), "the alert is not written yet");
     }
@@ -156,7 +156,7 @@ async fn keep(ctx: &Context, (account, subject): &Key, told: &Told) -> bool {
 
 async fn resolve(ctx: &Context, (account, subject): &Key) -> bool {
     let account = account.as_deref();
-    let resolved = progress::resolve(&ctx.pool, account, KIND, subject, "it moves again").await;
+    let resolved = progress::resolve(&ctx.lookout, account, KIND, subject, "it moves again").await;
     if let Err(error) = &resolved {
         warn!(error = %Chain(error), "the alert is not resolved yet");
     }

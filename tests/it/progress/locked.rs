@@ -1,10 +1,13 @@
 //! What another session keeps locked: the alert names that session and what ends it, whichever lock it is.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection};
+use tokio::time::sleep;
 
-use super::{until_told, wish};
+use super::{told, until_told, wish};
 use crate::world::{World, phone};
 
 /// A session of somebody else's, as the owner of the tables, that names itself.
@@ -33,6 +36,27 @@ async fn run(session: &mut PgConnection, statements: &str) {
         .execute(session)
         .await
         .unwrap();
+}
+
+/// Waits for the notice about a table. Each statement of the daemon waits ten seconds for the lock first, and so would the
+/// report of a test that fails.
+async fn until_named(world: &World, words: &[&str]) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let named = told(world, "firing").into_iter().find(|notice| {
+            let text = notice["commonAnnotations"].to_string();
+            words.iter().all(|word| text.contains(word))
+        });
+        if let Some(notice) = named {
+            return notice;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "never told: {words:?}\n{}",
+            world.said()
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// The notice names the session, what it calls itself, how it stands and what ends it.
@@ -118,7 +142,7 @@ async fn who_keeps_a_table_locked_is_named_while_nothing_can_be_read() {
         "begin; lock table apipay.jobs in access exclusive mode",
     )
     .await;
-    let notice = until_told(&world, "firing", &["migration of the shop"]).await;
+    let notice = until_named(&world, &["migration of the shop"]).await;
     expect_named(
         &notice,
         pid,
@@ -146,7 +170,7 @@ async fn who_waits_for_a_table_behind_a_long_transaction_is_named_with_that() {
         )
         .await;
     });
-    let notice = until_told(&world, "firing", &["deployment", "waits"]).await;
+    let notice = until_named(&world, &["deployment", "waits"]).await;
     expect_named(
         &notice,
         alterer,
