@@ -71,7 +71,11 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("jsonb_populate_record(c,", "{ACCOUNTS}", ALL),
     // outage
-    (r#"refused_since, now() as "now!""#, "'branch-2'", FEW),
+    (
+        r#"refused_since, least(now(), clock_timestamp()) as "now!""#,
+        "'branch-2'",
+        FEW,
+    ),
     (
         "select account, kind, failing_since, code",
         "{ACCOUNTS}",
