@@ -51,8 +51,9 @@ pub async fn traces(
 ) -> Result<Traces, DbError> {
     sqlx::query_as!(
         Traces,
-        r#"select array(select i.id from apipay.invoices i
-                         where i.account = a.name and i.shown_to = any (a.key_fingerprints)
+        r#"select array(select i.id from (select n.id, n.shown_to from apipay.invoices n
+                                          where n.account = a.name order by n.id desc limit 1000) i
+                         where i.shown_to = any (a.key_fingerprints)
                          order by i.id desc limit $3) as "invoices!",
                   exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain')
                   or exists (select from apipay.jobs j where j.account = a.name and j.state = 'sending')

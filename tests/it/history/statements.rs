@@ -19,7 +19,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("extract(epoch from now() - resumed_at)", "", ALL),
     (
         "set blocked_until = now()",
-        "'branch-1', 60, 'request_rate_limited', '1s'",
+        "'branch-1', 60, 'request_rate_limited', '1s', 'Busy'",
         FEW,
     ),
     (
@@ -106,7 +106,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // troubled
     (
         "-- Accounts of whose requests people are or must be told",
-        "{ACCOUNTS}, 155, '{stopping}', 10000",
+        "{ACCOUNTS}, 155, '{stopping}', 10000, now()",
         ALL,
     ),
     (
