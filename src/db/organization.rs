@@ -40,6 +40,8 @@ pub struct Traces {
     pub may_have_sent: bool,
     /// The machine of another daemon that serves the account.
     pub served_on: Option<String>,
+    /// Whether a person has given the account to another organisation.
+    pub was_given_over: bool,
 }
 
 /// What an account has at the gateway, with at most so many invoices, and whether a daemon besides this one serves it.
@@ -62,7 +64,8 @@ pub async fn traces(
                   or exists (select from apipay.jobs j
                               where j.account = a.name and j.state = 'queued' and j.id > 0 and j.unproven_since is not null)
                     as "may_have_sent!",
-                  apipay._serving(a.name, $2) as served_on
+                  apipay._serving(a.name, $2) as served_on,
+                  a.organization_since is not null as "was_given_over!"
              from apipay.accounts a
             where a.name = $1"#,
         account.as_str(),

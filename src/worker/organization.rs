@@ -197,6 +197,7 @@ impl Organizations {
             invoices: &traces.invoices,
             may_have_sent: traces.may_have_sent,
             is_served: traces.served_on.is_some(),
+            was_given_over: traces.was_given_over,
         };
         let before = row.stored.as_deref();
         let doubt = match standing(own, known) {
