@@ -21,7 +21,7 @@ create table apipay._quotas (
   check_from  timestamptz not null default '-infinity',
   claimed_at  timestamptz
 ) with (fillfactor = 50);
-comment on table apipay._quotas is 'The requests of each account in the last minute, and the turn of its checks. Made at the first request.';
+comment on table apipay._quotas is 'The requests of each account in the last minute, and the turn of its checks. Made before the first request.';
 comment on column apipay._quotas.account is 'The account.';
 comment on column apipay._quotas.used is 'Requests taken in each of the last seconds, the newest last: the sliding window.';
 comment on column apipay._quotas.asked is 'Those of them that asked: look-ups, checks of invoices, lists of refunds.';

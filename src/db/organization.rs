@@ -31,6 +31,35 @@ pub async fn keys(pool: &Pool, accounts: &[String]) -> Result<Vec<Keys>, DbError
     .task("read the keys of the accounts")
 }
 
+/// Those of these accounts which no open transaction gives to another organisation: it would hold their quota's lock.
+/// Who else holds that, as a claim does for a moment, is not waited for either.
+pub async fn settled(pool: &Pool, accounts: &[String]) -> Result<Vec<String>, DbError> {
+    if accounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $2, true))
+         insert into apipay._quotas (account)
+         select given.name from patience, unnest($1::text[]) as given (name)
+          where not exists (select from apipay._quotas q where q.account = given.name)
+             on conflict do nothing",
+        accounts,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("make the quotas of the accounts")?;
+    sqlx::query_scalar!(
+        "with patience as materialized (select set_config('lock_timeout', $2, true))
+         select q.account from patience, apipay._quotas q where q.account = any ($1) for share of q skip locked",
+        accounts,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .fetch_all(pool)
+    .await
+    .task("look whether an account is being given to another organisation")
+}
+
 /// What a key that is not known has to do with.
 #[derive(Clone, Debug)]
 pub struct Traces {

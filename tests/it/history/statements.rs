@@ -71,7 +71,11 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("jsonb_populate_record(c,", "{ACCOUNTS}", ALL),
     // outage
-    (r#"refused_since, now() as "now!""#, "'branch-2'", FEW),
+    (
+        r#"refused_since, least(now(), clock_timestamp()) as "now!""#,
+        "'branch-2'",
+        FEW,
+    ),
     (
         "select account, kind, failing_since, code",
         "{ACCOUNTS}",
@@ -328,6 +332,8 @@ const CASES: &[(&str, &str, Limit)] = &[
         "{ACCOUNTS}",
         ALL,
     ),
+    ("select given.name from patience", "{ACCOUNTS}, '1s'", ALL),
+    ("for share of q skip locked", "{ACCOUNTS}, '1s'", ALL),
     (
         "apipay._serving(a.name, $2) as served_on",
         "'branch-1', '{WORKER}', 100",
