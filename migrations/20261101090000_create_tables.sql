@@ -274,6 +274,7 @@ create table apipay.jobs (
   stated_anyway    boolean,
   stated_unwanted  boolean,
   quiet_until      timestamptz,
+  denied_at        timestamptz,
   constraint jobs_lease_while_sending check
     ((state = 'sending') = (leased_until is not null) and (state = 'sending') = (leased_by is not null)),
   constraint jobs_finished_when_final check
@@ -319,6 +320,7 @@ comment on column apipay.jobs.failing_since is 'Internal: since when its request
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
 comment on column apipay.jobs.stated_id is 'Internal: the gateway''s id that somebody named in apipay.resolve, until the gateway was asked about it.';
 comment on column apipay.jobs.stated_anyway is 'Internal: whether that object is to be taken although its amount, payer or order differs.';
+comment on column apipay.jobs.denied_at is 'Internal: when somebody last said in apipay.resolve that nothing was done; look-ups must be in vain for as long as reconcile.give_up from then on before that word alone is enough.';
 comment on column apipay.jobs.stated_unwanted is 'Internal: whether somebody said in apipay.resolve that nothing was done and that it is to end cancelled, until the gateway was asked about it.';
 comment on column apipay.jobs.order_id is 'Internal: the order id in params, as the views show it.';
 
@@ -501,6 +503,7 @@ create table apipay.invoices (
   gateway_created_at timestamptz,
   gateway_updated_at timestamptz,
   paid_at            timestamptz,
+  shown_to           text collate "C",
   created_at         timestamptz not null default now(),
   changed_at         timestamptz not null default now(),
   checked_at         timestamptz,
@@ -518,6 +521,7 @@ comment on column apipay.invoices.status is 'The gateway''s status: processing, 
 comment on column apipay.invoices.amount is 'Amount in tenge.';
 comment on column apipay.invoices.total_refunded is 'Refunded so far, in tenge, by whomever, as last seen: read after each refund of ours.';
 comment on column apipay.invoices.external_order_id is 'The order id that the gateway has for it.';
+comment on column apipay.invoices.shown_to is 'Internal: the key to which ApiPay showed it last, as in accounts.key_fingerprints. Only what a key of the account''s organization was shown proves anything of another one.';
 comment on column apipay.invoices.kaspi_invoice_id is 'Kaspi''s own id, once known.';
 comment on column apipay.invoices.error_code is 'Why it ended in error.';
 comment on column apipay.invoices.error_message is 'The gateway''s text for that.';

@@ -88,7 +88,8 @@ create trigger record_changes after update on apipay.jobs
   referencing old table as before_change new table as changed
   for each statement execute function apipay._record_job_changes();
 
--- What is seen of an object of the gateway for the first time is told like a change: from nothing to its status.
+-- What is seen of an object of the gateway for the first time is told like a change: from nothing to its status. One that
+-- a restore brings was made earlier, and is no news; its event has its number already.
 create function apipay._record_new_mirrors() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -100,12 +101,13 @@ begin
     select account, job_id, tg_argv[0], id::text, status, error_code,
            case when error_code is null then '{}'::jsonb else jsonb_build_object('error_code', error_code) end, session_user
     from made
+    where created_at >= now()
   )
   select count(pg_notify('apipay_outcomes',
                  json_build_object(tg_argv[0], id, 'account', account, 'job', job_id, 'status', status)::text))
   into notified
   from made
-  where is_heard;
+  where is_heard and created_at >= now();
   return null;
 end $$;
 comment on function apipay._record_new_mirrors() is 'Writes the events of mirrors that were made, and notifies apipay_outcomes.';

@@ -37,8 +37,9 @@ declare
   alert bigint;
   is_another boolean;
 begin
-  -- Another transaction may open it or resolve it between the two statements; then once more.
-  loop
+  -- Another transaction may open it or resolve it between the two statements; then once more, but not for ever: a trigger
+  -- of somebody else's that returns null mutes it.
+  for tries in 1 .. 100 loop
     select a.id, a.acked_at is not null and apipay._about(a.kind, coalesce(_open_alert.details, '{}')) <> all (a.acked_for)
       into alert, is_another
       from apipay.alerts a
@@ -67,9 +68,10 @@ begin
       return alert;
     end if;
   end loop;
+  return null;
 end $$;
 comment on function apipay._open_alert(text, text, text, text, text, jsonb, text) is
-  'Opens the alert of this account (null: the whole daemon), kind and subject unless it is open; returns the id of the open one. One that a person has seen to says this from now on, and is told again, if this is something else.';
+  'Opens the alert of this account (null: the whole daemon), kind and subject unless it is open; returns the id of the open one, or null where a trigger swallows each that is made. One that a person has seen to says this from now on, and is told again, if this is something else.';
 
 create function apipay._change_alert(
   account_name text, kind text, summary text, action text, details jsonb, subject text default '') returns boolean

@@ -519,7 +519,7 @@ begin
     update apipay.jobs
        set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
            lookups = case when state = 'held' then 0 else lookups end, attempts = case when state = 'held' then 0 else attempts end,
-           unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), stated_id = null, stated_anyway = null,
+           unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), denied_at = now(), stated_id = null, stated_anyway = null,
            stated_unwanted = nullif(and_cancel, false), epoch = epoch + 1, updated_at = now(),
            -- The invoice of another organization is not asked for.
            invoice_id = case when operation <> 'invoice.create' or not apipay._is_elsewhere(old) then invoice_id end

@@ -431,7 +431,7 @@ language sql stable parallel safe
 return concat('Cancelled', case when job.reason is distinct from 'called_off' then ' by ' || who end, ' at ', apipay._clock(job.finished_at),
   ' (' || apipay._mask_phones(left(coalesce(why, job.reason), 300)) || ')', case
     when job.reason = 'resolved_not_applied' then ': somebody said that no request of it had an effect.'
-    when job.reason = 'called_off' then ': somebody said that no request of it had an effect, and ApiPay showed nothing alive with its name.'
+    when job.reason = 'called_off' then ': somebody said that no request of it had an effect, and no look-up since has shown anything alive with its name.'
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     else ', before anything was sent.' end);
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';

@@ -16,6 +16,15 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp as 
 $$;
 comment on function apipay._announce(uuid, text, text, text[], text[]) is 'A daemon''s sign of life, with the accounts that it serves, and those whose key it doubts. Forgets those that gave none for a day, and the last one to serve an account after thirty.';
 
+-- Since when a daemon is not seen tells that it is gone.
+create function apipay._carry_daemons(jump interval) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+  update apipay.daemons d
+     set seen_at = apipay._carried_since(d.seen_at, jump)
+   where d.worker = any (array(select worker from apipay.daemons for no key update skip locked))
+$$;
+comment on function apipay._carry_daemons(interval) is 'Carries along when each daemon was last seen, after the clock was set forward by jump (back, if less than 0).';
+
 create function apipay._leave(worker uuid) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
   update apipay.daemons d set has_left = true where d.worker = $1;

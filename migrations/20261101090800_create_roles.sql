@@ -30,7 +30,7 @@ declare
   -- than the view does.
   of_views constant text[] := array['_phone', '_number_within', '_id', '_amount', '_job_amount', '_mask_phone', '_mask_phones',
     '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_age', '_deed', '_last_answer', '_field_errors', '_obstacle', '_failure', '_slowness',
-    '_blocked', '_capped', '_in_plural', '_cap_of', '_obstacle_to_asking', '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_stated', '_ways_out', '_bears_name', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
+    '_blocked', '_capped', '_in_plural', '_cap_of', '_obstacle_to_asking', '_explain', '_explain_queued', '_explain_sending', '_explain_uncertain', '_explain_stated', '_ways_out', '_is_looked_up_first', '_bears_name', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
     '_sandbox_note', '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_alive', '_explain_cancelled', '_explain_expired', '_explain_account',
     '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
     '_day', '_most_counted', '_counted'];
@@ -38,7 +38,7 @@ declare
     '_wrong', '_wrong_length', '_wrong_id', '_wrong_item', '_wrong_list', '_wrong_cart_items', '_wrong_return_items', '_wrong_job', '_wrong_bill', '_bill'];
   of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_about', '_open_alert', '_change_alert', '_renew_alert', '_tell_stuck', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_is_behind_refund', '_refund_in_turn',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
-    '_roles', '_missing_roles', '_announce', '_leave', '_serving', '_recall', '_recall_park', '_sequences_behind',
+    '_roles', '_missing_roles', '_announce', '_leave', '_carry_daemons', '_serving', '_recall', '_recall_park', '_sequences_behind',
     '_bytes', '_past', '_at_most', '_carried_since', '_carried_until', '_denied', '_params_among_others', '_params_alone'];
   of_operator constant text[] := array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start', 'cancel_invoice', 'acknowledge'];
   grants constant text[][] := array[
@@ -64,7 +64,7 @@ declare
     ['apipay_worker', 'select on apipay.jobs, apipay._control, apipay.daemons'],
     ['apipay_worker', 'update (steady_ahead_us) on apipay._control'],
     ['apipay_worker', 'update (run_at, state, reason, attempts, epoch, leased_by, leased_until, invoice_id, refund_id, subscription_id, '
-       'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, spared, baseline, unproven_since, absent_since, failing_since, lookups, stated_id, stated_anyway, stated_unwanted, quiet_until) on apipay.jobs'],
+       'http_status, error_code, error_message, errors, result, updated_at, finished_at, generation, spared, baseline, unproven_since, absent_since, failing_since, lookups, stated_id, stated_anyway, stated_unwanted, quiet_until, denied_at) on apipay.jobs'],
     ['apipay_worker', 'select, insert, update on apipay.accounts, apipay._reads, apipay._quotas, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
        'apipay.alerts, apipay.alert_deliveries, apipay.webhooks, apipay._clocks'],
     ['apipay_worker', 'select on apipay.events'],

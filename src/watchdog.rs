@@ -14,7 +14,7 @@ use tracing::{error, info};
 use crate::heart::Heart;
 use crate::service::Service;
 
-/// How often it looks, and tells. The unit lets ten times as long pass.
+/// How often it looks, and tells. The unit lets thirty times as long pass.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// The thread's view of the daemon. The thread ends when this is dropped.

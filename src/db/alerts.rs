@@ -15,7 +15,7 @@ use crate::domain::job::JobId;
 pub async fn open(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<(), DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $8, true))
-           select apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as "id!" from patience"#,
+           select apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as "id?" from patience"#,
         about.account.map(AccountName::as_str),
         about.kind,
         about.severity,
@@ -67,7 +67,7 @@ pub async fn tell_stuck(
 ) -> Result<(), DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $7, true))
-           select apipay._tell_stuck($1, $2, $3, $4, $5, $6) as "id!" from patience"#,
+           select apipay._tell_stuck($1, $2, $3, $4, $5, $6) as "id?" from patience"#,
         account.as_str(),
         severity,
         text.summary,
@@ -93,7 +93,7 @@ pub async fn renew(
 ) -> Result<(), DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $7, true))
-           select apipay._renew_alert($1, $2, $3, $4, $5, $6) as "id!" from patience"#,
+           select apipay._renew_alert($1, $2, $3, $4, $5, $6) as "id?" from patience"#,
         account.as_str(),
         kind,
         severity,

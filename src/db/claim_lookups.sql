@@ -68,7 +68,7 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
        apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
-       coalesce(absent_since = apipay._denied(), false) as "is_denied!", invoice_id, apipay._bytes(baseline::text) as baseline,
+       case when absent_since = apipay._denied() then apipay._past(coalesce(denied_at, updated_at)) end as denied_since, invoice_id, apipay._bytes(baseline::text) as baseline,
        case when stated_id is not null then jsonb_build_object(
          'id', stated_id, 'anyway', coalesce(stated_anyway, false),
          'owner', apipay._owner(account, operation, stated_id, invoice_id, id)) end as "stated?: Json<Stated>",

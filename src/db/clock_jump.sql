@@ -33,6 +33,7 @@ waits as (
                              else apipay._carried_since(j.absent_since, greatest(c.jump, '0')) end,
          failing_since = apipay._carried_since(j.failing_since, c.jump),
          updated_at = apipay._carried_since(j.updated_at, c.jump),
+         denied_at = apipay._carried_since(j.denied_at, c.jump),
          quiet_until = j.quiet_until + c.jump
     from corrected c
    where j.id = any (array(
@@ -142,4 +143,5 @@ alerts as (
 )
 -- An open one is changed above: a second change by the same statement would be refused.
 select coalesce((select l.id from apipay.alerts l where coalesce(l.account, '') = '' and l.kind = 'clock_jumped' and l.resolved_at is null),
-                apipay._open_alert(null, 'clock_jumped', 'warning', $5, $6, $7)) as "alert!" from corrected
+                apipay._open_alert(null, 'clock_jumped', 'warning', $5, $6, $7)) as alert
+  from corrected c cross join lateral (select apipay._carry_daemons(c.jump)) carried

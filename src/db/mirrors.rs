@@ -99,7 +99,7 @@ impl DueRow {
                 lookups: 0,
                 failing_since: None,
                 is_expired: false,
-                is_denied: false,
+                denied_since: None,
                 invoice_id: Some(self.invoice_id),
             },
             accepted_for: Duration::try_from_secs_f64(self.accepted_for_s?).unwrap_or_default(),

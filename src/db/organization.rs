@@ -83,7 +83,7 @@ pub async fn traces(
     sqlx::query_as!(
         Traces,
         r#"select array(select i.id from apipay.invoices i
-                         where i.account = a.name and i.created_at >= coalesce(a.organization_since, '-infinity')
+                         where i.account = a.name and i.shown_to = any (a.key_fingerprints)
                          order by i.id desc limit $3) as "invoices!",
                   exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain')
                   or exists (select from apipay.jobs j where j.account = a.name and j.state = 'sending')

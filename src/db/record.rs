@@ -138,6 +138,8 @@ impl Transition {
 pub struct InvoiceRow {
     /// The account.
     pub account: String,
+    /// The fingerprint of the key to which the gateway showed it.
+    pub shown_to: String,
     /// The gateway's id.
     pub id: i64,
     /// The job that made it.

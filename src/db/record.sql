@@ -78,18 +78,18 @@ closed as (
 invoice as (
   insert into apipay.invoices as m
     (account, id, job_id, status, amount, total_refunded, external_order_id, kaspi_invoice_id, error_code,
-     error_message, is_sandbox, gateway_created_at, gateway_updated_at, paid_at, checked_at, next_check_at, settled)
+     error_message, is_sandbox, gateway_created_at, gateway_updated_at, paid_at, shown_to, checked_at, next_check_at, settled)
   select i.account, i.id,
          (select j.id from apipay.jobs j where j.id = i.job_id and j.token = i.token and j.account = i.account),
          i.status, i.amount, i.total_refunded, i.external_order_id, i.kaspi_invoice_id,
          i.error_code, i.error_message, i.is_sandbox, i.created_at, i.updated_at,
          -- Without its own word: when it last changed, at the latest. A check months later says no more than that.
          case when i.paid then coalesce(i.paid_at, least(i.updated_at, now())) end,
-         now(), now() + make_interval(secs => i.check_after_s), i.settled
+         i.shown_to, now(), now() + make_interval(secs => i.check_after_s), i.settled
   from patience, jsonb_to_recordset($2::text::jsonb) as i(
     account text, id bigint, job_id bigint, token uuid, status text, amount numeric, total_refunded numeric,
     external_order_id text, kaspi_invoice_id text, error_code text, error_message text, is_sandbox boolean,
-    created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean,
+    created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean, shown_to text,
     check_after_s float8, settled boolean)
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),
@@ -107,6 +107,7 @@ invoice as (
          gateway_updated_at = coalesce(excluded.gateway_updated_at, m.gateway_updated_at),
          -- Whatever stands for it is later than it was.
          paid_at = least(m.paid_at, excluded.paid_at),
+         shown_to = excluded.shown_to,
          checked_at = excluded.checked_at,
          next_check_at = excluded.next_check_at,
          settled = excluded.settled

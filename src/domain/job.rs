@@ -124,10 +124,17 @@ pub struct History {
     pub failing_since: Option<OffsetDateTime>,
     /// Whether it is past its `expires_at`: what was sent of it is settled, and no request is made any more.
     pub is_expired: bool,
-    /// Whether a person said that the unproven request had no effect.
-    pub is_denied: bool,
+    /// Since when a person says that the unproven request had no effect, if one does.
+    pub denied_since: Option<OffsetDateTime>,
     /// The invoice the job is known to have made or to act on.
     pub invoice_id: Option<i64>,
+}
+
+impl History {
+    /// Whether a person says that the unproven request had no effect.
+    pub fn is_denied(&self) -> bool {
+        self.denied_since.is_some()
+    }
 }
 
 /// What somebody said of a job whose outcome is unknown: that the gateway did it, as this object.

@@ -120,7 +120,7 @@ pub(super) fn clean() -> History {
         lookups: 0,
         failing_since: None,
         is_expired: false,
-        is_denied: false,
+        denied_since: None,
         invoice_id: None,
     }
 }

@@ -19,7 +19,9 @@ use crate::policy::fixtures::*;
 use crate::policy::follow::{Crowd, NextCheck, follow, next_invoice_check, next_refund_check};
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, conclude, judge, strain_of};
-use crate::policy::reconcile::{Finding, Subject, key_may_be_free, reconcile, without_baseline};
+use crate::policy::reconcile::{
+    Finding, Subject, is_word_enough, key_may_be_free, reconcile, without_baseline,
+};
 use crate::policy::rules::Jitter;
 use crate::policy::verdict::{Effect, Next, Proof, Scope, Strain, Verdict};
 
@@ -188,8 +190,8 @@ proptest! {
         assert_lawful(&verdict);
         prop_assert!(!verdict.counts);
         // After a person's word that nothing was done, what is dead was seen to.
-        let nothing_ours = if history.is_denied { !shows_ours_alive(&finding) } else { !shows_ours(&finding) };
-        let on_a_word = history.is_denied && key_may_be_free(&history, at) && matches!(finding, Finding::Unclear(_));
+        let nothing_ours = if history.is_denied() { !shows_ours_alive(&finding) } else { !shows_ours(&finding) };
+        let on_a_word = is_word_enough(&history, at) && matches!(finding, Finding::Unclear(_));
         // Sent twice with one key, which is free again: what the second made may not be shown yet.
         let may_hide_another = !lookup_only && history.attempts > 1 && shows_free_key(&finding);
         let settled = history.absent_since.is_some_and(|since| NOW - since >= rules.settle);

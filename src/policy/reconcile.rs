@@ -140,7 +140,7 @@ impl JobName {
 }
 
 fn one_of(subject: &Subject<'_>, mut ours: Vec<Seen>, at: Circumstances<'_>) -> Verdict {
-    if subject.history.is_denied {
+    if subject.history.is_denied() {
         // A dead one that is not what was asked for is what the person saw to.
         let is_left =
             |seen: &Seen| lives_as_own(subject.name, seen) || agrees(&subject.plan.expected, seen);
@@ -298,6 +298,14 @@ pub fn key_may_be_free(history: &History, at: Circumstances<'_>) -> bool {
         .is_some_and(|since| at.now - since >= at.rules.give_up)
 }
 
+/// Whether a person's word that nothing was done is all there will be: every look-up since has been in vain for
+/// `reconcile.give_up`. How old the request is says nothing of that.
+pub fn is_word_enough(history: &History, at: Circumstances<'_>) -> bool {
+    history
+        .denied_since
+        .is_some_and(|since| at.now - since >= at.rules.give_up)
+}
+
 fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
     at.rules.settle.saturating_sub(absent_for(history, at))
 }
@@ -318,15 +326,15 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
         None => history.lookups >= UNCLEAR_MAX,
     };
     let again = look_again(history, timed, at);
-    if history.is_denied && key_may_be_free(history, at) {
+    if history.is_denied() {
         // Nobody else can tell, so the person's word counts, unless it is the account that keeps the gateway from telling.
         return match again.strain {
-            Some(_) => again,
-            None => not_applied(Next::Queued {
+            None if is_word_enough(history, at) => not_applied(Next::Queued {
                 after: Duration::ZERO,
                 reason: Reason::NotApplied,
                 proof: Proof::NothingApplied,
             }),
+            _ => again,
         };
     }
     if given_up {

@@ -278,7 +278,7 @@ async fn check_invoices(
         }
         let seen = Seen::Invoice(invoice.clone());
         let check = settle_waiting(ctx, mirror, &seen, &[], unchanged_for, check).await;
-        let row = outcome::invoice_row(name, None, &invoice, check);
+        let row = outcome::invoice_row(name, None, &invoice, check, account.fingerprint());
         let entry = Entry {
             invoice: Some(row),
             ..Entry::default()
@@ -366,6 +366,7 @@ async fn record_refund(
     let following = Following {
         rules: &ctx.rules.follow,
         jitter: ctx.jitter(),
+        key: ctx.fingerprint(name),
     };
     let entry = Entry {
         invoice: after.map(|invoice| outcome::first_row(name, None, invoice, following)),
@@ -416,6 +417,7 @@ async fn settle_waiting(
                 let following = Following {
                     rules: &ctx.rules.follow,
                     jitter: ctx.jitter(),
+                    key: ctx.fingerprint(&mirror.account),
                 };
                 outcome::followed(&guard, next, seen, found, following)
             }

@@ -170,6 +170,13 @@ impl Context {
         self.accounts.values().filter(|account| account.serves())
     }
 
+    /// The fingerprint of an account's key; of an account that is not configured nothing is asked.
+    pub fn fingerprint(&self, account: &AccountName) -> &str {
+        self.accounts
+            .get(account)
+            .map_or("", |account| account.fingerprint())
+    }
+
     /// Their names, for statements.
     pub fn served_names(&self) -> Vec<String> {
         self.served()

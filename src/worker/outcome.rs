@@ -49,6 +49,8 @@ pub struct Following<'a> {
     pub rules: &'a FollowRules,
     /// Randomness.
     pub jitter: Jitter,
+    /// The fingerprint of the account's key, to which the gateway shows what is seen.
+    pub key: &'a str,
 }
 
 /// What a decision rests on: a request about a job and its answer.
@@ -520,7 +522,7 @@ pub fn first_row(
         following.rules,
         following.jitter,
     );
-    invoice_row(account, made_by, invoice, check)
+    invoice_row(account, made_by, invoice, check, following.key)
 }
 
 /// An invoice's mirror. Which job made it, a mirror that is there already knows.
@@ -529,6 +531,7 @@ pub fn invoice_row(
     made_by: Option<&Guard>,
     invoice: &InvoiceSeen,
     check: NextCheck,
+    key: &str,
 ) -> InvoiceRow {
     let (check_after_s, settled) = when(check);
     let status = invoice.standing();
@@ -537,6 +540,7 @@ pub fn invoice_row(
         id: invoice.id,
         job_id: made_by.map(|job| job.id.0),
         token: made_by.map(|job| job.token),
+        shown_to: key.to_owned(),
         status: status.as_str().to_owned(),
         amount: invoice.amount,
         total_refunded: invoice.total_refunded,

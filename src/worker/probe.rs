@@ -259,10 +259,11 @@ async fn let_one_through(
             };
             let ctx = ctx.clone();
             // A task of its own: a stop waits for it, and nothing can drop it half-way.
-            let sent = ctx
-                .sends
-                .clone()
-                .spawn(async move { send::send(&ctx, job, slot).await })
+            let sends = ctx.sends.clone();
+            let sent = sends
+                .spawn(heart::shared(
+                    async move { send::send(&ctx, job, slot).await },
+                ))
                 .await;
             Ok(match sent.unwrap_or(Sent::NotWell) {
                 Sent::Done => Trial::Done,

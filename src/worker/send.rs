@@ -212,6 +212,7 @@ pub async fn conclude(
     let following = Following {
         rules: &ctx.rules.follow,
         jitter: ctx.jitter(),
+        key: ctx.fingerprint(&evidence.guard.account),
     };
     let outcome = Outcome {
         account: evidence.guard.account.clone(),

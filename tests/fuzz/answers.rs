@@ -135,6 +135,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
     let following = Following {
         rules: &at.rules.follow,
         jitter: Jitter::NONE,
+        key: "",
     };
     let entry = outcome::entry(&evidence, &verdict, following);
     let rows = [

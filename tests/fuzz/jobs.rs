@@ -84,7 +84,7 @@ pub(crate) fn history(tape: &mut Tape<'_>) -> History {
         failing_since: past(tape),
         invoice_id: tape.coin().then_some(INVOICE),
         is_expired: tape.coin(),
-        is_denied: tape.coin(),
+        denied_since: past(tape),
     }
 }
 

@@ -108,7 +108,7 @@ async fn a_held_bill_of_which_nothing_is_found_ends_cancelled() {
     let explained = explain(&world, job).await;
     assert!(
         explained.contains(
-            "somebody said that no request of it had an effect, and ApiPay showed nothing alive"
+            "somebody said that no request of it had an effect, and no look-up since has shown anything alive"
         ),
         "{explained}"
     );

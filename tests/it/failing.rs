@@ -182,7 +182,7 @@ async fn an_open_alert_says_what_a_probe_has_learned() {
         .await;
     let explain = explain.as_str().unwrap();
     assert!(
-        explain.contains("; ApiPay said: Service Unavailable, call 8700***4567), "),
+        explain.contains("; ApiPay said: Service Unavailable, call +***), "),
         "{explain}"
     );
     assert!(

@@ -500,7 +500,10 @@ async fn nothing_leaves_with_a_key_in_doubt_but_the_look_for_an_invoice() {
         .await;
     // It serves when another key takes the place of its own.
     world
-        .sql("update apipay.accounts set key_fingerprints = array['0123456789abcdef']")
+        .sql(
+            "update apipay.accounts set key_fingerprints = array['0123456789abcdef'];
+             update apipay.invoices set shown_to = '0123456789abcdef'",
+        )
         .await;
     world
         .until_true("select exists (select from apipay.daemons where cardinality(accounts) = 0)")

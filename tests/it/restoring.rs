@@ -134,3 +134,37 @@ async fn a_stop_and_a_park_outlive_a_restore_of_the_data_alone() {
     }
     shop.end_unchecked().await;
 }
+
+#[tokio::test]
+async fn a_restore_of_the_data_alone_brings_what_was_followed_and_no_news_of_it() {
+    let shop = World::made(Wish::default().accounts(&["default", "other"])).await;
+    shop.database.be_plain().await;
+    shop.sql(
+        "insert into apipay.invoices (account, id, status) values ('default', 77, 'pending'), ('other', 78, 'paid');
+         insert into apipay.refunds (account, id, invoice_id, status) values ('other', 9, 78, 'completed')",
+    )
+    .await;
+    // As if it had been a moment ago.
+    shop.sql("update apipay.invoices set created_at = now() - interval '1 s'")
+        .await;
+    let file = shop.config().with_file_name("dump.sql");
+    dump(&shop, &[], &file);
+    let world = migrated().await;
+    world
+        .sql("truncate apipay.accounts, apipay._control, apipay._migrations cascade")
+        .await;
+    restore(
+        &world,
+        &["--single-transaction", "--set", "ON_ERROR_STOP=1"],
+        &file,
+    );
+    for table in ["invoices", "refunds", "events"] {
+        let rows =
+            format!("select to_jsonb(array_agg(to_jsonb(r) order by id)) from apipay.{table} r");
+        let (here, there) = (world.value(&rows).await, shop.value(&rows).await);
+        assert!(there.is_array(), "{table}");
+        assert_eq!(here, there, "{table}");
+    }
+    world.end_unchecked().await;
+    shop.end_unchecked().await;
+}

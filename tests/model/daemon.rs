@@ -249,7 +249,7 @@ impl Daemon {
             lookups: 0,
             failing_since: None,
             is_expired: false,
-            is_denied: false,
+            denied_since: None,
             invoice_id,
         }
     }
@@ -367,6 +367,7 @@ impl Daemon {
         Following {
             rules: &self.rules.follow,
             jitter: Jitter::NONE,
+            key: "",
         }
     }
 }

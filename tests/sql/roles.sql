@@ -65,7 +65,7 @@ begin
       ('apipay_enqueuer', 'accounts', 'SELECT', array['name']),
       ('apipay_worker', 'jobs', 'UPDATE', array['run_at', 'state', 'reason', 'attempts', 'epoch', 'leased_by', 'leased_until', 'invoice_id', 'refund_id',
         'subscription_id', 'http_status', 'error_code', 'error_message', 'errors', 'result', 'updated_at', 'finished_at', 'generation', 'spared', 'baseline',
-        'unproven_since', 'absent_since', 'failing_since', 'lookups', 'stated_id', 'stated_anyway', 'stated_unwanted', 'quiet_until']),
+        'unproven_since', 'absent_since', 'failing_since', 'lookups', 'stated_id', 'stated_anyway', 'stated_unwanted', 'quiet_until', 'denied_at']),
       ('apipay_worker', '_control', 'UPDATE', array['steady_ahead_us']))
     select r.role, c.relname, a.attname, p.privilege, has_column_privilege(r.role, c.oid, a.attnum, p.privilege) as has,
            has_table_privilege(r.role, c.oid, p.privilege)
@@ -94,7 +94,7 @@ begin
       ('apipay_auditor', array['']),
       ('apipay_operator', array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start', 'cancel_invoice', 'acknowledge']),
       ('apipay_enqueuer', array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue']),
-      ('apipay_worker', array['_open_alert', '_change_alert', '_renew_alert', '_tell_stuck', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota', '_announce', '_leave', '_recall', '_recall_park']))
+      ('apipay_worker', array['_open_alert', '_change_alert', '_renew_alert', '_tell_stuck', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota', '_announce', '_leave', '_carry_daemons', '_recall', '_recall_park']))
     select r.role, p.proname, has_function_privilege(r.role, p.oid, 'EXECUTE') as has, p.proname = any (e.functions) as wanted
     from unnest(apipay._roles()) as r (role) join expected e using (role), pg_proc p
     where p.pronamespace = 'apipay'::regnamespace and p.provolatile = 'v' and p.proname <> all (array['_notify', '_is_ahead_of_sequence', '_next_job'])

@@ -50,7 +50,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
         0_u32..120,
         of(1_i64..20),
         any::<bool>(),
-        any::<bool>(),
+        past(),
     )
         .prop_map(
             |(
@@ -61,7 +61,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 lookups,
                 invoice_id,
                 is_expired,
-                is_denied,
+                denied_since,
             )| History {
                 attempts,
                 generation,
@@ -71,7 +71,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 lookups,
                 failing_since: unproven_since,
                 is_expired,
-                is_denied,
+                denied_since,
                 invoice_id,
             },
         )

@@ -92,7 +92,7 @@ fn an_expired_job_is_looked_up_until_it_is_proven_what_became_of_it() {
 #[test]
 fn a_person_who_says_that_nothing_was_done_is_believed_unless_something_of_it_lives() {
     let denied = || History {
-        is_denied: true,
+        denied_since: Some(NOW - seconds(GIVE_UP)),
         ..history(1, GIVE_UP + 1, Some(GIVE_UP))
     };
     let with = |status: &str, amount: &str| {
@@ -116,8 +116,9 @@ fn a_person_who_says_that_nothing_was_done_is_believed_unless_something_of_it_li
     }
     let failed = unclear(reply(502, Body::Broken));
     check(&case(create(), denied()), &failed, PROVEN);
+    // However old the request is: nobody has looked in vain for long since that was said.
     let recently = History {
-        unproven_since: Some(NOW - seconds(60)),
+        denied_since: Some(NOW - seconds(GIVE_UP - 1)),
         ..denied()
     };
     let again = "unknown uncertain lookup_unclear in 5s free";

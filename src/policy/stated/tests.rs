@@ -587,7 +587,17 @@ fn a_job_that_is_to_end_is_looked_up_again_until_the_answer_is_clear() {
         "{verdict:?}"
     );
     assert_eq!(refuted, None);
-    // Nobody else can tell any more.
+    // However old the request is, look-ups must have been in vain for long since that was said.
     let (verdict, _) = ended(&create(), &history(), &unclear);
+    assert!(
+        matches!(verdict.next, Next::Uncertain { .. }),
+        "{verdict:?}"
+    );
+    // Nobody else can tell any more.
+    let long_ago = History {
+        denied_since: Some(NOW - rules().give_up),
+        ..history()
+    };
+    let (verdict, _) = ended(&create(), &long_ago, &unclear);
     assert_eq!(verdict.next, Next::CalledOff(None));
 }

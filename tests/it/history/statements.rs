@@ -116,7 +116,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     // alerts
     (
-        "apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as \"id!\"",
+        "apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as \"id?\"",
         "'branch-1', 'mode_mismatch', 'critical', 'It is.', 'Look.', '{}', '', '1s'",
         FEW,
     ),

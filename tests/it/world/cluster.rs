@@ -61,7 +61,6 @@ impl Clock {
     }
 }
 
-/// The library that shows a process another time.
 /// Removes what the library left in shared memory of processes that are gone: it names that by their numbers,
 /// and cannot be loaded by a process whose number had another user's before.
 fn sweep() {
@@ -82,6 +81,7 @@ fn sweep() {
     }
 }
 
+/// The library that shows a process another time.
 fn faketime() -> String {
     let found = std::fs::read_dir("/usr/lib").unwrap().find_map(|entry| {
         let library = entry.unwrap().path().join("faketime/libfaketime.so.1");
