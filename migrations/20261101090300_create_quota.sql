@@ -10,8 +10,8 @@
 -- Who gets how much of it is one function, apipay._quota_room.
 set search_path = pg_catalog, pg_temp;
 
--- A row of its own for each account, which nobody but the daemons locks: who holds the account's row,
--- as apipay.park() does in a transaction that is left open, stops no claim. So there is no foreign key
+-- A row of its own for each account, which the daemons lock, and who gives the account to another organisation
+-- (apipay._hold_claims): who holds the account's row, as apipay.park() does in a transaction that is left open, stops no claim. So there is no foreign key
 -- either, whose check would wait for that row.
 create table apipay._quotas (
   account     text collate "C" primary key,
@@ -21,7 +21,7 @@ create table apipay._quotas (
   check_from  timestamptz not null default '-infinity',
   claimed_at  timestamptz
 ) with (fillfactor = 50);
-comment on table apipay._quotas is 'The requests of each account in the last minute, and the turn of its checks. Made at the first request.';
+comment on table apipay._quotas is 'The requests of each account in the last minute, and the turn of its checks. Made before the first request.';
 comment on column apipay._quotas.account is 'The account.';
 comment on column apipay._quotas.used is 'Requests taken in each of the last seconds, the newest last: the sliding window.';
 comment on column apipay._quotas.asked is 'Those of them that asked: look-ups, checks of invoices, lists of refunds.';

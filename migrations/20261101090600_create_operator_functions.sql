@@ -659,9 +659,13 @@ return (select d.host from apipay.daemons d
          order by d.seen_at desc limit 1);
 comment on function apipay._serving(text, uuid) is 'The machine of a daemon that serves the account, besides this one; null when none does.';
 
+-- What is looked at has to be what is true at this moment, and not what was when the transaction began.
 create function apipay._why_not_change_organization(account_name text) returns text
-language sql stable set search_path = pg_catalog, pg_temp
+language sql volatile set search_path = pg_catalog, pg_temp
 return case
+  when current_setting('transaction_isolation') in ('repeatable read', 'serializable') then format(
+    'account %s: whether another apipayd serves it is not seen in a transaction that is %s; say it in one of its own: begin isolation level read committed',
+    account_name, current_setting('transaction_isolation'))
   when apipay._serving(account_name, null) is not null then format(
     'account %s: the apipayd on %s serves it with another key; stop that one first, or give one of the two organisations an account name of its own',
     account_name, apipay._serving(account_name, null))
@@ -669,13 +673,39 @@ return case
     'account %s: requests are under way, or a daemon died with them; say it again in some minutes, when they are recorded', account_name) end;
 comment on function apipay._why_not_change_organization(text) is 'Why an account cannot be for another organisation from now on; null when it can.';
 
+-- Its own lock, as each claim takes it: what is claimed from here on was claimed before, and is seen, or waits until
+-- this transaction is over.
+create function apipay._hold_claims(account_name text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+  insert into apipay._quotas (account) values (account_name) on conflict do nothing;
+  select from apipay._quotas where account = account_name for no key update;
+$$;
+comment on function apipay._hold_claims(text) is
+  'Has nothing of the account sent or asked before this transaction is over, but for what was claimed before.';
+
+-- The database's clock may have been set since, either way: whatever was made before this stays before it.
+create function apipay._new_organization_since(account_name text) returns timestamptz
+language sql volatile set search_path = pg_catalog, pg_temp
+return greatest(
+  clock_timestamp(),
+  (select max(newest.created_at) from (
+     select i.created_at from apipay.invoices i where i.account = account_name order by i.id desc limit 100) newest),
+  (select max(greatest(j.updated_at, (select max(t.started_at) from apipay.attempts t where t.job_id = j.id)))
+     from apipay.jobs j
+    where j.account = account_name
+      and (j.state in ('uncertain', 'accepted', 'held') or (j.state in ('queued', 'parked') and (j.unproven_since is not null or j.generation > 1))))
+) + interval '1 microsecond';
+comment on function apipay._new_organization_since(text) is
+  'The moment from which on the account is for another organisation: later than all that it has at the one that it is for now.';
+
 -- What was sent with the keys of before cannot be looked up or followed with this one, which finds nothing and proves
 -- nothing: so a person says what became of it. Nor can the invoices of a bill that is about to be made anew, of which one
 -- may live. What was never sent goes to the organisation of this key.
 create function apipay._change_organization(account_name text, fingerprint text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp as $$
+  select apipay._hold_claims(account_name);
   update apipay.accounts
-     set key_fingerprints = array[fingerprint], organization_since = now(), updated_at = now()
+     set key_fingerprints = array[fingerprint], organization_since = apipay._new_organization_since(account_name), updated_at = now()
    where name = account_name;
   update apipay.jobs
      set state = 'held', reason = 'other_organization', quiet_until = apipay._at_work_until(jobs), stated_id = null, stated_anyway = null, stated_unwanted = null,
@@ -686,6 +716,26 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function apipay._change_organization(text, text) is
   'From now on the account is for the organisation of this key. Its jobs that may have been sent with another one are held, those that were accepted among them, and what is open at the earlier one is not asked about any more.';
+
+-- A transaction may be left open, and a daemon with the earlier key, which is the stored one until the commit, be started
+-- meanwhile.
+create function apipay._look_again_at_organization() returns trigger
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  why_not constant text := apipay._why_not_change_organization(new.name);
+begin
+  if why_not is not null then
+    raise exception using errcode = 'object_not_in_prerequisite_state',
+      message = concat(why_not, '. Nothing was changed: say it again then in one step, as a statement of its own and not in a transaction that stays open.');
+  end if;
+  return null;
+end $$;
+comment on function apipay._look_again_at_organization() is
+  'Asks at the commit once more whether the account can be for another organisation, and has the whole transaction fail when it cannot.';
+create constraint trigger look_again_at_organization after update of organization_since on apipay.accounts
+  deferrable initially deferred for each row
+  when (new.organization_since is not null and new.organization_since is distinct from old.organization_since)
+  execute function apipay._look_again_at_organization();
 
 create function apipay.acknowledge(alert bigint, reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -717,6 +767,7 @@ begin
     update apipay.accounts set mode = told.details ->> 'now', updated_at = now() where name = told.account;
   elsif told.kind = 'other_organization' and told.resolved_at is null then
     perform from apipay.accounts where name = told.account for no key update;
+    perform apipay._hold_claims(told.account);
     why_not := apipay._why_not_change_organization(told.account);
     if why_not is not null then
       raise exception using message = why_not, errcode = 'object_not_in_prerequisite_state';

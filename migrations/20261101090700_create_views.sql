@@ -140,23 +140,24 @@ comment on function apipay._cap_of(apipay.accounts, text[]) is
   'Which of these operations a cap of the gateway keeps from being sent, until when, and what the gateway said; null when none.';
 
 -- A daemon tells that it lives every ten seconds; the row of the last one to serve an account is kept for thirty days.
-create function apipay._unserved(account apipay.accounts, served_at timestamptz) returns text
+create function apipay._unserved(account apipay.accounts, served_at timestamptz, doubted text default null) returns text
 language sql stable parallel safe
-return case
-  when served_at is null then concat('no daemon has served account ', account.name,
-    ' for a month, if ever: name it in the configuration, then sudo systemctl restart apipayd')
-  when served_at < now() - interval '1 minute' then concat('no daemon serves account ', account.name, ' ', apipay._since(served_at),
-    format(': see that apipayd runs (systemctl status apipayd) and has [accounts.%s] in its configuration', account.name)) end;
-comment on function apipay._unserved(apipay.accounts, timestamptz) is
-  'Since when no daemon serves this account, and what starts one, given when a daemon that serves it last gave a sign of life; null while one does.';
+return case when served_at is null or served_at < now() - interval '1 minute' then coalesce(
+  doubted,
+  case when served_at is null then concat('no daemon has served account ', account.name,
+    ' for a month, if ever: name it in the configuration, then sudo systemctl restart apipayd') end,
+  concat('no daemon serves account ', account.name, ' ', apipay._since(served_at),
+    format(': see that apipayd runs (systemctl status apipayd) and has [accounts.%s] in its configuration', account.name))) end;
+comment on function apipay._unserved(apipay.accounts, timestamptz, text) is
+  'Since when no daemon serves this account, and what starts one, given when a daemon that serves it last gave a sign of life, and what is said of one that runs and doubts its key (apipay._job_facts.doubted); null while one does.';
 
 -- What stands in the way of everything of an account; null when nothing does.
-create function apipay._obstacle(account apipay.accounts, control apipay._control, served_at timestamptz) returns text
+create function apipay._obstacle(account apipay.accounts, control apipay._control, served_at timestamptz, doubted text default null) returns text
 language sql stable parallel safe
 return case
   when control.stopped then concat('all sending is stopped ', apipay._since(control.changed_at), ' by ', control.changed_by,
     ' (' || apipay._mask_phones(left(control.reason, 200)) || ')', ', until select apipay.start(''why'')')
-  when apipay._unserved(account, served_at) is not null then apipay._unserved(account, served_at)
+  when apipay._unserved(account, served_at, doubted) is not null then apipay._unserved(account, served_at, doubted)
   when account.state = 'parked' then concat('account ', account.name, ' is parked ', apipay._since(account.parked_at),
     ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by ', account.parked_by,
     case when account.parked_by = 'apipayd' then '; ApiPay said: ' else ': ' end || account.parked_message,
@@ -167,15 +168,15 @@ return case
          else 'until it is well again, which is probed next ' || apipay._when(account.probe_at) end,
     '; to do: ' || account.parked_remedy)
   else apipay._blocked(account) end;
-comment on function apipay._obstacle(apipay.accounts, apipay._control, timestamptz) is
+comment on function apipay._obstacle(apipay.accounts, apipay._control, timestamptz, text) is
   'Why nothing of this account is sent, and until when; null when something is.';
 
-create function apipay._obstacle_to_asking(account apipay.accounts, control apipay._control, served_at timestamptz) returns text
+create function apipay._obstacle_to_asking(account apipay.accounts, control apipay._control, served_at timestamptz, doubted text default null) returns text
 language sql stable parallel safe
 return case when account.delivery_error is not null and not control.stopped
-            then coalesce(apipay._unserved(account, served_at), apipay._blocked(account))
-            else apipay._obstacle(account, control, served_at) end;
-comment on function apipay._obstacle_to_asking(apipay.accounts, apipay._control, timestamptz) is
+            then coalesce(apipay._unserved(account, served_at, doubted), apipay._blocked(account))
+            else apipay._obstacle(account, control, served_at, doubted) end;
+comment on function apipay._obstacle_to_asking(apipay.accounts, apipay._control, timestamptz, text) is
   'Why the gateway is asked nothing about the jobs of this account, and until when; null when it is.';
 
 -- What comes in place of a clear answer, of an account whose sends get none; null otherwise.
@@ -449,20 +450,20 @@ comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expir
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
   invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
-  served_at timestamptz, stuck text, lost text) returns text
+  served_at timestamptz, stuck text, lost text, doubted text default null) returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
   return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
-  when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at),
+  when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at, doubted),
     'a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
     apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead)
-  when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at))
-  when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control, served_at))
-                             else apipay._explain_stated(job, asked_from, apipay._obstacle_to_asking(account, control, served_at)) end
-  when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at))
-  when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control, served_at), apipay._unserved(account, served_at))
+  when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at, doubted))
+  when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted))
+                             else apipay._explain_stated(job, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted)) end
+  when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted))
+  when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control, served_at, doubted), apipay._unserved(account, served_at, doubted))
   when 'held' then apipay._explain_held(job)
-  when 'succeeded' then apipay._explain_succeeded(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at))
+  when 'succeeded' then apipay._explain_succeeded(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted))
     || case when job.operation = 'invoice.create' and invoice.settled and invoice.status in ('processing', 'pending', 'cancelling')
                  and invoice.created_at < account.organization_since
             then concat(' It is not asked about any more: the account is for another organisation since ', apipay._clock(account.organization_since), '.')
@@ -472,7 +473,7 @@ begin
   when 'expired' then coalesce(apipay._explain_alive(job), apipay._explain_expired(job)) end)
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
 end $$;
-comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text) is
+comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text, text) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
 -- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
@@ -508,7 +509,7 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 create view apipay._job_facts as
 select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id as ahead,
        cancelled.actor as cancelled_by, cancelled.reason as cancelled_why,
-       served.seen_at as served_at, stuck.summary as stuck, lost.summary as lost
+       served.seen_at as served_at, stuck.summary as stuck, lost.summary as lost, doubted.summary as doubted
 from apipay.jobs j
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (select sender from apipay.accounts as sender where sender.name = j.account limit 1) as a
@@ -526,6 +527,16 @@ left join lateral (
 left join lateral (
   select max(d.seen_at) as seen_at from apipay.daemons d
    where (j.finished_at is null or (i.invoice).settled is false) and j.account = any (d.accounts)) as served on true
+-- Of an account that nobody serves: a daemon that has it and does not know its key to be of the account's organization.
+left join lateral (
+  select concat('the apipayd on ', d.host, ' has a key for account ', j.account, ' that may be of another organisation, and serves nothing of it before that is known',
+                (select format(': see alert %s (%s), in apipay.alerts', l.id, l.kind) from apipay.alerts l
+                  where coalesce(l.account, '') = j.account and l.resolved_at is null and l.kind in ('other_organization', 'account_parked')
+                  order by l.kind = 'other_organization' desc, l.details ->> 'host' = d.host desc, l.id desc limit 1)) as summary
+    from apipay.daemons d cross join lateral unnest(d.doubted) as one (key)
+   where (j.finished_at is null or (i.invoice).settled is false) and coalesce(served.seen_at, '-infinity') < now() - interval '1 minute'
+     and not d.has_left and d.seen_at >= now() - interval '1 minute' and split_part(one.key, ' ', 1) = j.account
+   order by d.seen_at desc limit 1) as doubted on true
 -- An alert of this kind names one job, and counts others that are refused for the same cause, or counts many.
 left join lateral (
   -- The alert about this job, or one that counts it among others.
@@ -584,12 +595,13 @@ comment on column apipay._job_facts.cancelled_why is 'Why.';
 comment on column apipay._job_facts.served_at is 'When a daemon that serves its account last gave a sign of life.';
 comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
 comment on column apipay._job_facts.lost is 'What the alert says, if the database has forgotten commits.';
+comment on column apipay._job_facts.doubted is 'What a daemon says that has the account while nobody serves it: that its key may be of another organization.';
 
 create view apipay.overview as
 select (f.job).id, (f.job).account, (f.job).operation, (f.job).state,
        apipay._mask_phones((f.job).reason) as reason,
        apipay._explain(f.job, f.sender, f.control, f.invoice, f.refund, f.trial_at, f.ahead, f.cancelled_by, f.cancelled_why,
-         f.served_at, f.stuck, f.lost) as explain,
+         f.served_at, f.stuck, f.lost, f.doubted) as explain,
        apipay._mask_phone(apipay._phone((f.job).params ->> 'phone_number')) as phone,
        apipay._job_amount(f.job, case when (f.job).operation = 'invoice.refund' then (f.refund).amount else (f.invoice).amount end) as amount,
        (f.job).order_id as external_order_id,
@@ -663,7 +675,7 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            else 'not_due' end end as cause,
        apipay._mask_phones(w.reason) as reason,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost) as explain,
+         o.served_at, o.stuck, o.lost, o.doubted) as explain,
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        w.run_at, w.created_at
@@ -711,7 +723,7 @@ select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as r
        w.invoice_id, w.lookups, case when w.state = 'uncertain' then w.run_at end as next_lookup_at, w.http_status,
        apipay._mask_phones(left(w.error_code, 200)) as error_code,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost) as explain
+         o.served_at, o.stuck, o.lost, o.doubted) as explain
 from (
   select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
@@ -742,7 +754,7 @@ select w.account, apipay._mask_phones((o.sender).parked_reason) as parked_reason
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost) as explain,
+         o.served_at, o.stuck, o.lost, o.doubted) as explain,
        w.created_at
 from (
   select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id
@@ -849,9 +861,10 @@ return jobs || case when jobs >= apipay._most_counted() then '+' else '' end;
 comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 10000+ when there may be more.';
 
 create function apipay._explain_account(
-  account apipay.accounts, control apipay._control, served_at timestamptz, lost text, used bigint, waiting bigint, tenge numeric, unsure bigint) returns text
+  account apipay.accounts, control apipay._control, served_at timestamptz, lost text, used bigint, waiting bigint, tenge numeric, unsure bigint,
+  doubted text default null) returns text
 language sql stable parallel safe
-return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at),
+return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at, doubted),
     'A daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
     'Hardly anything is sent: ' || apipay._slowness(account),
     format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)),
@@ -859,7 +872,7 @@ return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control,
   case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
   case when unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
-comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint) is
+comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, text) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
 create view apipay.account_status as
@@ -870,7 +883,8 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        greatest(a.requests_per_minute - quota.used, 0) as quota_left,
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
-       apipay._explain_account(a, c.control, served.seen_at, lost.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held) as explain
+       apipay._explain_account(a, c.control, served.seen_at, lost.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
+         doubted.summary) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (
@@ -878,6 +892,15 @@ cross join lateral (
                             floor(extract(epoch from now()) + (c.control).steady_ahead_us / 1e6)::bigint))
                    from apipay._quotas q where q.account = a.name), 0) as used) as quota
 left join lateral (select max(d.seen_at) as seen_at from apipay.daemons d where a.name = any (d.accounts)) as served on true
+left join lateral (
+  select concat('the apipayd on ', d.host, ' has a key for account ', a.name, ' that may be of another organisation, and serves nothing of it before that is known',
+                (select format(': see alert %s (%s), in apipay.alerts', l.id, l.kind) from apipay.alerts l
+                  where coalesce(l.account, '') = a.name and l.resolved_at is null and l.kind in ('other_organization', 'account_parked')
+                  order by l.kind = 'other_organization' desc, l.details ->> 'host' = d.host desc, l.id desc limit 1)) as summary
+    from apipay.daemons d cross join lateral unnest(d.doubted) as one (key)
+   where coalesce(served.seen_at, '-infinity') < now() - interval '1 minute'
+     and not d.has_left and d.seen_at >= now() - interval '1 minute' and split_part(one.key, ' ', 1) = a.name
+   order by d.seen_at desc limit 1) as doubted on true
 left join lateral (
   select lost.summary from apipay.alerts lost
    where lost.resolved_at is null and lost.kind = 'history_lost' and coalesce(lost.account, '') = ''

@@ -31,6 +31,35 @@ pub async fn keys(pool: &Pool, accounts: &[String]) -> Result<Vec<Keys>, DbError
     .task("read the keys of the accounts")
 }
 
+/// Those of these accounts which no open transaction gives to another organisation: it would hold their quota's lock.
+/// Who else holds that, as a claim does for a moment, is not waited for either.
+pub async fn settled(pool: &Pool, accounts: &[String]) -> Result<Vec<String>, DbError> {
+    if accounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $2, true))
+         insert into apipay._quotas (account)
+         select given.name from patience, unnest($1::text[]) as given (name)
+          where not exists (select from apipay._quotas q where q.account = given.name)
+             on conflict do nothing",
+        accounts,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("make the quotas of the accounts")?;
+    sqlx::query_scalar!(
+        "with patience as materialized (select set_config('lock_timeout', $2, true))
+         select q.account from patience, apipay._quotas q where q.account = any ($1) for share of q skip locked",
+        accounts,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .fetch_all(pool)
+    .await
+    .task("look whether an account is being given to another organisation")
+}
+
 /// What a key that is not known has to do with.
 #[derive(Clone, Debug)]
 pub struct Traces {
@@ -40,6 +69,8 @@ pub struct Traces {
     pub may_have_sent: bool,
     /// The machine of another daemon that serves the account.
     pub served_on: Option<String>,
+    /// Whether a person has given the account to another organisation.
+    pub was_given_over: bool,
 }
 
 /// What an account has at the gateway, with at most so many invoices, and whether a daemon besides this one serves it.
@@ -52,7 +83,7 @@ pub async fn traces(
     sqlx::query_as!(
         Traces,
         r#"select array(select i.id from (select n.id, n.shown_to from apipay.invoices n
-                                          where n.account = a.name order by n.id desc limit 1000) i
+                                          where n.account = a.name order by n.account desc, n.id desc limit 1000) i
                          where i.shown_to = any (a.key_fingerprints)
                          order by i.id desc limit $3) as "invoices!",
                   exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain')
@@ -63,7 +94,8 @@ pub async fn traces(
                   or exists (select from apipay.jobs j
                               where j.account = a.name and j.state = 'queued' and j.id > 0 and j.unproven_since is not null)
                     as "may_have_sent!",
-                  apipay._serving(a.name, $2) as served_on
+                  apipay._serving(a.name, $2) as served_on,
+                  a.organization_since is not null as "was_given_over!"
              from apipay.accounts a
             where a.name = $1"#,
         account.as_str(),

@@ -19,6 +19,9 @@ pub struct Known<'a> {
     pub may_have_sent: bool,
     /// Whether another daemon serves it.
     pub is_served: bool,
+    /// Whether a person has given it to another organisation before. Then the earlier one's key is still about, and
+    /// invoices from before that are none of `invoices`.
+    pub was_given_over: bool,
 }
 
 /// What becomes of a key.
@@ -43,6 +46,8 @@ pub enum Doubt {
     NothingToAsk,
     /// Nothing was sent yet, and another daemon serves the account with another key.
     ServedByOther,
+    /// A person has given the account to another organisation, and it has no invoice since then to ask for.
+    GivenOver,
     /// The gateway gives it no clear answer.
     Unanswered,
     /// The gateway says that something is wrong with the key or what is behind it.
@@ -81,6 +86,7 @@ pub fn standing(own: &str, known: Known<'_>) -> Standing {
         Some(_) if !known.invoices.is_empty() => Standing::Ask,
         Some(_) if known.may_have_sent => Standing::Refuse(Doubt::NothingToAsk),
         Some(_) if known.is_served => Standing::Refuse(Doubt::ServedByOther),
+        Some(_) if known.was_given_over => Standing::Refuse(Doubt::GivenOver),
         Some(_) => Standing::Take,
     }
 }
@@ -117,6 +123,7 @@ mod tests {
         invoices: &[],
         may_have_sent: false,
         is_served: false,
+        was_given_over: false,
     };
 
     #[test]
@@ -127,6 +134,7 @@ mod tests {
             invoices: &[7],
             may_have_sent: true,
             is_served: true,
+            was_given_over: true,
         };
         assert_eq!(standing("a", FRESH), Standing::Take);
         for own in ["a", "b"] {
@@ -161,6 +169,34 @@ mod tests {
                     (false, false) => Standing::Take,
                 };
                 assert_eq!(standing("b", without), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn no_key_takes_over_without_proof_what_a_person_has_given_to_another_organisation() {
+        let known = ["a".to_owned()];
+        for may_have_sent in [false, true] {
+            for is_served in [false, true] {
+                let given = Known {
+                    stored: Some(&known),
+                    invoices: &[],
+                    may_have_sent,
+                    is_served,
+                    was_given_over: true,
+                };
+                let expected = match (may_have_sent, is_served) {
+                    (true, _) => Doubt::NothingToAsk,
+                    (false, true) => Doubt::ServedByOther,
+                    (false, false) => Doubt::GivenOver,
+                };
+                assert_eq!(standing("b", given), Standing::Refuse(expected));
+                assert_eq!(standing("a", given), Standing::Serve);
+                let asked = Known {
+                    invoices: &[7],
+                    ..given
+                };
+                assert_eq!(standing("b", asked), Standing::Ask);
             }
         }
     }
@@ -211,7 +247,12 @@ mod tests {
         assert_eq!(telling(refused, 1, true), Telling::Doubt);
         assert_eq!(telling(Doubt::Unanswered, 2, false), Telling::Nothing);
         assert_eq!(telling(Doubt::Unanswered, 3, true), Telling::Doubt);
-        for doubt in [Doubt::NoneShown, Doubt::NothingToAsk, Doubt::ServedByOther] {
+        for doubt in [
+            Doubt::NoneShown,
+            Doubt::NothingToAsk,
+            Doubt::ServedByOther,
+            Doubt::GivenOver,
+        ] {
             assert_eq!(telling(doubt, 1, false), Telling::Doubt);
         }
     }

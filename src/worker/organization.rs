@@ -72,7 +72,14 @@ impl Organizations {
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
         let mut stored = keys::keys(&ctx.pool, &ctx.account_names()).await?;
         let mut known = known(ctx, &stored);
-        if self.is_to_be_announced(&known) {
+        let mut changing = BTreeSet::new();
+        let begins = |name: &&AccountName| !ctx.accounts[*name].serves();
+        let beginning: Vec<String> = known
+            .iter()
+            .filter(begins)
+            .map(AccountName::to_string)
+            .collect();
+        if self.is_to_be_announced(&known) || !beginning.is_empty() {
             let names: Vec<String> = known.iter().map(AccountName::to_string).collect();
             let others = ctx.accounts.values();
             let others = others.filter(|account| !known.contains(&account.name));
@@ -82,11 +89,18 @@ impl Organizations {
             progress::announce(&ctx.pool, ctx.worker, &ctx.host, &names, &doubted).await?;
             self.announced = Some((Moment::now(), known.clone()));
             // Another key takes the place of one only while nobody is seen to serve with it: so what is read after
-            // the announcement holds.
+            // the announcement holds, unless somebody has looked before it and has not committed yet.
+            let settled = keys::settled(&ctx.pool, &beginning).await?;
+            changing.extend(
+                beginning
+                    .iter()
+                    .filter(|name| !settled.contains(name))
+                    .cloned(),
+            );
             stored = keys::keys(&ctx.pool, &ctx.account_names()).await?;
             let announced = known;
             known = self::known(ctx, &stored);
-            known.retain(|name| announced.contains(name));
+            known.retain(|name| announced.contains(name) && !changing.contains(name.as_str()));
             self.tell_again(ctx, &known).await?;
         }
         let mut begun = Vec::new();
@@ -103,6 +117,9 @@ impl Organizations {
                 continue;
             }
             account.doubt_key();
+            if changing.contains(account.name.as_str()) {
+                continue;
+            }
             // A row that cannot be seen says nothing.
             let row = stored
                 .iter()
@@ -197,6 +214,7 @@ impl Organizations {
             invoices: &traces.invoices,
             may_have_sent: traces.may_have_sent,
             is_served: traces.served_on.is_some(),
+            was_given_over: traces.was_given_over,
         };
         let before = row.stored.as_deref();
         let doubt = match standing(own, known) {

@@ -244,6 +244,7 @@ const HISTORY: [&str; 27] = [
     // Only asked whether it changes.
     "_quotas.claimed_at",
     "accounts.created_at",
+    // What was made before it has to stay before it, so it is never carried back.
     "accounts.organization_since",
     "accounts.updated_at",
     "alert_deliveries.created_at",

@@ -8,6 +8,8 @@ use tokio::time::sleep;
 
 use crate::world::{Daemon, Job, Wish, World, phone, write_private};
 
+mod giving;
+
 const OPEN: &str = "from apipay.alerts where kind = 'other_organization' and resolved_at is null";
 
 /// A request that is done and gets no clear answer.

@@ -316,6 +316,19 @@ begin
   assert ((pg_temp.read(job)).state, (pg_temp.read(other)).state) = ('held', 'queued');
   delete from apipay.jobs where id in (job, other);
 
+  -- Whatever the account has at the earlier organization was before the change, wherever the clock stood.
+  job := pg_temp.job('uncertain', account => 'other');
+  insert into apipay.attempts (job_id, epoch, account, kind, worker, started_at) values (job, 5, 'other', 'send', gen_random_uuid(), now() + interval '2 days');
+  insert into apipay.invoices (account, id, status, amount, settled, created_at) values ('other', 769999, 'pending', 100, true, now() + interval '3 days');
+  perform apipay._change_organization('other', 'mint');
+  assert (select organization_since > now() + interval '3 days' from apipay.accounts where name = 'other');
+  assert (select organization_since from apipay.accounts where name = 'other') > (select created_at from apipay.invoices where id = 769999);
+  delete from apipay.invoices where id = 769999;
+  perform apipay._change_organization('other', 'mint');
+  assert (select organization_since > now() + interval '2 days' and organization_since < now() + interval '3 days' from apipay.accounts where name = 'other');
+  delete from apipay.attempts where job_id = job;
+  delete from apipay.jobs where id = job;
+
   -- What was accepted at another organization ends by a person's word about that job, which nothing can check.
   job := pg_temp.job('queued', account => 'other');
   update apipay.jobs set state = 'accepted', invoice_id = 770001 where id = job;

@@ -107,6 +107,25 @@ begin
     'Nothing is sent: no daemon serves account left since % (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. 3 jobs wait %';
   delete from apipay.jobs where account in ('left', 'strange');
 
+  -- One that has it doubts its key.
+  perform apipay._announce('00000000-0000-4000-8000-00000000000d', 'kassa-3', '1', '{}', '{"left 0123456789abcdef", "strange fedcba9876543210"}');
+  perform apipay._open_alert('left', 'other_organization', 'critical', 'The key is another one.', 'look', '{"host": "kassa-3"}', '0123456789abcdef');
+  perform pg_temp.explains('{"account": "left"}', format(
+    'Waiting: the apipayd on kassa-3 has a key for account left that may be of another organisation, and serves nothing of it before that is known: see alert %s (other_organization), in apipay.alerts. Then it goes out.',
+    (select max(l.id) from apipay.alerts l where l.kind = 'other_organization')));
+  perform pg_temp.explains('{"account": "strange"}',
+    'Waiting: the apipayd on kassa-3 has a key for account strange that may be of another organisation, and serves nothing of it before that is known. Then it goes out.');
+  assert (select array_agg(distinct w.cause) from apipay.waiting w where w.account in ('left', 'strange')) = array['not_served'];
+  assert (select a.explain from apipay.account_status a where a.account = 'left') like
+    'Nothing is sent: the apipayd on kassa-3 has a key for account left that may be of another organisation, and %: see alert % (other_organization), in apipay.alerts. 1 job waits %';
+  -- Where another one serves the account, that is in nothing''s way; and one that has left has no key.
+  perform pg_temp.explains('{}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
+  update apipay.daemons d set has_left = true where d.host = 'kassa-3';
+  assert (select w.explain from apipay.waiting w where w.account = 'left') like 'Waiting: no daemon serves account left since %';
+  delete from apipay.daemons d where d.host = 'kassa-3';
+  delete from apipay.jobs where account in ('left', 'strange');
+  perform apipay._resolve_alert('left', 'other_organization', 'enough', '0123456789abcdef');
+
   -- the database does not let it move, or has forgotten
   id := pg_temp.explains('{"account": "default", "epoch": 3}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
   perform apipay._open_alert('default', 'job_stuck', 'critical', 'The database does not let it go.', 'mend it', jsonb_build_object('job', id, 'state', 'queued', 'epoch', 3));

@@ -34,13 +34,18 @@ pub fn other_organization(
                 .to_owned()
         }
         Doubt::ServedByOther => "another apipayd serves the account with another key".to_owned(),
+        Doubt::GivenOver => {
+            "somebody has given the account to another organisation before, and it has no invoice since then that ApiPay \
+             could be asked for"
+                .to_owned()
+        }
         Doubt::Unanswered => {
             "ApiPay gives no clear answer when asked with it for the account's invoices".to_owned()
         }
     };
-    // An answer that is not clear says nothing of the organisation.
+    // What was not seen says nothing of the organisation.
     let seems = match doubt {
-        Doubt::Unanswered => "may be",
+        Doubt::Unanswered | Doubt::GivenOver => "may be",
         _ => "seems to be",
     };
     AlertText {

@@ -332,6 +332,8 @@ const CASES: &[(&str, &str, Limit)] = &[
         "{ACCOUNTS}",
         ALL,
     ),
+    ("select given.name from patience", "{ACCOUNTS}, '1s'", ALL),
+    ("for share of q skip locked", "{ACCOUNTS}, '1s'", ALL),
     (
         "apipay._serving(a.name, $2) as served_on",
         "'branch-1', '{WORKER}', 100",
