@@ -16,9 +16,10 @@ const WALKED: [&str; 6] = [
 ];
 
 /// Kinds with tests of their own: here, in `clocks.rs`, `database/history.rs`, `following.rs`, `organizations.rs` and `progress`.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 8] = [
     "clock_jumped",
     "history_lost",
+    "invoice_missing",
     "invoice_revived",
     "job_overdue",
     "mode_mismatch",

@@ -261,6 +261,12 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("select kind, summary, action from", "{ACCOUNTS}, 20", FEW),
+    // missing
+    (
+        "jsonb_each_text(l.details -> 'refunds') t (id, shown)",
+        "'branch-1'",
+        FEW,
+    ),
     // revived
     ("o.status as \"other_status?\"", "1002, 30001001", FEW),
     ("i.job_id as \"job!\"", "", ALL),
