@@ -71,7 +71,11 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("jsonb_populate_record(c,", "{ACCOUNTS}", ALL),
     // outage
-    (r#"refused_since, now() as "now!""#, "'branch-2'", FEW),
+    (
+        r#"refused_since, least(now(), clock_timestamp()) as "now!""#,
+        "'branch-2'",
+        FEW,
+    ),
     (
         "select account, kind, failing_since, code",
         "{ACCOUNTS}",
@@ -201,7 +205,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     (
-        "set run_at = least(run_at, now()",
+        "set run_at = apipay._at_most(run_at, now()",
         "3600, 600, 60, 500",
         ALL,
     ),
@@ -261,6 +265,14 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("select kind, summary, action from", "{ACCOUNTS}, 20", FEW),
+    // locks
+    (
+        "select (select count(*) from quota)",
+        "'branch-1', true, '1s'",
+        FEW,
+    ),
+    ("bool_and(l.granted) as granted", "", FEW),
+    ("with recursive ours as (", "'apipayd', 5", FEW),
     // missing
     (
         "jsonb_each_text(l.details -> 'refunds') t (id, shown)",
