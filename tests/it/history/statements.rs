@@ -106,7 +106,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // troubled
     (
         "-- Accounts of whose requests people are or must be told",
-        "{ACCOUNTS}, 155, '{stopping}', 10000",
+        "{ACCOUNTS}, 155, '{stopping}', 10000, now()",
         ALL,
     ),
     (
@@ -271,7 +271,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', true, '1s'",
         FEW,
     ),
-    ("bool_and(l.granted) as granted", "", FEW),
+    ("bool_and(l.granted) as granted", "'apipayd', 5", FEW),
     ("with recursive ours as (", "'apipayd', 5", FEW),
     // missing
     (
