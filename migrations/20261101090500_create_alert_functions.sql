@@ -10,9 +10,11 @@ return case
   -- Who tells it, how often something was tried, and what only counts or shows another example of the same.
   else (details - '{worker,epoch,epoch_now,others_refused,jobs,message,place,said}'::text[]
           - case when kind = 'mode_mismatch' then 'invoice' else '' end
-          -- Of words, all but the numbers of the one row; the place says more than the words.
+          -- Of words, all but the numbers of the one row; those of a place in a function say which line of it refuses.
           || jsonb_strip_nulls(jsonb_build_object(
-               'words', regexp_replace(coalesce(details ->> 'place', details ->> 'message', details ->> 'said'), '[0-9]+', '', 'g'))))::text end;
+               'place', case when details ->> 'place' like '%function %' and details ->> 'place' not like 'SQL statement%' then details ->> 'place'
+                             else regexp_replace(details ->> 'place', '[0-9]+', '', 'g') end,
+               'words', regexp_replace(coalesce(details ->> 'message', details ->> 'said'), '[0-9]+', '', 'g'))))::text end;
 comment on function apipay._about(text, jsonb) is 'What an alert with these details is about, without what only counts: two that are about the same are one incident.';
 
 create function apipay._forget_acknowledgement() returns trigger

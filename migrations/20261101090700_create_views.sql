@@ -450,7 +450,7 @@ comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expir
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
   invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
-  served_at timestamptz, stuck text, lost text, doubted text default null) returns text
+  served_at timestamptz, stuck text, lost text, doubted text default null, unshown timestamptz default null) returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
   return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
@@ -471,9 +471,11 @@ begin
   when 'failed' then coalesce(apipay._explain_alive(job), apipay._explain_failed(job))
   when 'cancelled' then coalesce(apipay._explain_alive(job), apipay._explain_cancelled(job, who, why))
   when 'expired' then coalesce(apipay._explain_alive(job), apipay._explain_expired(job)) end)
+  || coalesce(' ApiPay has not shown ' || case when job.refund_id is null then 'invoice ' || job.invoice_id else 'refund ' || job.refund_id end
+       || ' ' || apipay._since(unshown) || ', although it is asked for it: what to do stands in the alert invoice_missing, in apipay.alerts.', '')
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
 end $$;
-comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text, text) is
+comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text, text, timestamptz) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
 -- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
@@ -509,7 +511,8 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 create view apipay._job_facts as
 select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id as ahead,
        cancelled.actor as cancelled_by, cancelled.reason as cancelled_why,
-       served.seen_at as served_at, stuck.summary as stuck, lost.summary as lost, doubted.summary as doubted
+       served.seen_at as served_at, stuck.summary as stuck, lost.summary as lost, doubted.summary as doubted,
+       missing.last_shown as unshown
 from apipay.jobs j
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (select sender from apipay.accounts as sender where sender.name = j.account limit 1) as a
@@ -556,6 +559,17 @@ left join lateral (
    where j.state = 'queued' and lost.resolved_at is null and lost.kind = 'history_lost' and coalesce(lost.account, '') = ''
      and coalesce(lost.details -> 'accounts' ? j.account, true)
    limit 1) as lost on true
+-- Named with the moment when it was last shown, which is over once it is shown again.
+left join lateral (
+  select told.last_shown from (
+    select case when j.refund_id is null then missing.details -> 'invoices' ->> j.invoice_id::text
+                else missing.details -> 'refunds' ->> j.refund_id::text end::timestamptz as last_shown
+      from apipay.alerts missing
+     where ((j.refund_id is null and (i.invoice).settled is false) or (r.refund).settled is false)
+       and missing.resolved_at is null and missing.kind = 'invoice_missing' and coalesce(missing.account, '') = j.account
+     limit 1) told
+   where told.last_shown >= case when j.refund_id is null then coalesce((i.invoice).checked_at, (i.invoice).created_at)
+                                 else coalesce((r.refund).checked_at, (r.refund).created_at) end) as missing on true
 left join lateral (
   select e.actor, e.reason from apipay.events e
    where j.state = 'cancelled' and e.job_id = j.id and e.subject = 'job' and e.to_state = 'cancelled'
@@ -594,6 +608,7 @@ comment on column apipay._job_facts.cancelled_by is 'Who cancelled it.';
 comment on column apipay._job_facts.cancelled_why is 'Why.';
 comment on column apipay._job_facts.served_at is 'When a daemon that serves its account last gave a sign of life.';
 comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
+comment on column apipay._job_facts.unshown is 'When the gateway last showed its invoice or refund, if an alert says that it does not any more.';
 comment on column apipay._job_facts.lost is 'What the alert says, if the database has forgotten commits.';
 comment on column apipay._job_facts.doubted is 'What a daemon says that has the account while nobody serves it: that its key may be of another organization.';
 
@@ -601,7 +616,7 @@ create view apipay.overview as
 select (f.job).id, (f.job).account, (f.job).operation, (f.job).state,
        apipay._mask_phones((f.job).reason) as reason,
        apipay._explain(f.job, f.sender, f.control, f.invoice, f.refund, f.trial_at, f.ahead, f.cancelled_by, f.cancelled_why,
-         f.served_at, f.stuck, f.lost, f.doubted) as explain,
+         f.served_at, f.stuck, f.lost, f.doubted, f.unshown) as explain,
        apipay._mask_phone(apipay._phone((f.job).params ->> 'phone_number')) as phone,
        apipay._job_amount(f.job, case when (f.job).operation = 'invoice.refund' then (f.refund).amount else (f.invoice).amount end) as amount,
        (f.job).order_id as external_order_id,
@@ -675,7 +690,7 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            else 'not_due' end end as cause,
        apipay._mask_phones(w.reason) as reason,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost, o.doubted) as explain,
+         o.served_at, o.stuck, o.lost, o.doubted, o.unshown) as explain,
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        w.run_at, w.created_at
@@ -723,7 +738,7 @@ select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as r
        w.invoice_id, w.lookups, case when w.state = 'uncertain' then w.run_at end as next_lookup_at, w.http_status,
        apipay._mask_phones(left(w.error_code, 200)) as error_code,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost, o.doubted) as explain
+         o.served_at, o.stuck, o.lost, o.doubted, o.unshown) as explain
 from (
   select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
@@ -754,7 +769,7 @@ select w.account, apipay._mask_phones((o.sender).parked_reason) as parked_reason
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost, o.doubted) as explain,
+         o.served_at, o.stuck, o.lost, o.doubted, o.unshown) as explain,
        w.created_at
 from (
   select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id

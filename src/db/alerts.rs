@@ -261,7 +261,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 }
 
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
-/// failed is not to be paid any more or its money was given back, no cap has blocked for `unblocked_for`, an account that was resumed
+/// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, no cap has blocked for `unblocked_for`, an account that was resumed
 /// without proof has stayed active for `well_for`, a key is
 /// known to be of its account or no daemon has it any more. One that another session has locked is left for later.
 pub async fn resolve_cleared(
@@ -275,6 +275,7 @@ pub async fn resolve_cleared(
                 resolution = case l.kind when 'job_held' then 'the job is not held any more'
                                          when 'duplicate_detected' then 'the job is not held any more'
                                          when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
+                                         when 'invoice_missing' then 'ApiPay shows all of it again, or it is not followed any more'
                                          when 'job_overdue' then 'the job has moved on'
                                          when 'job_stuck' then 'the job has moved on'
                                          when 'other_organization' then case
@@ -306,6 +307,19 @@ pub async fn resolve_cleared(
                            and not exists (
                              select from (select id, status from apipay.invoices where job_id = j.id offset 0) other
                              where other.id <> i.id and other.status not in ('cancelled', 'expired', 'error'))))
+                   -- Each is named with the moment when it was last shown.
+                   when 'invoice_missing' then not exists (
+                     select from jsonb_each_text(l.details -> 'invoices') as told (id, shown)
+                      cross join lateral (
+                        select i.settled, coalesce(i.checked_at, i.created_at) as last_shown from apipay.invoices i
+                         where i.account = l.account and i.id = told.id::bigint offset 0) m
+                      where not m.settled and m.last_shown <= told.shown::timestamptz)
+                     and not exists (
+                     select from jsonb_each_text(l.details -> 'refunds') as told (id, shown)
+                      cross join lateral (
+                        select r.settled, coalesce(r.checked_at, r.created_at) as last_shown from apipay.refunds r
+                         where r.account = l.account and r.id = told.id::bigint offset 0) m
+                      where not m.settled and m.last_shown <= told.shown::timestamptz)
                    -- The block may be over a moment before the next request meets the cap again.
                    when 'cap_reached' then exists (
                      select from apipay.accounts a

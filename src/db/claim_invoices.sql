@@ -44,11 +44,11 @@ claimed as (
   update apipay.invoices m
      set next_check_at = now() + make_interval(secs => $3)
    where m.ctid = any (array(select place_in_table from due))
-  returning m.account, m.id, m.job_id, m.status, m.changed_at, m.created_at
+  returning m.account, m.id, m.job_id, m.status, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",
        coalesce(maker.goes_by_another, false) as "is_superseded!",
-       extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", least(now(), clock_timestamp()) as "now!",
+       extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", c.last_shown as "last_shown!", least(now(), clock_timestamp()) as "now!",
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",
        -- What a job made has its mirror from that moment on.

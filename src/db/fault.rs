@@ -66,11 +66,22 @@ pub struct Cause {
 
 impl Cause {
     /// What is the same for all rows that are refused for this cause: its code, and where it happened or else its
-    /// words, without the numbers of the one row.
+    /// words, without the numbers of the one row. Those of a place in a function say which line of it refuses.
     pub fn case(&self) -> String {
-        let words = self.place.as_ref().unwrap_or(&self.message);
-        let words: String = words.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let words = match &self.place {
+            Some(place) if is_in_a_function(place) => place.clone(),
+            Some(place) => without_numbers(place),
+            None => without_numbers(&self.message),
+        };
         format!("{} {words}", self.sqlstate.as_deref().unwrap_or_default())
+    }
+
+    /// What people are told as one: the case, and the words, for one line of a function may raise for several causes.
+    pub fn incident(&self) -> String {
+        match &self.place {
+            Some(_) => format!("{}: {}", self.case(), without_numbers(&self.message)),
+            None => self.case(),
+        }
     }
 
     pub(super) fn of(error: &Error) -> Cause {
@@ -92,6 +103,15 @@ impl Cause {
             },
         }
     }
+}
+
+fn is_in_a_function(place: &str) -> bool {
+    // That of SQL is followed by its text, which may quote a row.
+    place.contains("function ") && !place.starts_with("SQL statement")
+}
+
+fn without_numbers(words: &str) -> String {
+    words.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 /// The innermost line of the error's context.
@@ -237,14 +257,44 @@ mod tests {
             one,
             cause("P0001", "order 7 of Aida is frozen", other).case()
         );
+        // A function refuses for as many causes as it has lines.
+        let elsewhere = Some("PL/pgSQL function public.audit() line 13 at RAISE");
+        assert_ne!(
+            one,
+            cause("P0001", "order 7 of Aida is frozen", elsewhere).case()
+        );
         let bare = cause("23505", "duplicate key in row 15", None).case();
         assert_eq!(bare, cause("23505", "duplicate key in row 16", None).case());
         assert_ne!(bare, cause("23505", "another key in row 15", None).case());
+        let within = |order| {
+            let place =
+                format!("SQL statement \"update orders set paid = true where id = {order}\"");
+            cause("23514", "the row is refused", Some(place.as_str())).case()
+        };
+        assert_eq!(within(7), within(8));
         let tuple = |place| cause("55P03", "canceling statement", Some(place)).case();
         assert_eq!(
             tuple("while locking tuple (0,7)"),
             tuple("while locking tuple (1,12)")
         );
+    }
+
+    #[test]
+    fn what_is_told_apart_has_the_words_too_without_the_numbers_of_the_row() {
+        let told = |message: &str, place: &str| {
+            let cause = Cause {
+                sqlstate: Some("P0001".into()),
+                message: message.into(),
+                place: Some(place.into()),
+            };
+            cause.incident()
+        };
+        let place = "PL/pgSQL function public.tr() line 1 at RAISE";
+        let one = told("order 7 is frozen", place);
+        assert_eq!(one, told("order 8 is frozen", place));
+        assert_ne!(one, told("order 7 is not paid for", place));
+        let elsewhere = "PL/pgSQL function public.tr() line 2 at RAISE";
+        assert_ne!(one, told("order 7 is frozen", elsewhere));
     }
 
     #[test]

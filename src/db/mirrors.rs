@@ -30,6 +30,8 @@ pub struct DueMirror {
     pub status: String,
     /// How long it has been that.
     pub unchanged_for: Duration,
+    /// When the gateway last showed it; when the mirror was made, if it never did.
+    pub last_shown: OffsetDateTime,
     /// The jobs that wait for it.
     pub waiting: Vec<Waiting>,
     /// The database's clock.
@@ -63,6 +65,7 @@ struct DueRow {
     is_superseded: bool,
     status: String,
     unchanged_for_s: f64,
+    last_shown: OffsetDateTime,
     now: OffsetDateTime,
     job_id: Option<i64>,
     operation: Option<String>,
@@ -124,6 +127,7 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
                 is_superseded: row.is_superseded,
                 status: row.status,
                 unchanged_for: Duration::try_from_secs_f64(row.unchanged_for_s).unwrap_or_default(),
+                last_shown: row.last_shown,
                 waiting: Vec::new(),
                 now: row.now,
             })

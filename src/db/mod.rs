@@ -23,6 +23,7 @@ pub mod listen;
 pub mod locks;
 pub mod migrate;
 pub mod mirrors;
+pub mod missing;
 pub mod organization;
 pub mod outage;
 mod pool;

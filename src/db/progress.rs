@@ -43,7 +43,7 @@ pub struct Due {
     pub served_by: i64,
     /// Whether an operator has parked it.
     pub is_left_alone: bool,
-    /// The machine on which it was served last, if no daemon runs there any more.
+    /// The machine of the daemon that served it last, if that one has stopped and was not started again.
     pub stopped_host: Option<String>,
     /// The last sign of life of the daemon that served it there.
     pub stopped_at: Option<OffsetDateTime>,

@@ -73,10 +73,15 @@ left join lateral (
   where may_send.yes and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
   order by j.run_at, j.id limit 1) lookup on true
 left join lateral (
-  -- Of an account that nobody serves: the machine of the daemon that served it last, unless another one runs there.
+  -- Of an account that nobody serves: the machine of the daemon that served it last. It was started again if one serves
+  -- others of its accounts; and one that left, on a machine where another goes on, was stopped on purpose.
   select last.host, last.seen_at from (
-    select d.host, d.seen_at from apipay.daemons d where a.name = any (d.accounts) order by d.seen_at desc limit 1) last
-  where not exists (select from apipay.daemons d where d.host = last.host and d.seen_at > now() - make_interval(secs => $1))
+    select d.host, d.seen_at, d.accounts, d.has_left from apipay.daemons d
+     where a.name = any (d.accounts) order by d.seen_at desc limit 1) last
+  where not exists (
+    select from apipay.daemons d
+     where d.seen_at > now() - make_interval(secs => $1)
+       and (d.accounts && last.accounts or (last.has_left and d.host = last.host)))
 ) stopped on true
 left join lateral (
   -- A look-up without a clear answer is told otherwise, and one that finds nothing waits for its proof; these come

@@ -110,6 +110,15 @@ pub fn is_overdue(accepted_for: Duration, rules: &Rules) -> bool {
     accepted_for >= rules.give_up
 }
 
+/// How long the gateway may leave an object out of its answers before a human is told.
+const MISSING_AFTER: Duration = Duration::from_mins(15);
+
+/// Whether an object that the gateway has just left out of an answer has not been shown for so long that a human must
+/// know: what becomes of it is not seen.
+pub fn is_missing(unshown_for: Duration) -> bool {
+    unshown_for >= MISSING_AFTER
+}
+
 /// Why something can no longer be done to an object: it is paid, or `otherwise`.
 pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
     let is_paid = match seen {

@@ -147,7 +147,7 @@ pub struct AccountFacts {
 /// A daemon that gives no sign of life any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// Its machine, on which no other one runs.
+    /// Its machine. Another one, for other accounts, may run there.
     pub host: String,
     /// When it gave its last sign, in words.
     pub seen_at: String,

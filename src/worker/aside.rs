@@ -455,7 +455,7 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
         let case = if is_lock {
             transition.job_id.to_string()
         } else {
-            outcome.cause.case()
+            outcome.cause.incident()
         };
         let case = (account.clone(), case);
         let is_too_much = told.len() == TOLD_MOST && !told.contains(&case);

@@ -40,7 +40,7 @@ use crate::worker::recorder::Outcome;
 use crate::worker::send::SEND_WINDOW;
 use crate::worker::steady::Asked;
 use crate::worker::unstored;
-use crate::worker::{Context, Step, revived};
+use crate::worker::{Context, Step, missing, revived};
 use apart::{read_after_refund, read_for_mode, read_whole};
 
 /// Accounts whose invoices are checked in one round, at the same time: few enough that none of their
@@ -244,9 +244,11 @@ async fn check_invoices(
     if !note(ctx, account, errand, &timed, is_usable, due).await {
         return;
     }
+    let mut left_out = Vec::new();
     for mirror in due {
         // What is not shown stays claimed until that claim runs out, and is asked about again then.
         let Some(invoice) = shown.remove(&mirror.invoice_id) else {
+            left_out.push(mirror);
             continue;
         };
         let before = InvoiceStatus::parse(&mirror.status);
@@ -285,6 +287,7 @@ async fn check_invoices(
         };
         ctx.recorder.record(Outcome::plain(name, entry)).await;
     }
+    missing::tell(ctx, name, &left_out).await;
 }
 
 /// Whether the job that made an invoice still waits for it.
@@ -312,6 +315,10 @@ async fn check_refunds(
     let list = wire::read_refunds(&timed, invoice_id);
     note(ctx, account, errand, &timed, list.is_some(), due).await;
     let Some(list) = list else {
+        // An invoice that is not there has no refunds that are.
+        if is_absence(&timed) {
+            missing::tell(ctx, name, &due.iter().collect::<Vec<_>>()).await;
+        }
         return;
     };
     let is_done = |mirror: &&DueMirror| {
@@ -323,8 +330,10 @@ async fn check_refunds(
     } else {
         None
     };
+    let mut left_out = Vec::new();
     for mirror in due {
         let Some(refund) = list.refunds.iter().find(|r| Some(r.id) == mirror.refund_id) else {
+            left_out.push(mirror);
             continue;
         };
         let unchanged_for = unchanged_for(mirror, refund.status.as_str());
@@ -339,6 +348,7 @@ async fn check_refunds(
         let check = settle_waiting(ctx, mirror, &seen, &list.refunds, unchanged_for, check).await;
         record_refund(ctx, name, refund, after.as_ref(), check).await;
     }
+    missing::tell(ctx, name, &left_out).await;
     // What people gave back counts in the invoice's total, so it is shown beside it.
     let is_ours = |refund: &&RefundSeen| {
         let is_due = due.iter().any(|mirror| mirror.refund_id == Some(refund.id));

@@ -37,6 +37,7 @@ pub mod keep_time;
 pub mod listen;
 pub mod locks;
 pub mod lookup;
+pub mod missing;
 pub mod modes;
 pub mod organization;
 pub mod outcome;

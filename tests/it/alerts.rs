@@ -3,6 +3,7 @@
 
 mod channels;
 mod machines;
+mod missing;
 mod modes;
 mod revived;
 mod walk;

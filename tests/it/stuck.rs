@@ -81,6 +81,49 @@ async fn two_jobs_that_are_stuck_for_different_causes_are_told_both() {
 }
 
 #[tokio::test]
+async fn two_causes_in_one_function_are_two_alerts_and_one_cause_of_many_orders_is_one() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql(
+            "create function public.refuse() returns trigger language plpgsql as $$
+             begin
+               if new.metadata ->> 'by' = 'accounting' then
+                 raise exception 'order % is frozen by accounting', new.id;
+               end if;
+               raise exception 'order % is not in the storehouse', new.id;
+             end $$;
+             create trigger refuse before update on apipay.jobs
+               for each row when (new.state = 'sending' and new.metadata ? 'code') execute function public.refuse()",
+        )
+        .await;
+    let mut jobs = Vec::new();
+    for by in ["accounting", "the storehouse"].repeat(3) {
+        jobs.push(refused(&world, by, "-").await);
+    }
+    world
+        .until_holds("both causes are told", async || {
+            open(&world).await.len() == 2
+        })
+        .await;
+    // Long enough for each of them to be tried again.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let told = open(&world).await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    for words in ["is frozen by accounting", "is not in the storehouse"] {
+        let tells = |alert: &&Value| alert["summary"].as_str().unwrap().contains(words);
+        assert_eq!(told.iter().filter(tells).count(), 1, "{words}: {told:?}");
+    }
+    world.sql("drop function public.refuse cascade").await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    world
+        .until_holds("both have ended", async || open(&world).await.is_empty())
+        .await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn beyond_ten_they_are_counted() {
     let (world, daemon) = World::running().await;
     refuse_each(&world).await;

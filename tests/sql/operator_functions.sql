@@ -662,6 +662,17 @@ begin
   assert apipay._open_alert('default', 'duplicate_detected', 'critical', 'again', 'look', null) > first;
 end $$;
 
+-- What an alert is about: the line of a function and the words, without the numbers of the one row.
+do $$
+declare
+  one constant text := apipay._about('job_stuck', '{"place": "PL/pgSQL function public.tr() line 4 at RAISE", "message": "order 7 is frozen"}');
+begin
+  assert one = apipay._about('job_stuck', '{"place": "PL/pgSQL function public.tr() line 4 at RAISE", "message": "order 8 is frozen"}');
+  assert one <> apipay._about('job_stuck', '{"place": "PL/pgSQL function public.tr() line 9 at RAISE", "message": "order 7 is frozen"}');
+  assert one <> apipay._about('job_stuck', '{"place": "PL/pgSQL function public.tr() line 4 at RAISE", "message": "order 7 is unknown"}');
+  assert apipay._about('job_stuck', '{"place": "while locking tuple (0,7)"}') = apipay._about('job_stuck', '{"place": "while locking tuple (1,12)"}');
+end $$;
+
 -- acknowledge
 do $$
 declare

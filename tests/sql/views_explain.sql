@@ -189,6 +189,16 @@ begin
   perform pg_temp.invoice(1, 'processing', '{"settled": false}');
   perform pg_temp.explains('{"state": "accepted", "invoice_id": 1}',
     'The gateway has taken it as invoice 1 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s).');
+  -- It has not been shown since its copy was made.
+  perform apipay._open_alert('default', 'invoice_missing', 'critical', 's', 'a',
+    (select jsonb_build_object('invoices', jsonb_build_object('1', i.created_at), 'refunds', '{}'::jsonb) from apipay.invoices i where i.account = 'default' and i.id = 1));
+  update apipay.invoices i set checked_at = null where i.account = 'default' and i.id = 1;
+  perform pg_temp.explains('{"state": "accepted", "invoice_id": 1}',
+    'The gateway has taken it as invoice 1 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s). ApiPay has not shown invoice 1 since MOMENT (0 s ago), although it is asked for it: what to do stands in the alert invoice_missing, in apipay.alerts.');
+  update apipay.invoices i set checked_at = i.created_at + interval '1 ms' where i.account = 'default' and i.id = 1;
+  perform pg_temp.explains('{"state": "accepted", "invoice_id": 1}',
+    'The gateway has taken it as invoice 1 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s).');
+  perform apipay._resolve_alert('default', 'invoice_missing', 'shown');
   -- What was accepted is asked about although the account is parked.
   perform pg_temp.explains('{"state": "accepted", "account": "undelivered", "invoice_id": 998}',
     'The gateway has taken it as invoice 998 and delivers it to the customer. It is asked again at an unknown time.');

@@ -68,7 +68,7 @@ impl Alarm {
                 ),
                 details: json!({
                     "job": job, "state": transition.from_state, "epoch": transition.epoch,
-                    "case": blocker.map_or_else(|| cause.case(), |blocker| format!("session {}", blocker.pid)),
+                    "case": blocker.map_or_else(|| cause.incident(), |blocker| format!("session {}", blocker.pid)),
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
                     "blocking_pid": blocker.map(|blocker| blocker.pid),
                 }),
@@ -113,7 +113,7 @@ impl Alarm {
                 ),
                 action: format!("{} {rest}", mending(cause)),
                 details: json!({
-                    "job": job.0, "state": state, "epoch": epoch, "others_refused": refused, "case": cause.case(),
+                    "job": job.0, "state": state, "epoch": epoch, "others_refused": refused, "case": cause.incident(),
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
                 }),
             },

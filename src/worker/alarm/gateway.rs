@@ -44,7 +44,10 @@ impl Alarm {
                 "duplicate_detected",
                 "held: more than one object at ApiPay carries its name",
                 format!(
-                    "see in the ApiPay dashboard that the customer pays only one of them, then say which: {name_it}"
+                    "see in the ApiPay dashboard which of them the customer is to pay or has paid, and say which: {name_it} \
+                     An invoice that is not kept can still be paid, so cancel each of those: \
+                     select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); one that was paid too has to be \
+                     refunded."
                 ),
             )
         } else if is(Reason::Mismatch) {

@@ -248,7 +248,8 @@ fn remedy(finding: &Finding) -> String {
              select apipay.park('{account}', 'why');"
         ),
         Concern::Daemon => format!(
-            "on {host}: sudo systemctl start apipayd; why it stopped: journalctl -u apipayd. If that machine will not \
+            "on {host}: sudo systemctl start apipayd; why it stopped: journalctl -u apipayd. If another apipayd runs there, \
+             start the unit that does not: systemctl list-units --all 'apipayd*' shows them. If that machine will not \
              come back, add its accounts to the configuration of an apipayd on another one",
             host = finding.host
         ),

@@ -112,6 +112,55 @@ async fn a_daemon_that_stopped_is_one_alert_however_many_accounts_it_served() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_was_killed_beside_another_one_is_one_alert_until_it_was_started_again() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world
+        .until_true("select exists (select from apipay.daemons)")
+        .await;
+    // Of the same machine: one was killed, and one was started again with fewer accounts.
+    world
+        .sql(
+            "insert into apipay.accounts (name) select unnest('{clinic-1, clinic-2, clinic-3, dropped}'::text[]);
+             insert into apipay.daemons (worker, host, version, accounts, seen_at)
+             select gen_random_uuid(), d.host, '0', was.accounts::text[], now() - interval '3 minutes'
+               from (select host from apipay.daemons limit 1) d,
+                    (values ('{clinic-1,clinic-2,clinic-3}'), ('{default,dropped}')) was (accounts)",
+        )
+        .await;
+    let params = json!({"phone_number": phone::PAID, "amount": 100});
+    for account in ["clinic-1", "clinic-2", "clinic-3", "dropped"] {
+        let columns = json!({"account": account});
+        world
+            .enqueue_with("invoice.create", params.clone(), columns)
+            .await;
+    }
+    let stopped = open(&world, "no_progress", "account is null").await;
+    let summary = stopped["summary"].as_str().unwrap();
+    for part in [
+        "has given no sign of life since",
+        "clinic-1, clinic-2, clinic-3",
+        "3 payments wait, 300",
+    ] {
+        assert!(summary.contains(part), "{summary}");
+    }
+    assert!(super::action(&stopped).contains("systemctl list-units --all 'apipayd*'"));
+    let dropped = open(&world, "no_progress", "account = 'dropped'").await;
+    assert!(super::action(&dropped).contains("add [accounts.dropped]"));
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(world.count("apipay.alerts").await, 2);
+    // It was started again.
+    world
+        .sql(
+            "insert into apipay.daemons (worker, host, version, accounts)
+             select gen_random_uuid(), d.host, '0', '{clinic-1,clinic-2,clinic-3}' from (select host from apipay.daemons limit 1) d;
+             delete from apipay.jobs",
+        )
+        .await;
+    until_ended(&world, "no_progress", "true").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn an_account_that_is_not_to_be_served_any_more_is_left_alone_once_that_is_said() {
     let (world, daemon) = World::running_as(wish()).await;
     world

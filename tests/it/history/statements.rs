@@ -265,6 +265,20 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("select kind, summary, action from", "{ACCOUNTS}, 20", FEW),
+    // locks
+    (
+        "select (select count(*) from quota)",
+        "'branch-1', true, '1s'",
+        FEW,
+    ),
+    ("bool_and(l.granted) as granted", "'apipayd', 5", FEW),
+    ("with recursive ours as (", "'apipayd', 5", FEW),
+    // missing
+    (
+        "jsonb_each_text(l.details -> 'refunds') t (id, shown)",
+        "'branch-1'",
+        FEW,
+    ),
     // revived
     ("o.status as \"other_status?\"", "1002, 30001001", FEW),
     ("i.job_id as \"job!\"", "", ALL),
