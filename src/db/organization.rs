@@ -83,7 +83,7 @@ pub async fn traces(
     sqlx::query_as!(
         Traces,
         r#"select array(select i.id from (select n.id, n.shown_to from apipay.invoices n
-                                          where n.account = a.name order by n.account desc, n.id desc limit 1000) i
+                                          where n.account = a.name order by n.id desc limit 100) i
                          where i.shown_to = any (a.key_fingerprints)
                          order by i.id desc limit $3) as "invoices!",
                   exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain')

@@ -437,14 +437,6 @@ const CASES: &[(&str, &str, Limit)] = &[
         "array[{JOBS} + 200012, {JOBS} + 200022]",
         FEW,
     ),
-    // locks
-    (
-        "select row_in_the_way.account from patience",
-        "'branch-1', true, '500'",
-        FEW,
-    ),
-    ("with kept as (", "'apipayd', 3", FEW),
-    ("with recursive ours as (", "'apipayd', 3", FEW),
 ];
 
 /// Every statement, with its case. One without a case, or with two, ends the test: it is named.
