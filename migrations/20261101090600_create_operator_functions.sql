@@ -5,7 +5,8 @@
 -- does that by itself. (`set apipay.cause = ...` on the function would be shorter, but takes a superuser.)
 -- Locks are taken in one order: job, then account, then alert. _resume, which starts at the account,
 -- passes over a job that somebody has locked: parks, probes and trials wait for the account's row (claims
--- only for its row in _quotas), so nothing that holds it waits for another row, or works through many.
+-- only for its row in _quotas), so nothing that holds it waits for another row, or works through many. The one exception
+-- is _change_organization: nobody serves the account meanwhile, and its claims are held up first.
 set search_path = pg_catalog, pg_temp;
 
 -- A job is repeated once; then its copy is. Two people who retry the same job make one copy.

@@ -373,6 +373,7 @@ return case
   when 'invoice.cancel' then concat('Invoice ', job.invoice_id,
     case when invoice.status in ('paid', 'partially_refunded') then ' was seen cancelled, but the customer''s payment came first: the money is in.'
          when invoice.status = 'expired' then ' is dead: it expired unpaid.'
+         when invoice.status in ('processing', 'pending') then concat(' was cancelled, but ApiPay has it as ', invoice.status, ' now: it may be paid.')
          else ' is cancelled.' end)
   when 'invoice.refund' then concat('Refund ', job.refund_id, ' of ' || apipay._tenge(apipay._job_amount(job, refund.amount)),
     ' from invoice ', job.invoice_id, ' was made.')
