@@ -20,7 +20,8 @@ comment on function apipay._announce(uuid, text, text, text[], text[]) is 'A dae
 create function apipay._carry_daemons(jump interval) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
   update apipay.daemons d
-     set seen_at = apipay._carried_since(d.seen_at, jump)
+     -- Set back, one that has given a sign of life since must not seem older than it is.
+     set seen_at = apipay._carried_since(d.seen_at, greatest(jump, '0'))
    where d.worker = any (array(select worker from apipay.daemons for no key update skip locked))
 $$;
 comment on function apipay._carry_daemons(interval) is 'Carries along when each daemon was last seen, after the clock was set forward by jump (back, if less than 0).';

@@ -22,6 +22,8 @@ pub struct AccountRow {
     pub parked_at: Option<OffsetDateTime>,
     /// What accepted invoices fail with, when that is why it is parked.
     pub delivery_error: Option<String>,
+    /// Whether it is parked and its health is asked for from time to time.
+    pub is_probed: bool,
     /// Nothing is sent or asked before this.
     pub blocked_until: Option<OffsetDateTime>,
     /// Some operations are not sent before this, for a cap is reached.
@@ -81,7 +83,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
     let rows = sqlx::query!(
         r#"select name, parked_reason, parked_at, delivery_error, blocked_until, mode,
                   capped_until, capped_reason, doubted_since is not null as "is_doubted!",
-                  extract(epoch from now() - resumed_at)::float8 as resumed_for_s,
+                  extract(epoch from now() - resumed_at)::float8 as resumed_for_s, probe_at is not null as "is_probed!",
                   failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
                   failing_trial_at, refused_since
              from apipay.accounts order by name"#
@@ -113,6 +115,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
         parked_reason: row.parked_reason,
         parked_at: row.parked_at,
         delivery_error: row.delivery_error,
+        is_probed: row.is_probed,
         blocked_until: row.blocked_until,
         capped_until: row.capped_until,
         capped_reason: row.capped_reason,

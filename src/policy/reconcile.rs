@@ -298,6 +298,11 @@ pub fn key_may_be_free(history: &History, at: Circumstances<'_>) -> bool {
         .is_some_and(|since| at.now - since >= at.rules.give_up)
 }
 
+/// Whether the gateway was reached by a request that got no clear answer.
+pub(super) fn has_left(timed: &Timed) -> bool {
+    !matches!(timed.answer, Answer::NotSent(_))
+}
+
 /// Whether a person's word that nothing was done is all there will be: every look-up since has been in vain for
 /// `reconcile.give_up`. How old the request is says nothing of that.
 pub fn is_word_enough(history: &History, at: Circumstances<'_>) -> bool {
@@ -329,7 +334,7 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
     if history.is_denied() {
         // Nobody else can tell, so the person's word counts, unless it is the account that keeps the gateway from telling.
         return match again.strain {
-            None if is_word_enough(history, at) => not_applied(Next::Queued {
+            None if is_word_enough(history, at) && has_left(timed) => not_applied(Next::Queued {
                 after: Duration::ZERO,
                 reason: Reason::NotApplied,
                 proof: Proof::NothingApplied,

@@ -6,8 +6,8 @@ use crate::domain::operation::{Progress, Resend, Seen};
 use crate::policy::found::{described, list, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
 use crate::policy::reconcile::{
-    Finding, Subject, agrees, is_missing, is_of_another_order, is_settled, is_word_enough,
-    lives_as_own, look_again, wait_to_settle,
+    Finding, Subject, agrees, has_left, is_missing, is_of_another_order, is_settled,
+    is_word_enough, lives_as_own, look_again, wait_to_settle,
 };
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 
@@ -134,7 +134,7 @@ pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>)
     });
     if let Some(timed) = unclear {
         let again = look_again(subject.history, timed, at);
-        if again.strain.is_some() || !is_word_enough(subject.history, at) {
+        if again.strain.is_some() || !is_word_enough(subject.history, at) || !has_left(timed) {
             return Checked::of(again);
         }
     }

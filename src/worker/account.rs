@@ -393,9 +393,6 @@ impl Account {
 
     /// What the database says of the account.
     pub fn observe(&self, parked: bool, resumed_for: Option<Duration>, slow_start: Duration) {
-        if !parked {
-            self.note_probe(None);
-        }
         self.state().seen = match resumed_for.filter(|time| *time < slow_start) {
             _ if parked => Seen::Parked,
             Some(time) => Seen::ResumedAt(Moment::now().before(time)),

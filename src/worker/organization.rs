@@ -82,7 +82,9 @@ impl Organizations {
         if self.is_to_be_announced(&known) || !beginning.is_empty() {
             let names: Vec<String> = known.iter().map(AccountName::to_string).collect();
             let others = ctx.accounts.values();
-            let others = others.filter(|account| !known.contains(&account.name));
+            // One that has not begun to be served is not in doubt.
+            let others =
+                others.filter(|account| account.has_begun() && !known.contains(&account.name));
             let doubted: Vec<String> = others
                 .map(|account| keys::doubt(&account.name, account.fingerprint()))
                 .collect();
@@ -90,7 +92,10 @@ impl Organizations {
             self.announced = Some((Moment::now(), known.clone()));
             // Another key takes the place of one only while nobody is seen to serve with it: so what is read after
             // the announcement holds, unless somebody has looked before it and has not committed yet.
-            let settled = keys::settled(&ctx.pool, &beginning).await?;
+            let settled = match keys::settled(&ctx.pool, &beginning).await {
+                Err(error) if error.fault() != Fault::Database => Vec::new(),
+                settled => settled?,
+            };
             changing.extend(
                 beginning
                     .iter()
@@ -111,6 +116,7 @@ impl Organizations {
         for account in ctx.accounts.values() {
             if known.contains(&account.name) {
                 self.doubted.remove(&account.name);
+                ctx.held_up.clear(&account.name, Stage::Key);
                 if account.know() {
                     begun.push(account.clone());
                 }

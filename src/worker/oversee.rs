@@ -31,6 +31,10 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
             resumed_for,
             ctx.rules.breaker.slow_start,
         );
+        // What the last probe got says nothing once there are no more.
+        if !row.is_probed {
+            account.note_probe(None);
+        }
         account.wait_for_delivery(row.delivery_error.is_some());
         account.doubt(row.is_doubted);
         account.learn(row.outage.clone());

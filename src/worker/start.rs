@@ -109,6 +109,9 @@ impl Start {
             // Others of the machine store the same.
             Err(error) if error.fault() != Fault::Database => {
                 warn!(error = %Chain(&error), "where the steady time begins is not stored yet");
+                for (account, _) in stored {
+                    hold_up(ctx, &account.name, Stage::Row, Some(&error)).await;
+                }
                 return Ok(Step::Idle);
             }
             Err(error) => return Err(error),
@@ -128,7 +131,7 @@ impl Start {
             }
         }
         let has_begun = ctx.accounts.values().all(|account| account.has_begun());
-        self.is_over = self.is_told && has_begun;
+        self.is_over = self.is_told && has_begun && ctx.clock.has_begun();
         failed.map_or(Ok(Step::Idle), Err)
     }
 }

@@ -226,6 +226,13 @@ impl SteadyClock {
         Ok(begun.locked)
     }
 
+    /// Whether nothing of [`begin`] is left to do.
+    ///
+    /// [`begin`]: SteadyClock::begin
+    pub fn has_begun(&self) -> bool {
+        self.beginning().is_over
+    }
+
     fn beginning(&self) -> std::sync::MutexGuard<'_, Beginning> {
         self.beginning
             .lock()

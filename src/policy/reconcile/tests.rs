@@ -116,6 +116,10 @@ fn a_person_who_says_that_nothing_was_done_is_believed_unless_something_of_it_li
     }
     let failed = unclear(reply(502, Body::Broken));
     check(&case(create(), denied()), &failed, PROVEN);
+    // One that never left tells nothing, however long ago that was said.
+    let unsent = unclear(Answer::NotSent(NotSent::KeyDoubted));
+    let asked_again = "unknown uncertain lookup_unclear in 5s free";
+    check(&case(create(), denied()), &unsent, asked_again);
     // However old the request is: nobody has looked in vain for long since that was said.
     let recently = History {
         denied_since: Some(NOW - seconds(GIVE_UP - 1)),
