@@ -57,7 +57,7 @@ const APPLICATION: &str = "apipayd";
 /// account, not a connection that others need.
 const ACCOUNT_PATIENCE_MS: &str = "300";
 
-/// A statement that failed, with what it was for. What it says of the cause has its phones masked ([`fault`]).
+/// A statement that failed, with what it was for. What it says of the cause has its phones masked (module `fault`).
 #[derive(Debug, thiserror::Error)]
 #[error("the statement of the database to {task} failed")]
 pub struct DbError {
