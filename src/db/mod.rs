@@ -187,9 +187,9 @@ impl Connect {
     }
 
     /// A second pool, for what looks at the daemon's work from outside: whatever keeps all connections of the first one
-    /// waiting, a locked table for instance, is seen all the same.
+    /// waiting, a locked table for instance, is seen all the same. Where connections are few it keeps none.
     pub fn lookout(&self) -> Pool {
-        Pool::new(self.session(), LOOKOUT, self.is_pooled())
+        Pool::fleeting(self.session(), LOOKOUT, self.is_pooled())
     }
 
     fn is_pooled(&self) -> bool {

@@ -45,9 +45,17 @@ pub struct Pool {
 impl Pool {
     /// Opens the pool without connecting: the database may come up later.
     pub(super) fn new(options: PgConnectOptions, most: u32, is_pooled: bool) -> Pool {
-        let connections = PgPoolOptions::new()
-            .max_connections(most)
-            .acquire_timeout(ACQUIRE);
+        Pool::of(PgPoolOptions::new(), options, most, is_pooled)
+    }
+
+    /// The same, of connections that are closed after each use: they take none from whoever works.
+    pub(super) fn fleeting(options: PgConnectOptions, most: u32, is_pooled: bool) -> Pool {
+        let closing = PgPoolOptions::new().after_release(|_, _| Box::pin(async { Ok(false) }));
+        Pool::of(closing, options, most, is_pooled)
+    }
+
+    fn of(pool: PgPoolOptions, options: PgConnectOptions, most: u32, is_pooled: bool) -> Pool {
+        let connections = pool.max_connections(most).acquire_timeout(ACQUIRE);
         let connections = if is_pooled {
             connections
         } else {
