@@ -281,6 +281,11 @@ async fn a_thousand_jobs_of_one_account_do_not_delay_anothers_first() {
 #[tokio::test]
 async fn two_daemons_on_one_database_send_each_job_once() {
     let world = World::made(Wish::default().tune("accounts.default.concurrency", "16")).await;
+    let first = world.spawn(&["run"], &[]);
+    let second = world.spawn(&["run"], &[]);
+    world
+        .until_true("select count(*) = 2 from apipay.daemons where 'default' = any (accounts)")
+        .await;
     world
         .sql(&format!(
             r#"insert into apipay.jobs (operation, params)
@@ -288,8 +293,6 @@ async fn two_daemons_on_one_database_send_each_job_once() {
             phone::UNPAID
         ))
         .await;
-    let first = world.spawn(&["run"], &[]);
-    let second = world.spawn(&["run"], &[]);
     world.until_all_final().await;
     assert_eq!(
         world.count("apipay.jobs where state = 'succeeded'").await,

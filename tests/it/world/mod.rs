@@ -205,6 +205,13 @@ impl World {
     pub(crate) async fn running_as(wish: Wish) -> (World, Daemon) {
         let world = World::made(wish).await;
         let daemon = world.daemon().await;
+        // Its status line comes before it serves.
+        let accounts = world.wish.accounts.len();
+        world
+            .until_true(&format!(
+                "select exists (select from apipay.daemons where cardinality(accounts) = {accounts})"
+            ))
+            .await;
         (world, daemon)
     }
 
