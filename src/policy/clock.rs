@@ -65,6 +65,11 @@ pub fn believed(shown: OffsetDateTime, expected: OffsetDateTime) -> OffsetDateTi
     }
 }
 
+/// What a clock shows at least that should show `expected` or a little more, and was not set back.
+pub fn at_least(expected: OffsetDateTime) -> OffsetDateTime {
+    expected - time::Duration::microseconds(JUMP.0)
+}
+
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;

@@ -497,7 +497,8 @@ mod tests {
         let timed = account.call(&requests[0]).await;
         assert_eq!(timed.answer, Answer::NotSent(NotSent::KeyDoubted));
         assert!(listener.accept().is_err(), "nobody has connected");
-        let _ = account.ask_for_invoices(&[7]).await;
+        let asked = account.ask_for_invoices(&[7]).await;
+        assert_ne!(asked.answer, Answer::NotSent(NotSent::KeyDoubted));
         assert!(listener.accept().is_ok());
         account.know();
         let timed = account.call(&requests[0]).await;

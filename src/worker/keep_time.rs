@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use crate::db::{self, DbError, clock};
 use crate::policy::bounds::bounds;
+use crate::policy::clock::at_least;
 use crate::worker::clock::Moment;
 use crate::worker::{Context, Step};
 
@@ -37,7 +38,12 @@ impl Keeper {
         if jump.is_none() && self.kept_at.is_some_and(|at| at.elapsed() < EVERY) {
             return Ok(Step::Idle);
         }
-        let brought_back = db::bounds::keep(&ctx.pool, &bounds(&ctx.rules, ctx.lease)).await?;
+        let brought_back = db::bounds::keep(
+            &ctx.pool,
+            &bounds(&ctx.rules, ctx.lease),
+            at_least(ctx.clock.expected()),
+        )
+        .await?;
         clock::resolve_jump(&ctx.pool, ctx.clock.second(), STEADY).await?;
         if brought_back > 0 {
             info!(brought_back, "moments that lay too far ahead");

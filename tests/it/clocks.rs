@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use apipayd::db::bounds;
+use apipayd::domain::bounds::Bounds;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
+use time::OffsetDateTime;
 use tokio::time::sleep;
 
 use crate::world::{Daemon, Job, Wish, World, phone};
@@ -471,6 +474,42 @@ async fn a_moment_too_far_ahead_is_brought_back_and_the_users_own_is_not() {
         assert!(explain.as_str().unwrap().starts_with(expected), "{explain}");
     }
     world.end([daemon]).await;
+}
+
+/// A clock that was set back and is not noticed yet makes nothing lie ahead: what is measured by it is carried along when
+/// it is, and would be moved twice.
+#[tokio::test]
+async fn nothing_is_brought_back_by_a_clock_that_was_just_set_back() {
+    let world = World::made(Wish::default()).await;
+    world.sql("select apipay.stop('no sends')").await;
+    let job = world.bill(phone::UNPAID, 100).await;
+    world
+        .sql(&format!(
+            "update apipay.jobs set state = 'uncertain', unproven_since = now() + interval '1 hour' where id = {job};
+             update apipay.accounts set resumed_at = now() + interval '1 hour'"
+        ))
+        .await;
+    let second = Duration::from_secs(1);
+    let bounds = Bounds {
+        cap: second,
+        rate: second,
+        probe: second,
+        lease: second,
+        wait: second,
+        check: second,
+        cap_codes: Vec::new(),
+    };
+    let pool = world.daemon_pool();
+    let now = OffsetDateTime::now_utc();
+    let (set_back, right) = (
+        now + Duration::from_secs(3_600),
+        now - Duration::from_secs(2),
+    );
+    assert_eq!(bounds::keep(&pool, &bounds, set_back).await.unwrap(), 0);
+    assert_eq!(bounds::keep(&pool, &bounds, right).await.unwrap(), 2);
+    let ahead = "apipay.jobs where unproven_since > now()";
+    assert_eq!(world.count(ahead).await, 0);
+    world.end_unchecked().await;
 }
 
 /// What takes infinity: the user's wishes, the gateway's own words, and a turn that has never been.

@@ -196,28 +196,28 @@ const CASES: &[(&str, &str, Limit)] = &[
     // bounds
     (
         "update apipay.refunds m\n            set next_check_at = now() + random()",
-        "3600, 500",
+        "3600, 500, now()",
         ALL,
     ),
     (
         "update apipay.invoices m\n            set next_check_at = now() + random()",
-        "3600, 500",
+        "3600, 500, now()",
         ALL,
     ),
     (
         "set run_at = apipay._at_most(run_at, now()",
-        "3600, 600, 60, 500",
+        "3600, 600, 60, 500, now()",
         ALL,
     ),
     (
         "set run_at = now() + make_interval(secs => case reason",
-        "3600, 600, 60, 500",
+        "3600, 600, 60, 500, now()",
         ALL,
     ),
-    ("b.probe_at > now()", "'{cap}', 3600, 60, 600", ALL),
+    ("b.probe_at > now()", "'{cap}', 3600, 60, 600, now()", ALL),
     (
         "set leased_until = now() + make_interval(secs => $1)",
-        "3600, 500",
+        "3600, 500, now()",
         ALL,
     ),
     (
@@ -225,7 +225,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "1800000000, 60",
         ALL,
     ),
-    ("update apipay.alerts set opened_at = now()", "", ALL),
+    ("update apipay.alerts set opened_at = now()", "now()", ALL),
     // single rows
     ("where $2 = 'send'", "{ACCOUNTS}, 'send', '{}', 20", ALL),
     ("select distinct d.id as", "{ACCOUNTS}, 30, 5", ALL),
