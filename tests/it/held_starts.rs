@@ -1,38 +1,21 @@
 //! Whoever keeps rows locked when a daemon starts holds up one account, and no other.
 
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
-use crate::world::{Job, Wish, World, phone};
-
-async fn hold(world: &World, statement: &str) -> Transaction<'static, Postgres> {
-    let mut held = world.pool().begin().await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
-        .execute(&mut *held)
-        .await
-        .unwrap();
-    held
-}
-
-async fn bill_of(world: &World, account: &str) -> Job {
-    let bill = json!({"phone_number": phone::UNPAID, "amount": 100});
-    world
-        .enqueue_with("invoice.create", bill, json!({"account": account}))
-        .await
-}
+use crate::world::{Wish, World, phone};
 
 /// Two accounts are served at once, and the third when its row is free.
 async fn starts_past(statement: &str, tuning: &[(&str, String)], is_told: bool) {
     let world = World::made(Wish::default().accounts(&["a", "b", "c"])).await;
     // The machine is known from an earlier start.
     let mut before = world.daemon().await;
-    let first = bill_of(&world, "a").await;
+    let first = world.bill_of("a").await;
     world.until(first, "succeeded").await;
     before.stop().await;
 
-    let held = hold(&world, statement).await;
+    let held = world.hold(statement).await;
     let daemon = world.tuned_daemon(tuning).await;
-    let bills = [bill_of(&world, "b").await, bill_of(&world, "c").await];
+    let bills = [world.bill_of("b").await, world.bill_of("c").await];
     for bill in bills {
         world.until(bill, "succeeded").await;
     }
@@ -45,7 +28,7 @@ async fn starts_past(statement: &str, tuning: &[(&str, String)], is_told: bool) 
             .await;
     }
     held.rollback().await.unwrap();
-    let late = bill_of(&world, "a").await;
+    let late = world.bill_of("a").await;
     world.until(late, "succeeded").await;
     world
         .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
@@ -88,9 +71,9 @@ async fn what_counts_anew_at_the_first_start_of_a_machine_waits_for_no_lock() {
     let statement = format!(
         "select from apipay.jobs where id = {uncertain} for update; select from apipay._quotas where account = 'a' for update"
     );
-    let held = hold(&world, &statement).await;
+    let held = world.hold(&statement).await;
     let daemon = world.daemon().await;
-    let bill = bill_of(&world, "b").await;
+    let bill = world.bill_of("b").await;
     world.until(bill, "succeeded").await;
     let old = format!("apipay.jobs where id = {uncertain} and absent_since = '2026-01-01Z'");
     assert_eq!(world.count(&old).await, 1);
@@ -105,7 +88,7 @@ async fn what_counts_anew_at_the_first_start_of_a_machine_waits_for_no_lock() {
             "update apipay.jobs set run_at = now() where id = {uncertain}"
         ))
         .await;
-    let late = bill_of(&world, "a").await;
+    let late = world.bill_of("a").await;
     world.until(late, "succeeded").await;
     world.until(uncertain, "succeeded").await;
     world.end([daemon]).await;

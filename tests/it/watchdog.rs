@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::world::{Daemon, Wish, World, phone};
+use crate::world::{Daemon, Wish, World};
 
 /// The unit lets thirty seconds pass; ten are the most that may.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ async fn black_hole() -> String {
 async fn hang_the_gateway(world: &World, wish: &Wish) {
     for account in &wish.accounts {
         for _ in 0..2 {
-            bill(world, account).await;
+            world.bill_of(account).await;
         }
     }
     world
@@ -84,14 +84,8 @@ async fn hang_the_gateway(world: &World, wish: &Wish) {
         world.sandbox.fault(hang).await;
     }
     for account in &wish.accounts {
-        bill(world, account).await;
+        world.bill_of(account).await;
     }
-}
-
-async fn bill(world: &World, account: &str) {
-    let params = json!({"phone_number": phone::UNPAID, "amount": 100});
-    let columns = json!({"account": account});
-    world.enqueue_with("invoice.create", params, columns).await;
 }
 
 /// What becomes of a daemon that was killed in the middle of everything is shown elsewhere.

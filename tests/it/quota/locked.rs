@@ -1,30 +1,12 @@
 //! What somebody locks in a transaction that is left open stops one account at the most.
 
-use serde_json::json;
-use sqlx::{AssertSqlSafe, Postgres, Transaction};
-
-use crate::world::{Job, Wish, World, phone};
-
-async fn hold(world: &World, statement: &str) -> Transaction<'static, Postgres> {
-    let mut held = world.pool().begin().await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
-        .execute(&mut *held)
-        .await
-        .unwrap();
-    held
-}
-
-async fn bill_of(world: &World, account: &str) -> Job {
-    let bill = json!({"phone_number": phone::UNPAID, "amount": 100});
-    let columns = json!({"account": account});
-    world.enqueue_with("invoice.create", bill, columns).await
-}
+use crate::world::{Wish, World};
 
 /// Bills two accounts, the first of which is locked, and waits for the second.
 async fn others_go_on(world: &World) {
     for _ in 0..3 {
-        bill_of(world, "clinic").await;
-        let other = bill_of(world, "shop").await;
+        world.bill_of("clinic").await;
+        let other = world.bill_of("shop").await;
         world.until(other, "succeeded").await;
     }
 }
@@ -32,7 +14,7 @@ async fn others_go_on(world: &World) {
 #[tokio::test]
 async fn a_park_in_an_open_transaction_stops_no_account_and_a_resume_no_probe() {
     let (world, daemon) = World::running_as(Wish::default().accounts(&["clinic", "shop"])).await;
-    let held = hold(&world, "select apipay.park('clinic')").await;
+    let held = world.hold("select apipay.park('clinic')").await;
     others_go_on(&world).await;
     // It is not parked before the transaction ends.
     world.until_all_final().await;
@@ -40,12 +22,12 @@ async fn a_park_in_an_open_transaction_stops_no_account_and_a_resume_no_probe() 
 
     // Both are unwell, and the first is being resumed by somebody who does not come to an end.
     world.sandbox.session("expired").await;
-    bill_of(&world, "clinic").await;
-    bill_of(&world, "shop").await;
+    world.bill_of("clinic").await;
+    world.bill_of("shop").await;
     world
         .until_true("select count(*) = 2 from apipay.accounts where state = 'parked'")
         .await;
-    let held = hold(&world, "select apipay.resume('clinic')").await;
+    let held = world.hold("select apipay.resume('clinic')").await;
     world.sandbox.session("active").await;
     world
         .until_true("select state = 'active' from apipay.accounts where name = 'shop'")
@@ -58,13 +40,11 @@ async fn a_park_in_an_open_transaction_stops_no_account_and_a_resume_no_probe() 
 #[tokio::test]
 async fn a_quota_that_somebody_holds_stops_its_own_account_only() {
     let (world, daemon) = World::running_as(Wish::default().accounts(&["clinic", "shop"])).await;
-    let first = bill_of(&world, "clinic").await;
+    let first = world.bill_of("clinic").await;
     world.until(first, "succeeded").await;
-    let held = hold(
-        &world,
-        "select from apipay._quotas where account = 'clinic' for update",
-    )
-    .await;
+    let held = world
+        .hold("select from apipay._quotas where account = 'clinic' for update")
+        .await;
     others_go_on(&world).await;
     let waiting = "apipay.jobs where account = 'clinic' and state = 'queued'";
     assert_eq!(world.count(waiting).await, 3);

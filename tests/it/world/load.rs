@@ -1,7 +1,7 @@
 //! Work for the daemon: jobs of every kind.
 
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
 use super::{Job, World, phone};
 
@@ -41,6 +41,23 @@ impl World {
             json!({"phone_number": phone, "amount": amount}),
         )
         .await
+    }
+
+    /// Enqueues a bill of this account that nobody pays.
+    pub(crate) async fn bill_of(&self, account: &str) -> Job {
+        let bill = json!({"phone_number": phone::UNPAID, "amount": 100});
+        let columns = json!({"account": account});
+        self.enqueue_with("invoice.create", bill, columns).await
+    }
+
+    /// Runs a statement in a transaction that stays open as long as what is returned.
+    pub(crate) async fn hold(&self, statement: &str) -> Transaction<'static, Postgres> {
+        let mut held = self.pool().begin().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+            .execute(&mut *held)
+            .await
+            .unwrap();
+        held
     }
 
     /// Enqueues the cancel of an invoice that no job made.
