@@ -155,25 +155,29 @@ pub(crate) fn page(reply: &Reply) -> Option<String> {
     (!said.is_empty()).then_some(said)
 }
 
-/// The text of a page; what stands in its tags, and in its styles and scripts, is for browsers.
+/// The text of a page; what stands in its tags, comments, styles and scripts is for browsers.
 fn without_tags(page: &str) -> String {
+    // As long as the page, byte by byte.
+    let lower = page.to_ascii_lowercase();
     let mut text = String::new();
-    let mut rest = page;
-    while let Some((before, tag)) = rest.split_once('<') {
-        text.push_str(before);
+    let mut at = 0;
+    while let Some(before) = page[at..].find('<') {
+        text.push_str(&page[at..at + before]);
         text.push(' ');
-        let name = tag.get(..6).unwrap_or_default().to_lowercase();
-        let end = match name.as_str() {
-            "script" => "</script",
+        let tag = at + before + 1;
+        let end = match &lower[tag..] {
+            name if name.starts_with("script") => "</script",
             name if name.starts_with("style") => "</style",
-            name if name.starts_with("!--") => "--",
+            name if name.starts_with("!--") => "-->",
             _ => "",
         };
-        let inner = tag.to_ascii_lowercase();
-        let from = inner.find(end).unwrap_or(tag.len());
-        rest = tag[from..].split_once('>').map_or("", |(_, after)| after);
+        let closing = lower[tag..].find(end).and_then(|from| {
+            let from = tag + from;
+            lower[from..].find('>').map(|to| from + to + 1)
+        });
+        at = closing.unwrap_or(page.len());
     }
-    text + rest
+    text + &page[at..]
 }
 
 /// Why a queued job waits when its request got no clear answer, or had none of its effect: at the end of

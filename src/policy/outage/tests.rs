@@ -391,6 +391,7 @@ fn of_a_page_that_is_not_the_gateways_people_read_the_beginning_of_its_text() {
     assert_eq!(text("<script>if (a < b) {}"), None);
     assert_eq!(text(" "), None);
     assert_eq!(text(&"ы".repeat(500)), Some("ы".repeat(100)));
+    assert_eq!(text("<!-- a > b --><p>c</p>").as_deref(), Some("c"));
     assert_eq!(page(Body::Broken), None);
     assert_eq!(page(Body::Json(json!({"message": "its own words"}))), None);
     assert_eq!(
