@@ -58,8 +58,6 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     round.part(revived::tell_on(ctx).await)?;
     round.part(modes::compare(ctx).await)?;
-    let resolved = alerts::resolve_cleared(&ctx.pool, well_for, unblocked_for);
-    round.part(resolved.await)?;
     round.part(alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await)?;
     let due = round.part(alerts::claim_notices(&ctx.pool, &channels, PROMISE).await)?;
     let due = due.unwrap_or_default();
@@ -71,7 +69,10 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     for notice in due {
         round.part(deliver(ctx, notice).await)?;
     }
-    round.end(step)
+    // Only after the outbox was filled: a new channel is told of alerts that are open then, and of none that ended before.
+    let resolved = alerts::resolve_cleared(&ctx.pool, well_for, unblocked_for);
+    let has_resolved = round.part(resolved.await)?.is_some_and(|alerts| alerts > 0);
+    round.end(if has_resolved { Step::Worked } else { step })
 }
 
 /// What failed first in a round that went on.

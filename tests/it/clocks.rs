@@ -18,11 +18,15 @@ const TEN_YEARS: i64 = 3_652 * 24 * HOUR;
 /// How soon a jump is noticed and work goes on: a second, what follows from it, and a busy machine.
 const SOON: Duration = Duration::from_secs(15);
 
+/// A job is told of as failing after 25 seconds: much longer than it waits for its look-up here, and much shorter than any
+/// jump, which must not count as that time.
 fn with_clock() -> Wish {
     Wish {
         own_clock: true,
         ..Wish::default()
     }
+    .tune("retry.server_error.initial", "5s")
+    .tune("retry.server_error.max", "5s")
 }
 
 /// Sets the clock, and returns once it was noticed.
