@@ -120,10 +120,10 @@ async fn a_refund_that_apipay_does_not_show_is_told() {
     let job = world
         .enqueue("invoice.refund", json!({"invoice_id": invoice}))
         .await;
-    world
-        .until_true("select exists (select from apipay.refunds)")
-        .await;
     world.until(job, "succeeded").await;
+    world
+        .until_true("select exists (select from apipay.refunds where status = 'completed')")
+        .await;
     leave_out(&world, route, json!({"refunds": []})).await;
     world.sql("update apipay.refunds set settled = false").await;
     pass(&world, "refunds", 20).await;
