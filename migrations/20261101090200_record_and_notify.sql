@@ -229,3 +229,49 @@ comment on function apipay._record_clock_jump() is 'Writes the event of a jump o
 create trigger record_clock_jump after update on apipay._control
   for each row when (old.steady_ahead_us <> new.steady_ahead_us)
   execute function apipay._record_clock_jump();
+
+-- A trigger of somebody else's that returns null, or a rule, has a statement succeed and change nothing. A payment would
+-- stand still without a word, so statements that must not be without their effect fail then, like those that one raises for.
+create function apipay._all_changed(relation text, expected bigint, changed bigint) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+  of_others constant text := (
+    select string_agg(found.name, ' or ' order by found.name) from (
+      select format('the trigger %I', t.tgname) as name
+        from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+       where t.tgrelid = relation::regclass and not t.tgisinternal and p.pronamespace <> 'apipay'::regnamespace
+         -- For each row, and before it.
+         and t.tgtype & 3 = 3 and t.tgenabled <> 'D'
+      union all
+      select format('the rule %I', r.rulename) from pg_rewrite r
+       where r.ev_class = relation::regclass and r.ev_enabled <> 'D') found);
+begin
+  -- Without any a row was missed for another cause: somebody else changed it at the same moment.
+  if changed < expected and of_others is not null then
+    raise exception 'the change was swallowed without an error: % returns null for this row', of_others;
+  end if;
+  return true;
+end $$;
+comment on function apipay._all_changed(text, bigint, bigint) is
+  'True; an error when fewer rows of the table were changed than expected, and triggers or rules that are not of the schema may be why.';
+
+create function apipay._is_older(seen_at timestamptz, checked_at timestamptz) returns boolean
+language sql stable parallel safe
+-- What lies ahead is of a clock that has been set back since.
+return coalesce(seen_at < checked_at and checked_at <= now(), false);
+comment on function apipay._is_older(timestamptz, timestamptz) is 'Whether what was seen then is older than a mirror that was last checked then.';
+
+create function apipay._is_superseded(mirrors text, account_name text, object_id bigint, seen_at timestamptz) returns boolean
+-- Volatile, to see what was stored since its statement began.
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+  return exists (select from apipay.invoices m
+                  where mirrors = 'invoices' and m.account = account_name and m.id = object_id
+                    and apipay._is_older(_is_superseded.seen_at, m.checked_at))
+      or exists (select from apipay.refunds m
+                  where mirrors = 'refunds' and m.account = account_name and m.id = object_id
+                    and apipay._is_older(_is_superseded.seen_at, m.checked_at))
+      or apipay._all_changed('apipay.' || mirrors, 1, 0);
+end $$;
+comment on function apipay._is_superseded(text, text, bigint, timestamptz) is
+  'Why a mirror was not changed by what was seen then: true when it shows something newer, an error when the change was swallowed.';

@@ -129,6 +129,9 @@ granted as (
   select c.account, apipay._take_quota(c.account, c.wanted, 'send', $6) as requests
   from (select account, count(*)::int as wanted from chosen group by account order by account collate "C") c
 ),
+to_claim as materialized (
+  select c.id from chosen c join granted g on g.account = c.account where c.place <= g.requests
+),
 claimed as (
   -- An array, so that the plan is one look-up per job whatever the planner believes of the above.
   update apipay.jobs j
@@ -137,8 +140,7 @@ claimed as (
          epoch = 1 + case when $8 is null then j.epoch else greatest(j.epoch, (
            select max(t.epoch) from apipay.attempts t where t.job_id = j.id)) end,
          leased_by = $1, leased_until = now() + make_interval(secs => $2), updated_at = now()
-   where j.id = any (array(
-           select c.id from chosen c join granted g on g.account = c.account where c.place <= g.requests))
+   where j.id = any (array(select id from to_claim))
   returning j.*
 ),
 opened as (
@@ -153,6 +155,8 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
        null::timestamptz as denied_since, invoice_id, apipay._bytes(baseline::text) as baseline, null::jsonb as "stated?: Json<Stated>",
        false as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
--- Nothing is sent of which the attempt was not stored: a trigger of the shop's may swallow it without an error.
-from (select * from claimed where id in (select job_id from opened) union all select * from standing_back) j
+from (select * from claimed union all select * from standing_back) j
+-- Once for all: nothing is sent of which the attempt was not stored.
+where (select apipay._all_changed('apipay.jobs', (select count(*) from to_claim), (select count(*) from claimed)))
+  and (select apipay._all_changed('apipay.attempts', (select count(*) from claimed), (select count(*) from opened)))
 order by priority desc, run_at, id

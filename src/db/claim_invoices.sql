@@ -61,3 +61,4 @@ left join lateral (
   select o.invoice_id is distinct from c.id as goes_by_another from apipay.jobs o
   where o.id = c.job_id and (o.finished_at is not null or o.state = 'accepted')
   offset 0) maker on true
+where (select apipay._all_changed('apipay.invoices', (select count(*) from due), (select count(*) from claimed)))

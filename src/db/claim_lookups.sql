@@ -39,11 +39,14 @@ granted as (
   select c.account, apipay._take_quota(c.account, c.wanted, 'lookup', $5) as requests
   from (select account, count(*)::int as wanted from due group by account order by account) c
 ),
+to_claim as materialized (
+  select d.id from due d join granted g on g.account = d.account where d.place <= g.requests
+),
 claimed as (
   update apipay.jobs j
      set epoch = j.epoch + 1, lookups = j.lookups + 1,
          run_at = now() + make_interval(secs => $4), updated_at = now()
-   where j.id = any (array(select d.id from due d join granted g on g.account = d.account where d.place <= g.requests))
+   where j.id = any (array(select id from to_claim))
   returning j.*
 ),
 taken as (
@@ -73,6 +76,7 @@ select id as "id!", account as "account!", operation as "operation!", state as "
          'id', stated_id, 'anyway', coalesce(stated_anyway, false),
          'owner', apipay._owner(account, operation, stated_id, invoice_id, id)) end as "stated?: Json<Stated>",
        coalesce(stated_unwanted, false) as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
--- Nothing is asked of which the attempt was not stored: a trigger of the shop's may swallow it without an error.
 from claimed
-where id in (select job_id from opened)
+-- Once for all: nothing is asked of which the attempt was not stored.
+where (select apipay._all_changed('apipay.jobs', (select count(*) from to_claim), (select count(*) from claimed)))
+  and (select apipay._all_changed('apipay.attempts', (select count(*) from claimed), (select count(*) from opened)))

@@ -23,12 +23,13 @@ granted as (
   select c.account, apipay._take_quota(c.account, c.wanted, 'follow', $4) as requests
   from (select account, max(request)::int as wanted from due group by account order by account) c
 ),
+to_claim as materialized (
+  select d.place_in_table from due d join granted g on g.account = d.account where d.request <= g.requests
+),
 claimed as (
   update apipay.refunds m
      set next_check_at = now() + make_interval(secs => $3)
-   where m.ctid = any (array(
-           select d.place_in_table from due d join granted g on g.account = d.account
-           where d.request <= g.requests))
+   where m.ctid = any (array(select place_in_table from to_claim))
   returning m.account, m.id, m.invoice_id, m.job_id, m.status, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
 )
 select c.account as "account!", c.id as "refund_id?", c.invoice_id as "invoice_id!", c.job_id as "made_by?", false as "is_superseded!",
@@ -41,3 +42,4 @@ from claimed c
 left join lateral (
   select * from apipay.jobs where id = c.job_id
   offset 0) j on j.account = c.account and j.refund_id = c.id and j.state = 'accepted'
+where (select apipay._all_changed('apipay.refunds', (select count(*) from to_claim), (select count(*) from claimed)))

@@ -142,6 +142,9 @@ pub struct InvoiceRow {
     pub shown_to: String,
     /// The gateway's id.
     pub id: i64,
+    /// When the gateway showed it so, by the database's clock; what it showed later stays.
+    #[serde(with = "time::serde::rfc3339")]
+    pub seen_at: OffsetDateTime,
     /// The job that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i64>,
@@ -204,6 +207,9 @@ pub struct RefundRow {
     pub account: String,
     /// The gateway's id.
     pub id: i64,
+    /// When the gateway showed it so, by the database's clock; what it showed later stays.
+    #[serde(with = "time::serde::rfc3339")]
+    pub seen_at: OffsetDateTime,
     /// The job that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i64>,
@@ -268,13 +274,13 @@ pub async fn record(
     let rows = sqlx::query_file!(
         "src/db/record.sql",
         json(&transitions)?,
-        json(&last_of_each(
+        json(&newest_of_each(
             entries.iter().filter_map(|entry| entry.invoice.as_ref()),
-            |row| { (row.account.as_str(), row.id) }
+            |row| ((row.account.as_str(), row.id), row.seen_at)
         ))?,
-        json(&last_of_each(
+        json(&newest_of_each(
             entries.iter().filter_map(|entry| entry.refund.as_ref()),
-            |row| { (row.account.as_str(), row.id) }
+            |row| ((row.account.as_str(), row.id), row.seen_at)
         ))?,
         patience.as_millis().to_string(),
     )
@@ -335,15 +341,20 @@ pub async fn record_without_answer(
     record(pool, &[&bare], patience).await
 }
 
-/// One statement must not touch a row twice: of several sightings the last one stays.
-fn last_of_each<'a, T, K: std::hash::Hash + Eq>(
+/// One statement must not touch a row twice: of several sightings the newest stays, of those of one moment the last.
+fn newest_of_each<'a, T, K: std::hash::Hash + Eq>(
     rows: impl Iterator<Item = &'a T>,
-    key: impl Fn(&'a T) -> K,
+    key: impl Fn(&'a T) -> (K, OffsetDateTime),
 ) -> Vec<&'a T> {
-    rows.map(|row| (key(row), row))
-        .collect::<HashMap<_, _>>()
-        .into_values()
-        .collect()
+    let mut newest: HashMap<K, (OffsetDateTime, &'a T)> = HashMap::new();
+    for row in rows {
+        let (key, seen_at) = key(row);
+        match newest.get(&key) {
+            Some((known, _)) if *known > seen_at => {}
+            _ => drop(newest.insert(key, (seen_at, row))),
+        }
+    }
+    newest.into_values().map(|(_, row)| row).collect()
 }
 
 /// JSON for a parameter, without the one character that Postgres cannot store.

@@ -5,6 +5,7 @@
 -- A job moves only if it is the job that the decision was made for (ids come again after commits that were
 -- lost, tokens do not), and still in that state, that epoch and that worker's hands. The attempt keeps its
 -- evidence in any case, if it is an attempt of that job and that worker.
+-- A mirror takes nothing that was seen before what it shows: an answer may have waited for the database.
 with patience as materialized (
   select set_config('lock_timeout', $4, true)
 ),
@@ -75,6 +76,14 @@ closed as (
            where t.kind is not null) t
    where a.ctid = t.place
 ),
+seen_invoice as materialized (
+  select i.*
+  from patience, jsonb_to_recordset($2::text::jsonb) as i(
+    account text, id bigint, seen_at timestamptz, job_id bigint, token uuid, status text, amount numeric, total_refunded numeric,
+    external_order_id text, kaspi_invoice_id text, error_code text, error_message text, is_sandbox boolean,
+    created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean, shown_to text,
+    check_after_s float8, settled boolean)
+),
 invoice as (
   insert into apipay.invoices as m
     (account, id, job_id, status, amount, total_refunded, external_order_id, kaspi_invoice_id, error_code,
@@ -85,12 +94,8 @@ invoice as (
          i.error_code, i.error_message, i.is_sandbox, i.created_at, i.updated_at,
          -- Without its own word: when it last changed, at the latest. A check months later says no more than that.
          case when i.paid then coalesce(i.paid_at, least(i.updated_at, now())) end,
-         i.shown_to, now(), now() + make_interval(secs => i.check_after_s), i.settled
-  from patience, jsonb_to_recordset($2::text::jsonb) as i(
-    account text, id bigint, job_id bigint, token uuid, status text, amount numeric, total_refunded numeric,
-    external_order_id text, kaspi_invoice_id text, error_code text, error_message text, is_sandbox boolean,
-    created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean, shown_to text,
-    check_after_s float8, settled boolean)
+         i.shown_to, least(i.seen_at, now()), now() + make_interval(secs => i.check_after_s), i.settled
+  from seen_invoice i
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),
          status = excluded.status,
@@ -111,6 +116,15 @@ invoice as (
          checked_at = excluded.checked_at,
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
+   where not apipay._is_older(excluded.checked_at, m.checked_at)
+  returning m.account, m.id
+),
+seen_refund as materialized (
+  select r.*
+  from patience, jsonb_to_recordset($3::text::jsonb) as r(
+    account text, id bigint, seen_at timestamptz, job_id bigint, token uuid, invoice_id bigint, status text, amount numeric,
+    external_order_id text, reason text, error_code text, error_message text, created_at timestamptz, check_after_s float8,
+    settled boolean)
 ),
 refund as (
   insert into apipay.refunds as m
@@ -120,10 +134,8 @@ refund as (
          (select j.id from apipay.jobs j where j.id = r.job_id and j.token = r.token and j.account = r.account),
          r.invoice_id, r.status, r.amount, r.external_order_id, r.reason, r.error_code, r.error_message,
          r.created_at, case when r.status = 'completed' then coalesce(least(r.created_at, now()), now()) end,
-         now(), now() + make_interval(secs => r.check_after_s), r.settled
-  from patience, jsonb_to_recordset($3::text::jsonb) as r(
-    account text, id bigint, job_id bigint, token uuid, invoice_id bigint, status text, amount numeric,
-    external_order_id text, reason text, error_code text, error_message text, created_at timestamptz, check_after_s float8, settled boolean)
+         least(r.seen_at, now()), now() + make_interval(secs => r.check_after_s), r.settled
+  from seen_refund r
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),
          status = excluded.status,
@@ -138,5 +150,16 @@ refund as (
          checked_at = excluded.checked_at,
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
+   where not apipay._is_older(excluded.checked_at, m.checked_at)
+  returning m.account, m.id
+),
+unstored as (
+  select 'invoices' as mirrors, i.account, i.id, i.seen_at from seen_invoice i
+   where (i.account, i.id) not in (select account, id from invoice)
+  union all
+  select 'refunds', r.account, r.id, r.seen_at from seen_refund r
+   where (r.account, r.id) not in (select account, id from refund)
 )
 select id as "id!", epoch as "epoch!", token as "token!", may_be_waited_for as "may_be_waited_for!" from moved
+-- Once, whether a job moved or not.
+where (select bool_and(apipay._is_superseded(u.mirrors, u.account, u.id, u.seen_at)) from unstored u) is not false

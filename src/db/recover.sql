@@ -22,3 +22,5 @@ closed as (
    where t.job_id = any (array(select id from moved)) and t.kind = 'send' and t.finished_at is null
 )
 select id as "id!" from moved
+-- Once, whether one moved or not.
+where (select apipay._all_changed('apipay.jobs', (select count(*) from expired), (select count(*) from moved)))

@@ -226,6 +226,7 @@ async fn check_invoices(
     let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
     crash::reach(Point::FollowBeforeRequest);
     let timed = account.call(&wire::check_invoices(&ids)).await;
+    let following = following(ctx, name);
     crash::reach(Point::FollowAfterAnswer);
     let crowd = if due.len() < wire::CHECK_IDS {
         Crowd::OneCheck
@@ -279,8 +280,8 @@ async fn check_invoices(
             continue;
         }
         let seen = Seen::Invoice(invoice.clone());
-        let check = settle_waiting(ctx, mirror, &seen, &[], unchanged_for, check).await;
-        let row = outcome::invoice_row(name, None, &invoice, check, account.fingerprint());
+        let check = settle_waiting(ctx, mirror, &seen, &[], unchanged_for, check, following).await;
+        let row = outcome::invoice_row(name, None, &invoice, check, following);
         let entry = Entry {
             invoice: Some(row),
             ..Entry::default()
@@ -311,6 +312,7 @@ async fn check_refunds(
     let errand = Errand::read(Read::Refunds, account.reads_slowly(Read::Refunds));
     crash::reach(Point::RefundsBeforeRequest);
     let timed = account.call(&wire::list_refunds(invoice_id)).await;
+    let following = following(ctx, name);
     crash::reach(Point::RefundsAfterAnswer);
     let list = wire::read_refunds(&timed, invoice_id);
     note(ctx, account, errand, &timed, list.is_some(), due).await;
@@ -345,8 +347,10 @@ async fn check_refunds(
             ctx.jitter(),
         );
         let seen = Seen::Refund(refund.clone());
-        let check = settle_waiting(ctx, mirror, &seen, &list.refunds, unchanged_for, check).await;
-        record_refund(ctx, name, refund, after.as_ref(), check).await;
+        let among = &list.refunds;
+        let check =
+            settle_waiting(ctx, mirror, &seen, among, unchanged_for, check, following).await;
+        record_refund(ctx, name, refund, after.as_ref(), check, following).await;
     }
     missing::tell(ctx, name, &left_out).await;
     // What people gave back counts in the invoice's total, so it is shown beside it.
@@ -361,7 +365,7 @@ async fn check_refunds(
     {
         let (rules, jitter) = (&ctx.rules.follow, ctx.jitter());
         let check = next_refund_check(&refund.status, Duration::ZERO, true, rules, jitter);
-        record_refund(ctx, name, refund, after.as_ref(), check).await;
+        record_refund(ctx, name, refund, after.as_ref(), check, following).await;
     }
 }
 
@@ -372,18 +376,31 @@ async fn record_refund(
     refund: &RefundSeen,
     after: Option<&InvoiceSeen>,
     check: NextCheck,
+    following: Following<'_>,
 ) {
-    let following = Following {
-        rules: &ctx.rules.follow,
-        jitter: ctx.jitter(),
-        key: ctx.fingerprint(name),
-    };
     let entry = Entry {
         invoice: after.map(|invoice| outcome::first_row(name, None, invoice, following)),
-        refund: Some(outcome::refund_row(name, None, refund, after, check)),
+        refund: Some(outcome::refund_row(
+            name,
+            None,
+            refund,
+            after,
+            check,
+            following.seen_at,
+        )),
         ..Entry::default()
     };
     ctx.recorder.record(Outcome::plain(name, entry)).await;
+}
+
+/// When what the gateway has just shown is looked at again.
+fn following<'a>(ctx: &'a Context, account: &AccountName) -> Following<'a> {
+    Following {
+        rules: &ctx.rules.follow,
+        jitter: ctx.jitter(),
+        key: ctx.fingerprint(account),
+        seen_at: ctx.clock.expected(),
+    }
 }
 
 /// Decides about the jobs that wait for an object, which was shown among these refunds if it is one; returns
@@ -395,6 +412,7 @@ async fn settle_waiting(
     among: &[RefundSeen],
     unchanged_for: Duration,
     usual: NextCheck,
+    following: Following<'_>,
 ) -> NextCheck {
     let mut check = usual;
     for job in &mirror.waiting {
@@ -424,11 +442,6 @@ async fn settle_waiting(
         let entry = match &followed.next {
             Some(next) => {
                 info!(job.id = %job.id, next = next.state(), reason = next.reason().map(Reason::code), "followed");
-                let following = Following {
-                    rules: &ctx.rules.follow,
-                    jitter: ctx.jitter(),
-                    key: ctx.fingerprint(&mirror.account),
-                };
                 outcome::followed(&guard, next, seen, found, following)
             }
             None => Entry::default(),

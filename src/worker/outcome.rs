@@ -51,6 +51,8 @@ pub struct Following<'a> {
     pub jitter: Jitter,
     /// The fingerprint of the account's key, to which the gateway shows what is seen.
     pub key: &'a str,
+    /// When the gateway showed it, by the database's clock.
+    pub seen_at: OffsetDateTime,
 }
 
 /// What a decision rests on: a request about a job and its answer.
@@ -501,7 +503,15 @@ fn mirrored(
                     following.rules,
                     following.jitter,
                 );
-                entry.refund = Some(refund_row(&guard.account, Some(guard), refund, None, check));
+                let row = refund_row(
+                    &guard.account,
+                    Some(guard),
+                    refund,
+                    None,
+                    check,
+                    following.seen_at,
+                );
+                entry.refund = Some(row);
             }
         }
     }
@@ -522,7 +532,7 @@ pub fn first_row(
         following.rules,
         following.jitter,
     );
-    invoice_row(account, made_by, invoice, check, following.key)
+    invoice_row(account, made_by, invoice, check, following)
 }
 
 /// An invoice's mirror. Which job made it, a mirror that is there already knows.
@@ -531,7 +541,7 @@ pub fn invoice_row(
     made_by: Option<&Guard>,
     invoice: &InvoiceSeen,
     check: NextCheck,
-    key: &str,
+    following: Following<'_>,
 ) -> InvoiceRow {
     let (check_after_s, settled) = when(check);
     let status = invoice.standing();
@@ -540,7 +550,8 @@ pub fn invoice_row(
         id: invoice.id,
         job_id: made_by.map(|job| job.id.0),
         token: made_by.map(|job| job.token),
-        shown_to: key.to_owned(),
+        shown_to: following.key.to_owned(),
+        seen_at: following.seen_at,
         status: status.as_str().to_owned(),
         amount: invoice.amount,
         total_refunded: invoice.total_refunded,
@@ -566,6 +577,7 @@ pub fn refund_row(
     refund: &RefundSeen,
     invoice: Option<&InvoiceSeen>,
     check: NextCheck,
+    seen_at: OffsetDateTime,
 ) -> RefundRow {
     let (check_after_s, settled) = when(check);
     RefundRow {
@@ -574,6 +586,7 @@ pub fn refund_row(
         job_id: made_by.map(|job| job.id.0),
         token: made_by.map(|job| job.token),
         invoice_id: refund.invoice_id,
+        seen_at,
         status: refund.status.as_str().to_owned(),
         amount: refund.amount,
         external_order_id: invoice.and_then(|invoice| invoice.external_order_id.clone()),

@@ -213,6 +213,7 @@ pub async fn conclude(
         rules: &ctx.rules.follow,
         jitter: ctx.jitter(),
         key: ctx.fingerprint(&evidence.guard.account),
+        seen_at: ctx.clock.expected(),
     };
     let outcome = Outcome {
         account: evidence.guard.account.clone(),

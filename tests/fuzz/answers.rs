@@ -136,6 +136,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         rules: &at.rules.follow,
         jitter: Jitter::NONE,
         key: "",
+        seen_at: NOW,
     };
     let entry = outcome::entry(&evidence, &verdict, following);
     let rows = [

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use apipayd::db::record::{self, Entry, InvoiceRow};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::world::{Wish, World, phone};
 
@@ -265,4 +267,73 @@ async fn a_bill_that_was_paid_before_is_done() {
         ))
         .await;
     world.end([daemon]).await;
+}
+
+/// An invoice as the gateway showed it at this moment.
+fn seen(status: &str, seen_at: OffsetDateTime) -> Entry {
+    Entry {
+        invoice: Some(InvoiceRow {
+            account: "default".to_owned(),
+            shown_to: String::new(),
+            id: 7,
+            seen_at,
+            job_id: None,
+            token: None,
+            status: status.to_owned(),
+            amount: None,
+            total_refunded: None,
+            external_order_id: None,
+            kaspi_invoice_id: None,
+            error_code: None,
+            error_message: None,
+            is_sandbox: None,
+            created_at: None,
+            updated_at: None,
+            paid_at: None,
+            paid: status == "paid",
+            check_after_s: 60.0,
+            settled: false,
+        }),
+        ..Entry::default()
+    }
+}
+
+/// An answer may have waited for the database in one daemon, while another one stored what it saw later.
+#[tokio::test]
+async fn a_mirror_shows_what_was_seen_last_whenever_it_was_stored() {
+    let world = World::made(Wish::default()).await;
+    let pool = world.daemon_pool();
+    let now = OffsetDateTime::now_utc();
+    let ago = |seconds| now - Duration::from_secs(seconds);
+    for (entries, shown) in [
+        (vec![seen("pending", ago(60))], "pending"),
+        (vec![seen("paid", ago(20))], "paid"),
+        (vec![seen("pending", ago(40))], "paid"),
+        // In one batch it may come before what is older.
+        (
+            vec![seen("partially_refunded", ago(5)), seen("paid", ago(10))],
+            "partially_refunded",
+        ),
+        (vec![seen("refunded", ago(0))], "refunded"),
+    ] {
+        let entries: Vec<&Entry> = entries.iter().collect();
+        record::record(&pool, &entries, Duration::from_secs(1))
+            .await
+            .unwrap();
+        let status = world
+            .value("select to_jsonb(status) from apipay.invoices where id = 7")
+            .await;
+        assert_eq!(status, shown);
+    }
+    // What seems to have been seen later than now was seen before the clock was set back.
+    world
+        .sql("update apipay.invoices set checked_at = now() + interval '1 hour'")
+        .await;
+    record::record(&pool, &[&seen("paid", now)], Duration::from_secs(1))
+        .await
+        .unwrap();
+    world
+        .until_true("select status = 'paid' and checked_at <= now() from apipay.invoices")
+        .await;
+    world.end_unchecked().await;
 }

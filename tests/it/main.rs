@@ -50,6 +50,7 @@ mod starting;
 mod stopping;
 mod strangers;
 mod stuck;
+mod swallowed;
 mod tidy;
 mod turns;
 mod uncertain;

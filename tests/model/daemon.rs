@@ -368,6 +368,7 @@ impl Daemon {
             rules: &self.rules.follow,
             jitter: Jitter::NONE,
             key: "",
+            seen_at: NOW,
         }
     }
 }
