@@ -180,6 +180,7 @@ impl SetAside {
         };
         let key = transition.key();
         let place = ctx.recorder.shelf().put(key, &message.outcome.account);
+        message.leave_backlog();
         let now = Instant::now();
         Some(SetAside {
             place,

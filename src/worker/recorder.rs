@@ -27,7 +27,7 @@ use crate::policy::hints::Remaining;
 use crate::policy::verdict::Strain;
 use crate::telemetry::Chain;
 use crate::worker::alarm::Alarm;
-use crate::worker::aside::{Aside, SetAside, Shelf};
+use crate::worker::aside::{Aside, Place, SetAside, Shelf};
 use crate::worker::failing::{self, Signed};
 use crate::worker::settle::{self, Refused};
 use crate::worker::strains;
@@ -85,6 +85,10 @@ pub struct Message {
     /// Rises with each outcome: of two sights of a job the later one counts.
     pub number: u64,
     reply: Option<oneshot::Sender<Recorded>>,
+    /// Its part of the backlog, until it is recorded, or set aside.
+    kept: Option<Kept>,
+    /// Has its job left alone until then, if the outcome waits for its account.
+    place: Option<Place>,
 }
 
 impl Message {
@@ -94,7 +98,14 @@ impl Message {
             outcome,
             number,
             reply,
+            kept: None,
+            place: None,
         }
+    }
+
+    /// It is part of the backlog no more: what has its job left alone is its place on the shelf.
+    pub(super) fn leave_backlog(&mut self) {
+        self.kept = None;
     }
 
     /// Tells whoever waits what became of it; only the first word counts.
@@ -127,6 +138,7 @@ pub struct Recorder {
     outcomes: AtomicU64,
     /// Statements that wait for the database, with outcomes that it does not have yet.
     waiting: AtomicUsize,
+    backlog: Arc<Mutex<Backlog>>,
     /// What the database last said to one of them.
     refusal: Mutex<String>,
     /// Outcomes that the database does not take although it is well.
@@ -136,6 +148,39 @@ pub struct Recorder {
     turns: Mutex<BTreeMap<AccountName, Arc<tokio::sync::Mutex<()>>>>,
     /// What follows a record and nobody waits for.
     pub(super) errands: TaskTracker,
+}
+
+/// The outcomes in memory that are to be recorded.
+#[derive(Debug, Default)]
+struct Backlog {
+    outcomes: usize,
+    /// Whether the database was away while there were some: until all of them are recorded.
+    is_behind: bool,
+}
+
+/// One outcome of the backlog.
+#[derive(Debug)]
+struct Kept(Arc<Mutex<Backlog>>);
+
+impl Kept {
+    fn new(backlog: &Arc<Mutex<Backlog>>) -> Kept {
+        lock(backlog).outcomes += 1;
+        Kept(backlog.clone())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let mut backlog = lock(&self.0);
+        backlog.outcomes -= 1;
+        if backlog.outcomes == 0 {
+            backlog.is_behind = false;
+        }
+    }
+}
+
+fn lock(backlog: &Mutex<Backlog>) -> std::sync::MutexGuard<'_, Backlog> {
+    backlog.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A statement that waits for the database.
@@ -173,6 +218,7 @@ impl Recorder {
                 closed: closed.clone(),
                 outcomes: AtomicU64::new(0),
                 waiting: AtomicUsize::new(0),
+                backlog: Arc::default(),
                 refusal: Mutex::default(),
                 shelf: Arc::default(),
                 forgotten: OnceLock::new(),
@@ -183,9 +229,10 @@ impl Recorder {
         )
     }
 
-    /// Whether outcomes wait for the database: then nothing new is claimed, even if that were possible.
+    /// Whether outcomes wait for the database, or have waited and are not recorded yet: then nothing new is claimed, even
+    /// if that were possible, and no lease is judged.
     pub fn is_waiting(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+        self.waiting.load(Ordering::Relaxed) > 0 || lock(&self.backlog).is_behind
     }
 
     /// Why outcomes wait for the database, if they do.
@@ -201,6 +248,9 @@ impl Recorder {
     /// Outcomes wait until the answer is dropped. Batches do so each by itself: one that gets through
     /// does not speak for the other.
     fn wait(&self) -> Waiting<'_> {
+        let mut backlog = lock(&self.backlog);
+        backlog.is_behind = backlog.outcomes > 0;
+        drop(backlog);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(&self.waiting)
     }
@@ -253,7 +303,10 @@ impl Recorder {
 
     async fn hand_over(&self, outcome: Outcome, reply: Option<oneshot::Sender<Recorded>>) {
         let number = self.outcomes.fetch_add(1, Ordering::Relaxed);
-        let message = Message::new(outcome, number, reply);
+        let message = Message {
+            kept: Some(Kept::new(&self.backlog)),
+            ..Message::new(outcome, number, reply)
+        };
         let handed_over = heart::beat_until(self.sender.send(message)).await;
         if let Err(mpsc::error::SendError(message)) = handed_over {
             // The writer ends only after everything that could record has ended.
@@ -354,18 +407,15 @@ impl Writer {
                 self.ready.push(message);
             }
         }
-        for (account, messages) in straining {
+        for (account, mut messages) in straining {
             let ctx = self.ctx.clone();
-            let transitions = messages
-                .iter()
-                .filter_map(|m| m.outcome.entry.transition.as_ref());
-            let shelf = ctx.recorder.shelf();
-            let protected: Vec<_> = transitions.map(|t| shelf.protect(t.key())).collect();
-            self.straining.spawn(self.heart.clone().carry(async move {
-                let messages = strains::tell(&ctx, &account, messages).await;
-                drop(protected);
-                messages
-            }));
+            for message in &mut messages {
+                let transition = message.outcome.entry.transition.as_ref();
+                message.place = transition.map(|t| ctx.recorder.shelf().protect(t.key()));
+                message.leave_backlog();
+            }
+            let work = async move { strains::tell(&ctx, &account, messages).await };
+            self.straining.spawn(self.heart.clone().carry(work));
         }
     }
 
@@ -489,5 +539,20 @@ mod tests {
         assert!(recorder.is_waiting(), "the other still waits");
         drop(other);
         assert!(!recorder.is_waiting());
+    }
+
+    #[test]
+    fn what_waited_goes_on_waiting_until_all_of_it_is_recorded() {
+        let (recorder, _inbox) = Recorder::new();
+        let (one, other) = (Kept::new(&recorder.backlog), Kept::new(&recorder.backlog));
+        assert!(!recorder.is_waiting(), "the database is well");
+        drop(recorder.wait());
+        assert!(recorder.is_waiting(), "neither is recorded");
+        drop(one);
+        assert!(recorder.is_waiting(), "the other is not");
+        drop(other);
+        assert!(!recorder.is_waiting());
+        let _next = Kept::new(&recorder.backlog);
+        assert!(!recorder.is_waiting(), "the database has been well since");
     }
 }
