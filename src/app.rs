@@ -5,12 +5,11 @@
 //! grace is over is settled by its lease: it becomes uncertain and is looked up.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -26,7 +25,7 @@ use crate::policy::rules::Jitter;
 use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::watchdog::Watchdog;
-use crate::worker::account::Account;
+use crate::worker::account::{Account, Slots};
 use crate::worker::in_hand::InHand;
 use crate::worker::passed_over::PassedOver;
 use crate::worker::progress::Progress;
@@ -180,10 +179,10 @@ fn context(settings: &Settings, recorder: Recorder) -> Result<Context, RunError>
         clock: SteadyClock::new(),
         recorder,
         in_hand: InHand::default(),
-        slots: Arc::new(Semaphore::new(settings.worker.concurrency)),
+        slots: Slots::new(settings.worker.concurrency),
         sends: TaskTracker::new(),
+        tasks: TaskTracker::new(),
         wants_room: AtomicBool::new(false),
-        finished: AtomicU64::new(0),
         stop: CancellationToken::new(),
         wake: Wake::default(),
         standstill: Mutex::default(),
@@ -346,6 +345,9 @@ async fn serve(
     let finish = async {
         // The loops first: a step under way may still start sends.
         loops.wait().await;
+        // Then the tasks of the accounts: a probe sends too.
+        ctx.tasks.close();
+        ctx.tasks.wait().await;
         ctx.sends.close();
         ctx.sends.wait().await;
         ctx.recorder.close();

@@ -192,6 +192,13 @@ pub struct Room {
     pub jobs: usize,
 }
 
+/// The columns of an array of these.
+fn columns(rooms: &[Room]) -> (Vec<String>, Vec<i32>) {
+    let jobs = |room: &Room| i32::try_from(room.jobs).unwrap_or(i32::MAX);
+    let column = |room: &Room| (room.account.to_string(), jobs(room));
+    rooms.iter().map(column).unzip()
+}
+
 /// Claims due jobs and opens their attempts, within quota, room and fairness. Where it met a job that stands back,
 /// there may be more to claim, although it claimed none.
 ///
@@ -206,11 +213,7 @@ pub async fn claim(
     among: Among,
     second: SteadySecond,
 ) -> Result<Vec<Met>, DbError> {
-    let names: Vec<String> = rooms.iter().map(|room| room.account.to_string()).collect();
-    let free: Vec<i32> = rooms
-        .iter()
-        .map(|room| i32::try_from(room.jobs).unwrap_or(i32::MAX))
-        .collect();
+    let (names, free) = columns(rooms);
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim.sql",
@@ -297,10 +300,8 @@ pub async fn claim_canary(
 /// Which look-ups are claimed.
 #[derive(Clone, Copy, Debug)]
 pub struct Lookups<'a> {
-    /// Of these accounts.
-    pub accounts: &'a [String],
-    /// So many of each, at most.
-    pub most_per_account: usize,
+    /// Of these accounts, so many of each at most.
+    pub rooms: &'a [Room],
     /// Until this is over no other worker makes them.
     pub promise: Duration,
     /// No account whose look-ups fail is put off for more than this.
@@ -317,12 +318,13 @@ pub async fn claim_lookups(
     among: Among,
     second: SteadySecond,
 ) -> Result<Vec<Claim>, DbError> {
+    let (accounts, most) = columns(lookups.rooms);
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim_lookups.sql",
         worker,
-        lookups.accounts,
-        i64::try_from(lookups.most_per_account).unwrap_or(i64::MAX),
+        &accounts,
+        &most,
         lookups.promise.as_secs_f64(),
         second.0,
         &among.without,

@@ -2,7 +2,7 @@
 --
 -- The claim is a promise until run_at, not a state: a worker that dies leaves the job uncertain and
 -- due again.
--- $1 worker   $2 accounts   $3 most jobs per account   $4 seconds until another worker may try
+-- $1 worker   $2 accounts   $3 most jobs of each   $4 seconds until another worker may try
 -- $5 second of the quota   $6 jobs that are set aside   $7 the only jobs to look at, or null
 -- $8 seconds to which no look-up is ever put off   $9 seconds for which nobody else asks where one at a time does
 -- $10 how long to wait for a lock
@@ -16,10 +16,11 @@ with slow as (
 ),
 asking as materialized (
   -- While look-ups get no clear answer, one at a time asks.
-  select account.name, case when r.trial_at is null then $3::bigint else 1 end as most
-  from apipay.accounts account
+  select account.name, case when r.trial_at is null then room.jobs else 1 end as most
+  from unnest($2::text[], $3::int[]) as room(account, jobs)
+  join apipay.accounts account on account.name = room.account
   left join apipay._reads r on r.account = account.name and r.kind = 'look_up'
-  where account.name = any ($2::text[]) and (account.state = 'active' or account.delivery_error is not null)
+  where (account.state = 'active' or account.delivery_error is not null)
     and (account.blocked_until is null or account.blocked_until <= now())
     and (r.trial_at is null or account.name = any (array(select name from slow)))
     and (select set_config('lock_timeout', $10, true)) is not null

@@ -1,5 +1,6 @@
 //! An account at run time: its client, its slots, and what is known of its state.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::policy::judge::is_refused_for_rate;
 use crate::policy::rules::BreakerRules;
 use crate::worker::clock::Moment;
 use crate::worker::modes::{Modes, Sight};
+use crate::worker::room::Places;
 
 /// An account at run time.
 pub struct Account {
@@ -32,10 +34,14 @@ pub struct Account {
     /// Its limit at the gateway.
     pub requests_per_minute: u32,
     slots: Arc<Semaphore>,
+    /// Places for its tasks beside its sends.
+    pub places: Places,
     /// Jobs claimed and not yet finished: in flight, or waiting for a slot.
     claimed: AtomicUsize,
     /// Jobs claimed since the start.
     claims: AtomicU64,
+    /// Sends since the start that were answered soon.
+    brisk: AtomicU64,
     /// Jobs that the database refuses to have claimed, and that are left out.
     refused: AtomicU32,
     refusals: Refusals,
@@ -129,10 +135,62 @@ impl Refusals {
     }
 }
 
-/// A slot for a request, of the account and of the daemon; free again when it is dropped.
+/// For so long a request takes a slot of the daemon's. After that its gateway is slow, and it takes one of its account only:
+/// else those of a few accounts whose gateways hang would be all the requests that there may be.
+const BRISK: Duration = Duration::from_secs(2);
+
+/// The slots of the daemon: so many requests may be under way at once, beside those that are slow.
+#[derive(Clone)]
+pub struct Slots {
+    brisk: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
+}
+
+impl Slots {
+    /// There are never more slow requests than this: each takes memory.
+    const MOST_SLOW: usize = 512;
+
+    /// So many slots for requests that are not slow.
+    pub fn new(concurrency: usize) -> Slots {
+        Slots {
+            brisk: Arc::new(Semaphore::new(concurrency)),
+            slow: Arc::new(Semaphore::new(Slots::MOST_SLOW)),
+        }
+    }
+
+    /// How many requests are slow.
+    pub fn slow(&self) -> usize {
+        Slots::MOST_SLOW.saturating_sub(self.slow.available_permits())
+    }
+}
+
+/// A slot for the requests of a job, of its account and of the daemon; free again when it is dropped.
 pub struct Slot {
     _account: Option<OwnedSemaphorePermit>,
-    _daemon: Option<OwnedSemaphorePermit>,
+    daemon: Option<OwnedSemaphorePermit>,
+    slots: Slots,
+    is_slow: bool,
+}
+
+impl Slot {
+    /// Waits for what a request brings. When that takes long, the daemon's slot goes to others.
+    pub async fn wait<F: Future>(&mut self, answer: F) -> F::Output {
+        let mut answer = pin!(answer);
+        tokio::select! {
+            answer = &mut answer => return answer,
+            () = tokio::time::sleep(BRISK), if !self.is_slow => {}
+        }
+        if let Ok(slow) = self.slots.slow.clone().try_acquire_owned() {
+            self.daemon = Some(slow);
+        }
+        self.is_slow = true;
+        answer.await
+    }
+
+    /// Whether each request so far was answered soon.
+    pub fn is_brisk(&self) -> bool {
+        !self.is_slow
+    }
 }
 
 /// A job of an account that is claimed and not yet finished.
@@ -160,8 +218,10 @@ impl Account {
             concurrency,
             requests_per_minute,
             slots: Arc::new(Semaphore::new(concurrency)),
+            places: Places::default(),
             claimed: AtomicUsize::new(0),
             claims: AtomicU64::new(0),
+            brisk: AtomicU64::new(0),
             refused: AtomicU32::new(0),
             refusals: Refusals::default(),
             known_at: Mutex::default(),
@@ -207,6 +267,16 @@ impl Account {
     /// Jobs that were claimed since the start.
     pub fn claims(&self) -> u64 {
         self.claims.load(Ordering::Relaxed)
+    }
+
+    /// A send was answered soon.
+    pub fn count_brisk(&self) {
+        self.brisk.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sends since the start that were answered soon: their number says how many will be.
+    pub fn brisk(&self) -> u64 {
+        self.brisk.load(Ordering::Relaxed)
     }
 
     /// Notes how many jobs are left out of its claims.
@@ -263,12 +333,14 @@ impl Account {
 
     /// Waits for a slot: the account's first, so that who waits for it keeps no other account out.
     /// The semaphores are never closed.
-    pub async fn slot(self: Arc<Self>, daemon: Arc<Semaphore>) -> Slot {
+    pub async fn slot(self: Arc<Self>, slots: Slots) -> Slot {
         let account = self.slots.clone().acquire_owned().await.ok();
-        let daemon = daemon.acquire_owned().await.ok();
+        let daemon = slots.brisk.clone().acquire_owned().await.ok();
         Slot {
             _account: account,
-            _daemon: daemon,
+            daemon,
+            slots,
+            is_slow: false,
         }
     }
 

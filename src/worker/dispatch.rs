@@ -1,5 +1,6 @@
 //! Claims due jobs and hands each to its send.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,27 +11,28 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Claim, Met, Room};
+use crate::domain::account::AccountName;
+use crate::worker::account::Account;
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
 use crate::worker::passed_over::FoundBy;
+use crate::worker::room as rooms;
 use crate::worker::send::{self, Job, Role};
 use crate::worker::{Context, Step};
 
-/// The claiming loop's memory: whose turn it is, how fast sends end, and which jobs make a claim fail.
+/// The claiming loop's memory: whose turn it is, how fast each account's sends end, and which jobs make a claim fail.
 pub struct Dispatcher {
     turn: usize,
-    pace: Pace,
+    paces: BTreeMap<AccountName, Pace>,
     culprits: Culprits,
-    trial_culprits: Culprits,
 }
 
 impl Default for Dispatcher {
     fn default() -> Dispatcher {
         Dispatcher {
             turn: 0,
-            pace: Pace::default(),
+            paces: BTreeMap::new(),
             culprits: Culprits::new(ClaimedTo::Send),
-            trial_culprits: Culprits::new(ClaimedTo::Try),
         }
     }
 }
@@ -50,25 +52,16 @@ impl Dispatcher {
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
         // Before the room is counted, so that a send that ends meanwhile does not go unnoticed.
         ctx.wants_room.store(true, Ordering::Relaxed);
-        let ahead = self
-            .pace
-            .ahead(ctx.finished.load(Ordering::Relaxed), Instant::now())
-            .min(ctx.claim_batch);
-        gather_room(ctx, ahead).await;
-        let (rooms, jobs) = self.rooms(ctx, ahead);
+        let ahead = self.ahead(ctx);
+        let all_ahead = ahead.values().sum::<usize>().min(ctx.claim_batch);
+        gather_room(ctx, all_ahead).await;
+        let (rooms, jobs) = self.rooms(ctx, &ahead, all_ahead);
         if jobs == 0 {
             return Ok(Step::Idle);
         }
-        // Neither waits for what fails the other; those that have not slowed down come first.
-        let usual = self.send_usual(ctx, &rooms, jobs).await;
-        let trials = self.try_slow_ones(ctx, &rooms, jobs).await;
+        let sent = self.send_usual(ctx, &rooms, jobs).await;
         ctx.passed_over.set(FoundBy::Claim, self.culprits.jobs());
-        ctx.passed_over
-            .set(FoundBy::Trial, self.trial_culprits.jobs());
-        Ok(match (usual?, trials?) {
-            (Step::Idle, Step::Idle) => Step::Idle,
-            _ => Step::Worked,
-        })
+        sent
     }
 
     async fn send_usual(
@@ -138,62 +131,32 @@ impl Dispatcher {
         claimed
     }
 
-    /// Claims the trials that are due of accounts that have slowed down. That an account has is known here a
-    /// second after another daemon has found out; the usual claim leaves it out from that moment on.
-    async fn try_slow_ones(
-        &mut self,
-        ctx: &Arc<Context>,
-        rooms: &[Room],
-        jobs: usize,
-    ) -> Result<Step, DbError> {
-        let is_slow = |room: &&Room| {
-            let account = ctx.accounts.get(&room.account);
-            account.is_some_and(|account| account.is_slow())
-        };
-        let slow = rooms.iter().filter(is_slow);
-        let slow: Vec<String> = slow.map(|room| room.account.to_string()).collect();
-        if slow.is_empty() {
-            if !ctx.accounts.values().any(|account| account.is_slow()) {
-                self.trial_culprits = Culprits::new(ClaimedTo::Try);
-            }
-            return Ok(Step::Idle);
-        }
-        let claimed_at = Moment::now();
-        let asked = ctx.clock.ask();
-        let listed = TRIALS_LISTED * slow.len();
-        let met = self
-            .trial_culprits
-            .run(ctx, &slow, listed, |among| {
-                claim::claim_trials(
-                    &ctx.pool,
-                    ctx.worker,
-                    ctx.lease,
-                    &slow,
-                    jobs,
-                    among,
-                    ctx.clock.second(),
-                    ctx.longest_trial(),
-                    ctx.trial(),
-                )
-            })
-            .await?;
-        let (claims, step) = apart(met);
-        for mut claim in claims {
-            claim.now = asked.now(claim.now);
-            start(ctx, claim, claimed_at, Role::Trial).await;
-        }
-        Ok(step)
+    /// How many jobs of each account are claimed ahead of its free slots.
+    fn ahead(&mut self, ctx: &Context) -> BTreeMap<AccountName, usize> {
+        let now = Instant::now();
+        let ahead = ctx.accounts.values().map(|account| {
+            let pace = self.paces.entry(account.name.clone()).or_default();
+            (account.name.clone(), pace.ahead(account.brisk(), now))
+        });
+        ahead.collect()
     }
 
     /// Accounts take turns at being first.
-    fn rooms(&mut self, ctx: &Context, ahead: usize) -> (Vec<Room>, usize) {
-        let in_all = room(ctx, ahead).min(ctx.claim_batch);
+    fn rooms(
+        &mut self,
+        ctx: &Context,
+        ahead: &BTreeMap<AccountName, usize>,
+        all_ahead: usize,
+    ) -> (Vec<Room>, usize) {
+        let in_all = room(ctx, all_ahead).min(ctx.claim_batch);
         let mut rooms: Vec<Room> = ctx
             .served()
             .filter(|account| !ctx.recorder.shelf().is_full(&account.name))
             .map(|account| Room {
                 account: account.name.clone(),
-                jobs: account.room(ahead, &ctx.rules.breaker).min(in_all),
+                jobs: account
+                    .room(ahead[&account.name], &ctx.rules.breaker)
+                    .min(in_all),
             })
             .collect();
         self.turn = (self.turn + 1) % rooms.len().max(1);
@@ -201,6 +164,69 @@ impl Dispatcher {
         rooms.retain(|room| room.jobs > 0);
         let jobs = if rooms.is_empty() { 0 } else { in_all };
         (rooms, jobs)
+    }
+}
+
+/// The memory of the loop that claims trials: which jobs make such a claim fail. It is a loop of its own, so that accounts
+/// that have slowed down cost the others nothing.
+pub struct Trials {
+    culprits: Culprits,
+}
+
+impl Default for Trials {
+    fn default() -> Trials {
+        Trials {
+            culprits: Culprits::new(ClaimedTo::Try),
+        }
+    }
+}
+
+impl Trials {
+    /// Claims the trials that are due of accounts that have slowed down, and starts their sends. That an account has is
+    /// known here a second after another daemon has found out; the usual claim leaves it out from that moment on.
+    pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
+        let slow = ctx.served().filter(|account| account.is_slow());
+        let slow: Vec<&Arc<Account>> = slow.collect();
+        if slow.is_empty() {
+            self.culprits = Culprits::new(ClaimedTo::Try);
+            ctx.passed_over.set(FoundBy::Trial, Vec::new());
+            return Ok(Step::Idle);
+        }
+        let jobs = room(ctx, 0).min(ctx.claim_batch);
+        let has_room = |account: &&Arc<Account>| {
+            !ctx.recorder.shelf().is_full(&account.name) && account.room(0, &ctx.rules.breaker) > 0
+        };
+        let open = slow.into_iter().filter(has_room);
+        let open: Vec<String> = open.map(|account| account.name.to_string()).collect();
+        if open.is_empty() || jobs == 0 {
+            return Ok(Step::Idle);
+        }
+        let claimed_at = Moment::now();
+        let asked = ctx.clock.ask();
+        let listed = TRIALS_LISTED * open.len();
+        let met = self
+            .culprits
+            .run(ctx, &open, listed, |among| {
+                claim::claim_trials(
+                    &ctx.pool,
+                    ctx.worker,
+                    ctx.lease,
+                    &open,
+                    jobs,
+                    among,
+                    ctx.clock.second(),
+                    ctx.longest_trial(),
+                    ctx.trial(),
+                )
+            })
+            .await;
+        ctx.passed_over.set(FoundBy::Trial, self.culprits.jobs());
+        let (claims, step) = apart(met?);
+        for mut claim in claims {
+            claim.now = asked.now(claim.now);
+            start(ctx, claim, claimed_at, Role::Trial).await;
+        }
+        Ok(step)
     }
 }
 
@@ -219,12 +245,16 @@ fn apart(met: Vec<Met>) -> (Vec<Claim>, Step) {
     (met.into_iter().filter_map(claim).collect(), step)
 }
 
-/// How many jobs this daemon may hold more than it holds now.
+/// How many jobs this daemon may hold more than it holds now, but for those whose gateway is slow.
 fn room(ctx: &Context, ahead: usize) -> usize {
     if ctx.recorder.is_waiting() || ctx.recorder.forgotten().is_some() {
         return 0;
     }
-    (ctx.concurrency + ahead).saturating_sub(ctx.sends.len())
+    (ctx.concurrency + ahead).saturating_sub(in_hand(ctx))
+}
+
+fn in_hand(ctx: &Context) -> usize {
+    ctx.sends.len().saturating_sub(ctx.slots.slow())
 }
 
 /// While sends are under way and there is little room, waits a little for more: longer as long as there
@@ -233,7 +263,7 @@ async fn gather_room(ctx: &Context, ahead: usize) {
     let enough = ((ctx.concurrency + ahead) / 2).max(1);
     let plenty = ctx.concurrency * 2;
     for time in 0..GATHER_TIMES {
-        let in_hand = ctx.sends.len();
+        let in_hand = in_hand(ctx);
         let is_worth_it = if time == 0 {
             in_hand > 0
         } else {
@@ -246,8 +276,8 @@ async fn gather_room(ctx: &Context, ahead: usize) {
     }
 }
 
-/// How many jobs to claim ahead of free slots: as many as ended in the last tenth of a second. So
-/// they wait about that long for their slot, and with a slow gateway none is claimed ahead.
+/// How many jobs of an account to claim ahead of free slots: as many as were answered soon in the last tenth of a second. So
+/// they wait about that long for their slot, and of an account whose gateway is slow none is claimed ahead.
 #[derive(Default)]
 struct Pace {
     measured: Option<(Instant, u64)>,
@@ -257,13 +287,13 @@ struct Pace {
 impl Pace {
     const SPAN: Duration = Duration::from_millis(100);
 
-    fn ahead(&mut self, finished: u64, now: Instant) -> usize {
-        let (since, before) = *self.measured.get_or_insert((now, finished));
+    fn ahead(&mut self, brisk: u64, now: Instant) -> usize {
+        let (since, before) = *self.measured.get_or_insert((now, brisk));
         let elapsed = now.duration_since(since);
         if elapsed >= Pace::SPAN {
             let share = Pace::SPAN.as_secs_f64() / elapsed.as_secs_f64();
-            self.ahead = (finished.saturating_sub(before) as f64 * share) as usize;
-            self.measured = Some((now, finished));
+            self.ahead = (brisk.saturating_sub(before) as f64 * share) as usize;
+            self.measured = Some((now, brisk));
         }
         self.ahead
     }
@@ -280,7 +310,7 @@ async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, role: Role)
     };
     let held = account.hold();
     // Queued for here, one after the other, so that slots are given in the order of the claim.
-    let mut slot = Box::pin(account.slot(ctx.slots.clone()));
+    let mut slot = Box::pin(account.clone().slot(ctx.slots.clone()));
     let at_once = poll_fn(|task| Poll::Ready(slot.as_mut().poll(task))).await;
     let ctx = ctx.clone();
     ctx.sends.clone().spawn(async move {
@@ -288,8 +318,10 @@ async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, role: Role)
             Poll::Ready(slot) => slot,
             Poll::Pending => slot.await,
         };
-        send::send(&ctx, job, slot).await;
-        ctx.finished.fetch_add(1, Ordering::Relaxed);
+        let work = async {
+            send::send(&ctx, job, slot).await;
+        };
+        rooms::supervised(&ctx, &account, "send", work).await;
         drop(held);
         if ctx.wants_room.load(Ordering::Relaxed) {
             ctx.wake.dispatch.notify_one();

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
@@ -37,21 +36,22 @@ use crate::worker::failing::{self, Signed};
 use crate::worker::outcome::{self, Following, Guard};
 use crate::worker::plan;
 use crate::worker::recorder::Outcome;
+use crate::worker::room::{self, Work};
 use crate::worker::send::SEND_WINDOW;
 use crate::worker::steady::Asked;
 use crate::worker::unstored;
 use crate::worker::{Context, Step, missing, revived};
 use apart::{read_after_refund, read_for_mode, read_whole};
 
-/// Accounts whose invoices are checked in one round, at the same time: few enough that none of their
-/// requests leaves late, and so later than its quota allows.
+/// Accounts whose invoices are claimed for a check by one statement.
 const CHECKS: usize = 16;
 
 /// Refunds of an account in one round: each invoice of theirs is a request, one after the other, and
 /// the next check of the invoices waits for them.
 const REFUNDS: usize = 4;
 
-/// Checks what is due.
+/// Claims what is due to be checked, and hands each account's part to a task of the account. Of an account whose last
+/// part is not done yet nothing is claimed.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
@@ -65,11 +65,21 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         }
     }
     let is_idle = due.is_empty();
-    let due = by(due, |mirror| mirror.account.clone());
-    let checks = due
-        .into_iter()
-        .map(|(account, due)| check_account(ctx, account, due, claimed_at));
-    join_all(checks).await;
+    for (name, due) in by(due, |mirror| mirror.account.clone()) {
+        let Some(account) = ctx.accounts.get(&name) else {
+            continue;
+        };
+        // Nobody else takes the place.
+        let Some(place) = account.places.take(Work::Follow) else {
+            continue;
+        };
+        let for_task = ctx.clone();
+        room::spawn(ctx, account, "follow", async move {
+            check_account(&for_task, name, due, claimed_at).await;
+            drop(place);
+            for_task.wake.follow.notify_one();
+        });
+    }
     match failed {
         Some(error) => Err(error),
         None if is_idle => Ok(Step::Idle),
@@ -108,9 +118,11 @@ async fn claim_refunds(ctx: &Context) -> Result<Vec<DueMirror>, DbError> {
     .await
 }
 
-/// The accounts of which such reads may be made: where they get no clear answer one asks at a time.
+/// The accounts of which such reads may be made now: where they get no clear answer one asks at a time.
 fn readable(ctx: &Context, read: Read) -> Vec<String> {
-    let readable = ctx.served().filter(|account| may_read(ctx, account, read));
+    let has_place = |account: &&Arc<Account>| account.places.free(Work::Follow) > 0;
+    let readable = ctx.served().filter(has_place);
+    let readable = readable.filter(|account| may_read(ctx, account, read));
     readable.map(|account| account.name.to_string()).collect()
 }
 

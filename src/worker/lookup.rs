@@ -4,18 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::claim::{self, Claim, Lookups, Purpose};
+use crate::db::claim::{self, Claim, Lookups, Purpose, Room};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Timed;
 use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
-use crate::heart;
 use crate::policy::found::in_words;
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
@@ -30,29 +28,29 @@ use crate::worker::failing::Signed;
 use crate::worker::outcome::{self, Evidence, Guard, Kind};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
+use crate::worker::room::{self, Work};
 use crate::worker::search;
 use crate::worker::send::{conclude, guard};
 use crate::worker::{Context, Step};
 
-/// Look-ups of an account at once.
-const MOST: usize = 8;
-
-/// Looks up the jobs that are due, but for those that make their claim fail.
+/// Claims the jobs that are due, but for those that make their claim fail, and hands each to a task of its account. As
+/// many of an account as it has places for.
 pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, DbError> {
-    let accounts = ctx.served_names();
+    let rooms = ctx.served().map(|account| Room {
+        account: account.name.clone(),
+        jobs: account.places.free(Work::LookUp),
+    });
+    let rooms: Vec<Room> = rooms.filter(|room| room.jobs > 0).collect();
+    let accounts: Vec<String> = rooms.iter().map(|room| room.account.to_string()).collect();
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
     // One at a time asks for these: what it gets says whether the others may.
-    let slow: BTreeSet<AccountName> = ctx
-        .accounts
-        .iter()
-        .filter(|(_, account)| account.reads_slowly(Read::LookUp))
-        .map(|(name, _)| name.clone())
-        .collect();
-    let most = MOST * accounts.len();
+    let slow = ctx.served();
+    let slow = slow.filter(|account| account.reads_slowly(Read::LookUp));
+    let slow: BTreeSet<AccountName> = slow.map(|account| account.name.clone()).collect();
+    let most = rooms.iter().map(|room| room.jobs).sum();
     let lookups = Lookups {
-        accounts: &accounts,
-        most_per_account: MOST,
+        rooms: &rooms,
         promise: ctx.lease,
         longest: ctx.longest_trial(),
         trial: ctx.trial(),
@@ -65,29 +63,37 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     if claims.is_empty() {
         return Ok(Step::Idle);
     }
-    let mut lookups = JoinSet::new();
     for mut claim in claims {
         claim.now = asked.now(claim.now);
-        let errand = Errand::read(Read::LookUp, slow.contains(&claim.account));
-        let ctx = ctx.clone();
-        lookups.spawn(heart::shared(async move {
-            look_up(&ctx, claim, claimed_at, errand).await;
-        }));
+        let Some(account) = ctx.accounts.get(&claim.account) else {
+            continue;
+        };
+        // Only as many are claimed as there are places, and nobody else takes them.
+        let Some(place) = account.places.take(Work::LookUp) else {
+            continue;
+        };
+        let errand = Errand::read(Read::LookUp, slow.contains(&account.name));
+        let (for_task, owner) = (ctx.clone(), account.clone());
+        room::spawn(ctx, account, "lookup", async move {
+            look_up(&for_task, &owner, claim, claimed_at, errand).await;
+            if place.is_last() {
+                for_task.wake.lookup.notify_one();
+            }
+            drop(place);
+            for_task.wake.dispatch.notify_one();
+        });
     }
-    while let Some(done) = lookups.join_next().await {
-        if let Err(panic) = done {
-            error!(error = %Chain(&panic), "a look-up panicked; the job will be looked up again");
-        }
-    }
-    ctx.wake.dispatch.notify_one();
     Ok(Step::Worked)
 }
 
-async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: Errand) {
+async fn look_up(
+    ctx: &Arc<Context>,
+    account: &Account,
+    claim: Claim,
+    claimed_at: Moment,
+    errand: Errand,
+) {
     let guard = guard(ctx, &claim, "uncertain");
-    let Some(account) = ctx.accounts.get(&claim.account) else {
-        return;
-    };
     let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
     let (operation, plan) = match planned.await {
         Ok(planned) => planned,

@@ -10,6 +10,7 @@
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.
 //! - [`follow`] watches accepted objects to their end, past those of which nothing can be stored ([`unstored`]).
+//! - [`room`] has the places for an account's tasks, and supervises them: look-ups, follow-ups and probes run there.
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
 //!   waited for another.
@@ -49,6 +50,7 @@ pub mod progress;
 pub mod recorder;
 pub mod recover;
 pub mod revived;
+pub mod room;
 pub mod search;
 pub mod send;
 pub mod settle;
@@ -59,12 +61,12 @@ pub mod tell_failing;
 pub mod unstored;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -82,7 +84,7 @@ use crate::policy::judge::Circumstances;
 use crate::policy::outage::longest;
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::telemetry::Chain;
-use account::Account;
+use account::{Account, Slots};
 use clock::Moment;
 use culprits::Culprits;
 use in_hand::InHand;
@@ -113,7 +115,7 @@ pub struct Context {
     pub poll_interval: Duration,
     /// Most jobs of one claim.
     pub claim_batch: usize,
-    /// Requests in flight at once, of all accounts: the number of `slots`.
+    /// Sends in flight at once, of all accounts, beside those whose gateway is slow: the number of `slots`.
     pub concurrency: usize,
     /// Where alerts go besides the log.
     pub webhook: Option<Webhook>,
@@ -131,14 +133,14 @@ pub struct Context {
     pub recorder: Recorder,
     /// Claims that are in hand.
     pub in_hand: InHand,
-    /// Slots for requests, of all accounts.
-    pub slots: Arc<Semaphore>,
+    /// Slots for the requests of sends, of all accounts.
+    pub slots: Slots,
     /// Jobs that are claimed and not finished; a stop waits for them.
     pub sends: TaskTracker,
+    /// Tasks of the accounts beside their sends; a stop waits for them.
+    pub tasks: TaskTracker,
     /// Whether the last claim ended for want of room: then the next send that ends wakes it.
     pub wants_room: AtomicBool,
-    /// Sends that ended since the start.
-    pub finished: AtomicU64,
     /// Set when the daemon is told to stop: what was not sent yet stays unsent.
     pub stop: CancellationToken,
     /// Wakes the loops before their timers.
@@ -154,6 +156,8 @@ pub struct Wake {
     pub dispatch: Notify,
     /// Uncertain jobs may be looked up: an account is served from now on.
     pub lookup: Notify,
+    /// What was accepted may be asked for: an account has done its last part.
+    pub follow: Notify,
     /// Jobs may have to be moved: one has ended that others wait for, or an outage.
     pub recover: Notify,
     /// There may be a notice to deliver.
@@ -390,6 +394,13 @@ pub fn spawn_loops(
         |ctx| Some(&ctx.wake.dispatch),
         async move |ctx| dispatcher.step(ctx).await
     );
+    let mut trials = dispatch::Trials::default();
+    spawn!(
+        "trials",
+        Duration::from_millis(500),
+        |_| None,
+        async move |ctx| trials.step(ctx).await
+    );
     spawn!(
         "start",
         Duration::from_secs(1),
@@ -431,13 +442,18 @@ pub fn spawn_loops(
         |_| None,
         async move |ctx| locks.step(ctx).await
     );
-    spawn!("follow", Duration::from_millis(500), |_| None, follow::step);
-    let mut canaries = Culprits::new(ClaimedTo::Probe);
+    spawn!(
+        "follow",
+        Duration::from_millis(500),
+        |ctx| Some(&ctx.wake.follow),
+        follow::step
+    );
+    let mut probes = probe::Probes::default();
     spawn!(
         "probe",
         Duration::from_millis(500),
         |_| None,
-        async move |ctx| probe::step(ctx, &mut canaries).await
+        async move |ctx| probes.step(ctx).await
     );
     spawn!(
         "deliver",

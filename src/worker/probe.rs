@@ -1,11 +1,14 @@
 //! Asks whether parked accounts are well again, and lets one job through before all others.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::future::join_all;
+use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
+use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Claim, Purpose};
 use crate::db::clock::SteadySecond;
 use crate::db::fault::Fault;
@@ -29,36 +32,63 @@ use crate::worker::alarm::{self, Appearance};
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
 use crate::worker::recorder::Outcome;
+use crate::worker::room::{self, Work};
 use crate::worker::send::{self, Job, Role, Sent};
 use crate::worker::{Context, Step};
 
-/// Probes what is due. The job that a probe lets through is none of the culprits.
-pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, DbError> {
-    // A probe ends with a send.
-    if ctx.recorder.forgotten().is_some() {
-        return Ok(Step::Idle);
-    }
-    let due = probes::claim(&ctx.pool, &ctx.served_names(), ctx.lease).await?;
-    if due.is_empty() {
-        return Ok(Step::Idle);
-    }
-    let mut failed = None;
-    for probe in due {
-        let Some(account) =
-            AccountName::parse(&probe.account).and_then(|name| ctx.accounts.get(&name))
-        else {
-            continue;
-        };
-        // What fails one account keeps no other from its probe.
-        if let Err(error) = probe_account(ctx, culprits, account, &probe).await {
-            failed.get_or_insert(error);
-        }
-    }
-    failed.map_or(Ok(Step::Worked), Err)
+/// The loop's memory: of each account the jobs that the database does not let be claimed for a probe.
+#[derive(Default)]
+pub struct Probes {
+    culprits: BTreeMap<AccountName, Arc<Mutex<Culprits>>>,
+    /// What the database last refused to do for one of the tasks; the next step fails of it.
+    failed: Arc<Mutex<Option<DbError>>>,
 }
 
-/// Accounts that are asked at once when the daemon starts.
-const ASKED_AT_ONCE: usize = 8;
+impl Probes {
+    /// Claims the probes that are due, and hands each to a task of its account. The job that a probe lets through is none
+    /// of the culprits.
+    pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
+        if let Some(error) = self.failed.lock().await.take() {
+            return Err(error);
+        }
+        // A probe ends with a send.
+        if ctx.recorder.forgotten().is_some() {
+            return Ok(Step::Idle);
+        }
+        let idle = ctx.served();
+        let idle = idle.filter(|account| account.places.free(Work::Probe) > 0);
+        let idle: Vec<String> = idle.map(|account| account.name.to_string()).collect();
+        let due = probes::claim(&ctx.pool, &idle, ctx.lease).await?;
+        if due.is_empty() {
+            return Ok(Step::Idle);
+        }
+        for probe in due {
+            let Some(account) =
+                AccountName::parse(&probe.account).and_then(|name| ctx.accounts.get(&name))
+            else {
+                continue;
+            };
+            // Nobody else takes the place.
+            let Some(place) = account.places.take(Work::Probe) else {
+                continue;
+            };
+            let culprits = self.culprits.entry(account.name.clone());
+            let culprits =
+                culprits.or_insert_with(|| Arc::new(Mutex::new(Culprits::new(ClaimedTo::Probe))));
+            let (culprits, failed) = (culprits.clone(), self.failed.clone());
+            let (for_task, owner) = (ctx.clone(), account.clone());
+            room::spawn(ctx, account, "probe", async move {
+                let mut culprits = culprits.lock().await;
+                let probed = probe_account(&for_task, &mut culprits, &owner, &probe).await;
+                if let Err(error) = probed {
+                    *failed.lock().await = Some(error);
+                }
+                drop(place);
+            });
+        }
+        Ok(Step::Worked)
+    }
+}
 
 /// Asks for the health of accounts that are served from now on, once: an account whose `base_url` leads nowhere is
 /// parked before a payment fails for it, and one that is parked is probed at once. Everything else that health may say
@@ -77,13 +107,11 @@ pub async fn look_around(ctx: &Arc<Context>, accounts: Vec<Arc<Account>>) {
     };
     let asked = accounts.into_iter();
     let asked = asked.filter(|account| !probed.iter().any(|name| name == account.name.as_str()));
-    let looks = futures_util::stream::iter(asked)
-        .map(|account| look_at(ctx, account))
-        .buffer_unordered(ASKED_AT_ONCE)
-        .collect::<()>();
+    // All at once: none waits for one whose gateway is slow.
+    let looks = join_all(asked.map(|account| look_at(ctx, account)));
     tokio::select! {
         () = ctx.stop.cancelled() => {}
-        () = looks => {}
+        _ = looks => {}
     }
 }
 

@@ -114,7 +114,7 @@ pub enum Sent {
 }
 
 /// Sends a job and records what came of it. Not to be dropped before it ends.
-pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
+pub async fn send(ctx: &Arc<Context>, mut job: Job, mut slot: Slot) -> Sent {
     let Some(account) = ctx.accounts.get(&job.claim.account) else {
         error!(job.id = %job.claim.id, account = %job.claim.account, "claimed a job of an account that is not configured");
         return Sent::NotWell;
@@ -140,13 +140,13 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
         }
     };
     if plan.resend == Resend::ByBaseline {
-        match read_before(ctx, account, operation, &guard, &plan, &job).await {
+        match read_before(ctx, account, operation, &guard, &plan, &job, &mut slot).await {
             Some(window_from) => job.window_from = window_from,
             None => return Sent::NotWell,
         }
     }
     if plan.resend == Resend::ByProtection && job.claim.name.generation > 1 {
-        match earlier::look_back(ctx, account, operation, &guard, &plan, &job).await {
+        match earlier::look_back(ctx, account, operation, &guard, &plan, &job, &mut slot).await {
             Some(window_from) => job.window_from = window_from,
             None => return Sent::NotWell,
         }
@@ -160,8 +160,12 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, slot: Slot) -> Sent {
     }
     account.note_late(false);
     crash::reach(Point::BeforeSend);
-    let timed = crash::unanswered(account.call(&plan.request)).await;
+    let answer = crash::unanswered(account.call(&plan.request));
+    let timed = slot.wait(answer).await;
     crash::reach(Point::AfterAnswer);
+    if slot.is_brisk() {
+        account.count_brisk();
+    }
     drop(slot);
     let at = circumstances(ctx, &job);
     let verdict = judge(operation, &plan, &job.claim.history, &timed, at);
@@ -280,6 +284,7 @@ async fn read_before(
     guard: &Guard,
     plan: &Plan,
     job: &Job,
+    slot: &mut Slot,
 ) -> Option<Moment> {
     let Lookup::Refunds { invoice_id } = plan.lookup else {
         return Some(job.window_from);
@@ -288,7 +293,7 @@ async fn read_before(
         return None;
     }
     let request = wire::list_refunds(invoice_id);
-    let timed = account.call(&request).await;
+    let timed = slot.wait(account.call(&request)).await;
     let at = circumstances(ctx, job);
     let read = wire::read_refunds(&timed, invoice_id);
     let evidence = |verdict: &Verdict| Evidence {

@@ -32,6 +32,7 @@ mod heavy;
 mod held_starts;
 mod history;
 mod instead;
+mod isolation;
 mod mended;
 mod notifications;
 mod organizations;

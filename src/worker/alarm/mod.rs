@@ -1,6 +1,7 @@
 //! What people are told when a payment waits, and what they can do about it.
 
 mod database;
+mod fault;
 mod gateway;
 mod missing;
 mod organization;
@@ -12,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::db::accounts::AlertText;
 
 pub use database::{HISTORY, Others, STUCK, clock_jumped, held_up, history_lost, session};
+pub use fault::PANICKED;
 pub use gateway::{Appearance, parked, parked_undelivered, undelivered};
 pub use missing::{MISSING, missing};
 pub use organization::{ORGANIZATION, other_organization};

@@ -15,7 +15,7 @@ use crate::policy::reconcile::{Finding, Subject, lives_after_all, without_earlie
 use crate::policy::verdict::{Reason, Strain, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;
-use crate::worker::account::Account;
+use crate::worker::account::{Account, Slot};
 use crate::worker::clock::Moment;
 use crate::worker::outcome::{Evidence, Guard, Kind};
 use crate::worker::search;
@@ -39,6 +39,7 @@ pub(super) async fn look_back(
     guard: &Guard,
     plan: &Plan,
     job: &Job,
+    slot: &mut Slot,
 ) -> Option<Moment> {
     let ids = match mirrors::of_job(&ctx.pool, &account.name, guard.id, wire::CHECK_IDS).await {
         Ok(ids) => ids,
@@ -62,7 +63,7 @@ pub(super) async fn look_back(
             return None;
         }
         let request = wire::check_invoices(&ids);
-        let timed = account.call(&request).await;
+        let timed = slot.wait(account.call(&request)).await;
         match wire::read_check(&timed) {
             Some(shown) => known = shown,
             None => return asking.put_off(&request, &timed).await,
@@ -72,7 +73,8 @@ pub(super) async fn look_back(
         return None;
     }
     let name = job.claim.name.first();
-    let (request, timed, found) = search::by_name(ctx, account, &name, purpose(job)).await;
+    let search = search::by_name(ctx, account, &name, purpose(job));
+    let (request, timed, found) = slot.wait(search).await;
     let Finding::Invoices(named) = found else {
         return asking.put_off(&request, &timed).await;
     };
