@@ -96,20 +96,23 @@ points! {
 /// Names a loop in the environment that gets stuck for good at its first step.
 pub const WEDGE_VARIABLE: &str = "APIPAYD_WEDGE";
 
+/// Names a kind of task in the environment of which the first one panics.
+pub const PANIC_VARIABLE: &str = "APIPAYD_PANIC";
+
 #[cfg(feature = "crash-points")]
-pub use armed::{arm, is_armed, reach, unanswered, wedge};
+pub use armed::{arm, is_armed, panic_in, reach, unanswered, wedge};
 #[cfg(not(feature = "crash-points"))]
-pub use unarmed::{reach, unanswered, wedge};
+pub use unarmed::{panic_in, reach, unanswered, wedge};
 
 #[cfg(feature = "crash-points")]
 mod armed {
     use std::io::Write;
     use std::pin::pin;
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::time::Duration;
 
-    use super::{Point, VARIABLE, WEDGE_VARIABLE};
+    use super::{PANIC_VARIABLE, Point, VARIABLE, WEDGE_VARIABLE};
 
     /// The point, and how many times it is still passed, this one included.
     static ARMED: OnceLock<(Point, AtomicU32)> = OnceLock::new();
@@ -156,6 +159,16 @@ mod armed {
         }
     }
 
+    /// Panics, if this kind of task is the one, for the first time.
+    pub fn panic_in(task: &str) {
+        static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
+        let is_named = std::env::var(PANIC_VARIABLE).is_ok_and(|named| named == task);
+        assert!(
+            !is_named || HAS_PANICKED.swap(true, Ordering::Relaxed),
+            "told to by {PANIC_VARIABLE}"
+        );
+    }
+
     /// Waits for an answer, and reaches [`Point::AfterBody`] when it does not come soon.
     pub async fn unanswered<F: Future>(answer: F) -> F::Output {
         let mut answer = pin!(answer);
@@ -180,6 +193,10 @@ mod unarmed {
     pub fn wedge(_: &str) -> std::future::Ready<()> {
         std::future::ready(())
     }
+
+    /// Nothing.
+    #[inline(always)]
+    pub fn panic_in(_: &str) {}
 
     /// The answer.
     #[inline(always)]

@@ -261,7 +261,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 }
 
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
-/// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, no cap has blocked for `unblocked_for`, an account that was resumed
+/// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, a panic is an hour ago, no cap has blocked for `unblocked_for`, an account that was resumed
 /// without proof has stayed active for `well_for`, a key is
 /// known to be of its account or no daemon has it any more. One that another session has locked is left for later.
 pub async fn resolve_cleared(
@@ -277,6 +277,7 @@ pub async fn resolve_cleared(
                                          when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
                                          when 'invoice_missing' then 'ApiPay shows all of it again, or it is not followed any more'
                                          when 'job_overdue' then 'the job has moved on'
+                                         when 'task_panicked' then 'an hour has passed since; another one is told again'
                                          when 'job_stuck' then 'the job has moved on'
                                          when 'other_organization' then case
                                            when exists (select from apipay.accounts a where a.name = l.account and l.subject = any (a.key_fingerprints))
@@ -326,6 +327,7 @@ pub async fn resolve_cleared(
                      where a.name = l.account
                        and (greatest(a.capped_until, case when l.details ->> 'stops' = 'everything' then a.blocked_until end)
                             <= now() - make_interval(secs => $2)) is not false)
+                   when 'task_panicked' then l.opened_at < now() - interval '1 hour'
                    when 'job_overdue' then not exists (
                      select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
                    -- What was seen of an invoice or refund, until it is stored.
@@ -502,19 +504,19 @@ pub struct DueNotice {
     pub amount_waiting: Option<rust_decimal::Decimal>,
 }
 
-/// Claims notices that are due, oldest first; until `promise` is over no other worker delivers them.
+/// Claims notices of a channel that are due, oldest first; until `promise` is over no other worker delivers them.
 ///
 /// A channel gets the notices of an alert in their order: a later one waits for the earlier.
 pub async fn claim_notices(
     pool: &Pool,
-    channels: &[String],
+    channel: &str,
     promise: Duration,
 ) -> Result<Vec<DueNotice>, DbError> {
     sqlx::query_as!(
         DueNotice,
         r#"with due as (
              select d.id from apipay.alert_deliveries d
-              where d.delivered_at is null and d.next_try_at <= now() and d.channel = any ($1)
+              where d.delivered_at is null and d.next_try_at <= now() and d.channel = $1
                 and not exists (select from apipay.alert_deliveries e
                                  where e.alert_id = d.alert_id and e.channel = d.channel and e.id < d.id
                                    and e.delivered_at is null)
@@ -553,7 +555,7 @@ pub async fn claim_notices(
                        (select params from apipay.jobs
                          where account = l.account and state = 'accepted' and l.details ->> 'fails' = 'reads' limit $3)) j) w
             order by c.id"#,
-        channels,
+        channel,
         promise.as_secs_f64(),
         MOST_COUNTED,
     )

@@ -1,4 +1,5 @@
-//! Carries alerts out: opens what is missing, resolves what has cleared, fills the outbox, empties it.
+//! Carries alerts out: opens what is missing, resolves what has cleared, fills the outbox; and each channel empties its
+//! part of it in a loop of its own, so that one that hangs delays no other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,20 +60,36 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     round.part(revived::tell_on(ctx).await)?;
     round.part(modes::compare(ctx).await)?;
     round.part(alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await)?;
-    let due = round.part(alerts::claim_notices(&ctx.pool, &channels, PROMISE).await)?;
-    let due = due.unwrap_or_default();
+    ctx.wake.log.notify_one();
+    ctx.wake.webhook.notify_one();
+    // Only after the outbox was filled: a new channel is told of alerts that are open then, and of none that ended before.
+    let resolved = alerts::resolve_cleared(&ctx.pool, well_for, unblocked_for);
+    let has_resolved = round.part(resolved.await)?.is_some_and(|alerts| alerts > 0);
+    round.end(if has_resolved {
+        Step::Worked
+    } else {
+        Step::Idle
+    })
+}
+
+/// Delivers what is due by one channel. What fails one delivery keeps no other from its turn; when it is the database
+/// that fails, the round is over.
+pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
+    let due = alerts::claim_notices(&ctx.pool, channel, PROMISE).await?;
     let step = if due.is_empty() {
         Step::Idle
     } else {
         Step::Worked
     };
+    let mut round = Round::default();
     for notice in due {
+        // A stop waits for the one that is under way; the others are due again when their claim has run out.
+        if ctx.stop.is_cancelled() {
+            break;
+        }
         round.part(deliver(ctx, notice).await)?;
     }
-    // Only after the outbox was filled: a new channel is told of alerts that are open then, and of none that ended before.
-    let resolved = alerts::resolve_cleared(&ctx.pool, well_for, unblocked_for);
-    let has_resolved = round.part(resolved.await)?.is_some_and(|alerts| alerts > 0);
-    round.end(if has_resolved { Step::Worked } else { step })
+    round.end(step)
 }
 
 /// What failed first in a round that went on.

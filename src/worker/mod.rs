@@ -14,7 +14,7 @@
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
 //!   waited for another.
-//! - [`deliver`] carries alerts out; [`tell_failing`] keeps one of them up to date.
+//! - [`deliver`] carries alerts out, each channel in a loop of its own; [`tell_failing`] keeps one of them up to date.
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`keep_time`] notices when the database's clock is set.
 //! - [`oversee`] reads the accounts' states and writes the status line.
@@ -162,6 +162,10 @@ pub struct Wake {
     pub recover: Notify,
     /// There may be a notice to deliver.
     pub deliver: Notify,
+    /// There may be one for the log.
+    pub log: Notify,
+    /// There may be one for the webhook.
+    pub webhook: Notify,
 }
 
 impl Context {
@@ -461,6 +465,20 @@ pub fn spawn_loops(
         |ctx| Some(&ctx.wake.deliver),
         deliver::step
     );
+    spawn!(
+        "deliver to the log",
+        Duration::from_secs(1),
+        |ctx| Some(&ctx.wake.log),
+        async move |ctx| deliver::empty(ctx, deliver::LOG).await
+    );
+    if ctx.webhook.is_some() {
+        spawn!(
+            "deliver to the webhook",
+            Duration::from_secs(1),
+            |ctx| Some(&ctx.wake.webhook),
+            async move |ctx| deliver::empty(ctx, deliver::WEBHOOK).await
+        );
+    }
     let watched = pulses.clone();
     spawn!(
         "progress",

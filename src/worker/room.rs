@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::error;
 
+use crate::crash;
 use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
@@ -91,6 +92,10 @@ pub async fn supervised(
     what: &'static str,
     work: impl Future<Output = ()>,
 ) {
+    let work = async {
+        crash::panic_in(what);
+        work.await;
+    };
     // Whatever it had changed is in the database, or behind locks that do not mind a panic.
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         error!(account = %account.name, task = what, "a task of the account panicked, which is a fault of apipayd; what it had in hand is taken up again");

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "crash-points")]
+use apipayd::crash::PANIC_VARIABLE;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::watchdog::black_hole;
 use crate::world::{Daemon, Wish, World, phone};
 
 /// Accounts side by side, and for how long they are watched.
@@ -237,4 +240,138 @@ async fn healthy_accounts_beside_those_that_hang() {
             "at {quantile}: {beside} s, without them {usual} s"
         );
     }
+}
+
+/// The gateway of most accounts answers nothing, and their requests are more than there are slots.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_whose_gateway_hangs_make_no_other_wait() {
+    let names: Vec<String> = (0..10).map(Scene::account).collect();
+    let wish = Wish::default()
+        .accounts(&names)
+        .tune("worker.concurrency", "16")
+        .tune("worker.lease", "40s")
+        .tune("worker.grace", "30s")
+        .tune("http.timeout", "20s");
+    let (world, mut daemon) = World::running_as(wish).await;
+    let (hanging, healthy) = names.split_at(7);
+    for account in &names {
+        world.bill_of(account).await;
+    }
+    world
+        .until_true("select count(*) = 10 from apipay.jobs where state = 'succeeded'")
+        .await;
+    for account in hanging {
+        let hang = json!({"route": "*", "organisation": world.key(account), "effect": "none", "hang": true, "share": 1.0});
+        world.sandbox.fault(hang).await;
+        for _ in 0..3 {
+            world.bill_of(account).await;
+        }
+    }
+    // Something to be followed, looked up and probed, of each.
+    world
+        .sql("update apipay.invoices set next_check_at = now()")
+        .await;
+    world
+        .sql(&format!(
+            "insert into apipay.jobs (account, operation, params)
+               select account, operation, params from apipay.jobs where account = '{0}' limit 1;
+             update apipay.jobs set state = 'uncertain', reason = 'timeout', epoch = 1, unproven_since = now(), run_at = now()
+              where account = '{0}' and state = 'queued';
+             select apipay.park('{1}')",
+            hanging[0], hanging[1]
+        ))
+        .await;
+    sleep(Duration::from_secs(4)).await;
+    let began = Instant::now();
+    let mut jobs = Vec::new();
+    for account in healthy {
+        for _ in 0..5 {
+            jobs.push(world.bill_of(account).await);
+        }
+    }
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    // What hangs would hang on until its time limit.
+    daemon.kill().await;
+    world.end_unchecked().await;
+}
+
+#[cfg(feature = "crash-points")]
+#[tokio::test]
+async fn a_task_that_panics_is_told_and_what_it_had_in_hand_goes_on() {
+    for task in ["send", "follow", "lookup", "probe"] {
+        let wish = Wish::default().accounts(&["default", "clinic"]);
+        let world = World::made(wish).await;
+        let panics = (PANIC_VARIABLE.to_owned(), task.to_owned());
+        let daemon = world.spawn_in(&["run"], vec![panics]);
+        daemon.until_told(" in flight").await;
+        match task {
+            "lookup" => {
+                let lost = json!({"route": "POST /invoices", "effect": "apply", "hang": true});
+                world.sandbox.fault(lost).await;
+            }
+            "probe" => {
+                world
+                    .sql("update apipay.accounts set state = 'parked', parked_reason = 'session_expired', parked_at = now(), parked_by = 'apipayd', probe_at = now() where name = 'default'")
+                    .await;
+            }
+            _ => {}
+        }
+        let job = world.bill(phone::UNPAID, 100).await;
+        world
+            .until_true(&format!(
+                "select exists (select from apipay.alerts where kind = 'task_panicked' and account = 'default'
+                                 and summary like '%in {task}%')"
+            ))
+            .await;
+        let other = world.bill_of("clinic").await;
+        world.until(other, "succeeded").await;
+        // Its claim runs out.
+        world
+            .sql(
+                "update apipay.jobs set leased_until = now() - interval '1 s' where state = 'sending';
+                 update apipay.jobs set run_at = now() where state = 'uncertain';
+                 update apipay.invoices set next_check_at = now();
+                 update apipay.accounts set probe_at = now() where state = 'parked'",
+            )
+            .await;
+        world.until(job, "succeeded").await;
+        assert_eq!(world.effects_of(job).await.len(), 1, "{task}");
+        world
+            .sql("update apipay.alerts set opened_at = now() - interval '61 minutes'")
+            .await;
+        world
+            .until_true("select bool_and(resolution like 'an hour has passed%') from apipay.alerts where kind = 'task_panicked'")
+            .await;
+        world.end([daemon]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_of_alerts_that_hangs_keeps_none_from_the_log() {
+    let world = World::made(Wish::default()).await;
+    let hole = black_hole().await;
+    let daemon = world
+        .tuned_daemon(&[
+            ("alerts.webhook.url", hole),
+            ("worker.grace", "40s".to_owned()),
+        ])
+        .await;
+    for n in 0..25 {
+        world
+            .sql(&format!(
+                "insert into apipay.alerts (kind, subject, summary, action) values ('test', '{n}', 's', 'a')"
+            ))
+            .await;
+    }
+    let began = Instant::now();
+    world
+        .until_true("select count(*) = 25 from apipay.alert_deliveries where channel = 'log' and delivered_at is not null")
+        .await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    world.end([daemon]).await;
 }

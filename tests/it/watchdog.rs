@@ -52,7 +52,7 @@ fn ten_accounts() -> Wish {
 }
 
 /// An address that accepts and never answers.
-async fn black_hole() -> String {
+pub(crate) async fn black_hole() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -6,7 +6,7 @@ use super::Alarm;
 use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
 
-/// The kind of the alert about a task that panicked. It ends an hour after the last one did.
+/// The kind of the alert about a task that panicked. It ends after an hour, and a later one opens it again.
 pub const PANICKED: &str = "task_panicked";
 
 impl Alarm {
@@ -25,7 +25,7 @@ impl Alarm {
                     .to_owned(),
                 details: json!({ "task": task }),
             },
-            renews: true,
+            renews: false,
         }
     }
 }

@@ -15,8 +15,8 @@ const WALKED: [&str; 6] = [
     "job_stuck",
 ];
 
-/// Kinds with tests of their own: here, in `clocks.rs`, `database/history.rs`, `following.rs`, `organizations.rs` and `progress`.
-const ELSEWHERE: [&str; 8] = [
+/// Kinds with tests of their own: here, in `clocks.rs`, `database/history.rs`, `following.rs`, `isolation.rs`, `organizations.rs` and `progress`.
+const ELSEWHERE: [&str; 9] = [
     "clock_jumped",
     "history_lost",
     "invoice_missing",
@@ -25,6 +25,7 @@ const ELSEWHERE: [&str; 8] = [
     "mode_mismatch",
     "no_progress",
     "other_organization",
+    "task_panicked",
 ];
 
 async fn bill(world: &World, account: &str, phone: &str) -> i64 {

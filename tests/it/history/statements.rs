@@ -175,7 +175,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "lookups = j.lookups + 1",
-        "'{WORKER}', {ACCOUNTS}, 20, 60, 1800000000, '{}', null, 3600, 40, '1s'",
+        "'{WORKER}', {ACCOUNTS}, array_fill(20, array[1000]), 60, 1800000000, '{}', null, 3600, 40, '1s'",
         ALL,
     ),
     (
