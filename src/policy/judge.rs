@@ -8,6 +8,7 @@ use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
 use crate::domain::job::History;
 use crate::domain::mirror::id;
 use crate::domain::operation::{Applied, Lookup, OPERATIONS, Operation, Plan, Progress, Seen};
+use crate::domain::state::State;
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::hints;
@@ -303,7 +304,7 @@ fn back_off_on(curve: &Curve, history: &History, reason: Reason, at: Circumstanc
 
 /// Sends again after the wait; with an unproven request in its history, looks up first.
 fn wait_for(history: &History, wait: Duration, reason: Reason) -> Next {
-    if history.unproven_since.is_some() {
+    if State::back_to(history.unproven_since) == State::Uncertain {
         look_up_soon(reason, wait)
     } else {
         Next::Queued {

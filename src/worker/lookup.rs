@@ -14,6 +14,7 @@ use crate::domain::account::AccountName;
 use crate::domain::answer::Timed;
 use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
+use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::heart;
 use crate::policy::found::in_words;
@@ -84,7 +85,7 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
 }
 
 async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: Errand) {
-    let guard = guard(ctx, &claim, "uncertain");
+    let guard = guard(ctx, &claim, State::Uncertain);
     let Some(account) = ctx.accounts.get(&claim.account) else {
         return;
     };
@@ -167,7 +168,7 @@ async fn look_up(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, errand: E
         account.park();
     }
     info!(
-        job.id = %claim.id, next = verdict.next.state(),
+        job.id = %claim.id, next = verdict.next.state().as_str(),
         reason = verdict.next.reason().map(Reason::code), "looked up"
     );
     let evidence = Evidence {

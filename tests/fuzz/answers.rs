@@ -113,7 +113,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         token: uuid::Uuid::nil(),
         worker: Some(uuid::Uuid::nil()),
         epoch: Epoch(1),
-        state: "sending",
+        state: apipayd::domain::state::State::Sending,
         taken: None,
     };
     let evidence = Evidence {

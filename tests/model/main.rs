@@ -43,8 +43,8 @@
 //! Bulk requests, quotas, wrong amounts and two objects of one name (tests of the policy); objects
 //! that fail at Kaspi after they were accepted, and so new generations; the human's `resolve` and
 //! `retry`, who are believed; evidence in the attempts; a database that loses what it had committed.
-//! The triggers that guard final rows and epochs are left out, so that the guards in the statements
-//! are seen to be enough. That the statements do what [`table`] says is the business of the tests
+//! The triggers that guard moves and epochs are left out, so that the guards in the statements are
+//! seen to be enough: no step tries a move that the table of `domain::state` does not have. That the statements do what [`table`] says is the business of the tests
 //! against a real database. The broken variants replace one decision or one statement each.
 //!
 //! Ends are checked as: from every state in reach, steps that happen when nothing goes wrong any more
