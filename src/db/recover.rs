@@ -336,7 +336,7 @@ pub async fn advance(
                 ),
                 moved as (
                   update apipay.jobs j
-                     set state = case when j.unproven_since is null then 'queued' else 'uncertain' end,
+                     set state = apipay._back_to(j.unproven_since),
                          reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
                    where j.id = any (array(select id from free))
                   returning j.id
