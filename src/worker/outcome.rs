@@ -270,6 +270,12 @@ fn is_unproven(verdict: &Verdict) -> bool {
 
 /// The job's move, without evidence.
 fn moved(guard: &Guard, next: &Next) -> Transition {
+    // The database refuses any other.
+    debug_assert!(
+        guard.state.may_become(next.state()),
+        "{}: {next:?}",
+        guard.state
+    );
     let mut transition = Transition {
         job_id: guard.id.0,
         token: guard.token,

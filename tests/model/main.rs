@@ -62,7 +62,7 @@ mod time;
 mod words;
 
 use apipayd::domain::account::DuplicateProtection;
-use promises::{FINAL_STAYS, ONE_EFFECT, SENT_UNDER_ATTEMPT, TRUE_ENDS};
+use promises::{FINAL_STAYS, LEGAL_MOVES, ONE_EFFECT, SENT_UNDER_ATTEMPT, TRUE_ENDS};
 use setup::{FOR_EVER, Setup, Variant};
 
 macro_rules! holds {
@@ -151,6 +151,7 @@ mod broken {
         with_a_window_without_a_lease_requests_are_uncovered: refund_without(Variant::WindowWithoutLease), SENT_UNDER_ATTEMPT in 7;
         with_a_window_without_a_lease: refund_without(Variant::WindowWithoutLease), ONE_EFFECT in 20;
         with_an_unguarded_settle: without(Variant::SettleUnguarded), FINAL_STAYS in 5;
+        with_an_unguarded_settle_a_job_moves_as_none_may: without(Variant::SettleUnguarded), LEGAL_MOVES in 7;
         with_an_unguarded_settle_a_job_has_two_effects: without(Variant::SettleUnguarded), ONE_EFFECT in 12;
     }
 }
