@@ -198,11 +198,8 @@ mod tests {
         reached.sort_unstable();
         assert_eq!(reached, State::ALL);
         for state in State::ALL {
-            let ends = |next: &&State| next.is_final();
-            assert!(
-                state.is_final() || state.moves().iter().any(|next| ends(&next)),
-                "{state}"
-            );
+            let ends = state.moves().iter().any(|next| next.is_final());
+            assert!(state.is_final() || ends, "{state}");
         }
     }
 
