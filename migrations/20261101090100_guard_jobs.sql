@@ -1,4 +1,4 @@
--- What no writer may do, whoever it is: change what was asked, or rewrite how it ended.
+-- What no writer may do, whoever it is: change what was asked, move a job as none may move, or rewrite how it ended.
 set search_path = pg_catalog, pg_temp;
 
 -- A number that the sequence has not given out: it would be given out once more, to somebody else's order.
@@ -124,16 +124,52 @@ create trigger refuse_changed_request
     (new.id, new.account, new.operation, new.params, new.token, new.dedup_key, new.retry_of, new.created_at))
   execute function apipay._refuse_changed_request();
 
-create function apipay._refuse_changed_final() returns trigger
+-- The table of legal moves, the same as domain::state::State::moves. A job may stay in its state, with another reason or
+-- another run_at; one that is final may not even do that.
+create function apipay._next_states(state text) returns text[]
+language sql immutable parallel safe
+return case state
+  when 'queued' then array['queued', 'sending', 'uncertain', 'held', 'cancelled', 'expired']
+  when 'sending' then array['sending', 'queued', 'uncertain', 'accepted', 'parked', 'held', 'succeeded', 'failed']
+  when 'uncertain' then array['uncertain', 'queued', 'accepted', 'held', 'succeeded', 'failed', 'cancelled']
+  when 'accepted' then array['accepted', 'queued', 'held', 'succeeded', 'failed']
+  when 'parked' then array['parked', 'queued', 'sending', 'uncertain', 'held', 'cancelled']
+  when 'held' then array['held', 'queued', 'uncertain', 'succeeded', 'cancelled']
+  when 'succeeded' then '{}'::text[]
+  when 'failed' then '{}'::text[]
+  when 'cancelled' then '{}'::text[]
+  when 'expired' then '{}'::text[] end;
+comment on function apipay._next_states(text) is
+  'The states in which a job of this state may be after a change of its row, this one among them; none when it is final, null when it is no state.';
+
+create function apipay._back_to(unproven_since timestamptz) returns text
+language sql immutable parallel safe
+return case when unproven_since is null then 'queued' else 'uncertain' end;
+comment on function apipay._back_to(timestamptz) is
+  'The state in which a job that waited goes on: what is unproven goes to uncertain, everything else to queued.';
+
+create function apipay._refuse_illegal_move() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  allowed constant text[] := apipay._next_states(old.state);
 begin
-  raise exception 'job % is % and final: it never changes; apipay.retry(%) enqueues a copy', old.id, old.state, old.id
-    using errcode = 'integrity_constraint_violation';
+  if allowed = '{}' then
+    raise exception 'job % is % and final: it never changes; apipay.retry(%) enqueues a copy', old.id, old.state, old.id
+      using errcode = 'integrity_constraint_violation';
+  elsif apipay._next_states(new.state) is not null then
+    raise exception 'job % is %: it cannot become %; from there it may only become %',
+      old.id, old.state, new.state, array_to_string(array_remove(allowed, old.state), ', ')
+      using errcode = 'integrity_constraint_violation';
+  end if;
+  -- What is no state at all is refused by its constraint.
+  return new;
 end $$;
-comment on function apipay._refuse_changed_final() is 'How a job ended is immutable.';
-create trigger refuse_changed_final before update on apipay.jobs
-  for each row when (old.state in ('succeeded', 'failed', 'cancelled', 'expired'))
-  execute function apipay._refuse_changed_final();
+comment on function apipay._refuse_illegal_move() is
+  'A job moves as apipay._next_states says, whoever moves it, and how it ended is immutable.';
+-- The condition alone is evaluated for each row: a look at a constant, without a call.
+create trigger refuse_illegal_move before update on apipay.jobs
+  for each row when (not new.state = any (apipay._next_states(old.state)))
+  execute function apipay._refuse_illegal_move();
 
 create function apipay._refuse_lower_epoch() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$

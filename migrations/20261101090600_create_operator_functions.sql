@@ -279,7 +279,7 @@ begin
   before := apipay._state_cause(retry.reason);
   if old.state in ('queued', 'parked') then
     update apipay.jobs
-       set state = case when state = 'queued' or unproven_since is null then 'queued' else 'uncertain' end,
+       set state = case when state = 'parked' then apipay._back_to(unproven_since) else state end,
            run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now()
      where id = job;
   else

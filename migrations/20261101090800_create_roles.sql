@@ -40,7 +40,7 @@ declare
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_leave', '_carry_daemons', '_serving', '_recall', '_recall_park', '_sequences_behind',
     '_bytes', '_past', '_at_most', '_carried_since', '_carried_until', '_denied', '_params_among_others', '_params_alone',
-    '_all_changed', '_is_older', '_is_superseded'];
+    '_all_changed', '_is_older', '_is_superseded', '_back_to'];
   of_operator constant text[] := array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start', 'cancel_invoice', 'acknowledge'];
   grants constant text[][] := array[
     ['apipay_auditor', 'usage on schema apipay'],
@@ -110,10 +110,10 @@ begin
   end loop;
 end $$;
 
--- Left open: what runs inside every insert into apipay.jobs, for its check, its triggers, and the entries of
--- its indexes.
+-- Left open: what runs inside every insert into apipay.jobs, or a change of it, for its check, its triggers, and the
+-- entries of its indexes.
 grant execute on function apipay._operations(), apipay._is_ahead_of_sequence(bigint), apipay._next_job(), apipay._given_amiss(apipay.jobs), apipay._most_of_queue(),
-  apipay._is_notifying(), apipay._notify(text, text),
+  apipay._next_states(text), apipay._is_notifying(), apipay._notify(text, text),
   apipay._number_within(jsonb, numeric, numeric, int), apipay._id(jsonb), apipay._is_in_turn(text),
   apipay._mask_phones(text), apipay._order_id(jsonb), apipay._day(timestamptz) to public;
 

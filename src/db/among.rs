@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
+use crate::domain::state::State;
 
 /// Which jobs a statement looks at.
 #[derive(Clone, Debug)]
@@ -64,11 +65,11 @@ pub enum ClaimedTo {
 
 impl ClaimedTo {
     /// The states that such jobs are in.
-    pub fn states(self) -> &'static [&'static str] {
+    pub fn states(self) -> &'static [State] {
         match self {
-            ClaimedTo::Send | ClaimedTo::Try => &["queued"],
-            ClaimedTo::Probe => &["parked", "queued"],
-            ClaimedTo::LookUp => &["uncertain"],
+            ClaimedTo::Send | ClaimedTo::Try => &[State::Queued],
+            ClaimedTo::Probe => &[State::Parked, State::Queued],
+            ClaimedTo::LookUp => &[State::Uncertain],
         }
     }
 
@@ -91,7 +92,7 @@ pub struct Due {
     /// Its account.
     pub account: AccountName,
     /// Its state.
-    pub state: String,
+    pub state: State,
     /// Its fence.
     pub epoch: i64,
     /// The version of its row, which changes with each change of it.
@@ -183,9 +184,9 @@ fn listed(rows: Vec<DueRow>) -> Vec<Due> {
     let due = rows.into_iter().filter_map(|row| {
         Some(Due {
             id: JobId(row.id),
-            // A name in the database is a proper one, by its check constraint.
+            // A name and a state in the database are proper ones, by their check constraints.
             account: AccountName::parse(&row.account)?,
-            state: row.state,
+            state: State::parse(&row.state)?,
             epoch: row.epoch,
             version: row.version,
         })
@@ -197,10 +198,12 @@ fn listed(rows: Vec<DueRow>) -> Vec<Due> {
 /// gone, or in another state than these. An operator's `apipay.retry` changes the row, and so does whoever mends it.
 pub async fn changed(
     pool: &Pool,
-    states: Option<&[&str]>,
+    states: Option<&[State]>,
     jobs: &[i64],
     versions: &[String],
 ) -> Result<Vec<(i64, Option<String>)>, DbError> {
+    let states: Option<Vec<String>> =
+        states.map(|states| states.iter().map(State::to_string).collect());
     let rows = sqlx::query!(
         r#"select k.id as "id!", j.version as "version?"
              from unnest($1::bigint[], $2::text[]) as k(id, version)
@@ -209,7 +212,7 @@ pub async fn changed(
             where j.version is distinct from k.version"#,
         jobs,
         versions,
-        states as Option<&[&str]>,
+        states.as_deref() as Option<&[String]>,
     )
     .fetch_all(pool)
     .await

@@ -12,6 +12,7 @@ use super::{ACCOUNT_PATIENCE_MS, Among, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName, Stated};
 use crate::domain::operation::Written;
+use crate::domain::state::State;
 
 /// A job that this worker holds, with everything decisions need.
 #[derive(Clone, Debug)]
@@ -142,8 +143,8 @@ impl OfJob for Met {
 }
 
 fn met(rows: Vec<ClaimRow>, taken: SteadySecond) -> Vec<Met> {
-    let met = |row: ClaimRow| match row.state.as_str() {
-        "queued" => Some(Met::StandsBack(JobId(row.id))),
+    let met = |row: ClaimRow| match State::parse(&row.state) {
+        Some(State::Queued) => Some(Met::StandsBack(JobId(row.id))),
         _ => row.into_claim(taken).map(Box::new).map(Met::Claimed),
     };
     rows.into_iter().filter_map(met).collect()

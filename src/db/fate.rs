@@ -67,8 +67,11 @@ pub(super) async fn why_unmoved(
     let tokens: Vec<Uuid> = transitions.iter().map(|t| t.token).collect();
     let accounts: Vec<String> = transitions.iter().map(|t| t.account.clone()).collect();
     let workers: Vec<Option<Uuid>> = transitions.iter().map(|t| t.worker).collect();
-    let from: Vec<String> = transitions.iter().map(|t| t.from_state.into()).collect();
-    let to: Vec<String> = transitions.iter().map(|t| t.state.into()).collect();
+    let from: Vec<String> = transitions
+        .iter()
+        .map(|t| t.from_state.to_string())
+        .collect();
+    let to: Vec<String> = transitions.iter().map(|t| t.state.to_string()).collect();
     let rows = sqlx::query!(
         r#"select t.job_id as "job_id!", t.epoch as "epoch!", t.token as "token!",
                   j.epoch as "epoch_now?", coalesce((j.token, j.account) = (t.token, t.account), false) as "is_same!",

@@ -11,6 +11,7 @@ use super::record::Entry;
 use super::{APPLICATION, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
+use crate::domain::state::State;
 use crate::domain::statement::first_words;
 
 /// What is locked, when a statement waited too long for a lock.
@@ -300,7 +301,7 @@ pub struct LockedJob {
     /// Its account.
     pub account: AccountName,
     /// Its state.
-    pub state: String,
+    pub state: State,
     /// Its fence.
     pub epoch: i64,
     /// Whether it is a refund, which others of its invoice may wait for.
@@ -339,9 +340,9 @@ pub async fn held(pool: &Pool, jobs: &[i64]) -> Result<Vec<LockedJob>, DbError> 
     let locked = rows.into_iter().filter_map(|row| {
         Some(LockedJob {
             id: JobId(row.id),
-            // A name in the database is a proper one, by its check constraint.
+            // A name and a state in the database are proper ones, by their check constraints.
             account: AccountName::parse(&row.account)?,
-            state: row.state,
+            state: State::parse(&row.state)?,
             epoch: row.epoch,
             is_refund: row.is_refund,
             blocker: row.pid.map(|pid| {

@@ -14,6 +14,7 @@ use super::fate::{Fates, Key, Recorded, Results, why_unmoved};
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task, soundness};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
+use crate::domain::state::State;
 
 /// A job's move from one state to the next, with the evidence of the attempt that caused it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,7 +31,7 @@ pub struct Transition {
     /// The epoch that the decision was made for.
     pub epoch: i64,
     /// The state that the decision was made for.
-    pub from_state: &'static str,
+    pub from_state: State,
     /// `send` or `lookup`, when an attempt is to be closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
@@ -65,7 +66,7 @@ pub struct Transition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<i32>,
     /// The state to move to.
-    pub state: &'static str,
+    pub state: State,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,

@@ -11,6 +11,7 @@ use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::outage::Wait;
+use crate::domain::state::State;
 
 /// What time makes of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ pub struct DueJob {
     /// Its account.
     pub account: AccountName,
     /// Its state.
-    pub state: String,
+    pub state: State,
     /// Its epoch.
     pub epoch: i64,
     /// The version of its row, which changes with each change of it.
@@ -207,7 +208,7 @@ pub async fn find(
         Some(DueJob {
             id: JobId(row.id),
             account: AccountName::parse(&row.account)?,
-            state: row.state,
+            state: State::parse(&row.state)?,
             epoch: row.epoch,
             version: row.version,
             wait: None,
@@ -241,7 +242,7 @@ async fn answered(pool: &Pool, most: i64, except: &[i64]) -> Result<Vec<DueJob>,
         Some(DueJob {
             id: JobId(row.id),
             account: AccountName::parse(&row.account)?,
-            state: row.state,
+            state: State::parse(&row.state)?,
             epoch: row.epoch,
             version: row.version,
             wait: Some(Wait {
@@ -278,7 +279,7 @@ async fn in_turn(
         Some(Row {
             id: invoice.job?,
             account: invoice.account,
-            state: "queued".to_owned(),
+            state: State::Queued.to_string(),
             epoch: invoice.epoch?,
             version: invoice.version?,
         })
@@ -335,7 +336,7 @@ pub async fn advance(
                 ),
                 moved as (
                   update apipay.jobs j
-                     set state = case when j.unproven_since is null then 'queued' else 'uncertain' end,
+                     set state = apipay._back_to(j.unproven_since),
                          reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
                    where j.id = any (array(select id from free))
                   returning j.id

@@ -4,12 +4,13 @@ use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
+use crate::domain::state::State;
 
 /// A bill of which an invoice lives against expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bill {
     /// The state of its job.
-    pub state: String,
+    pub state: State,
     /// Another invoice of it that may be paid, or was.
     pub other: Option<(i64, InvoiceStatus)>,
 }
@@ -32,10 +33,13 @@ pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>,
     .fetch_optional(pool)
     .await
     .task("read what became of a job")?;
-    Ok(row.map(|row| Bill {
-        state: row.state,
-        other: (row.other.zip(row.other_status))
-            .map(|(id, status)| (id, InvoiceStatus::parse(&status))),
+    Ok(row.and_then(|row| {
+        Some(Bill {
+            // A state in the database is one of these, by its check constraint.
+            state: State::parse(&row.state)?,
+            other: (row.other.zip(row.other_status))
+                .map(|(id, status)| (id, InvoiceStatus::parse(&status))),
+        })
     }))
 }
 

@@ -268,7 +268,7 @@ mod tests {
         let there = EXPECTED.lines().collect();
         assert_eq!(without(EXPECTED, &there, "shop"), []);
         assert!(EXPECTED.contains("\nprivilege update of state on apipay.jobs\n"));
-        assert!(EXPECTED.contains("\nenabled trigger refuse_changed_final of apipay.jobs\n"));
+        assert!(EXPECTED.contains("\nenabled trigger refuse_illegal_move of apipay.jobs\n"));
     }
 
     #[test]

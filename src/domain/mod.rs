@@ -12,4 +12,5 @@ pub mod mirror;
 pub mod operation;
 pub mod outage;
 pub mod phone;
+pub mod state;
 pub mod statement;

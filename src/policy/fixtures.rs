@@ -235,7 +235,7 @@ pub(super) fn show(verdict: &Verdict) -> String {
 }
 
 pub(super) fn show_next(next: &Next) -> String {
-    let mut words = vec![next.state().to_owned()];
+    let mut words = vec![next.state().to_string()];
     words.extend(next.reason().map(|reason| reason.code().to_owned()));
     match next {
         Next::Succeeded(seen) | Next::Accepted { seen, .. } => words.push(show_seen(seen)),

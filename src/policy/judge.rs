@@ -5,9 +5,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
-use crate::domain::job::History;
+use crate::domain::job::{History, JobName};
 use crate::domain::mirror::id;
 use crate::domain::operation::{Applied, Lookup, OPERATIONS, Operation, Plan, Progress, Seen};
+use crate::domain::state::State;
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::hints;
@@ -43,10 +44,12 @@ pub struct Circumstances<'a> {
 ///
 /// A job whose effect is unknown only ever becomes [`Next::Uncertain`]; it is never sent again from
 /// here. A job with an earlier unproven request is looked up even after a plain refusal, which may
-/// be our own success.
+/// be our own success. So is one whose success shows an object that says it is another job's: a proxy may have
+/// answered with what it had.
 pub fn judge(
     operation: &dyn Operation,
     plan: &Plan,
+    name: JobName,
     history: &History,
     timed: &Timed,
     at: Circumstances<'_>,
@@ -60,13 +63,14 @@ pub fn judge(
             };
             uncertain(reason, quiet(at.rules.quiet_after_timeout, timed.took, at))
         }
-        Answer::Reply(reply) => replied(operation, plan, history, reply, timed.took, at),
+        Answer::Reply(reply) => replied(operation, plan, name, history, reply, timed.took, at),
     }
 }
 
 fn replied(
     operation: &dyn Operation,
     plan: &Plan,
+    name: JobName,
     history: &History,
     reply: &Reply,
     took: Duration,
@@ -75,8 +79,10 @@ fn replied(
     let quiet = quiet(at.rules.quiet_after_answer, took, at);
     match classify(reply) {
         Class::Success => match read_success(operation, plan, reply) {
-            Some(applied) => self::applied(applied),
-            None => uncertain(Reason::UnreadableAnswer, quiet),
+            Some(applied) if !name.is_denied_by(&plan.expected, &applied.seen) => {
+                self::applied(applied)
+            }
+            _ => uncertain(Reason::UnreadableAnswer, quiet),
         },
         Class::DuplicateKey => duplicate_key(reply),
         // What the state is, a look-up tells; sending again is then harmless by nature.
@@ -303,7 +309,7 @@ fn back_off_on(curve: &Curve, history: &History, reason: Reason, at: Circumstanc
 
 /// Sends again after the wait; with an unproven request in its history, looks up first.
 fn wait_for(history: &History, wait: Duration, reason: Reason) -> Next {
-    if history.unproven_since.is_some() {
+    if State::back_to(history.unproven_since) == State::Uncertain {
         look_up_soon(reason, wait)
     } else {
         Next::Queued {

@@ -13,6 +13,7 @@ use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Body, Limits, Reply, Timed};
 use crate::domain::job::{History, JobName};
 use crate::domain::operation::{Progress, Resend, Seen};
+use crate::domain::state::State;
 use crate::policy::breaker::{health, probe_delay};
 use crate::policy::codes::{Class, classify};
 use crate::policy::fixtures::*;
@@ -37,9 +38,10 @@ fn wait_of(next: &Next) -> Option<Duration> {
     }
 }
 
-/// What holds for every verdict about a send, a look-up or a baseline.
-fn assert_lawful(verdict: &Verdict) {
+/// What holds for every verdict about a send, a look-up or a baseline, of a job in this state.
+fn assert_lawful(verdict: &Verdict, from: State) {
     let next = &verdict.next;
+    assert!(from.may_become(next.state()), "{from}: {verdict:?}");
     if verdict.effect == Effect::Unknown {
         assert!(
             matches!(next, Next::Uncertain { .. } | Next::Held(_)),
@@ -84,8 +86,8 @@ proptest! {
     ) {
         let rules = rules();
         let at = Circumstances { jitter: random, ..at(&rules) };
-        let verdict = judge(kind.operation, &kind.plan, &history, &timed, at);
-        assert_lawful(&verdict);
+        let verdict = judge(kind.operation, &kind.plan, NAME, &history, &timed, at);
+        assert_lawful(&verdict, State::Sending);
         if history.unproven_since.is_some() {
             prop_assert!(!matches!(verdict.next, Next::Queued { .. } | Next::Failed(_)), "{verdict:?}");
         }
@@ -110,7 +112,7 @@ proptest! {
         let hint = hints::wait(&reply, NOW).unwrap_or_default();
         let timed = timed(Answer::Reply(reply));
         for verdict in [
-            judge(kind.operation, &kind.plan, &history, &timed, at),
+            judge(kind.operation, &kind.plan, NAME, &history, &timed, at),
             without_baseline(&history, &timed, at),
         ] {
             let (floor, most) = match class {
@@ -187,7 +189,7 @@ proptest! {
             protection, baseline: baseline.as_ref(),
         };
         let verdict = reconcile(&subject, &finding, at);
-        assert_lawful(&verdict);
+        assert_lawful(&verdict, State::Uncertain);
         prop_assert!(!verdict.counts);
         // After a person's word that nothing was done, what is dead was seen to.
         let nothing_ours = if history.is_denied() { !shows_ours_alive(&finding) } else { !shows_ours(&finding) };
@@ -255,6 +257,8 @@ proptest! {
         }
         let strays = matches!(followed.next, Some(Next::Parked(_) | Next::Held(_) | Next::Uncertain { .. }));
         prop_assert!(!strays);
+        let becomes = followed.next.as_ref().map(Next::state);
+        prop_assert!(becomes.is_none_or(|to| State::Accepted.may_become(to)), "{becomes:?}");
     }
 
     /// Whatever a proxy or a newer gateway writes is read without a panic.
@@ -265,8 +269,8 @@ proptest! {
         health(&answer);
         strain_of(&reply, None, at(&rules));
         let timed = Timed { answer, took: Duration::MAX };
-        assert_lawful(&judge(kind.operation, &kind.plan, &history, &timed, at(&rules)));
-        assert_lawful(&without_baseline(&history, &timed, at(&rules)));
+        assert_lawful(&judge(kind.operation, &kind.plan, NAME, &history, &timed, at(&rules)), State::Sending);
+        assert_lawful(&without_baseline(&history, &timed, at(&rules)), State::Sending);
     }
 
 }

@@ -103,13 +103,38 @@ pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>
 
 impl JobName {
     /// Whether an invoice carries this name where a create of ours writes it.
+    ///
+    /// The order id may be one that a program chose, and it may have chosen another job's name: the mark in the comment,
+    /// which is ours alone, says then whose it is.
     pub(crate) fn names_invoice(&self, invoice: &InvoiceSeen) -> bool {
         let in_order_id = invoice.external_order_id.as_deref() == Some(self.to_string().as_str());
         let in_comment = invoice
             .internal_comment
             .as_deref()
             .is_some_and(|comment| self.marks(comment));
-        !invoice.is_imported && (in_order_id || in_comment)
+        !invoice.is_imported
+            && (in_comment || (in_order_id && !self.is_another_in(&invoice.internal_comment)))
+    }
+
+    /// Whether a text that the gateway echoed carries a mark, and none of this job's.
+    fn is_another_in(&self, text: &Option<String>) -> bool {
+        let mut names = JobName::named_in(text.as_deref().unwrap_or_default()).peekable();
+        names.peek().is_some() && !names.any(|name| name.token == self.token)
+    }
+
+    /// Whether an object that a job of this name is to have made says that it is another job's, or another order's than
+    /// the one that was sent along (API, section 3.1: a key is not echoed).
+    pub(crate) fn is_denied_by(&self, expected: &Expected, seen: &Seen) -> bool {
+        match seen {
+            // What makes no invoice sends no order id, and acts on another job's.
+            Seen::Invoice(invoice) => expected.order_id.as_ref().is_some_and(|sent| {
+                let shown = invoice.external_order_id.as_ref();
+                let is_of_another_order = shown.is_some_and(|shown| shown != sent);
+                self.is_another_in(&invoice.internal_comment)
+                    || (is_of_another_order && !self.names_invoice(invoice))
+            }),
+            Seen::Refund(refund) => self.is_another_in(&refund.reason),
+        }
     }
 
     /// Whether a refund carries this name.
@@ -132,7 +157,9 @@ impl JobName {
                 let in_order_id = order
                     .and_then(JobName::parse)
                     .is_some_and(|name| name.token == self.token);
-                !invoice.is_imported && (in_order_id || marked(&invoice.internal_comment))
+                let is_marked = marked(&invoice.internal_comment);
+                let is_anothers = self.is_another_in(&invoice.internal_comment);
+                !invoice.is_imported && (is_marked || (in_order_id && !is_anothers))
             }
             Seen::Refund(refund) => marked(&refund.reason),
         }
@@ -215,11 +242,10 @@ fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<
     }
 }
 
-/// Whether an invoice that answered to our key says that it is another order's (API, section 3.1: a
-/// key is not echoed). The comment, which people may change, only ever speaks for us.
+/// Whether an invoice that answered to our key says that it is another job's or order's.
 pub(super) fn is_of_another_order(subject: &Subject<'_>, invoice: &InvoiceSeen) -> bool {
-    let (sent, shown) = (&subject.plan.expected.order_id, &invoice.external_order_id);
-    sent.is_some() && shown.is_some() && sent != shown && !subject.name.names_invoice(invoice)
+    let seen = Seen::Invoice(invoice.clone());
+    subject.name.is_denied_by(&subject.plan.expected, &seen)
 }
 
 /// Takes an object for the job's own, once amount and payer agree.

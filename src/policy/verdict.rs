@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::operation::Seen;
 use crate::domain::outage::Undelivered;
+use crate::domain::state::State;
 
 /// The decision about one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,17 +91,17 @@ pub enum Next {
 }
 
 impl Next {
-    /// The word in `apipay.jobs.state`.
-    pub fn state(&self) -> &'static str {
+    /// The state that the job moves to, or stays in.
+    pub fn state(&self) -> State {
         match self {
-            Next::Succeeded(_) => "succeeded",
-            Next::Accepted { .. } => "accepted",
-            Next::Failed(_) => "failed",
-            Next::Queued { .. } | Next::Anew(_) => "queued",
-            Next::Parked(_) => "parked",
-            Next::Uncertain { .. } => "uncertain",
-            Next::Held(_) => "held",
-            Next::CalledOff(_) => "cancelled",
+            Next::Succeeded(_) => State::Succeeded,
+            Next::Accepted { .. } => State::Accepted,
+            Next::Failed(_) => State::Failed,
+            Next::Queued { .. } | Next::Anew(_) => State::Queued,
+            Next::Parked(_) => State::Parked,
+            Next::Uncertain { .. } => State::Uncertain,
+            Next::Held(_) => State::Held,
+            Next::CalledOff(_) => State::Cancelled,
         }
     }
 
@@ -359,14 +360,19 @@ mod tests {
             absent: false,
         };
         for (next, state, expected) in [
-            (Next::Succeeded(seen), "succeeded", None),
-            (accepted, "accepted", Some(reason)),
-            (queued, "queued", Some(reason)),
-            (uncertain, "uncertain", Some(reason)),
-            (Next::Anew(reason), "queued", Some(reason)),
-            (Next::Failed(reason), "failed", Some(reason)),
-            (Next::Parked(reason), "parked", Some(reason)),
-            (Next::Held(reason), "held", Some(reason)),
+            (Next::Succeeded(seen), State::Succeeded, None),
+            (accepted, State::Accepted, Some(reason)),
+            (queued, State::Queued, Some(reason)),
+            (uncertain, State::Uncertain, Some(reason)),
+            (Next::Anew(reason), State::Queued, Some(reason)),
+            (Next::Failed(reason), State::Failed, Some(reason)),
+            (Next::Parked(reason), State::Parked, Some(reason)),
+            (Next::Held(reason), State::Held, Some(reason)),
+            (
+                Next::CalledOff(None),
+                State::Cancelled,
+                Some(Reason::CalledOff),
+            ),
         ] {
             assert_eq!((next.state(), next.reason()), (state, expected));
         }

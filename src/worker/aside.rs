@@ -502,15 +502,16 @@ mod tests {
     use super::*;
     use crate::db::record::{Entry, Transition};
     use crate::domain::job::Epoch;
+    use crate::domain::state::State;
     use crate::worker::recorder::Outcome;
 
     /// What was seen of one accepted job, as the outcome with this number: it is to end in this state.
-    fn sight(shelf: &Arc<Shelf>, number: u64, state: &'static str, tries: u32) -> SetAside {
+    fn sight(shelf: &Arc<Shelf>, number: u64, state: State, tries: u32) -> SetAside {
         let account = AccountName::parse("shop").unwrap();
         let entry = Entry {
             transition: Some(Transition {
                 job_id: 7,
-                from_state: "accepted",
+                from_state: State::Accepted,
                 state,
                 ..Transition::default()
             }),
@@ -539,9 +540,9 @@ mod tests {
             let mut aside = Aside::default();
             for number in order {
                 let sight = if number == 1 {
-                    sight(&shelf, 1, "queued", 5)
+                    sight(&shelf, 1, State::Queued, 5)
                 } else {
-                    sight(&shelf, 2, "succeeded", 1)
+                    sight(&shelf, 2, State::Succeeded, 1)
                 };
                 aside.take(vec![sight], Duration::ZERO, Jitter::NONE);
             }
@@ -551,7 +552,7 @@ mod tests {
             };
             let entry = &kept.message.outcome.entry;
             let state = entry.transition.as_ref().map(|moved| moved.state);
-            assert_eq!(state, Some("succeeded"), "{order:?}");
+            assert_eq!(state, Some(State::Succeeded), "{order:?}");
             // It has waited for as long as the earlier.
             assert_eq!((kept.tries, kept.is_told), (5, true), "{order:?}");
             assert!(kept.since.elapsed() >= Duration::from_secs(5), "{order:?}");

@@ -443,7 +443,7 @@ impl Culprits {
         let alarm = Alarm::unmoved(
             account,
             due.id,
-            &due.state,
+            due.state,
             due.epoch,
             others,
             &error.cause(),

@@ -19,6 +19,7 @@ use crate::domain::job::JobName;
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus};
 use crate::domain::operation::{Resend, Seen};
 use crate::domain::outage::Read;
+use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::policy::follow::{
     Crowd, Followed, NextCheck, check_distance, follow, has_double, is_overdue, is_to_be_read,
@@ -447,13 +448,13 @@ async fn settle_waiting(
             token: job.name.token,
             worker: None,
             epoch: job.epoch,
-            state: "accepted",
+            state: State::Accepted,
             taken: None,
         };
         let found = followed.found.as_deref();
         let entry = match &followed.next {
             Some(next) => {
-                info!(job.id = %job.id, next = next.state(), reason = next.reason().map(Reason::code), "followed");
+                info!(job.id = %job.id, next = next.state().as_str(), reason = next.reason().map(Reason::code), "followed");
                 outcome::followed(&guard, next, seen, found, following)
             }
             None => Entry::default(),

@@ -13,6 +13,7 @@ use crate::domain::account::AccountName;
 use crate::domain::answer::Timed;
 use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
+use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::policy::found::in_words;
 use crate::policy::outage::{Errand, sign_of_lookup};
@@ -93,7 +94,7 @@ async fn look_up(
     claimed_at: Moment,
     errand: Errand,
 ) {
-    let guard = guard(ctx, &claim, "uncertain");
+    let guard = guard(ctx, &claim, State::Uncertain);
     let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
     let (operation, plan) = match planned.await {
         Ok(planned) => planned,
@@ -173,7 +174,7 @@ async fn look_up(
         account.park();
     }
     info!(
-        job.id = %claim.id, next = verdict.next.state(),
+        job.id = %claim.id, next = verdict.next.state().as_str(),
         reason = verdict.next.reason().map(Reason::code), "looked up"
     );
     let evidence = Evidence {

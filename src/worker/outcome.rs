@@ -16,6 +16,7 @@ use crate::domain::errors::FieldErrors;
 use crate::domain::job::{Epoch, JobId};
 use crate::domain::mirror::{InvoiceSeen, RefundSeen};
 use crate::domain::operation::{Lookup, Plan, Request, Seen};
+use crate::domain::state::State;
 use crate::policy::follow::{Crowd, NextCheck, next_invoice_check, next_refund_check};
 use crate::policy::hints;
 use crate::policy::outage::Sign;
@@ -37,7 +38,7 @@ pub struct Guard {
     /// The epoch that the decision was made for.
     pub epoch: Epoch,
     /// The state that the decision was made for.
-    pub state: &'static str,
+    pub state: State,
     /// The second whose quota was taken to send it, if it was claimed for that.
     pub taken: Option<SteadySecond>,
 }
@@ -269,6 +270,12 @@ fn is_unproven(verdict: &Verdict) -> bool {
 
 /// The job's move, without evidence.
 fn moved(guard: &Guard, next: &Next) -> Transition {
+    // The database refuses any other.
+    debug_assert!(
+        guard.state.may_become(next.state()),
+        "{}: {next:?}",
+        guard.state
+    );
     let mut transition = Transition {
         job_id: guard.id.0,
         token: guard.token,

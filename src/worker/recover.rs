@@ -118,7 +118,7 @@ impl Unmoved {
     async fn refused(&mut self, ctx: &Context, job: &DueJob, error: &DbError, began: Moment) {
         let cause = error.cause();
         let is_again = self.leave(ctx, job, &cause.case(), began);
-        let (id, account, state) = (job.id, &job.account, &job.state);
+        let (id, account, state) = (job.id, &job.account, job.state);
         if !is_again {
             warn!(job.id = %id, account = %account, sqlstate = cause.sqlstate, cause = cause.message, "the database does not let a job move; it is left alone for a while, the others go on");
         } else if is_told(self.refusals.failures(id.0), self.since(id), error.fault()) {

@@ -16,6 +16,7 @@ use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobId;
 use crate::domain::operation::{Lookup, Operation, Plan, Resend};
+use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::policy::found::in_words;
 use crate::policy::hints;
@@ -119,7 +120,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, mut slot: Slot) -> Sent {
         error!(job.id = %job.claim.id, account = %job.claim.account, "claimed a job of an account that is not configured");
         return Sent::NotWell;
     };
-    let guard = guard(ctx, &job.claim, "sending");
+    let guard = guard(ctx, &job.claim, State::Sending);
     let claim = &job.claim;
     let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
     let (operation, plan) = match planned.await {
@@ -168,7 +169,8 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, mut slot: Slot) -> Sent {
     }
     drop(slot);
     let at = circumstances(ctx, &job);
-    let verdict = judge(operation, &plan, &job.claim.history, &timed, at);
+    let name = job.claim.name;
+    let verdict = judge(operation, &plan, name, &job.claim.history, &timed, at);
     if matches!(verdict.strain, Some(Strain::Park { .. })) {
         account.park();
     }
@@ -194,7 +196,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, mut slot: Slot) -> Sent {
 }
 
 /// The guard of a claim of ours.
-pub fn guard(ctx: &Context, claim: &Claim, state: &'static str) -> Guard {
+pub fn guard(ctx: &Context, claim: &Claim, state: State) -> Guard {
     Guard {
         account: claim.account.clone(),
         id: claim.id,
@@ -326,7 +328,7 @@ async fn read_before(
     };
     if let Some(verdict) = made_before(&subject, &list) {
         warn!(
-            job.id = %guard.id, next = verdict.next.state(),
+            job.id = %guard.id, next = verdict.next.state().as_str(),
             "this refund stands at the gateway already, and the database knows nothing of it; it is not sent again"
         );
         let found = in_words(&subject, &Finding::Refunds(list), &verdict.next);
@@ -451,6 +453,6 @@ fn log(account: &AccountName, id: &JobId, verdict: &Verdict) {
     if matches!(next, Next::Succeeded(_) | Next::Accepted { .. }) {
         tracing::debug!(job.id = %id, account = %account, "{told}");
     } else {
-        info!(job.id = %id, account = %account, effect = verdict.effect.as_str(), next = next.state(), reason = next.reason().map(Reason::code), "{told}");
+        info!(job.id = %id, account = %account, effect = verdict.effect.as_str(), next = next.state().as_str(), reason = next.reason().map(Reason::code), "{told}");
     }
 }

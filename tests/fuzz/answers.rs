@@ -13,7 +13,7 @@ use apipayd::policy::verdict::Next;
 use apipayd::worker::failing::Signed;
 use apipayd::worker::outcome::{self, Evidence, Following, Guard, Kind};
 
-use crate::jobs::{NOW, assert_adoptable, assert_lawful, at, history, job, seconds};
+use crate::jobs::{NAME, NOW, assert_adoptable, assert_lawful, at, history, job, seconds};
 use crate::seeds::{Seeds, Tape, tapes};
 
 /// Documented ones, and others.
@@ -77,7 +77,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         answer: Answer::Reply(reply.clone()),
         took: Duration::from_millis(u64::from(tape.number())),
     };
-    let verdict = judge(operation, &plan, &history, &timed, at);
+    let verdict = judge(operation, &plan, NAME, &history, &timed, at);
     assert_lawful(&verdict);
     assert_adoptable(&verdict.next, &plan);
     let strain = strain_of(&reply, Some(operation), at);
@@ -113,7 +113,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         token: uuid::Uuid::nil(),
         worker: Some(uuid::Uuid::nil()),
         epoch: Epoch(1),
-        state: "sending",
+        state: apipayd::domain::state::State::Sending,
         taken: None,
     };
     let evidence = Evidence {

@@ -296,8 +296,8 @@ async fn default_privileges_open_nothing_of_ours() {
              union all
              select p.oid::regprocedure::text from pg_proc p
               where p.pronamespace = 'apipay'::regnamespace and has_function_privilege('{reader}', p.oid, 'execute')
-                -- What runs inside every insert into apipay.jobs, as whoever inserts.
-                and p.proname <> all (array['_operations', '_is_ahead_of_sequence', '_next_job', '_given_amiss', '_most_of_queue', '_is_notifying', '_notify', '_number_within', '_id',
+                -- What runs inside every insert into apipay.jobs, or a change of it, as whoever writes.
+                and p.proname <> all (array['_operations', '_is_ahead_of_sequence', '_next_job', '_given_amiss', '_most_of_queue', '_next_states', '_is_notifying', '_notify', '_number_within', '_id',
                                             '_is_in_turn', '_mask_phones', '_order_id', '_day'])
              union all
              select 'the schema' where has_schema_privilege('{reader}', 'apipay', 'usage, create')"

@@ -96,9 +96,9 @@ async fn a_schema_that_is_not_what_the_migrations_make_is_not_recorded() {
             "function apipay.more()",
         ),
         (
-            "alter table apipay.jobs disable trigger refuse_changed_final",
-            "alter table apipay.jobs enable trigger refuse_changed_final",
-            "trigger refuse_changed_final of apipay.jobs",
+            "alter table apipay.jobs disable trigger refuse_illegal_move",
+            "alter table apipay.jobs enable trigger refuse_illegal_move",
+            "trigger refuse_illegal_move of apipay.jobs",
         ),
         (
             "create or replace function apipay._tenge(amount numeric) returns text language sql immutable parallel safe return 'free'",

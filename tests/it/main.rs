@@ -48,6 +48,7 @@ mod resolving;
 mod restoring;
 mod schema;
 mod starting;
+mod states;
 mod stopping;
 mod strangers;
 mod stuck;

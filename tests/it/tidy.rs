@@ -235,6 +235,19 @@ fn domain_knows_no_io() {
     );
 }
 
+/// Those that are words of nothing else: an invoice may be `failed` too, and a finding of `check` is about `sending`.
+#[test]
+fn each_state_of_a_job_is_spelled_once() {
+    let words = ["queued", "uncertain", "accepted", "parked", "held"];
+    let words = words.map(|word| format!("\"{word}\""));
+    forbid(
+        "src",
+        &words.each_ref().map(String::as_str),
+        &["src/domain/state.rs"],
+        "the words of the states stand in domain::state, and in SQL",
+    );
+}
+
 #[test]
 fn only_one_module_knows_the_crate_backoff() {
     let words = [

@@ -208,7 +208,7 @@ async fn refunds_of_a_megabyte_behind_one_are_not_read_and_end_in_turn() {
     // Each of them ends where it would be sent, for its params are too long, and lets the next one go.
     world
         .sql(&format!(
-            "update apipay.jobs set state = 'failed', finished_at = now() where id = {held}"
+            "update apipay.jobs set state = 'cancelled', finished_at = now() where id = {held}"
         ))
         .await;
     world
@@ -418,7 +418,7 @@ async fn a_refund_that_ends_while_a_claim_finds_another_behind_it_leaves_that_on
     assert_eq!(rows[0].get::<&str, _>("state!"), "queued");
     world
         .sql(&format!(
-            "update apipay.jobs set state = 'failed', finished_at = now() where id = {open}"
+            "update apipay.jobs set state = 'cancelled', finished_at = now() where id = {open}"
         ))
         .await;
     claiming.commit().await.unwrap();
@@ -439,7 +439,7 @@ async fn a_younger_refund_does_not_overtake_those_that_wait() {
     assert_eq!(claim(&pool, &["default"]).await, (vec![], 1));
     world
         .sql(&format!(
-            "update apipay.jobs set state = 'failed', finished_at = now() where id = {open}"
+            "update apipay.jobs set state = 'cancelled', finished_at = now() where id = {open}"
         ))
         .await;
     let younger = refund(&world, invoice, json!({"state": "queued"})).await;

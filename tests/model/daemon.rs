@@ -15,6 +15,7 @@ use apipayd::domain::answer::{Answer, Lost, NotSent, Timed};
 use apipayd::domain::job::{Epoch, History, JobId, JobName};
 use apipayd::domain::mirror::{InvoiceSeen, RefundSeen};
 use apipayd::domain::operation::{Lookup, Operation, Plan, Request, Seen, operation};
+use apipayd::domain::state::State as Status;
 use apipayd::gateway::wire;
 use apipayd::policy::follow::follow;
 use apipayd::policy::judge::{Circumstances, judge};
@@ -32,7 +33,7 @@ use uuid::Uuid;
 
 use crate::gateway::{Glimpse, Response, TARGET_ID, Writer, id_of, object_of, timed};
 use crate::setup::{Op, Setup, Variant};
-use crate::table::{Move, Row, Status};
+use crate::table::{Move, Row};
 use crate::time::{rules, ticks, whole_ticks};
 
 const NOW: OffsetDateTime = datetime!(2026-11-01 12:00 UTC);
@@ -182,14 +183,28 @@ impl Daemon {
                     answer: Answer::NotSent(cause),
                     took: Duration::ZERO,
                 };
-                let verdict = judge(self.operation, plan, &history, &timed, at);
-                let guard = guard("sending");
+                let verdict = judge(
+                    self.operation,
+                    plan,
+                    name(question.job),
+                    &history,
+                    &timed,
+                    at,
+                );
+                let guard = guard(Status::Sending);
                 let entry = outcome::not_sent(&guard, cause, &verdict);
                 Some(shortened(&guard, entry.transition, &verdict))
             }
             Learned::Sent(heard, took) => {
                 let timed = self.heard(*heard, ticks(*took), &question.job_of);
-                let verdict = judge(self.operation, plan, &history, &timed, at);
+                let verdict = judge(
+                    self.operation,
+                    plan,
+                    name(question.job),
+                    &history,
+                    &timed,
+                    at,
+                );
                 Some(self.written(Kind::Send, plan, &plan.request, &timed, &verdict))
             }
             Learned::NoBaseline => {
@@ -226,7 +241,7 @@ impl Daemon {
                     at,
                 );
                 let next = followed.next?;
-                let guard = guard("accepted");
+                let guard = guard(Status::Accepted);
                 let entry = outcome::followed(&guard, &next, &seen, None, self.following());
                 Some(Move::of(entry.transition, None))
             }
@@ -339,8 +354,8 @@ impl Daemon {
         verdict: &Verdict,
     ) -> Move {
         let guard = guard(match kind {
-            Kind::Send => "sending",
-            Kind::Lookup => "uncertain",
+            Kind::Send => Status::Sending,
+            Kind::Lookup => Status::Uncertain,
         });
         let evidence = Evidence {
             guard: &guard,
@@ -379,8 +394,8 @@ impl Move {
         assert!(!transition.anew, "nothing fails at Kaspi in this model");
         Move {
             closes_send: transition.kind == Some(Kind::Send.as_str()),
-            from: Status::parse(transition.from_state),
-            to: Status::parse(transition.state),
+            from: transition.from_state,
+            to: transition.state,
             after: transition
                 .after_s
                 .map(|seconds| whole_ticks(Duration::from_secs_f64(seconds))),
@@ -406,7 +421,7 @@ fn shortened(guard: &Guard, transition: Option<Transition>, verdict: &Verdict) -
 }
 
 /// The model fences with its own epochs; the daemon only carries them.
-fn guard(state: &'static str) -> Guard {
+fn guard(state: Status) -> Guard {
     Guard {
         account: AccountName::parse("default").expect("a name"),
         id: JobId(1),

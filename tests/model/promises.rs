@@ -1,21 +1,24 @@
 //! What must always hold, and what must be reached for the exploration to mean anything.
 
+use apipayd::domain::state::State as Status;
 use stateright::Property;
 
 use crate::gateway::Response;
 use crate::protocol::{Flaw, Protocol, State, Step, at_most_one_effect, ends_tell_the_truth};
 use crate::setup::{Op, Setup};
-use crate::table::{Move, Row, Status, holds};
+use crate::table::{Move, Row, holds};
 
 /// Never twice.
 pub(crate) const ONE_EFFECT: &str = "a job has at most one effect";
 /// Never a false end.
-pub(crate) const TRUE_ENDS: &str = "succeeded has its effect, failed and withdrawn have none";
+pub(crate) const TRUE_ENDS: &str = "succeeded has its effect, failed and cancelled have none";
 /// Intent first.
 pub(crate) const SENT_UNDER_ATTEMPT: &str =
     "nothing is sent without a committed open attempt and lease";
 /// History stays.
 pub(crate) const FINAL_STAYS: &str = "final rows never change and epochs only rise";
+/// One table.
+pub(crate) const LEGAL_MOVES: &str = "a job moves only as the table allows";
 /// What the unique index on open attempts would otherwise turn into a claim that fails for ever.
 pub(crate) const ATTEMPTS_CLOSE: &str = "only a job that is being sent has an open send attempt";
 /// Equal refunds stay apart.
@@ -31,6 +34,9 @@ pub(crate) fn properties(setup: &Setup) -> Vec<Property<Protocol>> {
         }),
         always(FINAL_STAYS, |_, state| {
             !matches!(state.flaw, Some(Flaw::FinalChanged | Flaw::EpochFell))
+        }),
+        always(LEGAL_MOVES, |_, state| {
+            state.flaw != Some(Flaw::MovedIllegally)
         }),
         always(ATTEMPTS_CLOSE, |_, state| {
             let sends = |row: &Row| row.status == Status::Sending || row.open_send.is_none();

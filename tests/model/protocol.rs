@@ -3,12 +3,13 @@
 //! An action is one atomic step. What must hold for it stands in [`Protocol::act`], once; a step
 //! that is not possible returns none.
 
+use apipayd::domain::state::State as Status;
 use stateright::{Model, Property};
 
 use crate::daemon::{Daemon, Heard, Learned};
 use crate::gateway::{Gateway, Glimpse, Response, Sight, Target};
 use crate::setup::{FOR_EVER, Op, Setup, Variant};
-use crate::table::{self, Move, Row, Status};
+use crate::table::{self, Move, Row};
 use crate::time::{QUIET, REQUEST, is_lease_over, is_window_closed};
 
 /// Everything at one moment.
@@ -84,6 +85,8 @@ pub(crate) enum Flaw {
     FinalChanged,
     /// An epoch fell.
     EpochFell,
+    /// A job moved as the table of `domain::state` does not allow.
+    MovedIllegally,
 }
 
 /// Who or what moves.
@@ -590,12 +593,16 @@ fn forget_lost(state: &mut State) {
         .retain(|request| request.left > 0 || request.response.is_some());
 }
 
-/// Whatever the step was: final rows stay as they are, and epochs only rise.
+/// Whatever the step was: final rows stay as they are, epochs only rise, and no job moves but as the table of
+/// `domain::state` allows.
 fn note_rewritten_history(before: &State, after: &mut State) {
     for (old, new) in before.rows.iter().zip(&after.rows) {
         let flaw = match () {
             () if old.status.is_final() && new.status != old.status => Flaw::FinalChanged,
             () if new.epoch < old.epoch => Flaw::EpochFell,
+            () if !(old.status == new.status || old.status.may_become(new.status)) => {
+                Flaw::MovedIllegally
+            }
             () => continue,
         };
         after.flaw = after.flaw.or(Some(flaw));
@@ -815,7 +822,7 @@ pub(crate) fn ends_tell_the_truth(model: &Protocol, state: &State) -> bool {
             Status::Succeeded => effects >= 1,
             // Without a list that ends its lag only the key protects: what is given up may be there.
             Status::Failed if model.setup.lag == FOR_EVER => true,
-            Status::Failed | Status::Withdrawn => effects == 0,
+            Status::Failed | Status::Cancelled => effects == 0,
             _ => true,
         }
     })

@@ -4,58 +4,15 @@
 //! protocol depends on. A statement is atomic and commits or does not; whether its worker hears of
 //! that is the protocol's matter.
 
+use apipayd::domain::state::State as Status;
+
 use crate::setup::{Op, Setup, Variant};
 use crate::time::{LEASE, QUIET, REQUEST, SETTLE, is_lease_over};
-
-/// `apipay.jobs.state`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Status {
-    /// Waits to be sent.
-    Queued,
-    /// Claimed.
-    Sending,
-    /// A request may have had its effect.
-    Uncertain,
-    /// Taken on by the gateway; followed.
-    Accepted,
-    /// The account is unwell.
-    Parked,
-    /// A human decides.
-    Held,
-    /// Final: done.
-    Succeeded,
-    /// Final: refused, or given up with proof.
-    Failed,
-    /// Final: cancelled by the user or expired, before anything was sent.
-    Withdrawn,
-}
-
-impl Status {
-    /// Whether the row never changes again.
-    pub(crate) fn is_final(self) -> bool {
-        matches!(self, Status::Succeeded | Status::Failed | Status::Withdrawn)
-    }
-
-    /// Reads the word of the column.
-    pub(crate) fn parse(word: &str) -> Status {
-        match word {
-            "queued" => Status::Queued,
-            "sending" => Status::Sending,
-            "uncertain" => Status::Uncertain,
-            "accepted" => Status::Accepted,
-            "parked" => Status::Parked,
-            "held" => Status::Held,
-            "succeeded" => Status::Succeeded,
-            "failed" => Status::Failed,
-            other => panic!("no state of a job: {other}"),
-        }
-    }
-}
 
 /// A row of `apipay.jobs`, with the one open attempt of its that matters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Row {
-    /// `state`
+    /// `state`, as the daemon has it: the protocol has a `State` of its own. Cancelled stands for expired too.
     pub(crate) status: Status,
     /// `epoch`. Only compared, so unused numbers are closed up after each step.
     pub(crate) epoch: u8,
@@ -99,7 +56,7 @@ impl Row {
         match self.status {
             Status::Sending | Status::Uncertain | Status::Accepted | Status::Held => true,
             Status::Queued | Status::Parked => self.unproven.is_some(),
-            Status::Succeeded | Status::Failed | Status::Withdrawn => false,
+            Status::Succeeded | Status::Failed | Status::Cancelled | Status::Expired => false,
         }
     }
 
@@ -278,14 +235,11 @@ pub(crate) fn claim_lookup(row: &mut Row) -> u8 {
 
 /// `db::recover::release_parked`
 pub(crate) fn release(row: &mut Row) {
-    row.status = match row.unproven {
-        None => Status::Queued,
-        Some(_) => Status::Uncertain,
-    };
+    row.status = Status::back_to(row.unproven);
     row.due_in = 0;
 }
 
-/// `db::recover::expire_jobs` and the user's `apipay.cancel`: both only while nothing is unproven.
+/// The user's `apipay.cancel`, only while nothing is unproven. To expire is the same to the protocol.
 pub(crate) fn withdraw(row: &mut Row) {
-    row.status = Status::Withdrawn;
+    row.status = Status::Cancelled;
 }

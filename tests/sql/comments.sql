@@ -23,7 +23,7 @@ begin
    where p.pronamespace = 'apipay'::regnamespace
      and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) where grantee = 0)
      -- What runs inside an insert into apipay.jobs, or a change of it.
-     and p.proname not in ('_operations', '_is_ahead_of_sequence', '_next_job', '_given_amiss', '_most_of_queue', '_is_notifying', '_notify', '_number_within', '_id', '_is_in_turn',
+     and p.proname not in ('_operations', '_is_ahead_of_sequence', '_next_job', '_given_amiss', '_most_of_queue', '_next_states', '_is_notifying', '_notify', '_number_within', '_id', '_is_in_turn',
                            '_mask_phones', '_order_id', '_day');
   assert opened is null, format('executable by everybody: %s', opened);
 

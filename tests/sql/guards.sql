@@ -1,4 +1,4 @@
--- What no writer may do, a superuser included: change what was asked, or rewrite how it ended.
+-- What no writer may do, a superuser included: change what was asked, move a job as none may move, or rewrite how it ended.
 
 insert into apipay.accounts (name) values ('default'), ('other');
 
@@ -83,8 +83,16 @@ begin
   perform pg_temp.expect_refusal(format('update apipay.jobs set leased_until = now() where id = %s', job), '23514', '%jobs_lease_while_sending%');
   perform pg_temp.expect_refusal(format('update apipay.jobs set epoch = 4 where id = %s', job), '23000',
     format('job %s: its epoch only rises (4 is not above 5)', job));
+  -- Moves that there are none of; a job may stay where it is.
+  perform pg_temp.expect_refusal(format('update apipay.jobs set state = ''succeeded'', finished_at = now() where id = %s', job), '23000',
+    format('job %s is queued: it cannot become succeeded; from there it may only become sending, uncertain, held, cancelled, expired', job));
+  perform pg_temp.expect_refusal(format('update apipay.jobs set state = null where id = %s', job), '23502', '%');
+  update apipay.jobs set state = 'queued', reason = 'test', run_at = now() where id = job;
   job := pg_temp.job('sending');
   perform pg_temp.expect_refusal(format('update apipay.jobs set state = ''queued'' where id = %s', job), '23514', '%jobs_lease_while_sending%');
+  job := pg_temp.job('held', unproven => true);
+  perform pg_temp.expect_refusal(format('update apipay.jobs set state = ''parked'' where id = %s', job), '23000',
+    format('job %s is held: it cannot become parked; from there it may only become queued, uncertain, succeeded, cancelled', job));
 end $$;
 
 -- Two refunds of one invoice are never under way at once, whichever way the first one waits.

@@ -330,8 +330,8 @@ begin
   delete from apipay.jobs where id = job;
 
   -- What was accepted at another organization ends by a person's word about that job, which nothing can check.
-  job := pg_temp.job('queued', account => 'other');
-  update apipay.jobs set state = 'accepted', invoice_id = 770001 where id = job;
+  job := pg_temp.job('accepted', account => 'other');
+  update apipay.jobs set invoice_id = 770001 where id = job;
   other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 770002}', account => 'other');
   insert into apipay.invoices (account, id, job_id, status, amount, settled) values ('other', 770001, job, 'processing', 100, false);
   perform apipay._change_organization('other', 'cocoa');

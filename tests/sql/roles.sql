@@ -127,7 +127,7 @@ begin
     'delete from apipay.jobs', 'truncate apipay.jobs', 'select * from apipay.accounts', 'update apipay.accounts set requests_per_minute = 1000',
     'select * from apipay.events', 'select * from apipay.alerts', 'select * from apipay._control', 'select * from apipay.waiting',
     'insert into apipay.invoices (account, id, status) values (''default'', 1, ''paid'')', 'update apipay.attempts set effect = ''applied''', 'select apipay.retry(1)', 'select apipay.cancel(1)', 'select apipay.resolve(1, false)', 'select apipay.park(''default'')',
-    'select apipay.resume(''default'')', 'select apipay.stop()', 'select apipay.start()', 'select apipay._take_quota(''default'', 1, ''send'', 100)', 'select apipay._grant_roles()',
+    'select apipay.resume(''default'')', 'select apipay.stop()', 'select apipay.start()', 'select apipay._take_quota(''default'', 1, ''send'', 100)', 'select apipay._grant_roles()', 'select apipay._back_to(now())',
     'select 1 from apipay.jobs for update', 'create table apipay.mine ()'] loop
     perform pg_temp.expect_denial('apipay_enqueuer', statement);
   end loop;
@@ -154,7 +154,7 @@ begin
     'insert into apipay.webhooks (account, event, dedup_key, body) values (''default'', ''e'', ''k'', ''{}'')', 'update apipay.webhooks set processed_at = now()',
     'insert into apipay.alert_deliveries (alert_id, channel, notice) select id, ''log'', ''firing'' from apipay.alerts', 'update apipay.alert_deliveries set tries = 1',
     'select * from apipay.events, apipay._control',
-    'select * from apipay.account_status', 'select * from apipay.overview', 'select apipay._missing_roles()'] loop
+    'select * from apipay.account_status', 'select * from apipay.overview', 'select apipay._missing_roles()', 'select apipay._back_to(now())'] loop
     perform pg_temp.expect_success('apipay_worker', statement);
   end loop;
   foreach statement in array array[

@@ -154,7 +154,7 @@ mod tests {
         let job = LockedJob {
             id: JobId(7),
             account: AccountName::parse("shop").unwrap(),
-            state: "queued".into(),
+            state: crate::domain::state::State::Queued,
             epoch: 1,
             is_refund: false,
             blocker: None,

@@ -12,7 +12,14 @@ use crate::policy::fixtures::*;
 fn check(kind: &Kind, history: &History, answer: &Answer, expected: &str) {
     let rules = rules();
     let timed = timed(answer.clone());
-    let verdict = judge(kind.operation, &kind.plan, history, &timed, at(&rules));
+    let verdict = judge(
+        kind.operation,
+        &kind.plan,
+        NAME,
+        history,
+        &timed,
+        at(&rules),
+    );
     let name = kind.operation.name();
     assert_eq!(show(&verdict), expected, "{name} {history:?} {answer:?}");
 }
@@ -660,7 +667,14 @@ fn who_is_refused_again_and_again_without_a_hint_waits_longer_each_time() {
             ..at(&rules)
         };
         let answer = limited("rate_limited", limits, json!({}));
-        let verdict = judge(kind.operation, &kind.plan, &clean(), &timed(answer), at);
+        let verdict = judge(
+            kind.operation,
+            &kind.plan,
+            NAME,
+            &clean(),
+            &timed(answer),
+            at,
+        );
         show(&verdict)
     };
     let blocked = |wait| {
@@ -762,7 +776,14 @@ fn randomness_only_lengthens() {
             "not_applied queued network in 1.2s counts",
         ),
     ] {
-        let verdict = judge(kind.operation, &kind.plan, &clean(), &timed(answer), whole);
+        let verdict = judge(
+            kind.operation,
+            &kind.plan,
+            NAME,
+            &clean(),
+            &timed(answer),
+            whole,
+        );
         assert_eq!(show(&verdict), expected);
     }
 }
@@ -787,7 +808,14 @@ fn no_look_up_before_the_requests_own_time_limit() {
             answer,
             took: seconds(took),
         };
-        let verdict = judge(kind.operation, &kind.plan, &clean(), &timed, at(&rules));
+        let verdict = judge(
+            kind.operation,
+            &kind.plan,
+            NAME,
+            &clean(),
+            &timed,
+            at(&rules),
+        );
         let Next::Uncertain { after, .. } = verdict.next else {
             panic!("{verdict:?}")
         };

@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 
 use super::*;
 use crate::domain::operation::Seen;
+use crate::domain::state::State;
 use crate::policy::reconcile::Baseline;
 use crate::policy::rules::Rules;
 
@@ -12,22 +13,13 @@ pub(super) fn sends_at_most(rules: &Rules) -> u32 {
     rules.network.attempts + rules.async_error.attempts - 1
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum State {
-    Queued,
-    Parked,
-    Uncertain,
-    Accepted(Box<Seen>),
-    Held,
-    Succeeded,
-    Failed,
-}
-
 pub(super) struct Job {
     pub kind: Kind,
     pub protection: DuplicateProtection,
     pub name: JobName,
     pub state: State,
+    /// The followed object, of an accepted job.
+    pub followed: Option<Box<Seen>>,
     pub history: History,
     pub baseline: Option<Baseline>,
     pub now: OffsetDateTime,
@@ -51,6 +43,7 @@ impl Job {
             protection,
             name: NAME,
             state: State::Queued,
+            followed: None,
             history: clean(),
             baseline: None,
             now: NOW,
@@ -64,17 +57,29 @@ impl Job {
         self.state == State::Uncertain
     }
 
+    /// Only as the table of moves allows.
+    fn moves_to(&mut self, to: State) {
+        assert!(self.state.may_become(to), "{to}: {self:?}");
+        self.state = to;
+    }
+
+    /// The account is well again.
+    pub(super) fn release(&mut self) {
+        self.moves_to(State::back_to(self.history.unproven_since));
+    }
+
     /// Whatever its state is, the next thing happens.
     pub(super) fn step(&mut self, facts: &Facts) {
         self.now += facts.later;
-        match &self.state {
+        match self.state {
             State::Queued | State::Parked => self.send(&facts.timed),
             State::Uncertain => self.look_up(&suited(&self.kind, facts.finding.clone())),
-            State::Accepted(_) => {
+            State::Accepted => {
                 let seen = object(&self.kind, &facts.status, &facts.code);
                 self.check(&seen);
             }
-            State::Held | State::Succeeded | State::Failed => {}
+            State::Sending => panic!("left alone: {self:?}"),
+            State::Held | State::Succeeded | State::Failed | State::Cancelled | State::Expired => {}
         }
     }
 
@@ -82,15 +87,17 @@ impl Job {
     pub(super) fn send(&mut self, timed: &Timed) {
         self.wait();
         if self.state == State::Parked && self.history.unproven_since.is_some() {
-            self.state = State::Uncertain;
+            self.release();
             return;
         }
+        self.moves_to(State::Sending);
         self.baseline.get_or_insert_default();
         let rules = rules();
         let at = self.at(&rules);
         let verdict = judge(
             self.kind.operation,
             &self.kind.plan,
+            NAME,
             &self.history,
             timed,
             at,
@@ -104,6 +111,7 @@ impl Job {
     /// The worker died after the send: its lease runs out.
     pub(super) fn lose(&mut self) {
         self.wait();
+        self.moves_to(State::Sending);
         self.baseline.get_or_insert_default();
         self.now += seconds(90);
         self.history.attempts += 1;
@@ -162,12 +170,12 @@ impl Job {
         if let Some(next) = followed.next {
             self.settle(next, false);
         }
-        match (&self.state, check) {
-            (State::Accepted(_), NextCheck::After(after)) => {
+        match (self.state, check) {
+            (State::Accepted, NextCheck::After(after)) => {
                 self.run_at = self.now + after;
                 true
             }
-            (State::Accepted(_), NextCheck::Settled) => false,
+            (State::Accepted, NextCheck::Settled) => false,
             _ => true,
         }
     }
@@ -184,7 +192,9 @@ impl Job {
     }
 
     fn settle(&mut self, next: Next, unproven: bool) {
-        let was_uncertain = self.is_uncertain();
+        let was = self.state;
+        self.moves_to(next.state());
+        let stays_uncertain = was == State::Uncertain && self.is_uncertain();
         if unproven {
             self.history.unproven_since.get_or_insert(self.now);
         }
@@ -193,17 +203,13 @@ impl Job {
         }
         let absent_since = self.history.absent_since.take();
         let history = &mut self.history;
-        self.state = match next {
-            Next::Succeeded(_) => State::Succeeded,
-            Next::Failed(_) => State::Failed,
-            Next::Held(_) => State::Held,
-            Next::Parked(_) => State::Parked,
+        match next {
+            Next::Succeeded(_) | Next::Failed(_) | Next::Held(_) | Next::Parked(_) => {}
             Next::CalledOff(_) => panic!("nobody has said that it is to end"),
             Next::Queued { proof, .. } => {
                 if proof == Proof::NothingApplied {
                     history.unproven_since = None;
                 }
-                State::Queued
             }
             Next::Anew(_) => {
                 history.spared += u32::from(next.is_spared());
@@ -213,29 +219,27 @@ impl Job {
                 history.invoice_id = None;
                 self.baseline = None;
                 self.mirror = None;
-                State::Queued
             }
             Next::Accepted { seen, .. } => {
                 history.unproven_since = None;
                 self.accepted_at = self.now;
-                if !matches!(self.state, State::Accepted(_)) {
+                if was != State::Accepted {
                     self.mirror = stored(&seen, self.now);
                     let usual = usual_check(&seen, Duration::ZERO, &rules());
                     assert!(matches!(usual, NextCheck::After(_)), "left alone: {seen:?}");
                 }
-                State::Accepted(Box::new(seen))
+                self.followed = Some(Box::new(seen));
             }
             Next::Uncertain {
                 invoice_id, absent, ..
             } => {
                 history.invoice_id = invoice_id.or(history.invoice_id);
-                if was_uncertain {
+                if was == State::Uncertain {
                     history.absent_since = absent_since.or(absent.then_some(self.now));
                 }
-                State::Uncertain
             }
-        };
-        if !(was_uncertain && self.is_uncertain()) {
+        }
+        if !stays_uncertain {
             self.history.lookups = 0;
         }
     }

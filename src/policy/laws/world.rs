@@ -3,11 +3,12 @@
 
 use time::OffsetDateTime;
 
-use super::life::{Job, State};
+use super::life::Job;
 use super::*;
 use crate::domain::answer::{Lost, NotSent};
 use crate::domain::mirror::{InvoiceSeen, RefundList};
 use crate::domain::operation::{Lookup, Seen};
+use crate::domain::state::State;
 use crate::policy::reconcile::Baseline;
 
 pub(super) struct World {
@@ -123,7 +124,7 @@ impl World {
     }
 
     fn step(&mut self) -> bool {
-        let is_early = matches!(self.job.state, State::Accepted(_)) && self.draw(4) == 0;
+        let is_early = self.job.state == State::Accepted && self.draw(4) == 0;
         if is_early {
             // A webhook says that there is something to see.
             self.job.now += seconds(1);
@@ -132,20 +133,22 @@ impl World {
         }
         self.arrive();
         self.live();
-        match self.job.state.clone() {
-            State::Parked if self.job.history.unproven_since.is_some() => {
-                self.job.state = State::Uncertain;
-            }
+        match self.job.state {
+            State::Parked if self.job.history.unproven_since.is_some() => self.job.release(),
             State::Queued | State::Parked => self.send(),
             State::Uncertain => {
                 let finding = self.find();
                 self.job.look_up(&finding);
             }
-            State::Accepted(seen) => {
+            State::Accepted => {
+                let seen = self.job.followed.clone().expect("it is followed");
                 let seen = self.show(&seen);
                 assert!(self.job.check(&seen), "left alone: {:?}", self.job);
             }
-            State::Held | State::Succeeded | State::Failed => return false,
+            State::Sending => panic!("left alone: {:?}", self.job),
+            State::Held | State::Succeeded | State::Failed | State::Cancelled | State::Expired => {
+                return false;
+            }
         }
         true
     }

@@ -215,7 +215,14 @@ fn a_fault_of_the_network_has_its_own_distances() {
 
 fn signs(answer: &Answer) -> [Sign; 2] {
     let (kind, rules, timed) = (create(), rules(), timed(answer.clone()));
-    let verdict = judge(kind.operation, &kind.plan, &clean(), &timed, at(&rules));
+    let verdict = judge(
+        kind.operation,
+        &kind.plan,
+        NAME,
+        &clean(),
+        &timed,
+        at(&rules),
+    );
     [false, true].map(|read_first| sign_of_send(&timed, &verdict, read_first))
 }
 

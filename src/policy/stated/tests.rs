@@ -8,6 +8,7 @@ use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Lost};
 use crate::domain::job::History;
 use crate::domain::mirror::{InvoiceSeen, RefundSeen};
+use crate::domain::state::State;
 use crate::policy::fixtures::*;
 
 const SAID: Stated = Stated {
@@ -49,6 +50,8 @@ fn check(kind: &Kind, stated: Stated, finding: &Finding, expected: &str, refuted
     let checked = check_stated(&subject, &stated, finding, own.as_ref(), at(&rules));
     let case = format!("{stated:?} {finding:?}");
     assert_eq!(show(&checked.verdict), expected, "{case}");
+    let becomes = checked.verdict.next.state();
+    assert!(State::Uncertain.may_become(becomes), "{becomes}: {case}");
     assert_eq!(checked.refuted.as_deref(), refuted, "{case}");
 }
 

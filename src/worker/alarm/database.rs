@@ -16,6 +16,7 @@ use crate::db::record::Transition;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::phone::without_phones;
+use crate::domain::state::State;
 use crate::policy::clock::SpanUs;
 use crate::worker::recorder::Forgotten;
 
@@ -81,7 +82,7 @@ impl Alarm {
     pub fn unmoved(
         account: &AccountName,
         job: JobId,
-        state: &str,
+        state: State,
         epoch: i64,
         others: Others,
         cause: &Cause,
@@ -157,7 +158,7 @@ impl Alarm {
 
     /// Somebody keeps a due job locked, so that every claim passes it over.
     pub fn locked(job: &LockedJob) -> Alarm {
-        let (id, account, state) = (job.id, &job.account, &job.state);
+        let (id, account, state) = (job.id, &job.account, job.state);
         let blocker = job.blocker.as_ref();
         let end = blocker.map_or_else(|| ANY_LOCK.to_owned(), end_of_lock);
         Alarm {
@@ -339,7 +340,7 @@ mod tests {
             place: None,
         };
         let shop = AccountName::parse("shop").unwrap();
-        Alarm::unmoved(&shop, JobId(7), "queued", 1, Others::GoOn, &cause)
+        Alarm::unmoved(&shop, JobId(7), State::Queued, 1, Others::GoOn, &cause)
             .text
             .action
     }

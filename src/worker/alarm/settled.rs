@@ -133,10 +133,11 @@ fn acknowledge(kind: &str, account: &AccountName, subject: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::state::State;
 
     fn told(status: &str, other: Option<(i64, &str)>) -> AlertText {
         let bill = Bill {
-            state: "failed".into(),
+            state: State::Failed,
             other: other.map(|(id, status)| (id, InvoiceStatus::parse(status))),
         };
         let shop = AccountName::parse("shop").unwrap();

@@ -120,7 +120,7 @@ impl Asking<'_> {
     ) {
         let (guard, job) = (self.guard, self.job);
         info!(
-            job.id = %guard.id, account = %self.account.name, next = verdict.next.state(),
+            job.id = %guard.id, account = %self.account.name, next = verdict.next.state().as_str(),
             reason = verdict.next.reason().map(Reason::code), "it is not made anew"
         );
         let evidence = Evidence {

@@ -56,9 +56,9 @@ async fn check_names_the_sql_for_each_way_in_which_a_schema_moves() {
             true,
         ),
         (
-            "alter table apipay.jobs disable trigger refuse_changed_final",
-            "alter table apipay.jobs enable trigger refuse_changed_final",
-            "alter table apipay.jobs enable trigger refuse_changed_final;",
+            "alter table apipay.jobs disable trigger refuse_illegal_move",
+            "alter table apipay.jobs enable trigger refuse_illegal_move",
+            "alter table apipay.jobs enable trigger refuse_illegal_move;",
             false,
         ),
         (

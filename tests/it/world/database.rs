@@ -20,7 +20,7 @@ pub(crate) struct Database {
 const OWNER: &str = "postgres";
 
 /// What the daemon is in production: a role with no more rights than `apipay_worker`.
-pub(super) const WORKER: &str = "worker_of_tests";
+pub(crate) const WORKER: &str = "worker_of_tests";
 
 /// Stands in the daemon's configuration: a password that must show up nowhere.
 pub(crate) const PASSWORD_CANARY: &str = "canary-of-the-database";

@@ -33,7 +33,7 @@ pub(crate) use bait::Bait;
 pub(crate) use cluster::{Cluster, ROOT};
 pub(crate) use daemon::Daemon;
 use daemon::{Lines, Start};
-pub(crate) use database::Database;
+pub(crate) use database::{Database, WORKER};
 pub(crate) use door::{Door, Fault};
 pub(crate) use http::Sink;
 pub(crate) use invariants::is_send;

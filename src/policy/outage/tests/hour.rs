@@ -5,20 +5,13 @@ use time::OffsetDateTime;
 use super::*;
 use crate::domain::account::DuplicateProtection;
 use crate::domain::mirror::RefundList;
+use crate::domain::state::State;
 use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
 use crate::policy::rules::Rules;
 use crate::policy::verdict::{Proof, Strain};
 
 const JOBS: usize = 40;
 const HOUR: Duration = seconds(3600);
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
-    Queued,
-    Uncertain,
-    Parked,
-    Final,
-}
 
 struct Job {
     state: State,
@@ -61,7 +54,7 @@ impl Hour<'_> {
             let gate = match job.state {
                 State::Queued => trial_at,
                 State::Uncertain => look_up_at,
-                State::Parked | State::Final => return None,
+                _ => return None,
             };
             let gate = gate.unwrap_or(NOW).max(self.blocked_until);
             // Of those that are due, one that has not failed yet.
@@ -92,6 +85,7 @@ impl Hour<'_> {
         let verdict = judge(
             self.kind.operation,
             &self.kind.plan,
+            NAME,
             &history,
             &timed,
             self.at(),
@@ -151,24 +145,22 @@ impl Hour<'_> {
             history.unproven_since.get_or_insert(now);
         }
         let absent_since = history.absent_since.take();
-        job.state = match &verdict.next {
+        job.state = verdict.next.state();
+        match &verdict.next {
             Next::Queued { after, proof, .. } => {
                 job.run_at = now + *after;
                 if *proof == Proof::NothingApplied {
                     history.unproven_since = None;
                 }
-                State::Queued
             }
             Next::Uncertain { after, absent, .. } => {
                 job.run_at = now + *after;
                 if was == State::Uncertain {
                     history.absent_since = absent_since.or(absent.then_some(now));
                 }
-                State::Uncertain
             }
-            Next::Parked(_) => State::Parked,
-            _ => State::Final,
-        };
+            _ => {}
+        }
         match &verdict.strain {
             Some(Strain::Park { .. }) => self.is_parked = true,
             Some(Strain::Block { wait, .. }) => self.blocked_until = now + *wait,
@@ -251,8 +243,9 @@ fn new_job() -> Job {
 
 impl Hour<'_> {
     fn check(self, longest: Option<u64>, case: &str) {
-        let ended = self.jobs.iter().filter(|job| job.state == State::Final);
-        assert_eq!(ended.count(), 0, "{case}");
+        let waits =
+            |job: &Job| matches!(job.state, State::Queued | State::Uncertain | State::Parked);
+        assert!(self.jobs.iter().all(waits), "{case}");
         let requests = self.sends.len() + self.lookups as usize;
         assert!(requests <= 64, "{requests} requests: {case}");
         let untouched = self.jobs.iter().filter(|job| job.history == clean());
