@@ -334,3 +334,67 @@ async fn one_invoice_however_it_is_written_has_one_refund_at_a_time() {
     );
     world.end([daemon]).await;
 }
+
+/// Every program may read the tokens of jobs, and choose its order ids.
+#[tokio::test]
+async fn an_order_id_that_is_another_jobs_name_takes_nothing_from_that_job() {
+    let (world, daemon) = World::running().await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "match": "first bill", "answer": {"preset": "502_html"}}))
+        .await;
+    let bill = |description: &str| json!({"phone_number": phone::UNPAID, "amount": 5000, "description": description});
+    let first = world.enqueue("invoice.create", bill("first bill")).await;
+    let mut second = bill("second bill");
+    second["external_order_id"] = world.job(first).await["token"].clone();
+    let second = world.enqueue("invoice.create", second).await;
+    let mut invoices = Vec::new();
+    for job in [first, second] {
+        invoices.push(world.until(job, "succeeded").await["invoice_id"].clone());
+        assert_eq!(world.effects_of(job).await.len(), 1, "job {job}");
+    }
+    assert_ne!(invoices[0], invoices[1]);
+    world.end([daemon]).await;
+}
+
+/// A proxy that answers with what it has: nothing was done, or something else was.
+#[tokio::test]
+async fn a_success_that_shows_another_jobs_object_is_looked_up() {
+    let (world, daemon) = World::running().await;
+    let bill = |description: &str| json!({"phone_number": phone::PAID, "amount": 5555, "description": description});
+    let original = world.enqueue("invoice.create", bill("original")).await;
+    let row = world.until(original, "succeeded").await;
+    let invoice = row["invoice_id"].as_i64().unwrap();
+    let token = row["token"].as_str().unwrap();
+    let shown = json!({"id": invoice, "status": "pending", "amount": "5555.00", "phone": phone::PAID,
+        "external_order_id": token, "internal_comment": format!("[apipayd {token}]")});
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "match": "swapped", "effect": "apply", "answer": {"status": 201, "json": shown}}))
+        .await;
+    let swapped = world.enqueue("invoice.create", bill("swapped")).await;
+    let row = world.until(swapped, "succeeded").await;
+    assert_ne!(row["invoice_id"], invoice);
+    assert_eq!(world.effects_of(swapped).await.len(), 1);
+
+    let refund = |reason: &str| json!({"invoice_id": invoice, "amount": 100, "reason": reason});
+    world
+        .until_true(&format!(
+            "select status = 'paid' from apipay.invoices where id = {invoice}"
+        ))
+        .await;
+    let first = world.enqueue("invoice.refund", refund("first")).await;
+    let row = world.until(first, "succeeded").await;
+    let (made, token) = (row["refund_id"].clone(), row["token"].as_str().unwrap());
+    let shown = json!({"refund": {"id": made, "invoice_id": invoice, "amount": "100.00", "status": "pending",
+        "reason": format!("first [apipayd {token}]")}});
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices/{id}/refund", "match": "second", "effect": "none", "answer": {"status": 201, "json": shown}}))
+        .await;
+    let second = world.enqueue("invoice.refund", refund("second")).await;
+    let row = world.until(second, "succeeded").await;
+    assert_ne!(row["refund_id"], made);
+    assert_eq!(world.effects_of(second).await.len(), 1);
+    world.end([daemon]).await;
+}

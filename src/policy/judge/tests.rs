@@ -822,3 +822,41 @@ fn no_look_up_before_the_requests_own_time_limit() {
         assert_eq!(after, seconds(quiet), "{timed:?}");
     }
 }
+
+/// A proxy may answer with what it has.
+#[test]
+fn a_success_that_shows_another_jobs_object_is_looked_up() {
+    let other = JobName {
+        token: uuid::Uuid::from_u128(8),
+        generation: 1,
+    };
+    let bill = |order: &str, comment: String| {
+        json_reply(
+            201,
+            json!({"id": 15, "status": "pending", "amount": "5000.00", "external_order_id": order, "internal_comment": comment}),
+        )
+    };
+    let refund = |reason: String| {
+        json_reply(
+            201,
+            json!({"refund": {"id": 7, "status": "pending", "amount": "1000.50", "reason": reason}}),
+        )
+    };
+    let (ours, own) = (NAME.to_string(), NAME.mark());
+    for (answer, is_ours) in [
+        (bill(&ours, own.clone()), true),
+        (bill(&ours, "edited".to_owned()), true),
+        (bill("order-77", own.clone()), true),
+        (bill("order-77", "edited".to_owned()), false),
+        (bill(&ours, other.mark()), false),
+    ] {
+        let expected = match is_ours {
+            true => "applied succeeded invoice 15 pending counts",
+            false => UNREADABLE,
+        };
+        check(&create(), &clean(), &answer, expected);
+    }
+    let accepted = "applied accepted under_way refund 7 pending counts";
+    check(&self::refund(), &clean(), &refund(own), accepted);
+    check(&self::refund(), &clean(), &refund(other.mark()), UNREADABLE);
+}

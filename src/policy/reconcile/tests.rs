@@ -336,6 +336,37 @@ fn only_the_exact_name_makes_an_invoice_ours() {
     }
 }
 
+fn another_job() -> JobName {
+    JobName {
+        token: uuid::Uuid::from_u128(8),
+        generation: 1,
+    }
+}
+
+/// A program may choose another job's name as its order id: the mark says whose the invoice is.
+#[test]
+fn an_invoice_with_another_jobs_mark_is_not_ours_whatever_its_order_id() {
+    let marked = |comment: String| {
+        invoices(&[InvoiceSeen {
+            internal_comment: Some(comment),
+            ..own_invoice("pending")
+        }])
+    };
+    let subject = case(create(), history(1, 60, None));
+    let theirs = marked(another_job().mark());
+    check(
+        &subject,
+        &theirs,
+        "not_applied queued not_applied in 5s free",
+    );
+    let ours = format!("{} {}", another_job().mark(), NAME.mark());
+    check(
+        &subject,
+        &marked(ours),
+        "applied succeeded invoice 15 pending free",
+    );
+}
+
 /// A key is not echoed, so the order id has to speak for it.
 #[test]
 fn what_answers_to_our_key_and_is_of_another_order_is_held() {
@@ -360,6 +391,10 @@ fn what_answers_to_our_key_and_is_of_another_order_is_held() {
         (shown(Some("order-16"), None), mismatch),
         (
             shown(Some("order-16"), Some("order-15".to_owned())),
+            mismatch,
+        ),
+        (
+            shown(Some("order-15"), Some(another_job().mark())),
             mismatch,
         ),
     ] {

@@ -137,7 +137,12 @@ fn name_in(effect: &Value, job: &Value) -> Option<String> {
         "internal_comment",
         "reason",
     ];
-    fields.iter().find_map(|field| {
+    // A program may choose another job's name as its order id: the mark says whose it is.
+    let is_marked = effect["internal_comment"]
+        .as_str()
+        .is_some_and(|comment| comment.contains("[apipayd "));
+    let speaks = |field: &&&str| **field != "external_order_id" || !is_marked;
+    fields.iter().filter(speaks).find_map(|field| {
         let written = effect[field].as_str()?;
         let start = written.find(token)?;
         let name = written[start..].split([']', ' ']).next()?;
@@ -282,7 +287,11 @@ fn is_send_of(request: &Value, job: &Value) -> bool {
         "invoice.cancel" => {
             path.ends_with(&format!("/invoices/{}/cancel", job["params"]["invoice_id"]))
         }
-        _ => is_send(request) && text(request, "body").contains(text(job, "token")),
+        // Each carries its mark; an order id may be one that a program chose.
+        _ => {
+            let mark = format!("[apipayd {}", text(job, "token"));
+            is_send(request) && text(request, "body").contains(&mark)
+        }
     }
 }
 
