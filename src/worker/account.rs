@@ -42,8 +42,6 @@ pub struct Account {
     claims: AtomicU64,
     /// Sends since the start that were answered soon.
     brisk: AtomicU64,
-    /// Sends under way whose gateway is slow.
-    slow: AtomicUsize,
     /// Jobs that the database refuses to have claimed, and that are left out.
     refused: AtomicU32,
     refusals: Refusals,
@@ -168,7 +166,6 @@ impl Slots {
 
 /// A slot for the requests of a job, of its account and of the daemon; free again when it is dropped.
 pub struct Slot {
-    owner: Arc<Account>,
     _account: Option<OwnedSemaphorePermit>,
     daemon: Option<OwnedSemaphorePermit>,
     slots: Slots,
@@ -186,23 +183,13 @@ impl Slot {
         if let Ok(slow) = self.slots.slow.clone().try_acquire_owned() {
             self.daemon = Some(slow);
         }
-        if !std::mem::replace(&mut self.is_slow, true) {
-            self.owner.slow.fetch_add(1, Ordering::Relaxed);
-        }
+        self.is_slow = true;
         answer.await
     }
 
     /// Whether each request so far was answered soon.
     pub fn is_brisk(&self) -> bool {
         !self.is_slow
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if self.is_slow {
-            self.owner.slow.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 
@@ -235,7 +222,6 @@ impl Account {
             claimed: AtomicUsize::new(0),
             claims: AtomicU64::new(0),
             brisk: AtomicU64::new(0),
-            slow: AtomicUsize::new(0),
             refused: AtomicU32::new(0),
             refusals: Refusals::default(),
             known_at: Mutex::default(),
@@ -332,11 +318,8 @@ impl Account {
     }
 
     /// How many more jobs may be claimed: free slots, and `ahead` more unless the account is in its
-    /// slow start. None while a send of it is slow: then its gateway may hang, and others need the daemon's slots.
+    /// slow start.
     pub fn room(&self, ahead: usize, rules: &BreakerRules) -> usize {
-        if self.slow.load(Ordering::Relaxed) > 0 {
-            return 0;
-        }
         let limit = self.state().limit(self.concurrency, ahead, rules);
         limit.saturating_sub(self.claimed.load(Ordering::Relaxed))
     }
@@ -354,7 +337,6 @@ impl Account {
         let account = self.slots.clone().acquire_owned().await.ok();
         let daemon = slots.brisk.clone().acquire_owned().await.ok();
         Slot {
-            owner: self,
             _account: account,
             daemon,
             slots,
