@@ -129,6 +129,7 @@ create table apipay.accounts (
   resumed_at           timestamptz,
   resumed_from         text,
   doubted_since        timestamptz,
+  parks_follow         boolean not null default false,
   requests_per_minute  int not null default 60 check (requests_per_minute > 0),
   blocked_until        timestamptz,
   blocked_reason       text,
@@ -175,6 +176,7 @@ comment on column apipay.accounts.resumed_at is 'When it last became active agai
 comment on column apipay.accounts.requests_per_minute is 'The gateway''s limit for this key, as configured. No 60 seconds ever see more requests.';
 comment on column apipay.accounts.resumed_from is 'Internal: why it had been parked when the daemon last resumed it.';
 comment on column apipay.accounts.doubted_since is 'Internal: since when it had been parked, if it was resumed by its health alone and nothing was sent with success since. Null otherwise.';
+comment on column apipay.accounts.parks_follow is 'Internal: whether the park that the daemon ended last had followed the one before it within the slow start: their alert stays open until the account has stayed active for a while.';
 comment on column apipay.accounts.blocked_until is 'Nothing is sent or asked before this moment: the gateway answered 429.';
 comment on column apipay.accounts.blocked_reason is 'The code of the 429 that set blocked_until.';
 comment on column apipay.accounts.blocked_message is 'What that 429 said, or the beginning of its page, masked; null when it said nothing.';

@@ -111,7 +111,7 @@ begin
          probes = case when resolution is null then probes else 0 end,
          resumed_at = case when state = 'parked' then now() else resumed_at end,
          resumed_from = case when who = 'apipayd' then parked_reason end,
-         doubted_since = case when resolution is null then parked_at end,
+         doubted_since = case when resolution is null then parked_at end, parks_follow = follows,
          blocked_until = case when is_blocked then blocked_until end,
          blocked_reason = case when is_blocked then blocked_reason end,
          blocked_message = case when is_blocked then blocked_message end,

@@ -151,6 +151,16 @@ return case when served_at is null or served_at < now() - interval '1 minute' th
 comment on function apipay._unserved(apipay.accounts, timestamptz, text) is
   'Since when no daemon serves this account, and what starts one, given when a daemon that serves it last gave a sign of life, and what is said of one that runs and doubts its key (apipay._job_facts.doubted); null while one does.';
 
+-- A daemon takes up a probe that is due within a second or two, unless somebody keeps the row of its account locked.
+create function apipay._until_probed(account apipay.accounts) returns text
+language sql stable parallel safe
+return concat(
+  case when account.delivery_error is null then 'until it is well again' else 'until one is delivered: one job is tried with each probe' end,
+  case when account.probe_at < now() - interval '10 s'
+       then concat(', and a probe is due ', apipay._since(account.probe_at), ' and is not made: apipayd check says why')
+       else concat(case when account.delivery_error is null then ', which is probed next ' else ', the next ' end, apipay._when(account.probe_at)) end);
+comment on function apipay._until_probed(apipay.accounts) is 'Until when an account is parked that is probed, for a sentence.';
+
 -- What stands in the way of everything of an account; null when nothing does.
 create function apipay._obstacle(account apipay.accounts, control apipay._control, served_at timestamptz, doubted text default null) returns text
 language sql stable parallel safe
@@ -163,9 +173,7 @@ return case
     case when account.parked_by = 'apipayd' then '; ApiPay said: ' else ': ' end || account.parked_message,
     '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(account.delivery_error, 200)), '), ',
     case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
-         when account.delivery_error is not null
-         then 'until one is delivered: one job is tried with each probe, the next ' || apipay._when(account.probe_at)
-         else 'until it is well again, which is probed next ' || apipay._when(account.probe_at) end,
+         else apipay._until_probed(account) end,
     '; to do: ' || account.parked_remedy)
   else apipay._blocked(account) end;
 comment on function apipay._obstacle(apipay.accounts, apipay._control, timestamptz, text) is

@@ -261,8 +261,9 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
 }
 
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
-/// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, a panic is an hour ago, no cap has blocked for `unblocked_for`, an account that was resumed
-/// without proof has stayed active for `well_for`, a key is
+/// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, a panic is an hour ago, no
+/// cap has blocked for `unblocked_for`, an account is active, and something got through since it was resumed without proof or
+/// it has stayed so for `well_for`, as it always must when its parks follow each other, a key is
 /// known to be of its account or no daemon has it any more. One that another session has locked is left for later.
 pub async fn resolve_cleared(
     pool: &Pool,
@@ -349,7 +350,9 @@ pub async fn resolve_cleared(
                        and j.epoch = (l.details ->> 'epoch')::bigint) end
                    when 'account_parked' then exists (
                        select from apipay.accounts a
-                       where a.name = l.account and a.state = 'active' and a.resumed_at <= now() - make_interval(secs => $1))
+                       where a.name = l.account and a.state = 'active'
+                         and (a.resumed_at <= now() - make_interval(secs => $1)
+                              or a.doubted_since is null and not a.parks_follow))
                    when 'other_organization' then exists (
                        select from apipay.accounts a
                        where a.name = l.account and l.subject = any (a.key_fingerprints))

@@ -228,6 +228,22 @@ pub async fn in_the_way(pool: &Pool, accounts: &[String]) -> Result<Vec<InTheWay
     Ok(kept)
 }
 
+/// Those of the accounts whose rows another session keeps locked at this moment.
+pub async fn kept_accounts(pool: &Pool, accounts: &[String]) -> Result<Vec<String>, DbError> {
+    sqlx::query_scalar!(
+        r#"with touched as materialized (
+             select a.name from apipay.accounts a where a.name = any ($1) and a.xmax <> '0'::xid),
+           free as materialized (
+             select a.name from apipay.accounts a where a.name = any (array(select name from touched))
+             for no key update skip locked)
+           select m.name as "name!" from touched m where m.name not in (select name from free) order by m.name"#,
+        accounts,
+    )
+    .fetch_all(pool)
+    .await
+    .task("see which accounts are locked")
+}
+
 /// Accounts whose rows are tried, each for a moment.
 const ASKED_FOR: usize = 3;
 

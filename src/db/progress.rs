@@ -39,6 +39,8 @@ pub struct Due {
     pub blocked_message: Option<String>,
     /// A job that waited for another one, whose turn has come.
     pub turn: Option<String>,
+    /// When the probe was due that was not made, while the account is parked.
+    pub probe: Option<OffsetDateTime>,
     /// Living daemons that have the account in their configuration.
     pub served_by: i64,
     /// Whether an operator has parked it.

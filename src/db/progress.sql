@@ -17,7 +17,7 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        lookup.mark as "lookup?", undecided.id as "undecided?", checks.mark as "check?", lease.mark as "lease?",
        refused.sends as "refused_sends?", refused.reads as "refused_reads?", a.blocked_reason as "blocked_reason?",
        a.blocked_message as "blocked_message?",
-       turn.mark as "turn?",
+       turn.mark as "turn?", probe.due_at as "probe?",
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and a.name = any (d.accounts)) as "served_by!",
        a.state = 'parked' and a.parked_by <> 'apipayd' as "is_left_alone!",
@@ -141,6 +141,10 @@ left join lateral (
   from (select w.invoice, apipay._refund_in_turn(a.name, w.invoice, '{}') as job from waiting w where w.invoice is not null) t
   where t.job is not null
   limit 1) turn on true
+cross join lateral (
+  -- Where a probe is under way the next one lies ahead.
+  select case when a.state = 'parked' and a.probe_at <= now() then a.probe_at end as due_at) probe
 where due.jobs > 0 or lookup.mark is not null or undecided.id is not null or checks.mark is not null or lease.mark is not null
    or refused.sends is not null or refused.reads is not null or turn.mark is not null
+   or probe.due_at is not null
 order by a.name

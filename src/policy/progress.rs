@@ -48,6 +48,8 @@ pub enum Concern {
     Limit,
     /// What asks gets past it.
     AskingLimit,
+    /// Parked accounts are probed when that is due.
+    Probing,
     /// Probes of parked accounts get clear answers.
     Probes,
 }
@@ -68,6 +70,7 @@ impl Concern {
             | Concern::Checks
             | Concern::Leases
             | Concern::Turns
+            | Concern::Probing
             | Concern::Database
             | Concern::Loop
             | Concern::Outcomes => true,
@@ -132,6 +135,8 @@ pub struct AccountFacts {
     pub refused_reads: Option<Refused>,
     /// A job that waited for another one, whose turn has come.
     pub turn: Option<String>,
+    /// Since when a probe of it is due and not made, in words, while it is parked.
+    pub probe: Option<String>,
     /// Whether a living daemon has the account in its configuration.
     pub is_served: bool,
     /// Whether an operator has parked it: then nobody has to serve it.
@@ -255,20 +260,24 @@ pub const FEW: u32 = 10;
 /// With few requests a minute, sends, look-ups and checks take turns.
 const QUOTA_TURNS: Duration = Duration::from_secs(300);
 
-/// How long an account may be kept from its start: whoever keeps its row locked for a moment is told to nobody.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an account may be kept from its start, or from its probe: whoever keeps its row locked for a moment is told to
+/// nobody.
+const ROW_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A human stopped all sending, and knows it; after this they may have forgotten.
 const STOP_FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 /// Alerts that say already why nothing of an account moves.
-const EXPLAINING: [&str; 5] = [
-    "account_parked",
+const EXPLAINING: [&str; 4] = [
     "history_lost",
     "cap_reached everything",
     "gateway_failing sends",
     "clock_jumped",
 ];
+
+/// The alert that says already why nothing moves that needs its account to be active: its probes need that not, nor do
+/// leases that ran out.
+const EXPLAINING_A_PARK: &str = "account_parked";
 
 /// The alert that says already why sends of some operations are refused: what else is due has to move.
 const EXPLAINING_REFUSALS: &str = "cap_reached";
@@ -404,7 +413,7 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
     let held_up = facts.held_up.iter();
     sights.extend(held_up.map(|held_up| Sight {
         accounts: vec![held_up.what.clone()],
-        ..whole(Concern::Start, held_up, START_PATIENCE)
+        ..whole(Concern::Start, held_up, ROW_PATIENCE)
     }));
     // Nobody serves it, and why is known.
     let is_held_up = |account: &str| facts.held_up.iter().any(|held_up| held_up.what == account);
@@ -479,10 +488,26 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         let told = (!is_told).then(|| sight(Concern::Service, "", patience.moving));
         return told.into_iter().collect();
     }
-    if EXPLAINING.iter().any(|kind| has_open(kind)) {
-        return Vec::new();
-    }
     let mut sights = Vec::new();
+    if let Some(due_since) = &facts.probe {
+        sights.push(Sight {
+            cause: format!("due since {due_since}"),
+            ..sight(Concern::Probing, due_since, ROW_PATIENCE)
+        });
+    }
+    if EXPLAINING.iter().any(|kind| has_open(kind)) {
+        return sights;
+    }
+    // A stuck job explains what stands still with it, and of no other job.
+    let is_stuck = |mark: &str| {
+        let job = mark.split(' ').next().unwrap_or_default();
+        facts.stuck.iter().any(|stuck| stuck == job)
+    };
+    let lease = facts.lease.as_ref().filter(|mark| !is_stuck(mark));
+    sights.extend(lease.map(|mark| sight(Concern::Leases, mark, patience.moving)));
+    if has_open(EXPLAINING_A_PARK) {
+        return sights;
+    }
     let is_read_told = has_open(EXPLAINING_READS);
     let refused = [
         (
@@ -518,14 +543,8 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     let single = [
         (Concern::LookUps, &facts.lookup, moving),
         (Concern::Answers, &facts.undecided, patience.moving),
-        (Concern::Leases, &facts.lease, patience.moving),
         (Concern::Turns, &facts.turn, patience.moving),
     ];
-    // A stuck job explains what stands still with it, and of no other job.
-    let is_stuck = |mark: &str| {
-        let job = mark.split(' ').next().unwrap_or_default();
-        facts.stuck.iter().any(|stuck| stuck == job)
-    };
     for (concern, mark, patience) in single {
         let is_told = is_read_told && concern == Concern::LookUps;
         if let Some(mark) = mark.as_ref().filter(|mark| !is_stuck(mark) && !is_told) {

@@ -71,6 +71,8 @@ struct State {
     waits_for_delivery: bool,
     /// Whether its health alone has ended its last park, and nothing was sent with success since.
     is_doubted: bool,
+    /// When something was last sent with success.
+    got_through_at: Option<Moment>,
     /// What is known of requests that got no clear answer.
     outage: Outage,
     /// What answers have shown of its mode.
@@ -456,6 +458,17 @@ impl Account {
     /// Whether its health alone has ended its last park, and nothing was sent with success since.
     pub fn is_doubted(&self) -> bool {
         self.state().is_doubted
+    }
+
+    /// Something was sent with success.
+    pub fn note_success(&self) {
+        self.state().got_through_at = Some(Moment::now());
+    }
+
+    /// Whether something was sent with success in this time, to this moment.
+    pub fn got_through_within(&self, time: Duration) -> bool {
+        let at = self.state().got_through_at;
+        at.is_some_and(|at| at.elapsed() < time)
     }
 
     /// Notes whether its health alone has ended its last park.

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::macros::format_description;
+use tracing::warn;
 
 use crate::db::accounts::AccountRow;
 use crate::db::health::{Glance, Waiting};
 use crate::db::{DbError, accounts, health};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Course, Outage};
-use crate::worker::Context;
+use crate::telemetry::Chain;
+use crate::worker::{Context, strains};
 
 /// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.
 /// Returns the status line, with what the database refuses to do, if anything.
@@ -37,6 +39,13 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
         }
         account.wait_for_delivery(row.delivery_error.is_some());
         account.doubt(row.is_doubted);
+        // It may have got through before this daemon knew of the doubt.
+        let is_over = |time| row.is_doubted && account.got_through_within(time);
+        if resumed_for.is_some_and(is_over)
+            && let Err(error) = strains::end_doubt(ctx, account).await
+        {
+            warn!(account = %account.name, error = %Chain(&error), "that something got through is stored later");
+        }
         account.learn(row.outage.clone());
     }
     let glance = health::glance(&ctx.pool, ctx.worker).await?;

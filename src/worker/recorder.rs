@@ -24,6 +24,7 @@ use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::heart::{self, Heart};
 use crate::policy::hints::Remaining;
+use crate::policy::outage::Sign;
 use crate::policy::verdict::Strain;
 use crate::telemetry::Chain;
 use crate::worker::alarm::Alarm;
@@ -70,10 +71,19 @@ impl Outcome {
     fn is_about_account(&self, ctx: &Context) -> bool {
         let account = ctx.accounts.get(&self.account);
         let is_news = |signed| account.is_some_and(|account| failing::is_news(account, signed));
+        let ends_doubt = account.is_some_and(|account| account.is_doubted()) && self.got_through();
         self.strain.is_some()
             || self.alert.is_some()
             || self.delivered.is_some()
             || self.signed.as_ref().is_some_and(is_news)
+            || ends_doubt
+    }
+
+    /// Whether something was sent with success, as far as it says anything of the account.
+    pub fn got_through(&self) -> bool {
+        let is_clear =
+            |signed: &Signed| signed.errand.kind().is_none() && signed.sign == Sign::Clear;
+        self.strain.is_none() && self.signed.as_ref().is_some_and(is_clear)
     }
 }
 
@@ -400,6 +410,11 @@ impl Writer {
     fn take(&mut self, fresh: &mut Vec<Message>) {
         let mut straining: BTreeMap<AccountName, Vec<Message>> = BTreeMap::new();
         for message in fresh.drain(..) {
+            if message.outcome.got_through()
+                && let Some(account) = self.ctx.accounts.get(&message.outcome.account)
+            {
+                account.note_success();
+            }
             if message.outcome.is_about_account(&self.ctx) {
                 let account = message.outcome.account.clone();
                 straining.entry(account).or_default().push(message);

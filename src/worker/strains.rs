@@ -21,10 +21,10 @@ use crate::domain::outage::{Read, Undelivered};
 use crate::heart;
 use crate::policy::breaker::probe_delay;
 use crate::policy::hints::Remaining;
-use crate::policy::outage::Sign;
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Scope, Strain};
 use crate::telemetry::Chain;
+use crate::worker::account::Account;
 use crate::worker::alarm::{self, Alarm};
 use crate::worker::failing::{self, Signed};
 use crate::worker::recorder::{Message, insist};
@@ -83,8 +83,7 @@ pub async fn tell(
             }
             Some(Strain::Park { .. }) | None => {}
         }
-        let sent = outcome.signed.iter().filter(|s| s.errand.kind().is_none());
-        got_through |= outcome.strain.is_none() && sent.into_iter().any(|s| s.sign == Sign::Clear);
+        got_through |= outcome.got_through();
         delivered = delivered.max(outcome.delivered);
         alarms.extend(outcome.alert.clone());
         signs.extend(outcome.signed.clone());
@@ -112,10 +111,9 @@ pub async fn tell(
     // Before the parks: what is sent with success ends the one before.
     let ours = ctx.accounts.get(account);
     if got_through && let Some(ours) = ours.filter(|ours| ours.is_doubted()) {
-        let run = || accounts::got_through(&ctx.pool, account);
+        let run = || end_doubt(ctx, ours);
         let task = "store that something got through";
         persist(ctx, account, task, &mut first_failure, run).await;
-        ours.doubt(false);
     }
     let parks = [
         park.map(|(reason, hint, said)| {
@@ -177,6 +175,14 @@ pub async fn tell(
         ctx.wake.deliver.notify_one();
     }
     messages
+}
+
+/// Something got through since the account's health alone ended its park: that is over now, and so is its alert.
+pub async fn end_doubt(ctx: &Context, account: &Account) -> Result<(), DbError> {
+    accounts::got_through(&ctx.pool, &account.name).await?;
+    account.doubt(false);
+    ctx.wake.deliver.notify_one();
+    Ok(())
 }
 
 /// A park that goes on with the one before is probed at the distance that this had come to.

@@ -87,6 +87,68 @@ async fn a_park_that_health_alone_has_ended_goes_on_until_something_gets_through
     world.end([daemon]).await;
 }
 
+/// Parks the account for a bill that expires before anything is well: then there is none to try, and health alone ends
+/// the park.
+async fn park_and_believe_its_health(world: &World) -> Value {
+    world.sandbox.session("expired").await;
+    let bill = json!({"phone_number": phone::PAID, "amount": 700});
+    let soon = world.value("select to_jsonb(now() + interval '2 s')").await;
+    let columns = json!({"expires_at": soon});
+    let job = world.enqueue_with("invoice.create", bill, columns).await;
+    world
+        .until_true("select state = 'parked' from apipay.accounts")
+        .await;
+    let parked_at = sender(world).await["parked_at"].clone();
+    world
+        .until_true(&format!(
+            "select expires_at <= now() from apipay.jobs where id = {job}"
+        ))
+        .await;
+    world.sandbox.session("active").await;
+    world
+        .until_true("select state = 'active' from apipay.accounts")
+        .await;
+    world.until(job, "expired").await;
+    parked_at
+}
+
+#[tokio::test]
+async fn the_first_bill_after_a_park_that_health_ended_ends_its_alert_and_the_next_park_is_another()
+{
+    // Nothing else ends the alert while the test lasts.
+    let wish = Wish::default().tune("retry.server_error.max", "1h");
+    let (world, daemon) = World::running_as(wish).await;
+    let mut parks = Vec::new();
+    for number in 1..=2 {
+        parks.push(park_and_believe_its_health(&world).await);
+        let row = sender(&world).await;
+        assert_eq!(row["doubted_since"], parks[number - 1], "{row}");
+        let open = "apipay.alerts where kind = 'account_parked' and resolved_at is null";
+        assert_eq!(world.count(open).await, 1, "health may be mistaken");
+        // Its sends have not failed: nothing else of the account is news.
+        let job = world.bill(phone::PAID, 700).await;
+        world.until(job, "succeeded").await;
+        world
+            .until_true(
+                "select state = 'active' and doubted_since is null and probes = 0 from apipay.accounts",
+            )
+            .await;
+        world
+            .until_holds("the alert ends", async || world.count(open).await == 0)
+            .await;
+        assert_eq!(world.count("apipay.alerts").await, number as i64);
+        // The next park is no part of this one.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_ne!(parks[0], parks[1], "each has its own moment");
+    world
+        .until_holds("both are told, and both ends", async || {
+            world.alerts.notices("firing").len() == 2 && world.alerts.notices("resolved").len() == 2
+        })
+        .await;
+    world.end([daemon]).await;
+}
+
 #[tokio::test]
 async fn parks_that_alternate_with_what_gets_through_share_one_alert_which_ends() {
     let wish = Wish::default().tune("breaker.slow_start", "6s");

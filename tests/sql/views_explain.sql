@@ -72,6 +72,11 @@ begin
   perform pg_temp.explains(jsonb_build_object('expires_at', now() - interval '1 s'), 'Its time ran out at MOMENT: it ends expired, unsent.');
   perform pg_temp.explains('{"account": "sick"}',
     'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out.');
+  -- Somebody keeps its row locked.
+  assert apipay._until_probed(jsonb_populate_record(null::apipay.accounts, jsonb_build_object('probe_at', now() - interval '40 s')))
+    like 'until it is well again, and a probe is due since % (40 s ago) and is not made: apipayd check says why';
+  assert apipay._until_probed(jsonb_populate_record(null::apipay.accounts, jsonb_build_object('probe_at', now() - interval '40 s', 'delivery_error', 'x')))
+    like 'until one is delivered: one job is tried with each probe, and a probe is due since % (40 s ago) and is not made: %';
   perform pg_temp.explains(jsonb_build_object('account', 'owned', 'run_at', now() + interval '3 days'),
     'Waiting: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). It is due at MOMENT (in 3 days).');
   perform pg_temp.explains('{"account": "limited"}',

@@ -1,12 +1,14 @@
-//! What holds payments up although everything works: an account that is parked, a stop of all sending, a job that
-//! somebody keeps locked, and whatever an open alert tells.
+//! What holds payments up although everything works: an account that is parked, a stop of all sending, a job or the row of
+//! an account that somebody keeps locked, and whatever an open alert tells.
 
 use std::time::Duration;
+
+use time::OffsetDateTime;
 
 use super::finding::Finding;
 use crate::db::accounts::{self, Obstacle};
 use crate::db::alerts::{self, Open};
-use crate::db::locks::{self, LockedJob};
+use crate::db::locks::{self, Blocker, InTheWay, LockedJob};
 use crate::db::progress::{self, Stop};
 use crate::db::{DbError, Pool};
 use crate::telemetry::Chain;
@@ -23,14 +25,19 @@ pub(super) async fn gather(pool: &Pool, configured: &[String]) -> Vec<Finding> {
         let obstacles = accounts::obstacles(pool, configured).await?;
         let stop = progress::stop(pool).await?;
         let locked = locks::due_jobs(pool, configured, OVERDUE).await?;
+        let kept = locks::kept_accounts(pool, configured).await?;
+        let kept = locks::in_the_way(pool, &kept).await?;
         let open = alerts::open_now(pool, configured, TOLD).await?;
-        Ok::<_, DbError>((obstacles, stop, locked, open))
+        Ok::<_, DbError>((obstacles, stop, locked, kept, open))
     };
     match asked.await {
-        Ok((obstacles, stop, locked, open)) => {
+        Ok((obstacles, stop, locked, kept, open)) => {
             let mut findings = vec![sending(stop.as_ref())];
             findings.extend(obstacles.iter().map(account));
             findings.extend(locked.iter().map(lock));
+            let now = OffsetDateTime::now_utc();
+            let lasting = kept.iter().filter(|way| is_lasting(&way.session, now));
+            findings.extend(lasting.map(keeps));
             findings.extend(open.iter().map(alert));
             findings
         }
@@ -74,14 +81,34 @@ fn account(obstacle: &Obstacle) -> Finding {
     }
 }
 
+fn session(blocker: &Blocker) -> String {
+    let user = blocker.user.as_deref().unwrap_or("unknown");
+    format!("session {} (user {user})", blocker.pid)
+}
+
+/// Whether it has kept what it keeps for long; so does one of which that is not to be seen.
+fn is_lasting(session: &Blocker, now: OffsetDateTime) -> bool {
+    session.since.is_none_or(|since| now - since >= OVERDUE)
+}
+
+/// Without its row an account is not probed, parked, resumed or told to wait.
+fn keeps(way: &InTheWay) -> Finding {
+    let (holder, table) = (session(&way.session), &way.table);
+    let what = match &way.account {
+        Some(account) => format!("the row of account {account} in {table}"),
+        None => format!("the table {table}"),
+    };
+    Finding::warning(
+        "locks",
+        format_args!("{what} is kept locked by {holder}: end that transaction"),
+    )
+}
+
 fn lock(job: &LockedJob) -> Finding {
-    let holder = job.blocker.as_ref().map_or_else(
-        || "sessions that are not known".to_owned(),
-        |blocker| {
-            let user = blocker.user.as_deref().unwrap_or("unknown");
-            format!("session {} (user {user})", blocker.pid)
-        },
-    );
+    let holder = job
+        .blocker
+        .as_ref()
+        .map_or_else(|| "sessions that are not known".to_owned(), session);
     Finding::warning(
         "locks",
         format_args!(

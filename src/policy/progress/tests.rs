@@ -524,3 +524,25 @@ fn a_database_that_does_not_tell_for_a_moment_ends_nothing_that_was_found() {
     // What had not been found has its time from the start: the daemon could not do anything either.
     assert_eq!(sees(100).first(), Some(&290));
 }
+
+#[test]
+fn a_park_explains_neither_that_nobody_probes_it_nor_that_a_lease_stays() {
+    let parked = |probe: Option<&str>| AccountFacts {
+        due_jobs: 0,
+        probe: probe.map(str::to_owned),
+        open_alerts: vec!["account_parked".into(), "gateway_failing sends".into()],
+        ..waiting("never")
+    };
+    expect(|_| facts(parked(None)), &[]);
+    expect(
+        |_| facts(parked(Some("2026-11-01T14:02:03Z"))),
+        &[(Concern::Probing, 30)],
+    );
+    let with_lease = AccountFacts {
+        open_alerts: vec!["account_parked".into()],
+        lease: Some("7 2".into()),
+        check: Some("1".into()),
+        ..waiting("never")
+    };
+    expect(|_| facts(with_lease.clone()), &[(Concern::Leases, 180)]);
+}

@@ -357,6 +357,7 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
         refused_sends: due.refused_sends.map(|since| refused(due, since)),
         refused_reads: due.refused_reads.map(|since| refused(due, since)),
         turn: due.turn.clone(),
+        probe: due.probe.map(written),
         is_served: due.served_by > 0,
         is_left_alone: due.is_left_alone,
         stopped: due.stopped_host.clone().map(|host| Stopped {

@@ -165,6 +165,7 @@ fn code(concern: Concern) -> &'static str {
         Concern::Stop => "stop",
         Concern::Limit => "limit",
         Concern::AskingLimit => "asking_limit",
+        Concern::Probing => "probing",
         Concern::Probes => "probes",
     }
 }
@@ -195,6 +196,10 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
         Concern::AskingLimit => format!(
             "ApiPay refuses for the limit of its key whatever is asked about payments of account {account} ({cause}): \
              what became of them is not seen."
+        ),
+        Concern::Probing => format!(
+            "Account {account} is parked, and nobody asks ApiPay whether it is well again: a probe of it is {cause} and is not \
+             made."
         ),
         Concern::Probes => format!(
             "Account {account} is parked, and whether it is well again is not seen: ApiPay gives no clear answer when asked \

@@ -151,6 +151,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-13', 'account_parked', 'It is over.', '', '1s'",
         FEW,
     ),
+    (
+        "select a.name from apipay.accounts a where a.name = any ($1) and a.xmax",
+        "{ACCOUNTS}",
+        ALL,
+    ),
     // among
     (
         "as k(id, version)",

@@ -132,6 +132,51 @@ async fn who_keeps_an_account_from_being_told_what_its_requests_got_is_named() {
     world.end([daemon]).await;
 }
 
+/// The open alert of its park explains what waits for the account, and not that nobody probes it.
+#[tokio::test]
+async fn who_keeps_a_parked_account_from_its_probes_is_named() {
+    let (world, daemon) = World::running_as(wish()).await;
+    world.sandbox.session("expired").await;
+    let job = world.bill(phone::PAID, 1500).await;
+    world.until(job, "parked").await;
+    let (mut session, pid) = stranger(&world, "psql of aida").await;
+    run(
+        &mut session,
+        "begin; select apipay.resume('default', 'the cashier logged in')",
+    )
+    .await;
+    world.sandbox.session("active").await;
+    let notice = until_told(&world, "firing", &["psql of aida"]).await;
+    expect_named(
+        &notice,
+        pid,
+        "psql of aida",
+        &[
+            "the row of account default in apipay.accounts",
+            "nobody asks ApiPay whether it is well again",
+        ],
+    );
+    let explained = [
+        format!("select to_jsonb(explain) from apipay.overview where id = {job}"),
+        "select to_jsonb(explain) from apipay.account_status".to_owned(),
+    ];
+    for sentence in explained {
+        let sentence = world.value(&sentence).await.to_string();
+        assert!(sentence.contains("a probe is due since"), "{sentence}");
+        assert!(!sentence.contains("probed next"), "{sentence}");
+    }
+    let mut check = world.spawn(&["check"], &[]);
+    check.ended(Duration::from_secs(60)).await;
+    let said = check.log_text();
+    let line =
+        format!("the row of account default in apipay.accounts is kept locked by session {pid} ");
+    assert!(said.contains(&line), "{said}");
+    run(&mut session, "rollback").await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
+
 /// Nothing can be read either, and the outbox cannot be emptied: it is told from memory.
 #[tokio::test]
 async fn who_keeps_a_table_locked_is_named_while_nothing_can_be_read() {
