@@ -349,7 +349,9 @@ pub async fn resolve_cleared(
                        and j.epoch = (l.details ->> 'epoch')::bigint) end
                    when 'account_parked' then exists (
                        select from apipay.accounts a
-                       where a.name = l.account and a.state = 'active' and a.resumed_at <= now() - make_interval(secs => $1))
+                       where a.name = l.account and a.state = 'active'
+                         -- One that was never parked at all, whatever opened the alert, has been active since then.
+                         and coalesce(a.resumed_at, l.opened_at) <= now() - make_interval(secs => $1))
                    when 'other_organization' then exists (
                        select from apipay.accounts a
                        where a.name = l.account and l.subject = any (a.key_fingerprints))
