@@ -230,9 +230,10 @@ create trigger record_clock_jump after update on apipay._control
   for each row when (old.steady_ahead_us <> new.steady_ahead_us)
   execute function apipay._record_clock_jump();
 
--- A trigger of somebody else's that returns null, or a rule, has a statement succeed and change nothing. A payment would
--- stand still without a word, so statements that must not be without their effect fail then, like those that one raises for.
-create function apipay._all_changed(relation text, expected bigint, changed bigint) returns boolean
+-- A trigger of somebody else's that returns null, or a rule, has a statement succeed and change nothing; one that returns
+-- the old row, or puts another value in its place, has it count a change that was not made. A payment would stand still
+-- without a word, so statements that must not be without their effect fail then, like those that one raises for.
+create function apipay._all_changed(relation text, expected bigint, changed bigint, stored bigint default null) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
   of_others constant text := (
@@ -249,11 +250,13 @@ begin
   -- Without any a row was missed for another cause: somebody else changed it at the same moment.
   if changed < expected and of_others is not null then
     raise exception 'the change was swallowed without an error: % returns null for this row', of_others;
+  elsif stored < changed and of_others is not null then
+    raise exception 'the change was made without an error and changed back by %', of_others;
   end if;
   return true;
 end $$;
-comment on function apipay._all_changed(text, bigint, bigint) is
-  'True; an error when fewer rows of the table were changed than expected, and triggers or rules that are not of the schema may be why.';
+comment on function apipay._all_changed(text, bigint, bigint, bigint) is
+  'True; an error when fewer rows of the table were changed than expected, or fewer are stored as they were to be than were changed, and triggers or rules that are not of the schema may be why.';
 
 create function apipay._is_older(seen_at timestamptz, checked_at timestamptz) returns boolean
 language sql stable parallel safe

@@ -130,6 +130,9 @@ begin
       from apipay.jobs j where j.account = account_name and j.dedup_key = key;
     exit when found;
   end loop;
+  if other.id is null then
+    perform apipay._all_changed('apipay.jobs', 1, 0);
+  end if;
   if other.operation = asked_operation and other.params = asked_params then
     job := other.id;
     return;

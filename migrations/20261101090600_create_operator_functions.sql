@@ -22,6 +22,7 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
   goes_on boolean;
+  stored apipay.accounts;
 begin
   select * into current from apipay.accounts where name = account_name for no key update;
   if not found then
@@ -42,7 +43,10 @@ begin
          parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy,
          delivery_error = _park.delivery_error, trial_from = null, doubted_since = null,
          probe_at = now() + probe_after, probes = case when goes_on then current.probes else 0 end, updated_at = now()
-   where name = account_name;
+   where name = account_name
+  returning * into stored;
+  perform apipay._all_changed('apipay.accounts', 1, found::int,
+    coalesce(stored.state = 'parked' and (stored.parked_reason, stored.parked_by) is not distinct from (why, who), false)::int);
   if current.state = 'active' then
     -- It may be open still: the account had been resumed without proof.
     perform apipay._open_alert(account_name, 'account_parked', 'critical', summary, action, details);
@@ -62,6 +66,7 @@ create function apipay._learn_of_park(
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
+  stored apipay.accounts;
 begin
   select * into current from apipay.accounts where name = account_name for no key update;
   if not found or current.state <> 'parked' or current.parked_by <> 'apipayd'
@@ -72,7 +77,9 @@ begin
      set parked_reason = why, parked_message = coalesce(apipay._mask_phones(left(said, 300)), parked_message),
          parked_remedy = remedy, delivery_error = coalesce(_learn_of_park.delivery_error, current.delivery_error),
          updated_at = now()
-   where name = account_name;
+   where name = account_name
+  returning * into stored;
+  perform apipay._all_changed('apipay.accounts', 1, found::int, coalesce(stored.parked_reason = why, false)::int);
   perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
   return true;
 end $$;
@@ -86,6 +93,7 @@ declare
   is_blocked boolean;
   is_capped boolean;
   follows boolean;
+  stored apipay.accounts;
   waiting bigint[];
   one bigint;
   put_back int;
@@ -121,7 +129,11 @@ begin
          capped_message = case when is_capped then capped_message end,
          -- Whoever knows that the gateway answers again has the next trial made at once.
          failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end, updated_at = now()
-   where name = account_name;
+   where name = account_name
+  returning * into stored;
+  -- It says that it is active, and how long it waits still.
+  perform apipay._all_changed('apipay.accounts', 1, found::int,
+    coalesce(stored.state = 'active' and (is_blocked or stored.blocked_until is null) and (is_capped or stored.capped_until is null), false)::int);
   update apipay._reads set trial_at = now() where account = account_name and trial_at > now();
   -- Those that were told to wait themselves: as many as requests were refused for the rate.
   waiting := array(
@@ -267,6 +279,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old constant apipay.jobs := apipay._lock_job(job);
   refusal constant text := apipay._why_not_retry(old);
+  stored apipay.jobs;
   copy bigint;
   before text;
 begin
@@ -281,11 +294,14 @@ begin
     update apipay.jobs
        set state = case when state = 'parked' then apipay._back_to(unproven_since) else state end,
            run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now()
-     where id = job;
+     where id = job
+    returning * into stored;
+    perform apipay._all_changed('apipay.jobs', 1, found::int, coalesce(stored.reason = 'retried_by_user' and stored.run_at <= now(), false)::int);
   else
     insert into apipay.jobs (account, operation, params, priority, metadata, traceparent, retry_of)
     values (old.account, old.operation, old.params, old.priority, old.metadata, old.traceparent, old.id)
     returning id into copy;
+    perform apipay._all_changed('apipay.jobs', 1, found::int);
     insert into apipay.events (account, job_id, subject, subject_id, to_state, reason, evidence)
     values (old.account, copy, 'job', copy::text, 'queued', coalesce(retry.reason, 'retried_by_user'),
             jsonb_build_object('retry_of', old.id));
@@ -318,6 +334,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old constant apipay.jobs := apipay._lock_job(job);
   refusal constant text := apipay._why_not_cancel(old);
+  stored apipay.jobs;
   before text;
 begin
   if old.id is null then
@@ -329,7 +346,9 @@ begin
   before := apipay._state_cause(cancel.reason);
   update apipay.jobs
      set state = 'cancelled', reason = 'cancelled_by_user', finished_at = now(), updated_at = now()
-   where id = job;
+   where id = job
+  returning * into stored;
+  perform apipay._all_changed('apipay.jobs', 1, found::int, coalesce(stored.state = 'cancelled', false)::int);
   perform apipay._state_cause(before);
   return job;
 end $$;
@@ -496,6 +515,10 @@ declare
   old constant apipay.jobs := apipay._lock_job(job);
   at_work_until constant timestamptz := apipay._at_work_until(old);
   refusal record := apipay._why_not_resolve(old, applied, gateway_id, and_cancel);
+  stored apipay.jobs;
+  unclosed bigint;
+  changed bigint;
+  closed bigint;
   before text;
   violated text;
 begin
@@ -509,9 +532,14 @@ begin
 
   if (not applied and (old.state = 'held' or and_cancel)) or (applied and anyway and apipay._is_elsewhere(old)) then
     -- A send that was never closed would stand in the way of the next one, and of the end.
-    update apipay.attempts a
-       set finished_at = clock_timestamp(), effect = 'unknown', message = 'closed by apipay.resolve'
-     where a.job_id = job and a.kind = 'send' and a.finished_at is null;
+    unclosed := (select count(*) from apipay.attempts a where a.job_id = job and a.kind = 'send' and a.finished_at is null);
+    with closing as (
+      update apipay.attempts a
+         set finished_at = clock_timestamp(), effect = 'unknown', message = 'closed by apipay.resolve'
+       where a.job_id = job and a.kind = 'send' and a.finished_at is null
+      returning a.finished_at)
+    select count(*), count(*) filter (where finished_at is not null) into changed, closed from closing;
+    perform apipay._all_changed('apipay.attempts', unclosed, changed, closed);
   end if;
   if not applied and (apipay._is_looked_up_first(old.operation, and_cancel)
                       or (not and_cancel and (old.state = 'uncertain' or at_work_until is not null))) then
@@ -524,7 +552,8 @@ begin
            stated_unwanted = nullif(and_cancel, false), epoch = epoch + 1, updated_at = now(),
            -- The invoice of another organization is not asked for.
            invoice_id = case when operation <> 'invoice.create' or not apipay._is_elsewhere(old) then invoice_id end
-     where id = job;
+     where id = job
+    returning * into stored;
   elsif applied and anyway and apipay._is_elsewhere(old) then
     -- What another organization has cannot be asked for with the key of this one: a person's word is all there is.
     update apipay.jobs
@@ -532,13 +561,15 @@ begin
            invoice_id = case when operation = 'invoice.create' then gateway_id else invoice_id end,
            refund_id = case when operation = 'invoice.refund' then gateway_id else refund_id end,
            stated_id = null, stated_anyway = null, stated_unwanted = null, epoch = epoch + 1, updated_at = now()
-     where id = job;
+     where id = job
+    returning * into stored;
   elsif not applied then
     update apipay.jobs
        set state = case when and_cancel then 'cancelled' else 'queued' end, reason = 'resolved_not_applied',
            finished_at = case when and_cancel then now() end, run_at = now(), unproven_since = null, absent_since = null,
            lookups = 0, attempts = 0, stated_id = null, stated_anyway = null, stated_unwanted = null, epoch = epoch + 1, updated_at = now()
-     where id = job;
+     where id = job
+    returning * into stored;
     -- The alert may speak of another job, of which is checked what somebody said.
     if not exists (select from apipay.jobs where account = old.account and state = 'held')
        and not exists (select from apipay.alerts l join apipay.jobs j on j.id = (l.details ->> 'job')::bigint
@@ -553,7 +584,8 @@ begin
          set state = 'uncertain', reason = 'resolved_applied', run_at = now(), quiet_until = at_work_until, stated_anyway = coalesce(anyway, false), stated_unwanted = null,
              stated_id = case when operation = 'invoice.cancel' then coalesce(gateway_id, invoice_id) else gateway_id end,
              unproven_since = coalesce(unproven_since, now()), absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
-       where id = job;
+       where id = job
+      returning * into stored;
     exception when unique_violation then
       get stacked diagnostics violated = constraint_name;
       if violated <> 'jobs_stated' then
@@ -565,6 +597,8 @@ begin
         apipay._refusal(old, 'resolved so', format('%s %s was named for another job at this moment', apipay._object_of(old), gateway_id)));
     end;
   end if;
+  perform apipay._all_changed('apipay.jobs', 1, (stored.id is not null)::int,
+    coalesce(stored.epoch > old.epoch and stored.reason in ('resolved_applied', 'resolved_not_applied'), false)::int);
 
   perform apipay._notify('apipay_jobs', '');
   perform apipay._state_cause(before);
@@ -625,25 +659,35 @@ end $$;
 comment on function apipay.resume(text, text) is
   'Sends for one account again, at once: ends a park, a block after 429 and a cap, and has the next trial of an account whose requests get no clear answer made now, of a job that is due (jobs that back off keep their own time: apipay.retry). Returns how many parked jobs go back into the queue (10000: that many or more); the daemon puts them back within moments.';
 
+create function apipay._set_stopped(is_to_be boolean, why text) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+  stored apipay._control;
+begin
+  perform from apipay._control where stopped <> is_to_be for no key update;
+  if not found then
+    return false;
+  end if;
+  update apipay._control
+     set stopped = is_to_be, changed_at = now(), changed_by = session_user, reason = why
+  returning * into stored;
+  perform apipay._all_changed('apipay._control', 1, found::int, coalesce(stored.stopped = is_to_be, false)::int);
+  return true;
+end $$;
+comment on function apipay._set_stopped(boolean, text) is 'Stops all sending, or starts it; true when that is a change.';
+
 create function apipay.stop(reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  update apipay._control
-     set stopped = true, changed_at = now(), changed_by = session_user, reason = stop.reason
-   where not stopped;
-  return found;
+  return apipay._set_stopped(true, stop.reason);
 end $$;
 comment on function apipay.stop(text) is 'Stops all sending, of every account, within a second; true when it was not stopped. What is in flight is finished.';
 
 create function apipay.start(reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  changed boolean;
+  changed constant boolean := apipay._set_stopped(false, start.reason);
 begin
-  update apipay._control
-     set stopped = false, changed_at = now(), changed_by = session_user, reason = start.reason
-   where stopped;
-  changed := found;
   perform apipay._notify('apipay_jobs', '');
   return changed;
 end $$;
@@ -744,6 +788,8 @@ declare
   who constant text := session_user;
   told apipay.alerts;
   ends boolean;
+  stored apipay.alerts;
+  mode_now text;
   why_not text;
 begin
   select * into told from apipay.alerts where id = alert;
@@ -765,7 +811,8 @@ begin
         and i.status not in ('paid', 'partially_refunded', 'refunded', 'cancelled', 'expired', 'error')));
   -- Before the alert, as everywhere.
   if told.kind = 'mode_mismatch' and told.resolved_at is null then
-    update apipay.accounts set mode = told.details ->> 'now', updated_at = now() where name = told.account;
+    update apipay.accounts set mode = told.details ->> 'now', updated_at = now() where name = told.account returning mode into mode_now;
+    perform apipay._all_changed('apipay.accounts', 1, found::int, (mode_now is not distinct from told.details ->> 'now')::int);
   elsif told.kind = 'other_organization' and told.resolved_at is null then
     perform from apipay.accounts where name = told.account for no key update;
     perform apipay._hold_claims(told.account);
@@ -774,6 +821,13 @@ begin
       raise exception using message = why_not, errcode = 'object_not_in_prerequisite_state';
     end if;
     perform apipay._change_organization(told.account, told.subject);
+    perform apipay._all_changed('apipay.accounts', 1, (
+      select count(*) from apipay.accounts a where a.name = told.account and told.subject = any (a.key_fingerprints)));
+    perform apipay._all_changed('apipay.jobs', (
+      select count(*) from apipay.jobs j
+       where j.account = told.account and (j.state in ('uncertain', 'accepted') or (j.state in ('queued', 'parked') and (j.unproven_since is not null or j.generation > 1)))), 0);
+    perform apipay._all_changed('apipay.invoices', (select count(*) from apipay.invoices i where i.account = told.account and not i.settled), 0);
+    perform apipay._all_changed('apipay.refunds', (select count(*) from apipay.refunds r where r.account = told.account and not r.settled), 0);
   end if;
   update apipay.alerts a
      set acked_at = coalesce(a.acked_at, now()), acked_by = coalesce(a.acked_by, who),
@@ -781,10 +835,14 @@ begin
                      || apipay._about(a.kind, a.details),
          resolved_at = case when ends then now() end,
          resolution = case when ends then concat('acknowledged by ', who, ': ' || apipay._mask_phones(nullif(acknowledge.reason, ''))) end
-   where a.id = alert and a.resolved_at is null;
+   where a.id = alert and a.resolved_at is null
+  returning * into stored;
   if not found then
+    -- It may have ended at this moment; one that stands as it was is swallowed.
+    perform apipay._all_changed('apipay.alerts', (select count(*) from apipay.alerts a where a.id = alert and a.resolved_at is null), 0);
     return false;
   end if;
+  perform apipay._all_changed('apipay.alerts', 1, 1, (stored.acked_at is not null and (not ends or stored.resolved_at is not null))::int);
   insert into apipay.events (account, subject, subject_id, reason, evidence)
   values (told.account, case when told.account is null then 'daemon' else 'account' end, told.account,
           coalesce(nullif(acknowledge.reason, ''), 'acknowledged_by_user'),

@@ -135,19 +135,28 @@ pub async fn block(
     said: Option<&str>,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "with patience as materialized (select set_config('lock_timeout', $4, true))
-         update apipay.accounts
-            set blocked_until = now() + make_interval(secs => $2), blocked_reason = $3,
-                blocked_message = apipay._mask_phones(left($5, 300)), updated_at = now()
-           from patience
-          where name = $1 and (blocked_until is null or blocked_until < now() + make_interval(secs => $2))",
+        "with patience as materialized (select set_config('lock_timeout', $4, true)),
+         to_block as materialized (
+           select name from patience cross join apipay.accounts
+            where name = $1 and (blocked_until is null or blocked_until < now() + make_interval(secs => $2))
+            for no key update of accounts),
+         blocked as (
+           update apipay.accounts a
+              set blocked_until = now() + make_interval(secs => $2), blocked_reason = $3,
+                  blocked_message = apipay._mask_phones(left($5, 300)), updated_at = now()
+             from to_block
+            where a.name = to_block.name
+           returning a.blocked_until)
+         select apipay._all_changed('apipay.accounts', (select count(*) from to_block), count(*),
+                                    count(*) filter (where blocked_until > now()))
+           from blocked",
         account.as_str(),
         super::seconds(wait),
         code,
         ACCOUNT_PATIENCE_MS,
         said,
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await
     .task("block the account")
     .map(|_| ())
@@ -165,17 +174,26 @@ pub async fn cap(
 ) -> Result<(), DbError> {
     let operations: Vec<String> = operations.iter().map(ToString::to_string).collect();
     sqlx::query!(
-        "with patience as materialized (select set_config('lock_timeout', $6, true))
-         update apipay.accounts
-            set capped_until = now() + make_interval(secs => $2), capped_reason = $3,
-                capped_message = apipay._mask_phones(left($4, 300)),
-                -- A longer one is about what it says. What a shorter one was about besides may be tried: if that is over
-                -- too soon, the gateway says so again.
-                capped_operations = array(select unnest($5::text[]) order by 1),
-                updated_at = now()
-           from patience
-          where name = $1
-            and (capped_until is null or capped_until < now() + make_interval(secs => $2) or not $5 <@ capped_operations)",
+        "with patience as materialized (select set_config('lock_timeout', $6, true)),
+         to_cap as materialized (
+           select name from patience cross join apipay.accounts
+            where name = $1
+              and (capped_until is null or capped_until < now() + make_interval(secs => $2) or not $5 <@ capped_operations)
+            for no key update of accounts),
+         capped as (
+           update apipay.accounts a
+              set capped_until = now() + make_interval(secs => $2), capped_reason = $3,
+                  capped_message = apipay._mask_phones(left($4, 300)),
+                  -- A longer one is about what it says. What a shorter one was about besides may be tried: if that is over
+                  -- too soon, the gateway says so again.
+                  capped_operations = array(select unnest($5::text[]) order by 1),
+                  updated_at = now()
+             from to_cap
+            where a.name = to_cap.name
+           returning a.capped_until, a.capped_operations)
+         select apipay._all_changed('apipay.accounts', (select count(*) from to_cap), count(*),
+                                    count(*) filter (where capped_until > now() and $5 <@ capped_operations))
+           from capped",
         account.as_str(),
         super::seconds(wait),
         code,
@@ -183,7 +201,7 @@ pub async fn cap(
         &operations,
         ACCOUNT_PATIENCE_MS,
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await
     .task("store that a cap is reached")
     .map(|_| ())

@@ -351,7 +351,8 @@ pub async fn resolve_cleared(
                    when 'account_parked' then exists (
                        select from apipay.accounts a
                        where a.name = l.account and a.state = 'active'
-                         and (a.resumed_at <= now() - make_interval(secs => $1)
+                         -- One that was never parked at all, whatever opened the alert, has been active since then.
+                         and (coalesce(a.resumed_at, l.opened_at) <= now() - make_interval(secs => $1)
                               or a.doubted_since is null and not a.parks_follow))
                    when 'other_organization' then exists (
                        select from apipay.accounts a

@@ -45,7 +45,7 @@ lanes as (
 in_lanes as (
   select l.account, l.room, l.turn, d.*
   from lanes l cross join lateral (
-    select j.id, j.priority, j.run_at, j.expires_at,
+    select j.id, j.priority, j.run_at, j.expires_at, j.epoch,
            case when j.operation = 'invoice.refund' then j.invoice_id end as one_at_a_time,
            case when j.operation = any (l.capped) then 'waits_for_cap'
                 -- One open refund per invoice; the unique index has the last word.
@@ -86,7 +86,7 @@ by_age as (
   -- The same as above for what is below all those lanes, by age alone: with jobs_due (id > 0, + 0).
   select b.account, b.room, b.turn, d.*
   from below b cross join lateral (
-    select j.id, j.priority, j.run_at, j.expires_at,
+    select j.id, j.priority, j.run_at, j.expires_at, j.epoch,
            case when j.operation = 'invoice.refund' then j.invoice_id end as one_at_a_time,
            case when j.operation = any (b.capped) then 'waits_for_cap'
                 when j.operation = 'invoice.refund' and j.unproven_since is null
@@ -112,7 +112,7 @@ standing_back as (
   returning j.*
 ),
 ranked as (
-  select id, account, room, turn,
+  select id, account, room, turn, epoch,
          row_number() over (partition by account order by priority desc, run_at, id) as place
   from (select *, row_number() over (partition by account, coalesce(one_at_a_time::text, 'job ' || id)
                                      order by priority desc, run_at, id) as among_equals
@@ -122,7 +122,7 @@ ranked as (
 ),
 chosen as (
   -- Everybody's first before anybody's second.
-  select id, account, place from ranked where place <= room order by place, turn limit $5
+  select id, account, place, epoch from ranked where place <= room order by place, turn limit $5
 ),
 granted as (
   -- Accounts are locked in the order of their names, so that two claims cannot wait for each other.
@@ -130,7 +130,7 @@ granted as (
   from (select account, count(*)::int as wanted from chosen group by account order by account collate "C") c
 ),
 to_claim as materialized (
-  select c.id from chosen c join granted g on g.account = c.account where c.place <= g.requests
+  select c.id, c.epoch from chosen c join granted g on g.account = c.account where c.place <= g.requests
 ),
 claimed as (
   -- An array, so that the plan is one look-up per job whatever the planner believes of the above.
@@ -143,9 +143,14 @@ claimed as (
    where j.id = any (array(select id from to_claim))
   returning j.*
 ),
+taken as (
+  -- A trigger may have had another row stored: of what did not become so nothing is sent, and no attempt is opened.
+  select c.* from claimed c join to_claim t on t.id = c.id
+   where c.state = 'sending' and c.leased_by = $1 and c.epoch > t.epoch
+),
 opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
-  select id, epoch, account, 'send', $1 from claimed
+  select id, epoch, account, 'send', $1 from taken
   returning job_id
 )
 select id as "id!", account as "account!", operation as "operation!", state as "state!",
@@ -155,8 +160,10 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
        null::timestamptz as denied_since, invoice_id, apipay._bytes(baseline::text) as baseline, null::jsonb as "stated?: Json<Stated>",
        false as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
-from (select * from claimed union all select * from standing_back) j
+from (select * from taken union all select * from standing_back) j
 -- Once for all: nothing is sent of which the attempt was not stored.
-where (select apipay._all_changed('apipay.jobs', (select count(*) from to_claim), (select count(*) from claimed)))
-  and (select apipay._all_changed('apipay.attempts', (select count(*) from claimed), (select count(*) from opened)))
+where (select apipay._all_changed('apipay.jobs', (select count(*) from to_claim), (select count(*) from claimed), (select count(*) from taken)))
+  and (select apipay._all_changed('apipay.attempts', (select count(*) from taken), (select count(*) from opened)))
+  and (select apipay._all_changed('apipay.jobs', (select count(*) from met where waits is not null), (select count(*) from standing_back),
+                                  (select count(*) from standing_back where not apipay._is_in_turn(reason))))
 order by priority desc, run_at, id

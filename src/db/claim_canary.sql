@@ -12,8 +12,8 @@ with ours as (
   for no key update
 ),
 chosen as (
-  select j.id from ours cross join lateral (
-    select id from apipay.jobs
+  select j.id, j.epoch from ours cross join lateral (
+    select id, epoch from apipay.jobs
     where id = any ($5::bigint[]) and account = $3 and operation <> all (ours.capped)
       and ((state = 'parked' and unproven_since is null)
            or (state = 'queued' and apipay._is_in_turn(reason) and run_at <= now()
@@ -34,9 +34,14 @@ claimed as (
    where j.id = any (array(select id from chosen))
   returning j.*
 ),
+taken as (
+  -- A trigger may have had another row stored: of what did not become so nothing is sent, and no attempt is opened.
+  select c.* from claimed c join chosen t on t.id = c.id
+   where c.state = 'sending' and c.leased_by = $1 and c.epoch > t.epoch
+),
 opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
-  select id, epoch, account, 'send', $1 from claimed
+  select id, epoch, account, 'send', $1 from taken
   returning job_id
 )
 select id as "id!", account as "account!", operation as "operation!", state as "state!",
@@ -46,7 +51,7 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
        null::timestamptz as denied_since, invoice_id, apipay._bytes(baseline::text) as baseline, null::jsonb as "stated?: Json<Stated>",
        false as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
-from claimed
+from taken
 -- Once for all: nothing is sent of which the attempt was not stored.
-where (select apipay._all_changed('apipay.jobs', (select count(*) from chosen), (select count(*) from claimed)))
-  and (select apipay._all_changed('apipay.attempts', (select count(*) from claimed), (select count(*) from opened)))
+where (select apipay._all_changed('apipay.jobs', (select count(*) from chosen), (select count(*) from claimed), (select count(*) from taken)))
+  and (select apipay._all_changed('apipay.attempts', (select count(*) from taken), (select count(*) from opened)))

@@ -44,7 +44,7 @@ claimed as (
   update apipay.invoices m
      set next_check_at = now() + make_interval(secs => $3)
    where m.ctid = any (array(select place_in_table from due))
-  returning m.account, m.id, m.job_id, m.status, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
+  returning m.account, m.id, m.job_id, m.status, m.next_check_at, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",
        coalesce(maker.goes_by_another, false) as "is_superseded!",
@@ -61,4 +61,5 @@ left join lateral (
   select o.invoice_id is distinct from c.id as goes_by_another from apipay.jobs o
   where o.id = c.job_id and (o.finished_at is not null or o.state = 'accepted')
   offset 0) maker on true
-where (select apipay._all_changed('apipay.invoices', (select count(*) from due), (select count(*) from claimed)))
+where (select apipay._all_changed('apipay.invoices', (select count(*) from due), (select count(*) from claimed),
+                                  (select count(*) from claimed where next_check_at >= now() + make_interval(secs => $3))))

@@ -26,10 +26,10 @@ asking as materialized (
     and (select set_config('lock_timeout', $10, true)) is not null
 ),
 due as (
-  select d.id, d.account, row_number() over (partition by d.account order by d.run_at, d.id) as place
+  select d.id, d.account, d.epoch, row_number() over (partition by d.account order by d.run_at, d.id) as place
   from asking a
   cross join lateral (
-    select j.id, j.account, j.run_at from apipay.jobs j
+    select j.id, j.account, j.run_at, j.epoch from apipay.jobs j
     where j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
       and j.id <> all ($6::bigint[]) and ($7::bigint[] is null or j.id = any ($7))
     order by j.run_at, j.id
@@ -41,7 +41,7 @@ granted as (
   from (select account, count(*)::int as wanted from due group by account order by account) c
 ),
 to_claim as materialized (
-  select d.id from due d join granted g on g.account = d.account where d.place <= g.requests
+  select d.id, d.epoch from due d join granted g on g.account = d.account where d.place <= g.requests
 ),
 claimed as (
   update apipay.jobs j
@@ -51,20 +51,30 @@ claimed as (
   returning j.*
 ),
 taken as (
+  -- A trigger may have had another row stored.
+  select c.* from claimed c join to_claim t on t.id = c.id
+   where c.state = 'uncertain' and c.epoch > t.epoch
+),
+put_off as (
   -- No other daemon asks until this look-up is over.
   update apipay._reads set trial_at = now() + make_interval(secs => $9)
    where kind = 'look_up'
-     and account = any (array(select s.name from slow s where s.name = any (array(select account from claimed))))
+     and account = any (array(select s.name from slow s where s.name = any (array(select account from taken))))
+),
+to_abandon as materialized (
+  select ctid as place from apipay.attempts
+  where job_id = any (array(select id from taken)) and kind = 'lookup' and finished_at is null
 ),
 abandoned as (
   update apipay.attempts t
      set finished_at = now(), effect = 'unknown', error_code = 'lease_expired',
          message = 'the worker did not finish this look-up'
-   where t.job_id = any (array(select id from claimed)) and t.kind = 'lookup' and t.finished_at is null
+   where t.ctid = any (array(select place from to_abandon))
+  returning t.finished_at
 ),
 opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
-  select id, epoch, account, 'lookup', $1 from claimed
+  select id, epoch, account, 'lookup', $1 from taken
   returning job_id
 )
 select id as "id!", account as "account!", operation as "operation!", state as "state!",
@@ -77,7 +87,9 @@ select id as "id!", account as "account!", operation as "operation!", state as "
          'id', stated_id, 'anyway', coalesce(stated_anyway, false),
          'owner', apipay._owner(account, operation, stated_id, invoice_id, id)) end as "stated?: Json<Stated>",
        coalesce(stated_unwanted, false) as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
-from claimed
+from taken
 -- Once for all: nothing is asked of which the attempt was not stored.
-where (select apipay._all_changed('apipay.jobs', (select count(*) from to_claim), (select count(*) from claimed)))
-  and (select apipay._all_changed('apipay.attempts', (select count(*) from claimed), (select count(*) from opened)))
+where (select apipay._all_changed('apipay.jobs', (select count(*) from to_claim), (select count(*) from claimed), (select count(*) from taken)))
+  and (select apipay._all_changed('apipay.attempts', (select count(*) from taken), (select count(*) from opened)))
+  and (select apipay._all_changed('apipay.attempts', (select count(*) from to_abandon), (select count(*) from abandoned),
+                                  (select count(*) from abandoned where finished_at is not null)))

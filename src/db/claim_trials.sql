@@ -29,20 +29,22 @@ eldest as (
     order by j.run_at, j.id
     limit 100) d
 ),
+to_stand_back as materialized (
+  select b.id from apipay.jobs b
+  where b.id = any (array(select id from eldest where waits is not null)) and b.state = 'queued'
+    and apipay._is_in_turn(b.reason)
+  for no key update of b skip locked
+),
 standing_back as (
   update apipay.jobs j
      set reason = case when j.id = any (array(select id from eldest where waits = 'waits_for_cap')) then 'waits_for_cap' else 'waits_for_refund' end,
          updated_at = now()
-   where j.id = any (array(
-           select b.id from apipay.jobs b
-           where b.id = any (array(select id from eldest where waits is not null)) and b.state = 'queued'
-             and apipay._is_in_turn(b.reason)
-           for no key update of b skip locked))
+   where j.id = any (array(select id from to_stand_back))
   returning j.*
 ),
 locked as (
   select d.* from slow s cross join lateral (
-    select j.id, j.account from apipay.jobs j
+    select j.id, j.account, j.epoch from apipay.jobs j
     where j.id = any (array(select e.id from eldest e where e.account = s.name and e.waits is null)) and j.state = 'queued'
     -- One that has not failed yet, if there is one: should it be the job to which no answer is given,
     -- and not the account, the next trial is another's.
@@ -52,7 +54,7 @@ locked as (
   limit $4
 ),
 granted as (
-  select l.id, apipay._take_trial(l.account, make_interval(secs => $9), make_interval(secs => $6), $5) as trials
+  select l.id, l.epoch, apipay._take_trial(l.account, make_interval(secs => $9), make_interval(secs => $6), $5) as trials
   from (select * from locked order by account collate "C") l
 ),
 claimed as (
@@ -64,9 +66,14 @@ claimed as (
    where j.id = any (array(select id from granted where trials = 1))
   returning j.*
 ),
+taken as (
+  -- A trigger may have had another row stored: of what did not become so nothing is sent, and no attempt is opened.
+  select c.* from claimed c join granted t on t.id = c.id
+   where c.state = 'sending' and c.leased_by = $1 and c.epoch > t.epoch
+),
 opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)
-  select id, epoch, account, 'send', $1 from claimed
+  select id, epoch, account, 'send', $1 from taken
   returning job_id
 )
 select id as "id!", account as "account!", operation as "operation!", state as "state!",
@@ -76,7 +83,9 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
        null::timestamptz as denied_since, invoice_id, apipay._bytes(baseline::text) as baseline, null::jsonb as "stated?: Json<Stated>",
        false as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
-from (select * from claimed union all select * from standing_back) j
+from (select * from taken union all select * from standing_back) j
 -- Once for all: nothing is sent of which the attempt was not stored.
-where (select apipay._all_changed('apipay.jobs', (select count(*) from granted where trials = 1), (select count(*) from claimed)))
-  and (select apipay._all_changed('apipay.attempts', (select count(*) from claimed), (select count(*) from opened)))
+where (select apipay._all_changed('apipay.jobs', (select count(*) from granted where trials = 1), (select count(*) from claimed), (select count(*) from taken)))
+  and (select apipay._all_changed('apipay.attempts', (select count(*) from taken), (select count(*) from opened)))
+  and (select apipay._all_changed('apipay.jobs', (select count(*) from to_stand_back), (select count(*) from standing_back),
+                                  (select count(*) from standing_back where not apipay._is_in_turn(reason))))

@@ -56,25 +56,31 @@ moved as (
      and j.id = t.job_id and j.token = t.token and j.account = t.account
      and j.epoch = t.epoch and j.state = t.from_state
      and j.leased_by is not distinct from case when t.from_state = 'sending' then t.worker end
-  returning j.id, j.epoch, j.token, j.operation = 'invoice.refund' as may_be_waited_for
+  returning j.id, j.epoch, j.token, j.operation = 'invoice.refund' as may_be_waited_for,
+            -- A trigger may have had another row stored. One that stays in its state shows it by when it last changed.
+            j.state = t.state and j.epoch = t.epoch and (t.state <> t.from_state or j.updated_at >= now()) as is_so
+),
+to_close as materialized (
+  select t.*, o.place
+    from transition t
+    cross join lateral (
+      select ctid as place from apipay.attempts o
+      where o.job_id = t.job_id and o.epoch = t.epoch and o.worker = t.worker and o.kind = t.kind
+        and (o.finished_at is null or (o.effect = 'unknown' and o.http_status is null and o.answer is null))
+      offset 0) o
+    cross join lateral (
+      select from apipay.jobs j where j.id = t.job_id and j.token = t.token and j.account = t.account
+      offset 0) same
+   where t.kind is not null
 ),
 closed as (
   update apipay.attempts a
      set finished_at = coalesce(a.finished_at, now()), effect = t.effect, http_status = t.http_status,
          error_code = t.error_code, message = t.message, retry_after = make_interval(secs => t.retry_after_s),
          answer = t.answer, request = t.request, request_sha256 = t.request_sha256, duration_ms = t.duration_ms
-    from (select t.*, o.place
-            from transition t
-            cross join lateral (
-              select ctid as place from apipay.attempts o
-              where o.job_id = t.job_id and o.epoch = t.epoch and o.worker = t.worker and o.kind = t.kind
-                and (o.finished_at is null or (o.effect = 'unknown' and o.http_status is null and o.answer is null))
-              offset 0) o
-            cross join lateral (
-              select from apipay.jobs j where j.id = t.job_id and j.token = t.token and j.account = t.account
-              offset 0) same
-           where t.kind is not null) t
+    from to_close t
    where a.ctid = t.place
+  returning a.finished_at is not null and a.effect is not distinct from t.effect as is_so
 ),
 seen_invoice as materialized (
   select i.*
@@ -117,7 +123,7 @@ invoice as (
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
    where not apipay._is_older(excluded.checked_at, m.checked_at)
-  returning m.account, m.id
+  returning m.account, m.id, m.status, m.checked_at
 ),
 seen_refund as materialized (
   select r.*
@@ -151,7 +157,7 @@ refund as (
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
    where not apipay._is_older(excluded.checked_at, m.checked_at)
-  returning m.account, m.id
+  returning m.account, m.id, m.status, m.checked_at
 ),
 unstored as (
   select 'invoices' as mirrors, i.account, i.id, i.seen_at from seen_invoice i
@@ -163,3 +169,11 @@ unstored as (
 select id as "id!", epoch as "epoch!", token as "token!", may_be_waited_for as "may_be_waited_for!" from moved
 -- Once, whether a job moved or not.
 where (select bool_and(apipay._is_superseded(u.mirrors, u.account, u.id, u.seen_at)) from unstored u) is not false
+  and (select apipay._all_changed('apipay.jobs', count(*), count(*), count(*) filter (where is_so)) from moved)
+  and (select apipay._all_changed('apipay.attempts', (select count(*) from to_close), count(*), count(*) filter (where is_so)) from closed)
+  and (select apipay._all_changed('apipay.invoices', count(*), count(*),
+                                  count(*) filter (where m.status = i.status and m.checked_at = least(i.seen_at, now())))
+         from invoice m join seen_invoice i on i.account = m.account and i.id = m.id)
+  and (select apipay._all_changed('apipay.refunds', count(*), count(*),
+                                  count(*) filter (where m.status = r.status and m.checked_at = least(r.seen_at, now())))
+         from refund m join seen_refund r on r.account = m.account and r.id = m.id)

@@ -18,6 +18,9 @@ use crate::domain::state::State;
 pub enum Due {
     /// Its lease ran out: it becomes uncertain, and its attempt is closed as unknown.
     Lease,
+    /// It is not being sent, and a send of it stands open all the same: somebody has changed the one or the other. That
+    /// one may have had its effect: it is closed as unknown, and a job that would be sent becomes uncertain.
+    LeftOpen,
     /// It is queued and past its `expires_at`: it expires. One of which a request is unproven becomes uncertain instead:
     /// it is looked up until it is known what became of that, and expires afterwards.
     Expiry,
@@ -38,8 +41,9 @@ pub enum Due {
 
 impl Due {
     /// All of them.
-    pub const ALL: [Due; 7] = [
+    pub const ALL: [Due; 8] = [
         Due::Lease,
+        Due::LeftOpen,
         Due::Expiry,
         Due::Release,
         Due::GoOn,
@@ -119,6 +123,22 @@ pub async fn find(
                 r#"select id, account, state, epoch, xmin::text as "version!" from apipay.jobs
                   where state = 'sending' and leased_until < now() and id <> all ($2)
                   order by leased_until limit $1"#,
+                most,
+                except,
+            )
+            .fetch_all(pool)
+            .await
+        }
+        Due::LeftOpen => {
+            sqlx::query_as!(
+                Row,
+                r#"select j.id, j.account, j.state, j.epoch, j.version as "version!"
+                     from (select job_id from apipay.attempts where kind = 'send' and finished_at is null) t
+                    cross join lateral (
+                      select id, account, state, epoch, xmin::text as version from apipay.jobs where id = t.job_id
+                      offset 0) j
+                    where j.state <> 'sending' and j.id <> all ($2)
+                    limit $1"#,
                 most,
                 except,
             )
@@ -301,6 +321,11 @@ pub async fn advance(
                 .fetch_all(pool)
                 .await
         }
+        Due::LeftOpen => {
+            sqlx::query_file_scalar!("src/db/left_open.sql", terms.quiet.as_secs_f64(), jobs)
+                .fetch_all(pool)
+                .await
+        }
         Due::Expiry => {
             sqlx::query_scalar!(
                 r#"with free as materialized (
@@ -316,10 +341,11 @@ pub async fn advance(
                          finished_at = case when unproven_since is null then now() end,
                          absent_since = null, lookups = 0, updated_at = now()
                    where id = any (array(select id from free))
-                  returning id
+                  returning id, state
                 )
                 select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved)))"#,
+                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
+                                                  (select count(*) from moved where state in ('expired', 'uncertain'))))"#,
                 jobs,
             )
             .fetch_all(pool)
@@ -339,10 +365,11 @@ pub async fn advance(
                      set state = apipay._back_to(j.unproven_since),
                          reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
                    where j.id = any (array(select id from free))
-                  returning j.id
+                  returning j.id, j.state
                 )
                 select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved)))"#,
+                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
+                                                  (select count(*) from moved where state in ('queued', 'uncertain'))))"#,
                 jobs,
             )
             .fetch_all(pool)
@@ -363,10 +390,11 @@ pub async fn advance(
                                          or (j.state = 'uncertain' and j.reason = any ($3))
                                        then least(j.run_at, now()) else j.run_at end
                    where j.id = any (array(select id from free))
-                  returning j.id
+                  returning j.id, j.failing_since
                 )
                 select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved)))"#,
+                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
+                                                  (select count(*) from moved where failing_since is null)))"#,
                 jobs,
                 terms.backed_off,
                 terms.looked_up_in_vain,
@@ -387,10 +415,11 @@ pub async fn advance(
                   update apipay.jobs j
                      set run_at = least(j.run_at, now())
                    where j.id = any (array(select id from free))
-                  returning j.id
+                  returning j.id, j.run_at
                 )
                 select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved)))"#,
+                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
+                                                  (select count(*) from moved where run_at <= now())))"#,
                 jobs,
                 terms.backed_off,
                 terms.looked_up_in_vain,
@@ -409,10 +438,11 @@ pub async fn advance(
                   update apipay.jobs
                      set reason = null, updated_at = now()
                    where id = any (array(select id from free))
-                  returning id
+                  returning id, reason
                 )
                 select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved)))"#,
+                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
+                                                  (select count(*) from moved where apipay._is_in_turn(reason))))"#,
                 jobs,
             )
             .fetch_all(pool)

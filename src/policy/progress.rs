@@ -26,6 +26,8 @@ pub enum Concern {
     Turns,
     /// A daemon that has the account in its configuration can begin to serve it.
     Start,
+    /// What the gateway says of the account is stored.
+    Change,
     /// A daemon has the account in its configuration.
     Service,
     /// The daemon that served accounts still runs.
@@ -76,6 +78,7 @@ impl Concern {
             | Concern::Outcomes => true,
             // It names the session itself.
             Concern::Start
+            | Concern::Change
             | Concern::Service
             | Concern::Daemon
             | Concern::Deliveries
@@ -208,6 +211,8 @@ pub struct Facts {
     pub outcomes: Option<String>,
     /// Accounts that this daemon cannot begin to serve, as `what`, and why.
     pub held_up: Vec<Failure>,
+    /// Accounts that cannot be changed as the gateway asks for, and why: nothing of them is sent before.
+    pub unchanged: Vec<Failure>,
     /// Channels that do not take their notices.
     pub deliveries: Vec<Failure>,
     /// Parked accounts whose probes get no clear answer.
@@ -415,11 +420,22 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
         accounts: vec![held_up.what.clone()],
         ..whole(Concern::Start, held_up, ROW_PATIENCE)
     }));
-    // Nobody serves it, and why is known.
+    let unchanged = facts.unchanged.iter();
+    sights.extend(unchanged.map(|unchanged| Sight {
+        accounts: vec![unchanged.what.clone()],
+        ..whole(Concern::Change, unchanged, START_PATIENCE)
+    }));
+    // Nobody serves it, or its outcomes wait, and why is known.
     let is_held_up = |account: &str| facts.held_up.iter().any(|held_up| held_up.what == account);
     let accounts = facts.accounts.iter();
     let accounts: Vec<&AccountFacts> = accounts
         .filter(|account| account.is_served || !is_held_up(&account.account))
+        .filter(|account| {
+            !facts
+                .unchanged
+                .iter()
+                .any(|unchanged| unchanged.what == account.account)
+        })
         .collect();
     match facts.stopped_for {
         None => {

@@ -1,5 +1,6 @@
-//! Moves jobs whose time has come: expired leases, expired jobs, parked jobs of active accounts, what backed off
-//! before its account got clear answers again, and jobs whose turn it is after another one or the end of a cap.
+//! Moves jobs whose time has come: expired leases, sends that were left open, expired jobs, parked jobs of active accounts,
+//! what backed off before its account got clear answers again, and jobs whose turn it is after another one or the end of a
+//! cap.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -334,6 +335,9 @@ fn tell(ctx: &Context, due: Due, jobs: &[i64], moved: usize) {
         Due::Lease => {
             crash::reach(Point::RecoverAfter);
             warn!(jobs = ?jobs, moved, "leases ran out: whether these jobs were sent is unknown, they will be looked up");
+        }
+        Due::LeftOpen => {
+            warn!(jobs = ?jobs, moved, "sends of these jobs stood open although they were not being sent: whether they had an effect is unknown, what would be sent again is looked up first");
         }
         Due::Expiry => info!(moved, "jobs expired"),
         Due::Release => {

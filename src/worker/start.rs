@@ -27,19 +27,29 @@ pub enum Stage {
     Row,
     /// The key that it is served with.
     Key,
+    /// It is served, and what the gateway says of it cannot be stored: a park, a block, a cap.
+    Change,
 }
 
-/// The accounts that cannot begin to be served, and why, in words.
+/// The accounts that cannot begin to be served, or cannot be changed, and why, in words.
 #[derive(Debug, Default)]
 pub struct HeldUp(Mutex<BTreeMap<(AccountName, Stage), String>>);
 
 impl HeldUp {
-    /// Why each account is held up.
+    /// Why each account is held up that cannot begin.
     pub fn list(&self) -> Vec<(AccountName, String)> {
-        let list = self.entries();
-        let causes = list
-            .iter()
-            .map(|((account, _), cause)| (account.clone(), cause.clone()));
+        self.causes(|stage| stage != Stage::Change)
+    }
+
+    /// Why each account is held up that cannot be changed.
+    pub fn unchanged(&self) -> Vec<(AccountName, String)> {
+        self.causes(|stage| stage == Stage::Change)
+    }
+
+    fn causes(&self, is_meant: impl Fn(Stage) -> bool) -> Vec<(AccountName, String)> {
+        let entries = self.entries();
+        let meant = entries.iter().filter(|((_, stage), _)| is_meant(*stage));
+        let causes = meant.map(|((account, _), cause)| (account.clone(), cause.clone()));
         causes.collect()
     }
 
@@ -58,7 +68,7 @@ impl HeldUp {
     }
 }
 
-/// Notes that an account cannot begin, and who keeps it from that; `error` is none where rows were passed over because
+/// Notes that an account cannot begin, or be changed, and who keeps it from that; `error` is none where rows were passed over because
 /// somebody has them locked.
 pub async fn hold_up(ctx: &Context, account: &AccountName, stage: Stage, error: Option<&DbError>) {
     let is_locked = error.is_none_or(|error| error.fault() == Fault::Lock);
@@ -70,7 +80,7 @@ pub async fn hold_up(ctx: &Context, account: &AccountName, stage: Stage, error: 
     };
     let cause = error.map(DbError::cause);
     let words = alarm::held_up(cause.as_ref(), blocker.as_ref());
-    if ctx.held_up.note(account, stage, words.clone()) {
+    if ctx.held_up.note(account, stage, words.clone()) && stage != Stage::Change {
         warn!(account = %account, cause = words, "the account cannot begin to be served; the others are, and it is tried again");
     }
 }

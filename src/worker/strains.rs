@@ -28,6 +28,7 @@ use crate::worker::account::Account;
 use crate::worker::alarm::{self, Alarm};
 use crate::worker::failing::{self, Signed};
 use crate::worker::recorder::{Message, insist};
+use crate::worker::start::{self, Stage};
 use crate::worker::{Context, wait_for_database};
 
 /// Blocks and parks the account, and opens its alerts, before the jobs are recorded that wait for it: a
@@ -98,12 +99,12 @@ pub async fn tell(
             Scope::Everything => {
                 let said = said.as_deref();
                 let run = || accounts::block(&ctx.pool, account, *wait, code, said);
-                persist(ctx, account, "block an account", &mut first_failure, run).await;
+                hold_until(ctx, account, "block an account", &mut first_failure, run).await;
             }
             Scope::Sends(operations) => {
                 let said = said.as_deref();
                 let run = || accounts::cap(&ctx.pool, account, *wait, code, said, operations);
-                persist(ctx, account, "store a cap", &mut first_failure, run).await;
+                hold_until(ctx, account, "store a cap", &mut first_failure, run).await;
             }
         }
         debug!(account = %account, code, scope = ?scope, wait_s = wait.as_secs(), "the gateway asks to wait");
@@ -134,18 +135,19 @@ pub async fn tell(
     for (reason, hint, park) in parks.into_iter().flatten() {
         let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
         let run = || accounts::park(&ctx.pool, account, &park, delay);
-        let became_parked = persist(ctx, account, "park an account", &mut first_failure, run).await;
-        if became_parked == Some(true) {
+        let became_parked =
+            hold_until(ctx, account, "park an account", &mut first_failure, run).await;
+        if became_parked {
             let run = || go_on_probing(ctx, account, hint);
             persist(ctx, account, "put off a probe", &mut first_failure, run).await;
         }
-        if is_specific(reason) && became_parked == Some(false) {
+        if is_specific(reason) && !became_parked {
             let run = || accounts::learn_of_park(&ctx.pool, account, &park);
             let task = "store why an account is parked";
-            persist(ctx, account, task, &mut first_failure, run).await;
+            hold_until(ctx, account, task, &mut first_failure, run).await;
         }
         // What was accepted before the account was resumed has changed nothing.
-        let is_news = park.undelivered.is_none() || became_parked == Some(true);
+        let is_news = park.undelivered.is_none() || became_parked;
         if let Some(account) = ctx.accounts.get(account).filter(|_| is_news) {
             account.park_is_stored();
         }
@@ -156,8 +158,8 @@ pub async fn tell(
         let (how, slow_start) = ("an invoice was delivered", ctx.rules.breaker.slow_start);
         let run = || accounts::delivered(&ctx.pool, account, accepted_at, how, slow_start);
         let task = "resume an account that is delivered for";
-        let resumed = persist(ctx, account, task, &mut first_failure, run).await;
-        if let Some(jobs) = resumed.flatten() {
+        let resumed = hold_until(ctx, account, task, &mut first_failure, run).await;
+        if let Some(jobs) = resumed {
             info!(account = %account, jobs, "resumed: what was accepted is delivered");
             ctx.wake.dispatch.notify_one();
             ctx.wake.deliver.notify_one();
@@ -228,6 +230,39 @@ where
                 return None;
             }
         }
+    }
+}
+
+/// The same for what changes the account itself. A change that is refused is waited for like one whose row is locked: what
+/// is recorded without it goes against what the gateway asked for. It is told, until it is stored.
+async fn hold_until<T, F>(
+    ctx: &Context,
+    account: &AccountName,
+    task: &'static str,
+    first_failure: &mut impl FnMut(),
+    run: impl Fn() -> F,
+) -> T
+where
+    F: Future<Output = Result<T, DbError>>,
+{
+    let mut failures = 0;
+    loop {
+        let error = match insist(ctx, task, &run).await {
+            Ok(done) => {
+                ctx.held_up.clear(account, Stage::Change);
+                return done;
+            }
+            Err(error) => error,
+        };
+        failures += 1;
+        if failures == 1 {
+            warn!(account = %account, task, error = %Chain(&error), "a change of the account cannot be stored; its outcomes wait");
+            first_failure();
+        }
+        if error.fault() != Fault::Lock {
+            start::hold_up(ctx, account, Stage::Change, Some(&error)).await;
+        }
+        wait_for_database(failures, ctx.jitter()).await;
     }
 }
 

@@ -1,5 +1,6 @@
-//! A trigger of the shop's that returns null has a statement succeed and change nothing: it is told like one that raises,
-//! with its name, and whatever is not its row's goes on.
+//! A trigger of the shop's that returns null has a statement succeed and change nothing, and one that returns the old row
+//! has it count a change that was not made: they are told like one that raises, with their names, and whatever is not
+//! their row's goes on.
 
 use serde_json::{Value, json};
 
@@ -7,11 +8,16 @@ use crate::world::{Job, World, phone};
 
 /// A trigger of the shop's that returns null for such rows.
 async fn hush(world: &World, timing: &str, rows: &str) {
+    spoil(world, "null", timing, rows).await;
+}
+
+/// A trigger of the shop's that returns this for such rows: null, or the row as it was.
+async fn spoil(world: &World, given: &str, timing: &str, rows: &str) {
     world
         .sql(&format!(
             "create function public.hush() returns trigger language plpgsql as $$
              begin
-               return case when {rows} then null else new end;
+               return case when {rows} then {given} else new end;
              end $$;
              create trigger hush before {timing} for each row execute function public.hush()"
         ))
@@ -40,15 +46,19 @@ async fn open(world: &World) -> Vec<Value> {
 
 /// The one alert, once it is open; it names the trigger.
 async fn told(world: &World) -> Value {
+    told_as(world, SWALLOWED).await
+}
+
+const SWALLOWED: &str = "swallowed without an error: the trigger hush returns null";
+const CHANGED_BACK: &str = "made without an error and changed back by the trigger hush";
+
+async fn told_as(world: &World, words: &str) -> Value {
     world
         .until_holds("it is told", async || open(world).await.len() == 1)
         .await;
     let told = open(world).await.remove(0);
     let summary = told["summary"].as_str().unwrap();
-    assert!(
-        summary.contains("swallowed without an error: the trigger hush returns null"),
-        "{summary}"
-    );
+    assert!(summary.contains(words), "{summary}");
     told
 }
 
@@ -204,5 +214,205 @@ async fn a_refund_that_cannot_be_stored_or_claimed_is_told_and_followed_later() 
             .await;
         assert_eq!(world.effects_of(job).await.len(), 1, "{timing}");
     }
+    world.end([daemon]).await;
+}
+
+/// The requests of a job that stand open.
+async fn open_attempts(world: &World, job: Job) -> usize {
+    let open =
+        format!("select epoch from apipay.attempts where job_id = {job} and finished_at is null");
+    world.rows(&open).await.len()
+}
+
+#[tokio::test]
+async fn a_job_whose_attempt_cannot_be_closed_stays_as_it_is_and_goes_on_by_itself() {
+    let (world, daemon) = World::running().await;
+    for (given, words) in [("null", SWALLOWED), ("old", CHANGED_BACK)] {
+        let ours = "(select metadata ->> 'amount' from apipay.jobs where id = old.job_id) = '488'";
+        spoil(&world, given, "update on apipay.attempts", ours).await;
+        // It needs a second send.
+        let unclear = json!({"route": "POST /invoices", "effect": "none", "times": 1, "answer": {"preset": "502_html"}});
+        world.sandbox.fault(unclear).await;
+        let job = bill_of(&world, phone::UNPAID, 488).await;
+        assert_eq!(told_as(&world, words).await["details"]["job"], job);
+        others_go_on(&world).await;
+        assert_eq!(world.job(job).await["state"], "sending", "{given}");
+        assert_eq!(open_attempts(&world, job).await, 1, "{given}");
+        mend(&world).await;
+        world.until(job, "succeeded").await;
+        assert_eq!(open_attempts(&world, job).await, 0, "{given}");
+        assert_eq!(world.effects_of(job).await.len(), 1, "{given}");
+    }
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_send_that_was_left_open_is_looked_up_and_stops_its_job_for_no_longer() {
+    let (world, mut daemon) = World::running().await;
+    let hangs = |effect: &str| json!({"route": "POST /invoices", "effect": effect, "times": 1, "hang": true});
+    for effect in ["apply", "none"] {
+        let before = world.sandbox.requests_to("POST /invoices").await.len();
+        world.sandbox.fault(hangs(effect)).await;
+        let job = bill_of(&world, phone::UNPAID, 488).await;
+        world
+            .until_holds("it has arrived", async || {
+                world.sandbox.requests_to("POST /invoices").await.len() > before
+            })
+            .await;
+        daemon.kill().await;
+        world
+            .sql(&format!(
+                "update apipay.jobs set state = 'queued', leased_by = null, leased_until = null where id = {job}"
+            ))
+            .await;
+        daemon = world.daemon().await;
+        world
+            .until_true(&format!(
+                "select exists (select from apipay.events where job_id = {job} and to_state = 'uncertain')"
+            ))
+            .await;
+        world.until(job, "succeeded").await;
+        assert_eq!(open_attempts(&world, job).await, 0, "{effect}");
+        assert_eq!(world.effects_of(job).await.len(), 1, "{effect}");
+    }
+    assert!(open(&world).await.is_empty());
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_is_changed_back_opens_no_attempt_and_is_told() {
+    let (world, daemon) = World::running().await;
+    for changed in ["new.state = 'sending'", "new.epoch > old.epoch"] {
+        let when = format!("{changed} and {OUR_JOB}");
+        spoil(&world, "old", "update on apipay.jobs", &when).await;
+        let job = bill_of(&world, phone::UNPAID, 488).await;
+        others_go_on(&world).await;
+        assert_eq!(told_as(&world, CHANGED_BACK).await["details"]["job"], job);
+        assert_eq!(world.job(job).await["state"], "queued", "{changed}");
+        assert_eq!(open_attempts(&world, job).await, 0, "{changed}");
+        assert!(world.effects_of(job).await.is_empty(), "{changed}");
+        mend(&world).await;
+        world.until(job, "succeeded").await;
+        assert_eq!(world.effects_of(job).await.len(), 1, "{changed}");
+    }
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_changed_back_is_told_and_the_gateway_is_not_blamed() {
+    let (world, mut daemon) = World::running().await;
+    let lost = json!({"route": "POST /invoices", "effect": "apply", "times": 1, "hang": true});
+    for (is_looked_up, when) in [
+        (false, "new.state in ('accepted', 'succeeded')"),
+        (true, "new.state in ('accepted', 'succeeded')"),
+        (true, "new.reason = 'lease_expired'"),
+        (true, "new.lookups > old.lookups"),
+    ] {
+        let when = format!("{when} and {OUR_JOB}");
+        spoil(&world, "old", "update on apipay.jobs", &when).await;
+        if is_looked_up {
+            world.sandbox.fault(lost.clone()).await;
+        }
+        let job = bill_of(&world, phone::UNPAID, 488).await;
+        if is_looked_up {
+            world.until(job, "sending").await;
+            daemon.kill().await;
+            world.expire_lease(job).await;
+            daemon = world.daemon().await;
+        }
+        assert_eq!(
+            told_as(&world, CHANGED_BACK).await["details"]["job"],
+            job,
+            "{when}"
+        );
+        others_go_on(&world).await;
+        let blamed = "select kind from apipay.alerts where kind = 'gateway_failing'";
+        assert!(world.rows(blamed).await.is_empty(), "{when}");
+        mend(&world).await;
+        world.until(job, "succeeded").await;
+        assert_eq!(world.effects_of(job).await.len(), 1, "{when}");
+    }
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn an_invoice_whose_status_is_changed_back_is_told_and_shown_later() {
+    let (world, daemon) = World::running().await;
+    let job = bill_of(&world, phone::UNPAID, 488).await;
+    let invoice = world.until(job, "succeeded").await["invoice_id"].as_i64();
+    let when = "old.amount = 488 and new.status = 'paid'";
+    spoil(&world, "old", "update on apipay.invoices", when).await;
+    let paid = json!({"status": "paid"});
+    world.sandbox.set_invoice(invoice.unwrap(), paid).await;
+    told_as(&world, CHANGED_BACK).await;
+    others_go_on(&world).await;
+    mend(&world).await;
+    world
+        .until_true(&format!(
+            "select status = 'paid' from apipay.invoices where job_id = {job}"
+        ))
+        .await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_park_that_is_not_stored_is_told_and_the_account_is_held_until_it_is() {
+    let (world, daemon) = World::running().await;
+    for given in ["null", "old"] {
+        let when = "new.state is distinct from old.state";
+        spoil(&world, given, "update on apipay.accounts", when).await;
+        world.sandbox.session("expired").await;
+        let before = world.sandbox.requests_to("POST /invoices").await.len();
+        let jobs = [
+            bill_of(&world, phone::UNPAID, 488).await,
+            bill_of(&world, phone::UNPAID, 489).await,
+        ];
+        let told = "select summary, details from apipay.alerts where kind = 'no_progress' and resolved_at is null";
+        world
+            .until_holds("it is told", async || !world.rows(told).await.is_empty())
+            .await;
+        let summary = world.rows(told).await.remove(0)["summary"].to_string();
+        assert!(summary.contains("the trigger hush"), "{given}: {summary}");
+        let parked =
+            "select kind from apipay.alerts where kind = 'account_parked' and resolved_at is null";
+        assert!(world.rows(parked).await.is_empty(), "{given}");
+        let sent = world.sandbox.requests_to("POST /invoices").await.len() - before;
+        assert!(
+            sent <= jobs.len(),
+            "{given}: {sent} were sent to a gateway that is unwell"
+        );
+        world.sql("drop function public.hush cascade").await;
+        world
+            .until_holds("it is parked", async || world.rows(parked).await.len() == 1)
+            .await;
+        world.sandbox.session("active").await;
+        world
+            .sql("update apipay.accounts set probe_at = now()")
+            .await;
+        for job in jobs {
+            world.until(job, "succeeded").await;
+            assert_eq!(world.effects_of(job).await.len(), 1, "{given}");
+        }
+        world
+            .until_holds("both have ended", async || {
+                world.rows(told).await.is_empty() && world.rows(parked).await.is_empty()
+            })
+            .await;
+    }
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn an_alert_of_a_park_that_is_none_ends_by_itself() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql("select apipay._open_alert('default', 'account_parked', 'critical', 'parked', 'resume it', '{}')")
+        .await;
+    world
+        .sql("update apipay.alerts set opened_at = now() - interval '1 hour' where kind = 'account_parked'")
+        .await;
+    world
+        .until_true("select exists (select from apipay.alerts where kind = 'account_parked' and resolved_at is not null)")
+        .await;
     world.end([daemon]).await;
 }

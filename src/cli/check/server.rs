@@ -35,7 +35,7 @@ pub(super) async fn ask_triggers(pool: &Pool) -> Finding {
         Ok(found) => Finding::warning(
             "foreign triggers",
             format_args!(
-                "these are not of the schema, and may keep its changes from being made (a trigger that returns null for a row, \
+                "these are not of the schema, and may keep its changes from being made (a trigger that returns null or the old row, \
                  a rule): {}; see that they do not, the alert job_stuck names what they do",
                 join(&found, ", ", |it| format!("{} on {}", it.name, it.relation))
             ),

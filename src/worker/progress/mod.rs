@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::db::locks::{self, InTheWay};
 use crate::db::progress::{self, Due, Stop, Weight};
 use crate::db::{DbError, schema};
+use crate::domain::account::AccountName;
 use crate::domain::phone::without_phones;
 use crate::policy::progress::{
     AccountFacts, Facts, Failure, Finding, Patience, Refused, Stopped, Watch,
@@ -110,7 +111,8 @@ impl Progress {
             loops: loops.collect(),
             probes: unclear_probes(ctx),
             outcomes: ctx.recorder.trouble(),
-            held_up: held_up(ctx),
+            held_up: held_up(ctx.held_up.list()),
+            unchanged: held_up(ctx.held_up.unchanged()),
             deliveries: self.seen.deliveries.clone(),
             faults: faults.into_iter().map(failure).collect(),
             numbers: numbers.into_iter().map(failure).collect(),
@@ -301,10 +303,9 @@ fn waiting(due: &[Due]) -> impl Iterator<Item = &str> {
     due.iter().filter(waits).map(|due| due.account.as_str())
 }
 
-/// The accounts that cannot begin, each once.
-fn held_up(ctx: &Context) -> Vec<Failure> {
-    let causes = ctx.held_up.list().into_iter();
-    let causes: BTreeMap<_, _> = causes.collect();
+/// The accounts that are held up so, each once.
+fn held_up(causes: Vec<(AccountName, String)>) -> Vec<Failure> {
+    let causes: BTreeMap<_, _> = causes.into_iter().collect();
     let failures = causes.into_iter().map(|(account, cause)| Failure {
         what: account.to_string(),
         mark: String::new(),

@@ -154,6 +154,7 @@ fn code(concern: Concern) -> &'static str {
         Concern::Leases => "leases",
         Concern::Turns => "turns",
         Concern::Start => "start",
+        Concern::Change => "change",
         Concern::Service => "service",
         Concern::Daemon => "daemon",
         Concern::Database => "database",
@@ -216,6 +217,10 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
             "An apipayd cannot begin to serve {}: {cause}",
             named(&finding.accounts)
         ),
+        Concern::Change => format!(
+            "What ApiPay says of {} cannot be stored, and nothing of it is sent before that: {cause}",
+            named(&finding.accounts)
+        ),
         Concern::Service => format!(
             "No running apipayd has account {account} in its configuration: its payments wait, and what becomes of its \
              invoices is not seen."
@@ -260,6 +265,10 @@ fn remedy(finding: &Finding) -> String {
         ),
         Concern::Start => {
             "end what keeps it locked, as said; it is served within seconds after that, and other accounts are served"
+                .to_owned()
+        }
+        Concern::Change => {
+            "mend that, as said; it goes on within seconds, and other accounts are served"
                 .to_owned()
         }
         Concern::Stop => "select apipay.start('why');".to_owned(),

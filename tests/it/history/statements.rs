@@ -322,7 +322,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', 'no_progress', 'critical', 'It is.', 'Look.', 60, '{}', '{log}', 0, '1s', ''",
         FEW,
     ),
-    ("-- What is due and should be moving", "60", ALL),
+    ("-- What is due and should be moving", "60, '{}', '{}'", ALL),
     (
         "id = any ($2) and not settled",
         "'branch-1', '{30001001}', '{40001001}', '1s', 5",
@@ -426,6 +426,16 @@ const CASES: &[(&str, &str, Limit)] = &[
     // recover
     (
         "where id = any ($2::bigint[]) and state = 'sending'",
+        "60, array[{JOBS} + 1021]",
+        ALL,
+    ),
+    (
+        "where kind = 'send' and finished_at is null) t",
+        "500, '{}'",
+        ALL,
+    ),
+    (
+        "where id = any ($2::bigint[]) and state <> 'sending'",
         "60, array[{JOBS} + 1021]",
         ALL,
     ),
