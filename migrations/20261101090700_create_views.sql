@@ -204,6 +204,27 @@ return case when account.failing_trial_at is not null then
 comment on function apipay._slowness(apipay.accounts) is
   'Since when ApiPay gives an account no clear answer, and when its next job tries; null when it has not slowed down.';
 
+-- For the daemon: nobody else reads these tables. What is not due before its run_at, was never tried and waits for nothing.
+create function apipay._awaited(account_name text) returns text[]
+language sql stable set search_path = pg_catalog, pg_temp
+return array_remove(array[
+  case when exists (select from apipay.jobs j where j.account = account_name and j.state = 'queued'
+                       and apipay._is_in_turn(j.reason) and j.id > 0 and j.run_at <= now())
+         or exists (select from apipay.jobs j where j.account = account_name and j.state in ('queued', 'sending', 'uncertain')
+                       and j.failing_since is not null)
+         or exists (select from apipay.jobs j where j.account = account_name and j.state in ('queued', 'uncertain')
+                       and j.reason in ('retry_after', 'cap_reached'))
+         or exists (select from apipay.jobs j where j.account = account_name and j.state = 'uncertain')
+         or exists (select from (select s.account from apipay.jobs s where s.state = 'sending' offset 0) j where j.account = account_name)
+       then 'send' end,
+  case when exists (select from apipay.jobs j where j.account = account_name and j.state = 'uncertain') then 'look_up' end,
+  case when exists (select from apipay.invoices m where m.account = account_name and not m.settled) then 'check' end,
+  case when exists (select from apipay.jobs j where j.account = account_name and j.state = 'accepted')
+         or exists (select from apipay.refunds m where m.account = account_name and not m.settled) then 'code' end,
+  case when exists (select from apipay.refunds m where m.account = account_name and not m.settled) then 'refunds' end], null);
+comment on function apipay._awaited(text) is
+  'The kinds of requests to the gateway that something of an account waits for: send, look_up, check, code, refunds.';
+
 -- One sentence per state.
 
 -- `ahead` is the job that it waits for, if there is one.
@@ -885,18 +906,20 @@ return jobs || case when jobs >= apipay._most_counted() then '+' else '' end;
 comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 10000+ when there may be more.';
 
 create function apipay._explain_account(
-  account apipay.accounts, control apipay._control, served_at timestamptz, lost text, used bigint, waiting bigint, tenge numeric, unsure bigint,
+  account apipay.accounts, control apipay._control, served_at timestamptz, lost text, used bigint, waiting bigint, tenge numeric, unsure bigint, under_way bigint,
   doubted text default null) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at, doubted),
     'A daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
-    'Hardly anything is sent: ' || apipay._slowness(account),
+    case when waiting + under_way > 0 then 'Hardly anything is sent: ' || apipay._slowness(account)
+         when account.failing_trial_at is not null then concat('Nothing waits to be sent; the last that was got no clear answer from ApiPay, ',
+           apipay._since(account.failing_since), ' (' || apipay._failure(account) || ')', ': the next payment will show whether it answers') end,
     format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)),
   '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on', '. ',
   case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
   case when unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
-comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, text) is
+comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
 create view apipay.account_status as
@@ -908,7 +931,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
        apipay._explain_account(a, c.control, served.seen_at, lost.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
-         doubted.summary) as explain
+         n.uncertain + coalesce(s.jobs, 0), doubted.summary) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (

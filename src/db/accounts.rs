@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::outage::{Columns, reads};
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
-use crate::domain::outage::{Course, Outage, Read, Undelivered};
+use crate::domain::outage::{Awaited, Course, Outage, Read, Undelivered};
 
 /// An account's row, as far as the daemon acts on it.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct AccountRow {
     pub mode: Option<String>,
     /// What is known of its requests that got no clear answer.
     pub outage: Outage,
+    /// What waits for a clear answer, while requests of some kind get none.
+    pub awaited: Awaited,
 }
 
 /// Makes the account's row, or brings its limit up to date, and puts back an operator's park that a restore of the data
@@ -85,7 +87,10 @@ pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
                   capped_until, capped_reason, doubted_since is not null as "is_doubted!",
                   extract(epoch from now() - resumed_at)::float8 as resumed_for_s, probe_at is not null as "is_probed!",
                   failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
-                  failing_trial_at, refused_since
+                  failing_trial_at, refused_since,
+                  case when failing_since is not null
+                         or exists (select from apipay._reads r where r.account = name and r.failing_since is not null)
+                       then apipay._awaited(name) else '{}' end as "awaited!"
              from apipay.accounts order by name"#
     )
     .fetch_all(pool)
@@ -111,6 +116,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
             }
             .into_course(),
         },
+        awaited: Awaited::of(&row.awaited),
         name: row.name,
         parked_reason: row.parked_reason,
         parked_at: row.parked_at,
@@ -395,7 +401,9 @@ pub async fn obstacles(pool: &Pool, accounts: &[String]) -> Result<Vec<Obstacle>
     sqlx::query_as!(
         Obstacle,
         r#"select a.name as "account!", a.state = 'parked' and a.parked_by = 'apipayd' as "is_unwell!",
-                  coalesce(apipay._obstacle(a, jsonb_populate_record(c, '{"stopped": false}'), now()), apipay._slowness(a)) as "why?"
+                  coalesce(apipay._obstacle(a, jsonb_populate_record(c, '{"stopped": false}'), now()),
+                           case when a.failing_trial_at is null then null
+                                when 'send' = any (apipay._awaited(a.name)) then apipay._slowness(a) end) as "why?"
              from apipay.accounts a cross join apipay._control c
             where a.name = any ($1)
             order by a.name"#,

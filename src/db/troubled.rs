@@ -10,7 +10,7 @@ use super::outage::{Columns, reads};
 use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::domain::outage::{FailingJob, Fault, Outage};
+use crate::domain::outage::{Awaited, FailingJob, Fault, Outage};
 
 /// The kind of the alert.
 pub const KIND: &str = "gateway_failing";
@@ -24,6 +24,8 @@ pub struct Troubled {
     pub is_parked: bool,
     /// How its requests go.
     pub outage: Outage,
+    /// What of it waits for a clear answer.
+    pub awaited: Awaited,
     /// The job that has got no clear answer for longest, if that is long.
     pub job: Option<FailingJob>,
     /// What is told of it now.
@@ -120,6 +122,7 @@ pub async fn troubled(
             },
             account: AccountName::parse(&row.account)?,
             is_parked: row.is_parked,
+            awaited: Awaited::of(&row.awaited),
             job,
             told,
         })

@@ -1,5 +1,5 @@
 -- Accounts of whose requests people are or must be told: what they get in place of clear answers, the job
--- that has got none for longest, and the alert that is open.
+-- that has got none for longest, what waits for one, and the alert that is open.
 --
 -- $1 accounts   $2 seconds without a clear answer after which a job is told of   $3 codes of attempts that say nothing of the gateway
 -- $4 jobs that are counted at most   $5 what the database's clock should show: one that was just set forward makes nothing old
@@ -9,7 +9,7 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
        job.id as "job?", job.operation as "operation?", job.failing_since as "job_failing_since?", job.reason as "reason?",
        answer.http_status as "http_status?", answer.error_code as "error_code?",
        apipay._mask_phones(left(answer.message, 300)) as message,
-       coalesce(others.jobs, 0) as "others!",
+       coalesce(others.jobs, 0) as "others!", apipay._awaited(a.name) as "awaited!",
        alert.details ->> 'fails' as "told?", alert.id is not null as "is_open!", alert.summary as "summary?",
        alert.action as "action?",
        (select t.id || ' is ' || t.state from apipay.jobs t where t.id = (alert.details ->> 'job')::bigint) as "told_job?"

@@ -1,6 +1,6 @@
 //! What is known of an account's requests that got no clear answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -108,6 +108,25 @@ impl Read {
     /// The one with this word.
     pub fn parse(word: &str) -> Option<Read> {
         Read::ALL.into_iter().find(|read| read.as_str() == word)
+    }
+}
+
+/// What of an account waits for a clear answer of the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Awaited {
+    /// Whether something waits to be sent.
+    pub sends: bool,
+    /// The reads that something waits for.
+    pub reads: BTreeSet<Read>,
+}
+
+impl Awaited {
+    /// From the words for the kinds of requests, `send` for a send.
+    pub fn of(kinds: &[String]) -> Awaited {
+        Awaited {
+            sends: kinds.iter().any(|kind| kind == "send"),
+            reads: kinds.iter().filter_map(|kind| Read::parse(kind)).collect(),
+        }
     }
 }
 

@@ -423,7 +423,7 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
     let unchanged = facts.unchanged.iter();
     sights.extend(unchanged.map(|unchanged| Sight {
         accounts: vec![unchanged.what.clone()],
-        ..whole(Concern::Change, unchanged, START_PATIENCE)
+        ..whole(Concern::Change, unchanged, ROW_PATIENCE)
     }));
     // Nobody serves it, or its outcomes wait, and why is known.
     let is_held_up = |account: &str| facts.held_up.iter().any(|held_up| held_up.what == account);

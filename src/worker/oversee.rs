@@ -12,7 +12,7 @@ use crate::db::accounts::AccountRow;
 use crate::db::health::{Glance, Waiting};
 use crate::db::{DbError, accounts, health};
 use crate::domain::account::AccountName;
-use crate::domain::outage::{Course, Outage};
+use crate::domain::outage::{Awaited, Course, Outage, Row};
 use crate::telemetry::Chain;
 use crate::worker::{Context, strains};
 
@@ -104,7 +104,7 @@ fn status_line(
         let waiting = waiting.map(|until| format!("waiting until {}", clock(until)));
         let capped = still(account.capped_until).zip(account.capped_reason.as_ref());
         let capped = capped.map(|(until, code)| format!("CAPPED {code} until {}", clock(until)));
-        let failing = failing(&account.outage).filter(|_| !is_parked);
+        let failing = failing(&account.outage, &account.awaited).filter(|_| !is_parked);
         let counted = counts
             .get(account.name.as_str())
             .map(|counts| counts.join(", "));
@@ -135,17 +135,24 @@ const LONG_S: f64 = 5.0;
 
 /// What fails, and since when: sends of which one tries at a time, reads likewise, or a limit that lets
 /// nothing through.
-fn failing(outage: &Outage) -> Option<String> {
+fn failing(outage: &Outage, awaited: &Awaited) -> Option<String> {
     let slow = |course: &Course| course.failing.clone().filter(|_| course.is_slow());
+    // What nothing waits for is not tried, and shows itself with the next payment.
+    let told = |is_awaited, to: &str, row: Row| {
+        let (code, since) = (&row.fault.code, clock(row.since));
+        match is_awaited {
+            true => format!("NO CLEAR ANSWER{to} {code} since {since}"),
+            false => format!("no clear answer{to} {code} since {since}, and nothing waits for one"),
+        }
+    };
     let mut parts = Vec::new();
     if let Some(row) = slow(&outage.sends) {
-        let (fault, since) = (&row.fault, clock(row.since));
-        parts.push(format!("NO CLEAR ANSWER {} since {since}", fault.code));
+        parts.push(told(awaited.sends, "", row));
     }
     for (read, course) in &outage.reads {
         if let Some(row) = slow(course) {
-            let (what, code, since) = (read.as_str(), &row.fault.code, clock(row.since));
-            parts.push(format!("NO CLEAR ANSWER to {what} {code} since {since}"));
+            let is_awaited = awaited.reads.contains(read);
+            parts.push(told(is_awaited, &format!(" to {}", read.as_str()), row));
         }
     }
     if let Some(since) = outage.sends.refused_since {

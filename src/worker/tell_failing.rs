@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::db::alerts::About;
 use crate::db::troubled::{self, Troubled};
 use crate::db::{DbError, alerts, progress};
-use crate::policy::outage::telling::{named, not_theirs, telling};
+use crate::policy::outage::telling::{ending, named, not_theirs, telling};
 use crate::policy::outage::told_after;
 use crate::worker::Context;
 use crate::worker::alarm::Alarm;
@@ -37,13 +37,16 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
         account,
         is_parked,
         outage,
+        awaited,
         job,
         told,
     } = troubled;
-    match (telling(outage, *is_parked, job.as_ref()), told) {
+    let fails = told.as_ref().and_then(|told| told.fails.as_deref());
+    let telling = telling(outage, *is_parked, awaited, job.as_ref(), fails);
+    match (telling, told) {
         (None, None) => Ok(()),
         (None, Some(told)) => {
-            let how = Alarm::end_of_failing(*is_parked, told);
+            let how = Alarm::end_of_failing(ending(outage, *is_parked, fails), told);
             let name = Some(account.as_str());
             progress::resolve(&ctx.pool, name, troubled::KIND, "", &how).await
         }

@@ -2,6 +2,7 @@
 //! wait, one alert says so with the vendor's own remedy, and all goes on by itself.
 
 mod alone;
+mod awaited;
 mod held_up;
 mod lasting;
 mod reading;

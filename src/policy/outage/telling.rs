@@ -1,7 +1,7 @@
 //! What people are told of an account whose requests get no clear answer: one thing at a time, the worst.
 
 use crate::domain::answer::NotSent;
-use crate::domain::outage::{FailingJob, Fault, Outage, Read, Row};
+use crate::domain::outage::{Awaited, Course, FailingJob, Fault, Outage, Read, Row};
 use crate::policy::verdict::Reason;
 
 /// What fails, as it is told.
@@ -15,31 +15,42 @@ pub enum Telling<'a> {
     Job(&'a FailingJob),
 }
 
+/// The words for what fails of the account as a whole.
+const SENDS: &str = "sends";
+const READS: &str = "reads";
+
 impl Telling<'_> {
     /// The word for it in the alert's details.
     pub fn fails(&self) -> &'static str {
         match self {
-            Telling::Sends(_) => "sends",
-            Telling::Reads(..) => "reads",
+            Telling::Sends(_) => SENDS,
+            Telling::Reads(..) => READS,
             Telling::Job(_) => "job",
         }
     }
 }
 
-/// What is to be told of an account; `None` when all goes well, or another alert tells: of one that is parked
-/// nothing is asked but by probes. `job` is the one that has got no clear answer for longest, if that is long.
+/// What is to be told of an account; `None` when all goes well, when nothing waits for what fails, or when another
+/// alert tells: of one that is parked nothing is asked but by probes. `job` is the one that has got no clear answer for
+/// longest, if that is long; `told` is the word for what is told now.
 pub fn telling<'a>(
     outage: &'a Outage,
     is_parked: bool,
+    awaited: &Awaited,
     job: Option<&'a FailingJob>,
+    told: Option<&str>,
 ) -> Option<Telling<'a>> {
     if is_parked {
         return None;
     }
-    // A job that has waited for long in a slow account waits because of the account.
-    let sends = outage.sends.failing.as_ref();
-    let sends = sends.filter(|_| outage.sends.tells() || (outage.is_slow() && job.is_some()));
-    let reads = || outage.reads.iter().filter(|(_, course)| course.tells());
+    let sends = outage.sends.failing.as_ref().filter(|_| awaited.sends);
+    // A job that has waited for long in a slow account waits because of the account, and so do others when it has ended.
+    let tells_slow = outage.is_slow() && (job.is_some() || told == Some(SENDS));
+    let sends = sends.filter(|_| outage.sends.tells() || tells_slow);
+    let reads = || {
+        let reads = outage.reads.iter();
+        reads.filter(|(read, course)| awaited.reads.contains(read) && course.tells())
+    };
     let rows = reads().filter_map(|(_, course)| course.failing.as_ref());
     match (sends, rows.min_by_key(|row| row.since)) {
         (Some(row), _) => Some(Telling::Sends(row)),
@@ -48,6 +59,31 @@ pub fn telling<'a>(
             row,
         )),
         (None, None) => job.map(Telling::Job),
+    }
+}
+
+/// How it ended that something was told of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The account was parked, which another alert tells.
+    Parked,
+    /// Nothing waits for an answer any more; whether there would be one is not known.
+    NothingWaits,
+    /// A clear answer came.
+    Answered,
+}
+
+/// How it ended, given what was told.
+pub fn ending(outage: &Outage, is_parked: bool, told: Option<&str>) -> Ending {
+    let still = match told {
+        Some(SENDS) => outage.is_slow(),
+        Some(READS) => outage.reads.values().any(Course::tells),
+        _ => false,
+    };
+    match (is_parked, still) {
+        (true, _) => Ending::Parked,
+        (false, true) => Ending::NothingWaits,
+        (false, false) => Ending::Answered,
     }
 }
 

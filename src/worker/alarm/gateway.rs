@@ -11,9 +11,10 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::operation::OPERATIONS;
 use crate::domain::outage::{FailingJob, Fault, Read, Undelivered};
-use crate::policy::outage::telling::Telling;
+use crate::policy::outage::telling::{Ending, Telling};
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Next, Reason, Scope};
+use crate::worker::alarm;
 use crate::worker::outcome::Guard;
 
 impl Alarm {
@@ -262,13 +263,15 @@ impl Alarm {
     }
 
     /// How it ended that the gateway gave no clear answer.
-    pub fn end_of_failing(is_parked: bool, told: &Told) -> String {
-        match (&told.job, told.fails.as_deref()) {
-            _ if is_parked => {
-                "the account is parked now: its alert account_parked says why".to_owned()
+    pub fn end_of_failing(ending: Ending, told: &Told) -> String {
+        match (ending, &told.job, told.fails.as_deref()) {
+            (Ending::Parked, ..) => alarm::PARKED_NOW.to_owned(),
+            (Ending::NothingWaits, ..) => {
+                "nothing waits for it any more; the next payment will show whether ApiPay answers"
+                    .to_owned()
             }
-            (Some(job), Some("job")) => format!("job {job} now"),
-            _ => "ApiPay gives clear answers again".to_owned(),
+            (Ending::Answered, Some(job), Some("job")) => format!("job {job} now"),
+            (Ending::Answered, ..) => "ApiPay gives clear answers again".to_owned(),
         }
     }
 }

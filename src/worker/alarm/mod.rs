@@ -19,6 +19,9 @@ pub use missing::{MISSING, missing};
 pub use organization::{ORGANIZATION, other_organization};
 pub use settled::{MODE, REVIVED, mode_changed, of_invoice, revived};
 
+/// How an alert ends whose account is parked now.
+pub const PARKED_NOW: &str = "the account is parked now: its alert account_parked says why";
+
 /// An alert to open.
 #[derive(Clone, Debug)]
 pub struct Alarm {

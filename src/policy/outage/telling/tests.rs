@@ -38,6 +38,14 @@ fn job() -> FailingJob {
     }
 }
 
+/// Something waits for each kind of request.
+fn all() -> Awaited {
+    Awaited {
+        sends: true,
+        reads: Read::ALL.into(),
+    }
+}
+
 #[test]
 fn the_worst_is_told_and_what_is_parked_is_told_otherwise() {
     // How often sends and checks have failed, and whether a job has for long.
@@ -60,10 +68,14 @@ fn the_worst_is_told_and_what_is_parked_is_told_otherwise() {
             reads: [(Read::Check, failed(checks))].into(),
         };
         let job = has_job.then(job);
-        let told = telling(&outage, false, job.as_ref());
+        let told = telling(&outage, false, &all(), job.as_ref(), None);
         let case = format!("{sends} {checks} {has_job}");
         assert_eq!(told.map(|told| told.fails()), expected, "{case}");
-        assert_eq!(telling(&outage, true, job.as_ref()), None, "{case}");
+        assert_eq!(
+            telling(&outage, true, &all(), job.as_ref(), None),
+            None,
+            "{case}"
+        );
     }
 }
 
@@ -76,7 +88,7 @@ fn each_kind_of_reads_that_fails_is_told_with_what_the_first_of_them_gets() {
         };
         let row = failed(6).failing.unwrap();
         assert_eq!(
-            telling(&outage, false, None),
+            telling(&outage, false, &all(), None, None),
             Some(Telling::Reads(vec![read], &row))
         );
     }
@@ -96,7 +108,48 @@ fn each_kind_of_reads_that_fails_is_told_with_what_the_first_of_them_gets() {
         vec![Read::LookUp, Read::Refunds],
         older.failing.as_ref().unwrap(),
     );
-    assert_eq!(telling(&outage, false, None), Some(expected));
+    assert_eq!(telling(&outage, false, &all(), None, None), Some(expected));
+}
+
+#[test]
+fn what_nothing_waits_for_is_not_told_and_ends_for_that() {
+    let reads = |awaited: &[Read]| Awaited {
+        sends: false,
+        reads: awaited.iter().copied().collect(),
+    };
+    let both = Outage {
+        sends: failed(6),
+        reads: [(Read::LookUp, failed(7)), (Read::Check, failed(6))].into(),
+    };
+    let told = |awaited: &Awaited| telling(&both, false, awaited, None, None);
+    assert_eq!(told(&reads(&[])), None);
+    assert_eq!(told(&reads(&[Read::Code, Read::Refunds])), None);
+    let check = failed(6).failing.unwrap();
+    let expected = Telling::Reads(vec![Read::Check], &check);
+    assert_eq!(told(&reads(&[Read::Check])), Some(expected));
+    for (fails, outage, expected) in [
+        ("sends", &both, Ending::NothingWaits),
+        ("reads", &both, Ending::NothingWaits),
+        ("job", &both, Ending::Answered),
+        ("sends", &Outage::default(), Ending::Answered),
+        ("reads", &Outage::default(), Ending::Answered),
+    ] {
+        assert_eq!(ending(outage, false, Some(fails)), expected, "{fails}");
+        assert_eq!(ending(outage, true, Some(fails)), Ending::Parked, "{fails}");
+    }
+}
+
+/// The job that had waited for longest is over, and others wait for the next trial.
+#[test]
+fn what_is_told_of_a_slow_account_stays_while_others_wait() {
+    let outage = Outage {
+        sends: failed(4),
+        ..Outage::default()
+    };
+    let told = |before| telling(&outage, false, &all(), None, before).map(|told| told.fails());
+    assert_eq!(told(None), None);
+    assert_eq!(told(Some("job")), None);
+    assert_eq!(told(Some("sends")), Some("sends"));
 }
 
 #[test]
