@@ -216,11 +216,12 @@ async fn until_told_or_kept(world: &World, words: &[&str]) {
 #[tokio::test]
 async fn a_claim_that_takes_nothing_without_a_word_is_told() {
     let (world, daemon) = World::running_as(wish()).await;
+    // It is not one of somebody else's, of which the claim itself would tell.
     world
         .sql(
-            "create function public.keep() returns trigger language plpgsql as $$ begin return null; end $$;
+            "create function apipay.keep() returns trigger language plpgsql as $$ begin return null; end $$;
              create trigger a_keep before update on apipay.jobs
-               for each row when (new.state = 'sending') execute function public.keep()",
+               for each row when (new.state = 'sending') execute function apipay.keep()",
         )
         .await;
     let job = world.bill(phone::PAID, 1500).await;
@@ -237,9 +238,9 @@ async fn a_refund_whose_turn_has_come_and_that_nobody_lets_go_is_told() {
     let (world, daemon) = World::running_as(wish()).await;
     world
         .sql(
-            "create function public.keep() returns trigger language plpgsql as $$ begin return null; end $$;
+            "create function apipay.keep() returns trigger language plpgsql as $$ begin return null; end $$;
              create trigger a_keep before update on apipay.jobs
-               for each row when (old.reason = 'waits_for_refund' and new.reason is null) execute function public.keep();
+               for each row when (old.reason = 'waits_for_refund' and new.reason is null) execute function apipay.keep();
              insert into apipay.jobs (operation, params, reason) values ('invoice.refund', '{\"invoice_id\": 5}', 'waits_for_refund')",
         )
         .await;
