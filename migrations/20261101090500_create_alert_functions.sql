@@ -168,3 +168,17 @@ begin
   return found;
 end $$;
 comment on function apipay._resolve_alert(text, text, text, text) is 'Resolves the open alert of this account, kind and subject; true when there was one.';
+
+-- What changes an account must not wait for whoever keeps the row of an alert locked, as with an open transaction around
+-- apipay.acknowledge: payments would wait with it. The daemon's next rounds bring such an alert up to date, or end it.
+create function apipay._alert_is_free(account_name text, kind text) returns boolean
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+  with told as materialized (
+    select a.id from apipay.alerts a
+     where coalesce(a.account, '') = account_name and a.kind = _alert_is_free.kind and a.subject = '' and a.resolved_at is null),
+  free as materialized (
+    select a.id from apipay.alerts a where a.id = any (array(select id from told)) for no key update skip locked)
+  select not exists (select from told) or exists (select from free);
+$$;
+comment on function apipay._alert_is_free(text, text) is
+  'False while another session keeps the open alert of this account and kind locked; else it is locked for this transaction, if there is one.';

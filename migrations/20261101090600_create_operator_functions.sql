@@ -23,6 +23,7 @@ declare
   current apipay.accounts;
   goes_on boolean;
   stored apipay.accounts;
+  is_free boolean;
 begin
   select * into current from apipay.accounts where name = account_name for no key update;
   if not found then
@@ -47,14 +48,20 @@ begin
   returning * into stored;
   perform apipay._all_changed('apipay.accounts', 1, found::int,
     coalesce(stored.state = 'parked' and (stored.parked_reason, stored.parked_by) is not distinct from (why, who), false)::int);
+  -- One that somebody keeps locked says so later (db::alerts::untold_parks).
+  is_free := apipay._alert_is_free(account_name, 'account_parked');
   if current.state = 'active' then
     -- It may be open still: the account had been resumed without proof.
-    perform apipay._open_alert(account_name, 'account_parked', 'critical', summary, action, details);
-    perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
+    if is_free then
+      perform apipay._open_alert(account_name, 'account_parked', 'critical', summary, action, details);
+      perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
+    end if;
     return true;
   end if;
   -- Taken over from the daemon: the account stays parked, now until an operator resumes it.
-  perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
+  if is_free then
+    perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
+  end if;
   return false;
 end $$;
 comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text, text, timestamptz) is
@@ -80,7 +87,9 @@ begin
    where name = account_name
   returning * into stored;
   perform apipay._all_changed('apipay.accounts', 1, found::int, coalesce(stored.parked_reason = why, false)::int);
-  perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
+  if apipay._alert_is_free(account_name, 'account_parked') then
+    perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
+  end if;
   return true;
 end $$;
 comment on function apipay._learn_of_park(text, text, text, text, jsonb, text, text, text) is
@@ -160,11 +169,12 @@ begin
     from (select from apipay.jobs where account = account_name and state = 'parked' limit 10000) as parked;
   -- Without a resolution nothing has proven yet that it is well: its alert ends once it stays so. So does that of
   -- parks which follow each other, instead of ending and beginning with each of them.
+  -- One that somebody keeps locked ends with the daemon's next rounds.
   if resolution is not null then
-    if not follows then
+    if not follows and apipay._alert_is_free(account_name, 'account_parked') then
       perform apipay._resolve_alert(account_name, 'account_parked', resolution);
     end if;
-    if not is_blocked and not is_capped then
+    if not is_blocked and not is_capped and apipay._alert_is_free(account_name, 'cap_reached') then
       perform apipay._resolve_alert(account_name, 'cap_reached', resolution);
     end if;
   end if;

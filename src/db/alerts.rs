@@ -260,6 +260,44 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
     Ok(untold.collect())
 }
 
+/// A parked account whose alert does not say so.
+#[derive(Clone, Debug)]
+pub struct UntoldPark {
+    /// The account.
+    pub account: String,
+    /// Who parked it: the daemon, or a role.
+    pub parked_by: String,
+    /// Why.
+    pub reason: String,
+    /// What the gateway said, or that role.
+    pub said: Option<String>,
+    /// What accepted invoices fail with, when that is why.
+    pub delivery_error: Option<String>,
+}
+
+/// Parked accounts of which nobody is told, or something else than why they are parked: somebody kept their alert locked
+/// meanwhile, or it was being resolved.
+pub async fn untold_parks(pool: &Pool) -> Result<Vec<UntoldPark>, DbError> {
+    sqlx::query_as!(
+        UntoldPark,
+        r#"select a.name as "account!", coalesce(a.parked_by, '') as "parked_by!", a.parked_reason as "reason!",
+                  a.parked_message as said, a.delivery_error
+             from apipay.accounts a
+             left join apipay.alerts l
+               on l.kind = 'account_parked' and l.resolved_at is null and l.subject = '' and coalesce(l.account, '') = a.name
+            where a.state = 'parked'
+              and (l.id is null
+                   or case when a.parked_by = 'apipayd'
+                           then l.details ->> 'reason' is distinct from a.parked_reason
+                             or (a.delivery_error is not null and l.details ->> 'delivery_error' is distinct from a.delivery_error)
+                           else l.summary not like 'Account "%" was parked by %' end)
+            order by a.name"#
+    )
+    .fetch_all(pool)
+    .await
+    .task("find parked accounts without an alert")
+}
+
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
 /// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, a panic is an hour ago, no
 /// cap has blocked for `unblocked_for`, an account is active, and something got through since it was resumed without proof or

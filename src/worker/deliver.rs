@@ -11,6 +11,7 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, About, DueNotice};
 use crate::db::fault::Fault;
+use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::Chain;
 use crate::worker::alarm::{self, Alarm};
@@ -47,6 +48,14 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     for held in untold.unwrap_or_default() {
         let alarm = Alarm::held(&held.account, held.job, &held.reason, held.found.as_deref());
         strains::try_to_open(ctx, &held.account, &alarm).await;
+    }
+    let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
+    for park in untold.unwrap_or_default() {
+        let Some(account) = AccountName::parse(&park.account) else {
+            continue;
+        };
+        let about = About::account(&account, "account_parked", "critical");
+        round.part(alerts::say(&ctx.pool, &about, &alarm::of_park(&account, &park)).await)?;
     }
     // What was refused may be asked for again only so much later.
     let well_for = ctx.rules.breaker.slow_start.max(ctx.longest_trial());

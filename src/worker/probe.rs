@@ -217,7 +217,16 @@ async fn tell_that_health_is_mistaken(
         .find(|reason| reason.code() == parked_reason);
     let reason = reason.copied().unwrap_or(Reason::ServiceUnavailable);
     let text = alarm::undelivered(&account.name, reason, code, Appearance::Well);
-    if alerts::change(&ctx.pool, &account.name, "account_parked", "", &text).await? {
+    let changed = alerts::change(&ctx.pool, &account.name, "account_parked", "", &text).await;
+    let is_news = match changed {
+        // Whoever keeps the alert locked keeps no payment from being tried.
+        Err(error) if error.fault() == Fault::Lock => {
+            warn!(account = %account.name, error = %Chain(&error), "that health is mistaken is told with a later probe");
+            false
+        }
+        changed => changed?,
+    };
+    if is_news {
         info!(account = %account.name, code, "health says well, and what is accepted fails at Kaspi");
         ctx.wake.deliver.notify_one();
     }

@@ -317,3 +317,55 @@ async fn a_refund_that_reads_its_list_while_the_account_is_parked_does_not_leave
     world.until_all_final().await;
     world.end([daemon]).await;
 }
+
+/// As `begin; select apipay.acknowledge(…)` without a commit.
+#[tokio::test]
+async fn an_alert_that_somebody_keeps_locked_keeps_no_account_parked_and_none_from_being_parked() {
+    let (world, daemon) = World::running().await;
+    let open = "apipay.alerts where kind = 'account_parked' and resolved_at is null";
+    let acknowledge = "select apipay.acknowledge(id) from apipay.alerts where resolved_at is null";
+    world.sandbox.session("expired").await;
+    let first = world.bill(phone::PAID, 1500).await;
+    world.until(first, "parked").await;
+    let acknowledged = world.hold(acknowledge).await;
+    world.sandbox.session("active").await;
+    world.until(first, "succeeded").await;
+    world
+        .until_true("select state = 'active' from apipay.accounts")
+        .await;
+    assert_eq!(world.count(open).await, 1, "it is kept locked");
+
+    // A park, of another cause, and its end do not wait for it either.
+    let refusal = json!({"error": "kyc_required", "error_code": "kyc_required", "message": "No."});
+    let answer = json!({"status": 403, "json": refusal});
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "times": 1000, "answer": answer}))
+        .await;
+    let second = world.bill(phone::PAID, 1500).await;
+    world.until(second, "parked").await;
+    acknowledged.commit().await.unwrap();
+    world
+        .until_true(
+            "select exists (select from apipay.alerts l join apipay.accounts a on l.details ->> 'reason' = a.parked_reason
+              where l.resolved_at is null and a.state = 'parked')",
+        )
+        .await;
+
+    // One that was resolved in that moment is opened again.
+    world
+        .sql("update apipay.alerts set resolved_at = now(), resolution = 'by mistake' where resolved_at is null")
+        .await;
+    world
+        .until_holds("it is told again", async || world.count(open).await == 1)
+        .await;
+    world
+        .sandbox
+        .control("DELETE /faults", serde_json::Value::Null)
+        .await;
+    world.until(second, "succeeded").await;
+    world
+        .until_holds("it ends", async || world.count(open).await == 0)
+        .await;
+    world.end([daemon]).await;
+}

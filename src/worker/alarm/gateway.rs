@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use super::{Alarm, written};
 use crate::db::accounts::{AlertText, Park};
+use crate::db::alerts::UntoldPark;
 use crate::db::mirrors::{DueMirror, Waiting};
 use crate::db::troubled::{self, Told};
 use crate::domain::account::AccountName;
@@ -339,6 +340,34 @@ pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park
             details: json!({ "reason": reason.code() }),
         },
     }
+}
+
+/// What is told of a park that was stored while its alert could not say so.
+pub fn of_park(account: &AccountName, park: &UntoldPark) -> AlertText {
+    if park.parked_by != "apipayd" {
+        let said = park.said.as_ref().map(|said| format!(": {said}"));
+        return AlertText {
+            summary: format!(
+                "Account \"{account}\" was parked by {}{}.",
+                park.parked_by,
+                said.unwrap_or_default()
+            ),
+            action: format!("select apipay.resume('{account}', 'why')"),
+            details: json!({}),
+        };
+    }
+    let known = Reason::ALL
+        .iter()
+        .find(|reason| reason.code() == park.reason);
+    let reason = known.copied().unwrap_or(Reason::ServiceUnavailable);
+    let text = match &park.delivery_error {
+        Some(code) => undelivered(account, reason, code, Appearance::Unknown),
+        None => parked(account, reason, park.said.as_deref()).text,
+    };
+    let mut details = text.details;
+    // One that a later version gave is not known here.
+    details["reason"] = json!(park.reason);
+    AlertText { details, ..text }
 }
 
 /// What the gateway's health says of an account whose invoices fail at Kaspi.

@@ -14,7 +14,7 @@ use crate::db::accounts::AlertText;
 
 pub use database::{HISTORY, Others, STUCK, clock_jumped, held_up, history_lost, session};
 pub use fault::PANICKED;
-pub use gateway::{Appearance, parked, parked_undelivered, undelivered};
+pub use gateway::{Appearance, of_park, parked, parked_undelivered, undelivered};
 pub use missing::{MISSING, missing};
 pub use organization::{ORGANIZATION, other_organization};
 pub use settled::{MODE, REVIVED, mode_changed, of_invoice, revived};

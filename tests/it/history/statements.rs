@@ -136,6 +136,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
+    ("a.parked_message as said, a.delivery_error", "", ALL),
     ("'the job is not held any more'", "3600, 60", ALL),
     (
         "(l.details ->> 'blocking_pid')::int as session",
