@@ -416,3 +416,37 @@ async fn an_alert_of_a_park_that_is_none_ends_by_itself() {
         .await;
     world.end([daemon]).await;
 }
+
+#[tokio::test]
+async fn a_trigger_that_is_only_slow_has_nobody_end_a_session_of_the_daemons() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql(
+            "create function public.hush() returns trigger language plpgsql as $$
+             begin
+               perform pg_sleep(3);
+               return new;
+             end $$;
+             create trigger hush before update on apipay.jobs for each row execute function public.hush()",
+        )
+        .await;
+    let mut jobs = Vec::new();
+    for amount in 1..=6 {
+        jobs.push(bill_of(&world, phone::UNPAID, amount).await);
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(40)).await;
+    let told = world
+        .rows("select summary, action, resolved_at from apipay.alerts where kind = 'job_stuck'")
+        .await;
+    for told in &told {
+        let action = told["action"].as_str().unwrap();
+        assert!(!action.contains("keeps it locked"), "{told:?}");
+    }
+    world.sql("drop function public.hush cascade").await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+        assert_eq!(world.effects_of(job).await.len(), 1);
+    }
+    world.end([daemon]).await;
+}
