@@ -247,6 +247,8 @@ comment on function apipay._correct_quota(text, int, int, bigint) is
 -- Who keeps the account's row locked puts off the trials of that account, and of no other.
 create function apipay._take_trial(account_name text, promise interval, longest interval, second bigint) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+  taken_until timestamptz;
 begin
   perform from apipay.accounts
     where name = account_name
@@ -255,7 +257,10 @@ begin
   if not found or apipay._take_quota(account_name, 1, 'send', second) = 0 then
     return 0;
   end if;
-  update apipay.accounts set failing_trial_at = clock_timestamp() + promise where name = account_name;
+  update apipay.accounts set failing_trial_at = clock_timestamp() + promise where name = account_name
+  returning failing_trial_at into taken_until;
+  -- One that is not put off would be made again and again.
+  perform apipay._all_changed('apipay.accounts', 1, found::int, coalesce(taken_until > clock_timestamp(), false)::int);
   return 1;
 end $$;
 comment on function apipay._take_trial(text, interval, interval, bigint) is

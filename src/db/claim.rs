@@ -358,13 +358,21 @@ pub async fn hold(
     baseline: Option<&Value>,
     lease: Duration,
 ) -> Result<Held, DbError> {
-    let done = sqlx::query!(
-        "with patience as materialized (select set_config('lock_timeout', $8, true))
-         update apipay.jobs
-            set baseline = coalesce(baseline, $3), leased_until = now() + make_interval(secs => $4)
-           from patience
-          where id = $1 and token = $5 and account = $6 and epoch = $2 and state = 'sending'
-            and leased_by = $7 and leased_until > now()",
+    let is_held = sqlx::query_scalar!(
+        r#"with patience as materialized (select set_config('lock_timeout', $8, true)),
+           ours as materialized (
+             select j.id from patience cross join apipay.jobs j
+              where j.id = $1 and j.token = $5 and j.account = $6 and j.epoch = $2 and j.state = 'sending'
+                and j.leased_by = $7 and j.leased_until > now()
+                for no key update of j),
+           held as (
+             update apipay.jobs
+                set baseline = coalesce(baseline, $3), leased_until = now() + make_interval(secs => $4)
+              where id = any (array(select id from ours))
+             returning leased_until >= now() + make_interval(secs => $4) and (baseline is not null or $3::jsonb is null) as is_so)
+           select apipay._all_changed('apipay.jobs', (select count(*) from ours), count(*), count(*) filter (where is_so))
+                  and count(*) = 1 as "is_held!"
+             from held"#,
         claim.id.0,
         claim.epoch.0,
         baseline,
@@ -374,14 +382,10 @@ pub async fn hold(
         worker,
         ACCOUNT_PATIENCE_MS,
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await
     .task("hold a claim")?;
-    Ok(if done.rows_affected() == 1 {
-        Held::Yes
-    } else {
-        Held::No
-    })
+    Ok(if is_held { Held::Yes } else { Held::No })
 }
 
 /// Takes one more request from an account's quota.

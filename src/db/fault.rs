@@ -84,6 +84,14 @@ impl Cause {
         }
     }
 
+    /// Whether it was met at the row of a job.
+    pub(super) fn is_about_a_job(&self) -> bool {
+        let place = self.place.as_deref();
+        place.is_some_and(|place| {
+            place.contains(" tuple ") && place.ends_with(r#"in relation "jobs""#)
+        })
+    }
+
     pub(super) fn of(error: &Error) -> Cause {
         match error {
             Error::Database(said) => Cause {

@@ -28,18 +28,26 @@ pub async fn claim(
 ) -> Result<Vec<DueProbe>, DbError> {
     sqlx::query_as!(
         DueProbe,
-        r#"update apipay.accounts a
-              set probe_at = now() + make_interval(secs => $2), probes = a.probes + 1, trial_from = null
-            where a.name = any (array(
-                    select p.name from apipay.accounts p
-                     where p.name = any ($1) and p.state = 'parked'
-                       and (p.probe_at <= now() or (p.trial_from <= now() and exists (
-                              select from apipay.jobs j
-                               where j.account = p.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
-                                 and j.run_at <= now() and j.operation <> all (apipay._capped(p)))))
-                       and not (select stopped from apipay._control)
-                       for no key update skip locked))
-        returning a.name as "account!", a.probes - 1 as "probes!", a.parked_reason as "reason!", a.delivery_error"#,
+        r#"with due as materialized (
+             select p.name from apipay.accounts p
+              where p.name = any ($1) and p.state = 'parked'
+                and (p.probe_at <= now() or (p.trial_from <= now() and exists (
+                       select from apipay.jobs j
+                        where j.account = p.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
+                          and j.run_at <= now() and j.operation <> all (apipay._capped(p)))))
+                and not (select stopped from apipay._control)
+                for no key update skip locked),
+           claimed as (
+             update apipay.accounts a
+                set probe_at = now() + make_interval(secs => $2), probes = a.probes + 1, trial_from = null
+              where a.name = any (array(select name from due))
+             returning a.name, a.probes, a.parked_reason, a.delivery_error, a.probe_at),
+           -- A trigger may have had another row stored: it would be probed again and again.
+           taken as (select * from claimed where probe_at > now())
+           select name as "account!", probes - 1 as "probes!", parked_reason as "reason!", delivery_error from taken
+            -- Those of which it is not so keep the others from nothing.
+            where (select case when exists (select from taken) then true
+                               else apipay._all_changed('apipay.accounts', (select count(*) from due), (select count(*) from claimed), 0) end)"#,
         accounts,
         promise.as_secs_f64(),
     )

@@ -101,11 +101,30 @@ pub async fn leave(pool: &Pool, worker: Uuid) -> Result<(), DbError> {
 }
 
 /// The accounts in which something is due. A daemon counts as living for so long after its last sign.
-pub async fn due(pool: &Pool, alive_for: Duration) -> Result<Vec<Due>, DbError> {
-    sqlx::query_file_as!(Due, "src/db/progress.sql", alive_for.as_secs_f64())
-        .fetch_all(pool)
-        .await
-        .task("compare what is due with what moved")
+pub async fn due(
+    pool: &Pool,
+    alive_for: Duration,
+    unstored: &Unstored,
+) -> Result<Vec<Due>, DbError> {
+    sqlx::query_file_as!(
+        Due,
+        "src/db/progress.sql",
+        alive_for.as_secs_f64(),
+        &unstored.invoices,
+        &unstored.refunds,
+    )
+    .fetch_all(pool)
+    .await
+    .task("compare what is due with what moved")
+}
+
+/// What is told not to be stored, and so is due for long: by the keys of the mirrors.
+#[derive(Clone, Debug, Default)]
+pub struct Unstored {
+    /// Invoices.
+    pub invoices: Vec<String>,
+    /// Refunds.
+    pub refunds: Vec<String>,
 }
 
 /// A stop of all sending.

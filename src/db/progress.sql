@@ -2,10 +2,16 @@
 -- Reads no history: a few probes of an index for each account, and of what waits no more than it tells.
 --
 -- $1 seconds after which a daemon without a sign of life counts as dead
+-- $2 invoices, and $3 refunds, of which is known, and told, that what is seen of them cannot be stored
 with leases as materialized (
   -- Read once, not for each account: those that ran out, as many as one round of recovery takes.
   select j.id, j.epoch, j.account from apipay.jobs j
   where j.state = 'sending' and j.leased_until <= now() order by j.leased_until limit 500
+),
+unstored as materialized (
+  -- What other daemons have told of.
+  select l.account || ' ' || (l.details ->> 'invoice') as invoice, l.account || ' ' || (l.details ->> 'refund') as refund
+  from apipay.alerts l where l.kind = 'job_stuck' and l.resolved_at is null and l.details ?| array['invoice', 'refund']
 ),
 sending as materialized (
   select distinct j.account from apipay.jobs j where j.state = 'sending'
@@ -94,9 +100,11 @@ left join lateral (
   order by j.id limit 1) undecided on true
 left join lateral (
   select least((select min(m.next_check_at) from apipay.invoices m
-                 where m.account = a.name and not m.settled and m.next_check_at <= now()),
+                 where m.account = a.name and not m.settled and m.next_check_at <= now()
+                   and m.account || ' ' || m.id <> all ($2::text[] || array(select u.invoice from unstored u where u.invoice is not null))),
                (select min(m.next_check_at) from apipay.refunds m
-                 where m.account = a.name and not m.settled and m.next_check_at <= now()))::text as mark
+                 where m.account = a.name and not m.settled and m.next_check_at <= now()
+                   and m.account || ' ' || m.id <> all ($3::text[] || array(select u.refund from unstored u where u.refund is not null))))::text as mark
   where may_send.yes) checks on true
 left join lateral (
   select l.id || ' ' || l.epoch as mark from leases l where l.account = a.name limit 1) lease on true

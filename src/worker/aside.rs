@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::db::DbError;
 use crate::db::fate::{Key, Recorded};
 use crate::db::fault::{Cause, Fault};
-use crate::db::locks::{self, Locked};
+use crate::db::locks::{self, Holder, Locked};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
@@ -459,6 +459,15 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
             outcome.cause.incident()
         };
         let case = (account.clone(), case);
+        let job = JobId(transition.job_id);
+        // What a statement of ours has is free soon, and then it is tried again.
+        if is_lock
+            && locks::is_of_others(&ctx.pool, account, job, &outcome.cause)
+                .await
+                .is_ok_and(|is| !is)
+        {
+            continue;
+        }
         let is_too_much = told.len() == TOLD_MOST && !told.contains(&case);
         if is_too_much {
             // The next round begins with it.
@@ -471,7 +480,10 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
                 }
                 _ => Ok(None),
             };
-            let blocking = blocking.unwrap_or_default();
+            let blocking = match blocking {
+                Ok(Some(Holder::Session(blocker))) => Some(blocker),
+                Ok(Some(Holder::Ours) | None) | Err(_) => None,
+            };
             let others = ctx.recorder.shelf().others(account);
             let (cause, blocking) = (&outcome.cause, blocking.as_ref());
             let alarm = Alarm::stuck(account, transition, cause, blocking, others);

@@ -19,8 +19,9 @@ use tracing::{info, warn};
 use crate::db::among::{self, ClaimedTo, Due};
 use crate::db::claim::OfJob;
 use crate::db::fault::Fault;
-use crate::db::{Among, DbError, alerts, schema};
+use crate::db::{Among, DbError, alerts, locks, schema};
 use crate::domain::account::AccountName;
+use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::telemetry::Chain;
 use crate::worker::Context;
@@ -432,7 +433,8 @@ impl Culprits {
             self.refusals.failures(job),
             bad.since.elapsed(),
             error.fault(),
-        ) {
+        ) && !is_our_own_lock(ctx, &due.account, due.id, error).await
+        {
             self.tell(ctx, &due, error).await;
         }
     }
@@ -463,6 +465,19 @@ impl Culprits {
         }
         ctx.wake.deliver.notify_one();
     }
+}
+
+/// Whether a job waits in vain for a lock that a statement of a daemon's has: that is nobody's session to be ended.
+pub(super) async fn is_our_own_lock(
+    ctx: &Context,
+    account: &AccountName,
+    job: JobId,
+    error: &DbError,
+) -> bool {
+    error.fault() == Fault::Lock
+        && locks::is_of_others(&ctx.pool, account, job, &error.cause())
+            .await
+            .is_ok_and(|is_of_others| !is_of_others)
 }
 
 /// Whether the schema is at fault: a right or a name is missing that functions need, or rows are hidden. A

@@ -18,7 +18,7 @@ use crate::policy::refusals::{Part, Refusals, Tried};
 use crate::policy::verdict::Reason;
 use crate::worker::alarm::{Alarm, Others};
 use crate::worker::clock::Moment;
-use crate::worker::culprits::{AGAIN, PACE, is_told};
+use crate::worker::culprits::{AGAIN, PACE, is_our_own_lock, is_told};
 use crate::worker::passed_over::FoundBy;
 use crate::worker::strains;
 use crate::worker::{Context, Step};
@@ -122,7 +122,9 @@ impl Unmoved {
         let (id, account, state) = (job.id, &job.account, job.state);
         if !is_again {
             warn!(job.id = %id, account = %account, sqlstate = cause.sqlstate, cause = cause.message, "the database does not let a job move; it is left alone for a while, the others go on");
-        } else if is_told(self.refusals.failures(id.0), self.since(id), error.fault()) {
+        } else if is_told(self.refusals.failures(id.0), self.since(id), error.fault())
+            && !is_our_own_lock(ctx, account, id, error).await
+        {
             let alarm = Alarm::unmoved(account, id, state, job.epoch, Others::GoOn, &cause);
             strains::try_to_open(ctx, account, &alarm).await;
         }

@@ -9,8 +9,9 @@ use futures_util::StreamExt;
 use tracing::{info, warn};
 
 use crate::db::fault::Fault;
+use crate::db::locks::{self, Holder};
 use crate::db::record::Entry;
-use crate::db::{DbError, accounts, alerts, locks};
+use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
@@ -73,8 +74,10 @@ impl HeldUp {
 pub async fn hold_up(ctx: &Context, account: &AccountName, stage: Stage, error: Option<&DbError>) {
     let is_locked = error.is_none_or(|error| error.fault() == Fault::Lock);
     let blocker = if is_locked {
-        let blocker = locks::blocker(&ctx.pool, account, &Entry::default()).await;
-        blocker.unwrap_or_default()
+        match locks::blocker(&ctx.pool, account, &Entry::default()).await {
+            Ok(Some(Holder::Session(blocker))) => Some(blocker),
+            Ok(Some(Holder::Ours) | None) | Err(_) => None,
+        }
     } else {
         None
     };

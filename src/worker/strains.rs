@@ -256,7 +256,11 @@ where
         };
         failures += 1;
         if failures == 1 {
-            warn!(account = %account, task, error = %Chain(&error), "a change of the account cannot be stored; its outcomes wait");
+            if error.fault() == Fault::Lock {
+                warn!(account = %account, task, error = %Chain(&error), "a row of the account is locked; its outcomes wait");
+            } else {
+                error!(account = %account, task, error = %Chain(&error), "the database refuses a change of the account; its outcomes wait");
+            }
             first_failure();
         }
         if error.fault() != Fault::Lock {

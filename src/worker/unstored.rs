@@ -53,6 +53,13 @@ impl Unstored {
         waiting.map(|(mirror, _)| mirror.key()).collect()
     }
 
+    /// The keys of all, whether they are due or not.
+    pub fn keys(&self, kind: Kind) -> Vec<String> {
+        let refused = self.refused();
+        let of_kind = refused.keys().filter(|mirror| mirror.kind == kind);
+        of_kind.map(Mirror::key).collect()
+    }
+
     /// One was refused, for the first time or once more.
     fn refuse(&self, mirror: &Mirror, jitter: Jitter) {
         let mut all = self.refused();

@@ -416,3 +416,100 @@ async fn an_alert_of_a_park_that_is_none_ends_by_itself() {
         .await;
     world.end([daemon]).await;
 }
+
+#[tokio::test]
+async fn a_trigger_that_is_only_slow_has_nobody_end_a_session_of_the_daemons() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql(
+            "create function public.hush() returns trigger language plpgsql as $$
+             begin
+               perform pg_sleep(3);
+               return new;
+             end $$;
+             create trigger hush before update on apipay.jobs for each row execute function public.hush()",
+        )
+        .await;
+    let mut jobs = Vec::new();
+    for amount in 1..=6 {
+        jobs.push(bill_of(&world, phone::UNPAID, amount).await);
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(40)).await;
+    let told = world
+        .rows("select summary, action, resolved_at from apipay.alerts where kind = 'job_stuck'")
+        .await;
+    for told in &told {
+        let action = told["action"].as_str().unwrap();
+        assert!(!action.contains("keeps it locked"), "{told:?}");
+    }
+    world.sql("drop function public.hush cascade").await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+        assert_eq!(world.effects_of(job).await.len(), 1);
+    }
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_probe_whose_claim_is_not_stored_is_not_made_again_and_again() {
+    let (world, daemon) = World::running().await;
+    for given in ["null", "old"] {
+        world.sandbox.session("expired").await;
+        let job = bill_of(&world, phone::UNPAID, 488).await;
+        world.until(job, "parked").await;
+        let health = "GET /account/health";
+        world
+            .sql(&format!(
+                "update apipay.accounts set probe_at = now();
+                 create function public.hush() returns trigger language plpgsql as $$ begin return {given}; end $$;
+                 create trigger hush before update on apipay.accounts
+                   for each row when (new.probes > old.probes) execute function public.hush()"
+            ))
+            .await;
+        let before = world.sandbox.requests_to(health).await.len();
+        daemon
+            .until_logged(if given == "null" {
+                SWALLOWED
+            } else {
+                CHANGED_BACK
+            })
+            .await;
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        let probes = world.sandbox.requests_to(health).await.len() - before;
+        assert!(probes <= 1, "{given}: {probes}");
+        world.sandbox.session("active").await;
+        world.sql("drop function public.hush cascade").await;
+        world.until(job, "succeeded").await;
+        assert_eq!(world.effects_of(job).await.len(), 1, "{given}");
+    }
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_refund_whose_baseline_is_not_stored_is_not_sent() {
+    let (world, daemon) = World::running().await;
+    let bill = bill_of(&world, phone::PAID, 600).await;
+    let invoice = world.until(bill, "succeeded").await["invoice_id"].clone();
+    world
+        .until_true(&format!(
+            "select status = 'paid' from apipay.invoices where id = {invoice}"
+        ))
+        .await;
+    for given in ["null", "old"] {
+        let when = "new.baseline is distinct from old.baseline";
+        spoil(&world, given, "update on apipay.jobs", when).await;
+        let params = json!({"invoice_id": invoice, "amount": 100});
+        let job = world.enqueue("invoice.refund", params).await;
+        world
+            .until_true(&format!(
+                "select exists (select from apipay.attempts where job_id = {job} and error_code = 'database_failed')"
+            ))
+            .await;
+        assert!(world.effects_of(job).await.is_empty(), "{given}");
+        world.sql("drop function public.hush cascade").await;
+        world.until(job, "succeeded").await;
+        assert_eq!(world.effects_of(job).await.len(), 1, "{given}");
+    }
+    world.end([daemon]).await;
+}

@@ -261,6 +261,16 @@ begin
     'Invoice 702 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 70 s).');
   perform pg_temp.invoice(10, 'pending', '{"settled": false}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 10}', 'Invoice 10 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s).');
+  -- what ApiPay shows of it, or of others, cannot be stored
+  perform apipay._open_alert('default', 'job_stuck', 'critical', 'What ApiPay shows of invoice 10 is not stored.', 'mend it', '{"invoice": 10}', 'what ApiPay shows');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 10}',
+    'What ApiPay shows of invoice 10 is not stored. What to do stands in the alert job_stuck, in apipay.alerts.');
+  perform pg_temp.invoice(710, 'pending', '{"settled": false}');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 710}', 'Invoice 710 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s).');
+  update apipay.invoices set next_check_at = now() - interval '1 min' where invoices.id = 710;
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 710}',
+    'It is due to be asked about. What ApiPay shows of others cannot be stored either: What ApiPay shows of invoice 10 is not stored. What to do stands in the alert job_stuck, in apipay.alerts.');
+  perform apipay._resolve_alert('default', 'job_stuck', 'mended', 'what ApiPay shows');
   perform pg_temp.invoice(11, 'paid', jsonb_build_object('paid_at', now()));
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 11, "retry_of": 1}', 'Invoice 11 was paid by the customer at MOMENT. It repeats job 1.');
   perform pg_temp.invoice(12, 'paid', '{"total_refunded": 15000}');

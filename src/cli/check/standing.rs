@@ -24,7 +24,7 @@ pub(super) async fn gather(pool: &Pool, user: &str, configured: &[String]) -> Ve
         return findings;
     }
     let asked = async {
-        let due = progress::due(pool, ALIVE_FOR).await?;
+        let due = progress::due(pool, ALIVE_FOR, &progress::Unstored::default()).await?;
         let undelivered = progress::undelivered(pool).await?;
         Ok::<_, DbError>((due, undelivered))
     };

@@ -225,10 +225,12 @@ pub fn history_lost(
 
 /// What the database said of a refusal, and where.
 fn said(cause: &Cause) -> String {
-    let state = cause.sqlstate.as_deref().unwrap_or("no SQLSTATE");
-    let place = cause.place.as_deref();
-    let place = place.map_or_else(String::new, |place| format!(", {place}"));
-    format!("{} ({state}{place})", cause.message)
+    let known = [cause.sqlstate.as_deref(), cause.place.as_deref()];
+    let known: Vec<&str> = known.into_iter().flatten().collect();
+    if known.is_empty() {
+        return cause.message.clone();
+    }
+    format!("{} ({})", cause.message, known.join(", "))
 }
 
 /// Why an account cannot begin to be served, and what ends that.
@@ -350,6 +352,20 @@ mod tests {
         assert!(refused("55P03").contains("end the transaction"));
         assert!(refused("57014").contains("took too long"));
         assert!(refused("P0001").contains("a trigger or a constraint"));
+    }
+
+    #[test]
+    fn what_the_database_has_not_said_is_left_out() {
+        let cause = |sqlstate: Option<&str>, place: Option<&str>| {
+            said(&Cause {
+                sqlstate: sqlstate.map(Into::into),
+                message: "no".into(),
+                place: place.map(Into::into),
+            })
+        };
+        assert_eq!(cause(None, None), "no");
+        assert_eq!(cause(Some("P0001"), None), "no (P0001)");
+        assert_eq!(cause(Some("P0001"), Some("a line")), "no (P0001, a line)");
     }
 
     #[test]

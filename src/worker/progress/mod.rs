@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
 use crate::db::locks::{self, InTheWay};
+use crate::db::mirrors::Kind;
 use crate::db::progress::{self, Due, Stop, Weight};
 use crate::db::{DbError, schema};
 use crate::domain::account::AccountName;
@@ -176,7 +177,12 @@ impl Progress {
             }
             self.faults = faults;
         }
-        let due = progress::due(pool, patience.moving.max(Duration::from_secs(60))).await?;
+        let unstored = progress::Unstored {
+            invoices: ctx.unstored.keys(Kind::Invoice),
+            refunds: ctx.unstored.keys(Kind::Refund),
+        };
+        let alive_for = patience.moving.max(Duration::from_secs(60));
+        let due = progress::due(pool, alive_for, &unstored).await?;
         let stop = progress::stop(pool).await?;
         let undelivered = progress::undelivered(pool).await?;
         let weight = if is_seldom {

@@ -336,3 +336,30 @@ async fn an_alert_that_the_receiver_refuses_keeps_no_later_one_from_being_told()
     until_told(&world, "resolved", &[]).await;
     world.end([daemon]).await;
 }
+
+#[tokio::test]
+async fn an_invoice_that_is_told_not_to_be_stored_is_told_once() {
+    let (world, daemon) = World::running_as(wish()).await;
+    let job = world.bill(phone::UNPAID, 1500).await;
+    world.until(job, "succeeded").await;
+    world
+        .sql(
+            "create function public.hush() returns trigger language plpgsql as $$ begin return null; end $$;
+             create trigger hush before update on apipay.invoices for each row execute function public.hush()",
+        )
+        .await;
+    let open = "select kind from apipay.alerts where resolved_at is null order by kind";
+    world
+        .until_holds("it is told", async || !world.rows(open).await.is_empty())
+        .await;
+    world
+        .until_true(&format!(
+            "select explain like '%does not take what ApiPay shows of invoice%' from apipay.overview where id = {job}"
+        ))
+        .await;
+    // Longer than it takes for what stands still to be told.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.rows(open).await, [json!({"kind": "job_stuck"})]);
+    world.sql("drop function public.hush cascade").await;
+    world.end([daemon]).await;
+}
