@@ -378,6 +378,10 @@ fn slow_since(failures: u32) -> Option<u32> {
     (failures >= SLOW_AFTER).then(|| failures - SLOW_AFTER + 1)
 }
 
+/// So many refusals in a row of one job, for a reason of its own, are told to a human, if they last as long as
+/// [`told_after`].
+pub const REFUSALS_TOLD: i64 = 5;
+
 /// How long a job gets no clear answer before a human is told: as long as the back-off after its first
 /// tries. With the delays as shipped, two and a half minutes.
 pub fn told_after(rules: &Rules) -> Duration {

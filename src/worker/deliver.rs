@@ -15,7 +15,7 @@ use crate::heart;
 use crate::telemetry::Chain;
 use crate::worker::alarm::{self, Alarm};
 use crate::worker::{Context, Step};
-use crate::worker::{modes, revived, strains, tell_failing};
+use crate::worker::{modes, revived, strains, tell_failing, tell_refused};
 
 /// The channel that is always there: a line in the log.
 pub const LOG: &str = "log";
@@ -56,6 +56,10 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         .unwrap_or_default()
     {
         round.part(tell_failing::tell(ctx, &troubled).await)?;
+    }
+    let refusals = round.part(tell_refused::find(ctx).await)?;
+    for refused in refusals.unwrap_or_default() {
+        round.part(tell_refused::tell(ctx, &refused).await)?;
     }
     round.part(revived::tell_on(ctx).await)?;
     round.part(modes::compare(ctx).await)?;

@@ -114,6 +114,17 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-2', 'gateway_failing', 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
+    // refused
+    (
+        "jsonb_array_elements_text(l.details -> 'jobs')",
+        "{ACCOUNTS}, 'job_refused'",
+        ALL,
+    ),
+    (
+        "-- Jobs that the gateway has refused again and again",
+        "{ACCOUNTS}, array[{JOBS} + 1021], 5, 155, 10000, now()",
+        ALL,
+    ),
     // alerts
     (
         "apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as \"id?\"",
