@@ -151,6 +151,9 @@ pub(crate) fn page(reply: &Reply) -> Option<String> {
         Body::Json(_) | Body::TooLarge | Body::Broken => return None,
     };
     let words: Vec<&str> = text.split_whitespace().collect();
+    // Its title is its heading, most of the time.
+    let repeated = (2..=words.len() / 2).find(|n| words[..*n] == words[*n..2 * n]);
+    let words = &words[repeated.unwrap_or_default()..];
     let said = storable(beginning(&words.join(" "), BYTES));
     (!said.is_empty()).then_some(said)
 }
