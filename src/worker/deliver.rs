@@ -48,6 +48,8 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         let alarm = Alarm::held(&held.account, held.job, &held.reason, held.found.as_deref());
         strains::try_to_open(ctx, &held.account, &alarm).await;
     }
+    let overdue_after = ctx.rules.give_up;
+    round.part(alerts::count_others(&ctx.pool, &ctx.account_names(), overdue_after).await)?;
     // What was refused may be asked for again only so much later.
     let well_for = ctx.rules.breaker.slow_start.max(ctx.longest_trial());
     let unblocked_for = ctx.rules.rate_limited.initial;

@@ -102,13 +102,17 @@ impl Alarm {
     /// The gateway took a job on and does not come to an end with it.
     pub fn overdue(mirror: &DueMirror, job: &Waiting) -> Alarm {
         let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
-        let hours = job.accepted_for.as_secs() / 3600;
+        let minutes = job.accepted_for.as_secs() / 60;
+        let age = match minutes / 60 {
+            0 => format!("{minutes} min"),
+            hours => format!("{hours} h"),
+        };
         Alarm {
             kind: "job_overdue",
             severity: "warning",
             text: AlertText {
                 summary: format!(
-                    "Job {id} of account {account} was accepted {hours} h ago and has not come to its end."
+                    "Job {id} of account {account} was accepted {age} ago and has not come to its end."
                 ),
                 action: format!(
                     "look invoice {invoice} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \

@@ -30,6 +30,9 @@ use tell::{Outbox, Over, Teller};
 /// The kind of its alerts.
 const KIND: &str = "no_progress";
 
+/// How long a daemon counts as living after its last sign, at least.
+const ALIVE_FOR: Duration = Duration::from_secs(60);
+
 /// How many looks share one reading of the schema, and one weighing of what waits.
 const SELDOM: u32 = 6;
 
@@ -174,7 +177,7 @@ impl Progress {
             }
             self.faults = faults;
         }
-        let due = progress::due(pool, patience.moving.max(Duration::from_secs(60))).await?;
+        let due = progress::due(pool, patience.moving.max(ALIVE_FOR)).await?;
         let stop = progress::stop(pool).await?;
         let undelivered = progress::undelivered(pool).await?;
         let weight = if is_seldom {
@@ -190,7 +193,7 @@ impl Progress {
                 .into_iter()
                 .map(|notices| Failure {
                     mark: notices.oldest.to_string(),
-                    cause: format!("{} notices wait: {}", notices.notices, notices.error),
+                    cause: format!("{}: {}", notices.counted(), notices.error),
                     what: notices.channel,
                 })
                 .collect(),

@@ -275,7 +275,21 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', 'invoice_revived', 'critical', 'It is.', 'Look.', '{}', 'invoice 7', '1s'",
         FEW,
     ),
-    ("select kind, summary, action from", "{ACCOUNTS}, 20", FEW),
+    (
+        "select kind, summary, action, count(*) over ()",
+        "{ACCOUNTS}, 20",
+        FEW,
+    ),
+    (
+        "others.jobs > 0 then format",
+        "{ACCOUNTS}, 72000, 1000, '1s'",
+        ALL,
+    ),
+    (
+        "where d.seen_at > now() - make_interval(secs => $2) and a.name",
+        "'branch-1', 60, 10000",
+        FEW,
+    ),
     // locks
     (
         "select (select count(*) from quota)",
