@@ -274,7 +274,7 @@ create function apipay._explain_uncertain(job apipay.jobs, asked_from timestampt
 language sql stable parallel safe
 return concat('A request for ', apipay._deed(job), ' may or may not have had its effect, ',
   apipay._since(coalesce(job.unproven_since, job.updated_at)), ' (last: ' || apipay._last_answer(job) || ')',
-  '. The gateway is asked ', case when job.lookups > 0 then 'again (' || job.lookups || ' times so far) ' end,
+  '. The gateway is asked ', case when job.lookups > 0 then 'again (' || case job.lookups when 1 then 'once' else job.lookups || ' times' end || ' so far) ' end,
   -- While look-ups get no clear answer either, they wait for one another.
   apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
   case when job.stated_unwanted
@@ -287,7 +287,7 @@ language sql stable parallel safe
 return concat('Somebody said that ', apipay._deed(job), ' was done: ', apipay._object_of(job), ' ', job.stated_id,
   case when job.absent_since is null then '. ApiPay is asked whether that is so '
        else '. Nothing with the job''s own name was found beside it; before it is taken, ApiPay is asked once more ' end,
-  case when job.lookups > 0 then '(' || job.lookups || ' times so far; last: ' || apipay._last_answer(job) || ') ' end,
+  case when job.lookups > 0 then '(' || case job.lookups when 1 then 'once' else job.lookups || ' times' end || ' so far; last: ' || apipay._last_answer(job) || ') ' end,
   apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
   '. If it is not, the job is held again; until then nothing is sent.');
 comment on function apipay._explain_stated(apipay.jobs, timestamptz, text) is
@@ -400,7 +400,7 @@ return case
   else case job.operation
   when 'invoice.create' then apipay._explain_bill(job, invoice, asked_from, obstacle)
   when 'invoice.cancel' then concat('Invoice ', job.invoice_id,
-    case when invoice.status in ('paid', 'partially_refunded') then ' was seen cancelled, but the customer''s payment came first: the money is in.'
+    case when invoice.status in ('paid', 'partially_refunded') then ' was seen cancelled, and after that paid: the customer''s money is in.'
          when invoice.status = 'expired' then ' is dead: it expired unpaid.'
          when invoice.status in ('processing', 'pending') then concat(' was cancelled, but ApiPay has it as ', invoice.status, ' now: it may be paid.')
          else ' is cancelled.' end)

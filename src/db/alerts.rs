@@ -196,15 +196,17 @@ pub struct Open {
     pub summary: String,
     /// What to do.
     pub action: String,
+    /// How many are open, with those that are not read.
+    pub all_open: i64,
 }
 
-/// The alerts that are open, of these accounts or of the whole daemon; so many at the most.
+/// The alerts that are open, critical ones and then the newest first, of these accounts or of the whole daemon; so many at the most.
 pub async fn open_now(pool: &Pool, accounts: &[String], most: i64) -> Result<Vec<Open>, DbError> {
     sqlx::query_as!(
         Open,
-        "select kind, summary, action from apipay.alerts
-          where resolved_at is null and (account is null or account = any ($1))
-          order by id limit $2",
+        r#"select kind, summary, action, count(*) over () as "all_open!" from apipay.alerts
+            where resolved_at is null and (account is null or account = any ($1))
+            order by severity = 'critical' desc, id desc limit $2"#,
         accounts,
         most,
     )
@@ -298,6 +300,46 @@ pub async fn untold_parks(pool: &Pool) -> Result<Vec<UntoldPark>, DbError> {
     .task("find parked accounts without an alert")
 }
 
+/// Jobs that are counted beside the one that an alert names.
+const MOST_OTHERS: i64 = 1000;
+
+/// Has the alerts of held and overdue jobs, of which one of each account names one job, say how many more there are. What
+/// only counts is no news. A job is overdue after so long.
+pub async fn count_others(
+    pool: &Pool,
+    accounts: &[String],
+    overdue_after: Duration,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $4, true)),
+         said as materialized (
+           select l.id, regexp_replace(l.summary, ' [0-9]+[+]? more (is|are) so: select .*$', '')
+                    || case when others.jobs > 0 then format(' %s%s more %s so: select * from apipay.overview where account = ''%s'' and state = ''%s'';',
+                         others.jobs, case when others.jobs >= $3 then '+' end, case when others.jobs = 1 then 'is' else 'are' end, l.account, s.state)
+                       else '' end as summary
+             from patience, apipay.alerts l
+             cross join lateral (select case l.kind when 'job_held' then 'held' else 'accepted' end as state) s
+             cross join lateral (
+               select count(*) as jobs from (
+                 select from apipay.jobs j
+                  where j.account = l.account and j.state in ('held', 'accepted') and j.state = s.state
+                    and j.id <> (l.details ->> 'job')::bigint
+                    and (s.state = 'held' or j.updated_at <= now() - make_interval(secs => $2))
+                  order by j.id limit $3) j) others
+            where l.kind in ('job_held', 'job_overdue') and l.resolved_at is null and l.account = any ($1))
+         update apipay.alerts l set summary = said.summary
+           from said where l.id = said.id and l.resolved_at is null and l.summary <> said.summary",
+        accounts,
+        overdue_after.as_secs_f64(),
+        MOST_OTHERS,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("count what an alert does not name")
+    .map(|_| ())
+}
+
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
 /// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, a panic is an hour ago, no
 /// cap has blocked for `unblocked_for`, an account is active, and something got through since it was resumed without proof or
@@ -344,6 +386,10 @@ pub async fn resolve_cleared(
                        and not exists (
                          select from apipay.jobs j
                          where j.id = i.job_id and j.state = 'succeeded' and j.invoice_id = i.id
+                           -- A job that cancelled it has said that it is not to be paid.
+                           and not exists (
+                             select from (select account, operation, state from apipay.jobs where invoice_id = i.id offset 0) c
+                             where c.account = i.account and c.operation = 'invoice.cancel' and c.state = 'succeeded')
                            and not exists (
                              select from (select id, status from apipay.invoices where job_id = j.id offset 0) other
                              where other.id <> i.id and other.status not in ('cancelled', 'expired', 'error'))))

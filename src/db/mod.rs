@@ -31,6 +31,7 @@ pub mod probes;
 pub mod progress;
 pub mod record;
 pub mod recover;
+pub mod refused;
 pub mod revived;
 pub mod schema;
 mod settings;

@@ -164,6 +164,16 @@ pub struct Undelivered {
     pub error: String,
 }
 
+impl Undelivered {
+    /// Their number, for a sentence.
+    pub fn counted(&self) -> String {
+        match self.notices {
+            1 => "1 notice waits".to_owned(),
+            more => format!("{more} notices wait"),
+        }
+    }
+}
+
 /// What channels do not take.
 pub async fn undelivered(pool: &Pool) -> Result<Vec<Undelivered>, DbError> {
     sqlx::query_as!(
@@ -307,6 +317,43 @@ pub async fn resolve(
     .await
     .task("resolve an alert")
     .map(|_| ())
+}
+
+/// How an account stands of which something was told that is not found any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Whether it is parked.
+    pub is_parked: bool,
+    /// Whether a living daemon has it in its configuration.
+    pub is_served: bool,
+    /// Jobs that ApiPay has accepted and that are not at their end, and invoices that may still be paid, as far as they are
+    /// counted.
+    pub open: i64,
+}
+
+/// How an account stands; none when there is no such account. A daemon counts as living for so long after its last sign.
+pub async fn standing(
+    pool: &Pool,
+    account: &str,
+    alive_for: Duration,
+) -> Result<Option<Standing>, DbError> {
+    sqlx::query_as!(
+        Standing,
+        r#"select a.state = 'parked' as "is_parked!",
+                  exists (select from apipay.daemons d
+                           where d.seen_at > now() - make_interval(secs => $2) and a.name = any (d.accounts)) as "is_served!",
+                  (select count(*) from (
+                     (select from apipay.jobs j where j.account = a.name and j.state = 'accepted' order by j.id limit $3)
+                     union all
+                     (select from apipay.invoices m where m.account = a.name and not m.settled limit $3)) unended) as "open!"
+             from apipay.accounts a where a.name = $1"#,
+        account,
+        alive_for.as_secs_f64(),
+        MOST_WEIGHED,
+    )
+    .fetch_optional(pool)
+    .await
+    .task("read how an account stands")
 }
 
 /// Open alerts of this kind that no living daemon remembers, by account and subject: each was opened by one that

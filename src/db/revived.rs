@@ -13,20 +13,27 @@ pub struct Bill {
     pub state: State,
     /// Another invoice of it that may be paid, or was.
     pub other: Option<(i64, InvoiceStatus)>,
+    /// The job that cancelled this one, by which it was seen cancelled.
+    pub cancelled_by: Option<JobId>,
 }
 
-/// What there is of a job beside this invoice of it; none when there is no such job, or when it succeeded with this invoice
-/// and has no other that lives.
+/// What there is of a job beside this invoice of it; none when there is no such job, or when it succeeded with this invoice,
+/// has no other that lives, and no job has cancelled it.
 pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>, DbError> {
     let row = sqlx::query!(
-        r#"select j.state, o.id as "other?", o.status as "other_status?"
+        r#"select j.state, o.id as "other?", o.status as "other_status?", c.id as "cancelled_by?"
              from apipay.jobs j
              left join lateral (
                select m.id, m.status
                  from (select i.id, i.account, i.status from apipay.invoices i where i.job_id = j.id offset 0) m
                 where m.account = j.account and m.id <> $2 and m.status not in ('cancelled', 'expired', 'error')
                 order by m.id desc limit 1) o on true
-            where j.id = $1 and not (j.state = 'succeeded' and j.invoice_id is not distinct from $2 and o.id is null)"#,
+             left join lateral (
+               select k.id from (select c.id, c.account, c.operation, c.state from apipay.jobs c where c.invoice_id = $2 offset 0) k
+                where k.account = j.account and k.operation = 'invoice.cancel' and k.state = 'succeeded'
+                order by k.id desc limit 1) c on true
+            where j.id = $1
+              and not (j.state = 'succeeded' and j.invoice_id is not distinct from $2 and o.id is null and c.id is null)"#,
         job.0,
         invoice,
     )
@@ -39,6 +46,7 @@ pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>,
             state: State::parse(&row.state)?,
             other: (row.other.zip(row.other_status))
                 .map(|(id, status)| (id, InvoiceStatus::parse(&status))),
+            cancelled_by: row.cancelled_by.map(JobId),
         })
     }))
 }

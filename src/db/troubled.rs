@@ -130,8 +130,13 @@ pub async fn troubled(
     Ok(troubled.collect())
 }
 
-/// Makes the open alert say this. Only another cause is news, which is told once more.
-pub async fn tell(pool: &Pool, account: &AccountName, text: &AlertText) -> Result<(), DbError> {
+/// Makes the open alert of this kind say this. Only another cause is news, which is told once more.
+pub async fn tell(
+    pool: &Pool,
+    account: &AccountName,
+    kind: &str,
+    text: &AlertText,
+) -> Result<(), DbError> {
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $6, true))
          update apipay.alerts l
@@ -141,7 +146,7 @@ pub async fn tell(pool: &Pool, account: &AccountName, text: &AlertText) -> Resul
           where coalesce(l.account, '') = $1 and l.kind = $2 and l.resolved_at is null
             and (l.summary, l.action) is distinct from (apipay._mask_phones($3), $4)",
         account.as_str(),
-        KIND,
+        kind,
         text.summary,
         text.action,
         text.details,

@@ -57,6 +57,19 @@ pub struct FailingJob {
     pub others: u32,
 }
 
+/// A job that the gateway refuses again and again, for a reason of the job's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedJob {
+    /// The job.
+    pub id: JobId,
+    /// The name of its operation.
+    pub operation: String,
+    /// When it was first sent.
+    pub since: OffsetDateTime,
+    /// How it was refused last.
+    pub fault: Fault,
+}
+
 /// How requests of one kind go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Course {

@@ -151,6 +151,9 @@ pub(crate) fn page(reply: &Reply) -> Option<String> {
         Body::Json(_) | Body::TooLarge | Body::Broken => return None,
     };
     let words: Vec<&str> = text.split_whitespace().collect();
+    // Its title is its heading, most of the time.
+    let repeated = (2..=words.len() / 2).find(|n| words[..*n] == words[*n..2 * n]);
+    let words = &words[repeated.unwrap_or_default()..];
     let said = storable(beginning(&words.join(" "), BYTES));
     (!said.is_empty()).then_some(said)
 }
@@ -377,6 +380,10 @@ pub fn longest(rules: &Rules) -> Duration {
 fn slow_since(failures: u32) -> Option<u32> {
     (failures >= SLOW_AFTER).then(|| failures - SLOW_AFTER + 1)
 }
+
+/// So many refusals in a row of one job, for a reason of its own, are told to a human, if they last as long as
+/// [`told_after`].
+pub const REFUSALS_TOLD: i64 = 5;
 
 /// How long a job gets no clear answer before a human is told: as long as the back-off after its first
 /// tries. With the delays as shipped, two and a half minutes.

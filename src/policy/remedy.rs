@@ -116,6 +116,23 @@ pub fn of_fault(fault: &Fault) -> Remedy {
     Remedy { what, action }
 }
 
+/// About a job that the gateway refuses with this code again and again, for a reason of the job's own. Nothing of it
+/// was done.
+pub fn of_refusal(code: &str) -> Remedy {
+    let (what, action) = match code {
+        "outstanding_recipient_limit" => (
+            "its customer has too many unpaid bills",
+            "see which of them the customer is not to pay any more, and cancel it: select \
+             apipay.cancel_invoice(INVOICE_ID, account => 'ACCOUNT'); or ask the customer to pay",
+        ),
+        _ => (
+            "it is not taken now",
+            "see in the ApiPay dashboard what stands in its way, or ask ApiPay's support",
+        ),
+    };
+    Remedy { what, action }
+}
+
 /// Whether a reason says more than that something is wrong: it takes the place of one that does not.
 pub fn is_specific(reason: Reason) -> bool {
     !matches!(

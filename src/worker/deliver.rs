@@ -16,7 +16,7 @@ use crate::heart;
 use crate::telemetry::Chain;
 use crate::worker::alarm::{self, Alarm};
 use crate::worker::{Context, Step};
-use crate::worker::{modes, revived, strains, tell_failing};
+use crate::worker::{modes, revived, strains, tell_failing, tell_refused};
 
 /// The channel that is always there: a line in the log.
 pub const LOG: &str = "log";
@@ -57,6 +57,8 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         let about = About::account(&account, "account_parked", "critical");
         round.part(alerts::say(&ctx.pool, &about, &alarm::of_park(&account, &park)).await)?;
     }
+    let overdue_after = ctx.rules.give_up;
+    round.part(alerts::count_others(&ctx.pool, &ctx.account_names(), overdue_after).await)?;
     // What was refused may be asked for again only so much later.
     let well_for = ctx.rules.breaker.slow_start.max(ctx.longest_trial());
     let unblocked_for = ctx.rules.rate_limited.initial;
@@ -65,6 +67,10 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         .unwrap_or_default()
     {
         round.part(tell_failing::tell(ctx, &troubled).await)?;
+    }
+    let refusals = round.part(tell_refused::find(ctx).await)?;
+    for refused in refusals.unwrap_or_default() {
+        round.part(tell_refused::tell(ctx, &refused).await)?;
     }
     round.part(revived::tell_on(ctx).await)?;
     round.part(modes::compare(ctx).await)?;

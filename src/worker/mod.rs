@@ -14,7 +14,7 @@
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
 //!   waited for another.
-//! - [`deliver`] carries alerts out, each channel in a loop of its own; [`tell_failing`] keeps one of them up to date.
+//! - [`deliver`] carries alerts out, each channel in a loop of its own; [`tell_failing`] and [`tell_refused`] keep two of them up to date.
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`keep_time`] notices when the database's clock is set.
 //! - [`oversee`] reads the accounts' states and writes the status line.
@@ -58,6 +58,7 @@ pub mod start;
 pub mod steady;
 pub mod strains;
 pub mod tell_failing;
+pub mod tell_refused;
 pub mod unstored;
 
 use std::collections::BTreeMap;

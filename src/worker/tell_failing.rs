@@ -64,7 +64,7 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
             if (&text.summary, &text.action) == (&told.summary, &told.action) {
                 return Ok(());
             }
-            troubled::tell(&ctx.pool, account, &text).await
+            troubled::tell(&ctx.pool, account, troubled::KIND, &text).await
         }
     }
 }

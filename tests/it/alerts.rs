@@ -5,6 +5,7 @@ mod channels;
 mod machines;
 mod missing;
 mod modes;
+mod refused;
 mod revived;
 mod walk;
 

@@ -291,7 +291,7 @@ begin
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 18}', 'Invoice 18 is being delivered to the customer.');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 998}', 'Invoice 998 was delivered.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 15}}', 'Invoice 15 is cancelled.');
-  perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 11}}', 'Invoice 11 was seen cancelled, but the customer''s payment came first: the money is in.');
+  perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 11}}', 'Invoice 11 was seen cancelled, and after that paid: the customer''s money is in.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 14}}', 'Invoice 14 is dead: it expired unpaid.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 18}}', 'Invoice 18 was cancelled, but ApiPay has it as processing now: it may be paid.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.refund", "params": {"invoice_id": 3}, "invoice_id": 3, "refund_id": 7}', 'Refund 7 of 200 tenge from invoice 3 was made.');

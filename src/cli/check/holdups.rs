@@ -39,6 +39,7 @@ pub(super) async fn gather(pool: &Pool, configured: &[String]) -> Vec<Finding> {
             let lasting = kept.iter().filter(|way| is_lasting(&way.session, now));
             findings.extend(lasting.map(keeps));
             findings.extend(open.iter().map(alert));
+            findings.extend(more(&open));
             findings
         }
         Err(error) => vec![Finding::failed("waiting", Chain(&error))],
@@ -118,11 +119,27 @@ fn lock(job: &LockedJob) -> Finding {
     )
 }
 
+/// How many are open besides those that are told one by one.
+fn more(told: &[Open]) -> Option<Finding> {
+    let all = told.first()?.all_open;
+    let more = all - i64::try_from(told.len()).unwrap_or(i64::MAX);
+    (more > 0).then(|| {
+        Finding::warning(
+            "alerts",
+            format_args!(
+                "{more} more of {all} open alerts are not shown here: select id, opened_at, account, kind, summary, \
+                 action from apipay.alerts where resolved_at is null order by id;"
+            ),
+        )
+    })
+}
+
 fn alert(open: &Open) -> Finding {
     let Open {
         kind,
         summary,
         action,
+        all_open: _,
     } = open;
     let text = format!("{kind} is open: {summary} To do: {action}");
     match kind.as_str() {
@@ -177,6 +194,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_shown_is_counted() {
+        let open = Open {
+            kind: "job_held".into(),
+            summary: "It is.".into(),
+            action: "look".into(),
+            all_open: 3,
+        };
+        let told = vec![open.clone(), open];
+        let line = more(&told).unwrap().line(false);
+        assert!(line.contains("1 more of 3 open alerts"), "{line}");
+        assert_eq!(
+            more(&told[..1]).map(|more| more.state),
+            Some(State::Warning)
+        );
+        assert_eq!(more(&[]), None);
+    }
+
+    #[test]
     fn a_lock_names_its_job_and_lost_history_fails() {
         let job = LockedJob {
             id: JobId(7),
@@ -196,6 +231,7 @@ mod tests {
                 kind: kind.into(),
                 summary: "It is.".into(),
                 action: "look".into(),
+                all_open: 1,
             })
         };
         assert_eq!(open("history_lost").state, State::Failed);

@@ -95,8 +95,10 @@ fn untold(undelivered: &[Undelivered]) -> Vec<Finding> {
             Finding::warning(
                 "alerts",
                 format_args!(
-                    "{} notices wait for the channel {}: {}",
-                    notices.notices, notices.channel, notices.error
+                    "{} for the channel {}: {}",
+                    notices.counted(),
+                    notices.channel,
+                    notices.error
                 ),
             )
         })

@@ -394,6 +394,8 @@ fn of_a_page_that_is_not_the_gateways_people_read_the_beginning_of_its_text() {
         text("<html>\r\n<head><TITLE>429 Too Many</TITLE></head><style>p > a {x: 1}</style><!-- none --><p>nginx</p>").as_deref(),
         Some("429 Too Many nginx")
     );
+    let nginx = "<title>429 Too Many Requests</title><h1>429 Too Many Requests</h1><hr>nginx";
+    assert_eq!(text(nginx).as_deref(), Some("429 Too Many Requests nginx"));
     assert_eq!(text("slow <down").as_deref(), Some("slow"));
     assert_eq!(text("<script>if (a < b) {}"), None);
     assert_eq!(text(" "), None);

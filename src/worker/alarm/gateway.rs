@@ -7,16 +7,20 @@ use super::{Alarm, written};
 use crate::db::accounts::{AlertText, Park};
 use crate::db::alerts::UntoldPark;
 use crate::db::mirrors::{DueMirror, Waiting};
+use crate::db::refused;
 use crate::db::troubled::{self, Told};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::operation::OPERATIONS;
-use crate::domain::outage::{FailingJob, Fault, Read, Undelivered};
+use crate::domain::outage::{FailingJob, Fault, Read, RefusedJob, Undelivered};
 use crate::policy::outage::telling::{Ending, Telling};
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Next, Reason, Scope};
 use crate::worker::alarm;
 use crate::worker::outcome::Guard;
+
+/// Jobs that are named besides the first.
+const NAMED: usize = 5;
 
 impl Alarm {
     /// The alert of what becomes of a job, if a human has to decide; `found` is what the gateway was found to
@@ -99,13 +103,17 @@ impl Alarm {
     /// The gateway took a job on and does not come to an end with it.
     pub fn overdue(mirror: &DueMirror, job: &Waiting) -> Alarm {
         let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
-        let hours = job.accepted_for.as_secs() / 3600;
+        let minutes = job.accepted_for.as_secs() / 60;
+        let age = match minutes / 60 {
+            0 => format!("{minutes} min"),
+            hours => format!("{hours} h"),
+        };
         Alarm {
             kind: "job_overdue",
             severity: "warning",
             text: AlertText {
                 summary: format!(
-                    "Job {id} of account {account} was accepted {hours} h ago and has not come to its end."
+                    "Job {id} of account {account} was accepted {age} ago and has not come to its end."
                 ),
                 action: format!(
                     "look invoice {invoice} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \
@@ -239,6 +247,65 @@ impl Alarm {
         })
     }
 
+    /// The gateway refuses a job again and again, for a reason of its own, and some others of its account.
+    pub fn refused(account: &AccountName, job: &RefusedJob, others: &[RefusedJob]) -> Alarm {
+        let RefusedJob {
+            id,
+            operation,
+            since,
+            fault,
+        } = job;
+        let Remedy { what, action } = remedy::of_refusal(&fault.code);
+        let action = action.replace("ACCOUNT", account.as_str());
+        let numbers: Vec<i64> = others.iter().map(|job| job.id.0).collect();
+        let so_too = match numbers.as_slice() {
+            [] => String::new(),
+            [one] => format!(" So it does job {one}."),
+            more => {
+                let named: Vec<String> = more.iter().take(NAMED).map(i64::to_string).collect();
+                let rest = more.len().saturating_sub(NAMED);
+                let rest = (rest > 0).then(|| format!(" and {rest} more"));
+                format!(
+                    " So it does jobs {}{}.",
+                    named.join(", "),
+                    rest.unwrap_or_default()
+                )
+            }
+        };
+        let jobs: Vec<i64> = [id.0].into_iter().chain(numbers).collect();
+        Alarm {
+            kind: refused::KIND,
+            severity: "warning",
+            text: AlertText {
+                summary: format!(
+                    "ApiPay refuses job {id} ({operation}) of account {account} again and again since {}: {what} ({}). It \
+                     waits.{so_too} The account's other payments go on.",
+                    written(*since),
+                    refusal(fault)
+                ),
+                action: format!(
+                    "{action}. The job is tried on and on, and goes on by itself once ApiPay takes it; to have it tried \
+                     now: select apipay.retry({id}, 'why'); to take it back: select apipay.cancel({id}, 'why');"
+                ),
+                details: json!({
+                    "job": id.0, "jobs": jobs, "code": fault.code, "http_status": fault.status,
+                }),
+            },
+            renews: false,
+        }
+    }
+
+    /// How it ended that the gateway refused jobs.
+    pub fn end_of_refusals(told: &refused::Told) -> String {
+        match (told.job, told.state.as_deref()) {
+            (Some(job), Some("queued" | "sending" | "uncertain")) => {
+                format!("job {job} was not refused any more")
+            }
+            (Some(job), Some(state)) => format!("job {job} is {state} now"),
+            _ => "the job that was refused is gone".to_owned(),
+        }
+    }
+
     /// A job was given up, since it may be tried only so often and no try got a clear answer.
     pub fn gave_up(
         account: &AccountName,
@@ -306,6 +373,18 @@ fn seen(fault: &Fault) -> String {
         Some(said) => format!("{what}: {said}"),
         None => what,
     }
+}
+
+/// How the gateway refused, with its code and words.
+fn refusal(fault: &Fault) -> String {
+    let status = fault.status.map(|status| format!("HTTP {status}"));
+    let code = Some(fault.code.clone()).filter(|code| !code.is_empty());
+    let named: Vec<String> = status.into_iter().chain(code).collect();
+    let said = fault
+        .said
+        .as_ref()
+        .map(|said| format!("; ApiPay said: {said}"));
+    format!("{}{}", named.join(", "), said.unwrap_or_default())
 }
 
 /// The gateway's own words, for a sentence.

@@ -29,7 +29,11 @@ pub fn revived(
     job: JobId,
     bill: &Bill,
 ) -> AlertText {
-    let Bill { state, other } = bill;
+    let Bill {
+        state,
+        other,
+        cancelled_by,
+    } = bill;
     let cancel = |id: i64| format!("select apipay.cancel_invoice({id}, account => '{account}');");
     let seen_to = format!(
         "When that is done: {}",
@@ -92,6 +96,16 @@ pub fn revived(
             ),
         ),
     };
+    if let (None, Some(cancel)) = (other, cancelled_by) {
+        return AlertText {
+            summary: format!(
+                "Invoice {invoice} of account {account} was seen cancelled, by job {cancel}, which succeeded, and after that \
+                 {status}; job {job}, for which it was made, is {state}."
+            ),
+            action,
+            details: json!({ "invoice": invoice, "job": job.0, "status": status.as_str() }),
+        };
+    }
     AlertText {
         summary: format!(
             "Invoice {invoice} of account {account} is {status}, although its job goes by another one or by none; {what}."
@@ -139,6 +153,7 @@ mod tests {
         let bill = Bill {
             state: State::Failed,
             other: other.map(|(id, status)| (id, InvoiceStatus::parse(status))),
+            cancelled_by: None,
         };
         let shop = AccountName::parse("shop").unwrap();
         revived(&shop, 7, &InvoiceStatus::parse(status), JobId(3), &bill)

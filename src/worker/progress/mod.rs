@@ -32,6 +32,9 @@ use tell::{Outbox, Over, Teller};
 /// The kind of its alerts.
 const KIND: &str = "no_progress";
 
+/// How long a daemon counts as living after its last sign, at least.
+const ALIVE_FOR: Duration = Duration::from_secs(60);
+
 /// How many looks share one reading of the schema, and one weighing of what waits.
 const SELDOM: u32 = 6;
 
@@ -181,8 +184,7 @@ impl Progress {
             invoices: ctx.unstored.keys(Kind::Invoice),
             refunds: ctx.unstored.keys(Kind::Refund),
         };
-        let alive_for = patience.moving.max(Duration::from_secs(60));
-        let due = progress::due(pool, alive_for, &unstored).await?;
+        let due = progress::due(pool, patience.moving.max(ALIVE_FOR), &unstored).await?;
         let stop = progress::stop(pool).await?;
         let undelivered = progress::undelivered(pool).await?;
         let weight = if is_seldom {
@@ -198,7 +200,7 @@ impl Progress {
                 .into_iter()
                 .map(|notices| Failure {
                     mark: notices.oldest.to_string(),
-                    cause: format!("{} notices wait: {}", notices.notices, notices.error),
+                    cause: format!("{}: {}", notices.counted(), notices.error),
                     what: notices.channel,
                 })
                 .collect(),

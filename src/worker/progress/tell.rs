@@ -10,7 +10,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tracing::warn;
 
-use super::KIND;
+use super::{ALIVE_FOR, KIND, words};
 use crate::alert::{Notice, Status};
 use crate::db::accounts::AlertText;
 use crate::db::progress::{self, Weight};
@@ -156,7 +156,17 @@ async fn keep(ctx: &Context, (account, subject): &Key, told: &Told) -> bool {
 
 async fn resolve(ctx: &Context, (account, subject): &Key) -> bool {
     let account = account.as_deref();
-    let resolved = progress::resolve(&ctx.lookout, account, KIND, subject, "it moves again").await;
+    let standing = match account {
+        Some(account) => progress::standing(&ctx.lookout, account, ALIVE_FOR).await,
+        None => Ok(None),
+    };
+    let resolved = match standing {
+        Ok(standing) => {
+            let how = words::ended(standing);
+            progress::resolve(&ctx.lookout, account, KIND, subject, &how).await
+        }
+        Err(error) => Err(error),
+    };
     if let Err(error) = &resolved {
         warn!(error = %Chain(error), "the alert is not resolved yet");
     }

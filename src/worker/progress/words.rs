@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::tell::Incident;
 use crate::db::accounts::AlertText;
-use crate::db::locks::{Blocker, InTheWay};
-use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
+use crate::db::locks::InTheWay;
+use crate::db::progress::{MOST_WEIGHED, Standing, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Finding};
 use crate::worker::alarm;
@@ -106,15 +106,15 @@ fn keeps(way: &InTheWay) -> String {
 
 /// What ends that.
 fn end(way: &InTheWay) -> String {
-    let end = |session: &Blocker| {
-        let pid = session.pid;
-        format!(
-            "end the transaction of session {pid} (or, as a superuser: select pg_terminate_backend({pid});)"
-        )
-    };
-    match &way.behind {
-        None => end(&way.session),
-        Some(behind) => format!("{}, or {}", end(&way.session), end(behind)),
+    let pid = way.session.pid;
+    match way.behind.as_ref().map(|behind| behind.pid) {
+        None => format!(
+            "end the transaction that session {pid} has open, or, as a superuser: select pg_terminate_backend({pid});"
+        ),
+        Some(behind) => format!(
+            "end the transaction that session {pid} or session {behind} has open, or, as a superuser: select \
+             pg_terminate_backend({pid}); or select pg_terminate_backend({behind});"
+        ),
     }
 }
 
@@ -128,14 +128,31 @@ fn capitalized(text: &str) -> String {
 fn joined(steps: &[String]) -> String {
     let mut text = String::new();
     for step in steps {
-        text += match text.chars().next_back() {
-            None => "",
-            Some(';') => " then ",
-            Some(_) => ". ",
-        };
-        text += step;
+        match text.chars().next_back() {
+            None => text += step,
+            Some(';') => text += &format!(" then {step}"),
+            Some(_) => text += &format!(". {}", capitalized(step)),
+        }
     }
     text
+}
+
+/// How it ended that something of an account was told, given how the account stands now.
+pub(super) fn ended(standing: Option<Standing>) -> String {
+    let how = match standing {
+        Some(Standing {
+            is_parked: true, ..
+        }) => alarm::PARKED_NOW,
+        Some(Standing {
+            is_served: false, ..
+        }) => "nothing of it is due any more, and no running apipayd has it in its configuration",
+        _ => "it moves again",
+    };
+    let unseen = standing.filter(|standing| !standing.is_served && standing.open > 0);
+    let unseen = unseen.map_or("", |_| {
+        "; no running apipayd serves it, so what becomes of what ApiPay has accepted of it is not seen until one does"
+    });
+    format!("{how}{unseen}")
 }
 
 /// For the status line; none when all moves.
@@ -255,7 +272,7 @@ fn remedy(finding: &Finding) -> String {
             "add [accounts.{account}] to a configuration and restart that apipayd. If it is not to be served any more, \
              take its payments back: select * from apipay.cancel_jobs(array(select id from apipay.overview where \
              account = '{account}' and state = 'queued'), 'why'); and have its invoices left alone as well: \
-             select apipay.park('{account}', 'why');"
+             select apipay.park('{account}', 'why'); (what becomes of what ApiPay has accepted of it is then not seen)"
         ),
         Concern::Daemon => format!(
             "on {host}: sudo systemctl start apipayd; why it stopped: journalctl -u apipayd. If another apipayd runs there, \
@@ -378,6 +395,39 @@ mod tests {
              wait, 15000 KZT, of a, b, c, d, e and 2 more."
         );
         assert!(text.action.contains("apipayd check"), "{}", text.action);
+    }
+
+    #[test]
+    fn steps_are_sentences_and_sql_can_be_copied() {
+        let steps =
+            |steps: &[&str]| joined(&steps.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(
+            steps(&["select f(1);", "run: apipayd check", "see that it runs"]),
+            "select f(1); then run: apipayd check. See that it runs"
+        );
+    }
+
+    /// An account that was parked, or is served by nobody, does not move.
+    #[test]
+    fn what_ended_is_said_to_move_only_where_it_does() {
+        let ended = |is_parked, is_served, open| {
+            ended(Some(Standing {
+                is_parked,
+                is_served,
+                open,
+            }))
+        };
+        assert_eq!(super::ended(None), "it moves again");
+        assert_eq!(ended(false, true, 3), "it moves again");
+        assert_eq!(ended(true, true, 3), alarm::PARKED_NOW);
+        assert_eq!(ended(true, false, 0), alarm::PARKED_NOW);
+        for is_parked in [true, false] {
+            let how = ended(is_parked, false, 1);
+            assert!(
+                how.contains("not seen until one does") && !how.contains("moves"),
+                "{how}"
+            );
+        }
     }
 
     #[test]

@@ -107,6 +107,47 @@ async fn one_that_is_paid_is_not_to_be_cancelled_and_ends_when_a_person_has_seen
     world.end_unchecked().await;
 }
 
+/// The shop was told for good that its bill is cancelled: what comes after that is told.
+#[tokio::test]
+async fn a_bill_that_a_job_cancelled_and_that_is_paid_after_that_is_told_in_the_order_that_was_seen()
+ {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::UNPAID, 500).await;
+    let invoice = world.until(job, "succeeded").await["invoice_id"]
+        .as_i64()
+        .unwrap();
+    let cancel = world
+        .enqueue("invoice.cancel", json!({"invoice_id": invoice}))
+        .await;
+    world.until(cancel, "succeeded").await;
+    world
+        .until_true(&format!(
+            "select status = 'cancelled' from apipay.invoices where id = {invoice}"
+        ))
+        .await;
+    let paid = revive(&world, invoice, "paid").await;
+    let summary = paid["summary"].as_str().unwrap();
+    assert_eq!(
+        summary,
+        format!(
+            "Invoice {invoice} of account default was seen cancelled, by job {cancel}, which succeeded, and after that paid; \
+             job {job}, for which it was made, is succeeded."
+        )
+    );
+    assert!(action(&paid).contains("deliver what was ordered"), "{paid}");
+    let explain = explain(&world, cancel).await;
+    assert!(
+        explain.contains("was seen cancelled, and after that paid"),
+        "{explain}"
+    );
+    // It is not the bill's job that ends it, but a person.
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    obey(&world, &open(&world, KIND, "true").await).await;
+    until_ended(&world, KIND, "true").await;
+    drop(daemon);
+    world.end_unchecked().await;
+}
+
 /// Two of one job, as a request that was forgotten leaves them: the job goes by one, and the other is told.
 #[tokio::test]
 async fn one_that_lives_beside_the_jobs_own_is_told() {

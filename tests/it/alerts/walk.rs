@@ -15,13 +15,14 @@ const WALKED: [&str; 6] = [
     "job_stuck",
 ];
 
-/// Kinds with tests of their own: here, in `clocks.rs`, `database/history.rs`, `following.rs`, `isolation.rs`, `organizations.rs` and `progress`.
-const ELSEWHERE: [&str; 9] = [
+/// Kinds with tests of their own: here and in `refused.rs`, in `clocks.rs`, `database/history.rs`, `following.rs`, `isolation.rs`, `organizations.rs` and `progress`.
+const ELSEWHERE: [&str; 10] = [
     "clock_jumped",
     "history_lost",
     "invoice_missing",
     "invoice_revived",
     "job_overdue",
+    "job_refused",
     "mode_mismatch",
     "no_progress",
     "other_organization",

@@ -114,6 +114,17 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-2', 'gateway_failing', 'It is.', 'Look.', '{}', '1s'",
         FEW,
     ),
+    // refused
+    (
+        "jsonb_array_elements_text(l.details -> 'jobs')",
+        "{ACCOUNTS}, 'job_refused'",
+        ALL,
+    ),
+    (
+        "-- Jobs that the gateway has refused again and again",
+        "{ACCOUNTS}, array[{JOBS} + 1021], 5, 155, 10000, now()",
+        ALL,
+    ),
     // alerts
     (
         "apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as \"id?\"",
@@ -270,7 +281,21 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', 'invoice_revived', 'critical', 'It is.', 'Look.', '{}', 'invoice 7', '1s'",
         FEW,
     ),
-    ("select kind, summary, action from", "{ACCOUNTS}, 20", FEW),
+    (
+        "select kind, summary, action, count(*) over ()",
+        "{ACCOUNTS}, 20",
+        FEW,
+    ),
+    (
+        "others.jobs > 0 then format",
+        "{ACCOUNTS}, 72000, 1000, '1s'",
+        ALL,
+    ),
+    (
+        "where d.seen_at > now() - make_interval(secs => $2) and a.name",
+        "'branch-1', 60, 10000",
+        FEW,
+    ),
     // locks
     (
         "select (select count(*) from quota)",

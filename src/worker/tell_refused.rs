@@ -1,0 +1,90 @@
+//! Makes the alert `job_refused` of each account name the jobs that the gateway refuses again and again for a reason of
+//! their own, and ends it when they have moved on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::db::alerts::About;
+use crate::db::refused::{self, Told};
+use crate::db::{DbError, alerts, progress, troubled};
+use crate::domain::account::AccountName;
+use crate::domain::outage::RefusedJob;
+use crate::policy::outage::{REFUSALS_TOLD, told_after};
+use crate::worker::Context;
+use crate::worker::alarm::Alarm;
+
+/// An account of which jobs are refused, or told to be.
+pub struct Refusals {
+    account: AccountName,
+    jobs: Vec<RefusedJob>,
+    told: Option<Told>,
+}
+
+/// All such accounts.
+pub async fn find(ctx: &Arc<Context>) -> Result<Vec<Refusals>, DbError> {
+    let accounts = ctx.account_names();
+    let told = refused::told(&ctx.pool, &accounts).await?;
+    let jobs: Vec<i64> = told.iter().flat_map(|told| told.jobs.clone()).collect();
+    let found = refused::refused(
+        &ctx.pool,
+        &accounts,
+        &jobs,
+        REFUSALS_TOLD,
+        told_after(&ctx.rules),
+        ctx.clock.expected(),
+    )
+    .await?;
+    let mut refusals: BTreeMap<AccountName, Refusals> = BTreeMap::new();
+    let of = |account: &AccountName| Refusals {
+        account: account.clone(),
+        jobs: Vec::new(),
+        told: None,
+    };
+    for (account, job) in found {
+        let entry = refusals
+            .entry(account.clone())
+            .or_insert_with(|| of(&account));
+        entry.jobs.push(job);
+    }
+    for told in told {
+        if let Some(account) = AccountName::parse(&told.account) {
+            refusals
+                .entry(account.clone())
+                .or_insert_with(|| of(&account))
+                .told = Some(told);
+        }
+    }
+    Ok(refusals.into_values().collect())
+}
+
+/// Brings the alert of one of them up to date.
+pub async fn tell(ctx: &Arc<Context>, refusals: &Refusals) -> Result<(), DbError> {
+    let Refusals {
+        account,
+        jobs,
+        told,
+    } = refusals;
+    match (jobs.split_first(), told) {
+        (None, None) => Ok(()),
+        (None, Some(told)) => {
+            let how = Alarm::end_of_refusals(told);
+            progress::resolve(&ctx.pool, Some(account.as_str()), refused::KIND, "", &how).await
+        }
+        (Some((job, others)), None) => {
+            let Alarm {
+                kind,
+                severity,
+                text,
+                renews: _,
+            } = Alarm::refused(account, job, others);
+            alerts::open(&ctx.pool, &About::account(account, kind, severity), &text).await
+        }
+        (Some((job, others)), Some(told)) => {
+            let text = Alarm::refused(account, job, others).text;
+            if (&text.summary, &text.action) == (&told.summary, &told.action) {
+                return Ok(());
+            }
+            troubled::tell(&ctx.pool, account, refused::KIND, &text).await
+        }
+    }
+}

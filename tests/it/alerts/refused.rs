@@ -1,0 +1,99 @@
+//! A job that is refused again and again for a reason of its own is named, by one alert of its account, until it moves on.
+
+use serde_json::{Value, json};
+
+use super::{open, until_ended};
+use crate::world::{Wish, World, phone};
+
+const KIND: &str = "job_refused";
+
+#[tokio::test]
+async fn bills_of_a_customer_with_too_many_unpaid_ones_are_told_with_what_to_do_until_they_move_on()
+{
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "100ms")
+        .tune("retry.server_error.max", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    let refusal = json!({"route": "POST /invoices", "match": "unpaid-", "share": 1.0,
+        "answer": {"status": 429, "json": {"error": "outstanding_recipient_limit", "retry_after_seconds": 1,
+            "error_code": "outstanding_recipient_limit", "message": "Too many unpaid invoices"}}});
+    world.sandbox.fault(refusal).await;
+    let bill = async |order: &str| {
+        let bill = json!({"phone_number": phone::PAID, "amount": 700, "external_order_id": order});
+        world.enqueue("invoice.create", bill).await
+    };
+    let first = bill("unpaid-1").await;
+    let alert = open(&world, KIND, &format!("details -> 'job' = '{first}'")).await;
+    let text = alert.to_string();
+    for part in [
+        &format!(
+            "ApiPay refuses job {first} (invoice.create) of account default again and again since "
+        ),
+        "HTTP 429, outstanding_recipient_limit; ApiPay said: Too many unpaid invoices",
+        "its customer has too many unpaid bills",
+        "select apipay.cancel_invoice(INVOICE_ID, account => 'default');",
+        &format!("select apipay.cancel({first}, 'why');"),
+        "The account's other payments go on.",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Others go on, and one more is told by the same alert.
+    let other = bill("order-2").await;
+    world.until(other, "succeeded").await;
+    let second = bill("unpaid-2").await;
+    open(
+        &world,
+        KIND,
+        &format!("summary like '%So it does job {second}.%'"),
+    )
+    .await;
+    // Of the two the one that stays is named.
+    world
+        .until_true(&format!("select cancelled from apipay.cancel_jobs(array[{first}]::bigint[], 'not wanted any more')"))
+        .await;
+    open(&world, KIND, &format!("details -> 'jobs' = '[{second}]'")).await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until_all_final().await;
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = '{KIND}' and resolution = 'job {second} is succeeded now')"
+        ))
+        .await;
+    assert_eq!(world.count("apipay.alerts").await, 1);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn an_alert_that_names_one_held_job_says_how_many_more_there_are() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql("select apipay.park('default', 'to have a look')")
+        .await;
+    for amount in [100, 200, 300] {
+        let job = world.bill(phone::PAID, amount).await;
+        world
+            .sql(&format!(
+                "update apipay.jobs set state = 'held', reason = 'unknown_outcome', epoch = epoch + 1, unproven_since = now()
+                  where id = {job}"
+            ))
+            .await;
+    }
+    let where_they_are = "%. 2 more are so: select * from apipay.overview where account = ''default'' and state = ''held'';";
+    open(
+        &world,
+        "job_held",
+        &format!("summary like '{where_they_are}'"),
+    )
+    .await;
+    world
+        .sql("select apipay.resolve(id, false, null, 'it is not there', and_cancel => true) from apipay.jobs where id > 1")
+        .await;
+    world.sql("select apipay.resume('default', 'seen')").await;
+    open(&world, "job_held", "summary not like '%so: select%'").await;
+    world
+        .sql("select apipay.resolve(id, false, null, 'it is not there', and_cancel => true) from apipay.jobs where id = 1")
+        .await;
+    until_ended(&world, "job_held", "true").await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
