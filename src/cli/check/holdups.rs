@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::finding::Finding;
 use crate::db::accounts::{self, Obstacle};
 use crate::db::alerts::{self, Open};
-use crate::db::locks::{self, Blocker, InTheWay, LockedJob};
+use crate::db::locks::{self, Blocker, InTheWay, LockedJob, LockedMirror};
 use crate::db::progress::{self, Stop};
 use crate::db::{DbError, Pool};
 use crate::telemetry::Chain;
@@ -27,17 +27,19 @@ pub(super) async fn gather(pool: &Pool, configured: &[String]) -> Vec<Finding> {
         let locked = locks::due_jobs(pool, configured, OVERDUE).await?;
         let kept = locks::kept_accounts(pool, configured).await?;
         let kept = locks::in_the_way(pool, &kept).await?;
+        let mirrors = locks::due_mirrors(pool, configured, OVERDUE).await?;
         let open = alerts::open_now(pool, configured, TOLD).await?;
-        Ok::<_, DbError>((obstacles, stop, locked, kept, open))
+        Ok::<_, DbError>((obstacles, stop, locked, kept, mirrors, open))
     };
     match asked.await {
-        Ok((obstacles, stop, locked, kept, open)) => {
+        Ok((obstacles, stop, locked, kept, mirrors, open)) => {
             let mut findings = vec![sending(stop.as_ref())];
             findings.extend(obstacles.iter().map(account));
             findings.extend(locked.iter().map(lock));
             let now = OffsetDateTime::now_utc();
             let lasting = kept.iter().filter(|way| is_lasting(&way.session, now));
             findings.extend(lasting.map(keeps));
+            findings.extend(mirrors.iter().map(mirror));
             findings.extend(open.iter().map(alert));
             findings.extend(more(&open));
             findings
@@ -105,11 +107,28 @@ fn keeps(way: &InTheWay) -> Finding {
     )
 }
 
+fn mirror(locked: &LockedMirror) -> Finding {
+    let LockedMirror { account, id, .. } = locked;
+    let what = if locked.is_refund {
+        "refund"
+    } else {
+        "invoice"
+    };
+    Finding::warning(
+        "locks",
+        format_args!(
+            "{what} {id} of account {account} is due to be checked and kept locked by {}: end that transaction",
+            holder(locked.blocker.as_ref())
+        ),
+    )
+}
+
+fn holder(blocker: Option<&Blocker>) -> String {
+    blocker.map_or_else(|| "sessions that are not known".to_owned(), session)
+}
+
 fn lock(job: &LockedJob) -> Finding {
-    let holder = job
-        .blocker
-        .as_ref()
-        .map_or_else(|| "sessions that are not known".to_owned(), session);
+    let holder = holder(job.blocker.as_ref());
     Finding::warning(
         "locks",
         format_args!(

@@ -14,14 +14,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
-use crate::db::locks::{self, InTheWay};
+use crate::db::locks::{self, InTheWay, LockedMirror};
 use crate::db::mirrors::Kind;
 use crate::db::progress::{self, Due, Stop, Weight};
 use crate::db::{DbError, schema};
 use crate::domain::account::AccountName;
 use crate::domain::phone::without_phones;
 use crate::policy::progress::{
-    AccountFacts, Facts, Failure, Finding, Patience, Refused, Stopped, Watch,
+    AccountFacts, Concern, Facts, Failure, Finding, Patience, Refused, Stopped, Watch,
 };
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
@@ -239,6 +239,12 @@ impl Progress {
                 } else {
                     Vec::new()
                 };
+            let mirrors =
+                if outbox.is_answering && findings.iter().any(|f| f.concern == Concern::Checks) {
+                    locked_mirrors(ctx, &concerned).await
+                } else {
+                    Vec::new()
+                };
             let is_critical = findings.iter().any(|f| f.concern.is_critical());
             incidents.push(tell::Incident {
                 text: words::text(
@@ -250,6 +256,7 @@ impl Progress {
                         stop: self.seen.stop.as_ref(),
                         said: facts.loops.first().map(|failing| failing.cause.as_str()),
                         in_the_way: &in_the_way,
+                        mirrors: &mirrors,
                     },
                 ),
                 severity: if is_critical { "critical" } else { "warning" },
@@ -301,6 +308,15 @@ async fn in_the_way(ctx: &Context, concerned: &[String]) -> Vec<InTheWay> {
     };
     found.unwrap_or_else(|error| {
         warn!(error = %Chain(&error), "who keeps what locked is not known");
+        Vec::new()
+    })
+}
+
+/// What of these accounts cannot be checked because somebody keeps its row locked.
+async fn locked_mirrors(ctx: &Context, concerned: &[String]) -> Vec<LockedMirror> {
+    let found = locks::due_mirrors(&ctx.lookout, concerned, ctx.lease).await;
+    found.unwrap_or_else(|error| {
+        warn!(error = %Chain(&error), "which invoices are locked is not known");
         Vec::new()
     })
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::tell::Incident;
 use crate::db::accounts::AlertText;
-use crate::db::locks::InTheWay;
+use crate::db::locks::{Blocker, InTheWay, LockedMirror};
 use crate::db::progress::{MOST_WEIGHED, Standing, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Finding};
@@ -26,6 +26,8 @@ pub(super) struct Known<'a> {
     pub(super) said: Option<&'a str>,
     /// Who keeps locked what is needed.
     pub(super) in_the_way: &'a [InTheWay],
+    /// What cannot be checked because somebody keeps its row locked.
+    pub(super) mirrors: &'a [LockedMirror],
 }
 
 /// Accounts that are named one by one.
@@ -40,7 +42,15 @@ pub(super) fn text(
     waiting: &Waiting<'_>,
     known: &Known<'_>,
 ) -> AlertText {
-    let mut summary: Vec<String> = findings.iter().map(|f| sentence(f, known.stop)).collect();
+    // A few rows that somebody keeps locked are not all of the account.
+    let is_rows = |f: &Finding| f.concern == Concern::Checks && !known.mirrors.is_empty();
+    let mut summary: Vec<String> = findings
+        .iter()
+        .map(|f| match is_rows(f) {
+            true => rows(known.mirrors),
+            false => sentence(f, known.stop),
+        })
+        .collect();
     let account = findings.iter().find_map(|f| f.account.as_deref());
     match (account, known.said) {
         (None, _) if findings.iter().any(|f| f.concern.holds_payments()) => {
@@ -52,6 +62,13 @@ pub(super) fn text(
     }
     summary.extend(known.in_the_way.iter().map(keeps));
     let mut action: Vec<String> = known.in_the_way.iter().map(end).collect();
+    let of_mirrors = || known.mirrors.iter().filter_map(|m| m.blocker.as_ref());
+    for session in of_mirrors() {
+        let step = end_of(session);
+        if !action.contains(&step) {
+            action.push(step);
+        }
+    }
     for finding in findings {
         let step = remedy(finding);
         if !action.contains(&step) {
@@ -76,7 +93,7 @@ pub(super) fn text(
         summary: summary.join(" "),
         action: joined(&action),
         details: json!({
-            "worker": worker, "concerns": concerns, "blocking_pid": known.in_the_way.first().map(|way| way.session.pid),
+            "worker": worker, "concerns": concerns, "blocking_pid": known.in_the_way.first().map(|way| &way.session).or_else(|| of_mirrors().next()).map(|session| session.pid),
             "said": findings.iter().find(|f| f.concern.is_said()).map(|f| f.cause.as_str()),
         }),
     }
@@ -104,18 +121,41 @@ fn keeps(way: &InTheWay) -> String {
     }
 }
 
+/// What is not checked for somebody who keeps its row locked: the first of them.
+fn rows(mirrors: &[LockedMirror]) -> String {
+    let Some(first) = mirrors.first() else {
+        return String::new();
+    };
+    let what = if first.is_refund { "Refund" } else { "Invoice" };
+    let who = first.blocker.as_ref().map(alarm::session);
+    let who = who.unwrap_or_else(|| "another session".to_owned());
+    let more = match mirrors.len() {
+        1 => String::new(),
+        _ => " It is not the only one: apipayd check names the others.".to_owned(),
+    };
+    format!(
+        "{what} {} of account {} is due to be checked and is not, because {who} keeps its row locked.{more}",
+        first.id, first.account
+    )
+}
+
 /// What ends that.
 fn end(way: &InTheWay) -> String {
     let pid = way.session.pid;
     match way.behind.as_ref().map(|behind| behind.pid) {
-        None => format!(
-            "end the transaction that session {pid} has open, or, as a superuser: select pg_terminate_backend({pid});"
-        ),
+        None => end_of(&way.session),
         Some(behind) => format!(
             "end the transaction that session {pid} or session {behind} has open, or, as a superuser: select \
              pg_terminate_backend({pid}); or select pg_terminate_backend({behind});"
         ),
     }
+}
+
+fn end_of(session: &Blocker) -> String {
+    let pid = session.pid;
+    format!(
+        "end the transaction that session {pid} has open, or, as a superuser: select pg_terminate_backend({pid});"
+    )
 }
 
 fn capitalized(text: &str) -> String {

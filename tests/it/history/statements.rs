@@ -168,6 +168,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         "{ACCOUNTS}",
         ALL,
     ),
+    (
+        "free_invoices as materialized",
+        "{ACCOUNTS}, 15, 100, 'apipayd'",
+        ALL,
+    ),
     // among
     (
         "as k(id, version)",

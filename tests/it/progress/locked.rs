@@ -177,6 +177,34 @@ async fn who_keeps_a_parked_account_from_its_probes_is_named() {
     world.end([daemon]).await;
 }
 
+#[tokio::test]
+async fn who_keeps_an_invoice_from_being_checked_is_named_with_it() {
+    let (world, daemon) = World::running_as(wish()).await;
+    let job = world.bill(phone::UNPAID, 1500).await;
+    world.until(job, "succeeded").await;
+    let invoice = world.job(job).await["invoice_id"].as_i64().unwrap();
+    let (mut session, pid) = stranger(&world, "reconciliation").await;
+    run(
+        &mut session,
+        &format!("begin; select from apipay.invoices where id = {invoice} for update"),
+    )
+    .await;
+    let named = format!("Invoice {invoice} of account default is due to be checked");
+    let notice = until_told(&world, "firing", &[&named]).await;
+    expect_named(&notice, pid, "reconciliation", &["keeps its row locked"]);
+    assert!(!notice.to_string().contains("What ApiPay accepted"));
+    let mut check = world.spawn(&["check"], &[]);
+    check.ended(Duration::from_secs(60)).await;
+    let said = check.log_text();
+    let line = format!(
+        "invoice {invoice} of account default is due to be checked and kept locked by session {pid} "
+    );
+    assert!(said.contains(&line), "{said}");
+    run(&mut session, "rollback").await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
+
 /// Nothing can be read either, and the outbox cannot be emptied: it is told from memory.
 #[tokio::test]
 async fn who_keeps_a_table_locked_is_named_while_nothing_can_be_read() {
