@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
 use crate::db::MOST_COUNTED;
-use crate::db::alerts::DueNotice;
+use crate::db::outbox::DueNotice;
 
 /// Something to tell about one alert.
 #[derive(Clone, Debug)]

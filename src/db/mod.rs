@@ -26,6 +26,7 @@ pub mod mirrors;
 pub mod missing;
 pub mod organization;
 pub mod outage;
+pub mod outbox;
 mod pool;
 pub mod probes;
 pub mod progress;

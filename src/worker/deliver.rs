@@ -9,8 +9,9 @@ use tracing::{error, info, warn};
 use crate::alert::{Notice, Status, log_line, retry_after};
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::alerts::{self, About, DueNotice};
+use crate::db::alerts::{self, About};
 use crate::db::fault::Fault;
+use crate::db::outbox::{self, DueNotice};
 use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::Chain;
@@ -74,7 +75,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     round.part(revived::tell_on(ctx).await)?;
     round.part(modes::compare(ctx).await)?;
-    round.part(alerts::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await)?;
+    round.part(outbox::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await)?;
     ctx.wake.log.notify_one();
     ctx.wake.webhook.notify_one();
     // Only after the outbox was filled: a new channel is told of alerts that are open then, and of none that ended before.
@@ -90,7 +91,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
 /// Delivers what is due by one channel. What fails one delivery keeps no other from its turn; when it is the database
 /// that fails, the round is over.
 pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
-    let due = alerts::claim_notices(&ctx.pool, channel, PROMISE).await?;
+    let due = outbox::claim_notices(&ctx.pool, channel, PROMISE).await?;
     let step = if due.is_empty() {
         Step::Idle
     } else {
@@ -133,7 +134,7 @@ impl Round {
 
 async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
     match carry(ctx, &due.channel, &Notice::from(&due)).await {
-        Ok(()) => alerts::delivered(&ctx.pool, due.id).await,
+        Ok(()) => outbox::delivered(&ctx.pool, due.id).await,
         Err(reason) => {
             warn!(
                 alert.delivery = due.id,
@@ -142,7 +143,7 @@ async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
                 "an alert was not delivered; trying again"
             );
             let tries = u32::try_from(due.tries).unwrap_or(0) + 1;
-            alerts::not_delivered(&ctx.pool, due.id, retry_after(tries), &reason).await
+            outbox::not_delivered(&ctx.pool, due.id, retry_after(tries), &reason).await
         }
     }
 }

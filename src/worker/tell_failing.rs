@@ -28,6 +28,11 @@ pub async fn find(ctx: &Arc<Context>) -> Result<Vec<Troubled>, DbError> {
     {
         job.fault = named(job.fault.clone());
     }
+    // A job that was locked while the clock was set has failed since a moment that was not carried along: by a clock that
+    // was set just now nobody can tell for how long.
+    if !ctx.clock.is_calm() {
+        found.retain(|troubled| troubled.job.is_none());
+    }
     Ok(found)
 }
 

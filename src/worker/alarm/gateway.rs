@@ -13,6 +13,7 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::operation::OPERATIONS;
 use crate::domain::outage::{FailingJob, Fault, Read, RefusedJob, Undelivered};
+use crate::domain::state::State;
 use crate::policy::outage::telling::{Ending, Telling};
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Next, Reason, Scope};
@@ -297,8 +298,8 @@ impl Alarm {
 
     /// How it ended that the gateway refused jobs.
     pub fn end_of_refusals(told: &refused::Told) -> String {
-        match (told.job, told.state.as_deref()) {
-            (Some(job), Some("queued" | "sending" | "uncertain")) => {
+        match (told.job, told.state.as_deref().and_then(State::parse)) {
+            (Some(job), Some(State::Queued | State::Sending | State::Uncertain)) => {
                 format!("job {job} was not refused any more")
             }
             (Some(job), Some(state)) => format!("job {job} is {state} now"),

@@ -95,8 +95,13 @@ async fn an_outage_ends_while_somebody_keeps_one_of_its_jobs_locked() {
     for _ in 0..5 {
         bill(&world, "default", "usual", 0).await;
     }
+    // The account is told before its jobs are recorded.
     world
-        .until_true("select failing_trial_at is not null from apipay.accounts")
+        .until_true(
+            "select failing_trial_at is not null
+                    and exists (select from apipay.jobs where failing_since is not null and state in ('queued', 'uncertain'))
+               from apipay.accounts",
+        )
         .await;
     let failing = "select id from apipay.jobs where failing_since is not null and state in ('queued', 'uncertain')
                    order by id limit 1 for update";

@@ -1,0 +1,212 @@
+//! The outbox of alerts: what each channel has to be told, and what it was told.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
+
+/// Puts into the outbox what each channel has to be told: that an alert began, that it is still
+/// open, that it ended. One that began and ended between two calls is told of too; of what had ended before a
+/// channel was first there that channel is told nothing. An alert that another session has locked is left for
+/// later.
+pub async fn fill_outbox(
+    pool: &Pool,
+    channels: &[String],
+    repeat: Duration,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $3, true)),
+         made as (
+           insert into apipay._channels (name, after)
+           select c.name, coalesce((select max(id) from apipay.alerts where resolved_at is not null), 0)
+             from unnest($1::text[]) as c(name)
+            where not exists (select from apipay._channels k where k.name = c.name)
+           on conflict do nothing
+           returning name, after),
+         channel as materialized (
+           select k.name, k.after from apipay._channels k where k.name = any ($1)
+           union all
+           select name, after from made),
+         news as materialized (
+         select l.id, c.name, n.notice, n.sequence
+           from patience cross join (select * from apipay.alerts where resolved_at is null
+                 union all
+                 select * from apipay.alerts where resolved_at > now() - interval '1 hour') l
+           cross join channel c
+           cross join lateral (
+             select 'firing' as notice, 0 as sequence
+             union all
+             -- More was learned: told at once, and further news with the usual repeats.
+             select 'repeat', 0 where l.resolved_at is null and l.changed_at is not null and l.incidents = 0
+             union all
+             -- It is about something else than what a person had seen to.
+             select 'repeat', -l.incidents where l.resolved_at is null and l.incidents > 0
+             union all
+             select 'repeat', floor(extract(epoch from now() - l.opened_at)::float8 / $2::float8)::int
+              where l.resolved_at is null and l.acked_at is null and now() - l.opened_at >= make_interval(secs => $2)
+             union all
+             select 'resolved', 0 where l.resolved_at is not null
+           ) n
+          where (l.resolved_at is null or l.id > c.after
+                 or exists (select from apipay.alert_deliveries d
+                             where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, 'firing', 0)
+                            offset 0))
+            and not exists (select from apipay.alert_deliveries d
+                             where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, n.notice, n.sequence)
+                            offset 0)),
+         free as materialized (
+           select a.id from apipay.alerts a where a.id = any (array(select id from news))
+              for key share skip locked)
+         insert into apipay.alert_deliveries (alert_id, channel, notice, sequence)
+         -- In this order they are delivered: of two alerts with one fingerprint the end of the older one comes first.
+         select id, name, notice, sequence from news where id in (select id from free)
+         order by id, notice = 'resolved', sequence
+         on conflict do nothing",
+        channels,
+        repeat.as_secs_f64(),
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("fill the outbox of alerts")
+    .map(|_| ())
+}
+
+/// A notice that this worker delivers.
+#[derive(Clone, Debug)]
+pub struct DueNotice {
+    /// The delivery.
+    pub id: i64,
+    /// The channel.
+    pub channel: String,
+    /// `firing`, `repeat` or `resolved`.
+    pub notice: String,
+    /// Tries so far, without this one.
+    pub tries: i32,
+    /// The alert.
+    pub alert_id: i64,
+    /// The account it concerns.
+    pub account: Option<String>,
+    /// Its kind.
+    pub kind: String,
+    /// What it is about, where several of its kind may be open; else empty.
+    pub subject: String,
+    /// `critical` or `warning`.
+    pub severity: String,
+    /// What happened.
+    pub summary: String,
+    /// What to do.
+    pub action: String,
+    /// Codes and ids.
+    pub details: Value,
+    /// Since when.
+    pub opened_at: OffsetDateTime,
+    /// Until when.
+    pub resolved_at: Option<OffsetDateTime>,
+    /// How it ended.
+    pub resolution: Option<String>,
+    /// Jobs of the account that wait now, up to [`MOST_COUNTED`] of each state.
+    pub jobs_waiting: i64,
+    /// The tenge in them, as far as their params say.
+    pub amount_waiting: Option<rust_decimal::Decimal>,
+}
+
+/// Claims notices of a channel that are due, oldest first; until `promise` is over no other worker delivers them.
+///
+/// A channel gets the notices of an alert in their order: a later one waits for the earlier.
+pub async fn claim_notices(
+    pool: &Pool,
+    channel: &str,
+    promise: Duration,
+) -> Result<Vec<DueNotice>, DbError> {
+    sqlx::query_as!(
+        DueNotice,
+        r#"with due as (
+             select d.id from apipay.alert_deliveries d
+              where d.delivered_at is null and d.next_try_at <= now() and d.channel = $1
+                and not exists (select from apipay.alert_deliveries e
+                                 where e.alert_id = d.alert_id and e.channel = d.channel and e.id < d.id
+                                   and e.delivered_at is null)
+              order by d.id
+              limit 20
+              for no key update of d skip locked),
+           claimed as (
+             update apipay.alert_deliveries d
+                set tries = d.tries + 1, next_try_at = now() + make_interval(secs => $2)
+              where d.id = any (array(select id from due))
+          returning d.*)
+           select c.id as "id!", c.channel as "channel!", c.notice as "notice!", c.tries - 1 as "tries!",
+                  l.id as "alert_id!", l.account as "account?", l.kind as "kind!", l.subject as "subject!", l.severity as "severity!",
+                  l.summary as "summary!", l.action as "action!", l.details as "details!",
+                  l.opened_at as "opened_at!", l.resolved_at as "resolved_at?", l.resolution as "resolution?",
+                  w.jobs as "jobs_waiting!", w.amount as "amount_waiting?"
+             from claimed c
+             cross join lateral (select * from apipay.alerts where id = c.alert_id offset 0) l
+             -- One arm per index, none read to the end of a long queue.
+             cross join lateral (
+               select count(*) as jobs, sum(apipay._amount(j.params)) as amount
+                 from ((select params from apipay.jobs where account = l.account and state = 'queued' limit $3)
+                       union all
+                       (select params from apipay.jobs where account = l.account and state = 'uncertain' limit $3)
+                       union all
+                       (select params from apipay.jobs where account = l.account and state = 'parked' limit $3)
+                       union all
+                       (select params from apipay.jobs where account = l.account and state = 'held' limit $3)
+                       union all
+                       -- The job that a park is told for is recorded as parked after that.
+                       (select params from apipay.jobs
+                         where account = l.account and state = 'sending' and l.kind = 'account_parked'
+                           and l.resolved_at is null limit $3)
+                       union all
+                       -- When asking fails, what was accepted waits too.
+                       (select params from apipay.jobs
+                         where account = l.account and state = 'accepted' and l.details ->> 'fails' = 'reads' limit $3)) j) w
+            order by c.id"#,
+        channel,
+        promise.as_secs_f64(),
+        MOST_COUNTED,
+    )
+    .fetch_all(pool)
+    .await
+    .task("claim notices to deliver")
+}
+
+/// The notice was delivered.
+pub async fn delivered(pool: &Pool, id: i64) -> Result<(), DbError> {
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $2, true))
+         update apipay.alert_deliveries set delivered_at = now(), last_error = null from patience where id = $1",
+        id,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("close a delivery")
+    .map(|_| ())
+}
+
+/// The notice was not delivered: try again later.
+pub async fn not_delivered(
+    pool: &Pool,
+    id: i64,
+    after: Duration,
+    error: &str,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $4, true))
+         update apipay.alert_deliveries
+            set next_try_at = now() + make_interval(secs => $2), last_error = $3
+           from patience
+          where id = $1",
+        id,
+        super::seconds(after),
+        error,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("put off a delivery")
+    .map(|_| ())
+}
