@@ -10,12 +10,12 @@ use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
 /// Puts into the outbox what each channel has to be told: that an alert began, that it is still
 /// open, that it ended. One that began and ended between two calls is told of too; of what had ended before a
 /// channel was first there that channel is told nothing. An alert that another session has locked is left for
-/// later.
+/// later. Returns how many notices there are more.
 pub async fn fill_outbox(
     pool: &Pool,
     channels: &[String],
     repeat: Duration,
-) -> Result<(), DbError> {
+) -> Result<u64, DbError> {
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $3, true)),
          made as (
@@ -71,7 +71,7 @@ pub async fn fill_outbox(
     .execute(pool)
     .await
     .task("fill the outbox of alerts")
-    .map(|_| ())
+    .map(|done| done.rows_affected())
 }
 
 /// A notice that this worker delivers.

@@ -75,9 +75,11 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     round.part(revived::tell_on(ctx).await)?;
     round.part(modes::compare(ctx).await)?;
-    round.part(outbox::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await)?;
-    ctx.wake.log.notify_one();
-    ctx.wake.webhook.notify_one();
+    let filled = outbox::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await;
+    if round.part(filled)?.is_some_and(|notices| notices > 0) {
+        ctx.wake.log.notify_one();
+        ctx.wake.webhook.notify_one();
+    }
     // Only after the outbox was filled: a new channel is told of alerts that are open then, and of none that ended before.
     let resolved = alerts::resolve_cleared(&ctx.pool, well_for, unblocked_for);
     let has_resolved = round.part(resolved.await)?.is_some_and(|alerts| alerts > 0);

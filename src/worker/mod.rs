@@ -468,14 +468,14 @@ pub fn spawn_loops(
     );
     spawn!(
         "deliver to the log",
-        Duration::from_secs(1),
+        Duration::from_secs(2),
         |ctx| Some(&ctx.wake.log),
         async move |ctx| deliver::empty(ctx, deliver::LOG).await
     );
     if ctx.webhook.is_some() {
         spawn!(
             "deliver to the webhook",
-            Duration::from_secs(1),
+            Duration::from_secs(2),
             |ctx| Some(&ctx.wake.webhook),
             async move |ctx| deliver::empty(ctx, deliver::WEBHOOK).await
         );
