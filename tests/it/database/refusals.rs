@@ -24,11 +24,19 @@ async fn a_server_without_free_connections_is_waited_for_and_it_is_said() {
     let daemon = world.spawn(&["run"], &[("database.url", url)]);
     daemon.until_told("too many connections").await;
 
-    // Fewer than the pool wants.
+    // Fewer than the pool wants: whoever finds none free tries for seconds to open one more.
     world
         .sql(&format!("alter role {role} connection limit 2"))
         .await;
-    world.until_in_flight(3).await;
+    let began = std::time::Instant::now();
+    while world.count("apipay.jobs where state = 'sending'").await < 3 {
+        assert!(
+            began.elapsed() < Duration::from_secs(120),
+            "{}",
+            daemon.log_text()
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
     // Each in a transaction of its own: a session that came back before the limit holds would stay.
     world
         .sql(&format!("alter role {role} connection limit 0"))
