@@ -20,8 +20,8 @@ impl Alarm {
                     "A task of account {account} ended by a fault of apipayd itself (a panic, in {task})."
                 ),
                 action: "report it to the makers of apipayd, with what the log says just before. Nothing has to be done for \
-                         the payments: what the task had in hand is taken up again within two minutes, and looked up \
-                         first if it may have been sent; all others go on"
+                         the payments: what the task had in hand is taken up again once its claim has run out \
+                         (worker.lease), and looked up first if it may have been sent; all others go on"
                     .to_owned(),
                 details: json!({ "task": task }),
             },
