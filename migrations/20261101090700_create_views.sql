@@ -144,8 +144,8 @@ create function apipay._unserved(account apipay.accounts, served_at timestamptz,
 language sql stable parallel safe
 return case when served_at is null or served_at < now() - interval '1 minute' then coalesce(
   doubted,
-  case when served_at is null then concat('no daemon has served account ', account.name,
-    ' for a month, if ever: name it in the configuration, then sudo systemctl restart apipayd') end,
+  case when served_at is null then concat('no daemon serves account ', account.name,
+    ': name it in the configuration, then sudo systemctl restart apipayd') end,
   concat('no daemon serves account ', account.name, ' ', apipay._since(served_at),
     format(': see that apipayd runs (systemctl status apipayd) and has [accounts.%s] in its configuration', account.name))) end;
 comment on function apipay._unserved(apipay.accounts, timestamptz, text) is

@@ -4,7 +4,6 @@
 //! Stop: claim no more → finish what is in flight → record it → leave. What is not finished when the
 //! grace is over is settled by its lease: it becomes uncertain and is looked up.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,16 +15,17 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::alert::{SendError, Webhook};
-use crate::config::{AccountSettings, Settings};
+use crate::config::Settings;
 use crate::db::migrate::{MigrationError, SchemaVersion};
 use crate::db::{Connect, DbError, health, migrate, progress};
-use crate::gateway::client::{Gateway, GatewayError};
 use crate::heart::Heart;
 use crate::policy::rules::Jitter;
+use crate::reload::{ReadSettings, Refusal, Reload, UnusableAccount, open_account};
 use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::watchdog::Watchdog;
-use crate::worker::account::{Account, Slots};
+use crate::worker::account::Slots;
+use crate::worker::accounts::Accounts;
 use crate::worker::in_hand::InHand;
 use crate::worker::passed_over::PassedOver;
 use crate::worker::progress::Progress;
@@ -52,14 +52,8 @@ pub const NO_POWER_CUT: &str = "fsync or full_page_writes is off: after a power 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// An account's client could not be made.
-    #[error("account {account} cannot be used")]
-    Gateway {
-        /// The account.
-        account: String,
-        /// Why.
-        #[source]
-        source: GatewayError,
-    },
+    #[error(transparent)]
+    Account(UnusableAccount),
     /// The channel of alerts could not be made.
     #[error("alerts.webhook cannot be used")]
     Webhook(#[source] SendError),
@@ -103,7 +97,11 @@ pub enum RunError {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(settings: Settings) -> Result<(), RunError> {
+///
+/// `read_again` reads the settings anew at each SIGHUP.
+pub async fn run(settings: Settings, read_again: ReadSettings) -> Result<(), RunError> {
+    // From here on it does not end the process, which is what it does where nobody handles it.
+    let hangups = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let service = Arc::new(Service::from_environment());
     let watchdog = Watchdog::start(
@@ -115,7 +113,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let grace = settings.worker.grace;
     let (recorder, inbox) = Recorder::new();
     let ctx = Arc::new(context(&settings, recorder)?);
-    info!(version = env!("CARGO_PKG_VERSION"), worker = %ctx.worker, accounts = ctx.accounts.len(), "starting");
+    info!(version = env!("CARGO_PKG_VERSION"), worker = %ctx.worker, accounts = settings.accounts.len(), "starting");
 
     // Ready before the database is: a unit that waits for Postgres must not fail with it.
     service.ready("starting: waiting for the database");
@@ -137,18 +135,18 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         start,
         grace,
         watchdog,
+        reload: Reload::new(read_again, &settings),
+        hangups,
     };
     serve(ctx, serving, &service, &mut stop_signals).await
 }
 
 fn context(settings: &Settings, recorder: Recorder) -> Result<Context, RunError> {
     let connect = settings.connect();
-    let mut accounts = BTreeMap::new();
+    let accounts = Accounts::default();
     for account in &settings.accounts {
-        accounts.insert(
-            account.name.clone(),
-            Arc::new(open_account(account, settings)?),
-        );
+        let account = open_account(account, settings.http.limits()).map_err(RunError::Account)?;
+        accounts.add(Arc::new(account));
     }
     let webhook = settings
         .alerts
@@ -187,26 +185,6 @@ fn context(settings: &Settings, recorder: Recorder) -> Result<Context, RunError>
         wake: Wake::default(),
         standstill: Mutex::default(),
     })
-}
-
-fn open_account(account: &AccountSettings, settings: &Settings) -> Result<Account, RunError> {
-    let gateway = Gateway::new(
-        &account.base_url,
-        &account.api_key,
-        account.allow_insecure,
-        settings.http.limits(),
-    )
-    .map_err(|source| RunError::Gateway {
-        account: account.name.to_string(),
-        source,
-    })?;
-    Ok(Account::new(
-        account.name.clone(),
-        gateway,
-        account.duplicate_protection,
-        account.concurrency,
-        account.requests_per_minute,
-    ))
 }
 
 /// Waits for the database, checks or migrates its schema, and stores the accounts that nobody has locked.
@@ -315,6 +293,8 @@ struct Serving {
     start: Start,
     grace: Duration,
     watchdog: Watchdog,
+    reload: Reload,
+    hangups: Signal,
 }
 
 async fn serve(
@@ -331,10 +311,13 @@ async fn serve(
     serving.watchdog.watch(hearts.chain([writing]));
     loops.spawn(listen::run(ctx.clone(), serving.connect));
     loops.close();
+    let refusal = serving.reload.refusal();
+    let mut hangups = serving.hangups;
 
     tokio::select! {
         () = stop_signals.wait() => {}
-        () = oversee_for_ever(&ctx, &pulses, service) => {}
+        () = oversee_for_ever(&ctx, &pulses, service, &refusal) => {}
+        () = serving.reload.run(&ctx, service, &mut hangups) => {}
     }
     service.stopping(&format!("stopping; {} requests in flight", ctx.sends.len()));
     info!(
@@ -395,7 +378,12 @@ fn longest_silence(request_timeout: Duration) -> Duration {
 }
 
 /// Keeps the status line.
-async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &Service) {
+async fn oversee_for_ever(
+    ctx: &Arc<Context>,
+    pulses: &[Arc<Pulse>],
+    service: &Service,
+    refusal: &Refusal,
+) {
     loop {
         let troubles = [
             ctx.recorder.forgotten().map(|_| FORGOTTEN.to_owned()),
@@ -403,6 +391,7 @@ async fn oversee_for_ever(ctx: &Arc<Context>, pulses: &[Arc<Pulse>], service: &S
             ctx.recorder.is_waiting().then(|| UNWRITTEN.to_owned()),
             unrecorded(&ctx.recorder),
             ctx.standstill(),
+            refusal.in_words(),
         ];
         let trouble = troubles.into_iter().flatten().next();
         let status = match oversee::look(ctx, trouble).await {

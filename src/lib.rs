@@ -37,6 +37,7 @@ pub mod cli;
 pub mod config;
 pub mod crash;
 pub mod heart;
+pub mod reload;
 pub mod service;
 pub mod telemetry;
 pub mod watchdog;

@@ -1,4 +1,4 @@
-//! What systemd is told: READY, STATUS, WATCHDOG, STOPPING. Without systemd, nothing.
+//! What systemd is told: READY, RELOADING, STATUS, WATCHDOG, STOPPING. Without systemd, nothing.
 
 use std::sync::Mutex;
 
@@ -21,6 +21,20 @@ impl Service {
     /// The service is up.
     pub fn ready(&self, status: &str) {
         tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// The configuration is being read anew.
+    pub fn reloading(&self) {
+        let since = NotifyState::monotonic_usec_now();
+        match since {
+            Ok(since) => tell(&[NotifyState::Reloading, since]),
+            Err(error) => debug!(error = %error, "the service manager was not told of the reload"),
+        }
+    }
+
+    /// The configuration was read, and is in force or refused.
+    pub fn reloaded(&self) {
+        tell(&[NotifyState::Ready]);
     }
 
     /// One line for a human. The same line is not told twice.

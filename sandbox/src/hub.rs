@@ -150,23 +150,21 @@ impl State {
             .key
             .as_deref()
             .map_or_else(|| "none".to_owned(), masked);
-        let seq = self.journal.open(
-            Entry {
-                at: now.real,
-                key: owner.clone(),
-                method: request.method.clone(),
-                path: request.path.clone(),
-                query: request.query.clone(),
-                body: body.clone(),
-                route: template,
-                status: None,
-                fault: None,
-                applied: false,
-                limited: false,
-                duration_us: None,
-            },
-            &masked_key,
-        );
+        let seq = self.journal.open(Entry {
+            at: now.real,
+            key: owner.clone(),
+            masked_key,
+            method: request.method.clone(),
+            path: request.path.clone(),
+            query: request.query.clone(),
+            body: body.clone(),
+            route: template,
+            status: None,
+            fault: None,
+            applied: false,
+            limited: false,
+            duration_us: None,
+        });
         let buckets = route.map_or(&[Bucket::General][..], |route| route.buckets);
         let allowance = match self.take_allowance(&request, buckets, peer, now) {
             Ok(allowance) => allowance,

@@ -17,6 +17,8 @@ pub(crate) struct Entry {
     pub(crate) at: OffsetDateTime,
     /// The owner's name or a mask, never the key.
     pub(crate) key: String,
+    /// The key that was used. Two keys of one organisation are told apart by it, and have a minute each.
+    pub(crate) masked_key: String,
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: String,
@@ -69,10 +71,9 @@ impl Journal {
         *self = fresh;
     }
 
-    /// Notes a request at its arrival and gives it a number. `masked_key` is counted by: two keys of one
-    /// organisation have a minute each.
-    pub(crate) fn open(&mut self, entry: Entry, masked_key: &str) -> u64 {
-        self.count_minute(masked_key, unix_us(entry.at));
+    /// Notes a request at its arrival and gives it a number.
+    pub(crate) fn open(&mut self, entry: Entry) -> u64 {
+        self.count_minute(&entry.masked_key, unix_us(entry.at));
         self.in_flight += 1;
         self.most_in_flight = self.most_in_flight.max(self.in_flight);
         if self.entries.len() == self.capacity {
@@ -171,6 +172,7 @@ pub(crate) struct Row<'a> {
     at: String,
     at_unix_us: i64,
     key: &'a str,
+    masked_key: &'a str,
     method: &'a str,
     path: &'a str,
     query: &'a str,
@@ -190,6 +192,7 @@ impl<'a> Row<'a> {
             at: stamp::micros(entry.at),
             at_unix_us: unix_us(entry.at),
             key: &entry.key,
+            masked_key: &entry.masked_key,
             method: &entry.method,
             path: &entry.path,
             query: &entry.query,
@@ -214,6 +217,7 @@ mod tests {
         Entry {
             at: datetime!(2026-09-06 10:00 UTC) + Duration::seconds(seconds),
             key: "k…1".to_owned(),
+            masked_key: "k…1".to_owned(),
             method: "GET".to_owned(),
             path: "/api/v1/invoices".to_owned(),
             query: String::new(),
@@ -231,7 +235,7 @@ mod tests {
     fn the_log_keeps_the_newest_and_its_numbers() {
         let mut journal = Journal::new(2);
         assert_eq!(
-            [1, 2, 3].map(|second| journal.open(entry(second), "k…1")),
+            [1, 2, 3].map(|second| journal.open(entry(second))),
             [1, 2, 3]
         );
         journal.close(3, Some(200), entry(4).at);
@@ -247,7 +251,7 @@ mod tests {
     fn the_busiest_minute_is_exact() {
         let mut journal = Journal::new(10);
         for second in [0, 30, 59, 60, 61] {
-            journal.open(entry(second), "k…1");
+            journal.open(entry(second));
         }
         assert_eq!(journal.stats()["max_requests_per_key_60s"], 4);
         assert_eq!(journal.stats()["max_in_flight"], 5);

@@ -1,5 +1,7 @@
 //! `apipayd run`
 
+use std::sync::Arc;
+
 use super::session::Session;
 use super::{Failure, advice};
 use crate::app::{self, RunError};
@@ -12,8 +14,12 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
     if let Some(point) = sources.environment.get(crate::crash::VARIABLE) {
         crate::crash::arm(point).map_err(Failure::of_configuration)?;
     }
-    let settings = Session::open(sources)?.settings;
-    let settings = settings.load_keys(&sources.environment)?;
+    let read = |sources: &Sources| {
+        Session::open(sources)?
+            .settings
+            .load_keys(&sources.environment)
+    };
+    let settings = read(sources)?;
     let variable = |name| sources.environment.get(name);
     telemetry::init(
         &settings.log,
@@ -21,11 +27,15 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
         variable("JOURNAL_STREAM"),
     )
     .map_err(|error| Failure::of_configuration(Chain(&error)))?;
-    app::run(settings).await.map_err(|error| match error {
-        RunError::Schema(version) => Failure::of_configuration(
-            advice::schema(version, sources.file.as_deref()).unwrap_or_default(),
-        ),
-        RunError::Pooler | RunError::TriggersOff => Failure::of_configuration(error),
-        error => Failure::of(&error),
-    })
+    let sources_again = sources.clone();
+    let again = Arc::new(move || read(&sources_again));
+    app::run(settings, again)
+        .await
+        .map_err(|error| match error {
+            RunError::Schema(version) => Failure::of_configuration(
+                advice::schema(version, sources.file.as_deref()).unwrap_or_default(),
+            ),
+            RunError::Pooler | RunError::TriggersOff => Failure::of_configuration(error),
+            error => Failure::of(&error),
+        })
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
 use super::credentials::KeyFile;
@@ -141,6 +141,28 @@ impl AccountSettings<KeyFile> {
             duplicate_protection: self.duplicate_protection,
             allow_insecure: self.allow_insecure,
         })
+    }
+}
+
+impl AccountSettings {
+    /// Whether all settings of the other one are the same.
+    pub fn is_same(&self, other: &AccountSettings) -> bool {
+        let AccountSettings {
+            name,
+            base_url,
+            api_key,
+            requests_per_minute,
+            concurrency,
+            duplicate_protection,
+            allow_insecure,
+        } = self;
+        *name == other.name
+            && *base_url == other.base_url
+            && api_key.expose_secret() == other.api_key.expose_secret()
+            && *requests_per_minute == other.requests_per_minute
+            && *concurrency == other.concurrency
+            && *duplicate_protection == other.duplicate_protection
+            && *allow_insecure == other.allow_insecure
     }
 }
 

@@ -108,6 +108,8 @@ pub enum NotSent {
     HistoryLost,
     /// The account's key is not known to be of its organisation.
     KeyDoubted,
+    /// The account was taken out of the configuration, or is about to be served with other settings.
+    AccountClosed,
 }
 
 /// How the answer was lost.
@@ -121,7 +123,7 @@ pub enum Lost {
 
 impl NotSent {
     /// All of them.
-    pub const ALL: [NotSent; 16] = [
+    pub const ALL: [NotSent; 17] = [
         NotSent::Dns,
         NotSent::Connect,
         NotSent::Tls,
@@ -138,6 +140,7 @@ impl NotSent {
         NotSent::UnknownOperation,
         NotSent::HistoryLost,
         NotSent::KeyDoubted,
+        NotSent::AccountClosed,
     ];
 
     /// Whether it lies on the way to the gateway, not with us.
@@ -158,7 +161,8 @@ impl NotSent {
             | NotSent::DatabaseFailed
             | NotSent::UnknownOperation
             | NotSent::HistoryLost
-            | NotSent::KeyDoubted => false,
+            | NotSent::KeyDoubted
+            | NotSent::AccountClosed => false,
         }
     }
 
@@ -181,6 +185,7 @@ impl NotSent {
             NotSent::UnknownOperation => "unknown_operation",
             NotSent::HistoryLost => "history_lost",
             NotSent::KeyDoubted => "key_doubted",
+            NotSent::AccountClosed => "account_closed",
         }
     }
 }

@@ -289,6 +289,7 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
         NotSent::UnknownOperation => put_back(UPGRADE_WAIT, Reason::UnknownOperation),
         NotSent::HistoryLost => put_back(Duration::ZERO, Reason::HistoryLost),
         NotSent::KeyDoubted => put_back(Duration::ZERO, Reason::KeyDoubted),
+        NotSent::AccountClosed => put_back(Duration::ZERO, Reason::AccountClosed),
     }
 }
 

@@ -281,6 +281,8 @@ reasons! {
     OtherOrganization = "other_organization",
     /// Somebody said that nothing was done and that it is to end, and nothing alive was found.
     CalledOff = "called_off",
+    /// The account was taken out of the daemon's configuration, or changed there, before the request left.
+    AccountClosed = "account_closed",
 }
 
 impl Verdict {
@@ -318,7 +320,7 @@ mod tests {
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
         account_parked quota_spent database_failed history_lost route_not_found not_as_stated key_doubted \
-        other_organization called_off";
+        other_organization called_off account_closed";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

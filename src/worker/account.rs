@@ -48,6 +48,7 @@ pub struct Account {
     /// When its key was last seen to be known, while it serves the account.
     known_at: Mutex<Option<Moment>>,
     has_begun: AtomicBool,
+    is_closed: AtomicBool,
     /// Whether the last claim was too old to be sent, and so was each since the last request of a job.
     is_late: AtomicBool,
     /// Since when probes get no clear answer, and what the last one got.
@@ -228,6 +229,7 @@ impl Account {
             refusals: Refusals::default(),
             known_at: Mutex::default(),
             has_begun: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
             unclear: Mutex::default(),
             state: Mutex::default(),
@@ -240,7 +242,7 @@ impl Account {
     pub async fn call(&self, request: &Request) -> Timed {
         if !self.serves() {
             return Timed {
-                answer: Answer::NotSent(NotSent::KeyDoubted),
+                answer: Answer::NotSent(self.unserved()),
                 took: Duration::ZERO,
             };
         }
@@ -385,6 +387,21 @@ impl Account {
         self.has_begun.load(Ordering::Relaxed)
     }
 
+    /// Nothing more is claimed, sent or asked for it; what is under way is ended and recorded. There is no way back.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is closed, or about to be.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether none of its tasks is under way, and no job of it is claimed and not finished.
+    pub fn is_idle(&self) -> bool {
+        self.claimed.load(Ordering::Relaxed) == 0 && self.places.are_free()
+    }
+
     /// Its key is not known any more.
     pub fn doubt_key(&self) {
         *self.known_at() = None;
@@ -393,7 +410,16 @@ impl Account {
     /// Whether the gateway may be asked anything for it. Who could not read for a while whether its key is known
     /// asks nothing: another key may have taken its place.
     pub fn serves(&self) -> bool {
-        self.known_at().is_some_and(|at| at.elapsed() < KEY_KNOWN)
+        !self.is_closed() && self.known_at().is_some_and(|at| at.elapsed() < KEY_KNOWN)
+    }
+
+    /// Why nothing is sent of an account that is not served.
+    pub fn unserved(&self) -> NotSent {
+        if self.is_closed() {
+            NotSent::AccountClosed
+        } else {
+            NotSent::KeyDoubted
+        }
     }
 
     fn known_at(&self) -> std::sync::MutexGuard<'_, Option<Moment>> {

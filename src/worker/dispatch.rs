@@ -13,6 +13,7 @@ use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Claim, Met, Room};
 use crate::domain::account::AccountName;
 use crate::worker::account::Account;
+use crate::worker::accounts::named;
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
 use crate::worker::passed_over::FoundBy;
@@ -55,11 +56,12 @@ impl Dispatcher {
         let ahead = self.ahead(ctx);
         let all_ahead = ahead.values().sum::<usize>().min(ctx.claim_batch);
         gather_room(ctx, all_ahead).await;
-        let (rooms, jobs) = self.rooms(ctx, &ahead, all_ahead);
+        let served = ctx.served();
+        let (rooms, jobs) = self.rooms(ctx, &served, &ahead, all_ahead);
         if jobs == 0 {
             return Ok(Step::Idle);
         }
-        let sent = self.send_usual(ctx, &rooms, jobs).await;
+        let sent = self.send_usual(ctx, &served, &rooms, jobs).await;
         ctx.passed_over.set(FoundBy::Claim, self.culprits.jobs());
         sent
     }
@@ -67,6 +69,7 @@ impl Dispatcher {
     async fn send_usual(
         &mut self,
         ctx: &Arc<Context>,
+        served: &[Arc<Account>],
         rooms: &[Room],
         jobs: usize,
     ) -> Result<Step, DbError> {
@@ -85,11 +88,11 @@ impl Dispatcher {
                 >= room.jobs
         };
         let wants_room =
-            rooms.len() < ctx.accounts.len() || rooms.iter().any(is_full) || claims.len() >= jobs;
+            rooms.len() < served.len() || rooms.iter().any(is_full) || claims.len() >= jobs;
         ctx.wants_room.store(wants_room, Ordering::Relaxed);
         for mut claim in claims {
             claim.now = asked.now(claim.now);
-            start(ctx, claim, claimed_at, Role::Usual).await;
+            start(ctx, served, claim, claimed_at, Role::Usual).await;
         }
         Ok(step)
     }
@@ -124,7 +127,7 @@ impl Dispatcher {
                 )
             })
             .await;
-        for account in ctx.accounts.values() {
+        for account in ctx.accounts.open() {
             let refused = self.culprits.of_account(&account.name);
             account.note_refused(u32::try_from(refused).unwrap_or(u32::MAX));
         }
@@ -134,7 +137,8 @@ impl Dispatcher {
     /// How many jobs of each account are claimed ahead of its free slots.
     fn ahead(&mut self, ctx: &Context) -> BTreeMap<AccountName, usize> {
         let now = Instant::now();
-        let ahead = ctx.accounts.values().map(|account| {
+        let accounts = ctx.accounts.open();
+        let ahead = accounts.iter().map(|account| {
             let pace = self.paces.entry(account.name.clone()).or_default();
             (account.name.clone(), pace.ahead(account.brisk(), now))
         });
@@ -145,12 +149,13 @@ impl Dispatcher {
     fn rooms(
         &mut self,
         ctx: &Context,
+        served: &[Arc<Account>],
         ahead: &BTreeMap<AccountName, usize>,
         all_ahead: usize,
     ) -> (Vec<Room>, usize) {
         let in_all = room(ctx, all_ahead).min(ctx.claim_batch);
-        let mut rooms: Vec<Room> = ctx
-            .served()
+        let mut rooms: Vec<Room> = served
+            .iter()
             .filter(|account| !ctx.recorder.shelf().is_full(&account.name))
             .map(|account| Room {
                 account: account.name.clone(),
@@ -185,8 +190,8 @@ impl Trials {
     /// Claims the trials that are due of accounts that have slowed down, and starts their sends. That an account has is
     /// known here a second after another daemon has found out; the usual claim leaves it out from that moment on.
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
-        let slow = ctx.served().filter(|account| account.is_slow());
-        let slow: Vec<&Arc<Account>> = slow.collect();
+        let mut slow = ctx.served();
+        slow.retain(|account| account.is_slow());
         if slow.is_empty() {
             self.culprits = Culprits::new(ClaimedTo::Try);
             ctx.passed_over.set(FoundBy::Trial, Vec::new());
@@ -196,7 +201,7 @@ impl Trials {
         let has_room = |account: &&Arc<Account>| {
             !ctx.recorder.shelf().is_full(&account.name) && account.room(0, &ctx.rules.breaker) > 0
         };
-        let open = slow.into_iter().filter(has_room);
+        let open = slow.iter().filter(has_room);
         let open: Vec<String> = open.map(|account| account.name.to_string()).collect();
         if open.is_empty() || jobs == 0 {
             return Ok(Step::Idle);
@@ -224,7 +229,7 @@ impl Trials {
         let (claims, step) = apart(met?);
         for mut claim in claims {
             claim.now = asked.now(claim.now);
-            start(ctx, claim, claimed_at, Role::Trial).await;
+            start(ctx, &slow, claim, claimed_at, Role::Trial).await;
         }
         Ok(step)
     }
@@ -299,10 +304,16 @@ impl Pace {
     }
 }
 
-async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, role: Role) {
-    let Some(account) = ctx.accounts.get(&claim.account).cloned() else {
+async fn start(
+    ctx: &Arc<Context>,
+    served: &[Arc<Account>],
+    claim: Claim,
+    claimed_at: Moment,
+    role: Role,
+) {
+    let Some(account) = named(served, &claim.account).cloned() else {
         // Only accounts that were asked for are claimed; the lease would settle it.
-        tracing::error!(job.id = %claim.id, account = %claim.account, "claimed a job of an account that is not configured");
+        tracing::error!(job.id = %claim.id, account = %claim.account, "claimed a job of an account that is not served");
         return;
     };
     let Some(job) = Job::take(ctx, claim, claimed_at, role) else {
@@ -319,7 +330,7 @@ async fn start(ctx: &Arc<Context>, claim: Claim, claimed_at: Moment, role: Role)
             Poll::Pending => slot.await,
         };
         let work = async {
-            send::send(&ctx, job, slot).await;
+            send::send(&ctx, &account, job, slot).await;
         };
         rooms::supervised(&ctx, &account, "send", work).await;
         drop(held);

@@ -38,7 +38,7 @@ pub async fn note(
         return Ok(());
     };
     let ours = || signs.iter().filter(|signed| signed.errand.kind() == kind);
-    if !ours().any(|signed| is_news(account, signed)) {
+    if !ours().any(|signed| is_news(&account, signed)) {
         return Ok(());
     }
     for _ in 0..STORED_AT_MOST {
@@ -47,7 +47,7 @@ pub async fn note(
             return Ok(());
         };
         let before = known.course(kind);
-        let at = ctx.circumstances(name, asked.now(now));
+        let at = ctx.circumstances(&account, asked.now(now));
         let after = ours().fold(before.clone(), |course, signed| {
             course.after(signed.errand, signed.job, &signed.sign, at)
         });
@@ -59,7 +59,7 @@ pub async fn note(
             };
         if is_stored {
             account.learn_of(kind, after.clone());
-            report(ctx, account, kind, &before, &after);
+            report(ctx, &account, kind, &before, &after);
             return Ok(());
         }
     }

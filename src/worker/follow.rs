@@ -31,6 +31,7 @@ use crate::policy::reconcile::{Subject, lives_after_all};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
+use crate::worker::accounts::named;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::failing::{self, Signed};
@@ -54,12 +55,16 @@ const REFUNDS: usize = 4;
 /// Claims what is due to be checked, and hands each account's part to a task of the account. Of an account whose last
 /// part is not done yet nothing is claimed.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+    let served = ctx.served();
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
     // Neither waits for what fails the other.
     let mut due = Vec::new();
     let mut failed = None;
-    for claimed in [claim_invoices(ctx).await, claim_refunds(ctx).await] {
+    for claimed in [
+        claim_invoices(ctx, &served).await,
+        claim_refunds(ctx, &served).await,
+    ] {
         match claimed {
             Ok(claimed) => due.extend(by_expected_clock(asked, claimed)),
             Err(error) => drop(failed.get_or_insert(error)),
@@ -67,16 +72,16 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     let is_idle = due.is_empty();
     for (name, due) in by(due, |mirror| mirror.account.clone()) {
-        let Some(account) = ctx.accounts.get(&name) else {
+        let Some(account) = named(&served, &name) else {
             continue;
         };
         // Nobody else takes the place.
         let Some(place) = account.places.take(Work::Follow) else {
             continue;
         };
-        let for_task = ctx.clone();
+        let (for_task, owner) = (ctx.clone(), account.clone());
         room::spawn(ctx, account, "follow", async move {
-            check_account(&for_task, name, due, claimed_at).await;
+            check_account(&for_task, &owner, due, claimed_at).await;
             drop(place);
             for_task.wake.follow.notify_one();
         });
@@ -88,8 +93,8 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
 }
 
-async fn claim_invoices(ctx: &Context) -> Result<Vec<DueMirror>, DbError> {
-    let accounts = readable(ctx, Read::Check);
+async fn claim_invoices(ctx: &Context, served: &[Arc<Account>]) -> Result<Vec<DueMirror>, DbError> {
+    let accounts = readable(ctx, served, Read::Check);
     unstored::claim(ctx, Kind::Invoice, &accounts, |among| {
         mirrors::claim_invoices(
             &ctx.pool,
@@ -104,8 +109,8 @@ async fn claim_invoices(ctx: &Context) -> Result<Vec<DueMirror>, DbError> {
     .await
 }
 
-async fn claim_refunds(ctx: &Context) -> Result<Vec<DueMirror>, DbError> {
-    let accounts = readable(ctx, Read::Refunds);
+async fn claim_refunds(ctx: &Context, served: &[Arc<Account>]) -> Result<Vec<DueMirror>, DbError> {
+    let accounts = readable(ctx, served, Read::Refunds);
     unstored::claim(ctx, Kind::Refund, &accounts, |among| {
         mirrors::claim_refunds(
             &ctx.pool,
@@ -120,9 +125,9 @@ async fn claim_refunds(ctx: &Context) -> Result<Vec<DueMirror>, DbError> {
 }
 
 /// The accounts of which such reads may be made now: where they get no clear answer one asks at a time.
-fn readable(ctx: &Context, read: Read) -> Vec<String> {
+fn readable(ctx: &Context, served: &[Arc<Account>], read: Read) -> Vec<String> {
     let has_place = |account: &&Arc<Account>| account.places.free(Work::Follow) > 0;
-    let readable = ctx.served().filter(has_place);
+    let readable = served.iter().filter(has_place);
     let readable = readable.filter(|account| may_read(ctx, account, read));
     readable.map(|account| account.name.to_string()).collect()
 }
@@ -158,28 +163,27 @@ fn by<K: Ord>(
 
 async fn check_account(
     ctx: &Arc<Context>,
-    name: AccountName,
+    account: &Account,
     due: Vec<DueMirror>,
     claimed_at: Moment,
 ) {
-    tell_overdue(ctx, &name, &due).await;
+    tell_overdue(ctx, &account.name, &due).await;
     let (refunds, invoices): (Vec<_>, Vec<_>) = due
         .into_iter()
         .partition(|mirror| mirror.refund_id.is_some());
     if !invoices.is_empty() {
-        check_invoices(ctx, &name, &invoices, claimed_at).await;
+        check_invoices(ctx, account, &invoices, claimed_at).await;
     }
     for (invoice_id, due) in by(refunds, |mirror| mirror.invoice_id) {
-        check_refunds(ctx, &name, invoice_id, &due, claimed_at).await;
+        check_refunds(ctx, account, invoice_id, &due, claimed_at).await;
     }
 }
 
-/// The account, if a request that was claimed at this moment may still leave. A stop waits for one that is
-/// under way, and for none after it.
-fn may_ask<'a>(ctx: &'a Context, name: &AccountName, claimed_at: Moment) -> Option<&'a Account> {
-    let account = ctx.accounts.get(name)?;
+/// Whether a request that was claimed at this moment may still leave. A stop waits for one that is under way, and for
+/// none after it.
+fn may_ask(ctx: &Context, account: &Account, claimed_at: Moment) -> bool {
     let is_young = claimed_at.elapsed() <= SEND_WINDOW;
-    (is_young && account.may_send(claimed_at) && !ctx.stop.is_cancelled()).then_some(account)
+    is_young && account.may_send(claimed_at) && !ctx.stop.is_cancelled()
 }
 
 /// Nobody was asked: what was claimed is due again.
@@ -226,20 +230,21 @@ async fn tell_overdue(ctx: &Arc<Context>, account: &AccountName, due: &[DueMirro
 
 async fn check_invoices(
     ctx: &Arc<Context>,
-    name: &AccountName,
+    account: &Account,
     due: &[DueMirror],
     claimed_at: Moment,
 ) {
-    let Some(account) = may_ask(ctx, name, claimed_at) else {
+    let name = &account.name;
+    if !may_ask(ctx, account, claimed_at) {
         put_back(ctx, name, due).await;
         end_check(ctx, name).await;
         return;
-    };
+    }
     let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
     let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
     crash::reach(Point::FollowBeforeRequest);
     let timed = account.call(&wire::check_invoices(&ids)).await;
-    let following = following(ctx, name);
+    let following = following(ctx, account);
     crash::reach(Point::FollowAfterAnswer);
     let crowd = if due.len() < wire::CHECK_IDS {
         Crowd::OneCheck
@@ -292,8 +297,12 @@ async fn check_invoices(
             warn!(invoice = invoice.id, error = %Chain(&error), "an invoice that no job goes by lives, and could not be told of yet");
             continue;
         }
-        let seen = Seen::Invoice(invoice.clone());
-        let check = settle_waiting(ctx, mirror, &seen, &[], unchanged_for, check, following).await;
+        let shown = Shown {
+            object: &Seen::Invoice(invoice.clone()),
+            among: &[],
+            unchanged_for,
+        };
+        let check = settle_waiting(ctx, account, mirror, shown, check, following).await;
         let row = outcome::invoice_row(name, None, &invoice, check, following);
         let entry = Entry {
             invoice: Some(row),
@@ -312,20 +321,20 @@ fn is_just_made(mirror: &DueMirror) -> bool {
 
 async fn check_refunds(
     ctx: &Arc<Context>,
-    name: &AccountName,
+    account: &Account,
     invoice_id: i64,
     due: &[DueMirror],
     claimed_at: Moment,
 ) {
-    let account = may_ask(ctx, name, claimed_at);
-    let Some(account) = account.filter(|account| may_read(ctx, account, Read::Refunds)) else {
+    let name = &account.name;
+    if !may_ask(ctx, account, claimed_at) || !may_read(ctx, account, Read::Refunds) {
         put_back(ctx, name, due).await;
         return;
-    };
+    }
     let errand = Errand::read(Read::Refunds, account.reads_slowly(Read::Refunds));
     crash::reach(Point::RefundsBeforeRequest);
     let timed = account.call(&wire::list_refunds(invoice_id)).await;
-    let following = following(ctx, name);
+    let following = following(ctx, account);
     crash::reach(Point::RefundsAfterAnswer);
     let list = wire::read_refunds(&timed, invoice_id);
     note(ctx, account, errand, &timed, list.is_some(), due).await;
@@ -359,10 +368,12 @@ async fn check_refunds(
             &ctx.rules.follow,
             ctx.jitter(),
         );
-        let seen = Seen::Refund(refund.clone());
-        let among = &list.refunds;
-        let check =
-            settle_waiting(ctx, mirror, &seen, among, unchanged_for, check, following).await;
+        let shown = Shown {
+            object: &Seen::Refund(refund.clone()),
+            among: &list.refunds,
+            unchanged_for,
+        };
+        let check = settle_waiting(ctx, account, mirror, shown, check, following).await;
         record_refund(ctx, name, refund, after.as_ref(), check, following).await;
     }
     missing::tell(ctx, name, &left_out).await;
@@ -407,31 +418,39 @@ async fn record_refund(
 }
 
 /// When what the gateway has just shown is looked at again.
-fn following<'a>(ctx: &'a Context, account: &AccountName) -> Following<'a> {
+fn following<'a>(ctx: &'a Context, account: &'a Account) -> Following<'a> {
     Following {
         rules: &ctx.rules.follow,
         jitter: ctx.jitter(),
-        key: ctx.fingerprint(account),
+        key: account.fingerprint(),
         seen_at: ctx.clock.expected(),
     }
 }
 
-/// Decides about the jobs that wait for an object, which was shown among these refunds if it is one; returns
-/// when to look again.
+/// An object as the gateway has just shown it.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    object: &'a Seen,
+    /// The refunds of its invoice, if it is one of them.
+    among: &'a [RefundSeen],
+    /// For how long it has been shown with this status.
+    unchanged_for: Duration,
+}
+
+/// Decides about the jobs that wait for an object; returns when to look again.
 async fn settle_waiting(
     ctx: &Arc<Context>,
+    account: &Account,
     mirror: &DueMirror,
-    seen: &Seen,
-    among: &[RefundSeen],
-    unchanged_for: Duration,
+    shown: Shown<'_>,
     usual: NextCheck,
     following: Following<'_>,
 ) -> NextCheck {
     let mut check = usual;
     for job in &mirror.waiting {
-        let followed = match has_double(job.name, seen, among) {
+        let followed = match has_double(job.name, shown.object, shown.among) {
             true => Some(Followed::doubled()),
-            false => decide(ctx, mirror, job, seen, unchanged_for).await,
+            false => decide(ctx, account, mirror, job, shown).await,
         };
         let Some(followed) = followed else {
             continue;
@@ -455,14 +474,12 @@ async fn settle_waiting(
         let entry = match &followed.next {
             Some(next) => {
                 info!(job.id = %job.id, next = next.state().as_str(), reason = next.reason().map(Reason::code), "followed");
-                outcome::followed(&guard, next, seen, found, following)
+                outcome::followed(&guard, next, shown.object, found, following)
             }
             None => Entry::default(),
         };
         // Nearly always nobody waits for that, and it costs nothing.
-        let account = ctx.accounts.get(&mirror.account);
-        let is_proof = account.is_some_and(|account| account.waits_for_delivery())
-            && proves_delivery(followed.next.as_ref());
+        let is_proof = account.waits_for_delivery() && proves_delivery(followed.next.as_ref());
         ctx.recorder
             .record(Outcome {
                 strain: followed.strain,
@@ -478,10 +495,10 @@ async fn settle_waiting(
 
 async fn decide(
     ctx: &Arc<Context>,
+    account: &Account,
     mirror: &DueMirror,
     job: &Waiting,
-    seen: &Seen,
-    unchanged_for: Duration,
+    shown: Shown<'_>,
 ) -> Option<Followed> {
     let planned = plan::plan(ctx, job.id, &job.name, &job.operation, &job.params);
     let (operation, plan) = match planned.await {
@@ -492,13 +509,13 @@ async fn decide(
             return None;
         }
     };
-    let at = ctx.circumstances(&mirror.account, mirror.now);
+    let at = ctx.circumstances(account, mirror.now);
     let followed = follow(
         operation,
         &plan,
         &job.history,
-        seen,
-        unchanged_for,
+        shown.object,
+        shown.unchanged_for,
         job.accepted_for,
         at,
     );
@@ -506,7 +523,6 @@ async fn decide(
     if !is_given_up || plan.resend != Resend::ByProtection {
         return Some(followed);
     }
-    let account = ctx.accounts.get(&mirror.account)?;
     let subject = Subject {
         operation,
         plan: &plan,
@@ -554,7 +570,7 @@ async fn note(
     };
     let strain = match (&timed.answer, due.first()) {
         (Answer::Reply(reply), Some(mirror)) if !is_usable => {
-            strain_of(reply, None, ctx.circumstances(&account.name, mirror.now))
+            strain_of(reply, None, ctx.circumstances(account, mirror.now))
         }
         _ => None,
     };

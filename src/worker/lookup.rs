@@ -22,6 +22,7 @@ use crate::policy::stated::{Checked, call_off, check_stated, needs_own};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
+use crate::worker::accounts::named;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
@@ -37,7 +38,8 @@ use crate::worker::{Context, Step};
 /// Claims the jobs that are due, but for those that make their claim fail, and hands each to a task of its account. As
 /// many of an account as it has places for.
 pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, DbError> {
-    let rooms = ctx.served().map(|account| Room {
+    let served = ctx.served();
+    let rooms = served.iter().map(|account| Room {
         account: account.name.clone(),
         jobs: account.places.free(Work::LookUp),
     });
@@ -46,7 +48,7 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
     // One at a time asks for these: what it gets says whether the others may.
-    let slow = ctx.served();
+    let slow = served.iter();
     let slow = slow.filter(|account| account.reads_slowly(Read::LookUp));
     let slow: BTreeSet<AccountName> = slow.map(|account| account.name.clone()).collect();
     let most = rooms.iter().map(|room| room.jobs).sum();
@@ -66,7 +68,7 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     }
     for mut claim in claims {
         claim.now = asked.now(claim.now);
-        let Some(account) = ctx.accounts.get(&claim.account) else {
+        let Some(account) = named(&served, &claim.account) else {
             continue;
         };
         // Only as many are claimed as there are places, and nobody else takes them.
@@ -157,7 +159,7 @@ async fn look_up(
             search::by_name(ctx, account, &claim.name.first(), Purpose::Lookup).await;
         own = Some(found);
     }
-    let at = ctx.circumstances(&account.name, claim.now + claimed_at.elapsed());
+    let at = ctx.circumstances(account, claim.now + claimed_at.elapsed());
     let Checked { verdict, refuted } = match &claim.stated {
         _ if claim.is_unwanted => {
             let found: Vec<Finding> = [finding.clone()].into_iter().chain(named_before).collect();
@@ -196,7 +198,7 @@ async fn look_up(
         },
         found: found.as_deref(),
     };
-    conclude(ctx, &evidence, verdict, true).await;
+    conclude(ctx, account, &evidence, verdict, true).await;
 }
 
 /// A human has to decide about a job that this version cannot read and an earlier one may have sent, or has decided.

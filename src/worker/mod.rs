@@ -10,6 +10,7 @@
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.
 //! - [`follow`] watches accepted objects to their end, past those of which nothing can be stored ([`unstored`]).
+//! - [`accounts`] are those that are served, which come and go while all this runs.
 //! - [`room`] has the places for an account's tasks, and supervises them: look-ups, follow-ups and probes run there.
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
@@ -25,6 +26,7 @@
 //!   say of the gateway. [`outcome`] turns decisions into its rows, and [`alarm`] has the words for people.
 
 pub mod account;
+pub mod accounts;
 pub mod alarm;
 pub mod aside;
 pub mod clock;
@@ -61,7 +63,6 @@ pub mod tell_failing;
 pub mod tell_refused;
 pub mod unstored;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -86,6 +87,7 @@ use crate::policy::outage::longest;
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::telemetry::Chain;
 use account::{Account, Slots};
+use accounts::Accounts;
 use clock::Moment;
 use culprits::Culprits;
 use in_hand::InHand;
@@ -106,8 +108,8 @@ pub struct Context {
     pub worker: Uuid,
     /// The machine that it runs on.
     pub host: String,
-    /// The accounts, by name.
-    pub accounts: BTreeMap<AccountName, Arc<Account>>,
+    /// The accounts that it serves.
+    pub accounts: Accounts,
     /// What decisions depend on.
     pub rules: Rules,
     /// How long a claim holds a job.
@@ -172,37 +174,24 @@ pub struct Wake {
 impl Context {
     /// The names of all accounts, for statements.
     pub fn account_names(&self) -> Vec<String> {
-        self.accounts.keys().map(AccountName::to_string).collect()
+        let open = self.accounts.open().into_iter();
+        open.map(|account| account.name.to_string()).collect()
     }
 
     /// The accounts of which the gateway may be asked anything: their key is known to be of their organisation.
-    pub fn served(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.accounts.values().filter(|account| account.serves())
-    }
-
-    /// The fingerprint of an account's key; of an account that is not configured nothing is asked.
-    pub fn fingerprint(&self, account: &AccountName) -> &str {
-        self.accounts
-            .get(account)
-            .map_or("", |account| account.fingerprint())
-    }
-
-    /// Their names, for statements.
-    pub fn served_names(&self) -> Vec<String> {
-        self.served()
-            .map(|account| account.name.to_string())
-            .collect()
+    pub fn served(&self) -> Vec<Arc<Account>> {
+        let open = self.accounts.open().into_iter();
+        open.filter(|account| account.serves()).collect()
     }
 
     /// What a decision depends on, at this moment of the database's clock (see [`steady::Asked`]).
-    pub fn circumstances(&self, account: &AccountName, now: OffsetDateTime) -> Circumstances<'_> {
-        let account = self.accounts.get(account);
+    pub fn circumstances(&self, account: &Account, now: OffsetDateTime) -> Circumstances<'_> {
         Circumstances {
             rules: &self.rules,
             now,
             jitter: self.jitter(),
-            refusals: account.map_or(0, |account| account.refusals()),
-            is_slow: account.is_some_and(|account| account.is_slow()),
+            refusals: account.refusals(),
+            is_slow: account.is_slow(),
         }
     }
 

@@ -83,11 +83,11 @@ impl Modes {
 /// Compares what was seen since the last time with what is stored: opens the alert where they differ, and ends it
 /// where they agree again.
 pub async fn compare(ctx: &Arc<Context>) -> Result<(), DbError> {
-    for account in ctx.accounts.values() {
+    for account in ctx.accounts.open() {
         let Some(sight) = account.untold_mode() else {
             continue;
         };
-        match compare_one(ctx, account, sight).await {
+        match compare_one(ctx, &account, sight).await {
             Ok(is_disputed) => account.mode_is_told(sight, is_disputed),
             Err(error) if error.fault() == Fault::Database => return Err(error),
             // Somebody keeps the account's row locked: the next round comes soon.

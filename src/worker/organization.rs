@@ -61,6 +61,8 @@ struct Asked {
 
 /// A key that is not known.
 struct Doubted {
+    /// Its fingerprint.
+    key: String,
     times: u32,
     again_at: Moment,
     /// What people were told of it.
@@ -70,18 +72,26 @@ struct Doubted {
 impl Organizations {
     /// Confirms the keys that are known, and tries to have the others known.
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
+        // What was doubted of the key that an account had before says nothing of the one that it has.
+        self.doubted.retain(|name, doubted| {
+            let account = ctx.accounts.get(name);
+            account
+                .is_some_and(|account| !account.is_closed() && account.fingerprint() == doubted.key)
+        });
         let mut stored = keys::keys(&ctx.pool, &ctx.account_names()).await?;
         let mut known = known(ctx, &stored);
         let mut changing = BTreeSet::new();
-        let begins = |name: &&AccountName| !ctx.accounts[*name].serves();
-        let beginning: Vec<String> = known
+        let begins = |account: &&Arc<Account>| known.contains(&account.name) && !account.serves();
+        let beginning: Vec<String> = ctx
+            .accounts
+            .open()
             .iter()
             .filter(begins)
-            .map(AccountName::to_string)
+            .map(|account| account.name.to_string())
             .collect();
         if self.is_to_be_announced(&known) || !beginning.is_empty() {
             let names: Vec<String> = known.iter().map(AccountName::to_string).collect();
-            let others = ctx.accounts.values();
+            let others = ctx.accounts.open().into_iter();
             // One that has not begun to be served is not in doubt.
             let others =
                 others.filter(|account| account.has_begun() && !known.contains(&account.name));
@@ -113,7 +123,7 @@ impl Organizations {
             true => Step::Worked,
             false => Step::Idle,
         };
-        for account in ctx.accounts.values() {
+        for account in ctx.accounts.open() {
             if known.contains(&account.name) {
                 self.doubted.remove(&account.name);
                 ctx.held_up.clear(&account.name, Stage::Key);
@@ -134,8 +144,8 @@ impl Organizations {
             else {
                 continue;
             };
-            let tried = self.try_key(ctx, account, row).await;
-            if unless_locked(ctx, account, tried).await? {
+            let tried = self.try_key(ctx, &account, row).await;
+            if unless_locked(ctx, &account, tried).await? {
                 step = Step::Worked;
             }
         }
@@ -166,8 +176,8 @@ impl Organizations {
                 }
             };
             let account = &asked.account;
-            // Another daemon, or a person, knew it meanwhile.
-            if known.contains(&account.name) {
+            // Another daemon, or a person, knew it meanwhile; or the account has another key by now.
+            if known.contains(&account.name) || account.is_closed() {
                 continue;
             }
             let stored = match asked.meaning {
@@ -258,7 +268,8 @@ impl Organizations {
         // Not again before this is answered.
         let again_at = Moment::now().after(ctx.rules.request_timeout * 2);
         let doubted = self.doubted.entry(account.name.clone());
-        let doubted = doubted.or_insert(Doubted {
+        let doubted = doubted.or_insert_with(|| Doubted {
+            key: account.fingerprint().to_owned(),
             times: 0,
             again_at,
             told: None,
@@ -310,14 +321,14 @@ impl Organizations {
         ctx: &Context,
         known: &BTreeSet<AccountName>,
     ) -> Result<(), DbError> {
-        for account in ctx.accounts.values() {
+        for account in ctx.accounts.open() {
             let doubted = self.doubted.get(&account.name);
             let told = doubted.and_then(|doubted| doubted.told.as_ref());
             let Some(text) = told.filter(|_| !known.contains(&account.name)) else {
                 continue;
             };
-            let opened = alerts::open(&ctx.pool, &about(account), text).await;
-            unless_locked(ctx, account, opened.map(|()| false)).await?;
+            let opened = alerts::open(&ctx.pool, &about(&account), text).await;
+            unless_locked(ctx, &account, opened.map(|()| false)).await?;
         }
         Ok(())
     }
@@ -338,6 +349,7 @@ impl Organizations {
         let telling = telling(doubt, times, is_served);
         let text = alarm::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
         let doubted = Doubted {
+            key: account.fingerprint().to_owned(),
             times,
             again_at: Moment::now().after(wait),
             told: match telling {
@@ -386,7 +398,7 @@ async fn unless_locked(
 
 /// The accounts whose key is known.
 fn known(ctx: &Context, stored: &[Keys]) -> BTreeSet<AccountName> {
-    let is_known = |account: &&Arc<Account>| {
+    let is_known = |account: &Arc<Account>| {
         if !account.has_begun() {
             return false;
         }
@@ -396,6 +408,6 @@ fn known(ctx: &Context, stored: &[Keys]) -> BTreeSet<AccountName> {
         let keys = row.and_then(|row| row.stored.as_ref());
         keys.is_some_and(|keys| keys.iter().any(|key| key == account.fingerprint()))
     };
-    let known = ctx.accounts.values().filter(is_known);
+    let known = ctx.accounts.open().into_iter().filter(is_known);
     known.map(|account| account.name.clone()).collect()
 }

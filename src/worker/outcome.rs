@@ -405,6 +405,9 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::NotSent(NotSent::KeyDoubted) => {
             "the account's key is not known to be of its organisation; nothing was sent"
         }
+        Answer::NotSent(NotSent::AccountClosed) => {
+            "the account was taken out of the daemon's configuration, or changed there; nothing was sent"
+        }
         Answer::NotSent(NotSent::UnknownOperation) => {
             "this version of apipayd does not know the operation; nothing was sent"
         }

@@ -42,7 +42,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
         // It may have got through before this daemon knew of the doubt.
         let is_over = |time| row.is_doubted && account.got_through_within(time);
         if resumed_for.is_some_and(is_over)
-            && let Err(error) = strains::end_doubt(ctx, account).await
+            && let Err(error) = strains::end_doubt(ctx, &account).await
         {
             warn!(account = %account.name, error = %Chain(&error), "that something got through is stored later");
         }
@@ -50,16 +50,15 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
     }
     let glance = health::glance(&ctx.pool, ctx.worker).await?;
     let waiting = health::waiting(&ctx.pool, &ctx.account_names()).await?;
+    let open = ctx.accounts.open();
     let ours: Vec<AccountRow> = rows
         .into_iter()
-        .filter(|row| {
-            AccountName::parse(&row.name).is_some_and(|name| ctx.accounts.contains_key(&name))
-        })
+        .filter(|row| open.iter().any(|account| account.name.as_str() == row.name))
         .collect();
     let hidden = if glance.stopped.is_none() {
         Some("_control")
     } else {
-        (ours.len() < ctx.accounts.len()).then_some("accounts")
+        (ours.len() < open.len()).then_some("accounts")
     };
     let trouble = trouble.or_else(|| {
         hidden.map(|table| {

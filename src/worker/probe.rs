@@ -28,6 +28,7 @@ use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
+use crate::worker::accounts::named;
 use crate::worker::alarm::{self, Appearance};
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
@@ -55,7 +56,8 @@ impl Probes {
         if ctx.recorder.forgotten().is_some() {
             return Ok(Step::Idle);
         }
-        let idle = ctx.served();
+        let served = ctx.served();
+        let idle = served.iter();
         let idle = idle.filter(|account| account.places.free(Work::Probe) > 0);
         let idle: Vec<String> = idle.map(|account| account.name.to_string()).collect();
         let due = probes::claim(&ctx.pool, &idle, ctx.lease).await?;
@@ -64,7 +66,7 @@ impl Probes {
         }
         for probe in due {
             let Some(account) =
-                AccountName::parse(&probe.account).and_then(|name| ctx.accounts.get(&name))
+                AccountName::parse(&probe.account).and_then(|name| named(&served, &name))
             else {
                 continue;
             };
@@ -294,13 +296,13 @@ async fn let_one_through(
             let Some(job) = Job::take(ctx, claim, claimed_at, Role::Canary) else {
                 return Ok(Trial::NotNow);
             };
-            let ctx = ctx.clone();
+            let (ctx, account) = (ctx.clone(), account.clone());
             // A task of its own: a stop waits for it, and nothing can drop it half-way.
             let sends = ctx.sends.clone();
             let sent = sends
-                .spawn(heart::shared(
-                    async move { send::send(&ctx, job, slot).await },
-                ))
+                .spawn(heart::shared(async move {
+                    send::send(&ctx, &account, job, slot).await
+                }))
                 .await;
             Ok(match sent.unwrap_or(Sent::NotWell) {
                 Sent::Done => Trial::Done,

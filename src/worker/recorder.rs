@@ -70,6 +70,7 @@ impl Outcome {
     /// Whether its account is to be told of something before the rows are recorded.
     fn is_about_account(&self, ctx: &Context) -> bool {
         let account = ctx.accounts.get(&self.account);
+        let account = account.as_ref();
         let is_news = |signed| account.is_some_and(|account| failing::is_news(account, signed));
         let ends_doubt = account.is_some_and(|account| account.is_doubted()) && self.got_through();
         self.strain.is_some()

@@ -53,6 +53,13 @@ impl Default for Places {
 }
 
 impl Places {
+    /// Whether no task is under way.
+    pub fn are_free(&self) -> bool {
+        Work::ALL
+            .iter()
+            .all(|work| self.free(*work) == work.places())
+    }
+
     /// How many more tasks of this kind there may be.
     pub fn free(&self, work: Work) -> usize {
         self.0[work as usize].available_permits()

@@ -115,11 +115,7 @@ pub enum Sent {
 }
 
 /// Sends a job and records what came of it. Not to be dropped before it ends.
-pub async fn send(ctx: &Arc<Context>, mut job: Job, mut slot: Slot) -> Sent {
-    let Some(account) = ctx.accounts.get(&job.claim.account) else {
-        error!(job.id = %job.claim.id, account = %job.claim.account, "claimed a job of an account that is not configured");
-        return Sent::NotWell;
-    };
+pub async fn send(ctx: &Arc<Context>, account: &Account, mut job: Job, mut slot: Slot) -> Sent {
     let guard = guard(ctx, &job.claim, State::Sending);
     let claim = &job.claim;
     let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
@@ -127,12 +123,12 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, mut slot: Slot) -> Sent {
         Ok(planned) => planned,
         Err(NoPlan::UnknownOperation) => {
             error!(job.id = %guard.id, operation = claim.operation, "this version does not know the operation; a newer apipayd will");
-            put_back(ctx, &guard, &job, NotSent::UnknownOperation).await;
+            put_back(ctx, account, &guard, &job, NotSent::UnknownOperation).await;
             return Sent::NotWell;
         }
         Err(NoPlan::Unread(error)) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the params could not be fetched; nothing was sent");
-            put_back(ctx, &guard, &job, NotSent::DatabaseFailed).await;
+            put_back(ctx, account, &guard, &job, NotSent::DatabaseFailed).await;
             return Sent::NotWell;
         }
         Err(NoPlan::Invalid(errors)) => {
@@ -156,7 +152,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, mut slot: Slot) -> Sent {
         if cause == NotSent::WindowClosed {
             account.note_late(true);
         }
-        put_back(ctx, &guard, &job, cause).await;
+        put_back(ctx, account, &guard, &job, cause).await;
         return Sent::NotWell;
     }
     account.note_late(false);
@@ -168,7 +164,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, mut slot: Slot) -> Sent {
         account.count_brisk();
     }
     drop(slot);
-    let at = circumstances(ctx, &job);
+    let at = circumstances(ctx, account, &job);
     let name = job.claim.name;
     let verdict = judge(operation, &plan, name, &job.claim.history, &timed, at);
     if matches!(verdict.strain, Some(Strain::Park { .. })) {
@@ -188,7 +184,7 @@ pub async fn send(ctx: &Arc<Context>, mut job: Job, mut slot: Slot) -> Sent {
         read: None,
         found: None,
     };
-    let recorded = conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
+    let recorded = conclude(ctx, account, &evidence, verdict, job.role == Role::Canary).await;
     match recorded {
         None | Some(Recorded::Moved) => sent,
         Some(_) => Sent::NotWell,
@@ -211,6 +207,7 @@ pub fn guard(ctx: &Context, claim: &Claim, state: State) -> Guard {
 /// Records a verdict with its evidence; waits for it only if asked to.
 pub async fn conclude(
     ctx: &Context,
+    account: &Account,
     evidence: &Evidence<'_>,
     verdict: Verdict,
     wait: bool,
@@ -218,7 +215,7 @@ pub async fn conclude(
     let following = Following {
         rules: &ctx.rules.follow,
         jitter: ctx.jitter(),
-        key: ctx.fingerprint(&evidence.guard.account),
+        key: account.fingerprint(),
         seen_at: ctx.clock.expected(),
     };
     let outcome = Outcome {
@@ -262,18 +259,18 @@ fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
     } else if job.window_from.elapsed() > SEND_WINDOW {
         Some(NotSent::WindowClosed)
     } else if !account.serves() {
-        Some(NotSent::KeyDoubted)
+        Some(account.unserved())
     } else if job.role != Role::Canary && !account.may_send(job.claimed_at) {
         Some(NotSent::AccountParked)
-    } else if key_may_be_free(&job.claim.history, circumstances(ctx, job)) {
+    } else if key_may_be_free(&job.claim.history, circumstances(ctx, account, job)) {
         Some(NotSent::KeyTooOld)
     } else {
         None
     }
 }
 
-fn circumstances<'a>(ctx: &'a Context, job: &Job) -> Circumstances<'a> {
-    ctx.circumstances(&job.claim.account, job.claim.now + job.claimed_at.elapsed())
+fn circumstances<'a>(ctx: &'a Context, account: &Account, job: &Job) -> Circumstances<'a> {
+    ctx.circumstances(account, job.claim.now + job.claimed_at.elapsed())
 }
 
 /// Reads the refunds of the invoice before this one is sent, each time: the database may have forgotten that
@@ -291,12 +288,12 @@ async fn read_before(
     let Lookup::Refunds { invoice_id } = plan.lookup else {
         return Some(job.window_from);
     };
-    if !take_quota(ctx, guard, job).await {
+    if !take_quota(ctx, account, guard, job).await {
         return None;
     }
     let request = wire::list_refunds(invoice_id);
     let timed = slot.wait(account.call(&request)).await;
-    let at = circumstances(ctx, job);
+    let at = circumstances(ctx, account, job);
     let read = wire::read_refunds(&timed, invoice_id);
     let evidence = |verdict: &Verdict| Evidence {
         guard,
@@ -315,7 +312,14 @@ async fn read_before(
         if matches!(verdict.strain, Some(Strain::Park { .. })) {
             account.park();
         }
-        conclude(ctx, &evidence(&verdict), verdict, job.role == Role::Canary).await;
+        conclude(
+            ctx,
+            account,
+            &evidence(&verdict),
+            verdict,
+            job.role == Role::Canary,
+        )
+        .await;
         return None;
     };
     let subject = Subject {
@@ -336,12 +340,12 @@ async fn read_before(
             found: found.as_deref(),
             ..evidence(&verdict)
         };
-        conclude(ctx, &evidence, verdict, job.role == Role::Canary).await;
+        conclude(ctx, account, &evidence, verdict, job.role == Role::Canary).await;
         return None;
     }
     let baseline = json!(Baseline::of(&list));
     crash::reach(Point::BeforeBaseline);
-    let window_from = hold(ctx, guard, job, Some(&baseline)).await?;
+    let window_from = hold(ctx, account, guard, job, Some(&baseline)).await?;
     crash::reach(Point::AfterBaseline);
     Some(window_from)
 }
@@ -349,14 +353,20 @@ async fn read_before(
 /// Makes sure that the claim holds for a whole request more, after something was read for it: the lease is renewed, and
 /// what leaves late has quota of its own, since that of the claim counts as of the claim. Returns from when the send
 /// window counts; `None` when the job is no longer ours, or was put back.
-async fn hold(ctx: &Context, guard: &Guard, job: &Job, baseline: Option<&Value>) -> Option<Moment> {
+async fn hold(
+    ctx: &Context,
+    account: &Account,
+    guard: &Guard,
+    job: &Job,
+    baseline: Option<&Value>,
+) -> Option<Moment> {
     let is_late = job.window_from.elapsed() > SEND_WINDOW / 2;
     let window_from = if is_late {
         Moment::now()
     } else {
         job.window_from
     };
-    if is_late && !take_quota(ctx, guard, job).await {
+    if is_late && !take_quota(ctx, account, guard, job).await {
         return None;
     }
     match claim::hold(&ctx.pool, ctx.worker, &job.claim, baseline, ctx.lease).await {
@@ -367,7 +377,7 @@ async fn hold(ctx: &Context, guard: &Guard, job: &Job, baseline: Option<&Value>)
         }
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the claim could not be renewed; nothing was sent");
-            put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
+            put_back(ctx, account, guard, job, NotSent::DatabaseFailed).await;
             None
         }
     }
@@ -401,21 +411,21 @@ fn purpose(job: &Job) -> Purpose {
 }
 
 /// Takes quota for one more request of the job. Without it the job is put back.
-async fn take_quota(ctx: &Context, guard: &Guard, job: &Job) -> bool {
+async fn take_quota(ctx: &Context, account: &Account, guard: &Guard, job: &Job) -> bool {
     match ctx.take_one(&guard.account, purpose(job)).await {
         Ok(true) => return true,
-        Ok(false) => put_back(ctx, guard, job, NotSent::QuotaSpent).await,
+        Ok(false) => put_back(ctx, account, guard, job, NotSent::QuotaSpent).await,
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "no quota could be taken; nothing was sent");
-            put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
+            put_back(ctx, account, guard, job, NotSent::DatabaseFailed).await;
         }
     }
     false
 }
 
 /// Records that nothing was sent, and why.
-async fn put_back(ctx: &Context, guard: &Guard, job: &Job, cause: NotSent) {
-    let verdict = not_sent(cause, &job.claim.history, circumstances(ctx, job));
+async fn put_back(ctx: &Context, account: &Account, guard: &Guard, job: &Job, cause: NotSent) {
+    let verdict = not_sent(cause, &job.claim.history, circumstances(ctx, account, job));
     let entry = outcome::not_sent(guard, cause, &verdict);
     ctx.recorder
         .record(Outcome {

@@ -59,6 +59,11 @@ impl HeldUp {
         self.entries().remove(&(account.clone(), stage));
     }
 
+    /// The account is not served any more.
+    pub fn forget(&self, account: &AccountName) {
+        self.entries().retain(|(held_up, _), _| held_up != account);
+    }
+
     fn note(&self, account: &AccountName, stage: Stage, cause: String) -> bool {
         let before = self.entries().insert((account.clone(), stage), cause);
         before.is_none()
@@ -92,13 +97,14 @@ pub async fn hold_up(ctx: &Context, account: &AccountName, stage: Stage, error: 
 #[derive(Debug, Default)]
 pub struct Start {
     is_told: bool,
-    is_over: bool,
 }
 
 impl Start {
     /// Does what can be done now.
     pub async fn step(&mut self, ctx: &Context) -> Result<Step, DbError> {
-        if self.is_over {
+        let has_begun = |account: &Arc<Account>| account.has_begun();
+        let open = ctx.accounts.open();
+        if self.is_told && ctx.clock.has_begun() && open.iter().all(has_begun) {
             return Ok(Step::Idle);
         }
         if !self.is_told {
@@ -108,9 +114,9 @@ impl Start {
             self.is_told = left == 0;
         }
         let mut stores = Vec::new();
-        for account in ctx.accounts.values() {
+        for account in open {
             if !account.has_begun() {
-                stores.push(store(ctx, account.clone()));
+                stores.push(store(ctx, account));
             }
         }
         let stored: Vec<_> = futures_util::stream::iter(stores)
@@ -143,8 +149,6 @@ impl Start {
                 Err(error) => hold_up(ctx, name, Stage::Row, Some(&error)).await,
             }
         }
-        let has_begun = ctx.accounts.values().all(|account| account.has_begun());
-        self.is_over = self.is_told && has_begun && ctx.clock.has_begun();
         failed.map_or(Ok(Step::Idle), Err)
     }
 }

@@ -112,7 +112,7 @@ pub async fn tell(
     // Before the parks: what is sent with success ends the one before.
     let ours = ctx.accounts.get(account);
     if got_through && let Some(ours) = ours.filter(|ours| ours.is_doubted()) {
-        let run = || end_doubt(ctx, ours);
+        let run = || end_doubt(ctx, &ours);
         let task = "store that something got through";
         persist(ctx, account, task, &mut first_failure, run).await;
     }

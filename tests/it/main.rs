@@ -44,6 +44,7 @@ mod queueing;
 mod quota;
 mod readme;
 mod refunding;
+mod reloading;
 mod resolving;
 mod restoring;
 mod schema;

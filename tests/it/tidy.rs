@@ -130,14 +130,25 @@ const PARTS: [(&str, &[&str]); 14] = [
         ],
     ),
     (
+        "reload",
+        &[
+            "config",
+            "domain",
+            "gateway",
+            "service",
+            "telemetry",
+            "worker",
+        ],
+    ),
+    (
         "app",
         &[
             "alert",
             "config",
             "db",
-            "gateway",
             "heart",
             "policy",
+            "reload",
             "service",
             "telemetry",
             "watchdog",

@@ -95,7 +95,7 @@ begin
   perform pg_temp.explains('{"account": "left"}',
     'Waiting: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Then it goes out.');
   perform pg_temp.explains('{"account": "strange"}',
-    'Waiting: no daemon has served account strange for a month, if ever: name it in the configuration, then sudo systemctl restart apipayd. Then it goes out.');
+    'Waiting: no daemon serves account strange: name it in the configuration, then sudo systemctl restart apipayd. Then it goes out.');
   perform pg_temp.explains('{"account": "left", "operation": "invoice.refund", "params": {"invoice_id": 500}, "reason": "waits_for_refund"}',
     'Waiting: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Then it goes out.');
   perform pg_temp.explains(jsonb_build_object('account', 'left', 'state', 'sending', 'leased_until', now() - interval '1 min'),

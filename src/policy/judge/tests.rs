@@ -509,6 +509,7 @@ fn failures_of_the_network_are_told_apart() {
         (NotSent::UnknownOperation, "unknown_operation in 60s"),
         (NotSent::HistoryLost, "history_lost in 0ns"),
         (NotSent::KeyDoubted, "key_doubted in 0ns"),
+        (NotSent::AccountClosed, "account_closed in 0ns"),
     ] {
         let answer = Answer::NotSent(cause);
         let expected = format!("not_applied queued {why} free");

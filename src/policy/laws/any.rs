@@ -231,6 +231,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         NotSent::UnknownOperation,
         NotSent::HistoryLost,
         NotSent::KeyDoubted,
+        NotSent::AccountClosed,
     ];
     prop_oneof![
         1 => select(causes).prop_map(Answer::NotSent),

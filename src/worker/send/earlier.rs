@@ -45,7 +45,7 @@ pub(super) async fn look_back(
         Ok(ids) => ids,
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the earlier invoices of a bill are not known; it is not made anew yet");
-            put_back(ctx, guard, job, NotSent::DatabaseFailed).await;
+            put_back(ctx, account, guard, job, NotSent::DatabaseFailed).await;
             return None;
         }
     };
@@ -59,7 +59,7 @@ pub(super) async fn look_back(
     crash::reach(Point::EarlierBeforeRequest);
     let mut known = Vec::new();
     if !ids.is_empty() {
-        if !take_quota(ctx, guard, job).await {
+        if !take_quota(ctx, account, guard, job).await {
             return None;
         }
         let request = wire::check_invoices(&ids);
@@ -69,7 +69,7 @@ pub(super) async fn look_back(
             None => return asking.put_off(&request, &timed).await,
         }
     }
-    if !take_quota(ctx, guard, job).await {
+    if !take_quota(ctx, account, guard, job).await {
         return None;
     }
     let name = job.claim.name.first();
@@ -89,7 +89,7 @@ pub(super) async fn look_back(
     match lives_after_all(&subject, &known, &named) {
         None => {
             crash::reach(Point::EarlierAfterAnswer);
-            hold(ctx, guard, job, None).await
+            hold(ctx, account, guard, job, None).await
         }
         Some(living) => {
             let found = Some(living.found.as_str());
@@ -102,7 +102,7 @@ pub(super) async fn look_back(
 impl Asking<'_> {
     /// It could not be asked whether one lives, so nothing is sent.
     async fn put_off(&self, request: &Request, timed: &Timed) -> Option<Moment> {
-        let at = circumstances(self.ctx, self.job);
+        let at = circumstances(self.ctx, self.account, self.job);
         let verdict = without_earlier(&self.job.claim.history, timed, at);
         if matches!(verdict.strain, Some(Strain::Park { .. })) {
             self.account.park();
@@ -129,12 +129,19 @@ impl Asking<'_> {
             plan: self.plan,
             request,
             timed,
-            now: circumstances(self.ctx, job).now,
+            now: circumstances(self.ctx, self.account, job).now,
             signed: job.signed(sign_of_send(timed, &verdict, true)),
             failing_since: job.claim.history.failing_since,
             read: None,
             found,
         };
-        conclude(self.ctx, &evidence, verdict, job.role == Role::Canary).await;
+        conclude(
+            self.ctx,
+            self.account,
+            &evidence,
+            verdict,
+            job.role == Role::Canary,
+        )
+        .await;
     }
 }

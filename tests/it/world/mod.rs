@@ -303,11 +303,23 @@ impl World {
     }
 
     fn write_config(&self) {
+        self.configure(&self.wish.accounts);
+        if let Some(roots) = &self.wish.roots {
+            write_private(&self.roots(), roots);
+        }
+        if self.wish.own_hosts {
+            write_private(&self.hosts(), "127.0.0.1 localhost\n");
+        }
+    }
+
+    /// Writes the configuration with these accounts, each with the key of its name.
+    pub(crate) fn configure<T: AsRef<str>>(&self, accounts: &[T]) {
         use std::os::unix::fs::PermissionsExt;
         let mut text = CONFIG.to_owned();
         text += &format!("\n[database]\nurl = {:?}\n", self.database.url());
         text += &format!("\n[alerts.webhook]\nurl = {:?}\n", self.alerts.url());
-        for account in &self.wish.accounts {
+        for account in accounts {
+            let account = account.as_ref();
             let key_file = self.key_file(account);
             write_private(&key_file, &self.key(account));
             text += &format!(
@@ -318,12 +330,6 @@ impl World {
             );
         }
         write_private(&self.config(), &text);
-        if let Some(roots) = &self.wish.roots {
-            write_private(&self.roots(), roots);
-        }
-        if self.wish.own_hosts {
-            write_private(&self.hosts(), "127.0.0.1 localhost\n");
-        }
         let mode = std::fs::metadata(self.config()).unwrap().permissions();
         assert_eq!(mode.mode() & 0o077, 0, "the configuration holds a password");
     }

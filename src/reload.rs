@@ -1,0 +1,314 @@
+//! SIGHUP: the configuration is read anew, and accounts come, go or change while everything else goes on.
+//!
+//! An account that goes is closed: nothing more is claimed, sent or asked for it, and what is under way is ended and
+//! recorded. One that changes is closed and, once nobody has it in hand, opened with its new settings, so no two keys
+//! are used for it at a time. All other settings are those of the start.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::signal::unix::Signal;
+use tracing::{error, info};
+
+use crate::config::{AccountSettings, ConfigError, Settings};
+use crate::domain::account::AccountName;
+use crate::gateway::client::{Gateway, GatewayError, HttpLimits};
+use crate::service::Service;
+use crate::telemetry::Chain;
+use crate::worker::Context;
+use crate::worker::account::Account;
+
+/// Where the settings come from, each time that they are read.
+pub type ReadSettings = Arc<dyn Fn() -> Result<Settings, ConfigError> + Send + Sync>;
+
+/// Why an account cannot be served with its settings.
+#[derive(Debug, thiserror::Error)]
+#[error("account {account} cannot be used")]
+pub struct UnusableAccount {
+    account: AccountName,
+    #[source]
+    source: GatewayError,
+}
+
+/// Makes an account from its settings.
+pub fn open_account(
+    settings: &AccountSettings,
+    limits: HttpLimits,
+) -> Result<Account, UnusableAccount> {
+    let gateway = Gateway::new(
+        &settings.base_url,
+        &settings.api_key,
+        settings.allow_insecure,
+        limits,
+    )
+    .map_err(|source| UnusableAccount {
+        account: settings.name.clone(),
+        source,
+    })?;
+    Ok(Account::new(
+        settings.name.clone(),
+        gateway,
+        settings.duplicate_protection,
+        settings.concurrency,
+        settings.requests_per_minute,
+    ))
+}
+
+/// Why the configuration that was read last is not the one that is served; empty when it is.
+#[derive(Clone, Default)]
+pub struct Refusal(Arc<Mutex<Option<String>>>);
+
+impl Refusal {
+    /// The cause as a sentence for the status line.
+    pub fn in_words(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn set(&self, cause: Option<String>) {
+        *self.lock() = cause;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings what is served in line with the configuration, each time that it is asked to.
+pub struct Reload {
+    read: ReadSettings,
+    /// The settings of the accounts that are served.
+    served: Vec<AccountSettings>,
+    limits: HttpLimits,
+    refusal: Refusal,
+}
+
+impl Reload {
+    /// For a daemon that was started with these settings.
+    pub fn new(read: ReadSettings, settings: &Settings) -> Reload {
+        Reload {
+            read,
+            served: settings.accounts.clone(),
+            limits: settings.http.limits(),
+            refusal: Refusal::default(),
+        }
+    }
+
+    /// Where the cause is shown while a configuration is refused.
+    pub fn refusal(&self) -> Refusal {
+        self.refusal.clone()
+    }
+
+    /// Reads the configuration whenever the signal comes.
+    pub async fn run(mut self, ctx: &Context, service: &Service, signal: &mut Signal) {
+        while signal.recv().await.is_some() {
+            service.reloading();
+            let refused = match self.read_again().await {
+                Ok(settings) => self.change(ctx, settings.accounts).await.err(),
+                Err(error) => Some(Chain(&error).to_string()),
+            };
+            match &refused {
+                Some(cause) => error!(
+                    cause,
+                    "the new configuration is refused; everything goes on as before"
+                ),
+                None => info!(
+                    "every other setting that was changed takes effect when apipayd is started again"
+                ),
+            }
+            let words = |cause| {
+                format!("the new configuration is refused, the one before is in force: {cause}")
+            };
+            self.refusal.set(refused.map(words));
+            service.reloaded();
+        }
+    }
+
+    /// Reads it beside the loops: a disk may be slow.
+    async fn read_again(&self) -> Result<Settings, ReadError> {
+        let read = self.read.clone();
+        Ok(tokio::task::spawn_blocking(move || read()).await??)
+    }
+
+    /// Opens, closes and changes accounts. Returns when the last request of those that are closed is answered.
+    async fn change(&mut self, ctx: &Context, wanted: Vec<AccountSettings>) -> Result<(), String> {
+        let difference = Difference::between(&self.served, &wanted);
+        let made = wanted
+            .iter()
+            .filter(|account| difference.makes(&account.name));
+        let made: Result<Vec<Account>, UnusableAccount> = made
+            .map(|account| open_account(account, self.limits))
+            .collect();
+        let made = made.map_err(|error| Chain(&error).to_string())?;
+        info!(%difference, "the accounts are served as configured now");
+        let mut made: BTreeMap<AccountName, Arc<Account>> = made
+            .into_iter()
+            .map(|account| (account.name.clone(), Arc::new(account)))
+            .collect();
+        for name in &difference.opened {
+            if let Some(account) = made.remove(name) {
+                ctx.accounts.add(account);
+            }
+        }
+        let leaving = difference.closed.iter().chain(&difference.changed);
+        let leaving = leaving.map(|name| {
+            let next = made.remove(name);
+            async move {
+                close(ctx, name).await;
+                if let Some(account) = next {
+                    ctx.accounts.add(account);
+                }
+            }
+        });
+        let leaving: Vec<_> = leaving.collect();
+        join_all(leaving).await;
+        self.served = wanted;
+        Ok(())
+    }
+}
+
+/// Why the configuration could not be read.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("reading it panicked")]
+    Panic(#[from] tokio::task::JoinError),
+}
+
+/// How often it is looked whether a closed account is still in somebody's hands.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Closes an account, and waits until nobody has it in hand: no longer than a request takes.
+async fn close(ctx: &Context, name: &AccountName) {
+    if let Some(account) = ctx.accounts.get(name) {
+        account.close();
+    }
+    while !ctx.accounts.remove(name) {
+        tokio::time::sleep(LOOK).await;
+    }
+    ctx.held_up.forget(name);
+    info!(account = %name, "the account is closed");
+}
+
+/// How the accounts that are wanted differ from those that are served.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Difference {
+    opened: Vec<AccountName>,
+    closed: Vec<AccountName>,
+    changed: Vec<AccountName>,
+}
+
+impl Difference {
+    fn between(served: &[AccountSettings], wanted: &[AccountSettings]) -> Difference {
+        let mut difference = Difference::default();
+        for account in wanted {
+            let name = account.name.clone();
+            match served.iter().find(|other| other.name == name) {
+                None => difference.opened.push(name),
+                Some(other) if !other.is_same(account) => difference.changed.push(name),
+                Some(_) => {}
+            }
+        }
+        let is_gone =
+            |account: &&AccountSettings| wanted.iter().all(|other| other.name != account.name);
+        let gone = served.iter().filter(is_gone);
+        difference.closed = gone.map(|account| account.name.clone()).collect();
+        difference
+    }
+
+    /// Whether there will be a new account of this name.
+    fn makes(&self, name: &AccountName) -> bool {
+        self.opened.contains(name) || self.changed.contains(name)
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lists = [
+            ("opened", &self.opened),
+            ("closed", &self.closed),
+            ("changed", &self.changed),
+        ];
+        let lists = lists.iter().filter(|(_, names)| !names.is_empty());
+        let parts: Vec<String> = lists
+            .map(|(what, names)| {
+                let names: Vec<&str> = names.iter().map(AccountName::as_str).collect();
+                format!("{what}: {}", names.join(", "))
+            })
+            .collect();
+        match parts.is_empty() {
+            true => f.write_str("none differs"),
+            false => f.write_str(&parts.join("; ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::domain::account::DuplicateProtection;
+
+    fn account(name: &str, key: &str) -> AccountSettings {
+        AccountSettings {
+            name: AccountName::parse(name).unwrap(),
+            base_url: "https://api.example/api/v1".parse().unwrap(),
+            api_key: SecretString::from(key),
+            requests_per_minute: 60,
+            concurrency: 4,
+            duplicate_protection: DuplicateProtection::Key,
+            allow_insecure: false,
+        }
+    }
+
+    #[test]
+    fn accounts_come_go_and_change_by_their_names() {
+        let served = [account("a", "1"), account("b", "2"), account("c", "3")];
+        let same = Difference::between(&served, &served);
+        assert_eq!(
+            (same.to_string().as_str(), &same),
+            ("none differs", &Difference::default())
+        );
+        let wanted = [account("b", "2"), account("c", "4"), account("d", "5")];
+        let difference = Difference::between(&served, &wanted);
+        assert_eq!(difference.to_string(), "opened: d; closed: a; changed: c");
+    }
+
+    #[test]
+    fn any_setting_of_an_account_that_differs_changes_it() {
+        let served = account("a", "1");
+        let others = [
+            AccountSettings {
+                base_url: "https://api.example/other".parse().unwrap(),
+                ..served.clone()
+            },
+            AccountSettings {
+                api_key: SecretString::from("2"),
+                ..served.clone()
+            },
+            AccountSettings {
+                requests_per_minute: 61,
+                ..served.clone()
+            },
+            AccountSettings {
+                concurrency: 5,
+                ..served.clone()
+            },
+            AccountSettings {
+                duplicate_protection: DuplicateProtection::Lookup,
+                ..served.clone()
+            },
+            AccountSettings {
+                allow_insecure: true,
+                ..served.clone()
+            },
+        ];
+        for other in others {
+            assert!(!served.is_same(&other), "{other:?}");
+        }
+    }
+}
