@@ -129,7 +129,8 @@ async fn a_key_is_renewed_under_load_and_no_two_keys_are_used_at_a_time() {
     let both = json!({"organisation": old, "add_key": new});
     world.sandbox.organisation(both).await;
     // Longer than it takes until an account is served.
-    let slow = json!({"route": "POST /invoices", "effect": "apply", "delay_ms": 4_000, "times": 20});
+    let slow =
+        json!({"route": "POST /invoices", "effect": "apply", "delay_ms": 4_000, "times": 20});
     world.sandbox.fault(slow).await;
     let mut jobs = Vec::new();
     for number in 0..60 {
