@@ -194,7 +194,7 @@ fn open_account(account: &AccountSettings, settings: &Settings) -> Result<Accoun
         &account.base_url,
         &account.api_key,
         account.allow_insecure,
-        settings.http.limits(),
+        settings.http,
     )
     .map_err(|source| RunError::Gateway {
         account: account.name.to_string(),

@@ -19,7 +19,6 @@ mod tests;
 
 pub use credentials::KeyFile;
 pub use settings::{
-    AccountSettings, AlertSettings, DatabaseSettings, HttpSettings, Settings, WebhookSettings,
-    WorkerSettings,
+    AccountSettings, AlertSettings, DatabaseSettings, Settings, WebhookSettings, WorkerSettings,
 };
 pub use source::{ConfigError, Environment, Sources};
