@@ -154,7 +154,7 @@ fn context(settings: &Settings, recorder: Recorder) -> Result<Context, RunError>
         .alerts
         .webhook
         .as_ref()
-        .map(Webhook::new)
+        .map(|webhook| Webhook::new(webhook.url.clone(), webhook.timeout))
         .transpose()
         .map_err(RunError::Webhook)?;
     Ok(Context {

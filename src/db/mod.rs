@@ -48,10 +48,6 @@ use std::time::Duration;
 pub use among::Among;
 pub use pool::Pool;
 
-/// Of an account and a state no more jobs are counted, so that a queue of millions is not read for a
-/// line: from here on there may be more.
-pub const MOST_COUNTED: i64 = 10_000;
-
 /// What our sessions that run statements call themselves.
 const APPLICATION: &str = "apipayd";
 
