@@ -6,6 +6,7 @@ mod database;
 mod finding;
 mod gateway;
 mod holdups;
+mod rights;
 mod server;
 mod standing;
 

@@ -1,7 +1,8 @@
 //! `apipayd run`
 
+use super::advice;
+use super::failure::Failure;
 use super::session::Session;
-use super::{Failure, advice};
 use crate::app::{self, RunError};
 use crate::config::Sources;
 use crate::telemetry::{self, Chain};
