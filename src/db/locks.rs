@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::entry::{Entry, Transition};
 use super::fault::{Cause, Fault};
-use super::record::{Entry, Transition};
 use super::{APPLICATION, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;

@@ -11,8 +11,8 @@ use tracing::{info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
+use crate::db::entry::Entry;
 use crate::db::mirrors::{self, DueMirror, Kind, Waiting};
-use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::JobName;

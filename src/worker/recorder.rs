@@ -18,9 +18,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
 use crate::db::DbError;
+use crate::db::entry::Entry;
 use crate::db::fate::{Lost, Recorded};
 use crate::db::fault::Fault;
-use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::heart::{self, Heart};
 use crate::policy::hints::Remaining;

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt;
 use tracing::{info, warn};
 
+use crate::db::entry::Entry;
 use crate::db::fault::Fault;
 use crate::db::locks::{self, Holder};
-use crate::db::record::Entry;
 use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
 use crate::telemetry::Chain;

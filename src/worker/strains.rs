@@ -14,8 +14,7 @@ use crate::db::alerts::About;
 use crate::db::clock::SteadySecond;
 use crate::db::fate::Recorded;
 use crate::db::fault::Fault;
-use crate::db::record;
-use crate::db::{DbError, accounts, alerts, probes};
+use crate::db::{DbError, accounts, alerts, probes, quota};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Read, Undelivered};
 use crate::heart;
@@ -346,7 +345,7 @@ pub fn afterwards(ctx: &Arc<Context>, messages: &[Message]) {
 async fn run(ctx: &Context, account: &AccountName, errand: Errand) {
     if !errand.unspent.is_empty()
         && let Err(error) =
-            record::return_quota(&ctx.pool, account, &errand.unspent, ctx.clock.second()).await
+            quota::return_quota(&ctx.pool, account, &errand.unspent, ctx.clock.second()).await
     {
         warn!(account = %account, error = %Chain(&error), "quota of unsent requests was not given back");
     }
@@ -354,7 +353,7 @@ async fn run(ctx: &Context, account: &AccountName, errand: Errand) {
         requests,
         resets_after,
     }) = errand.remaining
-        && let Err(error) = record::correct_quota(
+        && let Err(error) = quota::correct_quota(
             &ctx.pool,
             account,
             requests,

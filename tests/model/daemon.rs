@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use apipayd::db::record::Transition;
+use apipayd::db::entry::Transition;
 use apipayd::domain::account::AccountName;
 use apipayd::domain::answer::{Answer, Lost, NotSent, Timed};
 use apipayd::domain::job::{Epoch, History, JobId, JobName};
