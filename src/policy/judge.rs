@@ -12,7 +12,7 @@ use crate::domain::state::State;
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::hints;
-use crate::policy::outage::{page, words};
+use crate::policy::quoted::{page, words};
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Scope, Strain, Verdict};
 

@@ -21,13 +21,14 @@ use crate::domain::operation::{Resend, Seen};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::gateway::wire;
+use crate::policy::finding::Subject;
 use crate::policy::follow::{
     Crowd, Followed, NextCheck, check_distance, follow, has_double, is_overdue, is_to_be_read,
     lives_unexpectedly, next_invoice_check, next_refund_check, proves_delivery,
 };
 use crate::policy::judge::strain_of;
 use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
-use crate::policy::reconcile::{Subject, lives_after_all};
+use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;

@@ -23,7 +23,7 @@ use crate::policy::hints;
 use crate::policy::organization::{
     Doubt, Known, Standing, Telling, shown, standing, telling, with,
 };
-use crate::policy::outage::words;
+use crate::policy::quoted::words;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
