@@ -15,8 +15,9 @@ use crate::db::outbox::{self, DueNotice};
 use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::alarm::{self, Alarm};
-use crate::worker::{Context, Step};
+use crate::worker::pulse::Step;
 use crate::worker::{modes, revived, strains, tell_failing, tell_refused};
 
 /// The channel that is always there: a line in the log.

@@ -37,12 +37,13 @@ use crate::worker::clock::Moment;
 use crate::worker::failing::{self, Signed};
 use crate::worker::outcome::{self, Following, Guard};
 use crate::worker::plan;
+use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::{self, Work};
 use crate::worker::send::SEND_WINDOW;
 use crate::worker::steady::Asked;
 use crate::worker::unstored;
-use crate::worker::{Context, Step, missing, revived};
+use crate::worker::{Context, missing, revived};
 use apart::{read_after_refund, read_for_mode, read_whole};
 
 /// Accounts whose invoices are claimed for a check by one statement.

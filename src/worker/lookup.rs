@@ -22,6 +22,7 @@ use crate::policy::reconcile::reconcile;
 use crate::policy::stated::{Checked, call_off, check_stated, needs_own};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
 use crate::worker::clock::Moment;
@@ -29,11 +30,11 @@ use crate::worker::culprits::Culprits;
 use crate::worker::failing::Signed;
 use crate::worker::outcome::{self, Evidence, Guard, Kind};
 use crate::worker::plan::{self, NoPlan};
+use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::{self, Work};
 use crate::worker::search;
 use crate::worker::send::{conclude, guard};
-use crate::worker::{Context, Step};
 
 /// Claims the jobs that are due, but for those that make their claim fail, and hands each to a task of its account. As
 /// many of an account as it has places for.

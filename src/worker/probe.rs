@@ -26,14 +26,15 @@ use crate::policy::quoted::{got, words};
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::alarm::{self, Appearance};
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
+use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::{self, Work};
 use crate::worker::send::{self, Job, Role, Sent};
-use crate::worker::{Context, Step};
 
 /// The loop's memory: of each account the jobs that the database does not let be claimed for a probe.
 #[derive(Default)]

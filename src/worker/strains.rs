@@ -23,12 +23,13 @@ use crate::policy::hints::Remaining;
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Scope, Strain};
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::alarm::{self, Alarm};
 use crate::worker::failing::{self, Signed};
+use crate::worker::pulse::wait_for_database;
 use crate::worker::recorder::{Message, insist};
 use crate::worker::start::{self, Stage};
-use crate::worker::{Context, wait_for_database};
 
 /// Blocks and parks the account, and opens its alerts, before the jobs are recorded that wait for it: a
 /// daemon that dies in between leaves leases to run out, never a parked job without a parked account.
