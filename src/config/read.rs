@@ -9,10 +9,13 @@ use secrecy::{ExposeSecret, SecretString};
 use super::credentials::{self, KeyFile};
 use super::duration::show;
 use super::endpoint::{self, DatabaseUrl};
+use super::environment::Environment;
+use super::error::ConfigError;
+use super::section::{Found, Section};
 use super::settings::{
     AccountSettings, AlertSettings, DatabaseSettings, Settings, WebhookSettings, WorkerSettings,
 };
-use super::source::{ConfigError, Environment, Found, Section, Sources};
+use super::source::Sources;
 use crate::domain::account::{AccountName, DuplicateProtection};
 use crate::domain::http::HttpLimits;
 use crate::policy::rules::{BreakerRules, Curve, FollowRules, Rules};

@@ -8,7 +8,8 @@ use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 
 use super::credentials::KeyFile;
-use super::source::{ConfigError, Environment};
+use super::environment::Environment;
+use super::error::ConfigError;
 use crate::db::Connect;
 use crate::domain::account::{AccountName, DuplicateProtection};
 use crate::domain::http::HttpLimits;
