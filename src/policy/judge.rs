@@ -5,8 +5,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
+use crate::domain::fields::id;
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::id;
 use crate::domain::operation::{Applied, Lookup, OPERATIONS, Operation, Plan, Progress, Seen};
 use crate::domain::state::State;
 use crate::policy::backoff;

@@ -1,7 +1,7 @@
 //! What an answer says, quoted for people: bounded, with phones masked.
 
 use crate::domain::answer::{Answer, Body, Reply, beginning};
-use crate::domain::mirror::storable;
+use crate::domain::fields::storable;
 use crate::domain::phone::without_phones;
 
 /// The gateway's words about an error, phones masked: its message, else its code.
