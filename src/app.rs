@@ -29,11 +29,12 @@ use crate::worker::accounts::Accounts;
 use crate::worker::in_hand::InHand;
 use crate::worker::passed_over::PassedOver;
 use crate::worker::progress::Progress;
+use crate::worker::pulse::{Pulse, wait_for_database};
 use crate::worker::recorder::{Inbox, Recorder};
 use crate::worker::start::{HeldUp, Start};
 use crate::worker::steady::SteadyClock;
 use crate::worker::unstored::Unstored;
-use crate::worker::{self, Context, Pulse, Wake, listen, oversee, recorder, wait_for_database};
+use crate::worker::{self, Context, Wake, listen, oversee, recorder};
 
 /// What a pooler needs that the configuration does not know of.
 pub const POOLER: &str = "database.url leads to a pooler such as PgBouncer: set database.listen_url, \
@@ -145,14 +146,14 @@ fn context(settings: &Settings, recorder: Recorder) -> Result<Context, RunError>
     let connect = settings.connect();
     let accounts = Accounts::default();
     for account in &settings.accounts {
-        let account = open_account(account, settings.http.limits()).map_err(RunError::Account)?;
+        let account = open_account(account, settings.http).map_err(RunError::Account)?;
         accounts.add(Arc::new(account));
     }
     let webhook = settings
         .alerts
         .webhook
         .as_ref()
-        .map(Webhook::new)
+        .map(|webhook| Webhook::new(webhook.url.clone(), webhook.timeout))
         .transpose()
         .map_err(RunError::Webhook)?;
     Ok(Context {

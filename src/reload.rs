@@ -15,7 +15,8 @@ use tracing::{error, info};
 
 use crate::config::{AccountSettings, ConfigError, Settings};
 use crate::domain::account::AccountName;
-use crate::gateway::client::{Gateway, GatewayError, HttpLimits};
+use crate::domain::http::HttpLimits;
+use crate::gateway::client::{Gateway, GatewayError};
 use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::worker::Context;
@@ -91,7 +92,7 @@ impl Reload {
         Reload {
             read,
             served: settings.accounts.clone(),
-            limits: settings.http.limits(),
+            limits: settings.http,
             refusal: Refusal::default(),
         }
     }

@@ -1,18 +1,18 @@
-//! Logs: set-up of the subscriber, and how a chain of errors is printed.
+//! Logs: set-up of the subscriber.
 //!
 //! Libraries below us could log statements, URLs and headers; they are capped here whatever the level
 //! is. Nothing else may log secrets or phone numbers.
 
+mod chain;
 mod journal;
 
-use std::error::Error;
 use std::fmt;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{FilterExt, Targets};
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -21,6 +21,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+pub use chain::Chain;
+use journal::priority;
 
 /// `[log]`
 #[derive(Clone, Debug)]
@@ -158,16 +161,6 @@ fn stderr_is_the_journal(journal_stream: Option<&str>) -> bool {
     journal_stream.is_some_and(|stream| Some(stream.to_owned()) == ours())
 }
 
-/// As syslog(3) counts.
-fn priority(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        Level::DEBUG | Level::TRACE => 7,
-    }
-}
-
 /// Puts the priority before each line in the way of sd-daemon(3).
 struct Prioritized<F>(F);
 
@@ -185,27 +178,6 @@ where
     ) -> fmt::Result {
         write!(writer, "<{}>", priority(*event.metadata().level()))?;
         self.0.format_event(context, writer, event)
-    }
-}
-
-/// Shows an error with all its causes, in one line.
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = self.0.to_string();
-        f.write_str(&told)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // sqlx and others end their own text with that of the cause.
-            if !told.ends_with(&text) {
-                write!(f, ": {text}")?;
-            }
-            told = text;
-            cause = error.source();
-        }
-        Ok(())
     }
 }
 
@@ -326,26 +298,5 @@ mod tests {
     fn another_stream_than_systemds_is_not_the_journal() {
         assert!(!stderr_is_the_journal(None));
         assert!(!stderr_is_the_journal(Some("1:1")));
-    }
-
-    #[test]
-    fn a_chain_shows_every_cause() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("the payment stopped")]
-        struct Outer(#[source] std::io::Error);
-        let error = Outer(std::io::Error::other("the disk is full"));
-        assert_eq!(
-            Chain(&error).to_string(),
-            "the payment stopped: the disk is full"
-        );
-    }
-
-    #[test]
-    fn a_cause_that_was_told_already_is_not_told_twice() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("it stopped: {0}")]
-        struct Outer(#[source] std::io::Error);
-        let error = Outer(std::io::Error::other("the disk is full"));
-        assert_eq!(Chain(&error).to_string(), "it stopped: the disk is full");
     }
 }

@@ -1,7 +1,6 @@
 //! Alerts on their way to people: what a notice says, and the channels that carry it.
 //!
-//! Alerts are rows first (`db::alerts`); this module knows neither the database's statements nor the
-//! loop that delivers. A notice holds no phone number and no secret, because its row holds none.
+//! Alerts are rows first (`db::alerts`); this module knows neither the database nor the loop that delivers. A notice holds no phone number and no secret, because its row holds none.
 
 mod notice;
 mod webhook;

@@ -5,8 +5,7 @@ use std::fmt::Write;
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
-use crate::db::MOST_COUNTED;
-use crate::db::outbox::DueNotice;
+use crate::domain::job::MOST_COUNTED;
 
 /// Something to tell about one alert.
 #[derive(Clone, Debug)]
@@ -47,31 +46,6 @@ pub enum Status {
         /// How.
         how: String,
     },
-}
-
-impl From<&DueNotice> for Notice {
-    fn from(due: &DueNotice) -> Notice {
-        let status = match (due.notice.as_str(), due.resolved_at) {
-            ("resolved", at) => Status::Resolved {
-                at: at.unwrap_or(due.opened_at),
-                how: due.resolution.clone().unwrap_or_default(),
-            },
-            ("repeat", _) => Status::StillFiring,
-            _ => Status::Firing,
-        };
-        Notice {
-            status,
-            account: due.account.clone(),
-            kind: due.kind.clone(),
-            subject: due.subject.clone(),
-            severity: due.severity.clone(),
-            summary: due.summary.clone(),
-            action: due.action.clone(),
-            opened_at: due.opened_at,
-            jobs_waiting: due.jobs_waiting,
-            amount_waiting: due.amount_waiting,
-        }
-    }
 }
 
 /// The notice as one line for the log.
@@ -226,32 +200,5 @@ pub(super) mod tests {
         assert_eq!(shown(59), "59 s");
         assert_eq!(shown(60), "1 min 0 s");
         assert_eq!(shown(90_000), "1 d 1 h");
-    }
-
-    #[test]
-    fn a_row_becomes_a_notice() {
-        let due = |notice: &str| DueNotice {
-            id: 1,
-            channel: "log".into(),
-            notice: notice.into(),
-            tries: 0,
-            alert_id: 2,
-            account: None,
-            kind: "job_held".into(),
-            subject: String::new(),
-            severity: "warning".into(),
-            summary: "s".into(),
-            action: "a".into(),
-            details: serde_json::Value::Null,
-            opened_at: datetime!(2026-11-01 14:02:03 UTC),
-            resolved_at: Some(datetime!(2026-11-01 16:07:03 UTC)),
-            resolution: Some("the gateway is well again".into()),
-            jobs_waiting: 0,
-            amount_waiting: None,
-        };
-        let status = |notice| Notice::from(&due(notice)).status;
-        assert_eq!(status("firing"), Status::Firing);
-        assert_eq!(status("repeat"), Status::StillFiring);
-        assert_eq!(status("resolved"), resolved());
     }
 }

@@ -14,7 +14,6 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::notice::{Notice, Status, counted};
-use crate::config::WebhookSettings;
 
 /// Posts notices to one URL.
 pub struct Webhook {
@@ -37,20 +36,18 @@ pub enum SendError {
 }
 
 impl Webhook {
-    /// Prepares the channel; connects nowhere. The process must have installed its TLS provider.
-    pub fn new(settings: &WebhookSettings) -> Result<Webhook, SendError> {
+    /// Prepares the channel, of which a whole delivery may take as long as `timeout`; connects nowhere. The process must
+    /// have installed its TLS provider.
+    pub fn new(url: SecretString, timeout: Duration) -> Result<Webhook, SendError> {
         let client = Client::builder()
-            .timeout(settings.timeout)
-            .connect_timeout(settings.timeout.min(CONNECT_TIMEOUT_MAX))
+            .timeout(timeout)
+            .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
             .redirect(Policy::none())
             .no_proxy()
             .user_agent(concat!("apipayd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| SendError::Unusable(error.without_url()))?;
-        Ok(Webhook {
-            client,
-            url: settings.url.clone(),
-        })
+        Ok(Webhook { client, url })
     }
 
     /// Posts one notice. Any 2xx is a delivery; nothing is tried again here.
@@ -327,11 +324,7 @@ mod tests {
         rustls::crypto::ring::default_provider()
             .install_default()
             .ok();
-        Webhook::new(&WebhookSettings {
-            url: url.into(),
-            timeout: Duration::from_millis(500),
-        })
-        .unwrap()
+        Webhook::new(url.into(), Duration::from_millis(500)).unwrap()
     }
 
     #[tokio::test]

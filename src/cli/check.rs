@@ -6,6 +6,7 @@ mod database;
 mod finding;
 mod gateway;
 mod holdups;
+mod rights;
 mod server;
 mod standing;
 
@@ -68,7 +69,7 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
     }
     findings.extend(database::gather(&session, sources, &accounts).await);
     for account in &accounts {
-        let asked = gateway::ask(account, &settings.http).await;
+        let asked = gateway::ask(account, settings.http).await;
         findings.extend(gateway::findings(account.name.as_str(), asked));
     }
     findings

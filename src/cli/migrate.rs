@@ -1,7 +1,8 @@
 //! `apipayd migrate`
 
+use super::failure::Failure;
 use super::session::Session;
-use super::{Failure, advice, print};
+use super::{advice, print};
 use crate::config::Sources;
 use crate::db::migrate::{Migrated, SchemaVersion};
 use crate::db::{accounts, health, migrate};

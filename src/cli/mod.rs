@@ -1,25 +1,23 @@
-//! The command line: one file for each command. `session` is what they begin with, `print` how they end, and
+//! The command line: one file for each command. `session` is what they begin with, `print` and `failure` how they end, and
 //! `advice` tells a person what to do to the database.
-//!
-//! Exit codes: 0 fine; 78 the configuration, the command line or the schema must be changed by a
-//! human (systemd does not restart then); 1 anything else.
 
 mod advice;
 mod check;
+mod failure;
 mod migrate;
 mod print;
 mod run;
 mod session;
 
-use std::fmt;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{ConfigError, Environment, Sources};
-use crate::telemetry::Chain;
+use crate::config::{Environment, Sources};
+use failure::EXIT_CONFIGURATION;
+
+pub use failure::Failure;
 
 /// Sends payment jobs from your Postgres to ApiPay.kz, never twice and never lost.
 ///
@@ -95,52 +93,6 @@ pub async fn execute(arguments: Arguments, environment: Environment) -> ExitCode
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
-    }
-}
-
-/// `EX_CONFIG` of sysexits.h: a restart does not help.
-const EXIT_CONFIGURATION: u8 = 78;
-const EXIT_FAILURE: u8 = 1;
-
-/// Why a command ended badly: what the user is told, and the exit code.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    message: String,
-    exit: u8,
-}
-
-impl Failure {
-    fn of_configuration(message: impl fmt::Display) -> Failure {
-        Failure {
-            message: message.to_string(),
-            exit: EXIT_CONFIGURATION,
-        }
-    }
-
-    fn of(error: &(dyn std::error::Error + 'static)) -> Failure {
-        Failure {
-            message: Chain(error).to_string(),
-            exit: EXIT_FAILURE,
-        }
-    }
-
-    /// Tells the user, and gives the exit code.
-    pub fn report(&self) -> ExitCode {
-        // Nobody is left to tell when stderr is gone.
-        writeln!(std::io::stderr(), "apipayd: {}", self.message).ok();
-        ExitCode::from(self.exit)
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Failure {
-        Failure::of_configuration(error)
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Failure {
-        Failure::of(&error)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::advice;
+use super::failure::Failure;
 use super::session::Session;
-use super::{Failure, advice};
 use crate::app::{self, RunError};
 use crate::config::Sources;
 use crate::telemetry::{self, Chain};

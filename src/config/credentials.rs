@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::source::{ConfigError, Environment, Found};
+use super::environment::Environment;
+use super::error::ConfigError;
+use super::section::Found;
 use crate::domain::account::AccountName;
 
 /// systemd sets it to the folder of the unit's credentials.

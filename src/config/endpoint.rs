@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::gateway::resolve::is_public;
+use crate::domain::http::is_public;
 
 /// Checks where the gateway is said to be. The error is the end of a sentence about the key.
 ///

@@ -11,15 +11,19 @@
 mod credentials;
 mod duration;
 mod endpoint;
+mod environment;
+mod error;
 mod read;
+mod section;
 mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use credentials::KeyFile;
+pub use environment::Environment;
+pub use error::ConfigError;
 pub use settings::{
-    AccountSettings, AlertSettings, DatabaseSettings, HttpSettings, Settings, WebhookSettings,
-    WorkerSettings,
+    AccountSettings, AlertSettings, DatabaseSettings, Settings, WebhookSettings, WorkerSettings,
 };
-pub use source::{ConfigError, Environment, Sources};
+pub use source::Sources;

@@ -9,12 +9,15 @@ use secrecy::{ExposeSecret, SecretString};
 use super::credentials::{self, KeyFile};
 use super::duration::show;
 use super::endpoint::{self, DatabaseUrl};
+use super::environment::Environment;
+use super::error::ConfigError;
+use super::section::{Found, Section};
 use super::settings::{
-    AccountSettings, AlertSettings, DatabaseSettings, HttpSettings, Settings, WebhookSettings,
-    WorkerSettings,
+    AccountSettings, AlertSettings, DatabaseSettings, Settings, WebhookSettings, WorkerSettings,
 };
-use super::source::{ConfigError, Environment, Found, Section, Sources};
+use super::source::Sources;
 use crate::domain::account::{AccountName, DuplicateProtection};
+use crate::domain::http::HttpLimits;
 use crate::policy::rules::{BreakerRules, Curve, FollowRules, Rules};
 use crate::telemetry::{LogFormat, LogLevel, LogSettings};
 
@@ -37,7 +40,7 @@ impl Settings<KeyFile> {
             rules: rules(&mut all, http.timeout.value)?,
             alerts: alerts(all.section("alerts")?)?,
             log: log(all.section("log")?)?,
-            http: http.into_settings(),
+            http: http.into_limits(),
         };
         web(all.section("web")?)?;
         all.finish()?;
@@ -215,8 +218,8 @@ impl Http {
         Ok(http)
     }
 
-    fn into_settings(self) -> HttpSettings {
-        HttpSettings {
+    fn into_limits(self) -> HttpLimits {
+        HttpLimits {
             connect_timeout: self.connect_timeout.value,
             timeout: self.timeout.value,
             max_body_bytes: self.max_body_bytes,

@@ -8,10 +8,11 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
 use super::credentials::KeyFile;
-use super::source::{ConfigError, Environment};
+use super::environment::Environment;
+use super::error::ConfigError;
 use crate::db::Connect;
 use crate::domain::account::{AccountName, DuplicateProtection};
-use crate::gateway::client::HttpLimits;
+use crate::domain::http::HttpLimits;
 use crate::policy::rules::Rules;
 use crate::telemetry::LogSettings;
 
@@ -27,7 +28,7 @@ pub struct Settings<K = SecretString> {
     /// `[worker]`
     pub worker: WorkerSettings,
     /// `[http]`
-    pub http: HttpSettings,
+    pub http: HttpLimits,
     /// `[alerts]`
     pub alerts: AlertSettings,
     /// `[log]`
@@ -179,28 +180,6 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// How long requests in flight may take on stop.
     pub grace: Duration,
-}
-
-/// `[http]`
-#[derive(Clone, Debug)]
-pub struct HttpSettings {
-    /// Until a connection stands.
-    pub connect_timeout: Duration,
-    /// A whole request.
-    pub timeout: Duration,
-    /// The longest answer that is read.
-    pub max_body_bytes: usize,
-}
-
-impl HttpSettings {
-    /// The limits of every request to the gateway.
-    pub fn limits(&self) -> HttpLimits {
-        HttpLimits {
-            connect_timeout: self.connect_timeout,
-            timeout: self.timeout,
-            max_body_bytes: self.max_body_bytes,
-        }
-    }
 }
 
 /// `[alerts]`

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::record::Transition;
+use super::entry::{Key, Transition};
 use super::{DbError, Pool, Task};
 use crate::domain::job::{Epoch, JobId};
 
@@ -37,9 +37,6 @@ pub enum Lost {
     /// This daemon was given a claim that it has in hand.
     Repeated,
 }
-
-/// A transition among others: numbers and epochs come again after commits that were lost, tokens do not.
-pub type Key = (JobId, Epoch, Uuid);
 
 /// What became of each transition of a batch.
 pub type Fates = HashMap<Key, Recorded>;

@@ -5,7 +5,6 @@ use std::fmt;
 use sqlx::Error;
 use sqlx::postgres::PgDatabaseError;
 
-use super::Swallowed;
 use crate::domain::phone::without_phones;
 
 /// What sqlx says of a failure, as it leaves this module: the text of the database's may quote a row, so phones are masked,
@@ -37,6 +36,13 @@ impl fmt::Debug for Said {
 }
 
 impl std::error::Error for Said {}
+
+/// A row that a statement should have changed is as it was, although the statement succeeded.
+#[derive(Debug, thiserror::Error)]
+#[error("the change was swallowed without an error: {by} returns null for this row")]
+pub(super) struct Swallowed {
+    pub(super) by: String,
+}
 
 /// Who is at fault when a statement fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
+use crate::domain::job::MOST_COUNTED;
 
 /// Puts into the outbox what each channel has to be told: that an alert began, that it is still
 /// open, that it ended. One that began and ended between two calls is told of too; of what had ended before a

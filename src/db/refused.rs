@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{DbError, MOST_COUNTED, Pool, Task};
+use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
-use crate::domain::job::JobId;
+use crate::domain::job::{JobId, MOST_COUNTED};
 use crate::domain::outage::{Fault, RefusedJob};
 
 /// The kind of the alert.

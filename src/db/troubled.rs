@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 
 use super::accounts::AlertText;
 use super::outage::{Columns, reads};
-use super::{ACCOUNT_PATIENCE_MS, DbError, MOST_COUNTED, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
-use crate::domain::job::JobId;
+use crate::domain::job::{JobId, MOST_COUNTED};
 use crate::domain::outage::{Awaited, FailingJob, Fault, Outage};
 
 /// The kind of the alert.

@@ -16,6 +16,10 @@ impl fmt::Display for JobId {
     }
 }
 
+/// Of an account and a state no more jobs are counted, so that a queue of millions is not read for a
+/// line: from here on there may be more.
+pub const MOST_COUNTED: i64 = 10_000;
+
 /// The fence of a job: rises with every claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub i64);

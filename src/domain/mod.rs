@@ -7,6 +7,8 @@ pub mod account;
 pub mod answer;
 pub mod bounds;
 pub mod errors;
+pub mod fields;
+pub mod http;
 pub mod job;
 pub mod mirror;
 pub mod operation;

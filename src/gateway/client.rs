@@ -10,6 +10,7 @@ use tracing::debug;
 
 use crate::crash::{self, Point};
 use crate::domain::answer::{Answer, Body, Limits, Reply, Timed};
+use crate::domain::http::HttpLimits;
 use crate::domain::operation::{Method, Request};
 use crate::gateway::fault;
 #[cfg(feature = "crash-points")]
@@ -17,17 +18,6 @@ use crate::gateway::halves;
 use crate::gateway::resolve::Resolver;
 use crate::gateway::wire;
 use crate::telemetry::Chain;
-
-/// Limits of every request.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpLimits {
-    /// For name, connection and TLS together.
-    pub connect_timeout: Duration,
-    /// For the whole request, the body of the answer included.
-    pub timeout: Duration,
-    /// Bytes of an answer that are read at most.
-    pub max_body_bytes: usize,
-}
 
 /// An account at the gateway: its address and its key.
 pub struct Gateway {

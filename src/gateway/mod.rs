@@ -9,5 +9,5 @@ pub mod client;
 mod fault;
 #[cfg(feature = "crash-points")]
 mod halves;
-pub(crate) mod resolve;
+mod resolve;
 pub mod wire;

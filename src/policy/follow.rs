@@ -13,7 +13,7 @@ use crate::policy::codes::{AsyncClass, classify_async};
 use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::Living;
 use crate::policy::rules::{Curve, FollowRules, Jitter, Rules};
-use crate::policy::verdict::{Next, Proof, Reason, Strain};
+use crate::policy::verdict::{Next, Proof, Reason, Strain, why_failed};
 
 /// The decision about an accepted job.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,19 +117,6 @@ const MISSING_AFTER: Duration = Duration::from_mins(15);
 /// know: what becomes of it is not seen.
 pub fn is_missing(unshown_for: Duration) -> bool {
     unshown_for >= MISSING_AFTER
-}
-
-/// Why something can no longer be done to an object: it is paid, or `otherwise`.
-pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
-    let is_paid = match seen {
-        Seen::Invoice(invoice) => invoice.standing().is_paid(),
-        Seen::Refund(_) => false,
-    };
-    if is_paid {
-        Reason::AlreadyPaid
-    } else {
-        otherwise
-    }
 }
 
 fn failed(

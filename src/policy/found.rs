@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use crate::domain::job::JobName;
 use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::{Expected, Seen};
-use crate::policy::reconcile::{Finding, Subject, is_of_another_order};
+use crate::policy::finding::{Finding, Subject, is_of_another_order};
 use crate::policy::verdict::{Next, Reason};
 
 /// What to say of a job after the gateway answered clearly what it has of it: what was found, and what it is
@@ -160,8 +160,8 @@ mod tests {
     use super::*;
     use crate::domain::account::DuplicateProtection;
     use crate::domain::mirror::RefundList;
+    use crate::policy::finding::Baseline;
     use crate::policy::fixtures::*;
-    use crate::policy::reconcile::Baseline;
 
     fn refunds(list: &serde_json::Value) -> Finding {
         let read = RefundList::read(&json!({ "refunds": list }), 15);

@@ -5,14 +5,14 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
+use crate::domain::fields::id;
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::id;
 use crate::domain::operation::{Applied, Lookup, OPERATIONS, Operation, Plan, Progress, Seen};
 use crate::domain::state::State;
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::hints;
-use crate::policy::outage::{page, words};
+use crate::policy::quoted::{page, words};
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Scope, Strain, Verdict};
 

@@ -16,13 +16,12 @@ use crate::domain::operation::{Progress, Resend, Seen};
 use crate::domain::state::State;
 use crate::policy::breaker::{health, probe_delay};
 use crate::policy::codes::{Class, classify};
+use crate::policy::finding::{Finding, Subject};
 use crate::policy::fixtures::*;
 use crate::policy::follow::{Crowd, NextCheck, follow, next_invoice_check, next_refund_check};
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, conclude, judge, strain_of};
-use crate::policy::reconcile::{
-    Finding, Subject, is_word_enough, key_may_be_free, reconcile, without_baseline,
-};
+use crate::policy::reconcile::{is_word_enough, key_may_be_free, reconcile, without_baseline};
 use crate::policy::rules::Jitter;
 use crate::policy::verdict::{Effect, Next, Proof, Scope, Strain, Verdict};
 

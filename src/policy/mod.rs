@@ -13,7 +13,8 @@
 //! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
 //! - [`breaker`]: when a parked account is probed, and how fast it starts again.
 //! - [`backoff`]: the curves of delays.
-//! - [`found`]: what a look-up found, in words.
+//! - [`finding`]: what a look-up brought, and whose it is; [`found`]: the same in words.
+//! - [`quoted`]: what an answer says, for people.
 //! - [`refusals`]: rows that the database refuses, and when which of them is tried again.
 //! - [`clock`]: whether the database's clock was set.
 //! - [`bounds`]: how far ahead a stored moment may lie.
@@ -23,6 +24,7 @@ pub mod bounds;
 pub mod breaker;
 pub mod clock;
 pub mod codes;
+pub mod finding;
 #[cfg(test)]
 mod fixtures;
 pub mod follow;
@@ -34,6 +36,7 @@ mod laws;
 pub mod organization;
 pub mod outage;
 pub mod progress;
+pub mod quoted;
 pub mod reconcile;
 pub mod refusals;
 pub mod remedy;

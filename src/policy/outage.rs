@@ -8,14 +8,13 @@ pub mod telling;
 
 use std::time::Duration;
 
-use crate::domain::answer::{Answer, Body, Reply, Timed, beginning};
+use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::JobId;
-use crate::domain::mirror::storable;
 use crate::domain::outage::{Course, Fault, Outage, Read, Row, Wait};
-use crate::domain::phone::without_phones;
 use crate::policy::backoff;
 use crate::policy::codes::{Class, classify};
 use crate::policy::judge::Circumstances;
+use crate::policy::quoted::words;
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 
@@ -118,69 +117,6 @@ fn fault(timed: &Timed) -> Fault {
         status,
         said,
     }
-}
-
-/// The gateway's words about an error, phones masked: its message, else its code.
-pub(crate) fn words(reply: &Reply) -> Option<String> {
-    const BYTES: usize = 300;
-    let said = reply.message().or_else(|| reply.error_code())?.trim();
-    // What is cut first may leave a part of a number that nobody takes for one.
-    let said = storable(beginning(&without_phones(said), BYTES));
-    (!said.is_empty()).then_some(said)
-}
-
-/// What came in place of a clear answer, for people.
-pub(crate) fn got(answer: &Answer) -> String {
-    match answer {
-        Answer::NotSent(cause) => cause.code().to_owned(),
-        Answer::Lost(lost) => lost.code().to_owned(),
-        Answer::Reply(reply) => {
-            let said = words(reply).or_else(|| page(reply));
-            let said = said.map_or_else(String::new, |said| format!(": {said}"));
-            format!("HTTP {}{said}", reply.status)
-        }
-    }
-}
-
-/// The beginning of an answer that is not in the gateway's words, for people: of a page its text.
-pub(crate) fn page(reply: &Reply) -> Option<String> {
-    const BYTES: usize = 200;
-    let text = match &reply.body {
-        Body::Text(text) => without_tags(text),
-        Body::Json(value) if !reply.is_gateway_error() => value.to_string(),
-        Body::Json(_) | Body::TooLarge | Body::Broken => return None,
-    };
-    let words: Vec<&str> = text.split_whitespace().collect();
-    // Its title is its heading, most of the time.
-    let repeated = (2..=words.len() / 2).find(|n| words[..*n] == words[*n..2 * n]);
-    let words = &words[repeated.unwrap_or_default()..];
-    let said = storable(beginning(&words.join(" "), BYTES));
-    (!said.is_empty()).then_some(said)
-}
-
-/// The text of a page; what stands in its tags, comments, styles and scripts is for browsers.
-fn without_tags(page: &str) -> String {
-    // As long as the page, byte by byte.
-    let lower = page.to_ascii_lowercase();
-    let mut text = String::new();
-    let mut at = 0;
-    while let Some(before) = page[at..].find('<') {
-        text.push_str(&page[at..at + before]);
-        text.push(' ');
-        let tag = at + before + 1;
-        let end = match &lower[tag..] {
-            name if name.starts_with("script") => "</script",
-            name if name.starts_with("style") => "</style",
-            name if name.starts_with("!--") => "-->",
-            _ => "",
-        };
-        let closing = lower[tag..].find(end).and_then(|from| {
-            let from = tag + from;
-            lower[from..].find('>').map(|to| from + to + 1)
-        });
-        at = closing.unwrap_or(page.len());
-    }
-    text + &page[at..]
 }
 
 /// Why a queued job waits when its request got no clear answer, or had none of its effect: at the end of

@@ -3,11 +3,12 @@
 use crate::domain::job::{JobName, Stated};
 use crate::domain::mirror::RefundList;
 use crate::domain::operation::{Progress, Resend, Seen};
+use crate::policy::finding::{Finding, Subject, is_of_another_order};
 use crate::policy::found::{described, list, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
 use crate::policy::reconcile::{
-    Finding, Subject, agrees, has_left, is_missing, is_of_another_order, is_settled,
-    is_word_enough, lives_as_own, look_again, wait_to_settle,
+    agrees, has_left, is_missing, is_settled, is_word_enough, lives_as_own, look_again,
+    wait_to_settle,
 };
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 

@@ -307,6 +307,19 @@ impl Verdict {
     }
 }
 
+/// Why something can no longer be done to an object: it is paid, or `otherwise`.
+pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
+    let is_paid = match seen {
+        Seen::Invoice(invoice) => invoice.standing().is_paid(),
+        Seen::Refund(_) => false,
+    };
+    if is_paid {
+        Reason::AlreadyPaid
+    } else {
+        otherwise
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,13 +10,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::layer::Context;
-
-use super::priority;
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -100,6 +98,16 @@ fn name(field: &str) -> String {
         _ => '_',
     });
     "F_".chars().chain(letters).collect()
+}
+
+/// As syslog(3) counts.
+pub(super) fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
 }
 
 #[cfg(test)]

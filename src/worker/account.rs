@@ -577,7 +577,7 @@ mod tests {
     fn account_at(address: std::net::SocketAddr) -> Account {
         let base = reqwest::Url::parse(&format!("http://{address}")).unwrap();
         let second = Duration::from_secs(1);
-        let limits = crate::gateway::client::HttpLimits {
+        let limits = crate::domain::http::HttpLimits {
             connect_timeout: second,
             timeout: second,
             max_body_bytes: 1_000,

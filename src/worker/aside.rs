@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::db::DbError;
-use crate::db::fate::{Key, Recorded};
+use crate::db::entry::Key;
+use crate::db::fate::Recorded;
 use crate::db::fault::{Cause, Fault};
 use crate::db::locks::{self, Holder, Locked};
 use crate::domain::account::AccountName;
@@ -512,7 +513,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::db::record::{Entry, Transition};
+    use crate::db::entry::{Entry, Transition};
     use crate::domain::job::Epoch;
     use crate::domain::state::State;
     use crate::worker::recorder::Outcome;

@@ -15,8 +15,9 @@ use crate::db::outbox::{self, DueNotice};
 use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::alarm::{self, Alarm};
-use crate::worker::{Context, Step};
+use crate::worker::pulse::Step;
 use crate::worker::{modes, revived, strains, tell_failing, tell_refused};
 
 /// The channel that is always there: a line in the log.
@@ -135,7 +136,7 @@ impl Round {
 }
 
 async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
-    match carry(ctx, &due.channel, &Notice::from(&due)).await {
+    match carry(ctx, &due.channel, &notice_of(&due)).await {
         Ok(()) => outbox::delivered(&ctx.pool, due.id).await,
         Err(reason) => {
             warn!(
@@ -147,6 +148,30 @@ async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
             let tries = u32::try_from(due.tries).unwrap_or(0) + 1;
             outbox::not_delivered(&ctx.pool, due.id, retry_after(tries), &reason).await
         }
+    }
+}
+
+/// A row of the outbox as what is told.
+fn notice_of(due: &DueNotice) -> Notice {
+    let status = match (due.notice.as_str(), due.resolved_at) {
+        ("resolved", at) => Status::Resolved {
+            at: at.unwrap_or(due.opened_at),
+            how: due.resolution.clone().unwrap_or_default(),
+        },
+        ("repeat", _) => Status::StillFiring,
+        _ => Status::Firing,
+    };
+    Notice {
+        status,
+        account: due.account.clone(),
+        kind: due.kind.clone(),
+        subject: due.subject.clone(),
+        severity: due.severity.clone(),
+        summary: due.summary.clone(),
+        action: due.action.clone(),
+        opened_at: due.opened_at,
+        jobs_waiting: due.jobs_waiting,
+        amount_waiting: due.amount_waiting,
     }
 }
 
@@ -174,5 +199,43 @@ fn log(notice: &Notice) {
         info!(alert.kind = notice.kind, account, "{}", log_line(notice));
     } else {
         error!(alert.kind = notice.kind, account, "{}", log_line(notice));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_row_becomes_a_notice() {
+        let due = |notice: &str| DueNotice {
+            id: 1,
+            channel: "log".into(),
+            notice: notice.into(),
+            tries: 0,
+            alert_id: 2,
+            account: None,
+            kind: "job_held".into(),
+            subject: String::new(),
+            severity: "warning".into(),
+            summary: "s".into(),
+            action: "a".into(),
+            details: serde_json::Value::Null,
+            opened_at: datetime!(2026-11-01 14:02:03 UTC),
+            resolved_at: Some(datetime!(2026-11-01 16:07:03 UTC)),
+            resolution: Some("the gateway is well again".into()),
+            jobs_waiting: 0,
+            amount_waiting: None,
+        };
+        let status = |notice| notice_of(&due(notice)).status;
+        assert_eq!(status("firing"), Status::Firing);
+        assert_eq!(status("repeat"), Status::StillFiring);
+        let resolved = Status::Resolved {
+            at: datetime!(2026-11-01 16:07:03 UTC),
+            how: "the gateway is well again".into(),
+        };
+        assert_eq!(status("resolved"), resolved);
     }
 }

@@ -12,14 +12,15 @@ use crate::db::DbError;
 use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Claim, Met, Room};
 use crate::domain::account::AccountName;
+use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
 use crate::worker::passed_over::FoundBy;
+use crate::worker::pulse::Step;
 use crate::worker::room as rooms;
 use crate::worker::send::{self, Job, Role};
-use crate::worker::{Context, Step};
 
 /// The claiming loop's memory: whose turn it is, how fast each account's sends end, and which jobs make a claim fail.
 pub struct Dispatcher {

@@ -11,8 +11,8 @@ use tracing::{info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
+use crate::db::entry::Entry;
 use crate::db::mirrors::{self, DueMirror, Kind, Waiting};
-use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::JobName;
@@ -21,13 +21,14 @@ use crate::domain::operation::{Resend, Seen};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::gateway::wire;
+use crate::policy::finding::Subject;
 use crate::policy::follow::{
     Crowd, Followed, NextCheck, check_distance, follow, has_double, is_overdue, is_to_be_read,
     lives_unexpectedly, next_invoice_check, next_refund_check, proves_delivery,
 };
 use crate::policy::judge::strain_of;
 use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
-use crate::policy::reconcile::{Subject, lives_after_all};
+use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
@@ -37,12 +38,13 @@ use crate::worker::clock::Moment;
 use crate::worker::failing::{self, Signed};
 use crate::worker::outcome::{self, Following, Guard};
 use crate::worker::plan;
+use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::{self, Work};
 use crate::worker::send::SEND_WINDOW;
 use crate::worker::steady::Asked;
 use crate::worker::unstored;
-use crate::worker::{Context, Step, missing, revived};
+use crate::worker::{Context, missing, revived};
 use apart::{read_after_refund, read_for_mode, read_whole};
 
 /// Accounts whose invoices are claimed for a check by one statement.

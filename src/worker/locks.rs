@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::db::{DbError, alerts, locks};
 use crate::worker::alarm::Alarm;
 use crate::worker::passed_over::FoundBy;
-use crate::worker::{Context, Step, strains};
+use crate::worker::pulse::Step;
+use crate::worker::{Context, strains};
 
 /// How long a job is due before it is looked at: by then a claim has met it.
 const OVERDUE: Duration = Duration::from_secs(5);

@@ -15,12 +15,14 @@ use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::gateway::wire;
+use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
 use crate::policy::outage::{Errand, sign_of_lookup};
-use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
+use crate::policy::reconcile::reconcile;
 use crate::policy::stated::{Checked, call_off, check_stated, needs_own};
 use crate::policy::verdict::{Next, Reason, Strain};
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
 use crate::worker::alarm::Alarm;
@@ -29,11 +31,11 @@ use crate::worker::culprits::Culprits;
 use crate::worker::failing::Signed;
 use crate::worker::outcome::{self, Evidence, Guard, Kind};
 use crate::worker::plan::{self, NoPlan};
+use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::{self, Work};
 use crate::worker::search;
 use crate::worker::send::{conclude, guard};
-use crate::worker::{Context, Step};
 
 /// Claims the jobs that are due, but for those that make their claim fail, and hands each to a task of its account. As
 /// many of an account as it has places for.

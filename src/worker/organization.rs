@@ -11,9 +11,9 @@ use tracing::{error, info, warn};
 use crate::db::accounts::AlertText;
 use crate::db::alerts::{self, About};
 use crate::db::claim::Purpose;
+use crate::db::entry::Entry;
 use crate::db::fault::Fault;
 use crate::db::organization::{self as keys, Keys};
-use crate::db::record::Entry;
 use crate::db::{DbError, progress};
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
@@ -23,15 +23,16 @@ use crate::policy::hints;
 use crate::policy::organization::{
     Doubt, Known, Standing, Telling, shown, standing, telling, with,
 };
-use crate::policy::outage::words;
+use crate::policy::quoted::words;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm;
 use crate::worker::clock::Moment;
+use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::start::{self, Stage};
-use crate::worker::{Context, Step, probe};
+use crate::worker::{Context, probe};
 
 /// How often a daemon gives a sign of life. Others count on it to be half a minute old at most.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);

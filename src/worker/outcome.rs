@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::clock::SteadySecond;
-use crate::db::record::{Entry, InvoiceRow, RefundRow, Transition};
+use crate::db::entry::{Entry, InvoiceRow, RefundRow, Transition};
 use crate::db::seconds;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Body, NotSent, Reply, Timed, beginning};

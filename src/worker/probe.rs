@@ -11,9 +11,9 @@ use crate::crash::{self, Point};
 use crate::db::among::ClaimedTo;
 use crate::db::claim::{self, Claim, Purpose};
 use crate::db::clock::SteadySecond;
+use crate::db::entry::Entry;
 use crate::db::fault::Fault;
 use crate::db::probes::{self, DueProbe};
-use crate::db::record::Entry;
 use crate::db::{DbError, accounts, alerts, among};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
@@ -22,20 +22,20 @@ use crate::gateway::wire;
 use crate::heart;
 use crate::policy::breaker::{Health, Probed, Trial, health, is_accumulating, probe_delay, probed};
 use crate::policy::hints;
-use crate::policy::outage::got;
-use crate::policy::outage::words;
+use crate::policy::quoted::{got, words};
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Strain};
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
 use crate::worker::alarm::{self, Appearance};
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
+use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::{self, Work};
 use crate::worker::send::{self, Job, Role, Sent};
-use crate::worker::{Context, Step};
 
 /// The loop's memory: of each account the jobs that the database does not let be claimed for a probe.
 #[derive(Default)]

@@ -18,21 +18,22 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
 use crate::db::DbError;
+use crate::db::entry::Entry;
 use crate::db::fate::{Lost, Recorded};
 use crate::db::fault::Fault;
-use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::heart::{self, Heart};
 use crate::policy::hints::Remaining;
 use crate::policy::outage::Sign;
 use crate::policy::verdict::Strain;
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::alarm::Alarm;
 use crate::worker::aside::{Aside, Place, SetAside, Shelf};
 use crate::worker::failing::{self, Signed};
+use crate::worker::pulse::wait_for_database;
 use crate::worker::settle::{self, Refused};
 use crate::worker::strains;
-use crate::worker::{Context, wait_for_database};
 
 /// A decision and everything that has to become true with it.
 #[derive(Debug)]

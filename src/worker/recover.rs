@@ -16,12 +16,13 @@ use crate::domain::job::JobId;
 use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN, goes_on_early};
 use crate::policy::refusals::{Part, Refusals, Tried};
 use crate::policy::verdict::Reason;
+use crate::worker::Context;
 use crate::worker::alarm::{Alarm, Others};
 use crate::worker::clock::Moment;
 use crate::worker::culprits::{AGAIN, PACE, is_our_own_lock, is_told};
 use crate::worker::passed_over::FoundBy;
+use crate::worker::pulse::Step;
 use crate::worker::strains;
-use crate::worker::{Context, Step};
 
 /// Jobs of one statement.
 const MOST: usize = 500;

@@ -9,7 +9,7 @@ use crate::domain::job::JobName;
 use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::Request;
 use crate::gateway::wire;
-use crate::policy::reconcile::Finding;
+use crate::policy::finding::Finding;
 use crate::worker::Context;
 use crate::worker::account::Account;
 

@@ -18,13 +18,12 @@ use crate::domain::job::JobId;
 use crate::domain::operation::{Lookup, Operation, Plan, Resend};
 use crate::domain::state::State;
 use crate::gateway::wire;
+use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
 use crate::policy::outage::{Errand, Sign, sign_of_send};
-use crate::policy::reconcile::{
-    Baseline, Finding, Subject, key_may_be_free, made_before, without_baseline,
-};
+use crate::policy::reconcile::{key_may_be_free, made_before, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;

@@ -9,10 +9,11 @@ use tracing::warn;
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
+use crate::db::entry::Entry;
 use crate::db::fate::{Recorded, Results};
 use crate::db::fault::Fault;
 use crate::db::locks::{self, Locked};
-use crate::db::record::{self, Entry};
+use crate::db::record;
 use crate::domain::job::JobId;
 use crate::telemetry::Chain;
 use crate::worker::Context;

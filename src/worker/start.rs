@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt;
 use tracing::{info, warn};
 
+use crate::db::entry::Entry;
 use crate::db::fault::Fault;
 use crate::db::locks::{self, Holder};
-use crate::db::record::Entry;
 use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::alarm;
-use crate::worker::{Context, Step};
+use crate::worker::pulse::Step;
 
 /// Accounts that are tried at once: one that is locked takes a third of a second.
 const AT_ONCE: usize = 8;

@@ -14,8 +14,7 @@ use crate::db::alerts::About;
 use crate::db::clock::SteadySecond;
 use crate::db::fate::Recorded;
 use crate::db::fault::Fault;
-use crate::db::record;
-use crate::db::{DbError, accounts, alerts, probes};
+use crate::db::{DbError, accounts, alerts, probes, quota};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Read, Undelivered};
 use crate::heart;
@@ -24,12 +23,13 @@ use crate::policy::hints::Remaining;
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Scope, Strain};
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::alarm::{self, Alarm};
 use crate::worker::failing::{self, Signed};
+use crate::worker::pulse::wait_for_database;
 use crate::worker::recorder::{Message, insist};
 use crate::worker::start::{self, Stage};
-use crate::worker::{Context, wait_for_database};
 
 /// Blocks and parks the account, and opens its alerts, before the jobs are recorded that wait for it: a
 /// daemon that dies in between leaves leases to run out, never a parked job without a parked account.
@@ -346,7 +346,7 @@ pub fn afterwards(ctx: &Arc<Context>, messages: &[Message]) {
 async fn run(ctx: &Context, account: &AccountName, errand: Errand) {
     if !errand.unspent.is_empty()
         && let Err(error) =
-            record::return_quota(&ctx.pool, account, &errand.unspent, ctx.clock.second()).await
+            quota::return_quota(&ctx.pool, account, &errand.unspent, ctx.clock.second()).await
     {
         warn!(account = %account, error = %Chain(&error), "quota of unsent requests was not given back");
     }
@@ -354,7 +354,7 @@ async fn run(ctx: &Context, account: &AccountName, errand: Errand) {
         requests,
         resets_after,
     }) = errand.remaining
-        && let Err(error) = record::correct_quota(
+        && let Err(error) = quota::correct_quota(
             &ctx.pool,
             account,
             requests,

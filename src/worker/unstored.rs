@@ -12,9 +12,9 @@ use tracing::warn;
 
 use crate::db::DbError;
 use crate::db::alerts::{self, About};
+use crate::db::entry::Entry;
 use crate::db::fault::Cause;
 use crate::db::mirrors::{self, AmongMirrors, DueMirror, Kind, Mirror};
-use crate::db::record::Entry;
 use crate::domain::account::AccountName;
 use crate::policy::follow::unstored_distance;
 use crate::policy::rules::Jitter;

@@ -8,7 +8,8 @@ use apipayd::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundStatus};
 use apipayd::domain::operation::{Lookup, Resend};
 use apipayd::gateway::wire;
 use apipayd::policy::breaker::health;
-use apipayd::policy::reconcile::{Baseline, Finding, Subject, is_word_enough, reconcile};
+use apipayd::policy::finding::{Baseline, Finding, Subject};
+use apipayd::policy::reconcile::{is_word_enough, reconcile};
 use apipayd::policy::verdict::{Next, Proof};
 use rust_decimal::Decimal;
 

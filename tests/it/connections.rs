@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use apipayd::domain::answer::{Answer, Lost};
+use apipayd::domain::http::HttpLimits;
 use apipayd::domain::operation::Request;
-use apipayd::gateway::client::{Gateway, HttpLimits};
+use apipayd::gateway::client::Gateway;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use apipayd::db::record::{self, Entry, InvoiceRow};
+use apipayd::db::entry::{Entry, InvoiceRow};
+use apipayd::db::record;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 

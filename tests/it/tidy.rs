@@ -1,13 +1,28 @@
 //! The shape of the code: dependencies point one way, and each part keeps to what it may know.
 
+mod imports;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::world::ROOT;
+use imports::Imports;
 
 struct File {
     path: String,
     /// Without the unit tests at its end.
     code: String,
+}
+
+impl File {
+    /// Whether it is compiled for unit tests only.
+    fn is_for_tests(&self) -> bool {
+        let names = self.path.split(['/', '.']).skip(1);
+        self.path.starts_with("src/")
+            && names
+                .into_iter()
+                .any(|name| ["tests", "laws", "fixtures"].contains(&name))
+    }
 }
 
 fn sources(folder: &str) -> Vec<File> {
@@ -18,8 +33,7 @@ fn sources(folder: &str) -> Vec<File> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .map(|path| {
             let text = std::fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-            let code = code
+            let code = without_tests(&text)
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("//"))
                 .collect::<Vec<_>>()
@@ -35,6 +49,30 @@ fn sources(folder: &str) -> Vec<File> {
         .collect();
     assert!(!files.is_empty(), "{folder} holds no Rust");
     files
+}
+
+/// The files of `src` that are more than unit tests.
+fn program() -> Vec<File> {
+    let mut files = sources("src");
+    files.retain(|file| !file.is_for_tests());
+    files
+}
+
+/// The text up to the unit tests that stand in it, and without the declarations of those in files of their own.
+fn without_tests(text: &str) -> String {
+    let mut code = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("#[cfg(test)]\n") {
+        code += before;
+        let (line, following) = after.split_once('\n').unwrap_or((after, ""));
+        match line.trim_end().chars().last() {
+            // Of an item of a line, only that is left out.
+            Some(';') => rest = following,
+            _ if line.contains("mod ") => return code,
+            _ => rest = after,
+        }
+    }
+    code + rest
 }
 
 fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -61,47 +99,9 @@ fn forbid(folder: &str, words: &[&str], allowed: &[&str], why: &str) {
     assert!(found.is_empty(), "{why}:\n{}", found.join("\n"));
 }
 
-#[test]
-fn sql_stands_in_db_only() {
-    let queries = ["sqlx::query", "sqlx::raw_sql", "QueryBuilder"];
-    forbid(
-        "src",
-        &queries,
-        &["src/db/", "src/telemetry.rs"],
-        "only db asks the database",
-    );
-    // The configuration reads URLs into its types, and the wiring hands a pool around;
-    // the log has a filter for the driver.
-    let allowed = [
-        "src/db/",
-        "src/config/",
-        "src/app.rs",
-        "src/cli/",
-        "src/worker/",
-        "src/telemetry.rs",
-    ];
-    forbid("src", &["sqlx::"], &allowed, "only db speaks to Postgres");
-    forbid(
-        "src/worker",
-        &["sqlx::Postgres", "sqlx::postgres", "sqlx::Error"],
-        &[],
-        "a worker knows the pool and nothing else of it",
-    );
-}
-
-#[test]
-fn http_stands_in_the_gateway_and_the_alerts_only() {
-    let allowed = ["src/gateway/", "src/alert/", "src/config/", "src/app.rs"];
-    forbid(
-        "src",
-        &["reqwest::"],
-        &allowed,
-        "only gateway and alert speak HTTP; config knows its Url",
-    );
-}
-
-/// The parts of the program, and which others each may know.
-const PARTS: [(&str, &[&str]); 14] = [
+/// The parts of the program from below, and which others each knows: of these only those that stand before it, so that
+/// there is no circle.
+const PARTS: [(&str, &[&str]); 15] = [
     ("domain", &[]),
     ("crash", &[]),
     ("heart", &[]),
@@ -111,11 +111,8 @@ const PARTS: [(&str, &[&str]); 14] = [
     ("watchdog", &["heart", "service"]),
     ("db", &["domain", "heart"]),
     ("gateway", &["crash", "domain", "telemetry"]),
-    (
-        "config",
-        &["db", "domain", "gateway", "policy", "telemetry"],
-    ),
-    ("alert", &["config", "db", "policy", "telemetry"]),
+    ("config", &["db", "domain", "policy", "telemetry"]),
+    ("alert", &["domain", "policy"]),
     (
         "worker",
         &[
@@ -170,80 +167,145 @@ const PARTS: [(&str, &[&str]); 14] = [
     ),
 ];
 
-/// The part that a file of `src` belongs to; `None` for those that only list the parts.
-fn part_of(path: &str) -> Option<&str> {
-    let name = path.strip_prefix("src/")?;
-    let part = name.split(['/', '.']).next()?;
-    (!["main", "lib"].contains(&part)).then_some(part)
+fn names(of: &[&str]) -> BTreeSet<String> {
+    of.iter().map(|name| (*name).to_owned()).collect()
 }
 
 #[test]
 fn each_part_knows_only_those_below_it() {
+    let found = Imports::of(&program()).of_parts();
+    let listed: BTreeSet<String> = names(&PARTS.map(|(part, _)| part));
+    assert_eq!(listed, found.keys().cloned().collect(), "the parts");
+    for (part, known) in PARTS {
+        let (known, found) = (names(known), &found[part]);
+        let unlisted: Vec<_> = found.difference(&known).collect();
+        assert!(unlisted.is_empty(), "{part} must not know {unlisted:?}");
+        let unused: Vec<_> = known.difference(found).collect();
+        assert!(unused.is_empty(), "{part} need not know {unused:?}");
+    }
+    for (at, (part, known)) in PARTS.iter().enumerate() {
+        let below = names(&PARTS.map(|(part, _)| part)[..at]);
+        let above: Vec<_> = names(known).difference(&below).cloned().collect();
+        assert!(above.is_empty(), "{part} stands below {above:?}");
+    }
+}
+
+/// Parts in which files depend on each other in a circle: a loop is given the context, which holds what the loops share.
+const CIRCULAR: [&str; 1] = ["worker"];
+
+#[test]
+fn no_files_depend_on_each_other_in_a_circle() {
+    let imports = Imports::of(&program());
+    let circles = imports::circles(&imports.modules);
+    let new: Vec<_> = circles
+        .into_iter()
+        .filter(|circle| {
+            !circle
+                .iter()
+                .all(|at| CIRCULAR.contains(&imports::part(at)))
+        })
+        .collect();
+    assert!(new.is_empty(), "{new:#?}");
+}
+
+#[test]
+fn sql_stands_in_db_only() {
+    let queries = ["sqlx::query", "sqlx::raw_sql", "QueryBuilder"];
+    // The log has filters by these names.
+    let allowed = ["src/db/", "src/telemetry.rs"];
+    forbid("src", &queries, &allowed, "only db asks the database");
+}
+
+/// Crates that do I/O or wait, and the modules that may know each.
+const CRATES: [(&str, &[&str]); 9] = [
+    ("clap", &["cli"]),
+    ("reqwest", &["alert::webhook", "config", "gateway"]),
+    ("rustix", &["app", "worker::clock"]),
+    ("rustls", &["cli", "gateway"]),
+    ("sd_notify", &["service"]),
+    // The configuration reads URLs into the driver's options.
+    ("sqlx", &["config", "db"]),
+    (
+        "tokio",
+        &[
+            "app", "crash", "db", "gateway", "heart", "reload", "watchdog", "worker",
+        ],
+    ),
+    ("tokio_util", &["app", "worker"]),
+    ("tracing_subscriber", &["telemetry"]),
+];
+
+#[test]
+fn a_crate_that_does_io_is_known_where_it_must_be() {
     let mut found = Vec::new();
-    for file in sources("src") {
-        let Some(part) = part_of(&file.path) else {
-            continue;
-        };
-        let Some((_, known)) = PARTS.iter().find(|(name, _)| *name == part) else {
-            found.push(format!("{}: a part that the list lacks", file.path));
-            continue;
-        };
-        for (at, _) in file.code.match_indices("crate::") {
-            let name: String = file.code[at + "crate::".len()..]
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect();
-            let is_part = PARTS.iter().any(|(part, _)| *part == name);
-            if is_part && name != part && !known.contains(&name.as_str()) {
-                found.push(format!("{}: crate::{name}", file.path));
+    for (module, crates) in Imports::of(&program()).crates {
+        for (name, allowed) in CRATES {
+            let is_allowed = allowed
+                .iter()
+                .any(|above| module == *above || module.starts_with(&format!("{above}::")));
+            if crates.contains(name) && !is_allowed {
+                found.push(format!("{module}: {name}"));
             }
         }
     }
-    assert!(
-        found.is_empty(),
-        "dependencies point one way:\n{}",
-        found.join("\n")
-    );
-    // So the list itself has no circle: whoever stands above knows only those that stand before it.
-    for (at, (part, known)) in PARTS.iter().enumerate() {
-        let below = &PARTS[..at];
-        for name in *known {
-            assert!(
-                below.iter().any(|(part, _)| part == name),
-                "{part} knows {name}, which does not stand below it"
-            );
-        }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// What is no value: I/O, waiting, clocks and randomness.
+const IMPURE: [&str; 16] = [
+    "sqlx::",
+    "reqwest::",
+    "tokio::",
+    "tracing::",
+    "rustix::",
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::process",
+    "std::thread",
+    "TcpStream",
+    "SystemTime",
+    "Instant",
+    "now_utc",
+    "now_local",
+    "new_v4",
+];
+
+#[test]
+fn domain_and_policy_decide_without_io_clock_and_randomness() {
+    for folder in ["src/domain", "src/policy"] {
+        forbid(folder, &IMPURE, &[], "time and randomness are arguments");
     }
 }
 
 #[test]
-fn policy_decides_without_database_network_runtime_and_clock() {
-    let words = [
-        "sqlx::",
-        "reqwest::",
-        "tokio::",
-        "SystemTime",
-        "Instant",
-        "now_utc",
-        "now_local",
-        "rustix::",
-    ];
-    forbid(
-        "src/policy",
-        &words,
-        &[],
-        "policy is pure: time and randomness are arguments",
-    );
+fn only_workers_loop() {
+    let waits = ["sleep(", "spawn(", "time::interval"];
+    // The half of a body that a test has on the wire.
+    let allowed = ["src/gateway/halves.rs"];
+    for folder in [
+        "alert", "cli", "config", "db", "domain", "gateway", "policy",
+    ] {
+        let folder = format!("src/{folder}");
+        forbid(
+            &folder,
+            &waits,
+            &allowed,
+            "only worker waits and tries again",
+        );
+    }
 }
 
 #[test]
-fn domain_knows_no_io() {
-    forbid(
-        "src/domain",
-        &["sqlx::", "reqwest::", "tokio::"],
-        &[],
-        "domain is words and their checks",
-    );
+fn an_operation_is_named_in_its_own_file_only() {
+    let allowed = ["src/domain/operation/"];
+    let found: Vec<String> = program()
+        .into_iter()
+        .filter(|file| file.code.contains("\"invoice."))
+        .map(|file| file.path)
+        .filter(|path| !allowed.iter().any(|allowed| path.starts_with(allowed)))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 /// Those that are words of nothing else: an invoice may be `failed` too, and a finding of `check` is about `sending`.

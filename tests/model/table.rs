@@ -93,7 +93,7 @@ impl Row {
 }
 
 /// What a worker decided, as the statement that records it takes it: the fields of
-/// `db::record::Transition` that the protocol depends on.
+/// `db::entry::Transition` that the protocol depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Move {
     /// The attempt to close: a send's. A look-up's has no part in the protocol.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::finding::Finding;
+use super::rights::{privileges, roles};
 use super::{holdups, server, standing};
 use crate::app::POOLER;
 use crate::cli::advice;
@@ -193,37 +194,6 @@ fn schema(version: SchemaVersion, sources: &Sources) -> Finding {
     }
 }
 
-pub(super) fn privileges(user: &str, missing: &[String]) -> Finding {
-    if missing.is_empty() {
-        return Finding::ok(
-            "privileges",
-            format_args!("user {user} may do what is needed"),
-        );
-    }
-    Finding::failed(
-        "privileges",
-        format_args!(
-            "user {user} lacks {}; run as the schema's owner: grant apipay_worker to \"{}\"; select apipay._grant_roles();",
-            missing.join(", "),
-            user.replace('"', "\"\""),
-        ),
-    )
-}
-
-fn roles(missing: &[String]) -> Finding {
-    if missing.is_empty() {
-        return Finding::ok("roles", "all roles of the schema exist");
-    }
-    Finding::warning(
-        "roles",
-        format_args!(
-            "{} missing; a superuser runs once, in this database: {}",
-            missing.join(", "),
-            advice::roles_sql(missing)
-        ),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
@@ -300,24 +270,6 @@ mod tests {
             &schema(SchemaVersion::Missing, &sources),
             "failed   schema        the database has no schema apipay; as a user who may create one, run: apipayd --config /srv/a.toml migrate",
             78,
-        );
-    }
-
-    #[test]
-    fn missing_rights_and_roles_come_with_their_sql() {
-        assert_eq!(privileges("shop", &[]).state, State::Ok);
-        check(
-            &privileges("my\"shop", &["update on apipay.jobs".into()]),
-            "failed   privileges    user my\"shop lacks update on apipay.jobs; run as the schema's owner: \
-             grant apipay_worker to \"my\"\"shop\"; select apipay._grant_roles();",
-            1,
-        );
-        assert_eq!(roles(&[]).state, State::Ok);
-        check(
-            &roles(&["apipay_worker".into()]),
-            "warning  roles         apipay_worker missing; a superuser runs once, in this database: create \
-             role apipay_worker nologin; select apipay._grant_roles();",
-            0,
         );
     }
 }

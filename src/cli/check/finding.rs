@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::cli::failure::{EXIT_CONFIGURATION, EXIT_FAILURE};
 use crate::cli::print::Row;
-use crate::cli::{EXIT_CONFIGURATION, EXIT_FAILURE};
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,8 +1,9 @@
 //! Whether an account's gateway answers, and says that the account is well.
 
 use super::finding::Finding;
-use crate::config::{AccountSettings, HttpSettings};
+use crate::config::AccountSettings;
 use crate::domain::answer::{Answer, Body};
+use crate::domain::http::HttpLimits;
 use crate::domain::phone::without_phones;
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::gateway::wire;
@@ -14,13 +15,13 @@ use crate::telemetry::Chain;
 /// Asks for the account's health: reading, and answered by every gateway that takes the key.
 pub(super) async fn ask(
     account: &AccountSettings,
-    http: &HttpSettings,
+    limits: HttpLimits,
 ) -> Result<Answer, GatewayError> {
     let gateway = Gateway::new(
         &account.base_url,
         &account.api_key,
         account.allow_insecure,
-        http.limits(),
+        limits,
     )?;
     Ok(gateway.call(&wire::account_health()).await.answer)
 }

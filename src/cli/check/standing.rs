@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::database::privileges;
 use super::finding::Finding;
+use super::rights::privileges;
 use crate::db::progress::{self, Due, Undelivered};
 use crate::db::schema::{self, Fault};
 use crate::db::{DbError, Pool};

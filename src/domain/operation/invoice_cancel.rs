@@ -5,8 +5,9 @@ use serde_json::Value;
 use super::params::Params;
 use super::{Applied, Expected, Lookup, Operation, Plan, Progress, Request, Resend, Seen};
 use crate::domain::errors::FieldErrors;
+use crate::domain::fields;
 use crate::domain::job::JobName;
-use crate::domain::mirror::{self, InvoiceSeen, InvoiceStatus};
+use crate::domain::mirror::{InvoiceSeen, InvoiceStatus};
 
 /// Cancels an invoice. Repeating it does nothing new: the gateway refuses any state but pending
 /// and processing.
@@ -38,7 +39,7 @@ impl Operation for InvoiceCancel {
             return None;
         };
         let invoice = match status {
-            202 => mirror::id(body, "invoice_id")
+            202 => fields::id(body, "invoice_id")
                 .map(|id| InvoiceSeen::bare(id, InvoiceStatus::Cancelling))?,
             _ => InvoiceSeen::read(body.get("invoice")?)?,
         };

@@ -5,8 +5,9 @@ use serde_json::Value;
 use super::params::{Body, Params, number};
 use super::{Applied, Expected, Lookup, Operation, Plan, Progress, Request, Resend, Seen};
 use crate::domain::errors::FieldErrors;
+use crate::domain::fields;
 use crate::domain::job::JobName;
-use crate::domain::mirror::{self, RefundSeen, RefundStatus};
+use crate::domain::mirror::{RefundSeen, RefundStatus};
 
 const FIELDS: &[&str] = &["invoice_id", "amount", "reason", "return_items"];
 
@@ -68,7 +69,7 @@ impl Operation for InvoiceRefund {
         let refund = RefundSeen::read(body.get("refund")?, invoice_id)?;
         let shown_invoice = body
             .get("invoice")
-            .and_then(|invoice| mirror::id(invoice, "id"));
+            .and_then(|invoice| fields::id(invoice, "id"));
         let agrees = refund.agrees(invoice_id, plan.expected.amount)
             && shown_invoice.is_none_or(|shown| shown == invoice_id);
         let progress = progress(&refund);

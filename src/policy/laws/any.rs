@@ -11,7 +11,7 @@ use super::*;
 use crate::domain::answer::{Lost, NotSent};
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen};
 use crate::domain::operation::Seen;
-use crate::policy::reconcile::Baseline;
+use crate::policy::finding::Baseline;
 
 const CODES: &str = "duplicate_idempotency_key tariff_inactive kaspi_session_expired grant_not_granted \
     kaspi_session_unavailable qr_cancel_unsupported kaspi_session_invalid organization_required \

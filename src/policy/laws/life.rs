@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::*;
 use crate::domain::operation::Seen;
 use crate::domain::state::State;
-use crate::policy::reconcile::Baseline;
+use crate::policy::finding::Baseline;
 use crate::policy::rules::Rules;
 
 /// Sends that count, at the most: those of the longest curve, and one for each later generation.

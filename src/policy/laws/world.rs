@@ -9,7 +9,7 @@ use crate::domain::answer::{Lost, NotSent};
 use crate::domain::mirror::{InvoiceSeen, RefundList};
 use crate::domain::operation::{Lookup, Seen};
 use crate::domain::state::State;
-use crate::policy::reconcile::Baseline;
+use crate::policy::finding::Baseline;
 
 pub(super) struct World {
     job: Job,

@@ -379,32 +379,3 @@ fn a_job_that_failed_with_all_others_goes_on_early_and_one_that_fails_by_itself_
         failed_at += delay;
     }
 }
-
-#[test]
-fn of_a_page_that_is_not_the_gateways_people_read_the_beginning_of_its_text() {
-    let page = |body| {
-        page(&Reply {
-            status: 429,
-            body,
-            limits: Default::default(),
-        })
-    };
-    let text = |written: &str| page(Body::Text(written.to_owned()));
-    assert_eq!(
-        text("<html>\r\n<head><TITLE>429 Too Many</TITLE></head><style>p > a {x: 1}</style><!-- none --><p>nginx</p>").as_deref(),
-        Some("429 Too Many nginx")
-    );
-    let nginx = "<title>429 Too Many Requests</title><h1>429 Too Many Requests</h1><hr>nginx";
-    assert_eq!(text(nginx).as_deref(), Some("429 Too Many Requests nginx"));
-    assert_eq!(text("slow <down").as_deref(), Some("slow"));
-    assert_eq!(text("<script>if (a < b) {}"), None);
-    assert_eq!(text(" "), None);
-    assert_eq!(text(&"ы".repeat(500)), Some("ы".repeat(100)));
-    assert_eq!(text("<!-- a > b --><p>c</p>").as_deref(), Some("c"));
-    assert_eq!(page(Body::Broken), None);
-    assert_eq!(page(Body::Json(json!({"message": "its own words"}))), None);
-    assert_eq!(
-        page(Body::Json(json!({"title": "Slow down"}))).as_deref(),
-        Some(r#"{"title":"Slow down"}"#)
-    );
-}

@@ -24,8 +24,9 @@ use crate::policy::progress::{
     AccountFacts, Concern, Facts, Failure, Finding, Patience, Refused, Stopped, Watch,
 };
 use crate::telemetry::Chain;
+use crate::worker::Context;
 use crate::worker::clock::Moment;
-use crate::worker::{Context, Pulse, Step};
+use crate::worker::pulse::{Pulse, Step};
 use schema::Fault;
 use tell::{Outbox, Over, Teller};
 

@@ -6,7 +6,8 @@ use super::*;
 use crate::domain::account::DuplicateProtection;
 use crate::domain::mirror::RefundList;
 use crate::domain::state::State;
-use crate::policy::reconcile::{Baseline, Finding, Subject, reconcile};
+use crate::policy::finding::{Baseline, Finding, Subject};
+use crate::policy::reconcile::reconcile;
 use crate::policy::rules::Rules;
 use crate::policy::verdict::{Proof, Strain};
 

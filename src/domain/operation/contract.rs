@@ -1,0 +1,40 @@
+//! What each operation is asked.
+
+use serde_json::Value;
+
+use super::plan::Plan;
+use super::seen::{Applied, Progress, Seen};
+use crate::domain::errors::FieldErrors;
+use crate::domain::job::JobName;
+
+/// What the daemon needs to know about one kind of job.
+pub trait Operation: Sync {
+    /// The name in `apipay.jobs.operation`.
+    fn name(&self) -> &'static str;
+
+    /// Checks `params` against the gateway's own limits and builds what will be sent.
+    ///
+    /// Deterministic: the same params and name give the same request, byte for byte.
+    fn prepare(&self, params: &Value, name: &JobName) -> Result<Plan, FieldErrors>;
+
+    /// Reads the body of a 200, 201 or 202; `None` when it has not the expected shape, which makes
+    /// the outcome unknown.
+    fn read_success(&self, plan: &Plan, status: u16, body: &Value) -> Option<Applied>;
+
+    /// Whether what is seen of the object ends the job.
+    fn progress(&self, seen: &Seen) -> Progress;
+
+    /// Whether one job of this kind may test if an unwell account is well again: nothing worse than
+    /// a refusal can come of it that a look-up could not settle.
+    fn is_safe_to_try(&self) -> bool {
+        true
+    }
+
+    /// Whether it makes an invoice: what the gateway's caps are about (API, section 4.3).
+    fn makes_invoice(&self) -> bool {
+        false
+    }
+
+    /// What jobs of this kind are called in a sentence.
+    fn in_plural(&self) -> &'static str;
+}
