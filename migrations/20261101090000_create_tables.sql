@@ -272,6 +272,7 @@ create table apipay.jobs (
   failing_since    timestamptz,
   lookups          int not null default 0,
   order_id         text collate "C",
+  amount           numeric(12,2),
   stated_id        bigint,
   stated_anyway    boolean,
   stated_unwanted  boolean,
@@ -325,22 +326,32 @@ comment on column apipay.jobs.stated_anyway is 'Internal: whether that object is
 comment on column apipay.jobs.denied_at is 'Internal: when somebody last said in apipay.resolve that nothing was done; look-ups must be in vain for as long as reconcile.give_up from then on before that word alone is enough.';
 comment on column apipay.jobs.stated_unwanted is 'Internal: whether somebody said in apipay.resolve that nothing was done and that it is to end cancelled, until the gateway was asked about it.';
 comment on column apipay.jobs.order_id is 'Internal: the order id in params, as the views show it.';
+comment on column apipay.jobs.amount is 'Internal: the amount in params in tenge, for sums of what waits; null for a cancel, a cart and a refund of all that is left.';
 
--- What a job is about is read from its params once. They may be huge, and an index or a generated column would
--- read them again with each change of the row.
+create function apipay._amount(params jsonb) returns numeric
+language sql immutable parallel safe
+return case
+  when params ? 'cart_items' then null
+  when apipay._number_within(params -> 'amount', 0.01, 99999999.99, 2) then (params -> 'amount')::numeric
+  when jsonb_typeof(params -> 'amount') = 'string' and params ->> 'amount' ~ '^[0-9]{1,8}([.][0-9]{1,2})?$' then (params ->> 'amount')::numeric
+  end;
+comment on function apipay._amount(jsonb) is 'The amount in params in tenge; null when there is none that the gateway could take, or a cart in its place.';
+
+-- What a job is about is read from its params once. They may be huge, and an index, a generated column or a sum over
+-- many jobs would read them again and again.
 create function apipay._note_subject() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if new.operation in ('invoice.cancel', 'invoice.refund') then
     new.invoice_id := apipay._id(new.params -> 'invoice_id');
   end if;
+  new.amount := case when new.operation <> 'invoice.cancel' then apipay._amount(new.params) end;
   new.order_id := apipay._order_id(new.params);
   return new;
 end $$;
-comment on function apipay._note_subject() is 'Notes which invoice and which order a new job is about, whatever else was given.';
+comment on function apipay._note_subject() is 'Notes which invoice, which order and what amount a new job is about, whatever else was given.';
 create trigger note_subject before insert on apipay.jobs
-  for each row when (new.operation <> 'invoice.create' or new.params ? 'external_order_id' or new.order_id is not null)
-  execute function apipay._note_subject();
+  for each row execute function apipay._note_subject();
 
 -- A change of state moves the row and makes a new entry in every index that holds it, some four for each
 -- job. So each index says what it is for, and holds only the rows that this needs. What people look for

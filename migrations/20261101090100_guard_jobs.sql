@@ -65,7 +65,7 @@ begin
        <> ('queued', 0, 0, 1, 0, 0, now(), now())
      or not (new.token, new.retry_of, new.reason, new.leased_by, new.leased_until, new.invoice_id, new.refund_id, new.subscription_id,
              new.http_status, new.error_code, new.error_message, new.errors, new.result, new.finished_at, new.baseline,
-             new.unproven_since, new.absent_since, new.failing_since, new.order_id, new.stated_id, new.stated_anyway, new.stated_unwanted, new.quiet_until, new.denied_at) is null
+             new.unproven_since, new.absent_since, new.failing_since, new.order_id, new.amount, new.stated_id, new.stated_anyway, new.stated_unwanted, new.quiet_until, new.denied_at) is null
      or apipay._is_ahead_of_sequence(new.id) then
     if not pg_has_role((select relowner from pg_class where oid = tg_relid), 'usage') then
       new.created_at := now();

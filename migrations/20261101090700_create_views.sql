@@ -20,18 +20,9 @@ return regexp_replace(written,
   E'8\\1\\2***\\3\\4', 'g');
 comment on function apipay._mask_phones(text) is 'A text with the middle of everything hidden that looks like a phone number.';
 
-create function apipay._amount(params jsonb) returns numeric
-language sql immutable parallel safe
-return case
-  when apipay._number_within(params -> 'amount', 0.01, 99999999.99, 2) then (params -> 'amount')::numeric
-  when jsonb_typeof(params -> 'amount') = 'string' and params ->> 'amount' ~ '^[0-9]{1,8}([.][0-9]{1,2})?$' then (params ->> 'amount')::numeric
-  end;
-comment on function apipay._amount(jsonb) is 'The amount in params in tenge; null when there is none that the gateway could take.';
-
 create function apipay._job_amount(job apipay.jobs, mirrored numeric) returns numeric
 language sql immutable parallel safe
-return case when job.operation <> 'invoice.cancel' then
-  round(coalesce(mirrored, case when not job.params ? 'cart_items' then apipay._amount(job.params) end), 2) end;
+return case when job.operation <> 'invoice.cancel' then coalesce(round(mirrored, 2), job.amount) end;
 comment on function apipay._job_amount(apipay.jobs, numeric) is
   'The amount of a job in tenge: the gateway''s, else that of its params; null for a cancel, a cart or a full refund that the gateway has not priced yet.';
 

@@ -19,6 +19,7 @@ use super::notice::{Notice, Status, counted};
 pub struct Webhook {
     client: Client,
     url: SecretString,
+    timeout: Duration,
 }
 
 /// Why a notice was not delivered. Names no URL.
@@ -47,7 +48,16 @@ impl Webhook {
             .user_agent(concat!("apipayd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| SendError::Unusable(error.without_url()))?;
-        Ok(Webhook { client, url })
+        Ok(Webhook {
+            client,
+            url,
+            timeout,
+        })
+    }
+
+    /// How long a whole delivery may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Posts one notice. Any 2xx is a delivery; nothing is tried again here.

@@ -108,30 +108,30 @@ pub struct DueNotice {
     pub resolved_at: Option<OffsetDateTime>,
     /// How it ended.
     pub resolution: Option<String>,
-    /// Jobs of the account that wait now, up to [`MOST_COUNTED`] of each state.
-    pub jobs_waiting: i64,
-    /// The tenge in them, as far as their params say.
-    pub amount_waiting: Option<rust_decimal::Decimal>,
 }
 
-/// Claims notices of a channel that are due, oldest first; until `promise` is over no other worker delivers them.
+/// Claims the oldest notice of a channel that is due; until `promise` is over no other worker delivers it.
 ///
-/// A channel gets the notices of an alert in their order: a later one waits for the earlier.
-pub async fn claim_notices(
+/// A channel gets the notices of alerts about the same in their order: a later one waits for the earlier. To a receiver they
+/// are one alert, and the last word counts.
+pub async fn claim_notice(
     pool: &Pool,
     channel: &str,
     promise: Duration,
-) -> Result<Vec<DueNotice>, DbError> {
+) -> Result<Option<DueNotice>, DbError> {
     sqlx::query_as!(
         DueNotice,
         r#"with due as (
              select d.id from apipay.alert_deliveries d
               where d.delivered_at is null and d.next_try_at <= now() and d.channel = $1
                 and not exists (select from apipay.alert_deliveries e
-                                 where e.alert_id = d.alert_id and e.channel = d.channel and e.id < d.id
-                                   and e.delivered_at is null)
+                                  join apipay.alerts earlier on earlier.id = e.alert_id
+                                  join apipay.alerts later on later.id = d.alert_id
+                                 where e.channel = d.channel and e.id < d.id and e.delivered_at is null
+                                   and (earlier.account, earlier.kind, earlier.subject)
+                                         is not distinct from (later.account, later.kind, later.subject))
               order by d.id
-              limit 20
+              limit 1
               for no key update of d skip locked),
            claimed as (
              update apipay.alert_deliveries d
@@ -141,37 +141,61 @@ pub async fn claim_notices(
            select c.id as "id!", c.channel as "channel!", c.notice as "notice!", c.tries - 1 as "tries!",
                   l.id as "alert_id!", l.account as "account?", l.kind as "kind!", l.subject as "subject!", l.severity as "severity!",
                   l.summary as "summary!", l.action as "action!", l.details as "details!",
-                  l.opened_at as "opened_at!", l.resolved_at as "resolved_at?", l.resolution as "resolution?",
-                  w.jobs as "jobs_waiting!", w.amount as "amount_waiting?"
+                  l.opened_at as "opened_at!", l.resolved_at as "resolved_at?", l.resolution as "resolution?"
              from claimed c
-             cross join lateral (select * from apipay.alerts where id = c.alert_id offset 0) l
-             -- One arm per index, none read to the end of a long queue.
-             cross join lateral (
-               select count(*) as jobs, sum(apipay._amount(j.params)) as amount
-                 from ((select params from apipay.jobs where account = l.account and state = 'queued' limit $3)
-                       union all
-                       (select params from apipay.jobs where account = l.account and state = 'uncertain' limit $3)
-                       union all
-                       (select params from apipay.jobs where account = l.account and state = 'parked' limit $3)
-                       union all
-                       (select params from apipay.jobs where account = l.account and state = 'held' limit $3)
-                       union all
-                       -- The job that a park is told for is recorded as parked after that.
-                       (select params from apipay.jobs
-                         where account = l.account and state = 'sending' and l.kind = 'account_parked'
-                           and l.resolved_at is null limit $3)
-                       union all
-                       -- When asking fails, what was accepted waits too.
-                       (select params from apipay.jobs
-                         where account = l.account and state = 'accepted' and l.details ->> 'fails' = 'reads' limit $3)) j) w
-            order by c.id"#,
+             cross join lateral (select * from apipay.alerts where id = c.alert_id offset 0) l"#,
         channel,
         promise.as_secs_f64(),
-        MOST_COUNTED,
     )
-    .fetch_all(pool)
+    .fetch_optional(pool)
     .await
-    .task("claim notices to deliver")
+    .task("claim a notice to deliver")
+}
+
+/// What waits in an account for whatever an alert tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its jobs, up to [`MOST_COUNTED`] of each state.
+    pub jobs: i64,
+    /// The tenge in them, as far as their params say.
+    pub amount: Option<rust_decimal::Decimal>,
+}
+
+/// Counts the jobs that wait while this alert is open.
+pub async fn waiting(pool: &Pool, notice: &DueNotice) -> Result<Waiting, DbError> {
+    let Some(account) = &notice.account else {
+        return Ok(Waiting::default());
+    };
+    // The job that a park is told for is recorded as parked after that.
+    let is_park = notice.kind == "account_parked" && notice.resolved_at.is_none();
+    // When asking fails, what was accepted waits too.
+    let is_of_reads = notice
+        .details
+        .get("fails")
+        .is_some_and(|fails| fails == "reads");
+    sqlx::query_as!(
+        Waiting,
+        // One arm per index, none read to the end of a long queue.
+        r#"select count(*) as "jobs!", sum(amount) as amount
+             from ((select amount from apipay.jobs where account = $1 and state = 'queued' limit $2)
+                   union all
+                   (select amount from apipay.jobs where account = $1 and state = 'uncertain' limit $2)
+                   union all
+                   (select amount from apipay.jobs where account = $1 and state = 'parked' limit $2)
+                   union all
+                   (select amount from apipay.jobs where account = $1 and state = 'held' limit $2)
+                   union all
+                   (select amount from apipay.jobs where account = $1 and state = 'sending' and $3 limit $2)
+                   union all
+                   (select amount from apipay.jobs where account = $1 and state = 'accepted' and $4 limit $2)) j"#,
+        account,
+        MOST_COUNTED,
+        is_park,
+        is_of_reads,
+    )
+    .fetch_one(pool)
+    .await
+    .task("count what waits for an alert")
 }
 
 /// The notice was delivered.

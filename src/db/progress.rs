@@ -205,15 +205,15 @@ pub const MOST_WEIGHED: i64 = 10_000;
 pub async fn weigh(pool: &Pool, accounts: &[String]) -> Result<Weight, DbError> {
     sqlx::query_as!(
         Weight,
-        r#"select count(*) as "jobs!", sum(apipay._amount(params)) as amount
-             from (select w.params
+        r#"select count(*) as "jobs!", sum(amount) as amount
+             from (select w.amount
                      from unnest($1::text[]) as a(name)
                      cross join lateral (
-                       (select j.params from apipay.jobs j
+                       (select j.amount from apipay.jobs j
                          where j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
                            and j.run_at <= now() limit $2)
                        union all
-                       (select j.params from apipay.jobs j
+                       (select j.amount from apipay.jobs j
                          where j.account = a.name and j.state = 'uncertain' and j.run_at <= now() limit $2)
                      ) w
                     limit $2) waiting"#,

@@ -2,8 +2,8 @@
 
 use rust_decimal::Decimal;
 use serde_json::Value;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::domain::answer::beginning;
 
@@ -53,9 +53,46 @@ pub(super) fn decimal(object: &Value, key: &str) -> Option<Decimal> {
     (amount.abs() <= Decimal::new(999_999_999_999, 2)).then_some(amount)
 }
 
-/// A moment under a key.
+/// A moment under a key, in UTC. What the database could not store is as good as not shown: it has no year 0, and no
+/// offset from UTC of sixteen hours or more.
 pub(super) fn moment(object: &Value, key: &str) -> Option<OffsetDateTime> {
     let written = object.get(key)?.as_str()?;
     // Samples show both "T" and a blank between date and time.
-    OffsetDateTime::parse(&written.replacen(' ', "T", 1), &Rfc3339).ok()
+    let moment = OffsetDateTime::parse(&written.replacen(' ', "T", 1), &Rfc3339).ok()?;
+    let moment = moment.checked_to_offset(UtcOffset::UTC)?;
+    (moment.year() >= 1).then_some(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_moment_is_one_that_the_database_can_store() {
+        let read = |written: &str| moment(&json!({"at": written}), "at").map(|at| at.to_string());
+        let shown = |written: &str| Some(written.to_owned());
+        assert_eq!(
+            read("2026-09-06 15:00:00+05:00"),
+            shown("2026-09-06 10:00:00.0 +00:00:00")
+        );
+        assert_eq!(
+            read("9999-12-31T23:59:59Z"),
+            shown("9999-12-31 23:59:59.0 +00:00:00")
+        );
+        assert_eq!(
+            read("2026-01-01T00:00:00+23:59"),
+            shown("2025-12-31 0:01:00.0 +00:00:00")
+        );
+        for written in [
+            "0000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-00:01",
+            "0000-01-01T00:00:00+23:59",
+            "today",
+        ] {
+            assert_eq!(read(written), None, "{written}");
+        }
+    }
 }

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::alert::{Notice, Status, log_line, retry_after};
+use crate::alert::{Notice, Status, Webhook, log_line, retry_after};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, About};
 use crate::db::fault::Fault;
-use crate::db::outbox::{self, DueNotice};
+use crate::db::outbox::{self, DueNotice, Waiting};
 use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::alarm::{self, Alarm};
+use crate::worker::clock::Moment;
 use crate::worker::pulse::Step;
 use crate::worker::{modes, revived, strains, tell_failing, tell_refused};
 
@@ -26,8 +27,14 @@ pub const LOG: &str = "log";
 /// The channel of `[alerts.webhook]`.
 pub const WEBHOOK: &str = "webhook";
 
-/// How long another daemon waits before it delivers a notice that this one has claimed.
-const PROMISE: Duration = Duration::from_secs(60);
+/// How old the claim of a notice may be when it is carried, by a clock that counts the time a machine slept.
+const CARRY_WITHIN: Duration = Duration::from_secs(15);
+
+/// How much longer than that and the time limit of a delivery no other daemon delivers a notice that this one has claimed.
+const MARGIN: Duration = Duration::from_secs(15);
+
+/// How long it may take to count what waits.
+const COUNT: Duration = Duration::from_secs(3);
 
 /// One round. What fails one part of it, or one account's alert, keeps no other from its turn; when it is the
 /// database that fails, the round is over.
@@ -91,24 +98,41 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     })
 }
 
-/// Delivers what is due by one channel. What fails one delivery keeps no other from its turn; when it is the database
-/// that fails, the round is over.
+/// Delivers the oldest notice of one channel that is due. Each is claimed by itself, just before it is carried: of a batch
+/// the last would be told when it is long over, and somebody else has told its end.
 pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
-    let due = outbox::claim_notices(&ctx.pool, channel, PROMISE).await?;
-    let step = if due.is_empty() {
-        Step::Idle
-    } else {
-        Step::Worked
+    let claimed_at = Moment::now();
+    let patience = ctx
+        .webhook
+        .as_ref()
+        .map_or(Duration::ZERO, Webhook::timeout);
+    let claimed =
+        outbox::claim_notice(&ctx.pool, channel, CARRY_WITHIN + patience + MARGIN).await?;
+    let Some(due) = claimed else {
+        return Ok(Step::Idle);
     };
-    let mut round = Round::default();
-    for notice in due {
-        // A stop waits for the one that is under way; the others are due again when their claim has run out.
-        if ctx.stop.is_cancelled() {
-            break;
+    let counted = tokio::time::timeout(COUNT, outbox::waiting(&ctx.pool, &due)).await;
+    let waiting = match counted {
+        Ok(Ok(waiting)) => waiting,
+        // A number is not worth waiting for.
+        Ok(Err(error)) => {
+            warn!(alert.delivery = due.id, error = %Chain(&error), "what waits for an alert was not counted");
+            Waiting::default()
         }
-        round.part(deliver(ctx, notice).await)?;
+        Err(_) => {
+            warn!(
+                alert.delivery = due.id,
+                "counting what waits for an alert takes too long"
+            );
+            Waiting::default()
+        }
+    };
+    if claimed_at.elapsed() > CARRY_WITHIN {
+        // The machine slept, or the database did: another daemon may have carried it since.
+        return Ok(Step::Worked);
     }
-    round.end(step)
+    deliver(ctx, due, waiting).await?;
+    Ok(Step::Worked)
 }
 
 /// What failed first in a round that went on.
@@ -135,8 +159,8 @@ impl Round {
     }
 }
 
-async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
-    match carry(ctx, &due.channel, &notice_of(&due)).await {
+async fn deliver(ctx: &Context, due: DueNotice, waiting: Waiting) -> Result<(), DbError> {
+    match carry(ctx, &due.channel, &notice_of(&due, waiting)).await {
         Ok(()) => outbox::delivered(&ctx.pool, due.id).await,
         Err(reason) => {
             warn!(
@@ -151,8 +175,8 @@ async fn deliver(ctx: &Context, due: DueNotice) -> Result<(), DbError> {
     }
 }
 
-/// A row of the outbox as what is told.
-fn notice_of(due: &DueNotice) -> Notice {
+/// A row of the outbox as what is told, with what waits for it.
+fn notice_of(due: &DueNotice, waiting: Waiting) -> Notice {
     let status = match (due.notice.as_str(), due.resolved_at) {
         ("resolved", at) => Status::Resolved {
             at: at.unwrap_or(due.opened_at),
@@ -170,8 +194,8 @@ fn notice_of(due: &DueNotice) -> Notice {
         summary: due.summary.clone(),
         action: due.action.clone(),
         opened_at: due.opened_at,
-        jobs_waiting: due.jobs_waiting,
-        amount_waiting: due.amount_waiting,
+        jobs_waiting: waiting.jobs,
+        amount_waiting: waiting.amount,
     }
 }
 
@@ -226,10 +250,8 @@ mod tests {
             opened_at: datetime!(2026-11-01 14:02:03 UTC),
             resolved_at: Some(datetime!(2026-11-01 16:07:03 UTC)),
             resolution: Some("the gateway is well again".into()),
-            jobs_waiting: 0,
-            amount_waiting: None,
         };
-        let status = |notice| notice_of(&due(notice)).status;
+        let status = |notice| notice_of(&due(notice), Waiting::default()).status;
         assert_eq!(status("firing"), Status::Firing);
         assert_eq!(status("repeat"), Status::StillFiring);
         let resolved = Status::Resolved {

@@ -60,6 +60,19 @@ begin
   assert noted.invoice_id is null and noted.order_id is null, noted;
   insert into apipay.jobs (operation, params) values ('invoice.create', jsonb_build_object('external_order_id', repeat('e', 300))) returning * into noted;
   assert noted.order_id = repeat('e', 255), noted;
+  -- The amount that waits is summed over many jobs, so it is not read from params that may be huge.
+  insert into apipay.jobs (operation, params, amount) values ('invoice.create', '{"amount": 700}', 9) returning * into noted;
+  assert noted.amount = 700, noted;
+  insert into apipay.jobs (operation, params, amount) values ('invoice.refund', '{"amount": "15000.50"}', 9) returning * into noted;
+  assert noted.amount = 15000.50, noted;
+  for noted in
+    insert into apipay.jobs (operation, params, amount)
+    values ('invoice.create', '{"amount": 700, "cart_items": []}', 9), ('invoice.create', '{"amount": "1e3"}', 9), ('invoice.refund', '{}', 9),
+           ('invoice.create', '{"amount": 0.001}', 9), ('invoice.cancel', '{"amount": 700}', 9)
+    returning *
+  loop
+    assert noted.amount is null, noted;
+  end loop;
 end $$;
 
 -- How it ended, the fence, the lease.

@@ -1,5 +1,9 @@
 //! A channel is told of what is open when it is first there, and of what comes later.
 
+use std::time::Duration;
+
+use rustix::process::Signal;
+
 use super::{open, until_ended};
 use crate::world::{Wish, World};
 
@@ -190,4 +194,118 @@ async fn the_end_of_an_alert_is_told_before_the_next_one_of_its_kind_begins() {
     assert_eq!(order, serde_json::json!(expected));
     world.sql(end).await;
     world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn an_alert_is_told_although_what_waits_cannot_be_counted() {
+    let (world, daemon) = World::running().await;
+    world.bill_of("default").await;
+    world.until_all_final().await;
+    world.alerts.refuse(10_000);
+    world.sql("select apipay.park('default', 'drill')").await;
+    world
+        .until_true(
+            "select exists (select from apipay.alert_deliveries where last_error is not null)",
+        )
+        .await;
+    let locked = world
+        .hold("lock table apipay.jobs in access exclusive mode")
+        .await;
+    world.alerts.refuse(0);
+    world
+        .until_holds("the park is told", async || {
+            !world.alerts.notices("firing").is_empty()
+        })
+        .await;
+    locked.rollback().await.unwrap();
+    world.sql("select apipay.resume('default', 'done')").await;
+    world
+        .until_holds("its end is told", async || {
+            !world.alerts.notices("resolved").is_empty()
+        })
+        .await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn that_nobody_can_empty_the_outbox_is_told_past_it() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql(
+            "create function public.no() returns trigger language plpgsql as
+               $$ begin raise exception 'deliveries are frozen' using errcode = 'disk_full'; end $$;
+             create trigger no before update on apipay.alert_deliveries for each row execute function public.no();
+             select apipay.park('default', 'drill')",
+        )
+        .await;
+    world
+        .until_holds("it is told", async || {
+            let notices = world.alerts.notices("firing");
+            notices.iter().any(|notice| {
+                notice["commonLabels"]["kind"] == "no_progress"
+                    && notice.to_string().contains("deliveries are frozen")
+            })
+        })
+        .await;
+    assert!(daemon.log_text().contains("ALERT no_progress"));
+    world
+        .sql("drop trigger no on apipay.alert_deliveries; select apipay.resume('default', 'done')")
+        .await;
+    world
+        .until_holds("the park and its end are told", async || {
+            let notices = world.alerts.notices("resolved");
+            notices
+                .iter()
+                .any(|notice| notice["commonLabels"]["kind"] == "account_parked")
+        })
+        .await;
+    world.end([daemon]).await;
+}
+
+/// A machine may sleep in the middle of its work.
+#[tokio::test]
+async fn a_daemon_that_was_stopped_does_not_tell_again_what_is_over() {
+    let names = ["a", "b", "c", "d", "e"];
+    let wish = Wish::default()
+        .accounts(&names)
+        .tune("alerts.webhook.timeout", "2s");
+    let (world, asleep) = World::running_as(wish).await;
+    world.alerts.delay(Duration::from_secs(1));
+    let all = |what: &str| {
+        let calls: Vec<String> = names
+            .iter()
+            .map(|name| format!("apipay.{what}('{name}', 'drill')"))
+            .collect();
+        format!("select {}", calls.join(", "))
+    };
+    world.sql(&all("park")).await;
+    world
+        .until_holds("one is being told", async || {
+            !world.alerts.notices("firing").is_empty()
+        })
+        .await;
+    asleep.signal(Signal::STOP);
+    let other = world.daemon().await;
+    world
+        .until_holds("all are told", async || {
+            world.alerts.notices("firing").len() >= names.len()
+        })
+        .await;
+    world.sql(&all("resume")).await;
+    world
+        .until_holds("all ends are told", async || {
+            world.alerts.notices("resolved").len() >= names.len()
+        })
+        .await;
+    asleep.signal(Signal::CONT);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let told = world.alerts.bodies();
+    for name in names {
+        let of_account = told.iter().rev();
+        let last = of_account
+            .filter(|notice| notice["commonLabels"]["account"] == name)
+            .find(|notice| notice["commonLabels"]["kind"] == "account_parked");
+        assert_eq!(last.unwrap()["status"], "resolved", "{name}: {told:?}");
+    }
+    world.end([asleep, other]).await;
 }

@@ -51,6 +51,8 @@ struct State {
     raw: String,
     refusals_left: usize,
     refused: usize,
+    /// How long an answer takes.
+    delay: Duration,
     /// What holds these words is answered with 400.
     indigestible: Option<&'static str>,
 }
@@ -80,6 +82,11 @@ impl Sink {
     /// Answers the next `count` requests with 500.
     pub(crate) fn refuse(&self, count: usize) {
         self.state.lock().unwrap().refusals_left = count;
+    }
+
+    /// Takes so long to answer what it takes.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.state.lock().unwrap().delay = delay;
     }
 
     /// Answers whatever holds these words with 400, for ever.
@@ -121,6 +128,8 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         while let Some((body, end)) = whole_request(&bytes) {
             bytes.drain(..end);
             let answer = state.lock().unwrap().take(&body);
+            let delay = state.lock().unwrap().delay;
+            tokio::time::sleep(delay).await;
             if stream.write_all(answer.as_bytes()).await.is_err() {
                 return;
             }
