@@ -190,22 +190,52 @@ fn each_part_knows_only_those_below_it() {
     }
 }
 
-/// Parts in which files depend on each other in a circle: a loop is given the context, which holds what the loops share.
-const CIRCULAR: [&str; 1] = ["worker"];
+/// Where the context of the loops stands: it holds what they share, so it knows them, and each of them is given it.
+const CONTEXT: &str = "worker";
+
+/// Files that depend on each other in a circle, by more than the context. No circle may be added, and none may grow.
+const CIRCLES: [&[&str]; 5] = [
+    &[
+        "worker::account",
+        "worker::alarm::database",
+        "worker::alarm::gateway",
+        "worker::aside",
+        "worker::culprits",
+        "worker::failing",
+        "worker::modes",
+        "worker::outcome",
+        "worker::recorder",
+        "worker::room",
+        "worker::settle",
+        "worker::start",
+        "worker::strains",
+        "worker::unstored",
+    ],
+    &["worker::alarm", "worker::alarm::missing"],
+    &[
+        "worker::follow",
+        "worker::follow::apart",
+        "worker::follow::earlier",
+    ],
+    &[
+        "worker::progress",
+        "worker::progress::tell",
+        "worker::progress::words",
+    ],
+    &["worker::send", "worker::send::earlier"],
+];
 
 #[test]
-fn no_files_depend_on_each_other_in_a_circle() {
-    let imports = Imports::of(&program());
-    let circles = imports::circles(&imports.modules);
-    let new: Vec<_> = circles
-        .into_iter()
-        .filter(|circle| {
-            !circle
-                .iter()
-                .all(|at| CIRCULAR.contains(&imports::part(at)))
-        })
-        .collect();
-    assert!(new.is_empty(), "{new:#?}");
+fn no_more_files_depend_on_each_other_in_a_circle() {
+    let mut imports = Imports::of(&program()).modules;
+    assert!(imports.contains_key(CONTEXT), "where is the context?");
+    for others in imports.values_mut() {
+        others.remove(CONTEXT);
+    }
+    let known = CIRCLES.map(|circle| circle.iter().copied().collect::<BTreeSet<&str>>());
+    let mut circles = imports::circles(&imports);
+    circles.retain(|circle| !known.iter().any(|known| circle.is_subset(known)));
+    assert!(circles.is_empty(), "{circles:#?}");
 }
 
 #[test]

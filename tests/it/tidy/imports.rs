@@ -61,7 +61,7 @@ impl Imports {
 }
 
 /// The top module that a module is in.
-pub(super) fn part(module: &str) -> &str {
+fn part(module: &str) -> &str {
     module.split("::").next().unwrap_or(module)
 }
 
