@@ -1,5 +1,8 @@
 //! What an operation may be given is described once in the daemon and once in the database, and both take the same.
 
+mod any;
+mod same;
+
 use apipayd::domain::operation::OPERATIONS;
 use apipayd::domain::operation::fields::{Field, Fields, Kind};
 use serde::Serialize;
