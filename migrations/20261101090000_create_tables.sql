@@ -331,7 +331,7 @@ comment on column apipay.jobs.amount is 'Internal: the amount in params in tenge
 create function apipay._amount(params jsonb) returns numeric
 language sql immutable parallel safe
 return case
-  when params ? 'cart_items' then null
+  when jsonb_typeof(params -> 'cart_items') <> 'null' then null
   when apipay._number_within(params -> 'amount', 0.01, 99999999.99, 2) then (params -> 'amount')::numeric
   when jsonb_typeof(params -> 'amount') = 'string' and params ->> 'amount' ~ '^[0-9]{1,8}([.][0-9]{1,2})?$' then (params ->> 'amount')::numeric
   end;

@@ -11,27 +11,15 @@ pub struct Phone(String);
 impl Phone {
     /// Reads the forms people store: `+7 700 123-45-67`, `77001234567`, `8 (700) 123 45 67`.
     ///
-    /// Anything that is not eleven digits starting with 7 or 8, or holds other characters than
-    /// blanks, dashes, dots, brackets and one leading plus, is refused.
+    /// Blanks, dashes, dots and brackets count for nothing, wherever they stand; what is left must be 8, 7 or +7
+    /// and ten more digits. `apipay._phone` reads the same.
     pub fn parse(written: &str) -> Option<Phone> {
-        let trimmed = written.trim();
-        let (plus, rest) = match trimmed.strip_prefix('+') {
-            Some(rest) => (true, rest),
-            None => (false, trimmed),
-        };
-        let is_filler = |c: char| {
-            c.is_whitespace() || matches!(c, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2015}')
-        };
-        if !rest.chars().all(|c| c.is_ascii_digit() || is_filler(c)) {
-            return None;
-        }
-        let digits: String = rest.chars().filter(char::is_ascii_digit).collect();
-        match (plus, digits.as_bytes().first(), digits.len()) {
-            (_, Some(b'7'), 11) | (false, Some(b'8'), 11) => {
-                Some(Phone(format!("8{}", &digits[1..])))
-            }
-            _ => None,
-        }
+        let bare: String = written.chars().filter(|c| !is_filler(*c)).collect();
+        let digits = bare
+            .strip_prefix("+7")
+            .or_else(|| bare.strip_prefix(['7', '8']))?;
+        let is_whole = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
+        is_whole.then(|| Phone(format!("8{digits}")))
     }
 
     /// The whole number, for the request.
@@ -50,6 +38,18 @@ impl fmt::Debug for Phone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Phone({self})")
     }
+}
+
+/// What may stand in a number as people write it: brackets, dots, dashes, and blanks of any width.
+fn is_filler(letter: char) -> bool {
+    matches!(
+        letter,
+        '(' | ')' | '.' | '-' | '\u{2010}'..='\u{2015}' | '\u{2212}'
+    ) || matches!(letter, '\t'..='\r' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}')
+        || matches!(
+            letter,
+            '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
+        )
 }
 
 /// Blanks and dashes that may stand within a number as people write it.
@@ -140,7 +140,9 @@ mod tests {
             "+7 700 123-45-67",
             "8 (700) 123 45 67",
             " 8.700.123.45.67\n",
-            "8\u{a0}700\u{2011}123\u{2013}45\u{2013}67",
+            "8\u{a0}700\u{2011}123\u{2013}45\u{2212}67",
+            "(+7) 700 123 45 67",
+            "-8700123\u{3000}4567",
         ] {
             assert_eq!(
                 parsed(written).as_deref(),
@@ -166,6 +168,9 @@ mod tests {
             "8700123+4567",
             "87001234567;",
             "8700***4567",
+            "8700123\u{85}4567",
+            "8700123\u{200b}4567",
+            "7+7001234567",
         ] {
             assert_eq!(parsed(written), None, "{written:?}");
         }

@@ -26,6 +26,7 @@ mod denials;
 mod doors;
 mod encodings;
 mod failing;
+mod fields;
 mod flapping;
 mod following;
 mod heavy;

@@ -30,12 +30,12 @@ begin
   assert job.run_at = now() and job.expires_at is null and job.metadata = '{}' and job.dedup_key is null and job.token is not null;
 
   new := apipay.create_invoice(
-    phone_number => '87001234567', amount => 99999999, description => repeat('d', 500), external_order_id => repeat('e', 255),
+    phone_number => '87001234567', amount => 99999990, description => repeat('d', 500), external_order_id => repeat('e', 255),
     discount_percentage => 10, internal_comment => repeat('c', 191), kaspi_connection_id => 7, account => 'second',
     dedup_key => 'order 1', priority => -5, run_at => now() + interval '1 hour', expires_at => now() + interval '2 hours',
     metadata => '{"order": 1}', traceparent => '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01');
   select * into strict job from apipay.jobs where id = new;
-  assert job.params = jsonb_build_object('phone_number', '87001234567', 'amount', 99999999, 'description', repeat('d', 500),
+  assert job.params = jsonb_build_object('phone_number', '87001234567', 'amount', 99999990, 'description', repeat('d', 500),
     'external_order_id', repeat('e', 255), 'discount_percentage', 10, 'internal_comment', repeat('c', 191), 'kaspi_connection_id', 7);
   assert (job.account, job.dedup_key, job.priority, job.run_at, job.expires_at, job.metadata, job.traceparent)
        = ('second', 'order 1', -5, now() + interval '1 hour', now() + interval '2 hours', '{"order": 1}'::jsonb,
@@ -47,6 +47,12 @@ begin
   assert job.params = '{"phone_number": "87001234567", "cart_items": [{"catalog_item_id": 1, "count": 2}, {"catalog_item_id": 2, "count": 1, "price": 0.01}]}',
     job.params::text;
   assert job.metadata = '{}';
+
+  -- Beside a cart the gateway ignores an amount. What is null in an item is not given, and numbers may be text.
+  new := apipay.create_invoice(E'(+7) 700 123\u2212456\u22127', 100.5, E'two\nlines', cart_items => '[{"catalog_item_id": "1", "count": "3000000000", "price": null}]');
+  select * into strict job from apipay.jobs where id = new;
+  assert job.params = '{"phone_number": "87001234567", "amount": 100.5, "description": "two\nlines",
+    "cart_items": [{"catalog_item_id": "1", "count": "3000000000", "price": null}]}', job.params::text;
 
   new := apipay.cancel_invoice(17);
   select * into strict job from apipay.jobs where id = new;
@@ -92,25 +98,30 @@ declare
   refused record;
 begin
   for refused in select * from (values
-    ($q$create_invoice(87001234567.5, 100)$q$, 'phone_number is not a whole number; allowed: 8 and ten digits like 87001234567'),
+    ($q$create_invoice(87001234567.5, 100)$q$, 'phone_number is not a whole number; allowed: 8 and ten digits (87XXXXXXXXX)'),
     ($q$create_invoice(7001234567, 100)$q$, 'phone_number is not a phone number of Kazakhstan (10 characters given)%'),
     ($q$create_invoice(42, 100)$q$, 'phone_number is not a phone number of Kazakhstan (2 characters given)%'),
     ($q$create_invoice('NaN'::float8, 100)$q$, 'phone_number is not a phone number of Kazakhstan (3 characters given)%'),
-    ($q$create_invoice(null::bigint, 100)$q$, 'phone_number is null; allowed%'),
+    ($q$create_invoice(null::bigint, 100)$q$, 'phone_number is missing; allowed%'),
     ($q$create_invoice(87001234567::real, 100)$q$, 'phone_number is of type real; allowed: text, or a whole number as bigint, numeric or double precision'),
     ($q$create_invoice('"87001234567"'::jsonb, 100)$q$, 'phone_number is of type jsonb; allowed%'),
     ($q$create_invoice(87001234567, 0)$q$, 'amount is 0; allowed%'),
-    ($q$create_invoice(null, 100)$q$, 'phone_number is null; allowed: 8 and ten digits like 87001234567,%'),
-    ($q$create_invoice('', 100)$q$, 'phone_number is not a phone number of Kazakhstan (0 characters given); allowed: 8 and ten digits%'),
+    ($q$create_invoice(null, 100)$q$, 'phone_number is missing; allowed: 8 and ten digits (87XXXXXXXXX),%'),
+    ($q$create_invoice('', 100)$q$, 'phone_number is not a phone number of Kazakhstan (0 characters given); allowed: 8 and ten digits (87XXXXXXXXX), also written +7 7XX XXX-XX-XX'),
     ($q$create_invoice('+7 700 765-43-210', 100)$q$, 'phone_number is not a phone number of Kazakhstan (17 characters given)%'),
     ($q$create_invoice('87007654321')$q$, 'amount is missing; allowed: whole tenge from 1 to 99999999, or cart_items instead'),
-    ($q$create_invoice('87007654321', 0)$q$, 'amount is 0; allowed: whole tenge from 1 to 99999999'),
+    ($q$create_invoice('87007654321', 0)$q$, 'amount is 0; allowed: whole tenge from 1 to 99999999, or cart_items instead'),
     ($q$create_invoice('87007654321', -1)$q$, 'amount is -1; allowed%'),
     ($q$create_invoice('87007654321', 100.5)$q$, 'amount is 100.5; allowed: whole tenge%'),
     ($q$create_invoice('87007654321', 100000000)$q$, 'amount is 100000000; allowed%'),
-    ($q$create_invoice('87007654321', 'NaN')$q$, 'amount is NaN; allowed%'),
-    ($q$create_invoice('87007654321', 'Infinity')$q$, 'amount is Infinity; allowed%'),
-    ($q$create_invoice('87007654321', 100, cart_items => '[]')$q$, 'amount is given beside cart_items; allowed: one of the two%'),
+    ($q$create_invoice('87007654321', 'NaN')$q$, 'amount is not a number in digits; allowed%'),
+    ($q$create_invoice('87007654321', 'Infinity')$q$, 'amount is not a number in digits; allowed%'),
+    ($q$create_invoice('87007654321', 87007654321)$q$, 'amount is not an allowed number; allowed: whole tenge%'),
+    ($q$create_invoice('87007654321', 100, cart_items => '[]')$q$, 'cart_items has 0 items; allowed: 1 to 100'),
+    ($q$create_invoice('87007654321', 5001, discount_percentage => 10)$q$, 'discount_percentage leaves no whole tenge of the amount; allowed: one that does'),
+    ($q$create_invoice('87007654321', 100, E'a\u0001b')$q$, 'description has control characters; allowed: line breaks and tabs, and no others'),
+    ($q$create_invoice('87007654321', 100, external_order_id => E'a\nb')$q$, 'external_order_id has control characters; allowed: none, not even line breaks and tabs'),
+    ($q$create_invoice('87007654321', 100, internal_comment => E'as in [apipayd\t15]')$q$, 'internal_comment has "[apipayd", which marks jobs; allowed: text without it'),
     ($q$create_invoice('87007654321', 100, repeat('d', 501))$q$, 'description has 501 characters; allowed: at most 500'),
     ($q$create_invoice('87007654321', 100, external_order_id => repeat('d', 256))$q$, 'external_order_id has 256 characters; allowed: at most 255'),
     ($q$create_invoice('87007654321', 100, internal_comment => repeat('d', 192))$q$, 'internal_comment has 192 characters; allowed: at most 191'),
@@ -128,36 +139,38 @@ begin
     ($q$create_invoice('87007654321', 100, metadata => '[]')$q$, 'metadata is a JSON array; allowed: an object'),
     ($q$create_invoice('87007654321', 100, traceparent => repeat('t', 256))$q$, 'traceparent has 256 characters; allowed: at most 255'),
     ($q$create_invoice('87007654321', cart_items => '{}')$q$, 'cart_items is a JSON object; allowed: an array of 1 to 100 objects'),
-    ($q$create_invoice('87007654321', cart_items => 'null')$q$, 'cart_items is a JSON null; allowed%'),
+    ($q$create_invoice('87007654321', cart_items => 'null')$q$, 'amount is missing; allowed: whole tenge from 1 to 99999999, or cart_items instead'),
     ($q$create_invoice('87007654321', cart_items => '[]')$q$, 'cart_items has 0 items; allowed: 1 to 100'),
     ($q$create_invoice('87007654321', cart_items => (select jsonb_agg(jsonb_build_object('catalog_item_id', n, 'count', 1)) from generate_series(1, 101) n))$q$,
       'cart_items has 101 items; allowed: 1 to 100'),
     ($q$create_invoice('87007654321', cart_items => '[1]')$q$, 'cart_items, item 1, is a JSON number; allowed: an object with catalog_item_id, count, price'),
     ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 1, "sum": 1}]')$q$,
-      'cart_items, item 1, has the unknown key "sum"; allowed: catalog_item_id, count, price'),
+      'cart_items, item 1, sum is not a known field; allowed: catalog_item_id, count, price'),
     ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 1}, {"count": 1}]')$q$,
-      'cart_items, item 2, catalog_item_id is missing or not an id; allowed: a whole number from 1'),
-    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1}]')$q$, 'cart_items, item 1, count is missing or wrong; allowed%'),
-    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 0}]')$q$, 'cart_items, item 1, count is missing or wrong; allowed%'),
-    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 1.5}]')$q$, 'cart_items, item 1, count is missing or wrong; allowed%'),
-    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": "1", "count": 1}]')$q$, 'cart_items, item 1, catalog_item_id is missing or not an id%'),
-    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 1, "price": 0.001}]')$q$, 'cart_items, item 1, price is wrong; allowed%'),
-    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 1, "price": null}]')$q$, 'cart_items, item 1, price is wrong; allowed%'),
-    ($q$cancel_invoice(null)$q$, 'invoice_id is null; allowed: the gateway''s id of the invoice%'),
-    ($q$cancel_invoice(0)$q$, 'invoice_id is not an id of the gateway; allowed: a whole number from 1'),
+      'cart_items, item 2, catalog_item_id is missing; allowed: a whole number from 1'),
+    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1}]')$q$, 'cart_items, item 1, count is missing; allowed%'),
+    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 0}]')$q$, 'cart_items, item 1, count is 0; allowed: a whole number from 1'),
+    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 1.5}]')$q$, 'cart_items, item 1, count is 1.5; allowed%'),
+    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": "one", "count": 1}]')$q$, 'cart_items, item 1, catalog_item_id is not an id of the gateway; allowed: a whole number from 1'),
+    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 1, "price": 0.001}]')$q$, 'cart_items, item 1, price is 0.001; allowed: 0.01 to 99999999.99 tenge with at most two decimals, or no price'),
+    ($q$create_invoice('87007654321', cart_items => '[{"catalog_item_id": 1, "count": 1, "price": {}}]')$q$, 'cart_items, item 1, price is a JSON object; allowed: 0.01 to 99999999.99 tenge with at most two decimals, or no price'),
+    ($q$cancel_invoice(null)$q$, 'invoice_id is missing; allowed: the gateway''s id of the invoice%'),
+    ($q$cancel_invoice(0)$q$, 'invoice_id is not an id of the gateway; allowed: the gateway''s id of the invoice, as in apipay.jobs.invoice_id: a whole number from 1'),
     ($q$cancel_invoice(1, 'nobody')$q$, 'account is unknown; allowed: default, second'),
-    ($q$refund_invoice(null)$q$, 'invoice_id is null; allowed%'),
+    ($q$refund_invoice(null)$q$, 'invoice_id is missing; allowed%'),
     ($q$refund_invoice(-3)$q$, 'invoice_id is not an id of the gateway; allowed%'),
     ($q$refund_invoice(1, 0)$q$, 'amount is 0; allowed: 0.01 to 99999999.99 tenge with at most two decimals%'),
     ($q$refund_invoice(1, 0.001)$q$, 'amount is 0.001; allowed%'),
     ($q$refund_invoice(1, 100000000)$q$, 'amount is 100000000; allowed%'),
-    ($q$refund_invoice(1, 'NaN')$q$, 'amount is NaN; allowed%'),
+    ($q$refund_invoice(1, 'NaN')$q$, 'amount is not a number in digits; allowed%'),
+    ($q$refund_invoice(1, reason => repeat('r', 430) || '[apipayd ')$q$, 'reason has 439 characters; allowed: at most 436'),
+    ($q$refund_invoice(1, reason => E'a\u009fb')$q$, 'reason has control characters; allowed: line breaks and tabs, and no others'),
     ($q$refund_invoice(1, 10, repeat('r', 437))$q$, 'reason has 437 characters; allowed: at most 436'),
     ($q$refund_invoice(1, return_items => '[{"catalog_item_id": 1}]')$q$, 'return_items, item 1, has neither count nor amount; allowed: exactly one of the two'),
     ($q$refund_invoice(1, return_items => '[{"catalog_item_id": 1, "count": 1, "amount": 1}]')$q$, 'return_items, item 1, has count and amount; allowed%'),
-    ($q$refund_invoice(1, return_items => '[{"catalog_item_id": 1, "count": "1"}]')$q$, 'return_items, item 1, count is wrong; allowed%'),
-    ($q$refund_invoice(1, return_items => '[{"catalog_item_id": 1, "amount": 0}]')$q$, 'return_items, item 1, amount is wrong; allowed%'),
-    ($q$refund_invoice(1, return_items => '[{"catalog_item_id": 1, "count": 1, "price": 1}]')$q$, 'return_items, item 1, has the unknown key "price"; allowed%'),
+    ($q$refund_invoice(1, return_items => '[{"catalog_item_id": 1, "count": "one"}]')$q$, 'return_items, item 1, count is not a number in digits; allowed%'),
+    ($q$refund_invoice(1, return_items => '[{"catalog_item_id": 1, "amount": 0}]')$q$, 'return_items, item 1, amount is 0; allowed%'),
+    ($q$refund_invoice(1, return_items => '[{"catalog_item_id": 1, "count": 1, "price": 1}]')$q$, 'return_items, item 1, price is not a known field; allowed: catalog_item_id, count, amount'),
     ($q$refund_invoice(1, return_items => '"all"')$q$, 'return_items is a JSON string; allowed%')
   ) as v (call, message) loop
     perform pg_temp.expect_refusal('select apipay.' || refused.call, '22023', refused.message);

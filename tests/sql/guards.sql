@@ -65,6 +65,8 @@ begin
   assert noted.amount = 700, noted;
   insert into apipay.jobs (operation, params, amount) values ('invoice.refund', '{"amount": "15000.50"}', 9) returning * into noted;
   assert noted.amount = 15000.50, noted;
+  insert into apipay.jobs (operation, params, amount) values ('invoice.create', '{"amount": 700, "cart_items": null}', 9) returning * into noted;
+  assert noted.amount = 700, noted;
   for noted in
     insert into apipay.jobs (operation, params, amount)
     values ('invoice.create', '{"amount": 700, "cart_items": []}', 9), ('invoice.create', '{"amount": "1e3"}', 9), ('invoice.refund', '{}', 9),

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::fields::Fields;
 use super::plan::Plan;
 use super::seen::{Applied, Progress, Seen};
 use crate::domain::errors::FieldErrors;
@@ -12,7 +13,10 @@ pub trait Operation: Sync {
     /// The name in `apipay.jobs.operation`.
     fn name(&self) -> &'static str;
 
-    /// Checks `params` against the gateway's own limits and builds what will be sent.
+    /// What `params` may hold.
+    fn fields(&self) -> &'static Fields;
+
+    /// Checks `params` against [`Operation::fields`] and builds what will be sent.
     ///
     /// Deterministic: the same params and name give the same request, byte for byte.
     fn prepare(&self, params: &Value, name: &JobName) -> Result<Plan, FieldErrors>;

@@ -2,12 +2,27 @@
 
 use serde_json::Value;
 
-use super::params::Params;
+use super::fields::{Field, Fields, Kind, Need};
+use super::params;
 use super::{Applied, Expected, Lookup, Operation, Plan, Progress, Request, Resend, Seen};
 use crate::domain::errors::FieldErrors;
 use crate::domain::fields;
 use crate::domain::job::JobName;
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus};
+
+/// The gateway's id of the invoice that a job acts on.
+pub(super) const INVOICE_ID: Field = Field {
+    name: "invoice_id",
+    kind: Kind::Id,
+    need: Need::Required,
+    allowed: "the gateway's id of the invoice, as in apipay.jobs.invoice_id: a whole number from 1",
+};
+
+static FIELDS: Fields = Fields {
+    fields: &[INVOICE_ID],
+    reserved: &[],
+    rules: &[],
+};
 
 /// Cancels an invoice. Repeating it does nothing new: the gateway refuses any state but pending
 /// and processing.
@@ -22,16 +37,18 @@ impl Operation for InvoiceCancel {
         "cancellations"
     }
 
+    fn fields(&self) -> &'static Fields {
+        &FIELDS
+    }
+
     fn prepare(&self, params: &Value, _name: &JobName) -> Result<Plan, FieldErrors> {
-        let mut params = Params::open(params, &["invoice_id"], &[])?;
-        params.require("invoice_id");
-        let plan = params.id("invoice_id").map(|id| Plan {
+        let id = params::read(params, &FIELDS)?.id("invoice_id");
+        Ok(Plan {
             request: Request::post(format!("/invoices/{id}/cancel"), None),
             lookup: Lookup::Invoice { id },
             resend: Resend::Harmless,
             expected: Expected::default(),
-        });
-        params.finish(plan)
+        })
     }
 
     fn read_success(&self, plan: &Plan, status: u16, body: &Value) -> Option<Applied> {
@@ -121,10 +138,13 @@ mod tests {
 
     #[test]
     fn wrong_params_are_named() {
-        let positive = "must be a positive whole number";
+        let positive = "is not an id of the gateway; allowed: the gateway's id of the invoice, \
+            as in apipay.jobs.invoice_id: a whole number from 1";
+        let missing = "is missing; allowed: the gateway's id of the invoice, \
+            as in apipay.jobs.invoice_id: a whole number from 1";
         for (params, field, sentence) in [
-            (json!({}), "invoice_id", "is required"),
-            (json!({"invoice_id": null}), "invoice_id", "is required"),
+            (json!({}), "invoice_id", missing),
+            (json!({"invoice_id": null}), "invoice_id", missing),
             (json!({"invoice_id": 0}), "invoice_id", positive),
             (json!({"invoice_id": -15}), "invoice_id", positive),
             (json!({"invoice_id": 1.5}), "invoice_id", positive),
@@ -141,7 +161,11 @@ mod tests {
                 "why",
                 "is not a known field; allowed: invoice_id",
             ),
-            (json!([15]), "params", "must be an object"),
+            (
+                json!([15]),
+                "params",
+                "is a JSON array; allowed: an object with invoice_id",
+            ),
         ] {
             let mut expected = FieldErrors::new();
             expected.add(field, sentence);

@@ -1,36 +1,128 @@
 //! `invoice.create`: bills a phone number (API, section 2.1).
 
-use rust_decimal::Decimal;
 use serde_json::Value;
 
-use super::params::{Body, Params, number};
+use super::fields::{COUNT, Field, Fields, Kind, Need, Reserved, Rule, TENGE, WHOLE_TENGE};
+use super::params;
 use super::{Applied, Expected, Lookup, Operation, Plan, Progress, Request, Resend, Seen};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus};
 
-const FIELDS: &[&str] = &[
-    "phone_number",
-    "amount",
-    "cart_items",
-    "discount_percentage",
-    "description",
-    "internal_comment",
-    "external_order_id",
-    "kaspi_connection_id",
-];
-
-const CART_FIELDS: &[&str] = &["catalog_item_id", "count", "price"];
+/// The field in which the gateway takes the key of a request.
+const KEY: &str = "external_order_id_idempotency";
 
 /// What older organisations may write; for newer ones the gateway itself refuses more than 60.
 const DESCRIPTION_MAX: usize = 500;
 
+/// What the gateway takes in `internal_comment`, the job's mark included.
 const COMMENT_MAX: usize = 255;
 
 const ORDER_ID_MAX: usize = 255;
 
-/// The field in which the gateway takes the key of a request.
-const KEY: &str = "external_order_id_idempotency";
+static FIELDS: Fields = Fields {
+    fields: &[
+        Field {
+            name: "phone_number",
+            kind: Kind::Phone,
+            need: Need::Required,
+            allowed: "8 and ten digits (87XXXXXXXXX), also written +7 7XX XXX-XX-XX",
+        },
+        // With a cart the gateway ignores it.
+        Field {
+            name: "amount",
+            kind: WHOLE_TENGE,
+            need: Need::Unless("cart_items"),
+            allowed: "whole tenge from 1 to 99999999, or cart_items instead",
+        },
+        Field {
+            name: "cart_items",
+            kind: Kind::Items(&CART_ITEM),
+            need: Need::Optional,
+            allowed: "an array of 1 to 100 objects",
+        },
+        Field {
+            name: "discount_percentage",
+            kind: Kind::Number {
+                least: "1",
+                most: "99",
+                decimals: 0,
+            },
+            need: Need::Optional,
+            allowed: "a whole number from 1 to 99, or null for no discount",
+        },
+        Field {
+            name: "description",
+            kind: Kind::Text {
+                most: DESCRIPTION_MAX,
+                lines: true,
+                marked: false,
+            },
+            need: Need::Optional,
+            allowed: "text of at most 500 characters",
+        },
+        Field {
+            name: "internal_comment",
+            kind: Kind::Text {
+                most: COMMENT_MAX - JobName::MARK_MAX,
+                lines: true,
+                marked: true,
+            },
+            need: Need::Optional,
+            allowed: "text of at most 191 characters",
+        },
+        Field {
+            name: "external_order_id",
+            kind: Kind::Text {
+                most: ORDER_ID_MAX,
+                lines: false,
+                marked: false,
+            },
+            need: Need::Optional,
+            allowed: "text of at most 255 characters",
+        },
+        Field {
+            name: "kaspi_connection_id",
+            kind: Kind::Id,
+            need: Need::Optional,
+            allowed: "a whole number from 1",
+        },
+    ],
+    reserved: &[Reserved {
+        name: KEY,
+        why: "must not be given: the job's token is the key",
+    }],
+    // The gateway wants whole tenge after the discount, too.
+    rules: &[Rule::WholeAfterDiscount {
+        amount: "amount",
+        discount: "discount_percentage",
+    }],
+};
+
+static CART_ITEM: Fields = Fields {
+    fields: &[
+        Field {
+            name: "catalog_item_id",
+            kind: Kind::Id,
+            need: Need::Required,
+            allowed: "a whole number from 1",
+        },
+        Field {
+            name: "count",
+            kind: COUNT,
+            need: Need::Required,
+            allowed: "a whole number from 1",
+        },
+        Field {
+            name: "price",
+            kind: TENGE,
+            need: Need::Optional,
+            allowed: "0.01 to 99999999.99 tenge with at most two decimals, or no price",
+        },
+    ],
+    reserved: &[],
+    rules: &[],
+};
 
 /// Creates an invoice and delivers it to the customer's phone.
 pub(super) struct InvoiceCreate;
@@ -48,43 +140,35 @@ impl Operation for InvoiceCreate {
         "new bills"
     }
 
+    fn fields(&self) -> &'static Fields {
+        &FIELDS
+    }
+
     fn prepare(&self, params: &Value, name: &JobName) -> Result<Plan, FieldErrors> {
-        let reserved = [(KEY, "must not be given: the job's token is the key")];
-        let mut params = Params::open(params, FIELDS, &reserved)?;
-        params.require("phone_number");
-        let phone = params.phone("phone_number");
-        let discount = params.whole("discount_percentage", 1..=99);
-        let amount = read_amount(&mut params);
-        let due = amount.and_then(|amount| after_discount(&mut params, amount, discount));
-
-        let mut body = Body::default();
-        body.set("phone_number", phone.as_ref().map(|phone| phone.as_str()));
-        body.set("amount", amount.map(number));
-        body.set(
-            "cart_items",
-            params.items("cart_items", CART_FIELDS, read_cart_item),
-        );
-        body.set("discount_percentage", discount);
-        body.set("description", params.text("description", DESCRIPTION_MAX));
-        let comment = params.text_to_mark("internal_comment", COMMENT_MAX);
-        body.set("internal_comment", Some(name.marked(comment)));
-        let order_id = params
-            .text("external_order_id", ORDER_ID_MAX)
+        let given = params::read(params, &FIELDS)?;
+        let discount = given.number("discount_percentage");
+        let due = given
+            .number("amount")
+            .map(|amount| params::after_discount(amount, discount));
+        let comment = name.marked(given.text("internal_comment"));
+        let order_id = given
+            .text("external_order_id")
             .map_or_else(|| name.to_string(), str::to_owned);
-        body.set("external_order_id", Some(order_id.as_str()));
-        body.set(KEY, Some(name.to_string()));
-        body.set("kaspi_connection_id", params.id("kaspi_connection_id"));
 
-        params.finish(Some(Plan {
+        let mut body = given.body();
+        body.insert("internal_comment".to_owned(), comment.into());
+        body.insert("external_order_id".to_owned(), order_id.as_str().into());
+        body.insert(KEY.to_owned(), name.to_string().into());
+        Ok(Plan {
             request: Request::post("/invoices", Some(body.into())),
             lookup: Lookup::InvoiceByName,
             resend: Resend::ByProtection,
             expected: Expected {
                 amount: due,
-                phone,
+                phone: given.phone("phone_number").cloned(),
                 order_id: Some(order_id),
             },
-        }))
+        })
     }
 
     fn read_success(&self, plan: &Plan, _status: u16, body: &Value) -> Option<Applied> {
@@ -109,46 +193,6 @@ impl Operation for InvoiceCreate {
     }
 }
 
-/// The amount of an invoice without a cart. With a cart the gateway ignores it, so it is neither
-/// checked nor sent.
-fn read_amount(params: &mut Params<'_>) -> Option<Decimal> {
-    if params.has("cart_items") {
-        return None;
-    }
-    if !params.has("amount") {
-        params.refuse("amount", "is required unless cart_items is given");
-    }
-    params.whole_tenge("amount")
-}
-
-/// What the customer pays. The gateway wants whole tenge after the discount, too.
-fn after_discount(
-    params: &mut Params<'_>,
-    amount: Decimal,
-    discount: Option<i64>,
-) -> Option<Decimal> {
-    let hundred = Decimal::ONE_HUNDRED;
-    let due = (amount * (hundred - Decimal::from(discount.unwrap_or(0))) / hundred).normalize();
-    if !due.is_integer() {
-        params.refuse(
-            "discount_percentage",
-            "must leave a whole number of tenge of the amount",
-        );
-        return None;
-    }
-    Some(due)
-}
-
-fn read_cart_item(item: &mut Params<'_>) -> Value {
-    item.require("catalog_item_id");
-    item.require("count");
-    let mut body = Body::default();
-    body.set("catalog_item_id", item.id("catalog_item_id"));
-    body.set("count", item.id("count"));
-    body.set("price", item.tenge("price").map(number));
-    body.into()
-}
-
 /// The job is done once the invoice reached the customer; what becomes of it then is the mirror's
 /// story.
 fn progress(invoice: &InvoiceSeen) -> Progress {
@@ -169,6 +213,7 @@ fn progress(invoice: &InvoiceSeen) -> Progress {
 
 #[cfg(test)]
 mod tests {
+    use rust_decimal::Decimal;
     use serde_json::json;
     use uuid::Uuid;
 
@@ -180,11 +225,12 @@ mod tests {
         generation: 1,
     };
     const TOKEN: &str = "00000000-0000-0000-0000-000000000007";
-    const WHOLE_TENGE: &str = "must be a whole number of tenge from 1 to 99999999";
-    const TIYN: &str =
-        "must be an amount in tenge from 0.01 to 99999999.99 with at most two decimals";
-    const POSITIVE: &str = "must be a positive whole number";
-    const PHONE: &str = "must be a phone number as text: eleven digits that start with 8, 7 or +7";
+    const WHOLE_TENGE: &str = "whole tenge from 1 to 99999999, or cart_items instead";
+    const PRICE: &str = "0.01 to 99999999.99 tenge with at most two decimals, or no price";
+    const ID: &str = "is not an id of the gateway; allowed: a whole number from 1";
+    const PHONE: &str = "8 and ten digits (87XXXXXXXXX), also written +7 7XX XXX-XX-XX";
+    const CART_FIELDS: &str = "catalog_item_id, count, price";
+    const LIST: &str = "an array of 1 to 100 objects";
 
     /// Params that are valid but for `changes`; a null takes a field away.
     fn params(changes: Value) -> Value {
@@ -333,43 +379,40 @@ mod tests {
         let number: Value = serde_json::from_str("5000.00").expect("a number");
         assert_eq!(body(json!({"amount": number}))["amount"], json!(5000));
 
-        for amount in [
-            "0",
-            "-1",
-            "0.5",
-            "5000.01",
-            "100000000",
-            "1e3",
-            "NaN",
-            "inf",
-            "",
-            " 5",
-            "1_000",
-            "+5",
-            "5.",
-            ".5",
-            "١",
-        ] {
-            refused(json!({"amount": amount}), "amount", WHOLE_TENGE);
+        let refused = |amount: Value, problem: &str| {
+            let sentence = format!("{problem}; allowed: {WHOLE_TENGE}");
+            refused(json!({"amount": amount}), "amount", &sentence);
+        };
+        for amount in ["0", "-1", "0.5", "5000.01", "100000000"] {
+            refused(json!(amount), &format!("is {amount}"));
+            let number: Value = serde_json::from_str(amount).expect("a number");
+            refused(number, &format!("is {amount}"));
         }
         for amount in [
-            "0",
-            "-5",
-            "1e3",
-            "1e400",
+            "1e3", "NaN", "inf", "", " 5", "1_000", "+5", "5.", ".5", "\u{661}",
+        ] {
+            refused(json!(amount), "is not a number in digits");
+        }
+        // A number of so many digits may be a phone number.
+        for amount in [
             "4999.999999999999999999999999999999999999999",
             "123456789012345678901234567890123456789",
+            "87001234567",
         ] {
-            let amount: Value = serde_json::from_str(amount).expect("a number");
-            refused(json!({"amount": amount}), "amount", WHOLE_TENGE);
+            let number: Value = serde_json::from_str(amount).expect("a number");
+            refused(number, "is not an allowed number");
         }
-        refused(json!({"amount": true}), "amount", WHOLE_TENGE);
-        refused(json!({"amount": [5000]}), "amount", WHOLE_TENGE);
-        refused(
-            json!({"amount": null}),
-            "amount",
-            "is required unless cart_items is given",
-        );
+        refused(json!(true), "is a JSON boolean");
+        refused(json!([5000]), "is a JSON array");
+        refused(json!(null), "is missing");
+    }
+
+    #[test]
+    fn zeros_that_change_nothing_may_be_very_many() {
+        let zeros = "0".repeat(60_000);
+        for amount in [format!("{zeros}5000"), format!("5000.{zeros}")] {
+            assert_eq!(body(json!({"amount": amount}))["amount"], json!(5000));
+        }
     }
 
     #[test]
@@ -383,7 +426,7 @@ mod tests {
             let plan = plan(json!({"amount": amount, "discount_percentage": discount}));
             assert_eq!(plan.expected.amount, Some(decimal(due)));
         }
-        let sentence = "must leave a whole number of tenge of the amount";
+        let sentence = "leaves no whole tenge of the amount; allowed: one that does";
         for (amount, discount) in [(99, 1), (1, 99), (99_999_999, 50)] {
             refused(
                 json!({"amount": amount, "discount_percentage": discount}),
@@ -391,126 +434,169 @@ mod tests {
                 sentence,
             );
         }
-        for discount in [json!(0), json!(100), json!(1.5), json!("10%"), json!(-1)] {
+        for (discount, problem) in [
+            (json!(0), "is 0"),
+            (json!(100), "is 100"),
+            (json!(1.5), "is 1.5"),
+            (json!("10%"), "is not a number in digits"),
+            (json!(-1), "is -1"),
+        ] {
+            let sentence =
+                format!("{problem}; allowed: a whole number from 1 to 99, or null for no discount");
             refused(
                 json!({"discount_percentage": discount}),
                 "discount_percentage",
-                "must be a whole number from 1 to 99",
+                &sentence,
             );
         }
     }
 
     #[test]
     fn a_phone_number_is_required_and_never_repeated() {
-        refused(json!({"phone_number": null}), "phone_number", "is required");
-        for phone in [
-            json!("8700123456"),
-            json!("+1 202 555 0100"),
-            json!(87001234567_i64),
-            json!({}),
+        for (phone, problem) in [
+            (json!(null), "is missing"),
+            (
+                json!("8700123456"),
+                "is not a phone number of Kazakhstan (10 characters given)",
+            ),
+            (
+                json!("+1 202 555 0100"),
+                "is not a phone number of Kazakhstan (15 characters given)",
+            ),
+            (json!(87001234567_i64), "is a JSON number"),
+            (json!({}), "is a JSON object"),
         ] {
-            refused(json!({"phone_number": phone}), "phone_number", PHONE);
+            let sentence = format!("{problem}; allowed: {PHONE}");
+            refused(json!({"phone_number": phone}), "phone_number", &sentence);
         }
     }
 
     #[test]
     fn a_cart_obeys_its_limits() {
         let item = json!({"catalog_item_id": 1, "count": 1});
-        let list = "must be a list of 1 to 100 objects";
-        for cart in [
-            json!([]),
-            json!(vec![item.clone(); 101]),
-            json!({}),
-            json!("1"),
-            json!(0),
+        for (cart, sentence) in [
+            (json!([]), "has 0 items; allowed: 1 to 100".to_owned()),
+            (
+                json!(vec![item.clone(); 101]),
+                "has 101 items; allowed: 1 to 100".to_owned(),
+            ),
+            (json!({}), format!("is a JSON object; allowed: {LIST}")),
+            (json!("1"), format!("is a JSON string; allowed: {LIST}")),
+            (json!(0), format!("is a JSON number; allowed: {LIST}")),
         ] {
             refused(
                 json!({"amount": null, "cart_items": cart}),
                 "cart_items",
-                list,
+                &sentence,
             );
         }
         assert!(body(json!({"cart_items": vec![item; 100]}))["cart_items"].is_array());
 
+        let whole = "a whole number from 1";
         for (item, field, sentence) in [
             (
                 json!({"count": 1}),
                 "cart_items.0.catalog_item_id",
-                "is required",
+                format!("is missing; allowed: {whole}"),
             ),
             (
                 json!({"catalog_item_id": 1}),
                 "cart_items.0.count",
-                "is required",
+                format!("is missing; allowed: {whole}"),
             ),
             (
                 json!({"catalog_item_id": 0, "count": 1}),
                 "cart_items.0.catalog_item_id",
-                POSITIVE,
+                ID.to_owned(),
             ),
             (
                 json!({"catalog_item_id": 1, "count": 0}),
                 "cart_items.0.count",
-                POSITIVE,
+                format!("is 0; allowed: {whole}"),
             ),
             (
                 json!({"catalog_item_id": 1, "count": 1.5}),
                 "cart_items.0.count",
-                POSITIVE,
+                format!("is 1.5; allowed: {whole}"),
             ),
             (
                 json!({"catalog_item_id": 1, "count": 1, "price": 0}),
                 "cart_items.0.price",
-                TIYN,
+                format!("is 0; allowed: {PRICE}"),
             ),
             (
                 json!({"catalog_item_id": 1, "count": 1, "price": "0.001"}),
                 "cart_items.0.price",
-                TIYN,
+                format!("is 0.001; allowed: {PRICE}"),
             ),
             (
                 json!({"catalog_item_id": 1, "count": 1, "price": 100000000}),
                 "cart_items.0.price",
-                TIYN,
+                format!("is 100000000; allowed: {PRICE}"),
             ),
             (
                 json!({"catalog_item_id": 1, "count": 1, "colour": "red"}),
                 "cart_items.0.colour",
-                "is not a known field; allowed: catalog_item_id, count, price",
+                format!("is not a known field; allowed: {CART_FIELDS}"),
             ),
             (
                 json!({"catalog_item_id": 1, "count": 1, "87001234567": "red"}),
                 "cart_items.0",
-                "has a field with an unreadable name; allowed: catalog_item_id, count, price",
+                format!("has a field with an unreadable name; allowed: {CART_FIELDS}"),
             ),
-            (json!(7), "cart_items.0", "must be an object"),
+            (
+                json!(7),
+                "cart_items.0",
+                format!("is a JSON number; allowed: an object with {CART_FIELDS}"),
+            ),
         ] {
-            refused(json!({"cart_items": [item]}), field, sentence);
+            refused(json!({"cart_items": [item]}), field, &sentence);
         }
+        let many = json!([{"catalog_item_id": 1, "count": 3_000_000_000_i64, "price": null}]);
+        let sent = json!([{"catalog_item_id": 1, "count": 3_000_000_000_i64}]);
+        assert_eq!(body(json!({"cart_items": many}))["cart_items"], sent);
     }
 
     #[test]
     fn texts_are_counted_in_characters() {
         for (field, max) in [
             ("description", 500),
-            ("internal_comment", 190),
+            ("internal_comment", 191),
             ("external_order_id", 255),
         ] {
             let longest = "ы".repeat(max);
             let sent = body(json!({field: longest}));
             assert!(sent[field].as_str().expect("a text").starts_with(&longest));
 
-            let sentence = format!("must be at most {max} characters long");
+            let sentence = format!("has {} characters; allowed: at most {max}", max + 1);
             refused(json!({field: "ы".repeat(max + 1)}), field, &sentence);
-            refused(json!({field: 15}), field, "must be text");
-            for text in ["a\nb", "a\0b", "\u{7f}", "\u{85}"] {
-                refused(
-                    json!({field: text}),
-                    field,
-                    "must not hold control characters such as line breaks",
-                );
+            let sentence = format!("is a JSON number; allowed: text of at most {max} characters");
+            refused(json!({field: 15}), field, &sentence);
+            let allowed = match field {
+                "external_order_id" => "none, not even line breaks and tabs",
+                _ => "line breaks and tabs, and no others",
+            };
+            for text in ["a\0b", "\u{7f}", "\u{85}", "a\u{b}b"] {
+                let sentence = format!("has control characters; allowed: {allowed}");
+                refused(json!({field: text}), field, &sentence);
             }
         }
+    }
+
+    #[test]
+    fn lines_of_a_text_are_sent_as_one() {
+        let lines = "Заказ 15\r\n2\tпиццы";
+        for field in ["description", "internal_comment"] {
+            let sent = body(json!({field: lines}));
+            let sent = sent[field].as_str().expect("a text");
+            assert!(sent.starts_with("Заказ 15  2 пиццы"), "{sent}");
+            assert_eq!(body(json!({field: "\n \t"})), body(json!({})));
+        }
+        refused(
+            json!({"external_order_id": lines}),
+            "external_order_id",
+            "has control characters; allowed: none, not even line breaks and tabs",
+        );
     }
 
     #[test]
@@ -521,11 +607,13 @@ mod tests {
 
     #[test]
     fn a_mark_in_the_users_text_is_refused() {
-        refused(
-            json!({"internal_comment": format!("copied [apipayd {TOKEN}]")}),
-            "internal_comment",
-            "must not hold \"[apipayd\", which marks jobs",
-        );
+        for gap in [" ", "\t", "\n"] {
+            refused(
+                json!({"internal_comment": format!("copied [apipayd{gap}{TOKEN}]")}),
+                "internal_comment",
+                "has \"[apipayd\", which marks jobs; allowed: text without it",
+            );
+        }
     }
 
     #[test]
@@ -542,9 +630,15 @@ mod tests {
                 &NAME,
             )
             .expect_err("invalid params");
-        assert_eq!(errors.of("phone_number"), ["is required"]);
-        assert_eq!(errors.of("amount"), [WHOLE_TENGE]);
-        assert_eq!(errors.of("kaspi_connection_id"), [POSITIVE]);
+        assert_eq!(
+            errors.of("phone_number"),
+            [format!("is missing; allowed: {PHONE}")]
+        );
+        assert_eq!(
+            errors.of("amount"),
+            [format!("is 0; allowed: {WHOLE_TENGE}")]
+        );
+        assert_eq!(errors.of("kaspi_connection_id"), [ID]);
         assert_eq!(
             errors.of("phone"),
             [
@@ -557,11 +651,18 @@ mod tests {
 
     #[test]
     fn params_that_are_no_object_are_refused() {
-        for params in [json!(null), json!([]), json!("87001234567"), json!(5)] {
+        for (params, kind) in [
+            (json!(null), "null"),
+            (json!([]), "array"),
+            (json!("87001234567"), "string"),
+            (json!(5), "number"),
+        ] {
             let errors = InvoiceCreate
                 .prepare(&params, &NAME)
                 .expect_err("invalid params");
-            assert_eq!(errors.of("params"), ["must be an object"]);
+            let start = format!("is a JSON {kind}; allowed: an object with phone_number, amount,");
+            let said = errors.of("params").concat();
+            assert!(said.starts_with(&start), "{said}");
         }
     }
 

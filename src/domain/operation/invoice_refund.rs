@@ -2,18 +2,72 @@
 
 use serde_json::Value;
 
-use super::params::{Body, Params, number};
+use super::fields::{COUNT, Field, Fields, Kind, Need, Rule, TENGE};
+use super::invoice_cancel::INVOICE_ID;
+use super::params;
 use super::{Applied, Expected, Lookup, Operation, Plan, Progress, Request, Resend, Seen};
 use crate::domain::errors::FieldErrors;
 use crate::domain::fields;
 use crate::domain::job::JobName;
 use crate::domain::mirror::{RefundSeen, RefundStatus};
 
-const FIELDS: &[&str] = &["invoice_id", "amount", "reason", "return_items"];
-
-const RETURN_FIELDS: &[&str] = &["catalog_item_id", "count", "amount"];
-
+/// What the gateway takes in `reason`, the job's mark included.
 const REASON_MAX: usize = 500;
+
+static FIELDS: Fields = Fields {
+    fields: &[
+        INVOICE_ID,
+        Field {
+            name: "amount",
+            kind: TENGE,
+            need: Need::Optional,
+            allowed: "0.01 to 99999999.99 tenge with at most two decimals, or null for all that is left",
+        },
+        Field {
+            name: "reason",
+            kind: Kind::Text {
+                most: REASON_MAX - JobName::MARK_MAX,
+                lines: true,
+                marked: true,
+            },
+            need: Need::Optional,
+            allowed: "text of at most 436 characters",
+        },
+        Field {
+            name: "return_items",
+            kind: Kind::Items(&RETURN_ITEM),
+            need: Need::Optional,
+            allowed: "an array of 1 to 100 objects",
+        },
+    ],
+    reserved: &[],
+    rules: &[],
+};
+
+static RETURN_ITEM: Fields = Fields {
+    fields: &[
+        Field {
+            name: "catalog_item_id",
+            kind: Kind::Id,
+            need: Need::Required,
+            allowed: "a whole number from 1",
+        },
+        Field {
+            name: "count",
+            kind: COUNT,
+            need: Need::Optional,
+            allowed: "a whole number from 1",
+        },
+        Field {
+            name: "amount",
+            kind: TENGE,
+            need: Need::Optional,
+            allowed: "0.01 to 99999999.99 tenge with at most two decimals",
+        },
+    ],
+    reserved: &[],
+    rules: &[Rule::ExactlyOne("count", "amount")],
+};
 
 /// Refunds an invoice. The gateway knows no key for it, and a second partial refund gives back more
 /// money: the mark in `reason` and the stored baseline are all there is to tell one from the other.
@@ -33,33 +87,27 @@ impl Operation for InvoiceRefund {
         false
     }
 
+    fn fields(&self) -> &'static Fields {
+        &FIELDS
+    }
+
     fn prepare(&self, params: &Value, name: &JobName) -> Result<Plan, FieldErrors> {
-        let mut params = Params::open(params, FIELDS, &[])?;
-        params.require("invoice_id");
-        let invoice_id = params.id("invoice_id");
-        let amount = params.tenge("amount");
-
-        let mut body = Body::default();
-        body.set("amount", amount.map(number));
-        body.set(
-            "reason",
-            Some(name.marked(params.text_to_mark("reason", REASON_MAX))),
-        );
-        body.set(
-            "return_items",
-            params.items("return_items", RETURN_FIELDS, read_return_item),
-        );
-
-        let plan = invoice_id.map(|invoice_id| Plan {
+        let given = params::read(params, &FIELDS)?;
+        let invoice_id = given.id("invoice_id");
+        let mut body = given.body();
+        // It stands in the path.
+        body.remove("invoice_id");
+        let reason = name.marked(given.text("reason"));
+        body.insert("reason".to_owned(), reason.into());
+        Ok(Plan {
             request: Request::post(format!("/invoices/{invoice_id}/refund"), Some(body.into())),
             lookup: Lookup::Refunds { invoice_id },
             resend: Resend::ByBaseline,
             expected: Expected {
-                amount,
+                amount: given.number("amount"),
                 ..Expected::default()
             },
-        });
-        params.finish(plan)
+        })
     }
 
     fn read_success(&self, plan: &Plan, _status: u16, body: &Value) -> Option<Applied> {
@@ -88,18 +136,6 @@ impl Operation for InvoiceRefund {
     }
 }
 
-fn read_return_item(item: &mut Params<'_>) -> Value {
-    item.require("catalog_item_id");
-    if item.has("count") == item.has("amount") {
-        item.refuse("count", "either count or amount must be given, not both");
-    }
-    let mut body = Body::default();
-    body.set("catalog_item_id", item.id("catalog_item_id"));
-    body.set("count", item.id("count"));
-    body.set("amount", item.tenge("amount").map(number));
-    body.into()
-}
-
 fn progress(refund: &RefundSeen) -> Progress {
     match refund.status {
         RefundStatus::Pending | RefundStatus::Processing | RefundStatus::Other(_) => {
@@ -123,6 +159,8 @@ mod tests {
         generation: 1,
     };
     const TOKEN: &str = "00000000-0000-0000-0000-000000000007";
+    const AMOUNT: &str =
+        "0.01 to 99999999.99 tenge with at most two decimals, or null for all that is left";
 
     /// Params that are valid but for `changes`; a null takes a field away.
     fn params(changes: Value) -> Value {
@@ -207,74 +245,87 @@ mod tests {
                 assert_eq!(body["amount"].to_string(), sent);
             }
         }
-        let sentence =
-            "must be an amount in tenge from 0.01 to 99999999.99 with at most two decimals";
-        for written in [
-            "0",
-            "0.001",
-            "0.015",
-            "10.505",
-            "100000000",
-            "99999999.991",
-            "-0.01",
-            "1e2",
-            "1e-2",
-        ] {
+        let wrong = |amount: &Value, problem: &str| {
+            let sentence = format!("{problem}; allowed: {AMOUNT}");
+            refused(json!({"amount": amount}), "amount", &sentence);
+        };
+        for written in ["0", "0.001", "0.015", "10.505", "100000000", "-0.01"] {
             let number: Value = serde_json::from_str(written).expect("a number");
             for amount in [json!(written), number] {
-                refused(json!({"amount": amount}), "amount", sentence);
+                wrong(&amount, &format!("is {written}"));
             }
+        }
+        wrong(&json!("99999999.991"), "is not an allowed number");
+        for written in ["1e2", "1e-2"] {
+            wrong(&json!(written), "is not a number in digits");
         }
     }
 
     #[test]
     fn wrong_params_are_named() {
-        let one_of = "either count or amount must be given, not both";
-        let list = "must be a list of 1 to 100 objects";
+        let id =
+            "the gateway's id of the invoice, as in apipay.jobs.invoice_id: a whole number from 1";
+        let id = |problem: &str| format!("{problem}; allowed: {id}");
         for (changes, field, sentence) in [
-            (json!({"invoice_id": null}), "invoice_id", "is required"),
+            (
+                json!({"invoice_id": null}),
+                "invoice_id",
+                &*id("is missing"),
+            ),
             (
                 json!({"invoice_id": "x"}),
                 "invoice_id",
-                "must be a positive whole number",
-            ),
-            (json!({"reason": 5}), "reason", "must be text"),
-            (
-                json!({"reason": "ы".repeat(436)}),
-                "reason",
-                "must be at most 435 characters long",
+                &id("is not an id of the gateway"),
             ),
             (
-                json!({"reason": "a\tb"}),
+                json!({"reason": 5}),
                 "reason",
-                "must not hold control characters such as line breaks",
+                "is a JSON number; allowed: text of at most 436 characters",
+            ),
+            (
+                json!({"reason": "ы".repeat(437)}),
+                "reason",
+                "has 437 characters; allowed: at most 436",
+            ),
+            (
+                json!({"reason": "a\u{1}b"}),
+                "reason",
+                "has control characters; allowed: line breaks and tabs, and no others",
             ),
             (
                 json!({"reason": "[apipayd x"}),
                 "reason",
-                "must not hold \"[apipayd\", which marks jobs",
+                "has \"[apipayd\", which marks jobs; allowed: text without it",
             ),
-            (json!({"return_items": []}), "return_items", list),
-            (json!({"return_items": vec![1; 101]}), "return_items", list),
+            (
+                json!({"return_items": []}),
+                "return_items",
+                "has 0 items; allowed: 1 to 100",
+            ),
+            (
+                json!({"return_items": vec![1; 101]}),
+                "return_items",
+                "has 101 items; allowed: 1 to 100",
+            ),
             (
                 json!({"return_items": [1]}),
                 "return_items.0",
-                "must be an object",
+                "is a JSON number; allowed: an object with catalog_item_id, count, amount",
             ),
             (
                 json!({"return_items": [{"count": 1}]}),
                 "return_items.0.catalog_item_id",
-                "is required",
+                "is missing; allowed: a whole number from 1",
             ),
             (
                 json!({"return_items": [{"catalog_item_id": 1}]}),
-                "return_items.0.count",
-                one_of,
+                "return_items.0",
+                "has neither count nor amount; allowed: exactly one of the two",
             ),
             (
                 json!({"return_items": [{"catalog_item_id": 1, "count": 1}, {"catalog_item_id": 1, "count": 1, "amount": 1}]}),
-                "return_items.1.count",
-                one_of,
+                "return_items.1",
+                "has count and amount; allowed: exactly one of the two",
             ),
             (
                 json!({"phone": "87001234567"}),
@@ -287,8 +338,17 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_a_reason_are_sent_as_one() {
+        let body = plan(json!({"reason": "брак\tи\nбой"}))
+            .request
+            .body
+            .expect("a body");
+        assert_eq!(body["reason"], format!("брак и бой [apipayd {TOKEN}]"));
+    }
+
+    #[test]
     fn the_longest_reason_fits_the_gateways_field() {
-        let body = plan(json!({"reason": "ы".repeat(435)}))
+        let body = plan(json!({"reason": "ы".repeat(436)}))
             .request
             .body
             .expect("a body");

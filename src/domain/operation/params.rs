@@ -1,283 +1,313 @@
-//! A reader over a job's params: it takes what an operation may send and collects what is wrong.
+//! The reader of a job's params: it takes what the description of an operation allows and collects what is wrong.
 //!
-//! It knows the kinds of values, not the operations. Every sentence names what is allowed and
-//! repeats nothing of a value, since any text may hold a phone number. Amounts are read from their
-//! digits; no number passes through a float.
+//! It knows the kinds of values, not the operations. Each sentence says what is wrong and what is allowed, in the words
+//! of `apipay._wrong_params`, and repeats no text and no long number, since it may be a phone number. Amounts are read
+//! from their digits; no number passes through a float.
 
-use std::ops::RangeInclusive;
+use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use serde_json::{Map, Number, Value};
 
+use super::fields::{Field, Fields, ITEMS_MAX, Kind, Need, Rule};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
 use crate::domain::phone::Phone;
 
-/// The largest amount in whole tenge (API, section 1, "Money").
-const WHOLE_TENGE_MAX: i64 = 99_999_999;
-
-/// The largest amount where tiyn are allowed, 99 999 999.99.
-const TIYN_MAX: i64 = 9_999_999_999;
-
-/// Items of a list (API, sections 2.1 and 2.8).
-const ITEMS_MAX: usize = 100;
-
 /// Unknown fields that are reported at most: the errors are stored beside the job.
 const UNKNOWN_MAX: usize = 20;
 
-/// An object under reading, with the errors found so far.
-pub(super) struct Params<'p> {
-    fields: &'p Map<String, Value>,
-    path: String,
+/// Characters of a wrong number that are repeated at most. A phone number has more digits.
+const SHOWN_MAX: usize = 9;
+
+/// Digits of a number that are looked at: more than any limit has.
+const DIGITS_MAX: usize = 27;
+
+/// Reads the params of a job.
+pub(super) fn read(params: &Value, fields: &'static Fields) -> Result<Given, FieldErrors> {
+    let mut reader = Reader {
+        errors: FieldErrors::new(),
+    };
+    let given = reader.object("", params, fields);
+    reader.errors.or_ok(given)
+}
+
+/// What was given, and is right.
+#[derive(Default)]
+pub(super) struct Given(BTreeMap<&'static str, Taken>);
+
+/// A value that was taken.
+enum Taken {
+    Phone(Phone),
+    Id(i64),
+    Number(Decimal),
+    Text(String),
+    Items(Vec<Given>),
+}
+
+impl Given {
+    /// The phone number in a field.
+    pub(super) fn phone(&self, field: &str) -> Option<&Phone> {
+        match self.0.get(field)? {
+            Taken::Phone(phone) => Some(phone),
+            _ => unreachable!("{field} is not described as a phone number"),
+        }
+    }
+
+    /// The id in a required field.
+    pub(super) fn id(&self, field: &str) -> i64 {
+        match self.0.get(field) {
+            Some(Taken::Id(id)) => *id,
+            _ => unreachable!("{field} is not described as a required id"),
+        }
+    }
+
+    /// The number in a field.
+    pub(super) fn number(&self, field: &str) -> Option<Decimal> {
+        match self.0.get(field)? {
+            Taken::Number(number) => Some(*number),
+            _ => unreachable!("{field} is not described as a number"),
+        }
+    }
+
+    /// The text in a field.
+    pub(super) fn text(&self, field: &str) -> Option<&str> {
+        match self.0.get(field)? {
+            Taken::Text(text) => Some(text),
+            _ => unreachable!("{field} is not described as text"),
+        }
+    }
+
+    /// The body of a request with all of it.
+    pub(super) fn body(&self) -> Map<String, Value> {
+        let fields = self.0.iter();
+        fields
+            .map(|(field, taken)| ((*field).to_owned(), taken.value()))
+            .collect()
+    }
+}
+
+impl Taken {
+    fn value(&self) -> Value {
+        match self {
+            Taken::Phone(phone) => phone.as_str().into(),
+            Taken::Id(id) => (*id).into(),
+            Taken::Number(amount) => number(*amount),
+            Taken::Text(text) => text.as_str().into(),
+            Taken::Items(items) => items.iter().map(Given::body).collect(),
+        }
+    }
+}
+
+/// What is left of an amount after a discount in percent.
+pub(super) fn after_discount(amount: Decimal, discount: Option<Decimal>) -> Decimal {
+    let hundred = Decimal::ONE_HUNDRED;
+    (amount * (hundred - discount.unwrap_or_default()) / hundred).normalize()
+}
+
+/// What was found wrong so far.
+struct Reader {
     errors: FieldErrors,
 }
 
-impl<'p> Params<'p> {
-    /// Opens the params of a job. Refuses what is not an object, and notes every field that is
-    /// not in `allowed`; those in `reserved` with the sentence beside them.
-    pub(super) fn open(
-        params: &'p Value,
-        allowed: &[&str],
-        reserved: &[(&str, &str)],
-    ) -> Result<Params<'p>, FieldErrors> {
-        let Some(fields) = params.as_object() else {
-            let mut errors = FieldErrors::new();
-            errors.add("params", "must be an object");
-            return Err(errors);
+impl Reader {
+    fn refuse(&mut self, place: &str, problem: &str, allowed: &str) {
+        self.errors
+            .add(place, format!("{problem}; allowed: {allowed}"));
+    }
+
+    /// Reads an object. Its fields' places begin with `path`, which is empty or ends with a point.
+    fn object(&mut self, path: &str, value: &Value, fields: &'static Fields) -> Given {
+        let itself = path.strip_suffix('.').unwrap_or("params");
+        let list = names_of(fields);
+        let Some(given) = value.as_object() else {
+            let problem = format!("is a JSON {}", kind_of(value));
+            self.refuse(itself, &problem, &format!("an object with {list}"));
+            return Given::default();
         };
-        let mut params = Params {
-            fields,
-            path: String::new(),
-            errors: FieldErrors::new(),
-        };
-        params.refuse_unknown(allowed, reserved);
-        Ok(params)
-    }
-
-    /// The errors, or the value if there are none. `None` stands for a value that could not be
-    /// built because of an error.
-    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, FieldErrors> {
-        match value {
-            Some(value) => self.errors.or_ok(value),
-            None => Err(self.errors),
+        self.refuse_unknown(path, given, fields);
+        let mut taken = Given::default();
+        for field in fields.fields {
+            if let Some(value) = self.field(path, given, field) {
+                taken.0.insert(field.name, value);
+            }
         }
-    }
-
-    /// Notes an error of a field.
-    pub(super) fn refuse(&mut self, field: &str, sentence: impl Into<String>) {
-        self.errors.add(format!("{}{field}", self.path), sentence);
-    }
-
-    /// Whether a field is given. JSON's null is the same as no field.
-    pub(super) fn has(&self, field: &str) -> bool {
-        self.value(field).is_some()
-    }
-
-    /// Notes an error if a field is not given.
-    pub(super) fn require(&mut self, field: &str) {
-        if !self.has(field) {
-            self.refuse(field, "is required");
+        for rule in fields.rules {
+            self.hold(path, given, &taken, rule);
         }
+        taken
     }
 
-    /// A phone number, in any form that [`Phone::parse`] reads.
-    pub(super) fn phone(&mut self, field: &str) -> Option<Phone> {
-        self.read(
-            field,
-            "must be a phone number as text: eleven digits that start with 8, 7 or +7",
-            |value| Phone::parse(value.as_str()?),
-        )
-    }
-
-    /// A positive id, as a number or as digits.
-    pub(super) fn id(&mut self, field: &str) -> Option<i64> {
-        self.read(field, "must be a positive whole number", |value| {
-            whole(value).filter(|id| *id > 0)
-        })
-    }
-
-    /// A whole number in a range.
-    pub(super) fn whole(&mut self, field: &str, range: RangeInclusive<i64>) -> Option<i64> {
-        let sentence = format!(
-            "must be a whole number from {} to {}",
-            range.start(),
-            range.end()
-        );
-        self.read(field, &sentence, |value| {
-            whole(value).filter(|number| range.contains(number))
-        })
-    }
-
-    /// An amount that a phone invoice may have.
-    pub(super) fn whole_tenge(&mut self, field: &str) -> Option<Decimal> {
-        let sentence = format!("must be a whole number of tenge from 1 to {WHOLE_TENGE_MAX}");
-        self.read(field, &sentence, |value| {
-            let range = Decimal::ONE..=Decimal::from(WHOLE_TENGE_MAX);
-            decimal(value).filter(|amount| amount.is_integer() && range.contains(amount))
-        })
-    }
-
-    /// An amount that may have tiyn.
-    pub(super) fn tenge(&mut self, field: &str) -> Option<Decimal> {
-        let range = Decimal::new(1, 2)..=Decimal::new(TIYN_MAX, 2);
-        let sentence = format!(
-            "must be an amount in tenge from {} to {} with at most two decimals",
-            range.start(),
-            range.end()
-        );
-        self.read(field, &sentence, |value| {
-            decimal(value).filter(|amount| amount.scale() <= 2 && range.contains(amount))
-        })
-    }
-
-    /// A text of at most `max` characters. Blank text is the same as none: the gateway stores null
-    /// for it.
-    pub(super) fn text(&mut self, field: &str, max: usize) -> Option<&'p str> {
-        let value = self.value(field)?;
-        let Some(text) = value.as_str() else {
-            self.refuse(field, "must be text");
-            return None;
-        };
-        if text.chars().count() > max {
-            self.refuse(field, format!("must be at most {max} characters long"));
-        }
-        if text.chars().any(char::is_control) {
-            self.refuse(
-                field,
-                "must not hold control characters such as line breaks",
-            );
-        }
-        (!text.trim().is_empty()).then_some(text)
-    }
-
-    /// A text that will be sent with a job's mark behind it, in a field of the gateway's that holds
-    /// `max` characters.
-    ///
-    /// Text with the beginning of a mark is refused: a copied mark would make the look-up of the
-    /// job it was copied from find this job's object.
-    pub(super) fn text_to_mark(&mut self, field: &str, max: usize) -> Option<&'p str> {
-        let text = self.text(field, max - JobName::MARK_MAX - 1)?;
-        if text.contains(JobName::MARK_START) {
-            self.refuse(
-                field,
-                format!(
-                    "must not hold \"{}\", which marks jobs",
-                    JobName::MARK_START.trim_end()
-                ),
-            );
-        }
-        Some(text)
-    }
-
-    /// A list of 1 to 100 objects, each with the fields in `allowed` only.
-    pub(super) fn items(
-        &mut self,
-        field: &str,
-        allowed: &[&str],
-        read: impl Fn(&mut Params<'p>) -> Value,
-    ) -> Option<Value> {
-        let items = self.read(field, "must be a list of 1 to 100 objects", |value| {
-            value
-                .as_array()
-                .filter(|items| (1..=ITEMS_MAX).contains(&items.len()))
-        })?;
-        let read_item =
-            |(index, item)| self.item(&format!("{field}.{index}"), item, allowed, &read);
-        Some(items.iter().enumerate().filter_map(read_item).collect())
-    }
-
-    fn item(
-        &mut self,
-        at: &str,
-        item: &'p Value,
-        allowed: &[&str],
-        read: impl Fn(&mut Params<'p>) -> Value,
-    ) -> Option<Value> {
-        let Some(fields) = item.as_object() else {
-            self.refuse(at, "must be an object");
-            return None;
-        };
-        // The errors travel through the item and back, so that one reader at a time holds them.
-        let errors = std::mem::take(&mut self.errors);
-        let mut inner = Params {
-            fields,
-            path: format!("{at}."),
-            errors,
-        };
-        inner.refuse_unknown(allowed, &[]);
-        let value = read(&mut inner);
-        self.errors = inner.errors;
-        Some(value)
-    }
-
-    fn read<T>(
-        &mut self,
-        field: &str,
-        sentence: &str,
-        read: impl FnOnce(&'p Value) -> Option<T>,
-    ) -> Option<T> {
-        let read = read(self.value(field)?);
-        if read.is_none() {
-            self.refuse(field, sentence);
-        }
-        read
-    }
-
-    fn value(&self, field: &str) -> Option<&'p Value> {
-        self.fields.get(field).filter(|value| !value.is_null())
-    }
-
-    fn refuse_unknown(&mut self, allowed: &[&str], reserved: &[(&str, &str)]) {
-        let fields = self.fields;
-        let unknown = fields
-            .keys()
-            .filter(|field| !allowed.contains(&field.as_str()));
-        for field in unknown.take(UNKNOWN_MAX) {
-            match reserved.iter().find(|(name, _)| name == field) {
-                Some((name, sentence)) => self.refuse(name, *sentence),
-                None => self.refuse_unknown_field(field, allowed),
+    fn refuse_unknown(&mut self, path: &str, given: &Map<String, Value>, fields: &Fields) {
+        let is_known = |name: &str| fields.fields.iter().any(|field| field.name == name);
+        let unknown = given.keys().filter(|name| !is_known(name));
+        for name in unknown.take(UNKNOWN_MAX) {
+            let place = format!("{path}{name}");
+            if let Some(reserved) = fields.reserved.iter().find(|it| it.name == name) {
+                self.errors.add(place, reserved.why);
+            } else if can_be_named(name) {
+                self.refuse(&place, "is not a known field", &names_of(fields));
+            } else {
+                let itself = path.strip_suffix('.').unwrap_or("params");
+                let problem = "has a field with an unreadable name";
+                self.refuse(itself, problem, &names_of(fields));
             }
         }
     }
 
-    fn refuse_unknown_field(&mut self, field: &str, allowed: &[&str]) {
-        let list = allowed.join(", ");
-        if can_be_named(field) {
-            self.refuse(field, format!("is not a known field; allowed: {list}"));
+    fn field(
+        &mut self,
+        path: &str,
+        given: &Map<String, Value>,
+        field: &'static Field,
+    ) -> Option<Taken> {
+        let is_instead = matches!(field.need, Need::Unless(other) if has(given, other));
+        let place = format!("{path}{}", field.name);
+        match given.get(field.name).filter(|value| !value.is_null()) {
+            _ if is_instead => None,
+            Some(value) => self.value(&place, value, field),
+            None if matches!(field.need, Need::Optional) => None,
+            None => {
+                self.refuse(&place, "is missing", field.allowed);
+                None
+            }
+        }
+    }
+
+    fn value(&mut self, place: &str, value: &Value, field: &'static Field) -> Option<Taken> {
+        let taken = match field.kind {
+            Kind::Phone => phone(value).map(Taken::Phone),
+            Kind::Id => id(value)
+                .map(Taken::Id)
+                .ok_or_else(|| "is not an id of the gateway".to_owned()),
+            Kind::Number {
+                least,
+                most,
+                decimals,
+            } => number_within(value, least, most, decimals).map(Taken::Number),
+            Kind::Text {
+                most,
+                lines,
+                marked,
+            } => return self.text(place, value, field.allowed, most, lines, marked),
+            Kind::Items(item) => return self.items(place, value, field.allowed, item),
+        };
+        taken
+            .map_err(|problem| self.refuse(place, &problem, field.allowed))
+            .ok()
+    }
+
+    fn text(
+        &mut self,
+        place: &str,
+        value: &Value,
+        allowed: &str,
+        most: usize,
+        lines: bool,
+        marked: bool,
+    ) -> Option<Taken> {
+        let Some(written) = value.as_str() else {
+            self.refuse(place, &format!("is a JSON {}", kind_of(value)), allowed);
+            return None;
+        };
+        let text = if lines {
+            written.replace(['\t', '\n', '\r'], " ")
         } else {
-            let object = self.path.strip_suffix('.').unwrap_or("params");
-            self.errors.add(
-                object,
-                format!("has a field with an unreadable name; allowed: {list}"),
+            written.to_owned()
+        };
+        let length = text.chars().count();
+        if length > most {
+            let problem = format!("has {length} characters");
+            self.refuse(place, &problem, &format!("at most {most}"));
+        }
+        if text.chars().any(char::is_control) {
+            let allowed = if lines {
+                "line breaks and tabs, and no others"
+            } else {
+                "none, not even line breaks and tabs"
+            };
+            self.refuse(place, "has control characters", allowed);
+        }
+        if marked && text.contains(JobName::MARK_START) {
+            let problem = format!(
+                "has \"{}\", which marks jobs",
+                JobName::MARK_START.trim_end()
             );
+            self.refuse(place, &problem, "text without it");
+        }
+        (!text.trim().is_empty()).then_some(Taken::Text(text))
+    }
+
+    fn items(
+        &mut self,
+        place: &str,
+        value: &Value,
+        allowed: &str,
+        fields: &'static Fields,
+    ) -> Option<Taken> {
+        let Some(items) = value.as_array() else {
+            self.refuse(place, &format!("is a JSON {}", kind_of(value)), allowed);
+            return None;
+        };
+        if !(1..=ITEMS_MAX).contains(&items.len()) {
+            let problem = format!("has {} items", items.len());
+            self.refuse(place, &problem, &format!("1 to {ITEMS_MAX}"));
+            return None;
+        }
+        let items = items.iter().enumerate();
+        let taken =
+            items.map(|(index, item)| self.object(&format!("{place}.{index}."), item, fields));
+        Some(Taken::Items(taken.collect()))
+    }
+
+    fn hold(&mut self, path: &str, given: &Map<String, Value>, taken: &Given, rule: &Rule) {
+        match rule {
+            Rule::ExactlyOne(one, other) => {
+                let itself = path.strip_suffix('.').unwrap_or("params");
+                let allowed = "exactly one of the two";
+                match (has(given, one), has(given, other)) {
+                    (true, true) => self.refuse(itself, &format!("has {one} and {other}"), allowed),
+                    (false, false) => {
+                        self.refuse(itself, &format!("has neither {one} nor {other}"), allowed);
+                    }
+                    _ => {}
+                }
+            }
+            Rule::WholeAfterDiscount { amount, discount } => {
+                let Some(of) = taken.number(amount) else {
+                    return;
+                };
+                if !after_discount(of, taken.number(discount)).is_integer() {
+                    self.refuse(
+                        &format!("{path}{discount}"),
+                        &format!("leaves no whole tenge of the {amount}"),
+                        "one that does",
+                    );
+                }
+            }
         }
     }
 }
 
-/// The body of a request: only what is given gets in.
-#[derive(Default)]
-pub(super) struct Body(Map<String, Value>);
-
-impl Body {
-    /// Sets a field, if there is a value.
-    pub(super) fn set(&mut self, field: &str, value: Option<impl Into<Value>>) {
-        if let Some(value) = value {
-            self.0.insert(field.to_owned(), value.into());
-        }
-    }
+fn has(given: &Map<String, Value>, field: &str) -> bool {
+    given.get(field).is_some_and(|value| !value.is_null())
 }
 
-impl From<Body> for Value {
-    fn from(body: Body) -> Value {
-        Value::Object(body.0)
-    }
+fn names_of(fields: &Fields) -> String {
+    let names: Vec<&str> = fields.fields.iter().map(|field| field.name).collect();
+    names.join(", ")
 }
 
-/// An amount as a JSON number with exactly its digits; a whole amount is an integer.
-pub(super) fn number(amount: Decimal) -> Value {
-    let digits = amount.normalize().to_string();
-    let number: Number = digits.parse().expect("a decimal prints as a JSON number");
-    Value::Number(number)
+/// The word for a JSON value, as `jsonb_typeof` has it.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 /// A field name that an error may repeat: short, and without the digits of a phone number.
@@ -287,25 +317,64 @@ fn can_be_named(field: &str) -> bool {
     (1..=64).contains(&field.len()) && field.chars().all(letters) && digits <= 4
 }
 
+fn phone(value: &Value) -> Result<Phone, String> {
+    let Some(written) = value.as_str() else {
+        return Err(format!("is a JSON {}", kind_of(value)));
+    };
+    Phone::parse(written).ok_or_else(|| {
+        let length = written.chars().count();
+        format!("is not a phone number of Kazakhstan ({length} characters given)")
+    })
+}
+
 /// Digits, with leading zeros or not, and a fraction of zeros or none: exactly what `apipay._id` reads in
 /// the database, where one number written in two ways must be one.
-fn whole(value: &Value) -> Option<i64> {
+fn id(value: &Value) -> Option<i64> {
     let written = written(value)?;
     let (digits, fraction) = written.split_once('.').unwrap_or((written, "0"));
     let is_whole = digits.bytes().all(|b| b.is_ascii_digit())
         && !fraction.is_empty()
         && fraction.bytes().all(|b| b == b'0');
-    is_whole.then(|| digits.parse().ok())?
+    let id = is_whole.then(|| digits.parse().ok())??;
+    (id > 0).then_some(id)
 }
 
-/// Digits with or without a fraction, nothing else: no sign, exponent, blank or underscore.
-fn decimal(value: &Value) -> Option<Decimal> {
-    let written = written(value)?;
-    let (whole, fraction) = written.split_once('.').unwrap_or((written, "0"));
+/// A number in digits, with or without a fraction: what `apipay._wrong_number` takes.
+fn number_within(value: &Value, least: &str, most: &str, decimals: u32) -> Result<Decimal, String> {
+    let Some(written) = written(value) else {
+        return Err(format!("is a JSON {}", kind_of(value)));
+    };
+    let Some(digits) = in_digits(written) else {
+        return Err("is not a number in digits".to_owned());
+    };
+    let limit = |limit| Decimal::from_str_exact(limit).expect("a limit is a decimal");
+    let taken = decimal(digits).filter(|number| {
+        number.scale() <= decimals && (limit(least)..=limit(most)).contains(number)
+    });
+    taken.ok_or_else(|| match written.len() {
+        ..=SHOWN_MAX => format!("is {written}"),
+        _ => "is not an allowed number".to_owned(),
+    })
+}
+
+/// A number as it is written, if it is digits with or without a fraction; a sign may stand before them.
+fn in_digits(written: &str) -> Option<&str> {
+    let unsigned = written.strip_prefix('-').unwrap_or(written);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
     let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    (is_digits(whole) && is_digits(fraction))
-        .then(|| Decimal::from_str_exact(written).ok())?
-        .map(|amount| amount.normalize())
+    (is_digits(whole) && is_digits(fraction)).then_some(written)
+}
+
+/// The number, if it has no sign and not too many digits. Zeros that change nothing do not count.
+fn decimal(digits: &str) -> Option<Decimal> {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let (whole, fraction) = (
+        whole.trim_start_matches('0'),
+        fraction.trim_end_matches('0'),
+    );
+    (!digits.starts_with('-') && whole.len() + fraction.len() <= DIGITS_MAX)
+        .then(|| Decimal::from_str_exact(&format!("0{whole}.{fraction}0")).ok())?
+        .map(|number| number.normalize())
 }
 
 fn written(value: &Value) -> Option<&str> {
@@ -314,6 +383,13 @@ fn written(value: &Value) -> Option<&str> {
         Value::String(text) => Some(text),
         _ => None,
     }
+}
+
+/// An amount as a JSON number with exactly its digits; a whole amount is an integer.
+fn number(amount: Decimal) -> Value {
+    let digits = amount.normalize().to_string();
+    let number: Number = digits.parse().expect("a decimal prints as a JSON number");
+    Value::Number(number)
 }
 
 #[cfg(test)]

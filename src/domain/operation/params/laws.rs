@@ -10,6 +10,10 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::operation::{OPERATIONS, Plan};
 
+/// The largest amounts, in tenge and in tiyn (API, section 1, "Money").
+const WHOLE_TENGE_MAX: i64 = 99_999_999;
+const TIYN_MAX: i64 = 9_999_999_999;
+
 const NAME: JobName = JobName {
     token: Uuid::nil(),
     generation: 1,
@@ -353,8 +357,6 @@ fn an_id_is_what_the_database_takes_for_one() {
         (r#"{"a": 1}"#, None),
     ] {
         let value: Value = serde_json::from_str(written).expect("JSON");
-        let params = json!({ "id": value });
-        let mut params = Params::open(&params, &["id"], &[]).expect("an object");
-        assert_eq!(params.id("id"), id, "{written}");
+        assert_eq!(super::id(&value), id, "{written}");
     }
 }
