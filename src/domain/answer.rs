@@ -26,6 +26,8 @@ pub struct Reply {
     pub body: Body,
     /// What the headers say about limits.
     pub limits: Limits,
+    /// Whether the path of its request named an object, which a 404 may be about.
+    pub names_object: bool,
 }
 
 /// The body of a reply.
@@ -223,14 +225,21 @@ impl Reply {
     }
 
     /// Whether nothing of the gateway's was called: a whole 404 that is not in its words, or that says itself
-    /// that there is no such path. A 404 about an object names the object, or is in the fields of an error.
+    /// that there is no such path. A 404 about an object names the object, or is in the fields of an error; where the
+    /// request named none, "Not found" alone is about the path.
     pub fn is_of_no_route(&self) -> bool {
         self.status == 404
             && match &self.body {
                 Body::Text(_) => true,
                 Body::Json(_) if !self.is_gateway_error() => true,
-                Body::Json(_) => {
+                Body::Json(_) if self.names_object => {
                     self.error_code().is_none() && self.message().is_some_and(says_no_route)
+                }
+                Body::Json(object) => {
+                    let texts = ["error_code", "error", "message"].map(|field| object.get(field));
+                    let mut texts = texts.into_iter().flatten().filter_map(Value::as_str);
+                    object.get("errors").is_none_or(Value::is_null)
+                        && texts.all(|text| says_no_route(text) || says_only_not_found(text))
                 }
                 Body::TooLarge | Body::Broken => false,
             }
@@ -276,7 +285,34 @@ impl Reply {
 /// What web frameworks say of a path that they do not know; some say nothing.
 fn says_no_route(message: &str) -> bool {
     let said = message.trim().to_lowercase();
-    said.is_empty() || (said.contains("route") && said.contains("not be found"))
+    let is_missing = ["not be found", "not found", "no route"];
+    said.is_empty()
+        || (said.contains("route") && is_missing.iter().any(|words| said.contains(words)))
+}
+
+/// Whether it says that something was not found, and not what.
+fn says_only_not_found(text: &str) -> bool {
+    const EMPTY: [&str; 14] = [
+        "404",
+        "not",
+        "found",
+        "page",
+        "resource",
+        "requested",
+        "the",
+        "url",
+        "uri",
+        "path",
+        "was",
+        "be",
+        "could",
+        "error",
+    ];
+    let said = text.to_lowercase();
+    let mut words = said
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty());
+    said.contains("found") && words.all(|word| EMPTY.contains(&word))
 }
 
 /// As much of a text as fits.
@@ -304,6 +340,7 @@ mod tests {
             status: 400,
             body: Body::Json(body),
             limits: Limits::default(),
+            names_object: true,
         }
     }
 
@@ -337,6 +374,7 @@ mod tests {
                 status: 502,
                 body,
                 limits: Limits::default(),
+                names_object: true,
             };
             assert!(
                 !reply.is_gateway_error()
@@ -348,14 +386,16 @@ mod tests {
 
     #[test]
     fn a_404_of_a_path_is_told_from_that_of_an_object() {
-        let of_no_route = |status, body| {
+        let of_request = |names_object, status, body| {
             Reply {
                 status,
                 body,
                 limits: Limits::default(),
+                names_object,
             }
             .is_of_no_route()
         };
+        let of_no_route = |status, body| of_request(true, status, body);
         for body in [
             Body::Text("<html>404 Not Found</html>".to_owned()),
             Body::Text(String::new()),
@@ -365,9 +405,32 @@ mod tests {
             Body::Json(json!({"message": ""})),
             Body::Json(json!({"message": "The requested route could not be found."})),
             Body::Json(json!({"message": "The route v1/invoices could not be found."})),
+            Body::Json(json!({"message": "no Route matched with those values"})),
         ] {
             assert!(of_no_route(404, body.clone()), "{body:?}");
+            assert!(of_request(false, 404, body.clone()), "{body:?}");
             assert!(!of_no_route(400, body.clone()), "{body:?}");
+            assert!(!of_request(false, 400, body.clone()), "{body:?}");
+        }
+        // Of an invoice that is not there they tell; where nothing was asked for by its number, nothing else can be missing.
+        for body in [
+            json!({"message": "Not Found"}),
+            json!({"error": "Not found"}),
+            json!({"message": "404: page not found."}),
+            json!({"error": "Not Found", "message": "The requested URL was not found", "status": 404}),
+        ] {
+            let body = Body::Json(body);
+            assert!(!of_no_route(404, body.clone()), "{body:?}");
+            assert!(of_request(false, 404, body.clone()), "{body:?}");
+        }
+        for body in [
+            json!({"error_code": "catalog_item_not_found"}),
+            json!({"error": "Invoice not found"}),
+            json!({"message": "Not found", "error_code": "catalog_item_not_found"}),
+            json!({"message": "Not found", "errors": {"kaspi_connection_id": ["unknown"]}}),
+        ] {
+            let body = Body::Json(body);
+            assert!(!of_request(false, 404, body.clone()), "{body:?}");
         }
         for body in [
             Body::Json(json!({"error": "Invoice not found"})),

@@ -131,6 +131,7 @@ impl Gateway {
                     status: response.status().as_u16(),
                     limits: read_limits(response.headers()),
                     body: self.read_body(response).await,
+                    names_object: request.names_object(),
                 })
             }
             Err(error) => {

@@ -160,6 +160,7 @@ mod tests {
                 status,
                 body: Body::Json(body),
                 limits: Limits::default(),
+                names_object: false,
             }),
             took: std::time::Duration::ZERO,
         };

@@ -146,6 +146,7 @@ pub(super) fn reply(status: u16, body: Body) -> Answer {
         status,
         body,
         limits: Limits::default(),
+        names_object: true,
     })
 }
 

@@ -140,6 +140,7 @@ mod tests {
             status: 429,
             body: Body::Json(body),
             limits,
+            names_object: false,
         }
     }
 

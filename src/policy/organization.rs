@@ -216,6 +216,7 @@ mod tests {
             status,
             body: Body::read(body.as_bytes()),
             limits: Limits::default(),
+            names_object: false,
         })
     }
 

@@ -80,6 +80,7 @@ mod tests {
                 status: 429,
                 body,
                 limits: Default::default(),
+                names_object: true,
             })
         };
         let text = |written: &str| page(Body::Text(written.to_owned()));

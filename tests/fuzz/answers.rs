@@ -71,6 +71,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
             _ => Body::read(bytes),
         },
         limits: limits(tape, hints),
+        names_object: tape.below(2) == 1,
     };
     let class = classify(&reply);
     let timed = Timed {

@@ -33,6 +33,7 @@ fn hinted(tape: &mut Tape<'_>, written: &[u8], seeds: &Seeds) {
         status: 429,
         body: Body::Json(body.clone()),
         limits: Default::default(),
+        names_object: false,
     };
     let full = Reply {
         limits: limits(tape, seeds),

@@ -35,6 +35,7 @@ fn timed(tape: &mut Tape<'_>, bytes: &[u8]) -> Timed {
             status: tape.pick(&[200, 200, 200, 200, 201, 404, 410, 429, 500, 503]),
             body: Body::read(bytes),
             limits: Limits::default(),
+            names_object: tape.below(2) == 1,
         }),
         took: Duration::from_millis(u64::from(tape.byte())),
     }

@@ -268,6 +268,7 @@ pub(crate) fn timed((status, body): (u16, Value), took: Duration) -> Timed {
             status,
             body: Body::Json(body),
             limits: Limits::default(),
+            names_object: true,
         }),
         took,
     }

@@ -106,6 +106,7 @@ mod tests {
             status,
             body,
             limits: Limits::default(),
+            names_object: false,
         })
     }
 

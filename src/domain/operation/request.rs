@@ -44,6 +44,12 @@ impl Request {
             body: None,
         }
     }
+
+    /// Whether the path names an object by its number.
+    pub fn names_object(&self) -> bool {
+        let mut parts = self.path.split('/');
+        parts.any(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+    }
 }
 
 /// The methods in use.

@@ -123,6 +123,32 @@ fn every_envelope_of_an_error_is_the_gateways_word() {
     }
 }
 
+/// A new bill asks for nothing by its number, so nothing but the path can be missing; a cancel of an invoice that is not
+/// there fails by itself.
+#[test]
+fn a_404_that_says_only_not_found_is_about_the_path_of_a_new_bill() {
+    for body in [
+        json!({"message": "Not Found"}),
+        json!({"error": "Not found"}),
+    ] {
+        let reply = |names_object| {
+            Answer::Reply(Reply {
+                status: 404,
+                body: Body::Json(body.clone()),
+                limits: Limits::default(),
+                names_object,
+            })
+        };
+        check(
+            &create(),
+            &clean(),
+            &reply(false),
+            &parked("route_not_found"),
+        );
+        check(&cancel(), &clean(), &reply(true), REFUSED);
+    }
+}
+
 /// API, sections 2.1, 2.5, 2.8, 4.1 and 4.2: every code that a send of ours may meet.
 #[test]
 fn every_documented_code() {
@@ -570,6 +596,7 @@ fn limited(code: &str, limits: Limits, mut body: Value) -> Answer {
         status: 429,
         body: Body::Json(body),
         limits,
+        names_object: false,
     })
 }
 
@@ -731,6 +758,7 @@ fn a_429_without_a_code_is_a_rate() {
         status: 429,
         body: Body::Text("slow down".to_owned()),
         limits: header("120"),
+        names_object: false,
     });
     check_all(
         &clean(),
@@ -746,6 +774,7 @@ fn a_park_carries_the_gateways_hint() {
             status: 503,
             body,
             limits: header("1800"),
+            names_object: false,
         })
     };
     let own = Body::Json(json!({"error": "invoices_disabled"}));

@@ -190,10 +190,12 @@ pub(super) fn any_reply() -> impl Strategy<Value = Reply> {
         200, 201, 202, 302, 400, 401, 403, 404, 409, 410, 422, 429, 500, 502, 503, 504,
     ];
     let status = prop_oneof![9 => select(statuses), 1 => 100_u16..1000];
-    let any = (status, any_body(), any_limits()).prop_map(|(status, body, limits)| Reply {
+    let any = (status, any_body(), any_limits(), proptest::bool::ANY);
+    let any = any.prop_map(|(status, body, limits, names_object)| Reply {
         status,
         body,
         limits,
+        names_object,
     });
     prop_oneof![3 => any, 1 => any_documented()]
 }
@@ -211,6 +213,7 @@ fn any_documented() -> impl Strategy<Value = Reply> {
         status,
         body: Body::Json(json!({"error": code, "invoice_id": id})),
         limits,
+        names_object: false,
     })
 }
 
