@@ -44,9 +44,10 @@ pub fn of_park(reason: Reason) -> Remedy {
         ),
         Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
         _ => (
-            "ApiPay is out of service",
+            "ApiPay is out of service (HTTP 503)",
             "wait, the daemon asks again by itself; if it lasts, contact ApiPay's support, who also \
-             reconnect a Kaspi Business session",
+             reconnect a Kaspi Business session; where the words are not ApiPay's, look at the proxy that base_url \
+             leads through",
         ),
     };
     Remedy { what, action }
