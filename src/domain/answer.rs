@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::domain::codes::{Class, Said, classify};
 use crate::domain::phone::without_phones;
 
 /// The end of one request. A call cannot fail, it can only be unclear.
@@ -26,8 +27,7 @@ pub struct Reply {
     pub body: Body,
     /// What the headers say about limits.
     pub limits: Limits,
-    /// Whether the path of its request named an object, which a 404 may be about.
-    pub names_object: bool,
+    class: Class,
 }
 
 /// The body of a reply.
@@ -203,6 +203,37 @@ impl Lost {
 }
 
 impl Reply {
+    /// An answer, read once: what it means is its class from now on. `names_object` when the path of its request named an
+    /// object, which a 404 may be about.
+    pub fn new(status: u16, body: Body, limits: Limits, names_object: bool) -> Reply {
+        let mut reply = Reply {
+            status,
+            body,
+            limits,
+            class: Class::Success,
+        };
+        reply.class = classify(status, reply.words(names_object));
+        reply
+    }
+
+    /// What it means, before the history of the job is looked at.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    fn words(&self, names_object: bool) -> Said<'_> {
+        if self.is_of_no_route(names_object) {
+            Said::NoRoute
+        } else if self.is_gateway_error() {
+            Said::Error {
+                code: self.error_code(),
+                message: self.message(),
+            }
+        } else {
+            Said::Nothing
+        }
+    }
+
     /// The body, when it is a JSON object.
     pub fn object(&self) -> Option<&Value> {
         match &self.body {
@@ -227,12 +258,12 @@ impl Reply {
     /// Whether nothing of the gateway's was called: a whole 404 that is not in its words, or that says itself
     /// that there is no such path. A 404 about an object names the object, or is in the fields of an error; where the
     /// request named none, "Not found" alone is about the path.
-    pub fn is_of_no_route(&self) -> bool {
+    fn is_of_no_route(&self, names_object: bool) -> bool {
         self.status == 404
             && match &self.body {
                 Body::Text(_) => true,
                 Body::Json(_) if !self.is_gateway_error() => true,
-                Body::Json(_) if self.names_object => {
+                Body::Json(_) if names_object => {
                     self.error_code().is_none() && self.message().is_some_and(says_no_route)
                 }
                 Body::Json(object) => {
@@ -334,14 +365,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::reason::Reason;
 
     fn reply(body: Value) -> Reply {
-        Reply {
-            status: 400,
-            body: Body::Json(body),
-            limits: Limits::default(),
-            names_object: true,
-        }
+        Reply::new(400, Body::Json(body), Limits::default(), true)
     }
 
     #[test]
@@ -370,12 +397,7 @@ mod tests {
             Body::TooLarge,
             Body::Broken,
         ] {
-            let reply = Reply {
-                status: 502,
-                body,
-                limits: Limits::default(),
-                names_object: true,
-            };
+            let reply = Reply::new(502, body, Limits::default(), true);
             assert!(
                 !reply.is_gateway_error()
                     && reply.error_code().is_none()
@@ -387,13 +409,8 @@ mod tests {
     #[test]
     fn a_404_of_a_path_is_told_from_that_of_an_object() {
         let of_request = |names_object, status, body| {
-            Reply {
-                status,
-                body,
-                limits: Limits::default(),
-                names_object,
-            }
-            .is_of_no_route()
+            let reply = Reply::new(status, body, Limits::default(), names_object);
+            reply.class() == Class::AccountFault(Reason::RouteNotFound)
         };
         let of_no_route = |status, body| of_request(true, status, body);
         for body in [

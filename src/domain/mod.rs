@@ -6,6 +6,7 @@
 pub mod account;
 pub mod answer;
 pub mod bounds;
+pub mod codes;
 pub mod errors;
 pub mod fields;
 pub mod http;
@@ -14,5 +15,6 @@ pub mod mirror;
 pub mod operation;
 pub mod outage;
 pub mod phone;
+pub mod reason;
 pub mod state;
 pub mod statement;

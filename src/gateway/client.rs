@@ -127,12 +127,10 @@ impl Gateway {
                 if request.path != wire::HEALTH {
                     crash::reach(Point::AfterHeaders);
                 }
-                Answer::Reply(Reply {
-                    status: response.status().as_u16(),
-                    limits: read_limits(response.headers()),
-                    body: self.read_body(response).await,
-                    names_object: request.names_object(),
-                })
+                let status = response.status().as_u16();
+                let limits = read_limits(response.headers());
+                let body = self.read_body(response).await;
+                Answer::Reply(Reply::new(status, body, limits, request.names_object()))
             }
             Err(error) => {
                 // An address is in the configuration; in a search, a query is in it too.

@@ -156,12 +156,12 @@ mod tests {
 
     fn shown(status: u16, body: Value) -> Option<(i64, bool)> {
         let timed = Timed {
-            answer: Answer::Reply(Reply {
+            answer: Answer::Reply(Reply::new(
                 status,
-                body: Body::Json(body),
-                limits: Limits::default(),
-                names_object: false,
-            }),
+                Body::Json(body),
+                Limits::default(),
+                false,
+            )),
             took: std::time::Duration::ZERO,
         };
         shown_mode(&timed).map(|shown| (shown.invoice, shown.is_sandbox))

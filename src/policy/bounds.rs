@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use crate::domain::bounds::Bounds;
+use crate::domain::codes::caps;
 use crate::policy::breaker::{HINT_MAX, PROBE_JITTER};
-use crate::policy::codes::caps;
 use crate::policy::hints::{CAP_WAIT_MAX, RATE_WAIT_MAX};
 use crate::policy::judge::{CAP_JITTER, UPGRADE_WAIT};
 use crate::policy::rules::{Curve, Rules};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::domain::answer::Answer;
+use crate::domain::codes::Class;
 use crate::policy::backoff;
-use crate::policy::codes::{Class, classify};
 use crate::policy::rules::{BreakerRules, Curve, Jitter};
 use crate::policy::verdict::Reason;
 
@@ -51,7 +51,7 @@ pub enum Health {
 /// through first is the true test.
 pub fn health(answer: &Answer) -> Health {
     match answer {
-        Answer::Reply(reply) => match classify(reply) {
+        Answer::Reply(reply) => match reply.class() {
             Class::Success => reply.object().map_or(Health::Unclear, read_health),
             Class::AccountFault(reason) => Health::Unwell(reason),
             Class::Refused if reply.status == 404 => Health::Unwell(Reason::RouteNotFound),
@@ -69,7 +69,7 @@ pub fn is_accumulating(answer: &Answer) -> bool {
     };
     let pointer = "/invoicing/accumulating";
     let said = reply.object().and_then(|body| body.pointer(pointer));
-    classify(reply) == Class::Success && said.and_then(|v| v.as_bool()) == Some(true)
+    reply.class() == Class::Success && said.and_then(|v| v.as_bool()) == Some(true)
 }
 
 fn read_health(body: &serde_json::Value) -> Health {

@@ -142,12 +142,7 @@ pub(super) fn attempted(attempts: u32, history: History) -> History {
 }
 
 pub(super) fn reply(status: u16, body: Body) -> Answer {
-    Answer::Reply(Reply {
-        status,
-        body,
-        limits: Limits::default(),
-        names_object: true,
-    })
+    Answer::Reply(Reply::new(status, body, Limits::default(), true))
 }
 
 pub(super) fn json_reply(status: u16, body: Value) -> Answer {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 use crate::domain::answer::Reply;
-use crate::policy::codes::{Class, classify};
+use crate::domain::codes::Class;
 
 /// A rate limit clears within its window: a longer hint is a mistake of somebody's.
 pub const RATE_WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -48,7 +48,7 @@ pub fn remaining(reply: &Reply, now: OffsetDateTime) -> Option<Remaining> {
 /// numbers ask for no wait; what cannot be read is no hint.
 pub fn wait(reply: &Reply, now: OffsetDateTime) -> Option<Duration> {
     let seconds = in_seconds(reply);
-    if classify(reply) == Class::Capped {
+    if reply.class() == Class::Capped {
         seconds.max(until_moments(reply, now))
     } else {
         seconds.or_else(|| until_moments(reply, now))
@@ -136,12 +136,7 @@ mod tests {
             reset,
             ..Limits::default()
         };
-        Reply {
-            status: 429,
-            body: Body::Json(body),
-            limits,
-            names_object: false,
-        }
+        Reply::new(429, Body::Json(body), limits, false)
     }
 
     #[test]

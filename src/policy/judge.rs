@@ -5,12 +5,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
+use crate::domain::codes::Class;
 use crate::domain::fields::id;
 use crate::domain::job::{History, JobName};
 use crate::domain::operation::{Applied, Lookup, OPERATIONS, Operation, Plan, Progress, Seen};
 use crate::domain::state::State;
 use crate::policy::backoff;
-use crate::policy::codes::{Class, classify};
 use crate::policy::hints;
 use crate::policy::quoted::{page, words};
 use crate::policy::rules::{Curve, Jitter, Rules};
@@ -77,7 +77,7 @@ fn replied(
     at: Circumstances<'_>,
 ) -> Verdict {
     let quiet = quiet(at.rules.quiet_after_answer, took, at);
-    match classify(reply) {
+    match reply.class() {
         Class::Success => match read_success(operation, plan, reply) {
             Some(applied) if !name.is_denied_by(&plan.expected, &applied.seen) => {
                 self::applied(applied)
@@ -177,7 +177,7 @@ pub fn is_refused_for_rate(answer: &Answer) -> Option<bool> {
     let Answer::Reply(reply) = answer else {
         return None;
     };
-    match (classify(reply), reply.status) {
+    match (reply.class(), reply.status) {
         (Class::Throttled, _) | (Class::Unknown(_), 429) => Some(true),
         (Class::Unknown(_), _) => None,
         _ => Some(false),
@@ -195,7 +195,7 @@ pub fn strain_of(
         let code = reply.stable_code();
         code.unwrap_or_else(|| "too_many_requests".to_owned())
     };
-    match (classify(reply), reply.status) {
+    match (reply.class(), reply.status) {
         (Class::AccountFault(reason), _) => Some(Strain::Park {
             reason,
             hint: hints::wait(reply, at.now),

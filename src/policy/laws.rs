@@ -11,11 +11,11 @@ use serde_json::json;
 
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Body, Limits, Reply, Timed};
+use crate::domain::codes::Class;
 use crate::domain::job::{History, JobName};
 use crate::domain::operation::{Progress, Resend, Seen};
 use crate::domain::state::State;
 use crate::policy::breaker::{health, probe_delay};
-use crate::policy::codes::{Class, classify};
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::fixtures::*;
 use crate::policy::follow::{Crowd, NextCheck, follow, next_invoice_check, next_refund_check};
@@ -107,7 +107,7 @@ proptest! {
     ) {
         let rules = rules();
         let at = Circumstances { jitter: random, ..at(&rules) };
-        let class = classify(&reply);
+        let class = reply.class();
         let hint = hints::wait(&reply, NOW).unwrap_or_default();
         let timed = timed(Answer::Reply(reply));
         for verdict in [
@@ -147,10 +147,11 @@ proptest! {
             Some(Strain::Park { hint, .. }) => hint.unwrap_or_default(),
             None => Duration::ZERO,
         };
-        let less = Reply { limits: Limits { date: more.date.clone(), ..Limits::default() }, ..reply.clone() };
-        let both = Reply { limits: more, ..reply };
+        let (mut less, mut both) = (reply.clone(), reply);
+        less.limits = Limits { date: more.date.clone(), ..Limits::default() };
+        both.limits = more;
         let is_better = hints::in_seconds(&less).is_none() && hints::in_seconds(&both).is_some();
-        prop_assume!(classify(&both) == Class::Capped || !is_better);
+        prop_assume!(both.class() == Class::Capped || !is_better);
         if hints::wait(&less, NOW).is_some() {
             prop_assert!(wait(&both) >= wait(&less));
         }
@@ -325,7 +326,7 @@ fn the_generators_reach_every_class() {
             .new_tree(&mut runner)
             .expect("a reply")
             .current();
-        let class = format!("{:?}", classify(&reply));
+        let class = format!("{:?}", reply.class());
         let name = class.split('(').next().expect("a word").to_owned();
         *seen.entry(name).or_insert(0) += 1;
     }

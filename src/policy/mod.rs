@@ -7,7 +7,8 @@
 //! - [`reconcile`](reconcile::reconcile): what a look-up found → adopt, send again, wait or hold.
 //! - [`check_stated`](stated::check_stated): what somebody said of a job → adopt it, or hold it again; and
 //!   [`call_off`](stated::call_off): that it is to end → end it, or hold it again.
-//! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching.
+//! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching; [`asynchronous`]: what
+//!   the code means with which it failed at Kaspi.
 //! - [`organization`]: whether a key is of the organization that its account is for.
 //! - [`outage`]: a gateway that gives no clear answer → one trial at a time, and who is told.
 //! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
@@ -19,11 +20,11 @@
 //! - [`clock`]: whether the database's clock was set.
 //! - [`bounds`]: how far ahead a stored moment may lie.
 
+pub mod asynchronous;
 pub mod backoff;
 pub mod bounds;
 pub mod breaker;
 pub mod clock;
-pub mod codes;
 pub mod finding;
 #[cfg(test)]
 mod fixtures;

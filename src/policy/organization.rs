@@ -212,12 +212,12 @@ mod tests {
     }
 
     fn replied(status: u16, body: &str) -> Answer {
-        Answer::Reply(Reply {
+        Answer::Reply(Reply::new(
             status,
-            body: Body::read(body.as_bytes()),
-            limits: Limits::default(),
-            names_object: false,
-        })
+            Body::read(body.as_bytes()),
+            Limits::default(),
+            false,
+        ))
     }
 
     #[test]

@@ -9,10 +9,10 @@ pub mod telling;
 use std::time::Duration;
 
 use crate::domain::answer::{Answer, Timed};
+use crate::domain::codes::Class;
 use crate::domain::job::JobId;
 use crate::domain::outage::{Course, Fault, Outage, Read, Row, Wait};
 use crate::policy::backoff;
-use crate::policy::codes::{Class, classify};
 use crate::policy::judge::Circumstances;
 use crate::policy::quoted::words;
 use crate::policy::rules::{Curve, Jitter, Rules};
@@ -64,14 +64,14 @@ pub fn sign_of_read(timed: &Timed, is_usable: bool) -> Sign {
 /// Whether one object that was asked for is not there: an answer, and the key's or the object's matter.
 pub fn is_absence(timed: &Timed) -> bool {
     matches!(&timed.answer, Answer::Reply(reply)
-        if matches!(reply.status, 404 | 410) && classify(reply) == Class::Refused)
+        if matches!(reply.status, 404 | 410) && reply.class() == Class::Refused)
 }
 
 fn sign(timed: &Timed) -> Sign {
     match &timed.answer {
         Answer::NotSent(cause) if !cause.is_of_the_network() => Sign::Silent,
         Answer::NotSent(_) | Answer::Lost(_) => Sign::Failing(fault(timed)),
-        Answer::Reply(reply) => match (classify(reply), reply.status) {
+        Answer::Reply(reply) => match (reply.class(), reply.status) {
             (
                 Class::Success
                 | Class::DuplicateKey
@@ -90,12 +90,12 @@ fn sign(timed: &Timed) -> Sign {
 
 fn is_parking(timed: &Timed) -> bool {
     matches!(&timed.answer, Answer::Reply(reply)
-        if reply.status == 503 || matches!(classify(reply), Class::AccountFault(_)))
+        if reply.status == 503 || matches!(reply.class(), Class::AccountFault(_)))
 }
 
 fn is_undecided(timed: &Timed, verdict: &Verdict) -> bool {
     let is_success =
-        matches!(&timed.answer, Answer::Reply(reply) if classify(reply) == Class::Success);
+        matches!(&timed.answer, Answer::Reply(reply) if reply.class() == Class::Success);
     is_success && verdict.effect != Effect::Applied
 }
 
@@ -104,7 +104,7 @@ fn fault(timed: &Timed) -> Fault {
         Answer::NotSent(cause) => (cause.code(), None, None),
         Answer::Lost(lost) => (lost.code(), None, None),
         Answer::Reply(reply) => {
-            let code = match classify(reply) {
+            let code = match reply.class() {
                 Class::Unknown(reason) => reason.code(),
                 Class::Busy => Reason::Busy.code(),
                 _ => Reason::UnreadableAnswer.code(),

@@ -75,14 +75,7 @@ mod tests {
 
     #[test]
     fn of_a_page_that_is_not_the_gateways_people_read_the_beginning_of_its_text() {
-        let page = |body| {
-            page(&Reply {
-                status: 429,
-                body,
-                limits: Default::default(),
-                names_object: true,
-            })
-        };
+        let page = |body| page(&Reply::new(429, body, Default::default(), true));
         let text = |written: &str| page(Body::Text(written.to_owned()));
         assert_eq!(
             text("<html>\r\n<head><TITLE>429 Too Many</TITLE></head><style>p > a {x: 1}</style><!-- none --><p>nginx</p>").as_deref(),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Timed};
+use crate::domain::codes::Class;
 use crate::domain::job::{History, JobName};
 use crate::domain::mirror::{InvoiceSeen, RefundList, RefundSeen, RefundStatus};
 use crate::domain::operation::{Expected, Progress, Resend, Seen};
 use crate::policy::backoff;
-use crate::policy::codes::{Class, classify};
 use crate::policy::finding::{Baseline, Finding, Subject, is_of_another_order};
 use crate::policy::found::shown;
 use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, strain_of};
@@ -286,7 +286,7 @@ const UNCLEAR_MAX: u32 = 100;
 pub(super) fn is_missing(timed: &Timed) -> bool {
     match &timed.answer {
         Answer::Reply(reply) => {
-            matches!(reply.status, 404 | 410) && classify(reply) == Class::Refused
+            matches!(reply.status, 404 | 410) && reply.class() == Class::Refused
         }
         Answer::NotSent(_) | Answer::Lost(_) => false,
     }
@@ -403,7 +403,7 @@ pub(super) fn lives_as_own(name: JobName, seen: &Seen) -> bool {
 pub fn without_earlier(history: &History, timed: &Timed, at: Circumstances<'_>) -> Verdict {
     match &timed.answer {
         // About the question, and not about the bill.
-        Answer::Reply(reply) if classify(reply) == Class::Refused => {
+        Answer::Reply(reply) if reply.class() == Class::Refused => {
             back_off(history, Reason::ServerError, at)
         }
         _ => without_baseline(history, timed, at),
@@ -417,7 +417,7 @@ pub fn without_baseline(history: &History, timed: &Timed, at: Circumstances<'_>)
         Answer::Lost(_) => return back_off(history, Reason::Network, at),
         Answer::Reply(reply) => reply,
     };
-    match classify(reply) {
+    match reply.class() {
         Class::Refused if history.unproven_since.is_none() => Verdict {
             effect: Effect::Rejected,
             next: Next::Failed(Reason::Refused),

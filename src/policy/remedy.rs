@@ -145,7 +145,7 @@ pub fn is_specific(reason: Reason) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::codes::caps;
+    use crate::domain::codes::caps;
 
     #[test]
     fn every_cap_has_a_remedy_of_its_own() {

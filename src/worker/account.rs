@@ -18,6 +18,7 @@ use crate::heart;
 use crate::policy::breaker::slow_start_limit;
 use crate::policy::judge::is_refused_for_rate;
 use crate::policy::rules::BreakerRules;
+use crate::policy::verdict::Strain;
 use crate::worker::clock::Moment;
 use crate::worker::modes::{Modes, Sight};
 use crate::worker::room::Places;
@@ -348,6 +349,14 @@ impl Account {
         }
     }
 
+    /// Obeys what an answer means for the account, at once: of one that is unwell nothing more is sent. Its wait, if it
+    /// is to wait, begins with the record of the answer, for the claim of every daemon respects that.
+    pub fn heed(&self, strain: Option<&Strain>) {
+        if matches!(strain, Some(Strain::Park { .. })) {
+            self.park();
+        }
+    }
+
     /// From now on nothing claimed before is sent, and nothing more is claimed until [`park_is_stored`]: the
     /// gateway said that the account is unwell.
     ///
@@ -355,7 +364,7 @@ impl Account {
     /// account's row.
     ///
     /// [`park_is_stored`]: Account::park_is_stored
-    pub fn park(&self) {
+    fn park(&self) {
         self.state().park();
     }
 

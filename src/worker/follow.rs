@@ -29,7 +29,7 @@ use crate::policy::follow::{
 use crate::policy::judge::strain_of;
 use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
 use crate::policy::reconcile::lives_after_all;
-use crate::policy::verdict::{Next, Reason, Strain};
+use crate::policy::verdict::{Next, Reason};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
@@ -576,9 +576,7 @@ async fn note(
         }
         _ => None,
     };
-    if matches!(strain, Some(Strain::Park { .. })) {
-        account.park();
-    }
+    account.heed(strain.as_ref());
     if strain.is_some() || failing::is_news(account, &signed) {
         let outcome = Outcome {
             strain,

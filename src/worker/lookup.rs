@@ -20,7 +20,7 @@ use crate::policy::found::in_words;
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::reconcile;
 use crate::policy::stated::{Checked, call_off, check_stated, needs_own};
-use crate::policy::verdict::{Next, Reason, Strain};
+use crate::policy::verdict::{Next, Reason};
 use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::account::Account;
@@ -174,9 +174,6 @@ async fn look_up(
         },
     };
     let found = refuted.or_else(|| in_words(&subject, &finding, &verdict.next));
-    if matches!(verdict.strain, Some(Strain::Park { .. })) {
-        account.park();
-    }
     info!(
         job.id = %claim.id, next = verdict.next.state().as_str(),
         reason = verdict.next.reason().map(Reason::code), "looked up"

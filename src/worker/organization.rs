@@ -296,7 +296,6 @@ impl Organizations {
     /// What the gateway says of the key is what people are told: the account is parked. The organisation of the key
     /// stays in doubt, so no probe ends that before it is known.
     fn park(&mut self, ctx: &Arc<Context>, account: &Account, reason: Reason, said: &Timed) {
-        account.park();
         let strain = Strain::Park {
             reason,
             hint: None,
@@ -306,6 +305,7 @@ impl Organizations {
             },
             undelivered: None,
         };
+        account.heed(Some(&strain));
         let outcome = Outcome {
             strain: Some(strain),
             ..Outcome::plain(&account.name, Entry::default())

@@ -133,13 +133,13 @@ async fn look_at(ctx: &Arc<Context>, account: Arc<Account>) {
     if health(&timed.answer) != Health::Unwell(Reason::RouteNotFound) {
         return;
     }
-    account.park();
     let strain = Strain::Park {
         reason: Reason::RouteNotFound,
         hint: None,
         said: words(reply),
         undelivered: None,
     };
+    account.heed(Some(&strain));
     ctx.recorder
         .record(Outcome {
             strain: Some(strain),

@@ -24,7 +24,7 @@ use crate::policy::hints;
 use crate::policy::judge::{Circumstances, judge, not_sent};
 use crate::policy::outage::{Errand, Sign, sign_of_send};
 use crate::policy::reconcile::{key_may_be_free, made_before, without_baseline};
-use crate::policy::verdict::{Effect, Next, Reason, Strain, Verdict};
+use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::account::{Account, Slot};
@@ -166,9 +166,6 @@ pub async fn send(ctx: &Arc<Context>, account: &Account, mut job: Job, mut slot:
     let at = circumstances(ctx, account, &job);
     let name = job.claim.name;
     let verdict = judge(operation, &plan, name, &job.claim.history, &timed, at);
-    if matches!(verdict.strain, Some(Strain::Park { .. })) {
-        account.park();
-    }
     let sent = wellness(&timed, &verdict);
     log(&guard.account, &guard.id, &verdict);
     let evidence = Evidence {
@@ -203,7 +200,7 @@ pub fn guard(ctx: &Context, claim: &Claim, state: State) -> Guard {
     }
 }
 
-/// Records a verdict with its evidence; waits for it only if asked to.
+/// Has the account obey a verdict, and records it with its evidence; waits for that only if asked to.
 pub async fn conclude(
     ctx: &Context,
     account: &Account,
@@ -211,6 +208,7 @@ pub async fn conclude(
     verdict: Verdict,
     wait: bool,
 ) -> Option<Recorded> {
+    account.heed(verdict.strain.as_ref());
     let following = Following {
         rules: &ctx.rules.follow,
         jitter: ctx.jitter(),
@@ -308,9 +306,6 @@ async fn read_before(
     };
     let Some(list) = read else {
         let verdict = without_baseline(&job.claim.history, &timed, at);
-        if matches!(verdict.strain, Some(Strain::Park { .. })) {
-            account.park();
-        }
         conclude(
             ctx,
             account,

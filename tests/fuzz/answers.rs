@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use apipayd::domain::answer::{Answer, Body, Limits, Reply, Timed};
+use apipayd::domain::codes::Class;
 use apipayd::domain::job::{Epoch, JobId};
-use apipayd::policy::codes::{Class, classify};
 use apipayd::policy::judge::{judge, strain_of};
 use apipayd::policy::outage::{Errand, sign_of_send};
 use apipayd::policy::reconcile::without_baseline;
@@ -63,17 +63,17 @@ pub(crate) fn limits(tape: &mut Tape<'_>, hints: &Seeds) -> Limits {
 fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
     let (operation, plan) = job(tape);
     let (history, at) = (history(tape), at(tape));
-    let reply = Reply {
-        status: tape.pick(&STATUSES),
-        body: match tape.below(32) {
+    let reply = Reply::new(
+        tape.pick(&STATUSES),
+        match tape.below(32) {
             31 => Body::TooLarge,
             30 => Body::Broken,
             _ => Body::read(bytes),
         },
-        limits: limits(tape, hints),
-        names_object: tape.below(2) == 1,
-    };
-    let class = classify(&reply);
+        limits(tape, hints),
+        tape.below(2) == 1,
+    );
+    let class = reply.class();
     let timed = Timed {
         answer: Answer::Reply(reply.clone()),
         took: Duration::from_millis(u64::from(tape.number())),

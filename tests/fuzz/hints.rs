@@ -29,16 +29,9 @@ fn hinted(tape: &mut Tape<'_>, written: &[u8], seeds: &Seeds) {
         "meta" => json!({"meta": {"reset_at": value}}),
         _ => json!({field: value}),
     };
-    let bare = Reply {
-        status: 429,
-        body: Body::Json(body.clone()),
-        limits: Default::default(),
-        names_object: false,
-    };
-    let full = Reply {
-        limits: limits(tape, seeds),
-        ..bare.clone()
-    };
+    let bare = Reply::new(429, Body::Json(body.clone()), Default::default(), false);
+    let mut full = bare.clone();
+    full.limits = limits(tape, seeds);
     let mut less = full.clone();
     less.limits.retry_after.pop();
     for fewer in [bare, less] {

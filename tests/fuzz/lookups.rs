@@ -31,12 +31,12 @@ fn whatever_bytes_answer_a_look_up_nothing_is_adopted_or_sent_again_without_proo
 
 fn timed(tape: &mut Tape<'_>, bytes: &[u8]) -> Timed {
     Timed {
-        answer: Answer::Reply(Reply {
-            status: tape.pick(&[200, 200, 200, 200, 201, 404, 410, 429, 500, 503]),
-            body: Body::read(bytes),
-            limits: Limits::default(),
-            names_object: tape.below(2) == 1,
-        }),
+        answer: Answer::Reply(Reply::new(
+            tape.pick(&[200, 200, 200, 200, 201, 404, 410, 429, 500, 503]),
+            Body::read(bytes),
+            Limits::default(),
+            tape.below(2) == 1,
+        )),
         took: Duration::from_millis(u64::from(tape.byte())),
     }
 }

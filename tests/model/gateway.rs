@@ -264,12 +264,12 @@ impl Writer<'_> {
 /// A complete answer as the daemon's client hands it on.
 pub(crate) fn timed((status, body): (u16, Value), took: Duration) -> Timed {
     Timed {
-        answer: Answer::Reply(Reply {
+        answer: Answer::Reply(Reply::new(
             status,
-            body: Body::Json(body),
-            limits: Limits::default(),
-            names_object: true,
-        }),
+            Body::Json(body),
+            Limits::default(),
+            true,
+        )),
         took,
     }
 }

@@ -102,12 +102,7 @@ mod tests {
     use crate::domain::answer::{Limits, NotSent, Reply};
 
     fn reply(status: u16, body: Body) -> Answer {
-        Answer::Reply(Reply {
-            status,
-            body,
-            limits: Limits::default(),
-            names_object: false,
-        })
+        Answer::Reply(Reply::new(status, body, Limits::default(), false))
     }
 
     fn lines(answer: Answer) -> Vec<String> {

@@ -5,7 +5,7 @@ use time::Duration as Span;
 
 use super::*;
 use crate::domain::answer::Limits;
-use crate::policy::codes::caps;
+use crate::domain::codes::caps;
 use crate::policy::fixtures::*;
 
 #[track_caller]
@@ -132,12 +132,12 @@ fn a_404_that_says_only_not_found_is_about_the_path_of_a_new_bill() {
         json!({"error": "Not found"}),
     ] {
         let reply = |names_object| {
-            Answer::Reply(Reply {
-                status: 404,
-                body: Body::Json(body.clone()),
-                limits: Limits::default(),
+            Answer::Reply(Reply::new(
+                404,
+                Body::Json(body.clone()),
+                Limits::default(),
                 names_object,
-            })
+            ))
         };
         check(
             &create(),
@@ -592,12 +592,7 @@ fn used_up_attempts_end_a_job_of_which_nothing_was_done() {
 
 fn limited(code: &str, limits: Limits, mut body: Value) -> Answer {
     body["error_code"] = json!(code);
-    Answer::Reply(Reply {
-        status: 429,
-        body: Body::Json(body),
-        limits,
-        names_object: false,
-    })
+    Answer::Reply(Reply::new(429, Body::Json(body), limits, false))
 }
 
 fn header(retry_after: &str) -> Limits {
@@ -754,12 +749,12 @@ fn a_429_without_a_code_is_a_rate() {
         check_all(&clean(), &json_reply(429, body), &expected);
     }
     // A proxy's page proves nothing, but its wish to be left alone is granted.
-    let page = Answer::Reply(Reply {
-        status: 429,
-        body: Body::Text("slow down".to_owned()),
-        limits: header("120"),
-        names_object: false,
-    });
+    let page = Answer::Reply(Reply::new(
+        429,
+        Body::Text("slow down".to_owned()),
+        header("120"),
+        false,
+    ));
     check_all(
         &clean(),
         &page,
@@ -769,14 +764,7 @@ fn a_429_without_a_code_is_a_rate() {
 
 #[test]
 fn a_park_carries_the_gateways_hint() {
-    let maintenance = |body| {
-        Answer::Reply(Reply {
-            status: 503,
-            body,
-            limits: header("1800"),
-            names_object: false,
-        })
-    };
+    let maintenance = |body| Answer::Reply(Reply::new(503, body, header("1800"), false));
     let own = Body::Json(json!({"error": "invoices_disabled"}));
     let expected = "not_applied parked invoices_disabled free; park invoices_disabled hint 1800s";
     check_all(&clean(), &maintenance(own), expected);

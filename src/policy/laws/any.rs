@@ -191,11 +191,8 @@ pub(super) fn any_reply() -> impl Strategy<Value = Reply> {
     ];
     let status = prop_oneof![9 => select(statuses), 1 => 100_u16..1000];
     let any = (status, any_body(), any_limits(), proptest::bool::ANY);
-    let any = any.prop_map(|(status, body, limits, names_object)| Reply {
-        status,
-        body,
-        limits,
-        names_object,
+    let any = any.prop_map(|(status, body, limits, names_object)| {
+        Reply::new(status, body, limits, names_object)
     });
     prop_oneof![3 => any, 1 => any_documented()]
 }
@@ -209,11 +206,13 @@ fn any_documented() -> impl Strategy<Value = Reply> {
         (429, "outstanding_recipient_limit"),
         (429, "tariff_limit_reached"),
     ];
-    (select(pairs), any_limits(), of(14_i64..17)).prop_map(|((status, code), limits, id)| Reply {
-        status,
-        body: Body::Json(json!({"error": code, "invoice_id": id})),
-        limits,
-        names_object: false,
+    (select(pairs), any_limits(), of(14_i64..17)).prop_map(|((status, code), limits, id)| {
+        Reply::new(
+            status,
+            Body::Json(json!({"error": code, "invoice_id": id})),
+            limits,
+            false,
+        )
     })
 }
 

@@ -13,7 +13,7 @@ use crate::gateway::wire;
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::outage::sign_of_send;
 use crate::policy::reconcile::{lives_after_all, without_earlier};
-use crate::policy::verdict::{Reason, Strain, Verdict};
+use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::account::{Account, Slot};
@@ -105,9 +105,6 @@ impl Asking<'_> {
     async fn put_off(&self, request: &Request, timed: &Timed) -> Option<Moment> {
         let at = circumstances(self.ctx, self.account, self.job);
         let verdict = without_earlier(&self.job.claim.history, timed, at);
-        if matches!(verdict.strain, Some(Strain::Park { .. })) {
-            self.account.park();
-        }
         self.record(request, timed, verdict, None).await;
         None
     }

@@ -2,9 +2,7 @@
 //!
 //! They are allow-lists: what is not in them is unknown, and unknown is looked up.
 
-use crate::domain::answer::Reply;
-use crate::domain::operation::Resend;
-use crate::policy::verdict::Reason;
+use crate::domain::reason::Reason;
 
 /// What a reply means, before the history of the job is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,24 +29,40 @@ pub enum Class {
     Unknown(Reason),
 }
 
-/// What the reply means.
-pub fn classify(reply: &Reply) -> Class {
-    match reply.status {
-        200..=202 => Class::Success,
-        404 if reply.is_of_no_route() => Class::AccountFault(Reason::RouteNotFound),
-        status @ (400..=499 | 503) if reply.is_gateway_error() => {
-            let listed = match reply.error_code() {
+/// Who says what in the body of an answer that is no success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// The gateway itself (API, section 1, "Error envelopes").
+    Error {
+        /// Its code, or the sentence in place of one.
+        code: Option<&'a str>,
+        /// Its text for people.
+        message: Option<&'a str>,
+    },
+    /// Somebody for whom the path leads nowhere: nothing of the gateway's was called.
+    NoRoute,
+    /// Nothing in the gateway's words: a proxy's page, or nothing at all.
+    Nothing,
+}
+
+/// What an answer with this status means that says this.
+pub fn classify(status: u16, said: Said<'_>) -> Class {
+    match (status, said) {
+        (200..=202, _) => Class::Success,
+        (_, Said::NoRoute) => Class::AccountFault(Reason::RouteNotFound),
+        (400..=499 | 503, Said::Error { code, message }) => {
+            let listed = match code {
                 Some(code) => listed(status, |known| known == code),
                 // Some errors are a sentence and nothing else (API, section 2.12a).
-                None => reply.message().and_then(|said| {
+                None => message.and_then(|said| {
                     let said = said.trim().to_lowercase();
                     listed(status, |known| known.to_lowercase() == said)
                 }),
             };
             listed.unwrap_or_else(|| by_status(status))
         }
-        500..=599 => Class::Unknown(Reason::ServerError),
-        status if by_status(status) == Class::Unknown(Reason::UnlistedAnswer) => {
+        (500..=599, _) => Class::Unknown(Reason::ServerError),
+        _ if by_status(status) == Class::Unknown(Reason::UnlistedAnswer) => {
             Class::Unknown(Reason::UnlistedAnswer)
         }
         // A proxy's page, not the gateway's word: it proves nothing.
@@ -190,38 +204,6 @@ const CODES: &[(u16, &str, Class)] = &[
 pub fn caps() -> Vec<String> {
     let caps = CODES.iter().filter(|(_, _, class)| *class == Class::Capped);
     caps.map(|(_, code, _)| (*code).to_owned()).collect()
-}
-
-/// What the error code of an accepted object that failed at Kaspi means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AsyncClass {
-    /// Send a new one after a while.
-    Again,
-    /// The account is unwell; a new one once it is well.
-    AccountFault(Reason),
-    /// It will not work.
-    Fatal,
-}
-
-/// What the error code means (API, sections 2.8 and 4.4). Unlisted codes are final: no money moved,
-/// and a human sees the code.
-///
-/// Where money goes out, only what is documented for that is done again by itself.
-pub fn classify_async(code: &str, resend: Resend) -> AsyncClass {
-    match code {
-        "network_unavailable" => AsyncClass::Again,
-        "kaspi_throttled" | "session_transient" | "kaspi_error" | "qr_render_failed"
-        | "unknown_error"
-            if resend != Resend::ByBaseline =>
-        {
-            AsyncClass::Again
-        }
-        "kaspi_session_invalid" | "kaspi_session_expired" => {
-            AsyncClass::AccountFault(Reason::SessionExpired)
-        }
-        "organization_not_configured" => AsyncClass::AccountFault(Reason::OrganizationNotReady),
-        _ => AsyncClass::Fatal,
-    }
 }
 
 #[cfg(test)]

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::answer::Answer;
-use crate::policy::fixtures::*;
+use crate::domain::answer::{Body, Limits, Reply};
 use Class::*;
 
-fn class(answer: Answer) -> Class {
-    let Answer::Reply(reply) = answer else {
-        panic!("not a reply")
-    };
-    classify(&reply)
+fn json_reply(status: u16, body: Value) -> Reply {
+    Reply::new(status, Body::Json(body), Limits::default(), true)
+}
+
+/// The gateway's own error with this code.
+fn coded(status: u16, code: &str) -> Reply {
+    json_reply(
+        status,
+        json!({"error": code, "error_code": code, "message": "текст"}),
+    )
 }
 
 const NOT_READY: Class = AccountFault(Reason::OrganizationNotReady);
@@ -68,12 +72,12 @@ const DOCUMENTED: &[(u16, &str, Class)] = &[
 #[test]
 fn every_code_has_its_class_in_either_field() {
     for &(status, code, expected) in DOCUMENTED {
-        assert_eq!(class(coded(status, code)), expected, "{status} {code}");
+        assert_eq!(coded(status, code).class(), expected, "{status} {code}");
         let bare = json_reply(status, json!({"error": code}));
-        assert_eq!(class(bare), expected, "{status} {code}");
+        assert_eq!(bare.class(), expected, "{status} {code}");
         let with_sentence = json!({"error": "a sentence", "error_code": code});
         assert_eq!(
-            class(json_reply(status, with_sentence)),
+            json_reply(status, with_sentence).class(),
             expected,
             "{status} {code}"
         );
@@ -81,7 +85,7 @@ fn every_code_has_its_class_in_either_field() {
     for &(status, sentence, expected) in DOCUMENTED {
         let written = format!("  {} ", sentence.to_uppercase());
         let alone = json_reply(status, json!({"message": written}));
-        assert_eq!(class(alone), expected, "{status} {sentence}");
+        assert_eq!(alone.class(), expected, "{status} {sentence}");
     }
     let lines = |table: &[(u16, &'static str, Class)]| -> BTreeSet<(u16, &'static str)> {
         table
@@ -104,14 +108,14 @@ fn a_message_beside_a_code_or_with_more_words_says_nothing() {
         json!({"message": ""}),
         json!({"message": "ошибка"}),
     ] {
-        assert_eq!(class(json_reply(503, body.clone())), unavailable, "{body}");
+        assert_eq!(json_reply(503, body.clone()).class(), unavailable, "{body}");
     }
     // Where the effect is open, no sentence closes it.
     for status in [500, 502, 504] {
         let said = json_reply(status, json!({"message": "Kaspi API error"}));
-        assert_eq!(class(said), Unknown(Reason::ServerError));
+        assert_eq!(said.class(), Unknown(Reason::ServerError));
         let odd = json_reply(status, json!({"message": "Invoice cannot be cancelled"}));
-        assert_eq!(class(odd), Unknown(Reason::ServerError));
+        assert_eq!(odd.class(), Unknown(Reason::ServerError));
     }
 }
 
@@ -135,44 +139,8 @@ fn a_code_with_another_status_is_unlisted() {
             (504, Unknown(Reason::ServerError)),
         ] {
             if status != own {
-                assert_eq!(class(coded(status, code)), expected, "{status} {code}");
+                assert_eq!(coded(status, code).class(), expected, "{status} {code}");
             }
         }
-    }
-}
-
-/// API, sections 2.8 and 4.4: first for an invoice, then for a refund.
-#[test]
-fn every_code_of_an_object_that_failed() {
-    use AsyncClass::*;
-    let session = AccountFault(Reason::SessionExpired);
-    let setup = AccountFault(Reason::OrganizationNotReady);
-    for (code, invoice, refund) in [
-        ("network_unavailable", Again, Again),
-        ("kaspi_throttled", Again, Fatal),
-        ("session_transient", Again, Fatal),
-        ("kaspi_error", Again, Fatal),
-        ("qr_render_failed", Again, Fatal),
-        ("unknown_error", Again, Fatal),
-        ("kaspi_session_invalid", session, session),
-        ("kaspi_session_expired", session, session),
-        ("organization_not_configured", setup, setup),
-        ("client_not_found", Fatal, Fatal),
-        ("amount_must_be_whole_tenge", Fatal, Fatal),
-        ("invoice_already_paid", Fatal, Fatal),
-        ("invoice_already_cancelled", Fatal, Fatal),
-        ("invoice_not_found_in_kaspi", Fatal, Fatal),
-        ("sandbox_simulated_error", Fatal, Fatal),
-        ("refund_window_expired", Fatal, Fatal),
-        ("refund_requires_buyer_confirmation", Fatal, Fatal),
-        ("refund_insufficient_funds", Fatal, Fatal),
-        ("refund_rejected_by_kaspi", Fatal, Fatal),
-        ("brand_new", Fatal, Fatal),
-        ("", Fatal, Fatal),
-    ] {
-        for resend in [Resend::ByProtection, Resend::Harmless] {
-            assert_eq!(classify_async(code, resend), invoice, "{code}");
-        }
-        assert_eq!(classify_async(code, Resend::ByBaseline), refund, "{code}");
     }
 }
