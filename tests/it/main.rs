@@ -34,6 +34,7 @@ mod history;
 mod instead;
 mod isolation;
 mod mended;
+mod migrating;
 mod notifications;
 mod organizations;
 mod outage;

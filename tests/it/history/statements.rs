@@ -301,6 +301,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', true",
         FEW,
     ),
+    ("select pg_blocking_pids($1) as pids", "4711", FEW),
     (
         "select distinct virtualtransaction, pid from locks",
         "array['3/4711', '-1/4711'], 'apipayd'",
@@ -396,6 +397,8 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("select to_regclass(", "", FEW),
     ("select version, checksum from apipay._migrations", "", FEW),
     ("select current_setting('server_encoding')", "", FEW),
+    ("select pg_backend_pid()", "", FEW),
+    ("select to_regnamespace('apipay') is not null", "", FEW),
     ("select apipay._grant_roles()", "", FEW),
     ("-- What the schema apipay is made of", "", FEW),
     ("select n.nspowner::regrole::text", "", FEW),
