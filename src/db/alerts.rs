@@ -455,13 +455,13 @@ pub async fn resolve_cleared(
     .map(|done| done.rows_affected())
 }
 
-/// Resolves alerts that named the session which keeps a job locked: of jobs that nobody has locked any more,
-/// or that are held by another session than the alert names. `held` are those seen locked, with the session.
-pub async fn resolve_unlocked(pool: &Pool, held: &[(i64, Option<i32>)]) -> Result<u64, DbError> {
-    let (jobs, sessions): (Vec<i64>, Vec<Option<i32>>) = held.iter().copied().unzip();
+/// Resolves alerts that named who keeps a job locked: of jobs that nobody has locked any more, or that are held by
+/// another blocker than the alert names. `held` are those seen locked, each with its blocker's name.
+pub async fn resolve_unlocked(pool: &Pool, held: &[(i64, Option<String>)]) -> Result<u64, DbError> {
+    let (jobs, blockers): (Vec<i64>, Vec<Option<String>>) = held.iter().cloned().unzip();
     sqlx::query!(
         "with told as materialized (
-           select l.id, (l.details ->> 'job')::bigint as job, (l.details ->> 'blocking_pid')::int as session
+           select l.id, (l.details ->> 'job')::bigint as job, l.details ->> 'blocker' as blocker
              from apipay.alerts l
             where l.kind = 'job_stuck' and l.resolved_at is null and l.details @> '{\"locked\": true}'
               for no key update skip locked),
@@ -469,14 +469,14 @@ pub async fn resolve_unlocked(pool: &Pool, held: &[(i64, Option<i32>)]) -> Resul
            select j.id from apipay.jobs j where j.id = any (array(select job from told))
               for no key update skip locked)
          update apipay.alerts l
-            set resolved_at = now(), resolution = 'the session that kept the job locked does so no more'
+            set resolved_at = now(), resolution = 'the transaction that kept the job locked does so no more'
           where l.id = any (array(
             select t.id from told t
              where t.job in (select id from free)
-                or exists (select from unnest($1::bigint[], $2::int[]) as h(job, session)
-                            where h.job = t.job and h.session is distinct from t.session)))",
+                or exists (select from unnest($1::bigint[], $2::text[]) as h(job, blocker)
+                            where h.job = t.job and h.blocker is distinct from t.blocker)))",
         &jobs,
-        &sessions as &[Option<i32>],
+        &blockers as &[Option<String>],
     )
     .execute(pool)
     .await

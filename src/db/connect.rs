@@ -21,8 +21,8 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// The same past a pooler, with one connection: migrations hold a lock of their session, which
-    /// poolers do not keep.
+    /// The same past a pooler, with one connection: a migration sets its session as it needs it, which poolers do not
+    /// keep.
     pub fn direct(&self) -> Connect {
         Connect {
             options: self.past_pooler.as_ref().unwrap_or(&self.options).clone(),

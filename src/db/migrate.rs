@@ -1,12 +1,18 @@
 //! The schema's version: what this binary brings, what the database has.
 
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{PgConnection, PgPool};
+use std::time::Duration;
 
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+
+use super::locks::{self, Blocker};
 use super::soundness::{self, Letters};
 use super::{DbError, Pool, Task, by_hand, settings};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Beside the user's own migrations, which have a table of their own.
+const TABLE: &str = "apipay._migrations";
 
 /// How the database's schema compares with this binary's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +34,9 @@ fn migrator() -> Migrator {
         migrations: MIGRATIONS.migrations.clone(),
         ..Migrator::DEFAULT
     };
-    // Beside the user's own migrations, which keep their own table and their own lock.
-    migrator.create_schema("apipay");
-    migrator.dangerous_set_table_name("apipay._migrations");
+    migrator.dangerous_set_table_name(TABLE);
+    // Its own is an advisory lock, which whoever may connect can take and keep: see `alone`.
+    migrator.set_locking(false);
     migrator
 }
 
@@ -66,6 +72,15 @@ pub enum MigrationError {
         /// As Postgres calls it.
         encoding: String,
     },
+    /// What a statement needs is kept locked, and it was waited for in vain.
+    #[error("what the migration needs is kept locked by {}", by.join("; by "))]
+    Locked {
+        /// By whom, and what is to be done.
+        by: Vec<String>,
+        /// What the database said.
+        #[source]
+        source: MigrateError,
+    },
     /// A statement failed.
     #[error(transparent)]
     Failed(#[from] MigrateError),
@@ -96,20 +111,117 @@ pub async fn migrate(pool: &PgPool) -> Result<Migrated, MigrationError> {
     if soundness::letters(&encoding) == Letters::None {
         return Err(MigrationError::Encoding { encoding });
     }
-    match unrecorded(&mut connection)
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut *connection)
         .await
-        .map_err(MigrateError::from)?
-    {
-        None => {
-            migrator().run(&mut *connection).await?;
-            Ok(Migrated::Made)
+        .map_err(MigrateError::from)?;
+    let mut migrating = std::pin::pin!(async {
+        loop {
+            if let Some(migrated) = in_one_transaction(&mut connection).await? {
+                return Ok(migrated);
+            }
         }
-        Some(found) if found.is_ours => {
-            record(&mut connection).await?;
-            Ok(Migrated::Recorded)
+    });
+    // Who keeps it waiting is seen only as long as it waits.
+    let mut by = Vec::new();
+    loop {
+        if let Ok(done) = tokio::time::timeout(LOOKED_AFTER, &mut migrating).await {
+            return done.map_err(|error| named(error, by));
         }
-        Some(found) => Err(MigrationError::Foreign { owner: found.owner }),
+        // It need not be known.
+        if let Ok(blockers) = blockers(pool, pid).await {
+            by = blockers.iter().map(Blocker::with_remedy).collect();
+        }
     }
+}
+
+/// How often it is seen whom a migration waits for.
+const LOOKED_AFTER: Duration = Duration::from_secs(2);
+
+/// Looks by a connection of its own: the pool of a migration has a single one.
+async fn blockers(pool: &PgPool, pid: i32) -> Result<Vec<Blocker>, DbError> {
+    let task = "look whom the migration waits for";
+    let mut connection = pool.connect_options().connect().await.task(task)?;
+    let blockers = locks::awaited_by(&mut connection, pid).await?;
+    connection.close().await.task(task)?;
+    Ok(blockers)
+}
+
+/// Names those that were waited for in vain.
+fn named(error: MigrationError, by: Vec<String>) -> MigrationError {
+    match error {
+        MigrationError::Failed(source) if !by.is_empty() && is_lock_timeout(&source) => {
+            MigrationError::Locked { by, source }
+        }
+        error => error,
+    }
+}
+
+fn is_lock_timeout(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    // lock_not_available.
+    code.as_deref() == Some("55P03")
+}
+
+/// All that is missing in one transaction, so that nothing stays half done; none when another daemon has just made the
+/// schema or its table, so that it is to be looked at anew.
+async fn in_one_transaction(
+    connection: &mut PgConnection,
+) -> Result<Option<Migrated>, MigrationError> {
+    let mut transaction = connection.begin().await.map_err(MigrateError::from)?;
+    let unrecorded = unrecorded(&mut transaction)
+        .await
+        .map_err(MigrateError::from)?;
+    if let Some(Unrecorded { owner, .. }) = unrecorded.as_ref().filter(|found| !found.is_ours) {
+        let owner = owner.clone();
+        return Err(MigrationError::Foreign { owner });
+    }
+    if let Err(error) = alone(&mut transaction).await {
+        if !is_made_by_another(&error) {
+            return Err(error.into());
+        }
+        transaction.rollback().await.map_err(MigrateError::from)?;
+        return Ok(None);
+    }
+    let migrated = if unrecorded.is_some() {
+        record(&mut transaction).await?;
+        Migrated::Recorded
+    } else {
+        migrator().run(&mut *transaction).await?;
+        Migrated::Made
+    };
+    transaction.commit().await.map_err(MigrateError::from)?;
+    Ok(Some(migrated))
+}
+
+/// Keeps other migrations of this schema out until the end of the transaction, by a lock that needs more than the right
+/// to connect: on the table of the migrations, which may still be read. Whoever makes it is alone until the commit.
+async fn alone(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let is_there: bool = sqlx::query_scalar("select to_regnamespace('apipay') is not null")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !is_there {
+        sqlx::raw_sql("create schema apipay")
+            .execute(&mut *connection)
+            .await?;
+    }
+    connection.ensure_migrations_table(TABLE).await?;
+    sqlx::raw_sql("lock table apipay._migrations in share row exclusive mode")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Whether what was to be made is there since a moment ago: it is waited for whoever makes the same.
+fn is_made_by_another(error: &MigrateError) -> bool {
+    let MigrateError::Execute(sqlx::Error::Database(error)) = error else {
+        return false;
+    };
+    // unique_violation, duplicate_schema, duplicate_table.
+    matches!(error.code().as_deref(), Some("23505" | "42P06" | "42P07"))
 }
 
 /// Records a schema that was made with psql, if it is what the migrations make.

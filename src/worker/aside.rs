@@ -477,13 +477,13 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
         if told.insert(case) {
             let blocking = match outcome.fault {
                 Fault::Lock => {
-                    locks::blocker(&ctx.pool, account, &outcome.message.outcome.entry).await
+                    locks::holder(&ctx.pool, account, &outcome.message.outcome.entry).await
                 }
                 _ => Ok(None),
             };
             let blocking = match blocking {
-                Ok(Some(Holder::Session(blocker))) => Some(blocker),
-                Ok(Some(Holder::Ours) | None) | Err(_) => None,
+                Ok(holder) => holder.and_then(Holder::other),
+                Err(_) => None,
             };
             let others = ctx.recorder.shelf().others(account);
             let (cause, blocking) = (&outcome.cause, blocking.as_ref());

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::db::{DbError, alerts, locks};
+use crate::db::locks::{self, Blocker};
+use crate::db::{DbError, alerts};
 use crate::worker::alarm::Alarm;
 use crate::worker::passed_over::FoundBy;
 use crate::worker::pulse::Step;
@@ -16,11 +17,11 @@ const OVERDUE: Duration = Duration::from_secs(5);
 /// How long it is then seen locked before a human is told: half a minute in all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The loop's memory: since when each job has been seen locked by one session, and which transactions were open at
+/// The loop's memory: since when each job has been seen locked by one blocker, and which transactions were open at
 /// the last look.
 #[derive(Default)]
 pub struct Locks {
-    seen: BTreeMap<i64, (Option<i32>, Instant)>,
+    seen: BTreeMap<i64, (Option<String>, Instant)>,
     open: BTreeSet<String>,
 }
 
@@ -44,19 +45,19 @@ impl Locks {
         let mut seen = BTreeMap::new();
         let mut lasting = Vec::new();
         for job in locked {
-            let pid = job.blocker.as_ref().map(|blocker| blocker.pid);
-            let before = self.seen.get(&job.id.0).filter(|(of, _)| *of == pid);
+            let by = job.blocker.as_ref().map(Blocker::name);
+            let before = self.seen.get(&job.id.0).filter(|(of, _)| *of == by);
             let since = before.map_or(now, |(_, since)| *since);
-            seen.insert(job.id.0, (pid, since));
+            seen.insert(job.id.0, (by, since));
             if now.duration_since(since) >= PATIENCE {
                 lasting.push(job);
             }
         }
         self.seen = seen;
-        let held: Vec<(i64, Option<i32>)> = self
+        let held: Vec<(i64, Option<String>)> = self
             .seen
             .iter()
-            .map(|(job, (pid, _))| (*job, *pid))
+            .map(|(job, (by, _))| (*job, by.clone()))
             .collect();
         if alerts::resolve_unlocked(&ctx.pool, &held).await? > 0 {
             ctx.wake.deliver.notify_one();

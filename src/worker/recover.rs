@@ -10,8 +10,9 @@ use tracing::{debug, info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::fault::Fault;
+use crate::db::locks::{self, Blocker};
 use crate::db::recover::{self, Due, DueJob, Place, Terms};
-use crate::db::{DbError, among, locks};
+use crate::db::{DbError, among};
 use crate::domain::job::JobId;
 use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN, goes_on_early};
 use crate::policy::refusals::{Part, Refusals, Tried};
@@ -148,11 +149,11 @@ impl Unmoved {
             let Some(job) = jobs.iter().find(|job| job.id == lock.id) else {
                 continue;
             };
-            // Those of one session are free together.
-            let session = lock.blocker.as_ref().map(|blocker| blocker.pid);
-            let is_again = self.leave(ctx, job, &format!("locked by {session:?}"), began);
+            // Those of one transaction are free together.
+            let by = lock.blocker.as_ref().map(Blocker::name);
+            let is_again = self.leave(ctx, job, &format!("locked by {by:?}"), began);
             if !is_again {
-                info!(job.id = %job.id, account = %job.account, pid = session, "a job is locked by another session; it is left alone for a while, the others go on");
+                info!(job.id = %job.id, account = %job.account, by, "a job is locked by somebody else; it is left alone for a while, the others go on");
             } else if is_told(0, self.since(job.id), Fault::Lock) {
                 strains::try_to_open(ctx, &job.account, &Alarm::locked(lock)).await;
             }

@@ -80,9 +80,9 @@ impl HeldUp {
 pub async fn hold_up(ctx: &Context, account: &AccountName, stage: Stage, error: Option<&DbError>) {
     let is_locked = error.is_none_or(|error| error.fault() == Fault::Lock);
     let blocker = if is_locked {
-        match locks::blocker(&ctx.pool, account, &Entry::default()).await {
-            Ok(Some(Holder::Session(blocker))) => Some(blocker),
-            Ok(Some(Holder::Ours) | None) | Err(_) => None,
+        match locks::holder(&ctx.pool, account, &Entry::default()).await {
+            Ok(holder) => holder.and_then(Holder::other),
+            Err(_) => None,
         }
     } else {
         None

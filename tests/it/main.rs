@@ -35,6 +35,7 @@ mod history;
 mod instead;
 mod isolation;
 mod mended;
+mod migrating;
 mod notifications;
 mod organizations;
 mod outage;

@@ -37,7 +37,7 @@ pub(super) async fn gather(pool: &Pool, configured: &[String]) -> Vec<Finding> {
             findings.extend(obstacles.iter().map(account));
             findings.extend(locked.iter().map(lock));
             let now = OffsetDateTime::now_utc();
-            let lasting = kept.iter().filter(|way| is_lasting(&way.session, now));
+            let lasting = kept.iter().filter(|way| is_lasting(&way.blocker, now));
             findings.extend(lasting.map(keeps));
             findings.extend(mirrors.iter().map(mirror));
             findings.extend(open.iter().map(alert));
@@ -84,27 +84,19 @@ fn account(obstacle: &Obstacle) -> Finding {
     }
 }
 
-fn session(blocker: &Blocker) -> String {
-    let user = blocker.user.as_deref().unwrap_or("unknown");
-    format!("session {} (user {user})", blocker.pid)
-}
-
 /// Whether it has kept what it keeps for long; so does one of which that is not to be seen.
-fn is_lasting(session: &Blocker, now: OffsetDateTime) -> bool {
-    session.since.is_none_or(|since| now - since >= OVERDUE)
+fn is_lasting(blocker: &Blocker, now: OffsetDateTime) -> bool {
+    blocker.since().is_none_or(|since| now - since >= OVERDUE)
 }
 
 /// Without its row an account is not probed, parked, resumed or told to wait.
 fn keeps(way: &InTheWay) -> Finding {
-    let (holder, table) = (session(&way.session), &way.table);
+    let (by, table) = (way.blocker.with_remedy(), &way.table);
     let what = match &way.account {
         Some(account) => format!("the row of account {account} in {table}"),
         None => format!("the table {table}"),
     };
-    Finding::warning(
-        "locks",
-        format_args!("{what} is kept locked by {holder}: end that transaction"),
-    )
+    Finding::warning("locks", format_args!("{what} is kept locked by {by}"))
 }
 
 fn mirror(locked: &LockedMirror) -> Finding {
@@ -117,14 +109,15 @@ fn mirror(locked: &LockedMirror) -> Finding {
     Finding::warning(
         "locks",
         format_args!(
-            "{what} {id} of account {account} is due to be checked and kept locked by {}: end that transaction",
+            "{what} {id} of account {account} is due to be checked and kept locked by {}",
             holder(locked.blocker.as_ref())
         ),
     )
 }
 
 fn holder(blocker: Option<&Blocker>) -> String {
-    blocker.map_or_else(|| "sessions that are not known".to_owned(), session)
+    let unknown = || "somebody who is not known: end that transaction".to_owned();
+    blocker.map_or_else(unknown, Blocker::with_remedy)
 }
 
 fn lock(job: &LockedJob) -> Finding {
@@ -132,7 +125,7 @@ fn lock(job: &LockedJob) -> Finding {
     Finding::warning(
         "locks",
         format_args!(
-            "job {} of account {} is due ({}) and kept locked by {holder}: end that transaction",
+            "job {} of account {} is due ({}) and kept locked by {holder}",
             job.id, job.account, job.state
         ),
     )

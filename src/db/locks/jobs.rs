@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::session::{Blocker, Session};
+use super::holders::{Blocker, holders};
 use crate::db::fault::Fault;
 use crate::db::{APPLICATION, DbError, Pool, Task};
 use crate::domain::account::AccountName;
@@ -54,7 +54,7 @@ pub async fn among(pool: &Pool, jobs: &[i64], patience: Duration) -> Result<Lock
     }
 }
 
-/// A job that another session keeps locked, and which, as far as our role may see.
+/// A job that somebody else keeps locked.
 #[derive(Clone, Debug)]
 pub struct LockedJob {
     /// The job.
@@ -67,11 +67,11 @@ pub struct LockedJob {
     pub epoch: i64,
     /// Whether it is a refund, which others of its invoice may wait for.
     pub is_refund: bool,
-    /// The session that holds it; none when several share it.
+    /// Who holds it; none when several share it.
     pub blocker: Option<Blocker>,
 }
 
-/// Those of the jobs that another session keeps locked. What a statement of a daemon's has locked is not among them:
+/// Those of the jobs that somebody else keeps locked. What a statement of a daemon's has locked is not among them:
 /// it ends by itself.
 pub async fn held(pool: &Pool, jobs: &[i64]) -> Result<Vec<LockedJob>, DbError> {
     let rows = sqlx::query!(
@@ -83,22 +83,29 @@ pub async fn held(pool: &Pool, jobs: &[i64]) -> Result<Vec<LockedJob>, DbError> 
              for no key update skip locked)
            select m.id as "id!", m.account as "account!", m.state as "state!", m.epoch as "epoch!",
                   m.operation = 'invoice.refund' as "is_refund!",
-                  l.pid, s.usename::text as "user?", s.application_name as "application?", s.xact_start as "since?",
-                  s.state as "session_state?", left(s.query, 200) as "query?"
+                  l.virtualtransaction as "transaction?"
              from marked m
              left join pg_catalog.pg_locks l
                on l.locktype = 'transactionid' and l.transactionid = m.xmax and l.granted
-             left join pg_catalog.pg_stat_activity s on s.pid = l.pid
-            where m.id not in (select id from free) and s.application_name is distinct from $2
+            where m.id not in (select id from free)
             order by m.id
             limit 100"#,
         jobs,
-        APPLICATION,
     )
     .fetch_all(pool)
     .await
     .task("see which jobs are locked, and by whom")?;
+    let transactions: Vec<String> = rows
+        .iter()
+        .filter_map(|row| row.transaction.clone())
+        .collect();
+    let holders = holders(pool, &transactions).await?;
     let locked = rows.into_iter().filter_map(|row| {
+        // One that has ended meanwhile keeps nothing.
+        let blocker = match row.transaction {
+            Some(transaction) => Some(holders.get(&transaction)?.clone().other()?),
+            None => None,
+        };
         Some(LockedJob {
             id: JobId(row.id),
             // A name and a state in the database are proper ones, by their check constraints.
@@ -106,16 +113,7 @@ pub async fn held(pool: &Pool, jobs: &[i64]) -> Result<Vec<LockedJob>, DbError> 
             state: State::parse(&row.state)?,
             epoch: row.epoch,
             is_refund: row.is_refund,
-            blocker: row.pid.map(|pid| {
-                Blocker::from(Session {
-                    pid,
-                    user: row.user,
-                    application: row.application,
-                    since: row.since,
-                    state: row.session_state,
-                    query: row.query,
-                })
-            }),
+            blocker,
         })
     });
     Ok(locked.collect())

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::session::{Blocker, Session};
-use crate::db::{APPLICATION, DbError, Pool, Task};
+use super::holders::{Blocker, holders};
+use crate::db::{DbError, Pool, Task};
 
-/// An invoice or refund that is due to be checked and that another session keeps locked, and which.
+/// An invoice or refund that is due to be checked and that somebody else keeps locked.
 #[derive(Clone, Debug)]
 pub struct LockedMirror {
     /// Its account.
@@ -14,7 +14,7 @@ pub struct LockedMirror {
     pub is_refund: bool,
     /// The gateway's id.
     pub id: i64,
-    /// The session that holds its row; none when several share it.
+    /// Who holds its row; none when several share it.
     pub blocker: Option<Blocker>,
 }
 
@@ -46,39 +46,38 @@ pub async fn due_mirrors(
              select r.account, r.id from apipay.refunds r
               where r.ctid = any (array(select place_in_table from due where is_refund)) for no key update skip locked)
            select d.account as "account!", d.is_refund as "is_refund!", d.id as "id!",
-                  l.pid, s.usename::text as "user?", s.application_name as "application?", s.xact_start as "since?",
-                  s.state as "state?", left(s.query, 200) as "query?"
+                  l.virtualtransaction as "transaction?"
              from due d
              left join pg_catalog.pg_locks l
                on l.locktype = 'transactionid' and l.transactionid = d.transaction and l.granted
-             left join pg_catalog.pg_stat_activity s on s.pid = l.pid
-            where s.application_name is distinct from $4
-              and case when d.is_refund then (d.account, d.id) not in (select account, id from free_refunds)
+            where case when d.is_refund then (d.account, d.id) not in (select account, id from free_refunds)
                        else (d.account, d.id) not in (select account, id from free_invoices) end
             order by d.account, d.is_refund, d.id
             limit 20"#,
         accounts,
         overdue.as_secs_f64(),
         MIRRORS_OF_ONE,
-        APPLICATION,
     )
     .fetch_all(pool)
     .await
     .task("see which invoices and refunds are locked, and by whom")?;
-    let locked = rows.into_iter().map(|row| LockedMirror {
-        account: row.account,
-        is_refund: row.is_refund,
-        id: row.id,
-        blocker: row.pid.map(|pid| {
-            Blocker::from(Session {
-                pid,
-                user: row.user,
-                application: row.application,
-                since: row.since,
-                state: row.state,
-                query: row.query,
-            })
-        }),
+    let transactions: Vec<String> = rows
+        .iter()
+        .filter_map(|row| row.transaction.clone())
+        .collect();
+    let holders = holders(pool, &transactions).await?;
+    let locked = rows.into_iter().filter_map(|row| {
+        // One that has ended meanwhile keeps nothing.
+        let blocker = match row.transaction {
+            Some(transaction) => Some(holders.get(&transaction)?.clone().other()?),
+            None => None,
+        };
+        Some(LockedMirror {
+            account: row.account,
+            is_refund: row.is_refund,
+            id: row.id,
+            blocker,
+        })
     });
     Ok(locked.collect())
 }

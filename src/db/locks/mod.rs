@@ -1,14 +1,16 @@
 //! What is locked, and who holds it: a row that a statement waits for, or one that every claim or check passes over, so
 //! that nobody would know.
 
-mod holder;
+mod entry;
+mod holders;
 mod in_the_way;
 mod jobs;
 mod mirrors;
-mod session;
+mod waiting;
 
-pub use holder::{Holder, blocker, is_of_others};
+pub use entry::{holder, is_of_others};
+pub use holders::{Blocker, Holder, Prepared, Session};
 pub use in_the_way::{InTheWay, in_the_way, kept_accounts};
 pub use jobs::{Locked, LockedJob, among, due_jobs, held, open_transactions};
 pub use mirrors::{LockedMirror, due_mirrors};
-pub use session::Blocker;
+pub(super) use waiting::awaited_by;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Alarm, written};
+use super::Alarm;
+use super::lock::{ANY_LOCK, end_of_lock};
 use crate::db::accounts::AlertText;
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Transition;
@@ -15,7 +16,6 @@ use crate::db::locks::{Blocker, LockedJob};
 use crate::db::mirrors::{Kind, Mirror};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::domain::phone::without_phones;
 use crate::domain::state::State;
 use crate::policy::clock::SpanUs;
 use crate::worker::recorder::Forgotten;
@@ -69,9 +69,9 @@ impl Alarm {
                 ),
                 details: json!({
                     "job": job, "state": transition.from_state, "epoch": transition.epoch,
-                    "case": blocker.map_or_else(|| cause.incident(), |blocker| format!("session {}", blocker.pid)),
+                    "case": blocker.map_or_else(|| cause.incident(), Blocker::name),
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
-                    "blocking_pid": blocker.map(|blocker| blocker.pid),
+                    "blocking_pid": blocker.and_then(Blocker::pid), "blocker": blocker.map(Blocker::name),
                 }),
             },
             renews: false,
@@ -160,18 +160,22 @@ impl Alarm {
     pub fn locked(job: &LockedJob) -> Alarm {
         let (id, account, state) = (job.id, &job.account, job.state);
         let blocker = job.blocker.as_ref();
+        let who = match blocker {
+            Some(Blocker::Prepared(_)) => "a prepared transaction",
+            Some(Blocker::Session(_)) | None => "another session",
+        };
         let end = blocker.map_or_else(|| ANY_LOCK.to_owned(), end_of_lock);
         Alarm {
             kind: STUCK,
             severity: "critical",
             text: AlertText {
                 summary: format!(
-                    "Job {id} of account {account} is due ({state}) and another session keeps it locked."
+                    "Job {id} of account {account} is due ({state}) and {who} keeps it locked."
                 ),
                 action: format!("{end} Other jobs go on"),
                 details: json!({
                     "job": id.0, "state": state, "epoch": job.epoch, "locked": true,
-                    "blocking_pid": blocker.map(|blocker| blocker.pid),
+                    "blocking_pid": blocker.and_then(Blocker::pid), "blocker": blocker.map(Blocker::name),
                 }),
             },
             renews: false,
@@ -262,47 +266,6 @@ const LOCK_TIMEOUT: &str = "55P03";
 /// `query_canceled`: it took longer than statements may.
 const CANCELLED: &str = "57014";
 
-/// What ends a lock whose holder is not known.
-const ANY_LOCK: &str = "end the transaction that keeps it locked (select pid, usename, application_name, xact_start \
-                        from pg_stat_activity where xact_start < now() - interval '5 seconds' order by xact_start;).";
-
-/// What ends the lock of a session.
-fn end_of_lock(blocker: &Blocker) -> String {
-    format!(
-        "{} keeps it locked: end that transaction (or, as a superuser: select pg_terminate_backend({});).",
-        session(blocker),
-        blocker.pid,
-    )
-}
-
-/// A session for a sentence: who it is, and what it does.
-pub fn session(blocker: &Blocker) -> String {
-    let Blocker {
-        pid,
-        user,
-        application,
-        since,
-        state,
-        statement,
-    } = blocker;
-    let known = |name: &Option<String>| {
-        let name = name.as_deref().filter(|name| !name.is_empty());
-        name.map_or_else(|| "unknown".to_owned(), without_phones)
-    };
-    let state = state
-        .as_ref()
-        .map_or_else(String::new, |state| format!(", {state}"));
-    let statement = statement.as_ref().map_or_else(String::new, |words| {
-        format!(", its last statement: {words}")
-    });
-    format!(
-        "session {pid} (user {}, application {}, in its transaction since {}{state}{statement})",
-        known(user),
-        known(application),
-        since.map_or_else(|| "an unknown time".to_owned(), written),
-    )
-}
-
 /// What the alert of a jump of the database's clock says.
 pub fn clock_jumped(by: SpanUs, at: SteadySecond) -> AlertText {
     let way = if by.0 > 0 { "forward" } else { "back" };
@@ -370,17 +333,7 @@ mod tests {
 
     #[test]
     fn an_action_has_one_mark_at_the_end_of_a_sentence() {
-        let blocker = Blocker {
-            pid: 1,
-            user: None,
-            application: None,
-            since: None,
-            state: None,
-            statement: None,
-        };
-        let known = end_of_lock(&blocker);
-        assert!(known.ends_with("pg_terminate_backend(1);)."), "{known}");
-        for text in [known, refused("55P03"), refused("57014"), refused("P0001")] {
+        for text in [refused("55P03"), refused("57014"), refused("P0001")] {
             assert!(!text.contains(";."), "{text}");
         }
     }

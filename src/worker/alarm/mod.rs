@@ -3,6 +3,7 @@
 mod database;
 mod fault;
 mod gateway;
+mod lock;
 mod missing;
 mod organization;
 mod settled;
@@ -12,9 +13,10 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::db::accounts::AlertText;
 
-pub use database::{HISTORY, Others, STUCK, clock_jumped, held_up, history_lost, session};
+pub use database::{HISTORY, Others, STUCK, clock_jumped, held_up, history_lost};
 pub use fault::PANICKED;
 pub use gateway::{Appearance, of_park, parked, parked_undelivered, undelivered};
+pub use lock::blocker;
 pub use missing::{MISSING, missing};
 pub use organization::{ORGANIZATION, other_organization};
 pub use settled::{MODE, REVIVED, mode_changed, of_invoice, revived};

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::tell::Incident;
 use crate::db::accounts::AlertText;
-use crate::db::locks::{Blocker, InTheWay, LockedMirror};
+use crate::db::locks::{Blocker, InTheWay, LockedMirror, Session};
 use crate::db::progress::{MOST_WEIGHED, Standing, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Finding};
@@ -63,8 +63,8 @@ pub(super) fn text(
     summary.extend(known.in_the_way.iter().map(keeps));
     let mut action: Vec<String> = known.in_the_way.iter().map(end).collect();
     let of_mirrors = || known.mirrors.iter().filter_map(|m| m.blocker.as_ref());
-    for session in of_mirrors() {
-        let step = end_of(session);
+    for blocker in of_mirrors() {
+        let step = end_of(blocker);
         if !action.contains(&step) {
             action.push(step);
         }
@@ -85,6 +85,8 @@ pub(super) fn text(
     if !sql.is_empty() {
         action.insert(0, format!("as the schema's owner: {}", sql.join(" ")));
     }
+    let first = known.in_the_way.first().map(|way| &way.blocker);
+    let blocker = first.or_else(|| of_mirrors().next());
     let concerns: Vec<String> = findings
         .iter()
         .map(|f| code(f.concern).to_owned())
@@ -93,16 +95,17 @@ pub(super) fn text(
         summary: summary.join(" "),
         action: joined(&action),
         details: json!({
-            "worker": worker, "concerns": concerns, "blocking_pid": known.in_the_way.first().map(|way| &way.session).or_else(|| of_mirrors().next()).map(|session| session.pid),
+            "worker": worker, "concerns": concerns,
+            "blocking_pid": blocker.and_then(Blocker::pid), "blocker": blocker.map(Blocker::name),
             "said": findings.iter().find(|f| f.concern.is_said()).map(|f| f.cause.as_str()),
         }),
     }
 }
 
-/// What a session keeps from us.
+/// What somebody keeps from us.
 fn keeps(way: &InTheWay) -> String {
     let InTheWay {
-        session,
+        blocker,
         table,
         account,
         behind,
@@ -111,12 +114,12 @@ fn keeps(way: &InTheWay) -> String {
         Some(account) => format!("the row of account {account} in {table}"),
         None => table.clone(),
     };
-    let who = capitalized(&alarm::session(session));
+    let who = capitalized(&alarm::blocker(blocker));
     match behind {
         None => format!("{who} keeps {what} locked."),
         Some(behind) => format!(
             "{who} waits to lock {what}, and whatever comes later waits behind it; it waits for {}.",
-            alarm::session(behind)
+            alarm::blocker(behind)
         ),
     }
 }
@@ -127,7 +130,7 @@ fn rows(mirrors: &[LockedMirror]) -> String {
         return String::new();
     };
     let what = if first.is_refund { "Refund" } else { "Invoice" };
-    let who = first.blocker.as_ref().map(alarm::session);
+    let who = first.blocker.as_ref().map(alarm::blocker);
     let who = who.unwrap_or_else(|| "another session".to_owned());
     let more = match mirrors.len() {
         1 => String::new(),
@@ -141,21 +144,30 @@ fn rows(mirrors: &[LockedMirror]) -> String {
 
 /// What ends that.
 fn end(way: &InTheWay) -> String {
-    let pid = way.session.pid;
-    match way.behind.as_ref().map(|behind| behind.pid) {
-        None => end_of(&way.session),
-        Some(behind) => format!(
-            "end the transaction that session {pid} or session {behind} has open, or, as a superuser: select \
-             pg_terminate_backend({pid}); or select pg_terminate_backend({behind});"
-        ),
+    let Some(behind) = &way.behind else {
+        return end_of(&way.blocker);
+    };
+    match (&way.blocker, behind) {
+        (Blocker::Session(Session { pid, .. }), Blocker::Session(behind)) => {
+            let behind = behind.pid;
+            format!(
+                "end the transaction that session {pid} or session {behind} has open, or, as a superuser: select \
+                 pg_terminate_backend({pid}); or select pg_terminate_backend({behind});"
+            )
+        }
+        (blocker, behind) => format!("{} or {}", end_of(blocker), end_of(behind)),
     }
 }
 
-fn end_of(session: &Blocker) -> String {
-    let pid = session.pid;
-    format!(
-        "end the transaction that session {pid} has open, or, as a superuser: select pg_terminate_backend({pid});"
-    )
+fn end_of(blocker: &Blocker) -> String {
+    match blocker {
+        Blocker::Session(Session { pid, .. }) => format!(
+            "end the transaction that session {pid} has open, or, as a superuser: select pg_terminate_backend({pid});"
+        ),
+        Blocker::Prepared(prepared) => {
+            format!("end {}: {}", blocker.name(), prepared.end())
+        }
+    }
 }
 
 fn capitalized(text: &str) -> String {

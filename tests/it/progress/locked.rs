@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::time::sleep;
 
-use super::{told, until_told, wish};
+use super::{check, told, until_told, wish};
 use crate::world::{World, phone};
 
 /// A session of somebody else's, as the owner of the tables, that names itself.
@@ -15,7 +15,7 @@ async fn stranger(world: &World, name: &str) -> (PgConnection, i32) {
     session(&world.database.url_of("postgres"), name).await
 }
 
-async fn session(url: &str, name: &str) -> (PgConnection, i32) {
+pub(super) async fn session(url: &str, name: &str) -> (PgConnection, i32) {
     let options: PgConnectOptions = url.parse().unwrap();
     let mut session = PgConnection::connect_with(&options.application_name(name))
         .await
@@ -31,7 +31,7 @@ async fn session(url: &str, name: &str) -> (PgConnection, i32) {
     (session, pid)
 }
 
-async fn run(session: &mut PgConnection, statements: &str) {
+pub(super) async fn run(session: &mut PgConnection, statements: &str) {
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
         .execute(session)
         .await
@@ -40,7 +40,7 @@ async fn run(session: &mut PgConnection, statements: &str) {
 
 /// Waits for the notice about a table. Each statement of the daemon waits ten seconds for the lock first, and so would the
 /// report of a test that fails.
-async fn until_named(world: &World, words: &[&str]) -> Value {
+pub(super) async fn until_named(world: &World, words: &[&str]) -> Value {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let named = told(world, "firing").into_iter().find(|notice| {
@@ -100,6 +100,53 @@ async fn who_keeps_an_account_locked_is_named() {
         &["idle in transaction", "select from apipay._quotas where"],
     );
     run(&mut session, "rollback").await;
+    world.until(job, "succeeded").await;
+    until_told(&world, "resolved", &[]).await;
+    world.end([daemon]).await;
+}
+
+/// Two sessions keep a row of one account each, and `check` waits for both rows while the daemon looks.
+#[tokio::test]
+async fn whoever_keeps_only_rows_of_another_account_is_not_named() {
+    let (world, daemon) = World::running_as(wish().accounts(&["default", "clinic"])).await;
+    for account in ["default", "clinic"] {
+        let first = world.bill_of(account).await;
+        world.until(first, "succeeded").await;
+    }
+    let (mut report, reporter) = session(&world.database.url(), "report of the month").await;
+    run(
+        &mut report,
+        "begin; select from apipay._quotas where account = 'default' for update",
+    )
+    .await;
+    let (mut operator, parker) = stranger(&world, "psql of aida").await;
+    run(
+        &mut operator,
+        "begin; select apipay.park('clinic', 'moving'), apipay.resume('clinic', 'moved')",
+    )
+    .await;
+    let job = world.bill(phone::PAID, 1500).await;
+    until_told(&world, "firing", &["report of the month"]).await;
+    let told = "select to_jsonb(summary || ' ' || action) from apipay.alerts
+                 where kind = 'no_progress' and account = 'default' and resolved_at is null";
+    for _ in 0..8 {
+        let (_, said) = check(&world, &world.database.url()).await;
+        for (account, table, keeper, other) in [
+            ("default", "_quotas", reporter, parker),
+            ("clinic", "accounts", parker, reporter),
+        ] {
+            let kept =
+                format!("the row of account {account} in apipay.{table} is kept locked by session");
+            assert!(said.contains(&format!("{kept} {keeper} ")), "{said}");
+            assert!(!said.contains(&format!("{kept} {other} ")), "{said}");
+        }
+        let told = world.value(told).await.to_string();
+        assert!(told.contains(&format!("session {reporter} ")), "{told}");
+        assert!(!told.contains(&format!("session {parker} ")), "{told}");
+    }
+    for session in [&mut report, &mut operator] {
+        run(session, "rollback").await;
+    }
     world.until(job, "succeeded").await;
     until_told(&world, "resolved", &[]).await;
     world.end([daemon]).await;
