@@ -924,7 +924,9 @@ return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control,
          when account.failing_trial_at is not null then concat('Nothing waits to be sent; the last that was got no clear answer from ApiPay, ',
            apipay._since(account.failing_since), ' (' || apipay._failure(account) || ')', ': the next payment will show whether it answers') end,
     format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)),
-  '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on', '. ',
+  case when apipay._obstacle(account, control, served_at, doubted) is null and lost is null and account.failing_trial_at is null
+       then '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on'
+       else '; besides, ' || apipay._cap_of(account, account.capped_operations) end, '. ',
   case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
   case when unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
@@ -1002,7 +1004,7 @@ comment on column apipay.account_status.parked_by is 'Who parked it: the daemon 
 comment on column apipay.account_status.probe_at is 'When the daemon next asks whether it is well; null while active, or when an operator must resume it.';
 comment on column apipay.account_status.blocked_until is 'Nothing is sent or asked before this moment: the gateway answered 429.';
 comment on column apipay.account_status.blocked_reason is 'The code of that 429.';
-comment on column apipay.account_status.capped_until is 'Nothing of capped_operations is sent before this moment: a cap of the gateway is reached. Everything else goes on.';
+comment on column apipay.account_status.capped_until is 'Nothing of capped_operations is sent before this moment: a cap of the gateway is reached. It stops nothing else.';
 comment on column apipay.account_status.capped_operations is 'The operations that the cap is about.';
 comment on column apipay.account_status.capped_reason is 'The code of that cap.';
 comment on column apipay.account_status.capped_message is 'What the gateway said of the cap, masked.';

@@ -360,6 +360,12 @@ begin
   assert (select a.explain from apipay.account_status a where a.account = 'owned') like
     'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
   perform apipay._open_alert(null, 'history_lost', 'critical', 'Commits are lost.', 'look', '{"accounts": ["default"]}', 'kassa');
+  -- What a cap lets go on is stopped by something else.
+  update apipay.accounts set capped_until = now() + interval '2430 s', capped_operations = '{invoice.create}', capped_reason = 'kyc_limit_reached' where name in ('owned', 'slow', 'limited');
+  assert (select a.explain from apipay.account_status a where a.account = 'owned') like
+    'Nothing is sent: account owned is parked %; besides, ApiPay takes no new bills of account owned until % a cap is reached (kyc_limit_reached). %';
+  assert not exists (select from apipay.account_status a where a.account in ('owned', 'slow', 'limited') and a.explain like '%everything else goes on%');
+  update apipay.accounts set capped_until = null, capped_operations = null, capped_reason = null where name in ('owned', 'slow', 'limited');
   assert (select a.explain from apipay.account_status a where a.account = 'default') like
     'A daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: Commits are lost. %';
   assert (select a.explain from apipay.account_status a where a.account = 'slow') not like '%history_lost%';

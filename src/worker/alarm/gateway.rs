@@ -142,9 +142,12 @@ impl Alarm {
                     let named = operations.filter(|o| capped.contains(&o.name()) == are_capped);
                     listed(&named.map(|o| o.in_plural()).collect::<Vec<_>>())
                 };
-                let go_on = named(false).map_or_else(String::new, |others| format!(", and {others} go on"));
                 let waiting = named(true).unwrap_or_default();
-                (None, format!("What waits: {waiting}. Payments are seen{go_on}"))
+                let others = named(false).map_or_else(
+                    || "It does not stop".to_owned(),
+                    |others| format!("It stops neither {others} nor"),
+                );
+                (None, format!("What waits for it: {waiting}. {others} that payments are seen"))
             }
         };
         Alarm {
