@@ -104,24 +104,35 @@ impl Alarm {
     /// The gateway took a job on and does not come to an end with it.
     pub fn overdue(mirror: &DueMirror, job: &Waiting) -> Alarm {
         let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
-        let minutes = job.accepted_for.as_secs() / 60;
-        let age = match minutes / 60 {
-            0 => format!("{minutes} min"),
-            hours => format!("{hours} h"),
+        let mut details = json!({ "job": id.0, "invoice": invoice });
+        if let Some(refund) = mirror.refund_id {
+            details["refund"] = refund.into();
+        }
+        let (object, waiting) = match mirror.refund_id {
+            Some(refund) => (
+                format!("refund {refund} of invoice {invoice}"),
+                format!(
+                    " Other refunds of that invoice wait for it: select id, explain from apipay.waiting where \
+                     account = '{account}' and cause = 'other_refund';"
+                ),
+            ),
+            None => (format!("invoice {invoice}"), String::new()),
         };
         Alarm {
             kind: "job_overdue",
             severity: "warning",
             text: AlertText {
                 summary: format!(
-                    "Job {id} of account {account} was accepted {age} ago and has not come to its end."
+                    "Job {id} ({}) of account {account} was accepted at {} and has not come to its end: {object}.",
+                    job.operation,
+                    written(mirror.now - job.accepted_for)
                 ),
                 action: format!(
-                    "look invoice {invoice} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \
-                     the daemon goes on asking. All that were accepted: \
+                    "look {object} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \
+                     the daemon goes on asking.{waiting} All that were accepted: \
                      select * from apipay.overview where state = 'accepted' order by updated_at;"
                 ),
-                details: json!({ "job": id.0, "invoice": invoice }),
+                details,
             },
             renews: false,
         }
