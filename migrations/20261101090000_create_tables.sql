@@ -122,6 +122,7 @@ create table apipay.accounts (
   parked_by            text,
   parked_message       text,
   parked_remedy        text,
+  taken_over           text,
   probe_at             timestamptz,
   probes               int not null default 0,
   delivery_error       text,
@@ -165,6 +166,7 @@ comment on column apipay.accounts.name is 'The name of the account in the config
 comment on column apipay.accounts.state is 'active: jobs are sent. parked: nothing is sent but the probe, until the account is well again.';
 comment on column apipay.accounts.parked_reason is 'Why it is parked, a stable code such as session_expired; null while active.';
 comment on column apipay.accounts.parked_at is 'Since when it is parked; null while active.';
+comment on column apipay.accounts.taken_over is 'When an operator took the park over from the daemon, and since when and why the daemon had parked it, for a sentence; null otherwise.';
 comment on column apipay.accounts.parked_by is 'Who parked it: the daemon (apipayd) or the database role of an operator.';
 comment on column apipay.accounts.parked_message is 'What the gateway said when it was parked, or the operator who parked it, masked; null while active, or when nothing was said.';
 comment on column apipay.accounts.parked_remedy is 'What a human can do about it; null while active, or when an operator parked it.';

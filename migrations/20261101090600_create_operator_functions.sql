@@ -22,6 +22,7 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
   goes_on boolean;
+  from_daemon text;
   stored apipay.accounts;
   is_free boolean;
 begin
@@ -38,10 +39,16 @@ begin
   end if;
   -- Its health alone ended the last park, and was mistaken: this is the same one.
   goes_on := who = 'apipayd' and delivery_error is null and current.doubted_since is not null and current.resumed_from is not distinct from why;
+  if current.state = 'parked' then
+    -- What the daemon knew of the account still has to be mended.
+    from_daemon := concat('taken over at ', apipay._clock(now()), ' from apipayd, which had parked it at ', apipay._clock(current.parked_at),
+      ' for ', current.parked_reason, '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(current.delivery_error, 200)),
+      '; ApiPay said: ' || current.parked_message, '; to do about that: ' || current.parked_remedy);
+  end if;
   update apipay.accounts
      set state = 'parked', parked_reason = why, parked_by = who,
          parked_at = coalesce(current.parked_at, case when goes_on then current.doubted_since end, now()),
-         parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy,
+         parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy, taken_over = from_daemon,
          delivery_error = _park.delivery_error, trial_from = null, doubted_since = null,
          probe_at = now() + probe_after, probes = case when goes_on then current.probes else 0 end, updated_at = now()
    where name = account_name
@@ -60,7 +67,8 @@ begin
   end if;
   -- Taken over from the daemon: the account stays parked, now until an operator resumes it.
   if is_free then
-    perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
+    perform apipay._change_alert(account_name, 'account_parked', concat(summary, ' It was ', from_daemon, '.'),
+      concat('see that what apipayd had parked it for is mended; then ', action), details);
   end if;
   return false;
 end $$;
@@ -124,7 +132,7 @@ begin
                                           and current.parked_at <= current.resumed_at + slow_start, false);
   update apipay.accounts
      set state = 'active', parked_reason = null, parked_at = null, parked_by = null, parked_message = null,
-         parked_remedy = null, delivery_error = null, trial_from = null, probe_at = null,
+         parked_remedy = null, taken_over = null, delivery_error = null, trial_from = null, probe_at = null,
          probes = case when resolution is null then probes else 0 end,
          resumed_at = case when state = 'parked' then now() else resumed_at end,
          resumed_from = case when who = 'apipayd' then parked_reason end,

@@ -170,7 +170,7 @@ return case
   when apipay._unserved(account, served_at, doubted) is not null then apipay._unserved(account, served_at, doubted)
   when account.state = 'parked' then concat('account ', account.name, ' is parked ', apipay._since(account.parked_at),
     ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by ', account.parked_by,
-    case when account.parked_by = 'apipayd' then '; ApiPay said: ' else ': ' end || account.parked_message,
+    case when account.parked_by = 'apipayd' then '; ApiPay said: ' else ': ' end || account.parked_message, '; ' || account.taken_over,
     '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(account.delivery_error, 200)), '), ',
     case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
          else apipay._until_probed(account) end,

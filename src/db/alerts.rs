@@ -273,6 +273,8 @@ pub struct UntoldPark {
     pub said: Option<String>,
     /// What accepted invoices fail with, when that is why.
     pub delivery_error: Option<String>,
+    /// When an operator took it over from the daemon, and why that had parked it.
+    pub taken_over: Option<String>,
 }
 
 /// Parked accounts of which nobody is told, or something else than why they are parked: somebody kept their alert locked
@@ -281,7 +283,7 @@ pub async fn untold_parks(pool: &Pool) -> Result<Vec<UntoldPark>, DbError> {
     sqlx::query_as!(
         UntoldPark,
         r#"select a.name as "account!", coalesce(a.parked_by, '') as "parked_by!", a.parked_reason as "reason!",
-                  a.parked_message as said, a.delivery_error
+                  a.parked_message as said, a.delivery_error, a.taken_over
              from apipay.accounts a
              left join apipay.alerts l
                on l.kind = 'account_parked' and l.resolved_at is null and l.subject = '' and coalesce(l.account, '') = a.name

@@ -436,7 +436,7 @@ begin
   assert apipay.resume('default', 'nothing to do') = 0;
 
   -- By the daemon: probed.
-  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{"http_status": 503}');
+  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{"http_status": 503}', 'session ended', 'log in at Kaspi');
   select * into account from apipay.accounts where name = 'default';
   assert (account.state, account.parked_reason, account.parked_by, account.parked_at, account.probe_at, account.probes)
        = ('parked', 'session_expired', 'apipayd', now(), now() + interval '1 min', 0);
@@ -455,8 +455,13 @@ begin
   select * into account from apipay.accounts where name = 'default';
   assert (account.state, account.parked_reason, account.parked_by) = ('parked', 'parked_by_user', session_user::text) and account.probe_at is null;
   assert (pg_temp.last_event('account', 'default')).reason = 'maintenance';
-  assert (select summary from apipay.alerts where id = alert.id) = format('Account "default" was parked by %s: maintenance.', session_user);
-  assert (select action from apipay.alerts where id = alert.id) = 'select apipay.resume(''default'', ''why'')';
+  -- What the daemon had parked it for is kept, and when each did.
+  assert (select summary from apipay.alerts where id = alert.id) = format(
+    'Account "default" was parked by %s: maintenance. It was taken over at %s from apipayd, which had parked it at %s for session_expired; ApiPay said: session ended; to do about that: log in at Kaspi.',
+    session_user, apipay._clock(now()), apipay._clock(now()));
+  assert (select action from apipay.alerts where id = alert.id) = 'see that what apipayd had parked it for is mended; then select apipay.resume(''default'', ''why'')';
+  assert (select apipay._obstacle(a, c, now()) from apipay.accounts a cross join apipay._control c where a.name = 'default') like format(
+    '%%is parked since %%(parked_by_user, by %s: maintenance; taken over at %% from apipayd, which had parked it at %% for session_expired; ApiPay said: session ended; to do about that: log in at Kaspi)%%', session_user);
   assert not apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', null);
   assert not apipay.park('default', 'again');
   assert (select probe_at is null and parked_reason = 'parked_by_user' from apipay.accounts where name = 'default');

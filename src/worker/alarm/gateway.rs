@@ -440,13 +440,20 @@ pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park
 pub fn of_park(account: &AccountName, park: &UntoldPark) -> AlertText {
     if park.parked_by != "apipayd" {
         let said = park.said.as_ref().map(|said| format!(": {said}"));
+        let taken_over = park.taken_over.as_ref();
+        let taken_over = taken_over.map(|how| format!(" It was {how}."));
+        let first = match taken_over {
+            Some(_) => "see that what apipayd had parked it for is mended; then ",
+            None => "",
+        };
         return AlertText {
             summary: format!(
-                "Account \"{account}\" was parked by {}{}.",
+                "Account \"{account}\" was parked by {}{}.{}",
                 park.parked_by,
-                said.unwrap_or_default()
+                said.unwrap_or_default(),
+                taken_over.unwrap_or_default()
             ),
-            action: format!("select apipay.resume('{account}', 'why')"),
+            action: format!("{first}select apipay.resume('{account}', 'why')"),
             details: json!({}),
         };
     }

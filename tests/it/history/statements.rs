@@ -147,7 +147,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
-    ("a.parked_message as said, a.delivery_error", "", ALL),
+    (
+        "a.parked_message as said, a.delivery_error, a.taken_over",
+        "",
+        ALL,
+    ),
     ("'the job is not held any more'", "3600, 60", ALL),
     (
         "(l.details ->> 'blocking_pid')::int as session",
