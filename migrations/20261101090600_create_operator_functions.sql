@@ -588,13 +588,10 @@ begin
            lookups = 0, attempts = 0, stated_id = null, stated_anyway = null, stated_unwanted = null, epoch = epoch + 1, updated_at = now()
      where id = job
     returning * into stored;
-    -- The alert may speak of another job, of which is checked what somebody said.
-    if not exists (select from apipay.jobs where account = old.account and state = 'held')
-       and not exists (select from apipay.alerts l join apipay.jobs j on j.id = (l.details ->> 'job')::bigint
-                        where coalesce(l.account, '') = old.account and l.kind = 'job_held' and l.resolved_at is null
-                          and j.state = 'uncertain') then
-      perform apipay._resolve_alert(old.account, 'job_held', coalesce(resolve.reason, 'no job is held any more'));
-    end if;
+    update apipay.alerts l
+       set resolved_at = now(), resolution = coalesce(resolve.reason, 'the job is not held any more')
+     where coalesce(l.account, '') = old.account and l.kind in ('job_held', 'duplicate_detected') and l.resolved_at is null
+       and l.details -> 'job' = to_jsonb(job);
   else
     -- What was said is checked by the look-up, at once. Until then nothing is believed, and an open alert stays open.
     begin
@@ -617,6 +614,15 @@ begin
   end if;
   perform apipay._all_changed('apipay.jobs', 1, (stored.id is not null)::int,
     coalesce(stored.epoch > old.epoch and stored.reason in ('resolved_applied', 'resolved_not_applied'), false)::int);
+  if stored.state = 'uncertain' then
+    -- Should it be held again, its alert is told again, even if it says the same (_tell_held).
+    update apipay.alerts l set details = l.details || jsonb_build_object('answered_at', now())
+     where l.id = any (array(
+       select a.id from apipay.alerts a
+        where coalesce(a.account, '') = old.account and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null
+          and a.details -> 'job' = to_jsonb(job)
+          for no key update skip locked));
+  end if;
 
   perform apipay._notify('apipay_jobs', '');
   perform apipay._state_cause(before);

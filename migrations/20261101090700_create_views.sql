@@ -338,6 +338,9 @@ language sql immutable parallel safe
 return concat(done, ': select apipay.resolve(', job.id, ', true, ',
   case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why''). ',
   as_that_one || ': the same with anyway => true. ',
+  case when job.operation = 'invoice.create' and job.reason = 'mismatch' then concat(
+    'An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(job.invoice_id::text, 'INVOICE_ID'),
+    ', account => ''', job.account, '''), or it holds the job again. ') end,
   'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again', case when apipay._is_looked_up_first(job.operation, false) then ' once ApiPay shows nothing alive with its name' end, ', or with and_cancel => true never.');
 comment on function apipay._ways_out(apipay.jobs, text, text) is 'The calls that settle a held job.';
 

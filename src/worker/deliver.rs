@@ -16,7 +16,7 @@ use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::Chain;
 use crate::worker::Context;
-use crate::worker::alarm::{self, Alarm};
+use crate::worker::alarm::{self, Alarm, Held, ToCancel};
 use crate::worker::pulse::Step;
 use crate::worker::{modes, revived, strains, tell_failing, tell_refused};
 
@@ -48,7 +48,13 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     let untold = round.part(alerts::untold(&ctx.pool).await)?;
     for held in untold.unwrap_or_default() {
-        let alarm = Alarm::held(&held.account, held.job, &held.reason, held.found.as_deref());
+        let alarm = Alarm::held(Held {
+            account: &held.account,
+            id: held.job,
+            reason: &held.reason,
+            found: held.found.as_deref(),
+            to_cancel: ToCancel::of(&held.operation),
+        });
         strains::try_to_open(ctx, &held.account, &alarm).await;
     }
     let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
@@ -60,7 +66,8 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         round.part(alerts::say(&ctx.pool, &about, &alarm::of_park(&account, &park)).await)?;
     }
     let overdue_after = ctx.rules.give_up;
-    round.part(alerts::count_others(&ctx.pool, &ctx.account_names(), overdue_after).await)?;
+    round.part(alerts::count_overdue(&ctx.pool, &ctx.account_names(), overdue_after).await)?;
+    round.part(alerts::count_held(&ctx.pool, &ctx.account_names()).await)?;
     // What was refused may be asked for again only so much later.
     let well_for = ctx.rules.breaker.slow_start.max(ctx.longest_trial());
     let unblocked_for = ctx.rules.rate_limited.initial;

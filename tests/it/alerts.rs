@@ -2,6 +2,7 @@
 //! an operator may run, and ends when they were run and the cause is gone.
 
 mod channels;
+mod held;
 mod machines;
 mod missing;
 mod modes;
