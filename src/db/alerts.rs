@@ -383,16 +383,24 @@ pub async fn count_held(pool: &Pool, accounts: &[String]) -> Result<(), DbError>
     .map(|_| ())
 }
 
+/// How long alerts have to stay before [`resolve_cleared`] ends them.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long an account has to stay active that was resumed without proof.
+    pub well_for: Duration,
+    /// How long no cap has to block an account.
+    pub unblocked_for: Duration,
+    /// For how long this daemon has had the database. Before, time has passed in which nothing could be tried, and no
+    /// daemon could give a sign of life: it says nothing of whether the cause is gone.
+    pub served_for: Duration,
+}
+
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
 /// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, a panic is an hour ago, no
-/// cap has blocked for `unblocked_for`, an account is active, and something got through since it was resumed without proof or
-/// it has stayed so for `well_for`, as it always must when its parks follow each other, a key is
+/// cap has blocked for [`Patience::unblocked_for`], an account is active, and something got through since it was resumed without proof or
+/// it has stayed so for [`Patience::well_for`], as it always must when its parks follow each other, a key is
 /// known to be of its account or no daemon has it any more. One that another session has locked is left for later.
-pub async fn resolve_cleared(
-    pool: &Pool,
-    well_for: Duration,
-    unblocked_for: Duration,
-) -> Result<u64, DbError> {
+pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.alerts l
             set resolved_at = now(),
@@ -454,7 +462,7 @@ pub async fn resolve_cleared(
                          where r.account = l.account and r.id = told.id::bigint offset 0) m
                       where not m.settled and m.last_shown <= told.shown::timestamptz)
                    -- The block may be over a moment before the next request meets the cap again.
-                   when 'cap_reached' then exists (
+                   when 'cap_reached' then $3::float8 >= $2::float8 and exists (
                      select from apipay.accounts a
                      where a.name = l.account
                        and (greatest(a.capped_until, case when l.details ->> 'stops' = 'everything' then a.blocked_until end)
@@ -483,20 +491,21 @@ pub async fn resolve_cleared(
                        select from apipay.accounts a
                        where a.name = l.account and a.state = 'active'
                          -- One that was never parked at all, whatever opened the alert, has been active since then.
-                         and (coalesce(a.resumed_at, l.opened_at) <= now() - make_interval(secs => $1)
+                         and (($3::float8 >= $1::float8 and coalesce(a.resumed_at, l.opened_at) <= now() - make_interval(secs => $1))
                               or a.doubted_since is null and not a.parks_follow))
                    when 'other_organization' then exists (
                        select from apipay.accounts a
                        where a.name = l.account and l.subject = any (a.key_fingerprints))
                      -- One that was stopped may be on its way back with the same key.
-                     or not exists (
+                     or $3::float8 >= 20 and not exists (
                        select from apipay.daemons d
                        where l.account || ' ' || l.subject = any (d.doubted)
                          and d.seen_at > now() - case when d.has_left then interval '20 s' else interval '1 minute' end)
                    else false end
                for no key update skip locked))",
-        super::seconds(well_for),
-        super::seconds(unblocked_for),
+        super::seconds(patience.well_for),
+        super::seconds(patience.unblocked_for),
+        super::seconds(patience.served_for),
     )
     .execute(pool)
     .await

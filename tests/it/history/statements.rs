@@ -152,7 +152,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "",
         ALL,
     ),
-    ("'the job is not held any more'", "3600, 60", ALL),
+    ("'the job is not held any more'", "3600, 60, 3600", ALL),
     (
         "(l.details ->> 'blocking_pid')::int as session",
         "array[{JOBS} + 1021], '{null}'",
