@@ -122,6 +122,7 @@ create table apipay.accounts (
   parked_by            text,
   parked_message       text,
   parked_remedy        text,
+  taken_over           text,
   probe_at             timestamptz,
   probes               int not null default 0,
   delivery_error       text,
@@ -165,6 +166,7 @@ comment on column apipay.accounts.name is 'The name of the account in the config
 comment on column apipay.accounts.state is 'active: jobs are sent. parked: nothing is sent but the probe, until the account is well again.';
 comment on column apipay.accounts.parked_reason is 'Why it is parked, a stable code such as session_expired; null while active.';
 comment on column apipay.accounts.parked_at is 'Since when it is parked; null while active.';
+comment on column apipay.accounts.taken_over is 'When an operator took the park over from the daemon, and since when and why the daemon had parked it, for a sentence; null otherwise.';
 comment on column apipay.accounts.parked_by is 'Who parked it: the daemon (apipayd) or the database role of an operator.';
 comment on column apipay.accounts.parked_message is 'What the gateway said when it was parked, or the operator who parked it, masked; null while active, or when nothing was said.';
 comment on column apipay.accounts.parked_remedy is 'What a human can do about it; null while active, or when an operator parked it.';
@@ -678,7 +680,7 @@ comment on table apipay.alerts is 'What needs a human: one open alert per accoun
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
 comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, invoice_missing, invoice_revived, job_held, job_overdue, job_refused, job_stuck, duplicate_detected, mode_mismatch, no_progress, other_organization, task_panicked.';
-comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), the machine of a daemon (history_lost, no_progress), one job, by its number, or all jobs beyond ten (job_stuck), what ApiPay shows and cannot be stored (job_stuck), or a key, by its fingerprint (other_organization); else empty.';
+comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), the machine of a daemon (history_lost, no_progress), one job, by its number, or all jobs beyond ten (job_held, duplicate_detected, job_stuck), what ApiPay shows and cannot be stored (job_stuck), or a key, by its fingerprint (other_organization); else empty.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';
@@ -690,7 +692,7 @@ comment on column apipay.alerts.resolution is 'How it ended.';
 comment on column apipay.alerts.acked_at is 'When a human said that they have seen to it (apipay.acknowledge): it is not told again until it is about something else (another job, another cause); then this is null again.';
 comment on column apipay.alerts.acked_by is 'Who.';
 comment on column apipay.alerts.acked_for is 'Internal: what it was about each time a human said so, the newest last.';
-comment on column apipay.alerts.incidents is 'Internal: how often it was about something else than what a human had seen to, and was told again for that.';
+comment on column apipay.alerts.incidents is 'Internal: how often it was told again at once: it was about something else than what a human had seen to, or a job is held again or for another reason, or more jobs are held.';
 
 create table apipay.alert_deliveries (
   id            bigint generated always as identity primary key,
@@ -711,7 +713,7 @@ comment on column apipay.alert_deliveries.id is 'The number of the delivery.';
 comment on column apipay.alert_deliveries.alert_id is 'The alert.';
 comment on column apipay.alert_deliveries.channel is 'log or webhook.';
 comment on column apipay.alert_deliveries.notice is 'firing: it began. repeat: it is still open. resolved: it ended.';
-comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 for one that is told early because more was learned, and for other notices; less than 0 for one that is told although a human had seen to the alert, because it is about something else.';
+comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 for one that is told early because more was learned, and for other notices; less than 0 for one that is told at once because the alert is about something else than before (apipay.alerts.incidents).';
 comment on column apipay.alert_deliveries.created_at is 'When it was put here.';
 comment on column apipay.alert_deliveries.next_try_at is 'When it is tried next.';
 comment on column apipay.alert_deliveries.tries is 'How often it was tried.';

@@ -8,7 +8,7 @@ return case
   -- Jobs that are stuck for one cause are one incident, whichever of them is named.
   when details ? 'case' then details ->> 'case'
   -- Who tells it, how often something was tried, and what only counts or shows another example of the same.
-  else (details - '{worker,epoch,epoch_now,others_refused,jobs,message,place,said}'::text[]
+  else (details - '{worker,epoch,epoch_now,others_refused,jobs,message,place,said,answered_at}'::text[]
           - case when kind = 'mode_mismatch' then 'invoice' else '' end
           -- Of words, all but the numbers of the one row; those of a place in a function say which line of it refuses.
           || jsonb_strip_nulls(jsonb_build_object(
@@ -90,22 +90,49 @@ end $$;
 comment on function apipay._change_alert(text, text, text, text, jsonb, text) is
   'More was learned about an open alert: it says so from now on, and is told once more; true when that is news.';
 
-create function apipay._renew_alert(
+create function apipay._told_held(account_name text) returns bigint[]
+language sql stable set search_path = pg_catalog, pg_temp
+return array(select (a.details ->> 'job')::bigint from apipay.alerts a
+              where coalesce(a.account, '') = account_name and a.kind in ('job_held', 'duplicate_detected')
+                and a.resolved_at is null and a.details ? 'job');
+comment on function apipay._told_held(text) is 'The held jobs of an account that have an open alert of their own.';
+
+-- Of an account ten jobs that are held are told one by one. What is beyond that is counted by one more alert, until none
+-- of those is held any more: else each that is settled would have another one told.
+create function apipay._tell_held(
   account_name text, kind text, severity text, summary text, action text, details jsonb) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  told constant text := coalesce(
-    (select a.kind from apipay.alerts a
-      where coalesce(a.account, '') = coalesce(account_name, '') and a.resolved_at is null
-        and a.kind in ('job_held', 'duplicate_detected') and a.details -> 'job' = _renew_alert.details -> 'job'
-      order by a.kind limit 1), kind);
-  alert constant bigint := apipay._open_alert(account_name, told, severity, summary, action, details);
+  told apipay.alerts;
 begin
-  perform apipay._change_alert(account_name, told, summary, action, details);
-  return alert;
+  select * into told from apipay.alerts a
+   where coalesce(a.account, '') = account_name and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null
+     and a.details -> 'job' = _tell_held.details -> 'job'
+   order by a.id limit 1;
+  if found then
+    -- It is held for another reason now, or again although somebody has said what became of it (apipay.resolve): who
+    -- had seen to it has to look again.
+    update apipay.alerts a
+       set severity = _tell_held.severity, summary = apipay._mask_phones(_tell_held.summary), action = _tell_held.action,
+           details = _tell_held.details, changed_at = now(), incidents = a.incidents + 1, acked_at = null, acked_by = null
+     where a.id = told.id and a.resolved_at is null
+       and (a.details ? 'answered_at' or (a.summary, a.action) is distinct from (apipay._mask_phones(_tell_held.summary), _tell_held.action));
+    return told.id;
+  end if;
+  select * into told from apipay.alerts a
+   where coalesce(a.account, '') = account_name and a.kind = 'job_held' and a.subject = 'others' and a.resolved_at is null;
+  if found then
+    return told.id;
+  elsif cardinality(apipay._told_held(account_name)) < 10 then
+    return apipay._open_alert(account_name, kind, severity, summary, action, details, details ->> 'job');
+  end if;
+  return apipay._open_alert(account_name, 'job_held', 'critical',
+    format('1 more job of account %s is held, besides those that are told one by one.', account_name),
+    format('somebody has to decide about each of them; why it is held, and what settles it: select id, explain from apipay.overview where account = ''%s'' and state = ''held'';', account_name),
+    '{"jobs": 1}', 'others');
 end $$;
-comment on function apipay._renew_alert(text, text, text, text, text, jsonb) is
-  'Opens the alert of a held job, or has the open one say this from now on: that of the job, whatever its kind, else that of this kind; returns its id.';
+comment on function apipay._tell_held(text, text, text, text, text, jsonb) is
+  'Opens the alert of a held job (in details), or has its open one, of whichever kind, say this from now on, and tells it again when that is news. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
 
 -- Of an account ten jobs that are stuck are told one by one, and those that are stuck for the same cause by one of them.
 -- What is beyond that is counted by one more alert.

@@ -22,6 +22,7 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
   goes_on boolean;
+  from_daemon text;
   stored apipay.accounts;
   is_free boolean;
 begin
@@ -38,10 +39,16 @@ begin
   end if;
   -- Its health alone ended the last park, and was mistaken: this is the same one.
   goes_on := who = 'apipayd' and delivery_error is null and current.doubted_since is not null and current.resumed_from is not distinct from why;
+  if current.state = 'parked' then
+    -- What the daemon knew of the account still has to be mended.
+    from_daemon := concat('taken over at ', apipay._clock(now()), ' from apipayd, which had parked it at ', apipay._clock(current.parked_at),
+      ' for ', current.parked_reason, '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(current.delivery_error, 200)),
+      '; ApiPay said: ' || current.parked_message, '; to do about that: ' || current.parked_remedy);
+  end if;
   update apipay.accounts
      set state = 'parked', parked_reason = why, parked_by = who,
          parked_at = coalesce(current.parked_at, case when goes_on then current.doubted_since end, now()),
-         parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy,
+         parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy, taken_over = from_daemon,
          delivery_error = _park.delivery_error, trial_from = null, doubted_since = null,
          probe_at = now() + probe_after, probes = case when goes_on then current.probes else 0 end, updated_at = now()
    where name = account_name
@@ -60,7 +67,8 @@ begin
   end if;
   -- Taken over from the daemon: the account stays parked, now until an operator resumes it.
   if is_free then
-    perform apipay._change_alert(account_name, 'account_parked', summary, action, details);
+    perform apipay._change_alert(account_name, 'account_parked', concat(summary, ' It was ', from_daemon, '.'),
+      concat('see that what apipayd had parked it for is mended; then ', action), details);
   end if;
   return false;
 end $$;
@@ -124,7 +132,7 @@ begin
                                           and current.parked_at <= current.resumed_at + slow_start, false);
   update apipay.accounts
      set state = 'active', parked_reason = null, parked_at = null, parked_by = null, parked_message = null,
-         parked_remedy = null, delivery_error = null, trial_from = null, probe_at = null,
+         parked_remedy = null, taken_over = null, delivery_error = null, trial_from = null, probe_at = null,
          probes = case when resolution is null then probes else 0 end,
          resumed_at = case when state = 'parked' then now() else resumed_at end,
          resumed_from = case when who = 'apipayd' then parked_reason end,
@@ -580,13 +588,10 @@ begin
            lookups = 0, attempts = 0, stated_id = null, stated_anyway = null, stated_unwanted = null, epoch = epoch + 1, updated_at = now()
      where id = job
     returning * into stored;
-    -- The alert may speak of another job, of which is checked what somebody said.
-    if not exists (select from apipay.jobs where account = old.account and state = 'held')
-       and not exists (select from apipay.alerts l join apipay.jobs j on j.id = (l.details ->> 'job')::bigint
-                        where coalesce(l.account, '') = old.account and l.kind = 'job_held' and l.resolved_at is null
-                          and j.state = 'uncertain') then
-      perform apipay._resolve_alert(old.account, 'job_held', coalesce(resolve.reason, 'no job is held any more'));
-    end if;
+    update apipay.alerts l
+       set resolved_at = now(), resolution = coalesce(resolve.reason, 'the job is not held any more')
+     where coalesce(l.account, '') = old.account and l.kind in ('job_held', 'duplicate_detected') and l.resolved_at is null
+       and l.details -> 'job' = to_jsonb(job);
   else
     -- What was said is checked by the look-up, at once. Until then nothing is believed, and an open alert stays open.
     begin
@@ -609,6 +614,15 @@ begin
   end if;
   perform apipay._all_changed('apipay.jobs', 1, (stored.id is not null)::int,
     coalesce(stored.epoch > old.epoch and stored.reason in ('resolved_applied', 'resolved_not_applied'), false)::int);
+  if stored.state = 'uncertain' then
+    -- Should it be held again, its alert is told again, even if it says the same (_tell_held).
+    update apipay.alerts l set details = l.details || jsonb_build_object('answered_at', now())
+     where l.id = any (array(
+       select a.id from apipay.alerts a
+        where coalesce(a.account, '') = old.account and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null
+          and a.details -> 'job' = to_jsonb(job)
+          for no key update skip locked));
+  end if;
 
   perform apipay._notify('apipay_jobs', '');
   perform apipay._state_cause(before);

@@ -161,7 +161,7 @@ return case
   when apipay._unserved(account, served_at, doubted) is not null then apipay._unserved(account, served_at, doubted)
   when account.state = 'parked' then concat('account ', account.name, ' is parked ', apipay._since(account.parked_at),
     ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by ', account.parked_by,
-    case when account.parked_by = 'apipayd' then '; ApiPay said: ' else ': ' end || account.parked_message,
+    case when account.parked_by = 'apipayd' then '; ApiPay said: ' else ': ' end || account.parked_message, '; ' || account.taken_over,
     '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(account.delivery_error, 200)), '), ',
     case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
          else apipay._until_probed(account) end,
@@ -329,6 +329,9 @@ language sql immutable parallel safe
 return concat(done, ': select apipay.resolve(', job.id, ', true, ',
   case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why''). ',
   as_that_one || ': the same with anyway => true. ',
+  case when job.operation = 'invoice.create' and job.reason = 'mismatch' then concat(
+    'An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(job.invoice_id::text, 'INVOICE_ID'),
+    ', account => ''', job.account, '''), or it holds the job again. ') end,
   'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again', case when apipay._is_looked_up_first(job.operation, false) then ' once ApiPay shows nothing alive with its name' end, ', or with and_cancel => true never.');
 comment on function apipay._ways_out(apipay.jobs, text, text) is 'The calls that settle a held job.';
 
@@ -915,7 +918,9 @@ return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control,
          when account.failing_trial_at is not null then concat('Nothing waits to be sent; the last that was got no clear answer from ApiPay, ',
            apipay._since(account.failing_since), ' (' || apipay._failure(account) || ')', ': the next payment will show whether it answers') end,
     format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)),
-  '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on', '. ',
+  case when apipay._obstacle(account, control, served_at, doubted) is null and lost is null and account.failing_trial_at is null
+       then '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on'
+       else '; besides, ' || apipay._cap_of(account, account.capped_operations) end, '. ',
   case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
   case when unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
@@ -993,7 +998,7 @@ comment on column apipay.account_status.parked_by is 'Who parked it: the daemon 
 comment on column apipay.account_status.probe_at is 'When the daemon next asks whether it is well; null while active, or when an operator must resume it.';
 comment on column apipay.account_status.blocked_until is 'Nothing is sent or asked before this moment: the gateway answered 429.';
 comment on column apipay.account_status.blocked_reason is 'The code of that 429.';
-comment on column apipay.account_status.capped_until is 'Nothing of capped_operations is sent before this moment: a cap of the gateway is reached. Everything else goes on.';
+comment on column apipay.account_status.capped_until is 'Nothing of capped_operations is sent before this moment: a cap of the gateway is reached. It stops nothing else.';
 comment on column apipay.account_status.capped_operations is 'The operations that the cap is about.';
 comment on column apipay.account_status.capped_reason is 'The code of that cap.';
 comment on column apipay.account_status.capped_message is 'What the gateway said of the cap, masked.';

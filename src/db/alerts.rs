@@ -80,9 +80,9 @@ pub async fn tell_stuck(
     .map(|_| ())
 }
 
-/// Opens an alert, or has the open one say this from now on: that of its job, whatever its kind, else that of
-/// its kind.
-pub async fn renew(
+/// Opens the alert of a held job, or has its open one, whatever its kind, say this from now on; when that is news it is
+/// told again. Beyond ten of an account they are counted by one alert.
+pub async fn tell_held(
     pool: &Pool,
     account: &AccountName,
     kind: &str,
@@ -91,7 +91,7 @@ pub async fn renew(
 ) -> Result<(), DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $7, true))
-           select apipay._renew_alert($1, $2, $3, $4, $5, $6) as "id?" from patience"#,
+           select apipay._tell_held($1, $2, $3, $4, $5, $6) as "id?" from patience"#,
         account.as_str(),
         kind,
         severity,
@@ -102,7 +102,7 @@ pub async fn renew(
     )
     .fetch_one(pool)
     .await
-    .task("renew an alert")
+    .task("tell of a held job")
     .map(|_| ())
 }
 
@@ -213,38 +213,39 @@ pub async fn open_now(pool: &Pool, accounts: &[String], most: i64) -> Result<Vec
     .task("read the open alerts")
 }
 
-/// A held job of an account that has no open alert about held jobs.
+/// A held job of which nobody is told.
 #[derive(Clone, Debug)]
 pub struct Untold {
     /// The account.
     pub account: AccountName,
     /// The job.
     pub job: JobId,
+    /// Its operation.
+    pub operation: String,
     /// Why it is held.
     pub reason: String,
     /// What the gateway was found to have, if that is why.
     pub found: Option<String>,
 }
 
-/// Held jobs that nobody is told of, one of each account: an alert may have been resolved between
-/// its opening and the record that it was about.
+/// Held jobs that no open alert names or counts: an alert may have been resolved between its opening and the record that
+/// it was about. As many of each account as are told one by one, and one more, which begins to count the others.
 pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
     let rows = sqlx::query!(
-        r#"select a.name as "account!", h.id as "id!", h.reason as "reason!", h.found as "found?"
+        r#"select a.name as "account!", h.id as "id!", h.operation as "operation!", h.reason as "reason!", h.found as "found?"
              from apipay.accounts a
+             cross join lateral (select apipay._told_held(a.name) as jobs offset 0) told
              cross join lateral (
-               select j.id, coalesce(j.reason, '') as reason,
+               select j.id, j.operation, coalesce(j.reason, '') as reason,
                       case when j.reason in ('not_as_stated', 'mismatch', 'duplicate_detected') then j.error_message end as found
                  from apipay.jobs j
-                where j.account = a.name and j.state = 'held'
+                where j.account = a.name and j.state = 'held' and j.id <> all (told.jobs)
                 order by j.id
-                limit 1) h
+                limit greatest(11 - cardinality(told.jobs), 1)) h
             where not exists (select from apipay.alerts l
-                               where coalesce(l.account, '') = a.name and l.resolved_at is null
-                                 and l.kind in ('job_held', 'duplicate_detected')
-                                 and exists (select from apipay.jobs j
-                                              where j.id = (l.details ->> 'job')::bigint and j.state = 'held'))
-            order by a.name"#
+                               where coalesce(l.account, '') = a.name and l.kind = 'job_held' and l.subject = 'others'
+                                 and l.resolved_at is null)
+            order by a.name, h.id"#
     )
     .fetch_all(pool)
     .await
@@ -253,6 +254,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
         Some(Untold {
             account: AccountName::parse(&row.account)?,
             job: JobId(row.id),
+            operation: row.operation,
             reason: row.reason,
             found: row.found,
         })
@@ -273,6 +275,8 @@ pub struct UntoldPark {
     pub said: Option<String>,
     /// What accepted invoices fail with, when that is why.
     pub delivery_error: Option<String>,
+    /// When an operator took it over from the daemon, and why that had parked it.
+    pub taken_over: Option<String>,
 }
 
 /// Parked accounts of which nobody is told, or something else than why they are parked: somebody kept their alert locked
@@ -281,7 +285,7 @@ pub async fn untold_parks(pool: &Pool) -> Result<Vec<UntoldPark>, DbError> {
     sqlx::query_as!(
         UntoldPark,
         r#"select a.name as "account!", coalesce(a.parked_by, '') as "parked_by!", a.parked_reason as "reason!",
-                  a.parked_message as said, a.delivery_error
+                  a.parked_message as said, a.delivery_error, a.taken_over
              from apipay.accounts a
              left join apipay.alerts l
                on l.kind = 'account_parked' and l.resolved_at is null and l.subject = '' and coalesce(l.account, '') = a.name
@@ -298,12 +302,15 @@ pub async fn untold_parks(pool: &Pool) -> Result<Vec<UntoldPark>, DbError> {
     .task("find parked accounts without an alert")
 }
 
-/// Jobs that are counted beside the one that an alert names.
+/// Jobs that are counted beside those that alerts name.
 const MOST_OTHERS: i64 = 1000;
 
-/// Has the alerts of held and overdue jobs, of which one of each account names one job, say how many more there are. What
-/// only counts is no news. A job is overdue after so long.
-pub async fn count_others(
+/// That more jobs are held is told again, but not more often than this.
+const MORE_TOLD_EVERY: Duration = Duration::from_secs(300);
+
+/// Has the alert of overdue jobs, which names one job of an account, say how many more there are: what only counts is no
+/// news. A job is overdue after so long.
+pub async fn count_overdue(
     pool: &Pool,
     accounts: &[String],
     overdue_after: Duration,
@@ -312,19 +319,18 @@ pub async fn count_others(
         "with patience as materialized (select set_config('lock_timeout', $4, true)),
          said as materialized (
            select l.id, regexp_replace(l.summary, ' [0-9]+[+]? more (is|are) so: select .*$', '')
-                    || case when others.jobs > 0 then format(' %s%s more %s so: select * from apipay.overview where account = ''%s'' and state = ''%s'';',
-                         others.jobs, case when others.jobs >= $3 then '+' end, case when others.jobs = 1 then 'is' else 'are' end, l.account, s.state)
+                    || case when others.jobs > 0 then format(' %s%s more %s so: select * from apipay.overview where account = ''%s'' and state = ''accepted'';',
+                         others.jobs, case when others.jobs >= $3 then '+' end, case when others.jobs = 1 then 'is' else 'are' end, l.account)
                        else '' end as summary
              from patience, apipay.alerts l
-             cross join lateral (select case l.kind when 'job_held' then 'held' else 'accepted' end as state) s
              cross join lateral (
                select count(*) as jobs from (
                  select from apipay.jobs j
-                  where j.account = l.account and j.state in ('held', 'accepted') and j.state = s.state
+                  where j.account = l.account and j.state = 'accepted'
                     and j.id <> (l.details ->> 'job')::bigint
-                    and (s.state = 'held' or j.updated_at <= now() - make_interval(secs => $2))
+                    and j.updated_at <= now() - make_interval(secs => $2)
                   order by j.id limit $3) j) others
-            where l.kind in ('job_held', 'job_overdue') and l.resolved_at is null and l.account = any ($1))
+            where l.kind = 'job_overdue' and l.resolved_at is null and l.account = any ($1))
          update apipay.alerts l set summary = said.summary
            from said where l.id = said.id and l.resolved_at is null and l.summary <> said.summary",
         accounts,
@@ -334,24 +340,71 @@ pub async fn count_others(
     )
     .execute(pool)
     .await
-    .task("count what an alert does not name")
+    .task("count overdue jobs")
     .map(|_| ())
+}
+
+/// Has the alert of held jobs that have none of their own say how many they are. That they are more than when it was last
+/// told is told again, every few minutes at the most.
+pub async fn count_held(pool: &Pool, accounts: &[String]) -> Result<(), DbError> {
+    sqlx::query!(
+        "with patience as materialized (select set_config('lock_timeout', $4, true)),
+         counted as materialized (
+           select l.id, others.jobs, (l.details ->> 'jobs')::bigint as told,
+                  format('%s%s more %s of account %s %s held, besides those that are told one by one.',
+                    others.jobs, case when others.jobs >= $2 then '+' end, case when others.jobs = 1 then 'job' else 'jobs' end,
+                    l.account, case when others.jobs = 1 then 'is' else 'are' end) as summary,
+                  coalesce(l.changed_at, l.opened_at) <= now() - make_interval(secs => $3) as may_be_told
+             from patience, apipay.alerts l
+             cross join lateral (select apipay._told_held(l.account) as jobs offset 0) own
+             cross join lateral (
+               select count(*) as jobs from (
+                 select from apipay.jobs j
+                  where j.account = l.account and j.state = 'held' and j.id <> all (own.jobs)
+                  order by j.id limit $2) j) others
+            where l.kind = 'job_held' and l.subject = 'others' and l.resolved_at is null and l.account = any ($1))
+         update apipay.alerts l
+            set summary = c.summary,
+                details = l.details || case when c.jobs < c.told or (c.jobs > c.told and c.may_be_told)
+                                            then jsonb_build_object('jobs', c.jobs) else '{}' end,
+                changed_at = case when c.jobs > c.told and c.may_be_told then now() else l.changed_at end,
+                incidents = l.incidents + (c.jobs > c.told and c.may_be_told)::int
+           from counted c
+          where l.id = c.id and l.resolved_at is null and c.jobs > 0
+            and (l.summary <> c.summary or c.jobs < c.told or (c.jobs > c.told and c.may_be_told))",
+        accounts,
+        MOST_OTHERS,
+        MORE_TOLD_EVERY.as_secs_f64(),
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("count held jobs")
+    .map(|_| ())
+}
+
+/// How long alerts have to stay before [`resolve_cleared`] ends them.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long an account has to stay active that was resumed without proof.
+    pub well_for: Duration,
+    /// How long no cap has to block an account.
+    pub unblocked_for: Duration,
+    /// For how long this daemon has had the database. Before, time has passed in which nothing could be tried, and no
+    /// daemon could give a sign of life: it says nothing of whether the cause is gone.
+    pub served_for: Duration,
 }
 
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
 /// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, a panic is an hour ago, no
-/// cap has blocked for `unblocked_for`, an account is active, and something got through since it was resumed without proof or
-/// it has stayed so for `well_for`, as it always must when its parks follow each other, a key is
+/// cap has blocked for [`Patience::unblocked_for`], an account is active, and something got through since it was resumed without proof or
+/// it has stayed so for [`Patience::well_for`], as it always must when its parks follow each other, a key is
 /// known to be of its account or no daemon has it any more. One that another session has locked is left for later.
-pub async fn resolve_cleared(
-    pool: &Pool,
-    well_for: Duration,
-    unblocked_for: Duration,
-) -> Result<u64, DbError> {
+pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbError> {
     sqlx::query!(
         "update apipay.alerts l
             set resolved_at = now(),
-                resolution = case l.kind when 'job_held' then 'the job is not held any more'
+                resolution = case l.kind when 'job_held' then case l.subject when 'others' then 'no other job is held any more' else 'the job is not held any more' end
                                          when 'duplicate_detected' then 'the job is not held any more'
                                          when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
                                          when 'invoice_missing' then 'ApiPay shows all of it again, or it is not followed any more'
@@ -368,10 +421,14 @@ pub async fn resolve_cleared(
              where l.resolved_at is null
                and case l.kind
                    -- An alert is opened just before the answer that it is about is recorded.
-                   -- Another job that is held gets its own alert then.
-                   when 'job_held' then not exists (
+                   when 'job_held' then case when l.subject = 'others' then l.opened_at < now() - interval '10 s' and not exists (
+                     select from (select apipay._told_held(l.account) as jobs offset 0) own
+                      cross join lateral (
+                        select from apipay.jobs j
+                         where j.account = l.account and j.state = 'held' and j.id <> all (own.jobs) limit 1) others)
+                     else not exists (
                      select from apipay.jobs j
-                     where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain'))
+                     where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain')) end
                    when 'duplicate_detected' then not exists (
                      select from apipay.jobs j
                      where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain', 'accepted'))
@@ -405,7 +462,7 @@ pub async fn resolve_cleared(
                          where r.account = l.account and r.id = told.id::bigint offset 0) m
                       where not m.settled and m.last_shown <= told.shown::timestamptz)
                    -- The block may be over a moment before the next request meets the cap again.
-                   when 'cap_reached' then exists (
+                   when 'cap_reached' then $3::float8 >= $2::float8 and exists (
                      select from apipay.accounts a
                      where a.name = l.account
                        and (greatest(a.capped_until, case when l.details ->> 'stops' = 'everything' then a.blocked_until end)
@@ -434,20 +491,21 @@ pub async fn resolve_cleared(
                        select from apipay.accounts a
                        where a.name = l.account and a.state = 'active'
                          -- One that was never parked at all, whatever opened the alert, has been active since then.
-                         and (coalesce(a.resumed_at, l.opened_at) <= now() - make_interval(secs => $1)
+                         and (($3::float8 >= $1::float8 and coalesce(a.resumed_at, l.opened_at) <= now() - make_interval(secs => $1))
                               or a.doubted_since is null and not a.parks_follow))
                    when 'other_organization' then exists (
                        select from apipay.accounts a
                        where a.name = l.account and l.subject = any (a.key_fingerprints))
                      -- One that was stopped may be on its way back with the same key.
-                     or not exists (
+                     or $3::float8 >= 20 and not exists (
                        select from apipay.daemons d
                        where l.account || ' ' || l.subject = any (d.doubted)
                          and d.seen_at > now() - case when d.has_left then interval '20 s' else interval '1 minute' end)
                    else false end
                for no key update skip locked))",
-        super::seconds(well_for),
-        super::seconds(unblocked_for),
+        super::seconds(patience.well_for),
+        super::seconds(patience.unblocked_for),
+        super::seconds(patience.served_for),
     )
     .execute(pool)
     .await

@@ -1,5 +1,6 @@
 //! What a look-up found, in words for people: of an object that is not what was asked for, both sides.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use rust_decimal::Decimal;
@@ -12,7 +13,47 @@ use crate::policy::verdict::{Next, Reason};
 
 /// What to say of a job after the gateway answered clearly what it has of it: what was found, and what it is
 /// held against. `None` when the answer was not clear, or when the job's own object says it all.
+///
+/// Where somebody has said that it was not done, and a human has to decide again, that stands first.
 pub fn in_words(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<String> {
+    let words = of_finding(subject, finding, next)?;
+    let is_refused = subject.history.denied_since.is_some() && matches!(next, Next::Held(_));
+    Some(if is_refused {
+        format!("{DENIED}{words}")
+    } else {
+        words
+    })
+}
+
+/// What stands before what was found of a job that was said not to be done.
+const DENIED: &str = "it was said that it was not done; ";
+
+/// Whether these words are of a job that is held again after somebody said that it was not done.
+pub fn says_denied(words: &str) -> bool {
+    words.starts_with(DENIED)
+}
+
+/// The invoices of a bill, among what was found, that can be cancelled: alive, unpaid, and its own by their name or because
+/// the gateway named one for the job's key.
+pub fn unpaid(subject: &Subject<'_>, findings: &[&Finding]) -> BTreeSet<i64> {
+    let all = findings.iter().flat_map(|finding| match finding {
+        Finding::Invoices(invoices) => invoices.as_slice(),
+        Finding::Invoice(invoice) => std::slice::from_ref(invoice),
+        Finding::Refunds(_) | Finding::Unclear(_) => &[],
+    });
+    let is_own = |invoice: &&InvoiceSeen| {
+        subject.history.invoice_id == Some(invoice.id)
+            || subject.name.owns(&Seen::Invoice((*invoice).clone()))
+    };
+    let can_be_cancelled = |invoice: &&InvoiceSeen| {
+        let status = invoice.standing();
+        !status.is_paid() && !status.releases_key()
+    };
+    let ours = all.filter(is_own).filter(can_be_cancelled);
+    ours.map(|invoice| invoice.id).collect()
+}
+
+fn of_finding(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<String> {
     let ours = match finding {
         Finding::Unclear(_) => return None,
         Finding::Invoice(invoice) => vec![Seen::Invoice(invoice.clone())],
@@ -158,7 +199,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use time::macros::datetime;
+
     use crate::domain::account::DuplicateProtection;
+    use crate::domain::job::History;
     use crate::domain::mirror::RefundList;
     use crate::policy::finding::Baseline;
     use crate::policy::fixtures::*;
@@ -201,5 +245,57 @@ mod tests {
             several,
             "the gateway shows refund 3: 7 tenge (status pending), and refund 4: 7 tenge (status pending)"
         );
+
+        let denied = History {
+            denied_since: Some(datetime!(2026-11-01 12:00 UTC)),
+            ..clean()
+        };
+        let subject = Subject {
+            history: &denied,
+            ..subject
+        };
+        let finding = refunds(&json!([own(3), own(4)]));
+        let held_again = in_words(&subject, &finding, &held(Reason::DuplicateDetected));
+        let held_again = held_again.expect("words");
+        assert_eq!(
+            held_again,
+            format!("it was said that it was not done; {several}")
+        );
+        assert!(says_denied(&held_again) && !says_denied(&several));
+    }
+
+    #[test]
+    fn only_an_own_invoice_that_lives_and_is_not_paid_can_be_cancelled() {
+        let kind = create();
+        let history = History {
+            invoice_id: Some(9),
+            ..clean()
+        };
+        let subject = Subject {
+            operation: kind.operation,
+            plan: &kind.plan,
+            name: NAME,
+            history: &history,
+            protection: DuplicateProtection::Key,
+            baseline: None,
+        };
+        let invoice = |id: i64, status: &str, comment: Option<String>| {
+            let object =
+                json!({"id": id, "status": status, "amount": "5.00", "internal_comment": comment});
+            InvoiceSeen::read(&object).expect("an invoice")
+        };
+        let own = Some(NAME.mark());
+        let found = Finding::Invoices(vec![
+            invoice(1, "pending", own.clone()),
+            invoice(2, "paid", own.clone()),
+            invoice(3, "cancelled", own),
+            invoice(4, "pending", None),
+        ]);
+        let named = Finding::Invoice(invoice(9, "processing", None));
+        let ids =
+            |findings: &[&Finding]| unpaid(&subject, findings).into_iter().collect::<Vec<_>>();
+        assert_eq!(ids(&[&found, &named]), [1, 9]);
+        assert_eq!(ids(&[&found, &found]), [1]);
+        assert_eq!(ids(&[&refunds(&json!([]))]), Vec::<i64>::new());
     }
 }

@@ -9,14 +9,14 @@ use tracing::{error, info, warn};
 use crate::alert::{Notice, Status, Webhook, log_line, retry_after};
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::alerts::{self, About};
+use crate::db::alerts::{self, About, Patience};
 use crate::db::fault::Fault;
 use crate::db::outbox::{self, DueNotice, Waiting};
 use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::Chain;
 use crate::worker::Context;
-use crate::worker::alarm::{self, Alarm};
+use crate::worker::alarm::{self, Alarm, Held, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::pulse::Step;
 use crate::worker::{modes, revived, strains, tell_failing, tell_refused};
@@ -38,7 +38,34 @@ const COUNT: Duration = Duration::from_secs(3);
 
 /// One round. What fails one part of it, or one account's alert, keeps no other from its turn; when it is the
 /// database that fails, the round is over.
-pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
+pub async fn step(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbError> {
+    let done = round(ctx, standing.served_for()).await;
+    standing.note(&done);
+    done
+}
+
+/// How long the database has been there without a break, as far as rounds have seen.
+#[derive(Debug, Default)]
+pub struct Standing {
+    since: Option<Moment>,
+}
+
+impl Standing {
+    fn served_for(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn note(&mut self, done: &Result<Step, DbError>) {
+        match done {
+            Err(error) if error.fault() == Fault::Database => self.since = None,
+            _ => {
+                self.since.get_or_insert_with(Moment::now);
+            }
+        }
+    }
+}
+
+async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError> {
     let mut channels = vec![LOG.to_owned()];
     channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
     let mut round = Round::default();
@@ -55,7 +82,13 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     let untold = round.part(alerts::untold(&ctx.pool).await)?;
     for held in untold.unwrap_or_default() {
-        let alarm = Alarm::held(&held.account, held.job, &held.reason, held.found.as_deref());
+        let alarm = Alarm::held(Held {
+            account: &held.account,
+            id: held.job,
+            reason: &held.reason,
+            found: held.found.as_deref(),
+            to_cancel: ToCancel::of(&held.operation),
+        });
         strains::try_to_open(ctx, &held.account, &alarm).await;
     }
     let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
@@ -67,10 +100,14 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         round.part(alerts::say(&ctx.pool, &about, &alarm::of_park(&account, &park)).await)?;
     }
     let overdue_after = ctx.rules.give_up;
-    round.part(alerts::count_others(&ctx.pool, &ctx.account_names(), overdue_after).await)?;
+    round.part(alerts::count_overdue(&ctx.pool, &ctx.account_names(), overdue_after).await)?;
+    round.part(alerts::count_held(&ctx.pool, &ctx.account_names()).await)?;
     // What was refused may be asked for again only so much later.
-    let well_for = ctx.rules.breaker.slow_start.max(ctx.longest_trial());
-    let unblocked_for = ctx.rules.rate_limited.initial;
+    let patience = Patience {
+        well_for: ctx.rules.breaker.slow_start.max(ctx.longest_trial()),
+        unblocked_for: ctx.rules.rate_limited.initial,
+        served_for,
+    };
     for troubled in round
         .part(tell_failing::find(ctx).await)?
         .unwrap_or_default()
@@ -89,7 +126,7 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
         ctx.wake.webhook.notify_one();
     }
     // Only after the outbox was filled: a new channel is told of alerts that are open then, and of none that ended before.
-    let resolved = alerts::resolve_cleared(&ctx.pool, well_for, unblocked_for);
+    let resolved = alerts::resolve_cleared(&ctx.pool, patience);
     let has_resolved = round.part(resolved.await)?.is_some_and(|alerts| alerts > 0);
     round.end(if has_resolved {
         Step::Worked

@@ -33,7 +33,7 @@ use crate::policy::verdict::{Next, Reason};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
-use crate::worker::alarm::Alarm;
+use crate::worker::alarm::{Alarm, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::failing::{self, Signed};
 use crate::worker::outcome::{self, Following, Guard};
@@ -485,7 +485,8 @@ async fn settle_waiting(
         ctx.recorder
             .record(Outcome {
                 strain: followed.strain,
-                alert: (followed.next.as_ref()).and_then(|next| Alarm::of(&guard, next, found)),
+                alert: (followed.next.as_ref())
+                    .and_then(|next| Alarm::of(&guard, next, found, ToCancel::of(&job.operation))),
                 delivered: is_proof.then(|| mirror.now - job.accepted_for),
                 ..Outcome::plain(&mirror.account, entry)
             })

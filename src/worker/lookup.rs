@@ -16,7 +16,7 @@ use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::policy::finding::{Baseline, Finding, Subject};
-use crate::policy::found::in_words;
+use crate::policy::found::{self, in_words};
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::reconcile;
 use crate::policy::stated::{Checked, call_off, check_stated, needs_own};
@@ -25,7 +25,7 @@ use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
-use crate::worker::alarm::Alarm;
+use crate::worker::alarm::{Alarm, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::culprits::Culprits;
 use crate::worker::failing::Signed;
@@ -164,7 +164,10 @@ async fn look_up(
     let at = ctx.circumstances(account, claim.now + claimed_at.elapsed());
     let Checked { verdict, refuted } = match &claim.stated {
         _ if claim.is_unwanted => {
-            let found: Vec<Finding> = [finding.clone()].into_iter().chain(named_before).collect();
+            let found: Vec<Finding> = [finding.clone()]
+                .into_iter()
+                .chain(named_before.clone())
+                .collect();
             call_off(&subject, &found, at)
         }
         Some(stated) => check_stated(&subject, stated, &finding, own.as_ref(), at),
@@ -174,6 +177,16 @@ async fn look_up(
         },
     };
     let found = refuted.or_else(|| in_words(&subject, &finding, &verdict.next));
+    let findings: Vec<&Finding> = [&finding]
+        .into_iter()
+        .chain(&own)
+        .chain(&named_before)
+        .collect();
+    let unpaid = found::unpaid(&subject, &findings);
+    let to_cancel = match (unpaid.first(), unpaid.len()) {
+        (Some(invoice), 1) if operation.makes_invoice() => ToCancel::Invoice(*invoice),
+        _ => ToCancel::of(&claim.operation),
+    };
     info!(
         job.id = %claim.id, next = verdict.next.state().as_str(),
         reason = verdict.next.reason().map(Reason::code), "looked up"
@@ -196,6 +209,7 @@ async fn look_up(
             _ => None,
         },
         found: found.as_deref(),
+        to_cancel,
     };
     conclude(ctx, account, &evidence, verdict, true).await;
 }
@@ -210,7 +224,12 @@ async fn cannot_read(ctx: &Context, guard: &Guard, claim: &Claim, message: &str)
             .await;
     }
     let outcome = Outcome {
-        alert: Alarm::of(guard, &Next::Held(Reason::UnknownOutcome), None),
+        alert: Alarm::of(
+            guard,
+            &Next::Held(Reason::UnknownOutcome),
+            None,
+            ToCancel::of(&claim.operation),
+        ),
         ..Outcome::plain(&guard.account, outcome::held(guard, Kind::Lookup, message))
     };
     ctx.recorder.record(outcome).await;

@@ -327,11 +327,12 @@ pub fn spawn_loops(
         |_| None,
         async move |ctx| probes.step(ctx).await
     );
+    let mut standing = deliver::Standing::default();
     spawn!(
         "deliver",
         Duration::from_secs(2),
         |ctx| Some(&ctx.wake.deliver),
-        deliver::step
+        async move |ctx| deliver::step(ctx, &mut standing).await
     );
     spawn!(
         "deliver to the log",

@@ -22,6 +22,7 @@ use crate::policy::hints;
 use crate::policy::outage::Sign;
 use crate::policy::rules::{FollowRules, Jitter};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
+use crate::worker::alarm::ToCancel;
 use crate::worker::failing::Signed;
 
 /// The job that a decision is about, as the guard of its record sees it.
@@ -79,6 +80,8 @@ pub struct Evidence<'a> {
     pub read: Option<&'a InvoiceSeen>,
     /// What the gateway was found to have, in words, if it said so clearly.
     pub found: Option<&'a str>,
+    /// What may have to be cancelled before the job can be sent again, should a human have to decide.
+    pub to_cancel: ToCancel,
 }
 
 /// What an attempt is for.
@@ -113,6 +116,7 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         failing_since: _,
         read,
         found,
+        to_cancel: _,
     } = *evidence;
     let mut transition = Transition {
         kind: Some(kind.as_str()),

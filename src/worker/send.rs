@@ -28,7 +28,7 @@ use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::account::{Account, Slot};
-use crate::worker::alarm::Alarm;
+use crate::worker::alarm::{Alarm, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::failing::Signed;
 use crate::worker::in_hand::Hold;
@@ -179,6 +179,7 @@ pub async fn send(ctx: &Arc<Context>, account: &Account, mut job: Job, mut slot:
         failing_since: job.claim.history.failing_since,
         read: None,
         found: None,
+        to_cancel: ToCancel::of(&job.claim.operation),
     };
     let recorded = conclude(ctx, account, &evidence, verdict, job.role == Role::Canary).await;
     match recorded {
@@ -243,7 +244,7 @@ fn alarm_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alarm> {
             let since = evidence.failing_since.unwrap_or(evidence.now);
             Some(Alarm::gave_up(&guard.account, guard.id, since, fault))
         }
-        (_, next) => Alarm::of(guard, next, evidence.found),
+        (_, next) => Alarm::of(guard, next, evidence.found, evidence.to_cancel),
     }
 }
 
@@ -303,6 +304,7 @@ async fn read_before(
         failing_since: job.claim.history.failing_since,
         read: None,
         found: None,
+        to_cancel: ToCancel::of(&job.claim.operation),
     };
     let Some(list) = read else {
         let verdict = without_baseline(&job.claim.history, &timed, at);
@@ -385,7 +387,12 @@ async fn refuse(ctx: &Context, guard: &Guard, job: &Job, errors: &FieldErrors) {
         Outcome::plain(&guard.account, outcome::invalid_params(guard, errors))
     } else {
         Outcome {
-            alert: Alarm::of(guard, &Next::Held(Reason::UnknownOutcome), None),
+            alert: Alarm::of(
+                guard,
+                &Next::Held(Reason::UnknownOutcome),
+                None,
+                ToCancel::of(&job.claim.operation),
+            ),
             ..Outcome::plain(
                 &guard.account,
                 outcome::held(guard, Kind::Send, &errors.to_string()),

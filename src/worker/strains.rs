@@ -275,10 +275,13 @@ async fn open(ctx: &Context, account: &AccountName, alarm: &Alarm) -> Result<(),
     if kind == alarm::STUCK {
         return alerts::tell_stuck(&ctx.pool, account, severity, &alarm.text, false).await;
     }
-    if alarm.renews {
-        return alerts::renew(&ctx.pool, account, kind, severity, &alarm.text).await;
+    if matches!(kind, alarm::HELD | alarm::DUPLICATE) {
+        return alerts::tell_held(&ctx.pool, account, kind, severity, &alarm.text).await;
     }
     let about = About::account(account, kind, severity);
+    if alarm.renews {
+        return alerts::say(&ctx.pool, &about, &alarm.text).await;
+    }
     alerts::open(&ctx.pool, &about, &alarm.text).await
 }
 

@@ -10,6 +10,7 @@ use apipayd::policy::outage::{Errand, sign_of_send};
 use apipayd::policy::reconcile::without_baseline;
 use apipayd::policy::rules::Jitter;
 use apipayd::policy::verdict::Next;
+use apipayd::worker::alarm::ToCancel;
 use apipayd::worker::failing::Signed;
 use apipayd::worker::outcome::{self, Evidence, Following, Guard, Kind};
 
@@ -132,6 +133,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         failing_since: None,
         read: None,
         found: None,
+        to_cancel: ToCancel::Nothing,
     };
     let following = Following {
         rules: &at.rules.follow,

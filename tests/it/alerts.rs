@@ -1,7 +1,9 @@
 //! Alerts, from their cause to their end: each kind opens when its cause is there, says what helps in statements that
 //! an operator may run, and ends when they were run and the cause is gone.
 
+mod away;
 mod channels;
+mod held;
 mod machines;
 mod missing;
 mod modes;

@@ -238,6 +238,18 @@ async fn what_the_gateway_does_not_finish_is_told_to_a_human_and_followed_on() {
             &json!({"job": job, "invoice": invoice})
         )
     );
+    let accepted_at = world
+        .value(&format!(
+            "select to_jsonb(to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI')) from apipay.events
+              where job_id = {job} and subject = 'job' and to_state = 'accepted'"
+        ))
+        .await;
+    let summary = alert["summary"].as_str().unwrap();
+    let told = format!(
+        "Job {job} (invoice.create) of account default was accepted at {}:",
+        accepted_at.as_str().unwrap()
+    );
+    assert!(summary.starts_with(&told), "{summary}");
     assert_eq!(world.job(job).await["state"], "accepted");
     let delivered = json!({"status": "pending"});
     world

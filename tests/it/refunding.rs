@@ -56,10 +56,19 @@ async fn a_refund_that_does_not_end_is_told_to_a_human() {
     world.sandbox.organisation(stuck).await;
     let invoice = paid_invoice(&world).await;
     let job = refund(&world, invoice, 100).await;
+    let id = world.until(job, "accepted").await["refund_id"].clone();
+    let behind = refund(&world, invoice, 200).await;
     world
         .until_true(&format!(
             "select exists (select from apipay.alerts where kind = 'job_overdue'
-                and details = '{{\"job\": {job}, \"invoice\": {invoice}}}')"
+                and details = '{{\"job\": {job}, \"invoice\": {invoice}, \"refund\": {id}}}'
+                and action like 'look refund {id} of invoice {invoice} up in the ApiPay dashboard,%'
+                and action like '%Other refunds of that invoice wait for it: select id, explain from apipay.waiting where account = ''default'' and cause = ''other_refund'';%')"
+        ))
+        .await;
+    world
+        .until_true(&format!(
+            "select array_agg(id) = array[{behind}]::bigint[] from apipay.waiting where account = 'default' and cause = 'other_refund'"
         ))
         .await;
     assert_eq!(world.job(job).await["state"], "accepted");

@@ -85,7 +85,9 @@ async fn until_refuted(world: &World, job: Job, both: &str) {
         "{explain}"
     );
     let alerts = world
-        .rows("select summary, details from apipay.alerts where resolved_at is null and kind = 'job_held'")
+        .rows(&format!(
+            "select summary, details from apipay.alerts where resolved_at is null and kind = 'job_held' and details -> 'job' = '{job}'"
+        ))
         .await;
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     assert!(
@@ -276,7 +278,7 @@ async fn a_resolve_that_is_not_committed_keeps_nobody_waiting() {
         .execute(&mut *open)
         .await
         .unwrap();
-    // Bills go on, and so does what another person says; its alert is theirs now.
+    // Bills go on, and so does what another person says.
     let job = world.bill(PHONE, 100).await;
     world.until(job, "succeeded").await;
     resolve(&world, other, "124, 'that one'").await;

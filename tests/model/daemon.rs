@@ -24,7 +24,7 @@ use apipayd::policy::outage::{Errand, Sign};
 use apipayd::policy::reconcile::{reconcile, without_baseline};
 use apipayd::policy::rules::{Jitter, Rules};
 use apipayd::policy::verdict::{Strain, Verdict};
-use apipayd::worker::alarm::Alarm;
+use apipayd::worker::alarm::{Alarm, ToCancel};
 use apipayd::worker::failing::Signed;
 use apipayd::worker::outcome::{self, Evidence, Following, Guard, Kind};
 use serde_json::json;
@@ -374,6 +374,7 @@ impl Daemon {
             failing_since: None,
             read: None,
             found: None,
+            to_cancel: ToCancel::Nothing,
         };
         let entry = outcome::entry(&evidence, verdict, self.following());
         shortened(&guard, entry.transition, verdict)
@@ -416,7 +417,7 @@ impl Move {
 /// The move; one that holds the job must tell a human.
 fn shortened(guard: &Guard, transition: Option<Transition>, verdict: &Verdict) -> Move {
     let decided = Move::of(transition, verdict.strain.as_ref());
-    let tells = Alarm::of(guard, &verdict.next, None).is_some();
+    let tells = Alarm::of(guard, &verdict.next, None, ToCancel::Nothing).is_some();
     assert_eq!(decided.to == Status::Held, tells, "held without an alert");
     decided
 }

@@ -173,7 +173,7 @@ begin
     -- Not applied: sent again, with a fence before whoever still works on it.
     job := pg_temp.job(state, unproven => true);
     insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
-    perform apipay._open_alert('default', 'job_held', 'critical', 'a job is held', 'resolve it', null);
+    perform apipay._tell_held('default', 'job_held', 'critical', 'a job is held', 'resolve it', jsonb_build_object('job', job));
     assert apipay.resolve(job, false, reason => 'not in the dashboard') = job;
     found := pg_temp.read(job);
     assert (pg_temp.last_event('job', job::text)).reason = 'not in the dashboard';
@@ -187,18 +187,20 @@ begin
       -- A refund has its look-up before it is sent.
       job := pg_temp.job(state, 'invoice.refund', true, jsonb_build_object('invoice_id', 40 + job));
       insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
+      perform apipay._tell_held('default', 'job_held', 'critical', 'a job is held', 'resolve it', jsonb_build_object('job', job));
       perform apipay.resolve(job, false, reason => 'not in the dashboard');
       found := pg_temp.read(job);
       assert (found.state, found.reason, found.attempts, found.lookups, found.epoch) = ('queued', 'resolved_not_applied', 0, 0, 6);
       assert found.unproven_since is null and found.absent_since is null and found.run_at = now();
       assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
       assert (select resolution from apipay.alerts where kind = 'job_held' order by id desc limit 1) = 'not in the dashboard';
+      perform apipay._resolve_alert('default', 'job_held', 'its job is gone', subject) from apipay.alerts where kind = 'job_held' and resolved_at is null;
       perform apipay.cancel(job);
     else
       -- Its request may still be at work: a look-up comes first, and what it does not find is not there.
       assert (found.state, found.reason, found.absent_since, found.epoch) = ('uncertain', 'resolved_not_applied', '2000-01-01Z'::timestamptz, 6);
       assert found.unproven_since is not null;
-      perform apipay._resolve_alert('default', 'job_held', 'enough');
+      perform apipay._resolve_alert('default', 'job_held', 'enough', job::text);
       delete from apipay.jobs where id = job;
       -- When it was to come, and no earlier.
       job := pg_temp.job(state, unproven => true);
@@ -259,7 +261,7 @@ begin
     end loop;
     job := pg_temp.job(state, 'invoice.cancel', true, '{"invoice_id": 78}');
     insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
-    perform apipay._open_alert('default', 'job_held', 'critical', 'a job is held', 'resolve it', null);
+    perform apipay._tell_held('default', 'job_held', 'critical', 'a job is held', 'resolve it', jsonb_build_object('job', job));
     update apipay.jobs set run_at = now() where id = job;
     assert apipay.resolve(job, false, null, 'not there, not wanted', and_cancel => true) = job;
     found := pg_temp.read(job);
@@ -274,8 +276,8 @@ begin
     perform apipay.resolve(job, false, and_cancel => true);
 
     -- Applied: to be checked at once, and believed no earlier.
-    perform apipay._open_alert('default', 'job_held', 'critical', 'a job is held', 'resolve it', null);
     job := pg_temp.job(state, unproven => true);
+    perform apipay._tell_held('default', 'job_held', 'critical', 'a job is held', 'resolve it', jsonb_build_object('job', job));
     perform apipay.resolve(job, true, 100 + job, 'seen');
     found := pg_temp.read(job);
     assert (found.state, found.reason, found.stated_id, found.stated_anyway, found.run_at, found.lookups, found.epoch)
@@ -293,7 +295,7 @@ begin
     found := pg_temp.read(job);
     assert found.state = 'uncertain' and num_nulls(found.stated_id, found.stated_anyway) = 2;
     delete from apipay.jobs where id = job;
-    perform apipay._resolve_alert('default', 'job_held', 'enough');
+    perform apipay._resolve_alert('default', 'job_held', 'enough', subject) from apipay.alerts where kind = 'job_held' and resolved_at is null;
 
     job := pg_temp.job(state, 'invoice.refund', true, jsonb_build_object('invoice_id', 50 + job));
     perform apipay.resolve(job, true, 900 + job, 'seen');
@@ -352,37 +354,48 @@ begin
   assert ((pg_temp.read(other)).state, (pg_temp.read(other)).refund_id) = ('succeeded', 880001);
   update apipay.accounts set organization_since = null where name = 'other';
 
-  -- The alert stays while another job is held.
+  -- The alert of a job ends with it, whatever else is held.
   job := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4001}');
   other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4002}');
-  perform apipay._open_alert('default', 'job_held', 'critical', 'two jobs are held', 'resolve them', null);
+  perform apipay._tell_held('default', 'job_held', 'critical', 'it is held', 'resolve it', jsonb_build_object('job', job));
+  perform apipay._tell_held('default', 'duplicate_detected', 'critical', 'two refunds', 'say which', jsonb_build_object('job', other));
   perform apipay.resolve(job, false);
-  assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
-  perform apipay.resolve(other, false);
-  assert not exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+  assert (select array_agg((kind, details ->> 'job')::text) = array[('duplicate_detected', other)::text] from apipay.alerts where kind in ('job_held', 'duplicate_detected') and resolved_at is null);
+  perform apipay.resolve(other, false, reason => 'there is none');
+  assert (select resolution = 'there is none' from apipay.alerts where kind = 'duplicate_detected' and details -> 'job' = to_jsonb(other));
 
-  -- And while it is checked what somebody said of the one that it speaks of.
+  -- But not while it is checked what somebody said of it.
   job := pg_temp.job('held', unproven => true);
-  other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4003}');
-  perform apipay._open_alert('default', 'job_held', 'critical', 'two jobs are held', 'resolve them', jsonb_build_object('job', job));
+  perform apipay._tell_held('default', 'job_held', 'critical', 'it is held', 'resolve it', jsonb_build_object('job', job));
   perform apipay.resolve(job, true, 4000);
-  perform apipay.resolve(other, false);
   assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
   perform apipay.resolve(job, false, and_cancel => true);
   -- The daemon ends it when the look-up has ended the job.
   assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
-  perform apipay._resolve_alert('default', 'job_held', 'the job is not held any more');
+  perform apipay._resolve_alert('default', 'job_held', 'the job is not held any more', job::text);
 
-  -- What is learned of a held job stands in its alert, of whichever kind; without one it is opened.
-  perform apipay._open_alert('default', 'duplicate_detected', 'critical', 'two invoices', 'look', jsonb_build_object('job', job));
-  perform apipay._renew_alert('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
-  assert (select jsonb_agg(jsonb_build_array(kind, summary, action, details, changed_at is not null)) from apipay.alerts where account = 'default' and resolved_at is null and kind <> 'account_parked')
-       = jsonb_build_array(jsonb_build_array('duplicate_detected', 'not as stated: 8700***4321', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'), true));
-  perform apipay._resolve_alert('default', 'duplicate_detected', 'looked');
-  perform apipay._renew_alert('default', 'job_held', 'critical', 'first', 'look', jsonb_build_object('job', job));
-  perform apipay._renew_alert('default', 'job_held', 'critical', 'second', 'look', jsonb_build_object('job', other));
-  assert (select (summary, details) = ('second', jsonb_build_object('job', other)) from apipay.alerts where kind = 'job_held' and resolved_at is null);
-  perform apipay._resolve_alert('default', 'job_held', 'looked');
+  -- What is learned of a held job stands in its alert, of whichever kind, and is told each time.
+  perform apipay._tell_held('default', 'duplicate_detected', 'critical', 'two invoices', 'look', jsonb_build_object('job', job));
+  perform apipay._tell_held('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
+  assert (select jsonb_agg(jsonb_build_array(kind, subject, summary, action, details, changed_at is not null, incidents)) from apipay.alerts where account = 'default' and resolved_at is null and kind <> 'account_parked')
+       = jsonb_build_array(jsonb_build_array('duplicate_detected', job::text, 'not as stated: 8700***4321', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'), true, 1));
+  -- The same again is news only where somebody has said something meanwhile; who had seen to it has to look again then.
+  perform apipay.acknowledge(id, 'I see') from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null;
+  perform apipay._tell_held('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
+  assert (select incidents = 1 and acked_at is not null from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null);
+  perform apipay.resolve(job, true, 4001, 'that one');
+  assert (select incidents = 1 and acked_at is not null from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null), 'that is no news yet';
+  perform apipay._tell_held('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
+  assert (select incidents = 2 and acked_at is null and not details ? 'answered_at' from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null);
+  perform apipay._resolve_alert('default', 'duplicate_detected', 'looked', job::text);
+
+  -- Ten are told one by one, and those beyond that by one alert, which stays for them even when some of the ten are settled.
+  perform apipay._tell_held('default', 'job_held', 'critical', 'held', 'look', jsonb_build_object('job', n)) from generate_series(1, 12) n;
+  assert (select count(*) = 11 and count(*) filter (where subject = 'others') = 1 and count(distinct details -> 'job') = 10 from apipay.alerts where account = 'default' and kind = 'job_held' and resolved_at is null);
+  perform apipay._resolve_alert('default', 'job_held', 'settled', '3');
+  perform apipay._tell_held('default', 'job_held', 'critical', 'held', 'look', '{"job": 13}');
+  assert (select count(*) = 10 from apipay.alerts where account = 'default' and kind = 'job_held' and resolved_at is null);
+  perform apipay._resolve_alert('default', 'job_held', 'looked', subject) from apipay.alerts where account = 'default' and kind = 'job_held' and resolved_at is null;
 
   -- What belongs to one job cannot be given to another.
   job := pg_temp.job('held', unproven => true);
@@ -436,7 +449,7 @@ begin
   assert apipay.resume('default', 'nothing to do') = 0;
 
   -- By the daemon: probed.
-  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{"http_status": 503}');
+  assert apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{"http_status": 503}', 'session ended', 'log in at Kaspi');
   select * into account from apipay.accounts where name = 'default';
   assert (account.state, account.parked_reason, account.parked_by, account.parked_at, account.probe_at, account.probes)
        = ('parked', 'session_expired', 'apipayd', now(), now() + interval '1 min', 0);
@@ -455,8 +468,13 @@ begin
   select * into account from apipay.accounts where name = 'default';
   assert (account.state, account.parked_reason, account.parked_by) = ('parked', 'parked_by_user', session_user::text) and account.probe_at is null;
   assert (pg_temp.last_event('account', 'default')).reason = 'maintenance';
-  assert (select summary from apipay.alerts where id = alert.id) = format('Account "default" was parked by %s: maintenance.', session_user);
-  assert (select action from apipay.alerts where id = alert.id) = 'select apipay.resume(''default'', ''why'')';
+  -- What the daemon had parked it for is kept, and when each did.
+  assert (select summary from apipay.alerts where id = alert.id) = format(
+    'Account "default" was parked by %s: maintenance. It was taken over at %s from apipayd, which had parked it at %s for session_expired; ApiPay said: session ended; to do about that: log in at Kaspi.',
+    session_user, apipay._clock(now()), apipay._clock(now()));
+  assert (select action from apipay.alerts where id = alert.id) = 'see that what apipayd had parked it for is mended; then select apipay.resume(''default'', ''why'')';
+  assert (select apipay._obstacle(a, c, now()) from apipay.accounts a cross join apipay._control c where a.name = 'default') like format(
+    '%%is parked since %%(parked_by_user, by %s: maintenance; taken over at %% from apipayd, which had parked it at %% for session_expired; ApiPay said: session ended; to do about that: log in at Kaspi)%%', session_user);
   assert not apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', null);
   assert not apipay.park('default', 'again');
   assert (select probe_at is null and parked_reason = 'parked_by_user' from apipay.accounts where name = 'default');

@@ -247,7 +247,7 @@ begin
     'Held (other_organization) since MOMENT (0 s ago): the account is for another organisation than when the invoice of 15 000 tenge to 8700***4321 was sent, and ApiPay shows nothing of it to the key of now. Look for {TOKEN} in the dashboard of the earlier organisation (invoice 77). Done there: select apipay.resolve({ID}, true, 77, ''why'', anyway => true), which is believed. Not done, or taken back there: select apipay.resolve({ID}, false, null, ''why''), which sends it again, to the organisation of now; or with and_cancel => true never.');
   delete from apipay.jobs j where j.reason = 'other_organization';
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'mismatch', 'unproven_since', now(), 'http_status', 200, 'error_message', '15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending)'),
-    'Held (mismatch) since MOMENT (0 s ago): what ApiPay has under the name of the invoice of 15 000 tenge to 8700***4321 is not what was asked for: 15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending). Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
+    'Held (mismatch) since MOMENT (0 s ago): what ApiPay has under the name of the invoice of 15 000 tenge to 8700***4321 is not what was asked for: 15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending). Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. An invoice that is wrong and not paid: first select apipay.cancel_invoice(INVOICE_ID, account => ''default''), or it holds the job again. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'duplicate_detected', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending)'),
     'Held (duplicate_detected) since MOMENT (0 s ago): more than one object at ApiPay carries the name of the invoice of 15 000 tenge to 8700***4321: invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending). See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve({ID}, true, INVOICE_ID, ''why'').');
 
@@ -360,6 +360,12 @@ begin
   assert (select a.explain from apipay.account_status a where a.account = 'owned') like
     'Nothing is sent: account owned is parked since % (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). 2 jobs wait for 30 000 tenge.';
   perform apipay._open_alert(null, 'history_lost', 'critical', 'Commits are lost.', 'look', '{"accounts": ["default"]}', 'kassa');
+  -- What a cap lets go on is stopped by something else.
+  update apipay.accounts set capped_until = now() + interval '2430 s', capped_operations = '{invoice.create}', capped_reason = 'kyc_limit_reached' where name in ('owned', 'slow', 'limited');
+  assert (select a.explain from apipay.account_status a where a.account = 'owned') like
+    'Nothing is sent: account owned is parked %; besides, ApiPay takes no new bills of account owned until % a cap is reached (kyc_limit_reached). %';
+  assert not exists (select from apipay.account_status a where a.account in ('owned', 'slow', 'limited') and a.explain like '%everything else goes on%');
+  update apipay.accounts set capped_until = null, capped_operations = null, capped_reason = null where name in ('owned', 'slow', 'limited');
   assert (select a.explain from apipay.account_status a where a.account = 'default') like
     'A daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: Commits are lost. %';
   assert (select a.explain from apipay.account_status a where a.account = 'slow') not like '%history_lost%';

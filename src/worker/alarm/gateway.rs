@@ -16,112 +16,45 @@ use crate::domain::outage::{FailingJob, Fault, Read, RefusedJob, Undelivered};
 use crate::domain::state::State;
 use crate::policy::outage::telling::{Ending, Telling};
 use crate::policy::remedy::{self, Remedy};
-use crate::policy::verdict::{Next, Reason, Scope};
+use crate::policy::verdict::{Reason, Scope};
 use crate::worker::alarm;
-use crate::worker::outcome::Guard;
 
 /// Jobs that are named besides the first.
 const NAMED: usize = 5;
 
 impl Alarm {
-    /// The alert of what becomes of a job, if a human has to decide; `found` is what the gateway was found to
-    /// have, in words.
-    pub fn of(guard: &Guard, next: &Next, found: Option<&str>) -> Option<Alarm> {
-        match next {
-            Next::Held(reason) => {
-                let (account, id) = (&guard.account, guard.id);
-                Some(Alarm::held(account, id, reason.code(), found))
-            }
-            _ => None,
-        }
-    }
-
-    /// A human has to decide about a job, for a reason with this code; `found` as in [`Alarm::of`].
-    pub fn held(account: &AccountName, id: JobId, reason: &str, found: Option<&str>) -> Alarm {
-        let is = |other: Reason| reason == other.code();
-        let name_it = format!("select apipay.resolve({id}, true, GATEWAY_ID, 'why');");
-        let or_not = format!(
-            "if it is not there, select apipay.resolve({id}, false, null, 'why'); sends it again, and with \
-             and_cancel => true it ends unsent."
-        );
-        let look = "look the payment up in the ApiPay dashboard, then";
-        let anyway = "the same with anyway => true if it is that one although it differs;";
-        let (kind, what, action) = if is(Reason::DuplicateDetected) {
-            (
-                "duplicate_detected",
-                "held: more than one object at ApiPay carries its name",
-                format!(
-                    "see in the ApiPay dashboard which of them the customer is to pay or has paid, and say which: {name_it} \
-                     An invoice that is not kept can still be paid, so cancel each of those: \
-                     select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); one that was paid too has to be \
-                     refunded."
-                ),
-            )
-        } else if is(Reason::Mismatch) {
-            (
-                "job_held",
-                "held: the object with its name or key is not what was asked for",
-                format!("{look}: {name_it} {anyway} {or_not}"),
-            )
-        } else if is(Reason::NotAsStated) {
-            (
-                "job_held",
-                "held again: what was said of it is not what ApiPay has",
-                format!("{look} name the right one: {name_it} {or_not}"),
-            )
-        } else if is(Reason::OtherOrganization) {
-            (
-                "job_held",
-                "held: it was sent while the account was for another organisation, and ApiPay shows nothing of it to \
-                 the key of now",
-                format!(
-                    "look the payment up in the dashboard of the earlier organisation, then, if it was done there: \
-                     select apipay.resolve({id}, true, GATEWAY_ID, 'why', anyway => true); (believed, since it cannot \
-                     be asked for); if it was not, or was taken back there, select apipay.resolve({id}, false, null, \
-                     'why'); sends it again, to the organisation of now, and with and_cancel => true it ends unsent."
-                ),
-            )
-        } else {
-            (
-                "job_held",
-                "held: whether its request had its effect cannot be told from here",
-                format!("{look}, if it is there: {name_it} {or_not}"),
-            )
-        };
-        let found = found.map_or_else(String::new, |found| format!(": {found}"));
-        Alarm {
-            kind,
-            severity: "critical",
-            text: AlertText {
-                summary: format!("Job {id} of account {account} is {what}{found}."),
-                action: format!("{action} All held jobs: select * from apipay.uncertain;"),
-                details: json!({ "job": id.0, "reason": reason }),
-            },
-            renews: is(Reason::NotAsStated),
-        }
-    }
-
     /// The gateway took a job on and does not come to an end with it.
     pub fn overdue(mirror: &DueMirror, job: &Waiting) -> Alarm {
         let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
-        let minutes = job.accepted_for.as_secs() / 60;
-        let age = match minutes / 60 {
-            0 => format!("{minutes} min"),
-            hours => format!("{hours} h"),
+        let mut details = json!({ "job": id.0, "invoice": invoice });
+        if let Some(refund) = mirror.refund_id {
+            details["refund"] = refund.into();
+        }
+        let (object, waiting) = match mirror.refund_id {
+            Some(refund) => (
+                format!("refund {refund} of invoice {invoice}"),
+                format!(
+                    " Other refunds of that invoice wait for it: select id, explain from apipay.waiting where \
+                     account = '{account}' and cause = 'other_refund';"
+                ),
+            ),
+            None => (format!("invoice {invoice}"), String::new()),
         };
         Alarm {
             kind: "job_overdue",
             severity: "warning",
             text: AlertText {
                 summary: format!(
-                    "Job {id} of account {account} was accepted {age} ago and has not come to its end."
+                    "Job {id} ({}) of account {account} was accepted at {} and has not come to its end: {object}.",
+                    job.operation,
+                    written(mirror.now - job.accepted_for)
                 ),
                 action: format!(
-                    "look invoice {invoice} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \
-                     the daemon goes on asking. All that were accepted: \
+                    "look {object} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \
+                     the daemon goes on asking.{waiting} All that were accepted: \
                      select * from apipay.overview where state = 'accepted' order by updated_at;"
                 ),
-                details: json!({ "job": id.0, "invoice": invoice }),
+                details,
             },
             renews: false,
         }
@@ -142,9 +75,12 @@ impl Alarm {
                     let named = operations.filter(|o| capped.contains(&o.name()) == are_capped);
                     listed(&named.map(|o| o.in_plural()).collect::<Vec<_>>())
                 };
-                let go_on = named(false).map_or_else(String::new, |others| format!(", and {others} go on"));
                 let waiting = named(true).unwrap_or_default();
-                (None, format!("What waits: {waiting}. Payments are seen{go_on}"))
+                let others = named(false).map_or_else(
+                    || "It does not stop".to_owned(),
+                    |others| format!("It stops neither {others} nor"),
+                );
+                (None, format!("What waits for it: {waiting}. {others} that payments are seen"))
             }
         };
         Alarm {
@@ -426,13 +362,20 @@ pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park
 pub fn of_park(account: &AccountName, park: &UntoldPark) -> AlertText {
     if park.parked_by != "apipayd" {
         let said = park.said.as_ref().map(|said| format!(": {said}"));
+        let taken_over = park.taken_over.as_ref();
+        let taken_over = taken_over.map(|how| format!(" It was {how}."));
+        let first = match taken_over {
+            Some(_) => "see that what apipayd had parked it for is mended; then ",
+            None => "",
+        };
         return AlertText {
             summary: format!(
-                "Account \"{account}\" was parked by {}{}.",
+                "Account \"{account}\" was parked by {}{}.{}",
                 park.parked_by,
-                said.unwrap_or_default()
+                said.unwrap_or_default(),
+                taken_over.unwrap_or_default()
             ),
-            action: format!("select apipay.resume('{account}', 'why')"),
+            action: format!("{first}select apipay.resume('{account}', 'why')"),
             details: json!({}),
         };
     }

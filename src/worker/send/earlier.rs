@@ -17,6 +17,7 @@ use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::account::{Account, Slot};
+use crate::worker::alarm::ToCancel;
 use crate::worker::clock::Moment;
 use crate::worker::outcome::{Evidence, Guard, Kind};
 use crate::worker::search;
@@ -132,6 +133,7 @@ impl Asking<'_> {
             failing_since: job.claim.history.failing_since,
             read: None,
             found,
+            to_cancel: ToCancel::of(&job.claim.operation),
         };
         conclude(
             self.ctx,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{open, until_ended};
+use super::open;
 use crate::world::{Wish, World, phone};
 
 const KIND: &str = "job_refused";
@@ -60,40 +60,5 @@ async fn bills_of_a_customer_with_too_many_unpaid_ones_are_told_with_what_to_do_
         ))
         .await;
     assert_eq!(world.count("apipay.alerts").await, 1);
-    world.end([daemon]).await;
-}
-
-#[tokio::test]
-async fn an_alert_that_names_one_held_job_says_how_many_more_there_are() {
-    let (world, daemon) = World::running().await;
-    world
-        .sql("select apipay.park('default', 'to have a look')")
-        .await;
-    for amount in [100, 200, 300] {
-        let job = world.bill(phone::PAID, amount).await;
-        world
-            .sql(&format!(
-                "update apipay.jobs set state = 'held', reason = 'unknown_outcome', epoch = epoch + 1, unproven_since = now()
-                  where id = {job}"
-            ))
-            .await;
-    }
-    let where_they_are = "%. 2 more are so: select * from apipay.overview where account = ''default'' and state = ''held'';";
-    open(
-        &world,
-        "job_held",
-        &format!("summary like '{where_they_are}'"),
-    )
-    .await;
-    world
-        .sql("select apipay.resolve(id, false, null, 'it is not there', and_cancel => true) from apipay.jobs where id > 1")
-        .await;
-    world.sql("select apipay.resume('default', 'seen')").await;
-    open(&world, "job_held", "summary not like '%so: select%'").await;
-    world
-        .sql("select apipay.resolve(id, false, null, 'it is not there', and_cancel => true) from apipay.jobs where id = 1")
-        .await;
-    until_ended(&world, "job_held", "true").await;
-    world.until_all_final().await;
     world.end([daemon]).await;
 }

@@ -137,8 +137,8 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     (
-        "apipay._renew_alert(",
-        "'branch-1', 'job_held', 'critical', 'It is.', 'Look.', '{}', '1s'",
+        "apipay._tell_held(",
+        r#"'branch-1', 'job_held', 'critical', 'It is.', 'Look.', '{"job": 7}', '1s'"#,
         FEW,
     ),
     (
@@ -146,9 +146,13 @@ const CASES: &[(&str, &str, Limit)] = &[
         r#"'branch-1', 'critical', 'It is.', 'Look.', '{"job": 7, "case": "P0001"}', false, '1s'"#,
         FEW,
     ),
-    ("l.kind in ('job_held', 'duplicate_detected')", "", ALL),
-    ("a.parked_message as said, a.delivery_error", "", ALL),
-    ("'the job is not held any more'", "3600, 60", ALL),
+    ("apipay._told_held(a.name)", "", ALL),
+    (
+        "a.parked_message as said, a.delivery_error, a.taken_over",
+        "",
+        ALL,
+    ),
+    ("'the job is not held any more'", "3600, 60, 3600", ALL),
     (
         "l.details ->> 'blocker' as blocker",
         "array[{JOBS} + 1021], '{null}'",
@@ -282,6 +286,11 @@ const CASES: &[(&str, &str, Limit)] = &[
     (
         "others.jobs > 0 then format",
         "{ACCOUNTS}, 72000, 1000, '1s'",
+        ALL,
+    ),
+    (
+        "besides those that are told one by one",
+        "{ACCOUNTS}, 1000, 300, '1s'",
         ALL,
     ),
     (

@@ -78,6 +78,8 @@ insert into apipay.alerts (account, kind, summary, action, details)
 select name, kind, 'It is.', 'Look.', case kind when 'job_overdue' then jsonb_build_object('job', {JOBS} + 1001) else '{}' end
 from apipay.accounts, unnest(array['account_parked', 'job_held', 'cap_reached', 'job_overdue', 'gateway_failing']) as kind
 where state = 'parked' or (name in ('branch-1', 'branch-2') and kind <> 'account_parked');
+insert into apipay.alerts (account, kind, subject, summary, action, details)
+select 'branch-2', 'job_held', 'others', 'They are.', 'Look.', '{"jobs": 1}';
 insert into apipay.alert_deliveries (alert_id, channel, notice)
 select id, 'log', 'firing' from apipay.alerts where resolved_at is null;
 

@@ -107,6 +107,16 @@ impl Facts {
             .filter(move |effect| is_effect_of(effect, job))
     }
 
+    /// Whether a held job has an alert of its own, or is counted by that of those beyond ten.
+    fn tells_of_held(&self, account: &str, job: &Value) -> bool {
+        self.alerts.iter().any(|alert| {
+            alert["resolved_at"].is_null()
+                && alert["account"] == account
+                && ["job_held", "duplicate_detected"].contains(&text(alert, "kind"))
+                && (alert["details"]["job"] == *job || alert["subject"] == "others")
+        })
+    }
+
     fn has_open_alert(&self, account: &str, kinds: &[&str]) -> bool {
         self.alerts.iter().any(|alert| {
             alert["resolved_at"].is_null()
@@ -239,7 +249,7 @@ fn check_state(facts: &Facts, job: &Value, violations: &mut Vec<String>) {
             }
         }
         "parked" if !parked => violations.push(format!("job {id} is parked, its account is not")),
-        "held" if !facts.has_open_alert(account, &["job_held", "duplicate_detected"]) => {
+        "held" if !facts.tells_of_held(account, &job["id"]) => {
             violations.push(format!("job {id} is held without an open alert"));
         }
         "parked" | "held" | "queued" | "sending" | "uncertain" | "accepted" => {}

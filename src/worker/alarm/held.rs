@@ -1,0 +1,171 @@
+//! Jobs about which a human has to decide.
+
+use serde_json::json;
+
+use super::Alarm;
+use crate::db::accounts::AlertText;
+use crate::domain::account::AccountName;
+use crate::domain::job::JobId;
+use crate::domain::operation;
+use crate::policy::found::says_denied;
+use crate::policy::verdict::{Next, Reason};
+use crate::worker::outcome::Guard;
+
+/// The kind of the alert of a job that a human decides about.
+pub const HELD: &str = "job_held";
+
+/// The same for a job of which the gateway has more than one object.
+pub const DUPLICATE: &str = "duplicate_detected";
+
+/// What a person may have to cancel before a held job can be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToCancel {
+    /// Nothing: it is no bill.
+    Nothing,
+    /// An invoice whose number is not known here, or one of several.
+    Any,
+    /// This invoice.
+    Invoice(i64),
+}
+
+impl ToCancel {
+    /// Of a job with this operation, where nothing more is known.
+    pub fn of(operation: &str) -> ToCancel {
+        match operation::operation(operation) {
+            Some(operation) if operation.makes_invoice() => ToCancel::Any,
+            _ => ToCancel::Nothing,
+        }
+    }
+}
+
+/// A job that a human has to decide about.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The account.
+    pub account: &'a AccountName,
+    /// The job.
+    pub id: JobId,
+    /// The code of why it is held.
+    pub reason: &'a str,
+    /// What the gateway was found to have, in words.
+    pub found: Option<&'a str>,
+    /// What may have to be cancelled first.
+    pub to_cancel: ToCancel,
+}
+
+impl Alarm {
+    /// The alert of what becomes of a job, if a human has to decide; `found` and `to_cancel` as in [`Held`].
+    pub fn of(
+        guard: &Guard,
+        next: &Next,
+        found: Option<&str>,
+        to_cancel: ToCancel,
+    ) -> Option<Alarm> {
+        match next {
+            Next::Held(reason) => Some(Alarm::held(Held {
+                account: &guard.account,
+                id: guard.id,
+                reason: reason.code(),
+                found,
+                to_cancel,
+            })),
+            _ => None,
+        }
+    }
+
+    /// A human has to decide about a job.
+    pub fn held(job: Held<'_>) -> Alarm {
+        let Held {
+            account,
+            id,
+            reason,
+            found,
+            to_cancel,
+        } = job;
+        let is = |other: Reason| reason == other.code();
+        let again = if found.is_some_and(says_denied) {
+            " again"
+        } else {
+            ""
+        };
+        let name_it = format!("select apipay.resolve({id}, true, GATEWAY_ID, 'why');");
+        let or_not = format!(
+            "if it is not there, select apipay.resolve({id}, false, null, 'why'); sends it again, and with \
+             and_cancel => true it ends unsent."
+        );
+        // What lives of it holds the job again, whatever is said.
+        let first = match to_cancel {
+            ToCancel::Nothing => String::new(),
+            ToCancel::Any => cancel_first("INVOICE_ID", account),
+            ToCancel::Invoice(invoice) => cancel_first(&invoice.to_string(), account),
+        };
+        let known_first = match to_cancel {
+            ToCancel::Invoice(_) => first.as_str(),
+            ToCancel::Nothing | ToCancel::Any => "",
+        };
+        let look = "look the payment up in the ApiPay dashboard, then";
+        let anyway = "the same with anyway => true if it is that one although it differs;";
+        let (kind, what, action) = if is(Reason::DuplicateDetected) {
+            (
+                DUPLICATE,
+                format!("held{again}: more than one object at ApiPay carries its name"),
+                format!(
+                    "see in the ApiPay dashboard which of them the customer is to pay or has paid, and say which: {name_it} \
+                     An invoice that is not kept can still be paid, so cancel each of those: \
+                     select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); one that was paid too has to be \
+                     refunded."
+                ),
+            )
+        } else if is(Reason::Mismatch) {
+            (
+                HELD,
+                format!("held{again}: the object with its name or key is not what was asked for"),
+                format!("{look}: {name_it} {anyway} {first}{or_not}"),
+            )
+        } else if is(Reason::NotAsStated) {
+            (
+                HELD,
+                "held again: what was said of it is not what ApiPay has".to_owned(),
+                format!("{look} name the right one: {name_it} {known_first}{or_not}"),
+            )
+        } else if is(Reason::OtherOrganization) {
+            (
+                HELD,
+                "held: it was sent while the account was for another organisation, and ApiPay shows nothing of it to \
+                 the key of now"
+                    .to_owned(),
+                format!(
+                    "look the payment up in the dashboard of the earlier organisation, then, if it was done there: \
+                     select apipay.resolve({id}, true, GATEWAY_ID, 'why', anyway => true); (believed, since it cannot \
+                     be asked for); if it was not, or was taken back there, select apipay.resolve({id}, false, null, \
+                     'why'); sends it again, to the organisation of now, and with and_cancel => true it ends unsent."
+                ),
+            )
+        } else {
+            (
+                HELD,
+                format!("held{again}: whether its request had its effect cannot be told from here"),
+                format!("{look}, if it is there: {name_it} {or_not}"),
+            )
+        };
+        let found = found.map_or_else(String::new, |found| format!(": {found}"));
+        Alarm {
+            kind,
+            severity: "critical",
+            text: AlertText {
+                summary: format!("Job {id} of account {account} is {what}{found}."),
+                action: format!("{action} All held jobs: select * from apipay.uncertain;"),
+                details: json!({ "job": id.0, "reason": reason }),
+            },
+            renews: false,
+        }
+    }
+}
+
+/// What has to be done about an invoice that is wrong before its job is sent again.
+fn cancel_first(invoice: &str, account: &AccountName) -> String {
+    format!(
+        "if that invoice is wrong and not paid, cancel it first, or it holds the job again: \
+         select apipay.cancel_invoice({invoice}, account => '{account}'); then, or "
+    )
+}

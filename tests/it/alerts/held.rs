@@ -1,0 +1,253 @@
+//! Each job about which a human has to decide is told, with what holds it now, until it is settled.
+
+use serde_json::{Value, json};
+
+use super::{action, as_operator, open, statements, until_ended};
+use crate::world::{Daemon, Job, World, phone};
+
+/// Holds a job that was never sent.
+async fn hold(world: &World, reason: &str) -> Job {
+    let job = world.bill(phone::PAID, 900).await;
+    world
+        .sql(&format!(
+            "update apipay.jobs set state = 'held', reason = '{reason}', epoch = epoch + 1, unproven_since = now() where id = {job}"
+        ))
+        .await;
+    job
+}
+
+async fn parked() -> (World, Daemon) {
+    let (world, daemon) = World::running().await;
+    world
+        .sql("select apipay.park('default', 'to have a look')")
+        .await;
+    (world, daemon)
+}
+
+/// Waits until the webhook was told so often that something fires with these words.
+async fn until_told(world: &World, words: &str, times: usize) {
+    world
+        .until_holds(&format!("{words:?} is told {times} times"), async || {
+            let told = world.alerts.notices("firing");
+            let of_words = told
+                .iter()
+                .filter(|notice| notice.to_string().contains(words));
+            of_words.count() >= times
+        })
+        .await;
+}
+
+fn told(world: &World, words: &str) -> usize {
+    let told = world.alerts.notices("firing");
+    let of_words = told
+        .iter()
+        .filter(|notice| notice.to_string().contains(words));
+    of_words.count()
+}
+
+#[tokio::test]
+async fn each_of_two_jobs_with_several_objects_is_told() {
+    let (world, daemon) = parked().await;
+    let jobs = [
+        hold(&world, "duplicate_detected").await,
+        hold(&world, "duplicate_detected").await,
+    ];
+    for job in jobs {
+        open(
+            &world,
+            "duplicate_detected",
+            &format!("subject = '{job}' and details -> 'job' = '{job}'"),
+        )
+        .await;
+        until_told(
+            &world,
+            &format!("Job {job} of account default is held: more than one"),
+            1,
+        )
+        .await;
+    }
+    world
+        .sql("select apipay.resolve(id, false, null, 'none is there', and_cancel => true) from apipay.jobs")
+        .await;
+    world.sql("select apipay.resume('default', 'seen')").await;
+    until_ended(&world, "duplicate_detected", "true").await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn ten_held_jobs_are_told_one_by_one_and_more_by_one_alert_that_is_told_again_as_they_become_more()
+ {
+    let (world, daemon) = parked().await;
+    for _ in 0..12 {
+        hold(&world, "unknown_outcome").await;
+    }
+    let others = "subject = 'others'";
+    let more = |jobs: u32| {
+        format!(
+            "{jobs} more jobs of account default are held, besides those that are told one by one."
+        )
+    };
+    open(
+        &world,
+        "job_held",
+        &format!("{others} and summary = '{}'", more(2)),
+    )
+    .await;
+    world
+        .until_true("select count(*) = 10 from apipay.alerts where kind = 'job_held' and details ? 'job' and resolved_at is null")
+        .await;
+    // Every few minutes at the most.
+    let old = "update apipay.alerts set opened_at = opened_at - interval '6 min', changed_at = changed_at - interval '6 min' where subject = 'others'";
+    hold(&world, "unknown_outcome").await;
+    hold(&world, "unknown_outcome").await;
+    let alert = open(
+        &world,
+        "job_held",
+        &format!("{others} and summary = '{}'", more(4)),
+    )
+    .await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(told(&world, &more(4)), 0);
+    world.sql(old).await;
+    until_told(&world, &more(4), 1).await;
+    // The same number is no news.
+    world.sql(old).await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(told(&world, &more(4)), 1);
+    for statement in statements(action(&alert)) {
+        as_operator(&world, &statement).await.unwrap();
+    }
+    world
+        .sql("select apipay.resolve(id, false, null, 'it is not there', and_cancel => true) from apipay.jobs")
+        .await;
+    world.sql("select apipay.resume('default', 'seen')").await;
+    until_ended(&world, "job_held", "true").await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
+
+/// The alert of a job, which is the only one about it.
+async fn only(world: &World, job: Job) -> Value {
+    let mut alerts = world
+        .rows(&format!(
+            "select * from apipay.alerts where kind in ('job_held', 'duplicate_detected') and resolved_at is null
+                and details -> 'job' = '{job}'"
+        ))
+        .await;
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    alerts.remove(0)
+}
+
+async fn say_not_done(world: &World, job: Job) {
+    let statement = format!("select apipay.resolve({job}, false, null, 'I do not see it')");
+    as_operator(world, &statement).await.unwrap();
+}
+
+/// Says so, and waits until the job is held again.
+async fn not_done(world: &World, job: Job) -> Value {
+    let epoch = world.job(job).await["epoch"].as_i64();
+    say_not_done(world, job).await;
+    let is_held_again = |row: &Value| {
+        row["state"] == "held" && row["epoch"].as_i64() > epoch.map(|epoch| epoch + 1)
+    };
+    world.until_job(job, "held again", is_held_again).await
+}
+
+/// A bill that the gateway has with another amount, and that invoice.
+async fn mismatched() -> (World, Daemon, Job, i64) {
+    let (world, daemon) = World::running().await;
+    world
+        .sandbox
+        .organisation(json!({"wrong_amount": true}))
+        .await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "cut": "after_effect"}))
+        .await;
+    let job = world.bill(phone::UNPAID, 900).await;
+    let row = world.until(job, "held").await;
+    assert_eq!(row["reason"], "mismatch");
+    let own = &world.effects_of(job).await[0]["invoice_id"];
+    let own = own.as_i64().unwrap();
+    until_told(
+        &world,
+        &format!("Job {job} of account default is held: "),
+        1,
+    )
+    .await;
+    world
+        .sandbox
+        .organisation(json!({"wrong_amount": false}))
+        .await;
+    (world, daemon, job, own)
+}
+
+#[tokio::test]
+async fn that_a_job_was_not_done_is_refused_aloud_each_time_until_what_lives_is_cancelled() {
+    let (world, daemon, job, own) = mismatched().await;
+    let again = format!(
+        "Job {job} of account default is held again: the object with its name or key is not what was asked for: \
+         it was said that it was not done; "
+    );
+    let cancel = format!("select apipay.cancel_invoice({own}, account => 'default');");
+    for times in 1..=2 {
+        let row = not_done(&world, job).await;
+        assert_eq!(row["reason"], "mismatch");
+        until_told(&world, &again, times).await;
+        let alert = only(&world, job).await;
+        let summary = alert["summary"].as_str().unwrap();
+        assert!(
+            summary.starts_with(&again)
+                && summary.contains(&format!("and ApiPay has invoice {own}: ")),
+            "{summary}"
+        );
+        assert!(statements(action(&alert)).contains(&cancel), "{alert}");
+    }
+    let explain = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
+    let explain = world.value(&explain).await.to_string();
+    for part in [
+        "it was said that it was not done; ",
+        "first select apipay.cancel_invoice(",
+    ] {
+        assert!(explain.contains(part), "{explain}");
+    }
+    as_operator(&world, &cancel).await.unwrap();
+    world
+        .until_true(
+            "select state = 'succeeded' from apipay.jobs where operation = 'invoice.cancel'",
+        )
+        .await;
+    say_not_done(&world, job).await;
+    world.until(job, "succeeded").await;
+    until_ended(&world, "job_held", "true").await;
+    drop(daemon);
+    // An invoice that nobody asked for was at the gateway.
+    world.end_unchecked().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_held_for_another_reason_now_has_one_alert_which_says_that() {
+    let (world, daemon, job, _) = mismatched().await;
+    let token = world.job(job).await["token"].as_str().unwrap().to_owned();
+    let fields = json!({"phone": phone::UNPAID, "amount": "900.00", "status": "pending",
+                        "internal_comment": format!("[apipayd {token}]")});
+    world.sandbox.invoice(&world.key("default"), fields).await;
+    let row = not_done(&world, job).await;
+    assert_eq!(row["reason"], "duplicate_detected");
+    let twice = format!(
+        "Job {job} of account default is held again: more than one object at ApiPay carries its name: it was said"
+    );
+    until_told(&world, &twice, 1).await;
+    let alert = only(&world, job).await;
+    let summary = alert["summary"].as_str().unwrap();
+    assert!(summary.starts_with(&twice), "{summary}");
+    let action = action(&alert);
+    assert!(
+        action.starts_with("see in the ApiPay dashboard which"),
+        "{action}"
+    );
+    drop(daemon);
+    // An invoice that nobody asked for is at the gateway.
+    world.end_unchecked().await;
+}
