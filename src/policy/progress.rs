@@ -198,6 +198,9 @@ const EXPLAINING_REFUSALS: &str = "cap_reached";
 /// The alert that says already why nobody serves an account. While another daemon serves it, it explains nothing.
 const EXPLAINING_NO_SERVICE: &str = "other_organization";
 
+/// The alert that says already why a few jobs do not move.
+const EXPLAINING_JOBS: &str = "job_stuck";
+
 /// The alert that says already why nothing is seen of what was sent.
 const EXPLAINING_READS: &str = "gateway_failing reads";
 
@@ -463,6 +466,30 @@ fn is_missed(facts: &AccountFacts) -> bool {
     !facts.is_served && !facts.is_left_alone
 }
 
+/// The kind of the open alert that says why nothing of an account is told here, although something is due.
+pub fn explanation(facts: &AccountFacts, patience: Patience) -> Option<&'static str> {
+    let is_quiet = |facts: &AccountFacts| of_account(facts, patience).is_empty();
+    if facts.stopped.is_some() || facts.is_left_alone || !is_quiet(facts) {
+        return None;
+    }
+    let others = [
+        EXPLAINING_A_PARK,
+        EXPLAINING_REFUSALS,
+        EXPLAINING_NO_SERVICE,
+        EXPLAINING_READS,
+        EXPLAINING_JOBS,
+    ];
+    let kind = EXPLAINING.into_iter().chain(others).find(|kind| {
+        let mut without = facts.clone();
+        without.open_alerts.retain(|open| open != kind);
+        if *kind == EXPLAINING_JOBS {
+            without.stuck.clear();
+        }
+        facts.has_open(kind) && !is_quiet(&without)
+    })?;
+    kind.split(' ').next()
+}
+
 /// Whether another alert says why nobody serves it.
 fn is_service_told(facts: &AccountFacts) -> bool {
     facts.has_open(EXPLAINING_NO_SERVICE)
@@ -527,7 +554,7 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         Duration::ZERO
     };
     let moving = patience.moving + turns;
-    let is_single = has_open("job_stuck");
+    let is_single = has_open(EXPLAINING_JOBS);
     // One job that is stuck explains a few, or as many as are known to be refused as it is.
     let is_told = is_single && facts.due_jobs <= FEW.max(facts.refused_jobs);
     if facts.due_jobs > 0 && !is_told {

@@ -6,6 +6,7 @@ mod hidden;
 mod kept;
 mod limit;
 mod locked;
+mod served;
 mod still;
 
 use std::time::Duration;

@@ -133,4 +133,32 @@ impl Concern {
     pub fn covers_accounts(self) -> bool {
         self.is_of_service() || matches!(self, Concern::Start | Concern::Change)
     }
+
+    /// Its name in the details of an alert.
+    pub fn code(self) -> &'static str {
+        match self {
+            Concern::Claims => "claims",
+            Concern::Window => "window",
+            Concern::LookUps => "look_ups",
+            Concern::Answers => "answers",
+            Concern::Checks => "checks",
+            Concern::Leases => "leases",
+            Concern::Turns => "turns",
+            Concern::Start => "start",
+            Concern::Change => "change",
+            Concern::Service => "service",
+            Concern::Daemon => "daemon",
+            Concern::Database => "database",
+            Concern::Loop => "loop",
+            Concern::Outcomes => "outcomes",
+            Concern::Deliveries => "deliveries",
+            Concern::Schema => "schema",
+            Concern::Numbers => "numbers",
+            Concern::Stop => "stop",
+            Concern::Limit => "limit",
+            Concern::AskingLimit => "asking_limit",
+            Concern::Probing => "probing",
+            Concern::Probes => "probes",
+        }
+    }
 }

@@ -733,3 +733,36 @@ fn that_nobody_serves_an_account_is_one_incident_whether_or_not_the_daemon_is_kn
         expect_in(&found, 300..=600, &concerns[1..]);
     }
 }
+
+#[test]
+fn the_alert_that_explains_a_standstill_is_the_one_without_which_it_would_be_found() {
+    let with = |alert: &str| AccountFacts {
+        open_alerts: vec!["job_held".into(), alert.into()],
+        due_jobs: 1,
+        ..waiting("never")
+    };
+    for (alert, kind) in [
+        ("job_stuck", Some("job_stuck")),
+        ("cap_reached everything", Some("cap_reached")),
+        ("gateway_failing sends", Some("gateway_failing")),
+        ("account_parked", Some("account_parked")),
+        // It explains none of what is due here.
+        ("gateway_failing reads", None),
+        ("other_organization", None),
+    ] {
+        assert_eq!(explanation(&with(alert), patience()), kind, "{alert}");
+    }
+    let unserved = AccountFacts {
+        is_served: false,
+        ..with("other_organization")
+    };
+    assert_eq!(
+        explanation(&unserved, patience()),
+        Some("other_organization")
+    );
+    let idle = AccountFacts {
+        due_jobs: 0,
+        ..with("job_stuck")
+    };
+    assert_eq!(explanation(&idle, patience()), None);
+}

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::tell::Incident;
 use crate::db::accounts::AlertText;
 use crate::db::locks::{Blocker, InTheWay, LockedMirror};
-use crate::db::progress::{MOST_WEIGHED, Standing, Stop, Weight};
+use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Finding};
 use crate::worker::alarm;
@@ -87,7 +87,7 @@ pub(super) fn text(
     }
     let concerns: Vec<String> = findings
         .iter()
-        .map(|f| code(f.concern).to_owned())
+        .map(|f| f.concern.code().to_owned())
         .collect();
     AlertText {
         summary: summary.join(" "),
@@ -177,55 +177,10 @@ fn joined(steps: &[String]) -> String {
     text
 }
 
-/// How it ended that something of an account was told, given how the account stands now.
-pub(super) fn ended(standing: Option<Standing>) -> String {
-    let how = match standing {
-        Some(Standing {
-            is_parked: true, ..
-        }) => alarm::PARKED_NOW,
-        Some(Standing {
-            is_served: false, ..
-        }) => "nothing of it is due any more, and no running apipayd has it in its configuration",
-        _ => "it moves again",
-    };
-    let unseen = standing.filter(|standing| !standing.is_served && standing.open > 0);
-    let unseen = unseen.map_or("", |_| {
-        "; no running apipayd serves it, so what becomes of what ApiPay has accepted of it is not seen until one does"
-    });
-    format!("{how}{unseen}")
-}
-
 /// For the status line; none when all moves.
 pub(super) fn status(incidents: &[Incident]) -> Option<String> {
     let summaries: Vec<&str> = incidents.iter().map(|i| i.text.summary.as_str()).collect();
     (!summaries.is_empty()).then(|| format!("NO PROGRESS: {}", summaries.join(" ")))
-}
-
-fn code(concern: Concern) -> &'static str {
-    match concern {
-        Concern::Claims => "claims",
-        Concern::Window => "window",
-        Concern::LookUps => "look_ups",
-        Concern::Answers => "answers",
-        Concern::Checks => "checks",
-        Concern::Leases => "leases",
-        Concern::Turns => "turns",
-        Concern::Start => "start",
-        Concern::Change => "change",
-        Concern::Service => "service",
-        Concern::Daemon => "daemon",
-        Concern::Database => "database",
-        Concern::Loop => "loop",
-        Concern::Outcomes => "outcomes",
-        Concern::Deliveries => "deliveries",
-        Concern::Schema => "schema",
-        Concern::Numbers => "numbers",
-        Concern::Stop => "stop",
-        Concern::Limit => "limit",
-        Concern::AskingLimit => "asking_limit",
-        Concern::Probing => "probing",
-        Concern::Probes => "probes",
-    }
 }
 
 // The age is not in it: a text that changes with each look would be written with each look.
@@ -445,29 +400,6 @@ mod tests {
             steps(&["select f(1);", "run: apipayd check", "see that it runs"]),
             "select f(1); then run: apipayd check. See that it runs"
         );
-    }
-
-    /// An account that was parked, or is served by nobody, does not move.
-    #[test]
-    fn what_ended_is_said_to_move_only_where_it_does() {
-        let ended = |is_parked, is_served, open| {
-            ended(Some(Standing {
-                is_parked,
-                is_served,
-                open,
-            }))
-        };
-        assert_eq!(super::ended(None), "it moves again");
-        assert_eq!(ended(false, true, 3), "it moves again");
-        assert_eq!(ended(true, true, 3), alarm::PARKED_NOW);
-        assert_eq!(ended(true, false, 0), alarm::PARKED_NOW);
-        for is_parked in [true, false] {
-            let how = ended(is_parked, false, 1);
-            assert!(
-                how.contains("not seen until one does") && !how.contains("moves"),
-                "{how}"
-            );
-        }
     }
 
     #[test]
