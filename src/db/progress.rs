@@ -37,6 +37,8 @@ pub struct Due {
     pub blocked_reason: Option<String>,
     /// What it said.
     pub blocked_message: Option<String>,
+    /// Until when the account waits because of it, if that is long.
+    pub blocked_until: Option<OffsetDateTime>,
     /// A job that waited for another one, whose turn has come.
     pub turn: Option<String>,
     /// When the probe was due that was not made, while the account is parked.
@@ -326,7 +328,7 @@ pub struct Standing {
     pub is_parked: bool,
     /// Whether a living daemon has it in its configuration.
     pub is_served: bool,
-    /// Whether something of it is due to be sent or looked up, or is being sent.
+    /// Whether something of it is due to be sent or looked up, was told to wait, or is being sent.
     pub is_waiting: bool,
     /// Until when ApiPay limits it.
     pub blocked_until: Option<OffsetDateTime>,
@@ -354,7 +356,10 @@ pub async fn standing(
                     or exists (select from apipay.jobs j
                                 where j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
                                   and j.run_at <= now())
-                    or exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain' and j.run_at <= now()) as "is_waiting!",
+                    or exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain' and j.run_at <= now())
+                    or exists (select from apipay.jobs j
+                                where j.account = a.name and j.state in ('queued', 'uncertain')
+                                  and j.reason in ('retry_after', 'cap_reached')) as "is_waiting!",
                   case when a.blocked_until > now() then a.blocked_until end as blocked_until,
                   (select count(*) from (
                      select from apipay.jobs j

@@ -23,6 +23,8 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        lookup.mark as "lookup?", undecided.id as "undecided?", checks.mark as "check?", lease.mark as "lease?",
        refused.sends as "refused_sends?", refused.reads as "refused_reads?", a.blocked_reason as "blocked_reason?",
        a.blocked_message as "blocked_message?",
+       -- One that changes with each request is nothing to tell.
+       case when a.blocked_until > now() + interval '1 minute' then a.blocked_until end as "blocked_until?",
        turn.mark as "turn?", probe.due_at as "probe?",
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and a.name = any (d.accounts)) as "served_by!",

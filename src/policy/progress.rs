@@ -74,20 +74,23 @@ pub struct Stopped {
 pub struct Refused {
     /// Since when, in words: another moment is another row of them.
     pub since: String,
-    /// The code of the last one.
+    /// The code of the last one; empty once it is forgotten.
     pub code: String,
     /// What it said.
     pub said: Option<String>,
+    /// Until when the account waits, in words, where that is long.
+    pub until: Option<String>,
 }
 
 impl Refused {
     /// What was answered, and since when.
     fn in_words(&self) -> String {
+        let code = if self.code.is_empty() { "" } else { ", " };
         let said = match &self.said {
             Some(said) => format!(": {said}"),
             None => String::new(),
         };
-        format!("HTTP 429, {}{said}, since {}", self.code, self.since)
+        format!("HTTP 429{code}{}{said}, since {}", self.code, self.since)
     }
 }
 
@@ -165,6 +168,8 @@ pub struct Finding {
     pub lasted: Duration,
     /// What was said of it; empty when nothing was.
     pub cause: String,
+    /// The requests that are refused, if that is what was found.
+    pub refused: Option<Refused>,
 }
 
 /// Due jobs up to which one that is stuck by itself explains why nothing moves.
@@ -213,6 +218,7 @@ struct Sight {
     mark: String,
     patience: Duration,
     cause: String,
+    refused: Option<Refused>,
 }
 
 impl Sight {
@@ -264,6 +270,7 @@ impl Mark {
             concern: sight.concern,
             lasted: at.saturating_sub(self.since),
             cause: sight.cause.clone(),
+            refused: sight.refused.clone(),
         }
     }
 }
@@ -375,6 +382,7 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
         mark: failure.mark.clone(),
         patience,
         cause: failure.cause.clone(),
+        refused: None,
     };
     let lasting = |concern, cause: &String| Sight {
         account: None,
@@ -384,6 +392,7 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
         mark: String::new(),
         patience: patience.moving,
         cause: cause.clone(),
+        refused: None,
     };
     let mut sights = Vec::new();
     let faults = facts.faults.iter();
@@ -453,6 +462,7 @@ fn stopped(accounts: &[&AccountFacts], patience: Patience) -> Vec<Sight> {
             mark: String::new(),
             patience: patience.moving,
             cause: String::new(),
+            refused: None,
         });
         sight.accounts.push(facts.account.clone());
         // As it is written, the later one is the greater.
@@ -504,6 +514,7 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         mark: mark.to_owned(),
         patience,
         cause: String::new(),
+        refused: None,
     };
     let has_open = |kind: &str| facts.has_open(kind);
     if !facts.is_served {
@@ -544,6 +555,7 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         if let Some(refused) = refused.as_ref().filter(|_| !is_told) {
             sights.push(Sight {
                 cause: refused.in_words(),
+                refused: Some(refused.clone()),
                 ..sight(concern, &refused.since, patience.moving)
             });
         }

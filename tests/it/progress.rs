@@ -2,6 +2,7 @@
 //! when the database is what fails.
 
 mod away;
+mod ended;
 mod hidden;
 mod kept;
 mod limit;

@@ -119,6 +119,7 @@ fn refused(since: &str) -> Option<Refused> {
         said: None,
         since: since.into(),
         code: "request_rate_limited".into(),
+        until: None,
     })
 }
 
@@ -765,4 +766,18 @@ fn the_alert_that_explains_a_standstill_is_the_one_without_which_it_would_be_fou
         ..with("job_stuck")
     };
     assert_eq!(explanation(&idle, patience()), None);
+}
+
+#[test]
+fn a_refusal_whose_code_is_forgotten_leaves_no_gap() {
+    let forgotten = Refused {
+        code: String::new(),
+        ..refused("12:00").unwrap()
+    };
+    assert_eq!(forgotten.in_words(), "HTTP 429, since 12:00");
+    let said = Refused {
+        said: Some("slow down".into()),
+        ..forgotten
+    };
+    assert_eq!(said.in_words(), "HTTP 429: slow down, since 12:00");
 }

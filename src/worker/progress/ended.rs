@@ -54,6 +54,9 @@ fn how(
         }
         None => {}
     }
+    if standing.is_served && concerns == [Concern::Service.code()] {
+        return "an apipayd serves it again".to_owned();
+    }
     if !standing.is_waiting {
         let served = match standing.is_served {
             true => "",
@@ -79,10 +82,7 @@ fn how(
     }
     if let Some(until) = standing.blocked_until {
         let until = written(until);
-        return format!("ApiPay lets some through, and limits it until {until}");
-    }
-    if concerns == [Concern::Service.code()] {
-        return "an apipayd serves it again".to_owned();
+        return format!("ApiPay limits it until {until}, and it waits until then");
     }
     "it moves again".to_owned()
 }
@@ -193,7 +193,7 @@ mod tests {
         };
         assert_eq!(
             ended(&limited),
-            "ApiPay lets some through, and limits it until 1970-01-01T00:00:00Z"
+            "ApiPay limits it until 1970-01-01T00:00:00Z, and it waits until then"
         );
         let stop = stop();
         let of_stop = |standing: &Standing| of_account(&[], Some(standing), Some(&stop), None);

@@ -381,6 +381,7 @@ fn refused(due: &Due, since: OffsetDateTime) -> Refused {
         since: written(since),
         code: due.blocked_reason.clone().unwrap_or_default(),
         said: due.blocked_message.clone(),
+        until: due.blocked_until.map(written),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::db::locks::{Blocker, InTheWay, LockedMirror};
 use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Finding};
+use crate::policy::remedy::{Remedy, of_limit};
 use crate::worker::alarm;
 
 /// What waits behind it.
@@ -204,11 +205,15 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
             format!("What ApiPay accepted for account {account} is due to be checked and is not.")
         }
         Concern::Limit => format!(
-            "ApiPay refuses every payment of account {account} for the limit of its key, again and again ({cause}): they wait."
+            "ApiPay refuses every payment of account {account}, again and again, because {} ({cause}): they wait{}.",
+            limit(finding).what,
+            until(finding)
         ),
         Concern::AskingLimit => format!(
-            "ApiPay refuses for the limit of its key whatever is asked about payments of account {account} ({cause}): \
-             what became of them is not seen."
+            "ApiPay refuses whatever is asked about payments of account {account}, because {} ({cause}): what became of \
+             them is not seen{}.",
+            limit(finding).what,
+            until(finding)
         ),
         Concern::Probing => format!(
             "Account {account} is parked, and nobody asks ApiPay whether it is well again: a probe of it is {cause} and is not \
@@ -260,6 +265,19 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
     }
 }
 
+/// Why the requests of a finding are refused, and what helps.
+fn limit(finding: &Finding) -> Remedy {
+    let refused = finding.refused.as_ref();
+    let code = refused.map_or("", |refused| refused.code.as_str());
+    of_limit(code, refused.and_then(|refused| refused.said.as_deref()))
+}
+
+/// Until when they wait, where that is long.
+fn until(finding: &Finding) -> String {
+    let until = finding.refused.as_ref().and_then(|r| r.until.as_ref());
+    until.map_or_else(String::new, |until| format!(" until {until}"))
+}
+
 fn remedy(finding: &Finding) -> String {
     let account = finding.account.as_deref().unwrap_or_default();
     match finding.concern {
@@ -292,12 +310,18 @@ fn remedy(finding: &Finding) -> String {
             "see that the database runs and lets apipayd in; apipayd check says what it answers"
                 .to_owned()
         }
-        Concern::Limit | Concern::AskingLimit => format!(
-            "see whether another program uses the same API key, and whether accounts.{account}.requests_per_minute is \
-             more than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it. Where the \
-             answer is not in ApiPay's words, a proxy, a firewall or a CDN on the way refuses the requests: ask whoever \
-             runs it to let them through. They go on by themselves with the first request that is let through"
-        ),
+        Concern::Limit | Concern::AskingLimit => {
+            let action = limit(finding).action.replace("ACCOUNT", account);
+            let at_once = match until(finding).as_str() {
+                "" => String::new(),
+                _ => format!(
+                    ", or are tried at once with: select apipay.resume('{account}', 'why');"
+                ),
+            };
+            format!(
+                "{action}. They go on by themselves with the first request that is let through{at_once}"
+            )
+        }
         Concern::Probes => format!(
             "see in the ApiPay dashboard whether account {account} is well, and whether a proxy, a firewall or a CDN on the \
              way refuses the requests, or another program uses the same API key (429). Payments go on by themselves once \
@@ -352,6 +376,7 @@ mod tests {
     use rust_decimal::Decimal;
 
     use super::*;
+    use crate::policy::progress::Refused;
 
     fn finding(account: Option<&str>, concern: Concern, cause: &str) -> Finding {
         Finding {
@@ -361,6 +386,7 @@ mod tests {
             concern,
             lasted: Duration::from_secs(200),
             cause: cause.into(),
+            refused: None,
         }
     }
 
@@ -502,5 +528,47 @@ mod tests {
             "All sending has been stopped for more than a day, by dba (moving house)."
         ));
         assert_eq!(text.action, "select apipay.start('why');");
+    }
+
+    #[test]
+    fn a_limit_says_until_when_the_account_waits_and_what_helps_against_its_code() {
+        let refused = |until: Option<&str>| Finding {
+            refused: Some(Refused {
+                since: "12:00".into(),
+                code: "too_many_failed_authentications".into(),
+                said: None,
+                until: until.map(str::to_owned),
+            }),
+            ..finding(Some("shop"), Concern::Limit, "HTTP 429, since 12:00")
+        };
+        let text = |until| {
+            let found = refused(until);
+            text(
+                Uuid::nil(),
+                &[&found],
+                &waiting(vec!["shop"]),
+                &Known::default(),
+            )
+        };
+        let long = text(Some("13:00"));
+        assert_eq!(
+            long.summary,
+            "ApiPay refuses every payment of account shop, again and again, because requests with a wrong key came too \
+             often (HTTP 429, since 12:00): they wait until 13:00."
+        );
+        assert!(
+            long.action.contains("compare the key of account shop"),
+            "{}",
+            long.action
+        );
+        assert!(
+            long.action
+                .ends_with("select apipay.resume('shop', 'why');"),
+            "{}",
+            long.action
+        );
+        let short = text(None);
+        assert!(short.summary.ends_with("they wait."), "{}", short.summary);
+        assert!(!short.action.contains("resume"), "{}", short.action);
     }
 }
