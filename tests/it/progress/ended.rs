@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 use super::{told, until_told, wish};
@@ -50,32 +49,6 @@ async fn a_stop_takes_back_nothing_that_was_told() {
     let how = let_through(&world).await;
     assert!(!how.contains("serves") && !how.contains("stopped"), "{how}");
     assert_eq!(told(&world, "firing").len(), 1);
-    world.until_all_final().await;
-    world.end([daemon]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_database_takes_back_nothing_that_was_told() {
-    let (world, daemon) = refused(Wish {
-        own_cluster: true,
-        ..wish()
-    })
-    .await;
-    block_in_place(|| world.database.cluster.stop("immediate"));
-    // Until the daemon's last sign of life is too old for it to count as living.
-    sleep(Duration::from_secs(65)).await;
-    block_in_place(|| world.database.cluster.restart());
-    sleep(Duration::from_secs(10)).await;
-    let of_default = "apipay.alerts where kind = 'no_progress' and account = 'default'";
-    assert_eq!(world.count(of_default).await, 1);
-    let ended = told(&world, "resolved");
-    let is_of_default = |notice: &&Value| notice["commonLabels"]["account"] == "default";
-    assert_eq!(ended.iter().filter(is_of_default).count(), 0, "{ended:?}");
-    let open = format!("{of_default} and resolved_at is null");
-    assert_eq!(world.count(&open).await, 1);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
-    until_told(&world, "resolved", &["account default"]).await;
-    assert_eq!(world.count(of_default).await, 1);
     world.until_all_final().await;
     world.end([daemon]).await;
 }
