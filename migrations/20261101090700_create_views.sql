@@ -130,17 +130,17 @@ return case when apipay._capped(account) && operations then concat('ApiPay takes
 comment on function apipay._cap_of(apipay.accounts, text[]) is
   'Which of these operations a cap of the gateway keeps from being sent, until when, and what the gateway said; null when none.';
 
--- A daemon tells that it lives every ten seconds; the row of the last one to serve an account is kept for thirty days.
+-- The row of the last daemon to serve an account is kept for thirty days.
 create function apipay._unserved(account apipay.accounts, served_at timestamptz, doubted text default null) returns text
 language sql stable parallel safe
-return case when served_at is null or served_at < now() - interval '1 minute' then coalesce(
+return case when served_at is distinct from 'infinity' then coalesce(
   doubted,
   case when served_at is null then concat('no daemon serves account ', account.name,
     ': name it in the configuration, then sudo systemctl restart apipayd') end,
   concat('no daemon serves account ', account.name, ' ', apipay._since(served_at),
     format(': see that apipayd runs (systemctl status apipayd) and has [accounts.%s] in its configuration', account.name))) end;
 comment on function apipay._unserved(apipay.accounts, timestamptz, text) is
-  'Since when no daemon serves this account, and what starts one, given when a daemon that serves it last gave a sign of life, and what is said of one that runs and doubts its key (apipay._job_facts.doubted); null while one does.';
+  'Since when no daemon serves this account, and what starts one, given when a daemon that served it last gave a sign of life (infinity: one serves it), and what is said of one that runs and doubts its key (apipay._job_facts.doubted); null while one does.';
 
 -- A daemon takes up a probe that is due within a second or two, unless somebody keeps the row of its account locked.
 create function apipay._until_probed(account apipay.accounts) returns text
@@ -552,7 +552,8 @@ left join lateral (
      and reads.account = j.account and reads.kind = case when j.state = 'uncertain' then 'look_up' when j.operation = 'invoice.refund' then 'refunds' else 'check' end
    limit 1) as asked on true
 left join lateral (
-  select max(d.seen_at) as seen_at from apipay.daemons d
+  select case when bool_or(not d.has_left and d.seen_at >= now() - interval '1 minute') then 'infinity' else max(d.seen_at) end as seen_at
+    from apipay.daemons d
    where (j.finished_at is null or (i.invoice).settled is false) and j.account = any (d.accounts)) as served on true
 -- Of an account that nobody serves: a daemon that has it and does not know its key to be of the account's organization.
 left join lateral (
@@ -561,7 +562,7 @@ left join lateral (
                   where coalesce(l.account, '') = j.account and l.resolved_at is null and l.kind in ('other_organization', 'account_parked')
                   order by l.kind = 'other_organization' desc, l.details ->> 'host' = d.host desc, l.id desc limit 1)) as summary
     from apipay.daemons d cross join lateral unnest(d.doubted) as one (key)
-   where (j.finished_at is null or (i.invoice).settled is false) and coalesce(served.seen_at, '-infinity') < now() - interval '1 minute'
+   where (j.finished_at is null or (i.invoice).settled is false) and served.seen_at is distinct from 'infinity'
      and not d.has_left and d.seen_at >= now() - interval '1 minute' and split_part(one.key, ' ', 1) = j.account
    order by d.seen_at desc limit 1) as doubted on true
 cross join lateral (
@@ -639,7 +640,7 @@ comment on column apipay._job_facts.trial_at is 'Before this moment the gateway 
 comment on column apipay._job_facts.ahead is 'The refund job of the same invoice that it waits for.';
 comment on column apipay._job_facts.cancelled_by is 'Who cancelled it.';
 comment on column apipay._job_facts.cancelled_why is 'Why.';
-comment on column apipay._job_facts.served_at is 'When a daemon that serves its account last gave a sign of life.';
+comment on column apipay._job_facts.served_at is 'Infinity while a daemon serves its account: one that has not left and gave a sign of life within the last minute. Otherwise when one that served it last gave one.';
 comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
 comment on column apipay._job_facts.unshown is 'When the gateway last showed its invoice or refund, if an alert says that it does not any more.';
 comment on column apipay._job_facts.lost is 'What the alert says, if the database has forgotten commits.';
@@ -943,14 +944,16 @@ cross join lateral (
   select coalesce((select apipay._quota_sum(apipay._quota_slide(q.used, q.newest,
                             floor(extract(epoch from now()) + (c.control).steady_ahead_us / 1e6)::bigint))
                    from apipay._quotas q where q.account = a.name), 0) as used) as quota
-left join lateral (select max(d.seen_at) as seen_at from apipay.daemons d where a.name = any (d.accounts)) as served on true
+left join lateral (
+  select case when bool_or(not d.has_left and d.seen_at >= now() - interval '1 minute') then 'infinity' else max(d.seen_at) end as seen_at
+    from apipay.daemons d where a.name = any (d.accounts)) as served on true
 left join lateral (
   select concat('the apipayd on ', d.host, ' has a key for account ', a.name, ' that may be of another organisation, and serves nothing of it before that is known',
                 (select format(': see alert %s (%s), in apipay.alerts', l.id, l.kind) from apipay.alerts l
                   where coalesce(l.account, '') = a.name and l.resolved_at is null and l.kind in ('other_organization', 'account_parked')
                   order by l.kind = 'other_organization' desc, l.details ->> 'host' = d.host desc, l.id desc limit 1)) as summary
     from apipay.daemons d cross join lateral unnest(d.doubted) as one (key)
-   where coalesce(served.seen_at, '-infinity') < now() - interval '1 minute'
+   where served.seen_at is distinct from 'infinity'
      and not d.has_left and d.seen_at >= now() - interval '1 minute' and split_part(one.key, ' ', 1) = a.name
    order by d.seen_at desc limit 1) as doubted on true
 left join lateral (

@@ -37,6 +37,8 @@ pub struct Due {
     pub blocked_reason: Option<String>,
     /// What it said.
     pub blocked_message: Option<String>,
+    /// Until when the account waits because of it, if that is long.
+    pub blocked_until: Option<OffsetDateTime>,
     /// A job that waited for another one, whose turn has come.
     pub turn: Option<String>,
     /// When the probe was due that was not made, while the account is parked.
@@ -320,28 +322,51 @@ pub async fn resolve(
 }
 
 /// How an account stands of which something was told that is not found any more.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Standing {
     /// Whether it is parked.
     pub is_parked: bool,
     /// Whether a living daemon has it in its configuration.
     pub is_served: bool,
+    /// Whether something of it is due to be sent or looked up, was told to wait, or is being sent.
+    pub is_waiting: bool,
+    /// Until when ApiPay limits it.
+    pub blocked_until: Option<OffsetDateTime>,
+    /// Jobs that came to be held since it was told.
+    pub held: i64,
     /// Jobs that ApiPay has accepted and that are not at their end, and invoices that may still be paid, as far as they are
     /// counted.
     pub open: i64,
 }
 
-/// How an account stands; none when there is no such account. A daemon counts as living for so long after its last sign.
+/// How an account stands; none when there is no such account. A daemon counts as living for so long after its last sign;
+/// `kind` is that of the alert.
 pub async fn standing(
     pool: &Pool,
     account: &str,
     alive_for: Duration,
+    kind: &str,
 ) -> Result<Option<Standing>, DbError> {
     sqlx::query_as!(
         Standing,
         r#"select a.state = 'parked' as "is_parked!",
                   exists (select from apipay.daemons d
-                           where d.seen_at > now() - make_interval(secs => $2) and a.name = any (d.accounts)) as "is_served!",
+                           where d.seen_at > now() - make_interval(secs => $2) and not d.has_left and a.name = any (d.accounts)) as "is_served!",
+                  exists (select from apipay.jobs j where j.account = a.name and j.state = 'sending')
+                    or exists (select from apipay.jobs j
+                                where j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
+                                  and j.run_at <= now())
+                    or exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain' and j.run_at <= now())
+                    or exists (select from apipay.jobs j
+                                where j.account = a.name and j.state in ('queued', 'uncertain')
+                                  and j.reason in ('retry_after', 'cap_reached')) as "is_waiting!",
+                  case when a.blocked_until > now() then a.blocked_until end as blocked_until,
+                  (select count(*) from (
+                     select from apipay.jobs j
+                      where j.account = a.name and j.state = 'held'
+                        and j.updated_at >= (select min(l.opened_at) from apipay.alerts l
+                                              where coalesce(l.account, '') = a.name and l.kind = $4 and l.resolved_at is null)
+                      limit $3) given_up) as "held!",
                   (select count(*) from (
                      (select from apipay.jobs j where j.account = a.name and j.state = 'accepted' order by j.id limit $3)
                      union all
@@ -350,27 +375,38 @@ pub async fn standing(
         account,
         alive_for.as_secs_f64(),
         MOST_WEIGHED,
+        kind,
     )
     .fetch_optional(pool)
     .await
     .task("read how an account stands")
 }
 
-/// Open alerts of this kind that no living daemon remembers, by account and subject: each was opened by one that
-/// has ended since.
-pub async fn left_open(pool: &Pool, kind: &str) -> Result<Vec<(Option<String>, String)>, DbError> {
-    let rows = sqlx::query!(
-        "select l.account, l.subject from apipay.alerts l
-          where l.kind = $1 and l.resolved_at is null
-            and not exists (select from apipay.daemons d
-                             where d.worker::text = l.details ->> 'worker' and d.seen_at > now() - interval '5 minutes')",
+/// An open alert that no living daemon remembers.
+#[derive(Clone, Debug)]
+pub struct LeftOpen {
+    /// The account; none: all of them.
+    pub account: Option<String>,
+    /// What it is about.
+    pub subject: String,
+    /// What stood still, as codes.
+    pub concerns: Vec<String>,
+}
+
+/// Open alerts of this kind that no living daemon remembers: each was opened by one that has ended since.
+pub async fn left_open(pool: &Pool, kind: &str) -> Result<Vec<LeftOpen>, DbError> {
+    sqlx::query_as!(
+        LeftOpen,
+        r#"select l.account, l.subject,
+                  case when jsonb_typeof(l.details -> 'concerns') = 'array'
+                       then array(select jsonb_array_elements_text(l.details -> 'concerns')) else '{}' end as "concerns!"
+             from apipay.alerts l
+            where l.kind = $1 and l.resolved_at is null
+              and not exists (select from apipay.daemons d
+                               where d.worker::text = l.details ->> 'worker' and d.seen_at > now() - interval '5 minutes')"#,
         kind
     )
     .fetch_all(pool)
     .await
-    .task("read what is told")?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.account, row.subject))
-        .collect())
+    .task("read what is told")
 }

@@ -23,9 +23,11 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        lookup.mark as "lookup?", undecided.id as "undecided?", checks.mark as "check?", lease.mark as "lease?",
        refused.sends as "refused_sends?", refused.reads as "refused_reads?", a.blocked_reason as "blocked_reason?",
        a.blocked_message as "blocked_message?",
+       -- One that changes with each request is nothing to tell.
+       case when a.blocked_until > now() + interval '1 minute' then a.blocked_until end as "blocked_until?",
        turn.mark as "turn?", probe.due_at as "probe?",
        (select count(*) from apipay.daemons d
-         where d.seen_at > now() - make_interval(secs => $1) and a.name = any (d.accounts)) as "served_by!",
+         where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and a.name = any (d.accounts)) as "served_by!",
        a.state = 'parked' and a.parked_by <> 'apipayd' as "is_left_alone!",
        stopped.host as "stopped_host?", stopped.seen_at as "stopped_at?",
        -- One of them may be about less than all of the account.
@@ -79,15 +81,22 @@ left join lateral (
   where may_send.yes and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
   order by j.run_at, j.id limit 1) lookup on true
 left join lateral (
-  -- Of an account that nobody serves: the machine of the daemon that served it last. It was started again if one serves
-  -- others of its accounts; and one that left, on a machine where another goes on, was stopped on purpose.
+  -- Of an account that nobody serves: the machine of the daemon that served it last. One that left, on a machine where
+  -- another goes on, was stopped on purpose. And it was started again without the account if one that came later serves
+  -- others of its accounts there, and none served just these beside it.
   select last.host, last.seen_at from (
-    select d.host, d.seen_at, d.accounts, d.has_left from apipay.daemons d
+    select d.worker, d.host, d.started_at, d.seen_at, d.accounts, d.has_left from apipay.daemons d
      where a.name = any (d.accounts) order by d.seen_at desc limit 1) last
   where not exists (
     select from apipay.daemons d
-     where d.seen_at > now() - make_interval(secs => $1)
-       and (d.accounts && last.accounts or (last.has_left and d.host = last.host)))
+     where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and d.host = last.host
+       and (last.has_left
+            or (d.accounts && last.accounts
+                and not exists (
+                  select from apipay.daemons beside
+                   where beside.host = last.host and beside.worker <> last.worker
+                     and beside.started_at < last.seen_at and beside.seen_at > last.started_at
+                     and beside.accounts @> d.accounts and d.accounts @> beside.accounts))))
 ) stopped on true
 left join lateral (
   -- A look-up without a clear answer is told otherwise, and one that finds nothing waits for its proof; these come

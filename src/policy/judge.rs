@@ -12,7 +12,7 @@ use crate::domain::operation::{Applied, Lookup, OPERATIONS, Operation, Plan, Pro
 use crate::domain::state::State;
 use crate::policy::backoff;
 use crate::policy::hints;
-use crate::policy::quoted::{page, words};
+use crate::policy::quoted::{NOT_IN_ITS_WORDS, page, words};
 use crate::policy::rules::{Curve, Jitter, Rules};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Scope, Strain, Verdict};
 
@@ -213,7 +213,7 @@ pub fn strain_of(
         (Class::Throttled, _) | (Class::Unknown(_), 429) => Some(Strain::Block {
             wait: rate_wait(reply, at),
             code: code(),
-            said: words(reply).or_else(|| Some(format!("not in ApiPay's words: {}", page(reply)?))),
+            said: words(reply).or_else(|| Some(format!("{NOT_IN_ITS_WORDS}: {}", page(reply)?))),
             scope: Scope::Everything,
             capped: false,
         }),

@@ -4,110 +4,12 @@
 //! due has a mark that changes when it moves, and a mark that stands still for too long is a finding. A
 //! backlog behind the quota moves, however slowly; one that nobody can see does not.
 
+mod concern;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What should move, or should not last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Concern {
-    /// Jobs that are due are claimed.
-    Claims,
-    /// Claimed jobs are sent before their window closes.
-    Window,
-    /// Look-ups that are due are made.
-    LookUps,
-    /// Look-ups come to an answer.
-    Answers,
-    /// What was accepted is followed.
-    Checks,
-    /// Leases that ran out are recovered.
-    Leases,
-    /// Jobs that waited for another one go on when it has ended.
-    Turns,
-    /// A daemon that has the account in its configuration can begin to serve it.
-    Start,
-    /// What the gateway says of the account is stored.
-    Change,
-    /// A daemon has the account in its configuration.
-    Service,
-    /// The daemon that served accounts still runs.
-    Daemon,
-    /// The database answers.
-    Database,
-    /// A loop of the daemon gets its work done.
-    Loop,
-    /// Outcomes are written.
-    Outcomes,
-    /// Alerts are delivered.
-    Deliveries,
-    /// The schema is as it was made, and nothing hides its rows.
-    Schema,
-    /// The numbers that the database gives out are free.
-    Numbers,
-    /// Sending is not stopped for ever.
-    Stop,
-    /// Sends get past the account's limit at the gateway.
-    Limit,
-    /// What asks gets past it.
-    AskingLimit,
-    /// Parked accounts are probed when that is due.
-    Probing,
-    /// Probes of parked accounts get clear answers.
-    Probes,
-}
-
-impl Concern {
-    /// Whether it costs payments, rather than what protects or reports them.
-    pub fn is_critical(self) -> bool {
-        !matches!(self, Concern::Deliveries | Concern::Stop)
-    }
-
-    /// Whether a lock that somebody keeps may be why.
-    pub fn may_be_a_lock(self) -> bool {
-        match self {
-            Concern::Claims
-            | Concern::Window
-            | Concern::LookUps
-            | Concern::Answers
-            | Concern::Checks
-            | Concern::Leases
-            | Concern::Turns
-            | Concern::Probing
-            | Concern::Database
-            | Concern::Loop
-            | Concern::Outcomes => true,
-            // It names the session itself.
-            Concern::Start
-            | Concern::Change
-            | Concern::Service
-            | Concern::Daemon
-            | Concern::Deliveries
-            | Concern::Schema
-            | Concern::Numbers
-            | Concern::Stop
-            | Concern::Limit
-            | Concern::AskingLimit
-            | Concern::Probes => false,
-        }
-    }
-
-    /// Whether what was said of it is its cause: another one is another incident.
-    pub fn is_said(self) -> bool {
-        matches!(
-            self,
-            Concern::Database
-                | Concern::Loop
-                | Concern::Outcomes
-                | Concern::Schema
-                | Concern::Numbers
-        )
-    }
-
-    /// Whether payments wait because of it: an alert that is not delivered holds none up.
-    pub fn holds_payments(self) -> bool {
-        self != Concern::Deliveries
-    }
-}
+pub use concern::Concern;
 
 /// What is due in an account.
 #[derive(Clone, Debug, Default)]
@@ -152,6 +54,12 @@ pub struct AccountFacts {
     pub stuck: Vec<String>,
 }
 
+impl AccountFacts {
+    fn has_open(&self, kind: &str) -> bool {
+        self.open_alerts.iter().any(|open| open == kind)
+    }
+}
+
 /// A daemon that gives no sign of life any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
@@ -166,20 +74,23 @@ pub struct Stopped {
 pub struct Refused {
     /// Since when, in words: another moment is another row of them.
     pub since: String,
-    /// The code of the last one.
+    /// The code of the last one; empty once it is forgotten.
     pub code: String,
     /// What it said.
     pub said: Option<String>,
+    /// Until when the account waits, in words, where that is long.
+    pub until: Option<String>,
 }
 
 impl Refused {
     /// What was answered, and since when.
     fn in_words(&self) -> String {
+        let code = if self.code.is_empty() { "" } else { ", " };
         let said = match &self.said {
             Some(said) => format!(": {said}"),
             None => String::new(),
         };
-        format!("HTTP 429, {}{said}, since {}", self.code, self.since)
+        format!("HTTP 429{code}{}{said}, since {}", self.code, self.since)
     }
 }
 
@@ -257,6 +168,8 @@ pub struct Finding {
     pub lasted: Duration,
     /// What was said of it; empty when nothing was.
     pub cause: String,
+    /// The requests that are refused, if that is what was found.
+    pub refused: Option<Refused>,
 }
 
 /// Due jobs up to which one that is stuck by itself explains why nothing moves.
@@ -290,9 +203,13 @@ const EXPLAINING_REFUSALS: &str = "cap_reached";
 /// The alert that says already why nobody serves an account. While another daemon serves it, it explains nothing.
 const EXPLAINING_NO_SERVICE: &str = "other_organization";
 
+/// The alert that says already why a few jobs do not move.
+const EXPLAINING_JOBS: &str = "job_stuck";
+
 /// The alert that says already why nothing is seen of what was sent.
 const EXPLAINING_READS: &str = "gateway_failing reads";
 
+#[derive(Debug)]
 struct Sight {
     account: Option<String>,
     concern: Concern,
@@ -301,81 +218,159 @@ struct Sight {
     mark: String,
     patience: Duration,
     cause: String,
+    refused: Option<Refused>,
+}
+
+impl Sight {
+    fn key(&self) -> (Option<&str>, Concern, &str) {
+        (self.account.as_deref(), self.concern, &self.what)
+    }
+
+    fn is_about(&self, account: &str) -> bool {
+        self.account.as_deref() == Some(account) || self.accounts.iter().any(|a| a == account)
+    }
+
+    fn shares_an_account(&self, other: &Sight) -> bool {
+        let own = self.account.iter().chain(&self.accounts);
+        own.into_iter().any(|account| other.is_about(account))
+    }
 }
 
 /// What was seen before.
 #[derive(Debug, Default)]
 pub struct Watch {
-    marks: BTreeMap<(Option<String>, Concern, String), Mark>,
+    marks: Vec<Mark>,
 }
 
+/// A sight, and since when it stands still.
 #[derive(Debug)]
 struct Mark {
-    mark: String,
+    sight: Sight,
     since: Duration,
+    /// Whether it has stood still for too long. That lasts until it moves, even where more patience is due meanwhile.
     is_found: bool,
+    /// Whether people were told so.
+    is_told: bool,
+}
+
+impl Mark {
+    fn is_of(&self, sight: &Sight) -> bool {
+        self.sight.key() == sight.key()
+    }
+
+    fn finding(&self, at: Duration) -> Finding {
+        let sight = &self.sight;
+        Finding {
+            account: sight.account.clone(),
+            host: match sight.concern {
+                Concern::Daemon => sight.what.clone(),
+                _ => String::new(),
+            },
+            accounts: sight.accounts.clone(),
+            concern: sight.concern,
+            lasted: at.saturating_sub(self.since),
+            cause: sight.cause.clone(),
+            refused: sight.refused.clone(),
+        }
+    }
 }
 
 impl Watch {
     /// Compares with what was seen before; `at` is a time that only rises. Whatever was not seen, or has
-    /// another mark, has moved. While the database does not tell, what had been found stands as it was.
+    /// another mark, has moved. While the database does not tell, what had been found stands as it was. So does what had
+    /// been found of an account that is not looked at, because nobody serves it, until that has been found.
     pub fn look(&mut self, at: Duration, facts: &Facts, patience: Patience) -> Vec<Finding> {
-        let sights = sights(facts, patience);
-        let mut marks = BTreeMap::new();
-        let mut findings = Vec::new();
-        let mut waiting = Vec::new();
-        for sight in sights {
-            let host = match sight.concern {
-                Concern::Daemon => sight.what.clone(),
-                _ => String::new(),
-            };
-            let key = (sight.account.clone(), sight.concern, sight.what);
-            let since = match self.marks.remove(&key) {
-                Some(before) if before.mark == sight.mark => before.since,
-                _ => at,
-            };
-            let lasted = at.saturating_sub(since);
-            let is_found = lasted >= sight.patience;
-            let mark = sight.mark;
-            marks.insert(
-                key,
-                Mark {
-                    mark,
-                    since,
-                    is_found,
-                },
-            );
-            let finding = Finding {
-                account: sight.account,
-                host,
-                accounts: sight.accounts,
-                concern: sight.concern,
-                lasted,
-                cause: sight.cause,
-            };
+        let before = std::mem::take(&mut self.marks);
+        let is_stopped = facts.stopped_for.is_some();
+        let mut marks: Vec<Mark> = Vec::new();
+        for sight in sights(facts, patience) {
+            let mut known = before.iter().filter(|last| last.is_of(&sight));
+            let last = known.find(|last| last.sight.mark == sight.mark);
+            let last = last.or_else(|| handed_over(&before, &sight));
+            let (was_found, is_told) = last.map_or((false, false), |m| (m.is_found, m.is_told));
+            if is_stopped && sight.concern.is_kept_by_a_stop() && !was_found {
+                // It has its time from when sending is started.
+                continue;
+            }
+            let since = last.map_or(at, |last| last.since);
+            // Whoever stops all sending may do so to stop daemons as well.
+            let is_excused = is_stopped && sight.concern.is_of_service();
+            marks.push(Mark {
+                is_found: was_found || (!is_excused && at.saturating_sub(since) >= sight.patience),
+                is_told,
+                since,
+                sight,
+            });
+        }
+        let is_kept = |mark: &Mark| match (&facts.database, &mark.sight.account) {
+            (Some(_), _) => true,
+            (None, Some(account)) => is_withheld(facts, account) && !is_covered(&marks, account),
+            (None, None) => false,
+        };
+        let unseen = |mark: &Mark| !marks.iter().any(|seen| seen.is_of(&mark.sight));
+        let kept: Vec<Mark> = before
+            .into_iter()
+            .filter(|mark| mark.is_found && unseen(mark) && is_kept(mark))
+            .collect();
+        let is_new = marks.len();
+        marks.extend(kept);
+        // What concerns everything explains why nothing of an account moves, and is told once.
+        let mut of_all = marks.iter().filter(|mark| mark.sight.concern.stops_all());
+        let may_be_told = of_all.next().is_some();
+        let is_told = marks[..is_new]
+            .iter()
+            .any(|mark| mark.is_found && mark.sight.concern.stops_all());
+        let (mut findings, mut of_accounts) = (Vec::new(), Vec::new());
+        for (number, mark) in marks.iter_mut().enumerate() {
+            let finding = mark.finding(at);
             let may_be_explained = finding.account.is_some() && finding.concern != Concern::Service;
-            if is_found && may_be_explained {
-                waiting.push((lasted >= sight.patience * 2, finding));
-            } else if is_found {
-                findings.push(finding);
+            let is_old = mark.is_told || finding.lasted >= mark.sight.patience * 2;
+            let is_explained = may_be_explained && (is_told || (may_be_told && !is_old));
+            // While the database does not tell, nothing new is known of what was found before.
+            let is_unknown = number >= is_new && facts.database.is_some();
+            if !mark.is_found || is_explained || is_unknown {
+                continue;
+            }
+            mark.is_told = true;
+            match may_be_explained {
+                true => of_accounts.push(finding),
+                false => findings.push(finding),
             }
         }
-        let unseen = std::mem::take(&mut self.marks);
-        if facts.database.is_some() {
-            marks.extend(unseen.into_iter().filter(|(_, mark)| mark.is_found));
-        }
         self.marks = marks;
-        // What concerns everything explains why nothing of an account moves, and is told once.
-        let stops_all =
-            |concern| matches!(concern, Concern::Loop | Concern::Outcomes | Concern::Schema);
-        let is_told = findings.iter().any(|finding| stops_all(finding.concern));
-        let may_be_told = self.marks.keys().any(|(_, concern, _)| stops_all(*concern));
-        let of_accounts = waiting
-            .into_iter()
-            .filter(|(is_old, _)| !is_told && (!may_be_told || *is_old));
-        findings.extend(of_accounts.map(|(_, finding)| finding));
+        findings.extend(of_accounts);
         findings
     }
+}
+
+/// What had been found when one concern takes the place of the other: that nobody serves an account is the same incident,
+/// whether or not it is known which daemon has stopped.
+fn handed_over<'a>(before: &'a [Mark], sight: &Sight) -> Option<&'a Mark> {
+    let found = before.iter().filter(|mark| {
+        mark.is_found && mark.sight.concern.is_of_service() && sight.concern.is_of_service()
+    });
+    found
+        .filter(|mark| mark.sight.shares_an_account(sight))
+        .min_by_key(|mark| mark.since)
+}
+
+/// Whether nothing of the account is looked at, although it is due.
+fn is_withheld(facts: &Facts, account: &str) -> bool {
+    let mut accounts = facts.accounts.iter().filter(|a| a.account == account);
+    accounts.any(|a| (is_missed(a) && !is_service_told(a)) || is_unchanged(facts, a))
+}
+
+/// Whether what the gateway says of it cannot be stored.
+fn is_unchanged(facts: &Facts, account: &AccountFacts) -> bool {
+    let mut unchanged = facts.unchanged.iter();
+    unchanged.any(|unchanged| unchanged.what == account.account)
+}
+
+/// Whether it has been found why it is not looked at.
+fn is_covered(marks: &[Mark], account: &str) -> bool {
+    marks.iter().any(|mark| {
+        mark.is_found && mark.sight.concern.covers_accounts() && mark.sight.is_about(account)
+    })
 }
 
 fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
@@ -387,6 +382,7 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
         mark: failure.mark.clone(),
         patience,
         cause: failure.cause.clone(),
+        refused: None,
     };
     let lasting = |concern, cause: &String| Sight {
         account: None,
@@ -396,6 +392,7 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
         mark: String::new(),
         patience: patience.moving,
         cause: cause.clone(),
+        refused: None,
     };
     let mut sights = Vec::new();
     let faults = facts.faults.iter();
@@ -430,31 +427,22 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
     let accounts = facts.accounts.iter();
     let accounts: Vec<&AccountFacts> = accounts
         .filter(|account| account.is_served || !is_held_up(&account.account))
-        .filter(|account| {
-            !facts
-                .unchanged
-                .iter()
-                .any(|unchanged| unchanged.what == account.account)
-        })
+        .filter(|account| !is_unchanged(facts, account))
         .collect();
-    match facts.stopped_for {
-        None => {
-            sights.extend(stopped(&accounts, patience));
-            sights.extend(accounts.iter().flat_map(|a| of_account(a, patience)));
-            let probes = facts.probes.iter();
-            sights.extend(probes.map(|probe| Sight {
-                account: Some(probe.what.clone()),
-                what: String::new(),
-                ..whole(Concern::Probes, probe, patience.moving)
-            }));
-        }
-        Some(time) if time >= STOP_FORGOTTEN && !facts.accounts.is_empty() => {
-            sights.push(Sight {
-                patience: Duration::ZERO,
-                ..lasting(Concern::Stop, &String::new())
-            });
-        }
-        Some(_) => {}
+    sights.extend(stopped(&accounts, patience));
+    sights.extend(accounts.iter().flat_map(|a| of_account(a, patience)));
+    let probes = facts.probes.iter();
+    sights.extend(probes.map(|probe| Sight {
+        account: Some(probe.what.clone()),
+        what: String::new(),
+        ..whole(Concern::Probes, probe, patience.moving)
+    }));
+    let is_forgotten = facts.stopped_for.is_some_and(|time| time >= STOP_FORGOTTEN);
+    if is_forgotten && !facts.accounts.is_empty() {
+        sights.push(Sight {
+            patience: Duration::ZERO,
+            ..lasting(Concern::Stop, &String::new())
+        });
     }
     sights
 }
@@ -474,6 +462,7 @@ fn stopped(accounts: &[&AccountFacts], patience: Patience) -> Vec<Sight> {
             mark: String::new(),
             patience: patience.moving,
             cause: String::new(),
+            refused: None,
         });
         sight.accounts.push(facts.account.clone());
         // As it is written, the later one is the greater.
@@ -487,6 +476,35 @@ fn is_missed(facts: &AccountFacts) -> bool {
     !facts.is_served && !facts.is_left_alone
 }
 
+/// The kind of the open alert that says why nothing of an account is told here, although something is due.
+pub fn explanation(facts: &AccountFacts, patience: Patience) -> Option<&'static str> {
+    let is_quiet = |facts: &AccountFacts| of_account(facts, patience).is_empty();
+    if facts.stopped.is_some() || facts.is_left_alone || !is_quiet(facts) {
+        return None;
+    }
+    let others = [
+        EXPLAINING_A_PARK,
+        EXPLAINING_REFUSALS,
+        EXPLAINING_NO_SERVICE,
+        EXPLAINING_READS,
+        EXPLAINING_JOBS,
+    ];
+    let kind = EXPLAINING.into_iter().chain(others).find(|kind| {
+        let mut without = facts.clone();
+        without.open_alerts.retain(|open| open != kind);
+        if *kind == EXPLAINING_JOBS {
+            without.stuck.clear();
+        }
+        facts.has_open(kind) && !is_quiet(&without)
+    })?;
+    kind.split(' ').next()
+}
+
+/// Whether another alert says why nobody serves it.
+fn is_service_told(facts: &AccountFacts) -> bool {
+    facts.has_open(EXPLAINING_NO_SERVICE)
+}
+
 fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     let sight = |concern, mark: &str, patience| Sight {
         account: Some(facts.account.clone()),
@@ -496,11 +514,11 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         mark: mark.to_owned(),
         patience,
         cause: String::new(),
+        refused: None,
     };
-    let has_open = |kind: &str| facts.open_alerts.iter().any(|open| open == kind);
+    let has_open = |kind: &str| facts.has_open(kind);
     if !facts.is_served {
-        let is_told =
-            facts.stopped.is_some() || !is_missed(facts) || has_open(EXPLAINING_NO_SERVICE);
+        let is_told = facts.stopped.is_some() || !is_missed(facts) || is_service_told(facts);
         let told = (!is_told).then(|| sight(Concern::Service, "", patience.moving));
         return told.into_iter().collect();
     }
@@ -537,6 +555,7 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         if let Some(refused) = refused.as_ref().filter(|_| !is_told) {
             sights.push(Sight {
                 cause: refused.in_words(),
+                refused: Some(refused.clone()),
                 ..sight(concern, &refused.since, patience.moving)
             });
         }
@@ -547,7 +566,7 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
         Duration::ZERO
     };
     let moving = patience.moving + turns;
-    let is_single = has_open("job_stuck");
+    let is_single = has_open(EXPLAINING_JOBS);
     // One job that is stuck explains a few, or as many as are known to be refused as it is.
     let is_told = is_single && facts.due_jobs <= FEW.max(facts.refused_jobs);
     if facts.due_jobs > 0 && !is_told {

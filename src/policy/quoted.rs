@@ -13,6 +13,9 @@ pub(crate) fn words(reply: &Reply) -> Option<String> {
     (!said.is_empty()).then_some(said)
 }
 
+/// How that begins which is quoted of a page of somebody else's.
+pub(crate) const NOT_IN_ITS_WORDS: &str = "not in ApiPay's words";
+
 /// What came in place of a clear answer, for people.
 pub(crate) fn got(answer: &Answer) -> String {
     match answer {

@@ -1,7 +1,9 @@
 //! What is wrong with an account, and what a human can do: the vendor's own remedies (API, section 2.12a),
 //! in the one place from which alerts and the sentences of views take them.
 
+use crate::domain::codes::caps;
 use crate::domain::outage::Fault;
+use crate::policy::quoted::NOT_IN_ITS_WORDS;
 use crate::policy::verdict::Reason;
 
 /// What is wrong, and what to do about it: two parts of sentences.
@@ -86,6 +88,41 @@ pub fn of_cap(code: &str) -> Remedy {
     Remedy { what, action }
 }
 
+/// About an account whose requests are all refused for a limit (429), with the last one's code and words (API, section
+/// 4.3). In the action `ACCOUNT` stands for its name.
+pub fn of_limit(code: &str, said: Option<&str>) -> Remedy {
+    if caps().iter().any(|cap| cap == code) {
+        return of_cap(code);
+    }
+    let said = said.unwrap_or_default().to_lowercase();
+    // No document has the code of this one.
+    let is_of_wrong_keys = [code, &said].iter().any(|text| {
+        ["authenticat", "неудачн", "failed attempt"]
+            .iter()
+            .any(|part| text.contains(part))
+    });
+    let (what, action) = if is_of_wrong_keys {
+        (
+            "requests with a wrong key came too often",
+            "find out who sends a wrong API key: see the alerts and apipayd check for an account whose key is refused (401), \
+             and look for other programs on this machine or behind the same address; compare the key of account ACCOUNT \
+             with the ApiPay dashboard, Settings, Connection. To raise a limit does not help",
+        )
+    } else if said.starts_with(&NOT_IN_ITS_WORDS.to_lowercase()) {
+        (
+            "something on the way limits them",
+            "a proxy, a firewall or a CDN on the way refuses the requests: ask whoever runs it to let them through",
+        )
+    } else {
+        (
+            "the limit of its key is reached",
+            "see whether another program uses the same API key, and whether accounts.ACCOUNT.requests_per_minute is more \
+             than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it",
+        )
+    };
+    Remedy { what, action }
+}
+
 /// About an account whose requests get this in place of a clear answer.
 pub fn of_fault(fault: &Fault) -> Remedy {
     let (what, action) = match fault.status {
@@ -145,7 +182,6 @@ pub fn is_specific(reason: Reason) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::codes::caps;
 
     #[test]
     fn every_cap_has_a_remedy_of_its_own() {
@@ -156,5 +192,31 @@ mod tests {
             of_cap("outstanding_org_limit"),
             of_cap("kyc_daily_limit_reached")
         );
+    }
+
+    #[test]
+    fn each_429_has_the_remedy_of_its_code() {
+        let rate = of_limit("request_rate_limited", Some("Too Many Attempts."));
+        assert!(rate.action.contains("to raise it"), "{rate:?}");
+        assert_eq!(of_limit("", None), rate);
+        for (code, said) in [
+            ("too_many_failed_authentications", None),
+            ("too_many_requests", Some("Слишком много неудачных попыток")),
+        ] {
+            let keys = of_limit(code, said);
+            assert!(
+                keys.action.contains("who sends a wrong API key"),
+                "{keys:?}"
+            );
+            assert!(!keys.action.contains("support"), "{keys:?}");
+        }
+        let page = of_limit("too_many_requests", Some("not in ApiPay's words: 429"));
+        assert!(
+            page.action.contains("proxy") && !page.action.contains("support"),
+            "{page:?}"
+        );
+        for cap in caps() {
+            assert_eq!(of_limit(&cap, None), of_cap(&cap));
+        }
     }
 }

@@ -2,11 +2,13 @@
 //! when the database is what fails.
 
 mod away;
+mod ended;
 mod hidden;
 mod kept;
 mod limit;
 mod locked;
 mod prepared;
+mod served;
 mod still;
 
 use std::time::Duration;

@@ -128,8 +128,22 @@ begin
   update apipay.daemons d set has_left = true where d.host = 'kassa-3';
   assert (select w.explain from apipay.waiting w where w.account = 'left') like 'Waiting: no daemon serves account left since %';
   delete from apipay.daemons d where d.host = 'kassa-3';
-  delete from apipay.jobs where account in ('left', 'strange');
   perform apipay._resolve_alert('left', 'other_organization', 'enough', '0123456789abcdef');
+  -- What a daemon says itself, that it leaves or doubts its key, is known at once; its silence, after a minute.
+  perform apipay._announce('00000000-0000-4000-8000-00000000000e', 'kassa-4', '1', '{left}');
+  update apipay.daemons d set seen_at = now() - interval '50 s' where d.host = 'kassa-4';
+  perform pg_temp.explains('{"account": "left"}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
+  perform apipay._leave('00000000-0000-4000-8000-00000000000e');
+  perform pg_temp.explains('{"account": "left"}',
+    'Waiting: no daemon serves account left since MOMENT (50 s ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Then it goes out.');
+  assert (select a.explain from apipay.account_status a where a.account = 'left') like 'Nothing is sent: no daemon serves account left since % (50 s ago)%';
+  assert (select array_agg(distinct w.cause) from apipay.waiting w where w.account = 'left') = array['not_served'];
+  perform apipay._announce('00000000-0000-4000-8000-00000000000d', 'kassa-4', '1', '{}', '{"left 0123456789abcdef"}');
+  perform pg_temp.explains('{"account": "left"}',
+    'Waiting: the apipayd on kassa-4 has a key for account left that may be of another organisation, and serves nothing of it before that is known. Then it goes out.');
+  assert (select a.explain from apipay.account_status a where a.account = 'left') like 'Nothing is sent: the apipayd on kassa-4 has a key for account left that may be of another organisation%';
+  delete from apipay.daemons d where d.host = 'kassa-4';
+  delete from apipay.jobs where account in ('left', 'strange');
 
   -- the database does not let it move, or has forgotten
   id := pg_temp.explains('{"account": "default", "epoch": 3}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');

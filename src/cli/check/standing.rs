@@ -1,7 +1,10 @@
 //! What stands in the way of payments without any error: a schema that moved, rows that are hidden,
 //! accounts that nobody serves, alerts that nobody takes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use time::format_description::well_known::Rfc3339;
 
 use super::finding::Finding;
 use super::rights::privileges;
@@ -11,7 +14,7 @@ use crate::db::{DbError, Pool};
 use crate::telemetry::Chain;
 
 /// How long a daemon counts as running after its last sign of life.
-const ALIVE_FOR: Duration = Duration::from_secs(180);
+const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 /// Asks the database; `configured` are the accounts of this configuration.
 pub(super) async fn gather(pool: &Pool, user: &str, configured: &[String]) -> Vec<Finding> {
@@ -68,24 +71,50 @@ fn of_schema(user: &str, faults: &[Fault]) -> Vec<Finding> {
     findings
 }
 
+/// Accounts with something to do that nobody serves: of a daemon that has stopped by its machine, once.
 fn unserved(due: &[Due], configured: &[String]) -> Vec<Finding> {
     let unserved = due
         .iter()
         .filter(|due| due.served_by == 0 && !configured.contains(&due.account));
-    unserved
-        .map(|due| {
-            let account = &due.account;
-            Finding::warning(
-                "accounts",
-                format_args!(
-                    "account {account} has something to do and no running apipayd has it in its configuration; add \
-                     [accounts.{account}]. If it is not to be served any more: select * from \
-                     apipay.cancel_jobs(array(select id from apipay.overview where account = '{account}' and state = \
-                     'queued'), 'why'); select apipay.park('{account}', 'why');"
-                ),
-            )
-        })
-        .collect()
+    let mut findings = Vec::new();
+    let mut of_hosts: BTreeMap<&str, Vec<&Due>> = BTreeMap::new();
+    for due in unserved {
+        match &due.stopped_host {
+            Some(host) => of_hosts.entry(host).or_default().push(due),
+            None => findings.push(unknown(&due.account)),
+        }
+    }
+    findings.extend(of_hosts.iter().map(|(host, due)| stopped(host, due)));
+    findings
+}
+
+fn unknown(account: &str) -> Finding {
+    Finding::warning(
+        "accounts",
+        format_args!(
+            "account {account} has something to do and no running apipayd has it in its configuration; add \
+             [accounts.{account}]. If it is not to be served any more: select * from \
+             apipay.cancel_jobs(array(select id from apipay.overview where account = '{account}' and state = \
+             'queued'), 'why'); select apipay.park('{account}', 'why');"
+        ),
+    )
+}
+
+fn stopped(host: &str, served: &[&Due]) -> Finding {
+    let names: Vec<&str> = served.iter().map(|due| due.account.as_str()).collect();
+    let seen_at = served.iter().filter_map(|due| due.stopped_at).max();
+    let since = seen_at.and_then(|at| at.replace_nanosecond(0).ok());
+    let since = since.and_then(|at| at.format(&Rfc3339).ok());
+    let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+    Finding::warning(
+        "accounts",
+        format_args!(
+            "the apipayd on {host} has given no sign of life{since}, and no other one serves these accounts, of which \
+             something is due: {}. On {host}: sudo systemctl start apipayd; if another apipayd runs there, start the unit that does not: \
+             systemctl list-units --all 'apipayd*' shows them",
+            names.join(", ")
+        ),
+    )
 }
 
 fn untold(undelivered: &[Undelivered]) -> Vec<Finding> {
@@ -172,5 +201,30 @@ mod tests {
             ..due[0].clone()
         }];
         assert_eq!(unserved(&served, &[]), []);
+    }
+
+    #[test]
+    fn a_daemon_that_stopped_is_told_by_its_machine_with_all_that_it_served() {
+        let of = |account: &str, host: Option<&str>| Due {
+            account: account.into(),
+            stopped_host: host.map(str::to_owned),
+            stopped_at: host.map(|_| time::OffsetDateTime::UNIX_EPOCH),
+            ..Due::default()
+        };
+        let due = [
+            of("b1", Some("kassa-2")),
+            of("ghost", None),
+            of("b2", Some("kassa-2")),
+        ];
+        let lines = lines(&unserved(&due, &[]));
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("account ghost has something to do"));
+        assert!(
+            lines[1].contains(
+                "the apipayd on kassa-2 has given no sign of life since 1970-01-01T00:00:00Z, and no other one serves \
+                 these accounts, of which something is due: b1, b2. On kassa-2: sudo systemctl start apipayd;"
+            ),
+            "{lines:?}"
+        );
     }
 }

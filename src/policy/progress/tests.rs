@@ -119,6 +119,7 @@ fn refused(since: &str) -> Option<Refused> {
         said: None,
         since: since.into(),
         code: "request_rate_limited".into(),
+        until: None,
     })
 }
 
@@ -545,4 +546,238 @@ fn a_park_explains_neither_that_nobody_probes_it_nor_that_a_lease_stays() {
         ..waiting("never")
     };
     expect(|_| facts(with_lease.clone()), &[(Concern::Leases, 180)]);
+}
+
+/// What is found in each look, every ten seconds from the start, as seconds and concerns.
+fn looks(length: u64, see: impl Fn(u64) -> Facts) -> Vec<(u64, Vec<Concern>)> {
+    let mut watch = Watch::default();
+    let seconds = (0..=length).step_by(10);
+    let look = |second| {
+        let found = watch.look(Duration::from_secs(second), &see(second), patience());
+        (second, found.into_iter().map(|f| f.concern).collect())
+    };
+    seconds.map(look).collect()
+}
+
+/// In which looks of the given seconds exactly this is found.
+#[track_caller]
+fn expect_in(
+    looks: &[(u64, Vec<Concern>)],
+    seconds: std::ops::RangeInclusive<u64>,
+    expected: &[Concern],
+) {
+    for (second, found) in looks.iter().filter(|(second, _)| seconds.contains(second)) {
+        assert_eq!(found, expected, "after {second} s");
+    }
+}
+
+fn under_a_stop(facts: Facts) -> Facts {
+    Facts {
+        stopped_for: Some(MINUTE),
+        ..facts
+    }
+}
+
+#[test]
+fn a_stop_ends_nothing_that_was_found_and_begins_nothing_but_a_wait() {
+    let limited = || AccountFacts {
+        due_jobs: 0,
+        refused_sends: refused("12:00"),
+        ..waiting("never")
+    };
+    let found = looks(900, |second| match second {
+        300..600 => under_a_stop(facts(limited())),
+        _ => facts(limited()),
+    });
+    expect_in(&found, 180..=900, &[Concern::Limit]);
+    // What the stop itself keeps from moving has its time from the start.
+    let found = looks(900, |second| match second {
+        100..600 => under_a_stop(facts(waiting("never"))),
+        _ => facts(waiting("never")),
+    });
+    expect_in(&found, 0..=770, &[]);
+    expect_in(&found, 780..=900, &[Concern::Claims]);
+    // It is over when it moves, or nothing is due.
+    let found = looks(900, |second| match second {
+        300..400 => under_a_stop(facts(waiting("never"))),
+        400.. => under_a_stop(Facts::default()),
+        _ => facts(waiting("never")),
+    });
+    expect_in(&found, 180..=390, &[Concern::Claims]);
+    expect_in(&found, 400..=900, &[]);
+}
+
+#[test]
+fn a_daemon_that_is_missing_under_a_stop_is_found_when_sending_is_started() {
+    let unknown = || AccountFacts {
+        stopped: None,
+        ..stopped("ghost", "")
+    };
+    for (account, concern) in [
+        (stopped("shop", "12:00"), Concern::Daemon),
+        (unknown(), Concern::Service),
+    ] {
+        let found = looks(700, |second| match second {
+            100..600 => under_a_stop(facts(account.clone())),
+            _ => facts(account.clone()),
+        });
+        expect_in(&found, 0..=590, &[]);
+        expect_in(&found, 600..=700, &[concern]);
+        // What was told before the stop goes on through it.
+        let found = looks(700, |second| match second {
+            300..600 => under_a_stop(facts(account.clone())),
+            _ => facts(account.clone()),
+        });
+        expect_in(&found, 180..=700, &[concern]);
+    }
+}
+
+#[test]
+fn what_was_told_of_an_account_is_not_taken_back_for_a_loop_that_fails_for_a_moment() {
+    let found = looks(350, |second| Facts {
+        loops: match second {
+            250..300 => vec![failing("dispatch")],
+            _ => Vec::new(),
+        },
+        ..facts(waiting("never"))
+    });
+    expect_in(&found, 180..=350, &[Concern::Claims]);
+}
+
+#[test]
+fn what_was_found_lasts_when_more_patience_is_due() {
+    let found = looks(400, |second| {
+        facts(AccountFacts {
+            is_quota_tight: second >= 200,
+            ..waiting("never")
+        })
+    });
+    expect_in(&found, 180..=400, &[Concern::Claims]);
+}
+
+#[test]
+fn what_was_found_of_an_account_lasts_until_it_is_found_that_nobody_serves_it() {
+    let unserved = |account: &AccountFacts| AccountFacts {
+        stopped: None,
+        ..account.clone()
+    };
+    let gone = AccountFacts {
+        account: "shop".into(),
+        ..stopped("shop", "12:00")
+    };
+    for (after, concern) in [
+        (unserved(&gone), Concern::Service),
+        (gone.clone(), Concern::Daemon),
+    ] {
+        let found = looks(600, |second| match second {
+            300.. => facts(after.clone()),
+            _ => facts(waiting("never")),
+        });
+        expect_in(&found, 180..=470, &[Concern::Claims]);
+        expect_in(&found, 480..=600, &[concern]);
+    }
+    // It was not told before: it has its time.
+    let found = looks(600, |second| match second {
+        100.. => facts(unserved(&gone)),
+        _ => facts(waiting("never")),
+    });
+    expect_in(&found, 0..=270, &[]);
+    expect_in(&found, 280..=600, &[Concern::Service]);
+    // An operator has parked it, or it is told why nobody serves it.
+    let told = AccountFacts {
+        open_alerts: vec!["other_organization".into()],
+        ..unserved(&gone)
+    };
+    let parked = AccountFacts {
+        is_left_alone: true,
+        ..gone
+    };
+    for after in [told, parked] {
+        let found = looks(600, |second| match second {
+            300.. => facts(after.clone()),
+            _ => facts(waiting("never")),
+        });
+        expect_in(&found, 180..=290, &[Concern::Claims]);
+        expect_in(&found, 300..=600, &[]);
+    }
+}
+
+#[test]
+fn what_was_found_lasts_until_it_is_found_why_nothing_can_be_stored() {
+    let found = looks(600, |second| Facts {
+        unchanged: match second {
+            300.. => vec![failing("shop")],
+            _ => Vec::new(),
+        },
+        ..facts(waiting("never"))
+    });
+    expect_in(&found, 180..=320, &[Concern::Claims]);
+    expect_in(&found, 330..=600, &[Concern::Change]);
+}
+
+#[test]
+fn that_nobody_serves_an_account_is_one_incident_whether_or_not_the_daemon_is_known() {
+    let unknown = AccountFacts {
+        stopped: None,
+        ..stopped("shop", "")
+    };
+    let known = stopped("shop", "12:00");
+    for (first, then, concerns) in [
+        (&unknown, &known, [Concern::Service, Concern::Daemon]),
+        (&known, &unknown, [Concern::Daemon, Concern::Service]),
+    ] {
+        let found = looks(600, |second| match second {
+            300.. => facts(then.clone()),
+            _ => facts(first.clone()),
+        });
+        expect_in(&found, 180..=290, &concerns[..1]);
+        expect_in(&found, 300..=600, &concerns[1..]);
+    }
+}
+
+#[test]
+fn the_alert_that_explains_a_standstill_is_the_one_without_which_it_would_be_found() {
+    let with = |alert: &str| AccountFacts {
+        open_alerts: vec!["job_held".into(), alert.into()],
+        due_jobs: 1,
+        ..waiting("never")
+    };
+    for (alert, kind) in [
+        ("job_stuck", Some("job_stuck")),
+        ("cap_reached everything", Some("cap_reached")),
+        ("gateway_failing sends", Some("gateway_failing")),
+        ("account_parked", Some("account_parked")),
+        // It explains none of what is due here.
+        ("gateway_failing reads", None),
+        ("other_organization", None),
+    ] {
+        assert_eq!(explanation(&with(alert), patience()), kind, "{alert}");
+    }
+    let unserved = AccountFacts {
+        is_served: false,
+        ..with("other_organization")
+    };
+    assert_eq!(
+        explanation(&unserved, patience()),
+        Some("other_organization")
+    );
+    let idle = AccountFacts {
+        due_jobs: 0,
+        ..with("job_stuck")
+    };
+    assert_eq!(explanation(&idle, patience()), None);
+}
+
+#[test]
+fn a_refusal_whose_code_is_forgotten_leaves_no_gap() {
+    let forgotten = Refused {
+        code: String::new(),
+        ..refused("12:00").unwrap()
+    };
+    assert_eq!(forgotten.in_words(), "HTTP 429, since 12:00");
+    let said = Refused {
+        said: Some("slow down".into()),
+        ..forgotten
+    };
+    assert_eq!(said.in_words(), "HTTP 429: slow down, since 12:00");
 }

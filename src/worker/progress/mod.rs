@@ -3,6 +3,7 @@
 //!
 //! It takes no loop's word for it and keeps what it saw in memory; [`crate::policy::progress`] decides.
 
+mod ended;
 mod tell;
 mod words;
 
@@ -36,12 +37,17 @@ const KIND: &str = "no_progress";
 /// How long a daemon counts as living after its last sign, at least.
 const ALIVE_FOR: Duration = Duration::from_secs(60);
 
+/// Within how long after the database was away each daemon has given a sign of life.
+const SIGNS_WITHIN: Duration = Duration::from_secs(30);
+
 /// How many looks share one reading of the schema, and one weighing of what waits.
 const SELDOM: u32 = 6;
 
 /// What was seen and told so far.
 pub struct Progress {
     started: Moment,
+    /// Since when each look was answered by the database.
+    answering_since: Option<Moment>,
     looks: u32,
     watch: Watch,
     teller: Teller,
@@ -73,6 +79,7 @@ impl Progress {
     pub fn new() -> Progress {
         Progress {
             started: Moment::now(),
+            answering_since: None,
             looks: 0,
             watch: Watch::default(),
             teller: Teller::default(),
@@ -93,6 +100,9 @@ impl Progress {
         if database.is_some() {
             // The schema may be why: the next look reads it again.
             self.looks = 0;
+            self.answering_since = None;
+        } else {
+            self.answering_since.get_or_insert_with(Moment::now);
         }
         let faults = self.faults.iter().filter(|fault| fault.stops_payments());
         let (numbers, faults): (Vec<_>, Vec<_>) = faults.partition(|fault| fault.is_partial());
@@ -268,6 +278,8 @@ impl Progress {
                         mirrors: &mirrors,
                     },
                 ),
+                concerns: findings.iter().map(|f| f.concern).collect(),
+                accounts: findings.iter().flat_map(|f| f.accounts.clone()).collect(),
                 severity: if is_critical { "critical" } else { "warning" },
                 lasted: findings.iter().map(|f| f.lasted).max().unwrap_or_default(),
                 account,
@@ -275,14 +287,26 @@ impl Progress {
                 weight,
             });
         }
-        // Nothing is known to be over while the database does not tell; and what others told is, once this daemon has
-        // watched for long enough.
+        // Nothing is known to be over while the database does not tell. What others told is, once this daemon has watched
+        // for long enough: their signs of life may be old because the database was away, and what a stop keeps from moving
+        // is not found anew under it.
+        let answering = self
+            .answering_since
+            .map(Moment::elapsed)
+            .unwrap_or_default();
         let over = match facts.database {
             Some(_) => Over::Nothing,
-            None if self.started.elapsed() > patience(ctx).check => Over::All,
+            None if answering > patience(ctx).check && facts.stopped_for.is_none() => Over::All,
             None => Over::Ours,
         };
-        self.teller.tell(ctx, &incidents, outbox, over).await;
+        let seen = tell::Seen {
+            accounts: &facts.accounts,
+            patience: patience(ctx),
+            stop: self.seen.stop.as_ref(),
+            knows_who_serves: answering > SIGNS_WITHIN,
+            over,
+        };
+        self.teller.tell(ctx, &incidents, outbox, seen).await;
         ctx.stand_still(words::status(&incidents));
     }
 }
@@ -365,6 +389,7 @@ fn refused(due: &Due, since: OffsetDateTime) -> Refused {
         since: written(since),
         code: due.blocked_reason.clone().unwrap_or_default(),
         said: due.blocked_message.clone(),
+        until: due.blocked_until.map(written),
     }
 }
 

@@ -10,10 +10,13 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tracing::warn;
 
-use super::{ALIVE_FOR, KIND, words};
+use super::ended::{self, InPlace};
+use super::{ALIVE_FOR, KIND};
 use crate::alert::{Notice, Status};
+use crate::db::DbError;
 use crate::db::accounts::AlertText;
-use crate::db::progress::{self, Weight};
+use crate::db::progress::{self, Stop, Weight};
+use crate::policy::progress::{AccountFacts, Concern, Patience, explanation};
 use crate::telemetry::Chain;
 use crate::worker::Context;
 use crate::worker::clock::Moment;
@@ -24,6 +27,9 @@ pub(super) struct Incident {
     pub(super) account: Option<String>,
     /// What it is about, where several may be told at the same time; else empty.
     pub(super) subject: String,
+    pub(super) concerns: Vec<Concern>,
+    /// The accounts that it explains, besides its own.
+    pub(super) accounts: Vec<String>,
     pub(super) severity: &'static str,
     pub(super) text: AlertText,
     /// For how long it was seen.
@@ -44,6 +50,17 @@ pub(super) struct Outbox {
     pub(super) is_answering: bool,
     /// Nobody has emptied it for long.
     pub(super) is_deaf: bool,
+}
+
+/// What the look saw from which incidents were found.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) accounts: &'a [AccountFacts],
+    pub(super) patience: Patience,
+    pub(super) stop: Option<&'a Stop>,
+    /// Whether daemons had the time to give signs of life.
+    pub(super) knows_who_serves: bool,
+    pub(super) over: Over,
 }
 
 /// Of what is not found any more, what is known to be over.
@@ -67,6 +84,7 @@ type Key = (Option<String>, String);
 
 struct Told {
     since: Moment,
+    concerns: Vec<String>,
     severity: &'static str,
     text: AlertText,
     /// When each channel was last told.
@@ -81,16 +99,19 @@ impl Teller {
         ctx: &Context,
         incidents: &[Incident],
         outbox: Outbox,
-        over: Over,
+        seen: Seen<'_>,
     ) {
         for incident in incidents {
             let told = self.told.entry(incident.key()).or_insert_with(|| Told {
                 since: Moment::now().before(incident.lasted),
+                concerns: Vec::new(),
                 severity: incident.severity,
                 text: incident.text.clone(),
                 channels: BTreeMap::new(),
                 repeats: 0,
             });
+            let codes = incident.concerns.iter().map(|concern| concern.code());
+            told.concerns = codes.map(str::to_owned).collect();
             told.severity = incident.severity;
             told.text = incident.text.clone();
             let is_written = outbox.is_answering && keep(ctx, &incident.key(), told).await;
@@ -102,31 +123,34 @@ impl Teller {
                 keep(ctx, &incident.key(), told).await;
             }
         }
-        if outbox.is_answering && over != Over::Nothing {
-            self.end(ctx, incidents, over).await;
+        if outbox.is_answering && seen.over != Over::Nothing {
+            self.end(ctx, incidents, seen).await;
         }
     }
 
     /// What is no longer found has ended. Its row, written now if it could not be before, tells so.
-    async fn end(&mut self, ctx: &Context, incidents: &[Incident], over: Over) {
+    async fn end(&mut self, ctx: &Context, incidents: &[Incident], seen: Seen<'_>) {
         let is_found = |key: &Key| incidents.iter().any(|incident| incident.key() == *key);
         let told = self.told.keys();
         let ended: Vec<Key> = told.filter(|key| !is_found(key)).cloned().collect();
         for key in ended {
             if let Some(told) = self.told.get(&key)
                 && keep(ctx, &key, told).await
-                && resolve(ctx, &key).await
+                && resolve(ctx, &key, &told.concerns, incidents, seen).await
             {
                 self.told.remove(&key);
             }
         }
-        if over != Over::All {
+        if seen.over != Over::All {
             return;
         }
         match progress::left_open(&ctx.lookout, KIND).await {
             Ok(open) => {
-                for key in open.iter().filter(|key| !is_found(key)) {
-                    resolve(ctx, key).await;
+                for open in open {
+                    let key = (open.account, open.subject);
+                    if !is_found(&key) {
+                        resolve(ctx, &key, &open.concerns, incidents, seen).await;
+                    }
                 }
             }
             Err(error) => warn!(error = %Chain(&error), "alerts of earlier daemons were not read"),
@@ -154,17 +178,20 @@ async fn keep(ctx: &Context, (account, subject): &Key, told: &Told) -> bool {
     kept.is_ok()
 }
 
-async fn resolve(ctx: &Context, (account, subject): &Key) -> bool {
-    let account = account.as_deref();
-    let standing = match account {
-        Some(account) => progress::standing(&ctx.lookout, account, ALIVE_FOR).await,
-        None => Ok(None),
+async fn resolve(
+    ctx: &Context,
+    (account, subject): &Key,
+    concerns: &[String],
+    incidents: &[Incident],
+    seen: Seen<'_>,
+) -> bool {
+    let how = match account {
+        Some(account) => how_of(ctx, account, concerns, incidents, seen).await,
+        None => Ok(ended::of_all(concerns)),
     };
-    let resolved = match standing {
-        Ok(standing) => {
-            let how = words::ended(standing);
-            progress::resolve(&ctx.lookout, account, KIND, subject, &how).await
-        }
+    let account = account.as_deref();
+    let resolved = match how {
+        Ok(how) => progress::resolve(&ctx.lookout, account, KIND, subject, &how).await,
         Err(error) => Err(error),
     };
     if let Err(error) = &resolved {
@@ -172,6 +199,49 @@ async fn resolve(ctx: &Context, (account, subject): &Key) -> bool {
     }
     ctx.wake.deliver.notify_one();
     resolved.is_ok()
+}
+
+/// How it ended for one account.
+async fn how_of(
+    ctx: &Context,
+    account: &str,
+    concerns: &[String],
+    incidents: &[Incident],
+    seen: Seen<'_>,
+) -> Result<String, DbError> {
+    let mut standing = progress::standing(&ctx.lookout, account, ALIVE_FOR, KIND).await?;
+    if let Some(standing) = &mut standing {
+        standing.is_served |= !seen.knows_who_serves;
+    }
+    let in_place = in_place(account, incidents).or_else(|| {
+        let facts = seen.accounts.iter().find(|facts| facts.account == account);
+        facts
+            .and_then(|facts| explanation(facts, seen.patience))
+            .map(InPlace::Alert)
+    });
+    let stop = seen.stop;
+    Ok(ended::of_account(
+        concerns,
+        standing.as_ref(),
+        stop,
+        in_place,
+    ))
+}
+
+/// Which of these incidents says why nothing of the account moves.
+fn in_place<'a>(account: &str, incidents: &'a [Incident]) -> Option<InPlace<'a>> {
+    let of_all = incidents
+        .iter()
+        .filter(|incident| incident.account.is_none());
+    let mut explaining = of_all.filter(|incident| {
+        incident.concerns.iter().any(|concern| concern.stops_all())
+            || incident.accounts.iter().any(|name| name == account)
+    });
+    let incident = explaining.next()?;
+    Some(match incident.subject.as_str() {
+        "" => InPlace::All,
+        host => InPlace::Daemon(host),
+    })
 }
 
 async fn past_the_outbox(ctx: &Context, incident: &Incident, told: &mut Told) {

@@ -6,9 +6,10 @@ use uuid::Uuid;
 use super::tell::Incident;
 use crate::db::accounts::AlertText;
 use crate::db::locks::{Blocker, InTheWay, LockedMirror, Session};
-use crate::db::progress::{MOST_WEIGHED, Standing, Stop, Weight};
+use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Finding};
+use crate::policy::remedy::{Remedy, of_limit};
 use crate::worker::alarm;
 
 /// What waits behind it.
@@ -89,7 +90,7 @@ pub(super) fn text(
     let blocker = first.or_else(|| of_mirrors().next());
     let concerns: Vec<String> = findings
         .iter()
-        .map(|f| code(f.concern).to_owned())
+        .map(|f| f.concern.code().to_owned())
         .collect();
     AlertText {
         summary: summary.join(" "),
@@ -189,55 +190,10 @@ fn joined(steps: &[String]) -> String {
     text
 }
 
-/// How it ended that something of an account was told, given how the account stands now.
-pub(super) fn ended(standing: Option<Standing>) -> String {
-    let how = match standing {
-        Some(Standing {
-            is_parked: true, ..
-        }) => alarm::PARKED_NOW,
-        Some(Standing {
-            is_served: false, ..
-        }) => "nothing of it is due any more, and no running apipayd has it in its configuration",
-        _ => "it moves again",
-    };
-    let unseen = standing.filter(|standing| !standing.is_served && standing.open > 0);
-    let unseen = unseen.map_or("", |_| {
-        "; no running apipayd serves it, so what becomes of what ApiPay has accepted of it is not seen until one does"
-    });
-    format!("{how}{unseen}")
-}
-
 /// For the status line; none when all moves.
 pub(super) fn status(incidents: &[Incident]) -> Option<String> {
     let summaries: Vec<&str> = incidents.iter().map(|i| i.text.summary.as_str()).collect();
     (!summaries.is_empty()).then(|| format!("NO PROGRESS: {}", summaries.join(" ")))
-}
-
-fn code(concern: Concern) -> &'static str {
-    match concern {
-        Concern::Claims => "claims",
-        Concern::Window => "window",
-        Concern::LookUps => "look_ups",
-        Concern::Answers => "answers",
-        Concern::Checks => "checks",
-        Concern::Leases => "leases",
-        Concern::Turns => "turns",
-        Concern::Start => "start",
-        Concern::Change => "change",
-        Concern::Service => "service",
-        Concern::Daemon => "daemon",
-        Concern::Database => "database",
-        Concern::Loop => "loop",
-        Concern::Outcomes => "outcomes",
-        Concern::Deliveries => "deliveries",
-        Concern::Schema => "schema",
-        Concern::Numbers => "numbers",
-        Concern::Stop => "stop",
-        Concern::Limit => "limit",
-        Concern::AskingLimit => "asking_limit",
-        Concern::Probing => "probing",
-        Concern::Probes => "probes",
-    }
 }
 
 // The age is not in it: a text that changes with each look would be written with each look.
@@ -261,11 +217,15 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
             format!("What ApiPay accepted for account {account} is due to be checked and is not.")
         }
         Concern::Limit => format!(
-            "ApiPay refuses every payment of account {account} for the limit of its key, again and again ({cause}): they wait."
+            "ApiPay refuses every payment of account {account}, again and again, because {} ({cause}): they wait{}.",
+            limit(finding).what,
+            until(finding)
         ),
         Concern::AskingLimit => format!(
-            "ApiPay refuses for the limit of its key whatever is asked about payments of account {account} ({cause}): \
-             what became of them is not seen."
+            "ApiPay refuses whatever is asked about payments of account {account}, because {} ({cause}): what became of \
+             them is not seen{}.",
+            limit(finding).what,
+            until(finding)
         ),
         Concern::Probing => format!(
             "Account {account} is parked, and nobody asks ApiPay whether it is well again: a probe of it is {cause} and is not \
@@ -317,6 +277,19 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
     }
 }
 
+/// Why the requests of a finding are refused, and what helps.
+fn limit(finding: &Finding) -> Remedy {
+    let refused = finding.refused.as_ref();
+    let code = refused.map_or("", |refused| refused.code.as_str());
+    of_limit(code, refused.and_then(|refused| refused.said.as_deref()))
+}
+
+/// Until when they wait, where that is long.
+fn until(finding: &Finding) -> String {
+    let until = finding.refused.as_ref().and_then(|r| r.until.as_ref());
+    until.map_or_else(String::new, |until| format!(" until {until}"))
+}
+
 fn remedy(finding: &Finding) -> String {
     let account = finding.account.as_deref().unwrap_or_default();
     match finding.concern {
@@ -349,12 +322,18 @@ fn remedy(finding: &Finding) -> String {
             "see that the database runs and lets apipayd in; apipayd check says what it answers"
                 .to_owned()
         }
-        Concern::Limit | Concern::AskingLimit => format!(
-            "see whether another program uses the same API key, and whether accounts.{account}.requests_per_minute is \
-             more than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it. Where the \
-             answer is not in ApiPay's words, a proxy, a firewall or a CDN on the way refuses the requests: ask whoever \
-             runs it to let them through. They go on by themselves with the first request that is let through"
-        ),
+        Concern::Limit | Concern::AskingLimit => {
+            let action = limit(finding).action.replace("ACCOUNT", account);
+            let at_once = match until(finding).as_str() {
+                "" => String::new(),
+                _ => format!(
+                    ", or are tried at once with: select apipay.resume('{account}', 'why');"
+                ),
+            };
+            format!(
+                "{action}. They go on by themselves with the first request that is let through{at_once}"
+            )
+        }
         Concern::Probes => format!(
             "see in the ApiPay dashboard whether account {account} is well, and whether a proxy, a firewall or a CDN on the \
              way refuses the requests, or another program uses the same API key (429). Payments go on by themselves once \
@@ -409,6 +388,7 @@ mod tests {
     use rust_decimal::Decimal;
 
     use super::*;
+    use crate::policy::progress::Refused;
 
     fn finding(account: Option<&str>, concern: Concern, cause: &str) -> Finding {
         Finding {
@@ -418,6 +398,7 @@ mod tests {
             concern,
             lasted: Duration::from_secs(200),
             cause: cause.into(),
+            refused: None,
         }
     }
 
@@ -457,29 +438,6 @@ mod tests {
             steps(&["select f(1);", "run: apipayd check", "see that it runs"]),
             "select f(1); then run: apipayd check. See that it runs"
         );
-    }
-
-    /// An account that was parked, or is served by nobody, does not move.
-    #[test]
-    fn what_ended_is_said_to_move_only_where_it_does() {
-        let ended = |is_parked, is_served, open| {
-            ended(Some(Standing {
-                is_parked,
-                is_served,
-                open,
-            }))
-        };
-        assert_eq!(super::ended(None), "it moves again");
-        assert_eq!(ended(false, true, 3), "it moves again");
-        assert_eq!(ended(true, true, 3), alarm::PARKED_NOW);
-        assert_eq!(ended(true, false, 0), alarm::PARKED_NOW);
-        for is_parked in [true, false] {
-            let how = ended(is_parked, false, 1);
-            assert!(
-                how.contains("not seen until one does") && !how.contains("moves"),
-                "{how}"
-            );
-        }
     }
 
     #[test]
@@ -582,5 +540,47 @@ mod tests {
             "All sending has been stopped for more than a day, by dba (moving house)."
         ));
         assert_eq!(text.action, "select apipay.start('why');");
+    }
+
+    #[test]
+    fn a_limit_says_until_when_the_account_waits_and_what_helps_against_its_code() {
+        let refused = |until: Option<&str>| Finding {
+            refused: Some(Refused {
+                since: "12:00".into(),
+                code: "too_many_failed_authentications".into(),
+                said: None,
+                until: until.map(str::to_owned),
+            }),
+            ..finding(Some("shop"), Concern::Limit, "HTTP 429, since 12:00")
+        };
+        let text = |until| {
+            let found = refused(until);
+            text(
+                Uuid::nil(),
+                &[&found],
+                &waiting(vec!["shop"]),
+                &Known::default(),
+            )
+        };
+        let long = text(Some("13:00"));
+        assert_eq!(
+            long.summary,
+            "ApiPay refuses every payment of account shop, again and again, because requests with a wrong key came too \
+             often (HTTP 429, since 12:00): they wait until 13:00."
+        );
+        assert!(
+            long.action.contains("compare the key of account shop"),
+            "{}",
+            long.action
+        );
+        assert!(
+            long.action
+                .ends_with("select apipay.resume('shop', 'why');"),
+            "{}",
+            long.action
+        );
+        let short = text(None);
+        assert!(short.summary.ends_with("they wait."), "{}", short.summary);
+        assert!(!short.action.contains("resume"), "{}", short.action);
     }
 }

@@ -97,6 +97,7 @@ async fn ten_held_jobs_are_told_one_by_one_and_more_by_one_alert_that_is_told_ag
     world
         .until_true("select count(*) = 10 from apipay.alerts where kind = 'job_held' and details ? 'job' and resolved_at is null")
         .await;
+    until_told(&world, &more(2), 1).await;
     // Every few minutes at the most.
     let old = "update apipay.alerts set opened_at = opened_at - interval '6 min', changed_at = changed_at - interval '6 min' where subject = 'others'";
     hold(&world, "unknown_outcome").await;

@@ -294,8 +294,8 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     (
-        "where d.seen_at > now() - make_interval(secs => $2) and a.name",
-        "'branch-1', 60, 10000",
+        "as \"is_waiting!\"",
+        "'branch-1', 60, 10000, 'no_progress'",
         FEW,
     ),
     // locks

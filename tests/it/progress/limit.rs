@@ -36,7 +36,7 @@ async fn a_limit_that_lets_nothing_through_is_told_once_and_a_cap_only_as_such()
         &world,
         "firing",
         &[
-            "every payment of account default for the limit of its key",
+            "every payment of account default, again and again, because the limit of its key is reached",
             "HTTP 429",
         ],
     )

@@ -276,6 +276,9 @@ async fn a_stop_that_was_forgotten_is_told_as_a_warning() {
     world.sql("select apipay.start('moved')").await;
     world.until_all_final().await;
     until_told(&world, "resolved", &[]).await;
+    world
+        .until_true("select resolution like 'sending was started again%' from apipay.alerts where kind = 'no_progress'")
+        .await;
     world.end([daemon]).await;
 }
 

@@ -1,0 +1,263 @@
+//! How it ended that something was told: only what is true of what is not found any more.
+
+use super::written;
+use crate::db::progress::{Standing, Stop};
+use crate::policy::progress::Concern;
+use crate::worker::alarm;
+
+/// What tells in its place why nothing moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InPlace<'a> {
+    /// The alert of this kind.
+    Alert(&'a str),
+    /// What is told of the daemon of this machine.
+    Daemon(&'a str),
+    /// What is told of all accounts.
+    All,
+}
+
+/// How it ended for one account, given how the account stands now.
+pub(super) fn of_account(
+    concerns: &[String],
+    standing: Option<&Standing>,
+    stop: Option<&Stop>,
+    in_place: Option<InPlace<'_>>,
+) -> String {
+    let Some(standing) = standing else {
+        return "there is no such account any more".to_owned();
+    };
+    let how = how(concerns, standing, stop, in_place);
+    let unseen = if !standing.is_served && standing.open > 0 {
+        "; no running apipayd serves it, so what becomes of what ApiPay has accepted of it is not seen until one does"
+    } else {
+        ""
+    };
+    format!("{how}{unseen}")
+}
+
+fn how(
+    concerns: &[String],
+    standing: &Standing,
+    stop: Option<&Stop>,
+    in_place: Option<InPlace<'_>>,
+) -> String {
+    if standing.is_parked {
+        return alarm::PARKED_NOW.to_owned();
+    }
+    match in_place {
+        Some(InPlace::Alert(kind)) => return format!("the alert {kind} says now why it waits"),
+        Some(InPlace::Daemon(host)) => {
+            return format!("the alert about the apipayd on {host} says now why it waits");
+        }
+        Some(InPlace::All) => {
+            return "the alert about all accounts says now why it waits".to_owned();
+        }
+        None => {}
+    }
+    if standing.is_served && concerns == [Concern::Service.code()] {
+        return "an apipayd serves it again".to_owned();
+    }
+    if !standing.is_waiting {
+        let served = match standing.is_served {
+            true => "",
+            false => ", and no running apipayd has it in its configuration",
+        };
+        return match standing.held {
+            0 => format!("nothing of it is due any more{served}"),
+            1 => {
+                format!("nothing of it is due any more; 1 job of it is held: see job_held{served}")
+            }
+            held => {
+                format!(
+                    "nothing of it is due any more; {held} jobs of it are held: see job_held{served}"
+                )
+            }
+        };
+    }
+    if let Some(stop) = stop {
+        return format!("{}, and what is due waits", stopped(stop));
+    }
+    if !standing.is_served {
+        return "no running apipayd serves it, and what is due waits".to_owned();
+    }
+    if let Some(until) = standing.blocked_until {
+        let until = written(until);
+        return format!("ApiPay limits it until {until}, and it waits until then");
+    }
+    "it moves again".to_owned()
+}
+
+fn stopped(stop: &Stop) -> String {
+    match stop.reason.as_str() {
+        "" => format!("all sending was stopped by {}", stop.changed_by),
+        reason => format!("all sending was stopped by {} ({reason})", stop.changed_by),
+    }
+}
+
+/// How it ended that something was told of no single account.
+pub(super) fn of_all(concerns: &[String]) -> String {
+    let how: Vec<&str> = [
+        (Concern::Database, "the database answers again"),
+        (
+            Concern::Loop,
+            "each part of apipayd gets its work done again",
+        ),
+        (
+            Concern::Outcomes,
+            "the database takes what became of payments again",
+        ),
+        (
+            Concern::Deliveries,
+            "no notice waits after a failed try any more",
+        ),
+        (Concern::Schema, "the schema stops nothing any more"),
+        (Concern::Numbers, "new numbers are free again"),
+        (
+            Concern::Stop,
+            "sending was started again, or nothing is due any more",
+        ),
+        (
+            Concern::Start,
+            "no account is kept from being served any more",
+        ),
+        (
+            Concern::Change,
+            "what ApiPay says of the accounts is stored again",
+        ),
+        (
+            Concern::Daemon,
+            "nothing that is due waits for that daemon any more",
+        ),
+    ]
+    .into_iter()
+    .filter(|(concern, _)| concerns.iter().any(|code| code == concern.code()))
+    .map(|(_, how)| how)
+    .collect();
+    match how.as_slice() {
+        [] => "it is not found any more".to_owned(),
+        how => how.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    fn standing() -> Standing {
+        Standing {
+            is_served: true,
+            is_waiting: true,
+            ..Standing::default()
+        }
+    }
+
+    fn ended(standing: &Standing) -> String {
+        of_account(&["claims".to_owned()], Some(standing), None, None)
+    }
+
+    fn stop() -> Stop {
+        Stop {
+            seconds: 5.0,
+            changed_by: "dba".into(),
+            reason: "looking".into(),
+        }
+    }
+
+    /// Whatever keeps it from moving, it is not said to move.
+    #[test]
+    fn only_what_moves_is_said_to_move() {
+        assert_eq!(ended(&standing()), "it moves again");
+        let parked = Standing {
+            is_parked: true,
+            ..standing()
+        };
+        assert_eq!(ended(&parked), alarm::PARKED_NOW);
+        let idle = Standing {
+            is_waiting: false,
+            ..standing()
+        };
+        assert_eq!(ended(&idle), "nothing of it is due any more");
+        let given_up = Standing {
+            held: 3,
+            ..idle.clone()
+        };
+        assert_eq!(
+            ended(&given_up),
+            "nothing of it is due any more; 3 jobs of it are held: see job_held"
+        );
+        let limited = Standing {
+            blocked_until: Some(OffsetDateTime::UNIX_EPOCH),
+            ..standing()
+        };
+        assert_eq!(
+            ended(&limited),
+            "ApiPay limits it until 1970-01-01T00:00:00Z, and it waits until then"
+        );
+        let stop = stop();
+        let of_stop = |standing: &Standing| of_account(&[], Some(standing), Some(&stop), None);
+        assert_eq!(
+            of_stop(&standing()),
+            "all sending was stopped by dba (looking), and what is due waits"
+        );
+        assert_eq!(of_stop(&idle), "nothing of it is due any more");
+        for (in_place, how) in [
+            (
+                InPlace::Alert("job_stuck"),
+                "the alert job_stuck says now why it waits",
+            ),
+            (
+                InPlace::Daemon("kassa-2"),
+                "the alert about the apipayd on kassa-2 says now why it waits",
+            ),
+            (
+                InPlace::All,
+                "the alert about all accounts says now why it waits",
+            ),
+        ] {
+            let ended = of_account(&[], Some(&standing()), None, Some(in_place));
+            assert_eq!(ended, how);
+        }
+    }
+
+    #[test]
+    fn nothing_due_and_nobody_serving_are_said_only_where_they_are_so() {
+        let unserved = Standing {
+            is_served: false,
+            ..standing()
+        };
+        assert_eq!(
+            ended(&unserved),
+            "no running apipayd serves it, and what is due waits"
+        );
+        let idle = Standing {
+            is_waiting: false,
+            ..unserved
+        };
+        assert_eq!(
+            ended(&idle),
+            "nothing of it is due any more, and no running apipayd has it in its configuration"
+        );
+        let open = Standing { open: 1, ..idle };
+        assert!(ended(&open).ends_with("not seen until one does"));
+        let again = of_account(&["service".to_owned()], Some(&standing()), None, None);
+        assert_eq!(again, "an apipayd serves it again");
+    }
+
+    #[test]
+    fn what_concerns_all_ends_with_what_was_told() {
+        let ended =
+            |codes: &[&str]| of_all(&codes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(ended(&["database"]), "the database answers again");
+        assert_eq!(
+            ended(&["stop"]),
+            "sending was started again, or nothing is due any more"
+        );
+        assert_eq!(
+            ended(&["loop", "outcomes"]),
+            "each part of apipayd gets its work done again; the database takes what became of payments again"
+        );
+        assert_eq!(ended(&["unheard of"]), "it is not found any more");
+    }
+}

@@ -1,0 +1,102 @@
+//! Who serves an account, and which daemon has stopped when nobody does.
+
+use std::time::Duration;
+
+use apipayd::db::progress::{Due, Unstored, due};
+
+use crate::world::{Wish, World};
+
+const ALIVE_FOR: Duration = Duration::from_secs(60);
+
+/// What a daemon has told of itself: its machine, its accounts, how many seconds ago it came and was last seen, and whether
+/// it has left.
+type Told = (&'static str, &'static str, u32, u32, bool);
+
+/// What is seen of account b1, of which a job is due, with these daemons.
+async fn seen(world: &World, daemons: &[Told]) -> Due {
+    world.sql("truncate apipay.daemons").await;
+    for (host, accounts, came, seen, has_left) in daemons {
+        world
+            .sql(&format!(
+                "insert into apipay.daemons (worker, host, version, accounts, started_at, seen_at, has_left)
+                 values (gen_random_uuid(), '{host}', '0', '{{{accounts}}}', now() - interval '{came} s',
+                         now() - interval '{seen} s', {has_left})"
+            ))
+            .await;
+    }
+    let all = due(&world.daemon_pool(), ALIVE_FOR, &Unstored::default()).await;
+    let mut of_b1 = all.unwrap().into_iter().filter(|due| due.account == "b1");
+    of_b1.next().unwrap()
+}
+
+async fn stopped(world: &World, daemons: &[Told]) -> Option<String> {
+    let due = seen(world, daemons).await;
+    assert_eq!(due.served_by, 0, "{daemons:?}");
+    due.stopped_host
+}
+
+async fn world() -> World {
+    let world = World::made(Wish::default().accounts(&["b1"])).await;
+    world.bill_of("b1").await;
+    world
+}
+
+#[tokio::test]
+async fn a_daemon_that_left_serves_nothing_from_then_on() {
+    let world = world().await;
+    assert_eq!(
+        seen(&world, &[("h2", "b1", 500, 1, false)]).await.served_by,
+        1
+    );
+    let left = &[("h2", "b1", 500, 1, true)];
+    assert_eq!(stopped(&world, left).await.as_deref(), Some("h2"));
+    world.end_unchecked().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_died_is_named_although_another_one_shares_one_of_its_accounts() {
+    let world = world().await;
+    let died = ("h2", "b1,b2,b3,b4", 5_000, 300, false);
+    for host in ["h2", "h3"] {
+        // It ran beside the other, and so did its predecessor.
+        let beside = &[died, (host, "b4", 4_000, 1, false)];
+        assert_eq!(stopped(&world, beside).await.as_deref(), Some("h2"));
+        let again = &[
+            died,
+            (host, "b4", 4_000, 290, false),
+            (host, "b4", 280, 1, false),
+        ];
+        assert_eq!(stopped(&world, again).await.as_deref(), Some("h2"));
+    }
+    world.end_unchecked().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_started_again_without_an_account_has_not_stopped() {
+    let world = world().await;
+    let before = ("h2", "b1,b2,b3,b4", 5_000, 300, false);
+    let again = ("h2", "b2,b3,b4", 290, 1, false);
+    assert_eq!(stopped(&world, &[before, again]).await, None);
+    // And once more.
+    let once_more = ("h2", "b2,b3,b4", 100, 1, false);
+    let was = ("h2", "b2,b3,b4", 290, 110, true);
+    assert_eq!(stopped(&world, &[before, was, once_more]).await, None);
+    // It reads its configuration again: its row has the account no more.
+    assert_eq!(
+        stopped(&world, &[("h2", "b2", 5_000, 1, false)]).await,
+        None
+    );
+    // It left, and another one goes on there.
+    let left = ("h2", "b1", 5_000, 300, true);
+    assert_eq!(
+        stopped(&world, &[left, ("h2", "c", 4_000, 1, false)]).await,
+        None
+    );
+    assert_eq!(
+        stopped(&world, &[left, ("h2", "c", 4_000, 20, true)])
+            .await
+            .as_deref(),
+        Some("h2")
+    );
+    world.end_unchecked().await;
+}
