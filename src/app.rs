@@ -26,6 +26,7 @@ use crate::telemetry::Chain;
 use crate::watchdog::Watchdog;
 use crate::worker::account::Slots;
 use crate::worker::accounts::Accounts;
+use crate::worker::context::{Context, Wake};
 use crate::worker::in_hand::InHand;
 use crate::worker::passed_over::PassedOver;
 use crate::worker::progress::Progress;
@@ -34,7 +35,7 @@ use crate::worker::recorder::{Inbox, Recorder};
 use crate::worker::start::{HeldUp, Start};
 use crate::worker::steady::SteadyClock;
 use crate::worker::unstored::Unstored;
-use crate::worker::{self, Context, Wake, listen, oversee, recorder};
+use crate::worker::{self, listen, oversee, recorder};
 
 /// What a pooler needs that the configuration does not know of.
 pub const POOLER: &str = "database.url leads to a pooler such as PgBouncer: set database.listen_url, \

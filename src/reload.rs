@@ -19,8 +19,8 @@ use crate::domain::http::HttpLimits;
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::service::Service;
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::account::Account;
+use crate::worker::context::Context;
 
 /// Where the settings come from, each time that they are read.
 pub type ReadSettings = Arc<dyn Fn() -> Result<Settings, ConfigError> + Send + Sync>;

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::entry::{Key, Transition};
 use super::{DbError, Pool, Task};
+use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
 
 /// What became of a transition.
@@ -36,6 +37,19 @@ pub enum Lost {
     Reclaimed,
     /// This daemon was given a claim that it has in hand.
     Repeated,
+}
+
+/// A claim that the database has forgotten, though it had committed it.
+#[derive(Clone, Debug)]
+pub struct Forgotten {
+    /// The account of the outcome.
+    pub account: AccountName,
+    /// The number of its job.
+    pub job: i64,
+    /// The epoch of its claim.
+    pub epoch: i64,
+    /// What the database has instead.
+    pub lost: Lost,
 }
 
 /// What became of each transition of a batch.

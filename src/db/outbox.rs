@@ -176,7 +176,7 @@ pub async fn waiting(pool: &Pool, notice: &DueNotice) -> Result<Waiting, DbError
     sqlx::query_as!(
         Waiting,
         // One arm per index, none read to the end of a long queue.
-        r#"select count(*) as "jobs!", sum(amount) as amount
+        r#"select count(*) as "jobs!", case when sum(amount) = trunc(sum(amount)) then trunc(sum(amount)) else sum(amount) end as amount
              from ((select amount from apipay.jobs where account = $1 and state = 'queued' limit $2)
                    union all
                    (select amount from apipay.jobs where account = $1 and state = 'uncertain' limit $2)

@@ -207,7 +207,7 @@ pub const MOST_WEIGHED: i64 = 10_000;
 pub async fn weigh(pool: &Pool, accounts: &[String]) -> Result<Weight, DbError> {
     sqlx::query_as!(
         Weight,
-        r#"select count(*) as "jobs!", sum(amount) as amount
+        r#"select count(*) as "jobs!", case when sum(amount) = trunc(sum(amount)) then trunc(sum(amount)) else sum(amount) end as amount
              from (select w.amount
                      from unnest($1::text[]) as a(name)
                      cross join lateral (

@@ -24,8 +24,8 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::alarm::{Alarm, Others};
+use crate::worker::context::Context;
 
 /// Jobs of one account that are set aside; with more, the account itself is.
 const ACCOUNT_MOST: usize = 100;

@@ -15,9 +15,9 @@ use crate::db::outbox::{self, DueNotice, Waiting};
 use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::alarm::{self, Alarm, Held, ToCancel};
 use crate::worker::clock::Moment;
+use crate::worker::context::Context;
 use crate::worker::pulse::Step;
 use crate::worker::{modes, revived, strains, tell_failing, tell_refused};
 

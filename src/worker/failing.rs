@@ -10,8 +10,8 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::outage::{Course, Read};
 use crate::policy::outage::{Errand, Sign};
-use crate::worker::Context;
 use crate::worker::account::Account;
+use crate::worker::context::Context;
 
 /// Times that something is stored which others keep changing.
 const STORED_AT_MOST: u32 = 10;

@@ -1,6 +1,7 @@
 //! Watches accepted objects to their end.
 
 mod apart;
+mod asking;
 mod earlier;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +15,6 @@ use crate::db::DbError;
 use crate::db::entry::Entry;
 use crate::db::mirrors::{self, DueMirror, Kind, Waiting};
 use crate::domain::account::AccountName;
-use crate::domain::answer::{Answer, Timed};
 use crate::domain::job::JobName;
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus};
 use crate::domain::operation::{Resend, Seen};
@@ -23,11 +23,10 @@ use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::policy::finding::Subject;
 use crate::policy::follow::{
-    Crowd, Followed, NextCheck, check_distance, follow, has_double, is_overdue, is_to_be_read,
-    lives_unexpectedly, next_invoice_check, next_refund_check, proves_delivery,
+    Crowd, Followed, NextCheck, follow, has_double, is_overdue, is_to_be_read, lives_unexpectedly,
+    next_invoice_check, next_refund_check, proves_delivery,
 };
-use crate::policy::judge::strain_of;
-use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
+use crate::policy::outage::{Errand, is_absence};
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason};
 use crate::telemetry::Chain;
@@ -35,17 +34,18 @@ use crate::worker::account::Account;
 use crate::worker::accounts::named;
 use crate::worker::alarm::{Alarm, ToCancel};
 use crate::worker::clock::Moment;
-use crate::worker::failing::{self, Signed};
-use crate::worker::outcome::{self, Following, Guard};
+use crate::worker::context::Context;
+use crate::worker::guard::Guard;
+use crate::worker::outcome::{self, Following};
 use crate::worker::plan;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::{self, Work};
-use crate::worker::send::SEND_WINDOW;
 use crate::worker::steady::Asked;
 use crate::worker::unstored;
-use crate::worker::{Context, missing, revived};
+use crate::worker::{missing, revived};
 use apart::{read_after_refund, read_for_mode, read_whole};
+use asking::{end_check, may_ask, may_read, note, put_back};
 
 /// Accounts whose invoices are claimed for a check by one statement.
 const CHECKS: usize = 16;
@@ -134,10 +134,6 @@ fn readable(ctx: &Context, served: &[Arc<Account>], read: Read) -> Vec<String> {
     readable.map(|account| account.name.to_string()).collect()
 }
 
-fn may_read(ctx: &Context, account: &Account, read: Read) -> bool {
-    account.may_read(read, ctx.clock.expected(), ctx.longest_trial())
-}
-
 /// The database measured how long things have been so: by a clock that was set just now, it did so wrongly.
 fn by_expected_clock(asked: Asked, mut due: Vec<DueMirror>) -> Vec<DueMirror> {
     for mirror in &mut due {
@@ -178,33 +174,6 @@ async fn check_account(
     }
     for (invoice_id, due) in by(refunds, |mirror| mirror.invoice_id) {
         check_refunds(ctx, account, invoice_id, &due, claimed_at).await;
-    }
-}
-
-/// Whether a request that was claimed at this moment may still leave. A stop waits for one that is under way, and for
-/// none after it.
-fn may_ask(ctx: &Context, account: &Account, claimed_at: Moment) -> bool {
-    let is_young = claimed_at.elapsed() <= SEND_WINDOW;
-    is_young && account.may_send(claimed_at) && !ctx.stop.is_cancelled()
-}
-
-/// Nobody was asked: what was claimed is due again.
-async fn put_back(ctx: &Context, name: &AccountName, due: &[DueMirror]) {
-    put_back_for(ctx, name, due, Duration::ZERO).await;
-}
-
-/// Nobody was asked: what was claimed is due again after a while.
-async fn put_back_for(ctx: &Context, name: &AccountName, due: &[DueMirror], after: Duration) {
-    if let Err(error) = mirrors::put_back(&ctx.pool, name, due, after).await {
-        warn!(account = %name, error = %Chain(&error), "what was not asked about is due again only when its claim runs out");
-    }
-}
-
-/// The next check of the account's invoices may begin, at its distance.
-async fn end_check(ctx: &Context, name: &AccountName) {
-    let distance = check_distance(&ctx.rules.follow);
-    if let Err(error) = mirrors::end_check(&ctx.pool, name, distance).await {
-        warn!(account = %name, error = %Chain(&error), "the next check waits until the promise of this one is over");
     }
 }
 
@@ -545,51 +514,4 @@ fn unchanged_for(mirror: &DueMirror, status: &str) -> Duration {
     } else {
         Duration::ZERO
     }
-}
-
-/// Notes what a read says of the gateway, and for the account if it brought nothing: then what it asked
-/// about is due again, and the distance of such reads says when. Returns whether it brought something.
-async fn note(
-    ctx: &Arc<Context>,
-    account: &Account,
-    errand: Errand,
-    timed: &Timed,
-    is_usable: bool,
-    due: &[DueMirror],
-) -> bool {
-    // A check is about many, and leaves out what is not there.
-    let is_check = matches!(
-        errand,
-        Errand::Read(Read::Check) | Errand::ReadTrial(Read::Check)
-    );
-    let is_absent = !is_check && is_absence(timed);
-    let signed = Signed {
-        errand,
-        job: None,
-        sign: match is_absent {
-            true => Sign::Clear,
-            false => sign_of_read(timed, is_usable),
-        },
-    };
-    let strain = match (&timed.answer, due.first()) {
-        (Answer::Reply(reply), Some(mirror)) if !is_usable => {
-            strain_of(reply, None, ctx.circumstances(account, mirror.now))
-        }
-        _ => None,
-    };
-    account.heed(strain.as_ref());
-    if strain.is_some() || failing::is_news(account, &signed) {
-        let outcome = Outcome {
-            strain,
-            signed: Some(signed),
-            ..Outcome::plain(&account.name, Entry::default())
-        };
-        // Known before the next one is claimed.
-        ctx.recorder.record_now(outcome).await;
-    }
-    // What is not there stays claimed until that claim runs out: others are asked about first.
-    if !is_usable && !is_absent {
-        put_back(ctx, &account.name, due).await;
-    }
-    is_usable
 }

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 use crate::db::{self, DbError, clock};
 use crate::policy::bounds::bounds;
 use crate::policy::clock::at_least;
-use crate::worker::Context;
 use crate::worker::clock::Moment;
+use crate::worker::context::Context;
 use crate::worker::pulse::Step;
 
 /// How often the bounds are looked after while the clock goes on as it should.

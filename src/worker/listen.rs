@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use crate::db::listen::Listener;
 use crate::db::{Connect, DbError};
 use crate::telemetry::Chain;
-use crate::worker::Context;
+use crate::worker::context::Context;
 use crate::worker::pulse::wait_for_database;
 
 /// Listens until the stop, connecting again whenever the connection is lost.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use crate::db::locks::{self, Blocker};
 use crate::db::{DbError, alerts};
 use crate::worker::alarm::Alarm;
+use crate::worker::context::Context;
 use crate::worker::passed_over::FoundBy;
 use crate::worker::pulse::Step;
-use crate::worker::{Context, strains};
+use crate::worker::strains;
 
 /// How long a job is due before it is looked at: by then a claim has met it.
 const OVERDUE: Duration = Duration::from_secs(5);

@@ -14,7 +14,8 @@ use crate::db::missing::{Missing, told};
 use crate::domain::account::AccountName;
 use crate::policy::follow::is_missing;
 use crate::telemetry::Chain;
-use crate::worker::{Context, alarm};
+use crate::worker::alarm;
+use crate::worker::context::Context;
 
 /// So many are named at most; beyond that a person has to look at all of them anyway.
 const MOST: usize = 1000;

@@ -14,10 +14,10 @@ use crate::db::fault::Fault;
 use crate::db::{DbError, accounts, alerts, progress};
 use crate::gateway::wire::ShownMode;
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::alarm;
 use crate::worker::clock::Moment;
+use crate::worker::context::Context;
 
 /// How long a mode that was seen is believed without another look.
 const BELIEVED: Duration = Duration::from_secs(3600);

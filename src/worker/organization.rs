@@ -29,10 +29,11 @@ use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm;
 use crate::worker::clock::Moment;
+use crate::worker::context::Context;
+use crate::worker::probe;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::start::{self, Stage};
-use crate::worker::{Context, probe};
 
 /// How often a daemon gives a sign of life. Others count on it to be half a minute old at most.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);

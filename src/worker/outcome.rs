@@ -5,18 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-use crate::db::clock::SteadySecond;
 use crate::db::entry::{Entry, InvoiceRow, RefundRow, Transition};
 use crate::db::seconds;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Body, NotSent, Reply, Timed, beginning};
 use crate::domain::errors::FieldErrors;
-use crate::domain::job::{Epoch, JobId};
 use crate::domain::mirror::{InvoiceSeen, RefundSeen};
 use crate::domain::operation::{Lookup, Plan, Request, Seen};
-use crate::domain::state::State;
 use crate::policy::follow::{Crowd, NextCheck, next_invoice_check, next_refund_check};
 use crate::policy::hints;
 use crate::policy::outage::Sign;
@@ -24,25 +20,7 @@ use crate::policy::rules::{FollowRules, Jitter};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
 use crate::worker::alarm::ToCancel;
 use crate::worker::failing::Signed;
-
-/// The job that a decision is about, as the guard of its record sees it.
-#[derive(Clone, Debug)]
-pub struct Guard {
-    /// Its account.
-    pub account: AccountName,
-    /// The job.
-    pub id: JobId,
-    /// Its token.
-    pub token: Uuid,
-    /// Who claimed it; nobody claims an accepted job.
-    pub worker: Option<Uuid>,
-    /// The epoch that the decision was made for.
-    pub epoch: Epoch,
-    /// The state that the decision was made for.
-    pub state: State,
-    /// The second whose quota was taken to send it, if it was claimed for that.
-    pub taken: Option<SteadySecond>,
-}
+use crate::worker::guard::Guard;
 
 /// When a mirror is looked at again.
 #[derive(Clone, Copy, Debug)]

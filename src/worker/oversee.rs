@@ -14,7 +14,8 @@ use crate::db::{DbError, accounts, health};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Awaited, Course, Outage, Row};
 use crate::telemetry::Chain;
-use crate::worker::{Context, strains};
+use crate::worker::context::Context;
+use crate::worker::strains;
 
 /// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.
 /// Returns the status line, with what the database refuses to do, if anything.

@@ -5,7 +5,7 @@ use crate::db::claim;
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::operation::{Operation, Plan, Written, operation};
-use crate::worker::Context;
+use crate::worker::context::Context;
 
 /// Why a job has no plan.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use crate::heart::Heart;
 use crate::policy::backoff;
 use crate::policy::rules::{Curve, Jitter};
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::clock::Moment;
+use crate::worker::context::Context;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::db::DbError;
 use crate::db::entry::Entry;
-use crate::db::fate::{Lost, Recorded};
+use crate::db::fate::{Forgotten, Recorded};
 use crate::db::fault::Fault;
 use crate::domain::account::AccountName;
 use crate::heart::{self, Heart};
@@ -27,9 +27,9 @@ use crate::policy::hints::Remaining;
 use crate::policy::outage::Sign;
 use crate::policy::verdict::Strain;
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::alarm::Alarm;
 use crate::worker::aside::{Aside, Place, SetAside, Shelf};
+use crate::worker::context::Context;
 use crate::worker::failing::{self, Signed};
 use crate::worker::pulse::wait_for_database;
 use crate::worker::settle::{self, Refused};
@@ -127,19 +127,6 @@ impl Message {
             debug!("whoever waited for a record is gone");
         }
     }
-}
-
-/// A claim that the database has forgotten, though it had committed it.
-#[derive(Clone, Debug)]
-pub struct Forgotten {
-    /// The account of the outcome.
-    pub account: AccountName,
-    /// The number of its job.
-    pub job: i64,
-    /// The epoch of its claim.
-    pub epoch: i64,
-    /// What the database has instead.
-    pub lost: Lost,
 }
 
 /// The way to the writer.

@@ -10,8 +10,8 @@ use crate::db::{DbError, Pool, revived};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
-use crate::worker::Context;
 use crate::worker::alarm;
+use crate::worker::context::Context;
 
 /// Opens the alert of an invoice that a check has just shown alive.
 pub async fn tell(

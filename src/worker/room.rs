@@ -12,9 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::error;
 
 use crate::crash;
-use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
+use crate::worker::context::Context;
 use crate::worker::strains;
 
 /// What the tasks of an account are for, beside its sends.

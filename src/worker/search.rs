@@ -10,8 +10,8 @@ use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::Request;
 use crate::gateway::wire;
 use crate::policy::finding::Finding;
-use crate::worker::Context;
 use crate::worker::account::Account;
+use crate::worker::context::Context;
 
 /// Pages of a search that are read at most. A job's name is random: more than one page is odd.
 const PAGES: usize = 20;

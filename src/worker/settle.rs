@@ -10,15 +10,16 @@ use tracing::warn;
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::entry::Entry;
+use crate::db::fate::Forgotten;
 use crate::db::fate::{Recorded, Results};
 use crate::db::fault::Fault;
 use crate::db::locks::{self, Locked};
 use crate::db::record;
 use crate::domain::job::JobId;
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::aside::SetAside;
-use crate::worker::recorder::{Forgotten, Message, Patient, insist};
+use crate::worker::context::Context;
+use crate::worker::recorder::{Message, Patient, insist};
 use crate::worker::{strains, unstored};
 
 /// How long a batch waits for somebody else's lock: short, for the others in it wait with the one.

@@ -14,9 +14,9 @@ use crate::db::locks::{self, Holder};
 use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::alarm;
+use crate::worker::context::Context;
 use crate::worker::pulse::Step;
 
 /// Accounts that are tried at once: one that is locked takes a third of a second.

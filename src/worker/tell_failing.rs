@@ -9,8 +9,8 @@ use crate::db::troubled::{self, Troubled};
 use crate::db::{DbError, alerts, progress};
 use crate::policy::outage::telling::{ending, named, not_theirs, telling};
 use crate::policy::outage::told_after;
-use crate::worker::Context;
 use crate::worker::alarm::Alarm;
+use crate::worker::context::Context;
 
 /// The accounts of which something fails, or is told to.
 pub async fn find(ctx: &Arc<Context>) -> Result<Vec<Troubled>, DbError> {

@@ -10,8 +10,8 @@ use crate::db::{DbError, alerts, progress, troubled};
 use crate::domain::account::AccountName;
 use crate::domain::outage::RefusedJob;
 use crate::policy::outage::{REFUSALS_TOLD, told_after};
-use crate::worker::Context;
 use crate::worker::alarm::Alarm;
+use crate::worker::context::Context;
 
 /// An account of which jobs are refused, or told to be.
 pub struct Refusals {

@@ -19,8 +19,8 @@ use crate::domain::account::AccountName;
 use crate::policy::follow::unstored_distance;
 use crate::policy::rules::Jitter;
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::alarm::Alarm;
+use crate::worker::context::Context;
 use crate::worker::culprits::is_of_schema;
 
 /// Mirrors that are remembered. With more, it is not about single rows, and those beyond are asked about as usual.

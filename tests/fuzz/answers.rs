@@ -12,7 +12,8 @@ use apipayd::policy::rules::Jitter;
 use apipayd::policy::verdict::Next;
 use apipayd::worker::alarm::ToCancel;
 use apipayd::worker::failing::Signed;
-use apipayd::worker::outcome::{self, Evidence, Following, Guard, Kind};
+use apipayd::worker::guard::Guard;
+use apipayd::worker::outcome::{self, Evidence, Following, Kind};
 
 use crate::jobs::{NAME, NOW, assert_adoptable, assert_lawful, at, history, job, seconds};
 use crate::seeds::{Seeds, Tape, tapes};

@@ -10,6 +10,7 @@ use super::lock::{ANY_LOCK, end_of_lock};
 use crate::db::accounts::AlertText;
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Transition;
+use crate::db::fate::Forgotten;
 use crate::db::fate::Lost;
 use crate::db::fault::Cause;
 use crate::db::locks::{Blocker, LockedJob};
@@ -18,7 +19,6 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::state::State;
 use crate::policy::clock::SpanUs;
-use crate::worker::recorder::Forgotten;
 
 /// The kind of the alerts of what the database does not take or lets nobody move.
 pub const STUCK: &str = "job_stuck";

@@ -3,7 +3,7 @@
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Alarm, written};
+use super::Alarm;
 use crate::db::accounts::{AlertText, Park};
 use crate::db::alerts::UntoldPark;
 use crate::db::mirrors::{DueMirror, Waiting};
@@ -18,6 +18,7 @@ use crate::policy::outage::telling::{Ending, Telling};
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Reason, Scope};
 use crate::worker::alarm;
+use crate::worker::written::written;
 
 /// Jobs that are named besides the first.
 const NAMED: usize = 5;

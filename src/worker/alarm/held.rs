@@ -9,7 +9,7 @@ use crate::domain::job::JobId;
 use crate::domain::operation;
 use crate::policy::found::says_denied;
 use crate::policy::verdict::{Next, Reason};
-use crate::worker::outcome::Guard;
+use crate::worker::guard::Guard;
 
 /// The kind of the alert of a job that a human decides about.
 pub const HELD: &str = "job_held";

@@ -1,8 +1,8 @@
 //! Who keeps something locked, and what ends that.
 
-use super::written;
 use crate::db::locks::{Blocker, Prepared, Session};
 use crate::domain::phone::without_phones;
+use crate::worker::written::written;
 
 /// What ends a lock whose holder is not known.
 pub(super) const ANY_LOCK: &str = "end the transaction that keeps it locked: of a session (select pid, usename, \

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::written;
 use crate::db::accounts::AlertText;
 use crate::db::missing::Missing;
 use crate::domain::account::AccountName;
+use crate::worker::written::written;
 
 /// The kind of the alert of invoices and refunds that the gateway does not show any more.
 pub const MISSING: &str = "invoice_missing";

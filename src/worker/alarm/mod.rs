@@ -9,9 +9,6 @@ mod missing;
 mod organization;
 mod settled;
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
 use crate::db::accounts::AlertText;
 
 pub use database::{HISTORY, Others, STUCK, clock_jumped, held_up, history_lost};
@@ -37,10 +34,4 @@ pub struct Alarm {
     pub text: AlertText,
     /// Whether an alert of its kind that is open already says this from now on.
     pub renews: bool,
-}
-
-/// A moment for a sentence.
-fn written(moment: OffsetDateTime) -> String {
-    let moment = moment.replace_nanosecond(0).unwrap_or(moment);
-    moment.format(&Rfc3339).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::{end_check, may_read, note, put_back_for};
+use super::asking::{end_check, may_read, note, put_back_for};
 use crate::crash::{self, Point};
 use crate::db::claim::Purpose;
 use crate::db::mirrors::{self, DueMirror};
@@ -14,9 +14,9 @@ use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::outage::Errand;
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::clock::Moment;
+use crate::worker::context::Context;
 use crate::worker::send::SEND_WINDOW;
 
 /// Reads an invoice by itself. `None` when that is not possible now.

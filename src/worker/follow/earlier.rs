@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::apart::{check_apart, may_ask_once_more};
-use super::{may_read, note};
+use super::asking::{may_read, note};
 use crate::db::claim::Purpose;
 use crate::db::mirrors::{self, DueMirror, Waiting};
 use crate::domain::mirror::InvoiceSeen;
@@ -14,9 +14,9 @@ use crate::gateway::wire;
 use crate::policy::finding::Finding;
 use crate::policy::outage::Errand;
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::account::Account;
 use crate::worker::clock::Moment;
+use crate::worker::context::Context;
 use crate::worker::search;
 
 /// What all invoices of a bill look like now.

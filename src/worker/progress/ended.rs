@@ -1,9 +1,9 @@
 //! How it ended that something was told: only what is true of what is not found any more.
 
-use super::written;
 use crate::db::progress::{Standing, Stop};
 use crate::policy::progress::Concern;
 use crate::worker::alarm;
+use crate::worker::written::written;
 
 /// What tells in its place why nothing moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
 use crate::db::locks::{self, InTheWay, LockedMirror};
@@ -25,17 +24,12 @@ use crate::policy::progress::{
     AccountFacts, Concern, Facts, Failure, Finding, Patience, Refused, Stopped, Watch,
 };
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::clock::Moment;
+use crate::worker::context::Context;
 use crate::worker::pulse::{Pulse, Step};
+use crate::worker::written::written;
 use schema::Fault;
-use tell::{Outbox, Over, Teller};
-
-/// The kind of its alerts.
-const KIND: &str = "no_progress";
-
-/// How long a daemon counts as living after its last sign, at least.
-const ALIVE_FOR: Duration = Duration::from_secs(60);
+use tell::{ALIVE_FOR, Outbox, Over, Teller};
 
 /// Within how long after the database was away each daemon has given a sign of life.
 const SIGNS_WITHIN: Duration = Duration::from_secs(30);
@@ -377,11 +371,6 @@ fn failure(fault: &Fault) -> Failure {
         mark: String::new(),
         cause: fault.to_string(),
     }
-}
-
-fn written(moment: OffsetDateTime) -> String {
-    let moment = moment.replace_nanosecond(0).unwrap_or(moment);
-    moment.format(&Rfc3339).unwrap_or_default()
 }
 
 fn refused(due: &Due, since: OffsetDateTime) -> Refused {

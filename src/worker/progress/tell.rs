@@ -11,16 +11,21 @@ use time::OffsetDateTime;
 use tracing::warn;
 
 use super::ended::{self, InPlace};
-use super::{ALIVE_FOR, KIND};
 use crate::alert::{Notice, Status};
 use crate::db::DbError;
 use crate::db::accounts::AlertText;
 use crate::db::progress::{self, Stop, Weight};
 use crate::policy::progress::{AccountFacts, Concern, Patience, explanation};
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::clock::Moment;
+use crate::worker::context::Context;
 use crate::worker::deliver::{self, LOG, WEBHOOK};
+
+/// The kind of its alerts.
+const KIND: &str = "no_progress";
+
+/// How long a daemon counts as living after its last sign, at least.
+pub(super) const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 /// One account, or all of them, and why nothing moves.
 pub(super) struct Incident {

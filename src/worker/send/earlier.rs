@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::{Job, Role, circumstances, conclude, hold, purpose, put_back, take_quota};
+use super::job::{Job, Role, circumstances, conclude, hold, purpose, put_back, take_quota};
 use crate::crash::{self, Point};
 use crate::db::mirrors;
 use crate::domain::answer::{NotSent, Timed};
@@ -15,11 +15,12 @@ use crate::policy::outage::sign_of_send;
 use crate::policy::reconcile::{lives_after_all, without_earlier};
 use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
-use crate::worker::Context;
 use crate::worker::account::{Account, Slot};
 use crate::worker::alarm::ToCancel;
 use crate::worker::clock::Moment;
-use crate::worker::outcome::{Evidence, Guard, Kind};
+use crate::worker::context::Context;
+use crate::worker::guard::Guard;
+use crate::worker::outcome::{Evidence, Kind};
 use crate::worker::search;
 
 /// The bill, and who sends it.

@@ -1,0 +1,231 @@
+//! A job in this worker's hands: from its claim to the record of what came of it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{info, warn};
+
+use crate::db::claim::{self, Claim, Held, Purpose};
+use crate::db::fate::{Forgotten, Lost, Recorded};
+use crate::domain::answer::{Answer, NotSent};
+use crate::domain::state::State;
+use crate::policy::hints;
+use crate::policy::judge::{Circumstances, not_sent};
+use crate::policy::outage::{Errand, Sign};
+use crate::policy::verdict::{Next, Reason, Verdict};
+use crate::telemetry::Chain;
+use crate::worker::account::Account;
+use crate::worker::alarm::Alarm;
+use crate::worker::clock::Moment;
+use crate::worker::context::Context;
+use crate::worker::failing::Signed;
+use crate::worker::guard::Guard;
+use crate::worker::in_hand::Hold;
+use crate::worker::outcome::{self, Evidence, Following};
+use crate::worker::recorder::Outcome;
+
+/// How old a claim may be when its request leaves. The configuration keeps the lease longer than
+/// this and a whole request together, so within it the lease, and with it the epoch, is still ours.
+pub const SEND_WINDOW: Duration = Duration::from_secs(5);
+
+/// A job in this worker's hands.
+pub struct Job {
+    /// What was claimed.
+    pub claim: Claim,
+    /// From before the claim was asked for, so that a slow claim counts.
+    pub claimed_at: Moment,
+    /// From when the send window counts: from before the claim, or from before quota was taken once more and the lease
+    /// renewed. Within the window the job is ours for a whole request more.
+    pub window_from: Moment,
+    /// What it is sent for.
+    pub role: Role,
+    _in_hand: Hold,
+}
+
+/// What a job is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To be done.
+    Usual,
+    /// The one job that a parked account lets through.
+    Canary,
+    /// The one job of an account that has slowed down.
+    Trial,
+}
+
+impl Job {
+    /// Takes a claim in hand that was asked for at this moment. `None` when the database has forgotten that this daemon has
+    /// the job already: then nothing more is sent, and the job stays as it is until the request under way is answered,
+    /// or its lease has run out.
+    pub fn take(ctx: &Context, claim: Claim, claimed_at: Moment, role: Role) -> Option<Job> {
+        let Some(in_hand) = ctx.in_hand.take(&claim.name, claim.epoch) else {
+            ctx.recorder.forget(Forgotten {
+                account: claim.account,
+                job: claim.id.0,
+                epoch: claim.epoch.0,
+                lost: Lost::Repeated,
+            });
+            ctx.wake.deliver.notify_one();
+            return None;
+        };
+        Some(Job {
+            claim,
+            claimed_at,
+            window_from: claimed_at,
+            role,
+            _in_hand: in_hand,
+        })
+    }
+
+    pub(super) fn signed(&self, sign: Sign) -> Signed {
+        let errand = match self.role {
+            Role::Usual | Role::Canary => Errand::Send,
+            Role::Trial => Errand::Trial,
+        };
+        Signed {
+            errand,
+            job: Some(self.claim.id),
+            sign,
+        }
+    }
+}
+
+/// The guard of a claim of ours.
+pub fn guard(ctx: &Context, claim: &Claim, state: State) -> Guard {
+    Guard {
+        account: claim.account.clone(),
+        id: claim.id,
+        token: claim.name.token,
+        worker: Some(ctx.worker),
+        epoch: claim.epoch,
+        state,
+        taken: Some(claim.taken),
+    }
+}
+
+/// Has the account obey a verdict, and records it with its evidence; waits for that only if asked to.
+pub async fn conclude(
+    ctx: &Context,
+    account: &Account,
+    evidence: &Evidence<'_>,
+    verdict: Verdict,
+    wait: bool,
+) -> Option<Recorded> {
+    account.heed(verdict.strain.as_ref());
+    let following = Following {
+        rules: &ctx.rules.follow,
+        jitter: ctx.jitter(),
+        key: account.fingerprint(),
+        seen_at: ctx.clock.expected(),
+    };
+    let outcome = Outcome {
+        account: evidence.guard.account.clone(),
+        entry: outcome::entry(evidence, &verdict, following),
+        alert: alarm_of(evidence, &verdict),
+        delivered: None,
+        signed: Some(evidence.signed.clone()),
+        remaining: match &evidence.timed.answer {
+            Answer::Reply(reply) => hints::remaining(reply, evidence.now),
+            Answer::NotSent(_) | Answer::Lost(_) => None,
+        },
+        strain: verdict.strain,
+    };
+    if wait {
+        Some(ctx.recorder.record_now(outcome).await)
+    } else {
+        ctx.recorder.record(outcome).await;
+        None
+    }
+}
+
+/// What people must be told with this record: that a human decides, or that the job was given up.
+fn alarm_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alarm> {
+    let (guard, sign) = (evidence.guard, &evidence.signed.sign);
+    match (sign, &verdict.next) {
+        (Sign::Failing(fault), Next::Failed(Reason::GaveUp)) => {
+            let since = evidence.failing_since.unwrap_or(evidence.now);
+            Some(Alarm::gave_up(&guard.account, guard.id, since, fault))
+        }
+        (_, next) => Alarm::of(guard, next, evidence.found, evidence.to_cancel),
+    }
+}
+
+pub(super) fn circumstances<'a>(
+    ctx: &'a Context,
+    account: &Account,
+    job: &Job,
+) -> Circumstances<'a> {
+    ctx.circumstances(account, job.claim.now + job.claimed_at.elapsed())
+}
+
+/// Makes sure that the claim holds for a whole request more, after something was read for it: the lease is renewed, and
+/// what leaves late has quota of its own, since that of the claim counts as of the claim. Returns from when the send
+/// window counts; `None` when the job is no longer ours, or was put back.
+pub(super) async fn hold(
+    ctx: &Context,
+    account: &Account,
+    guard: &Guard,
+    job: &Job,
+    baseline: Option<&Value>,
+) -> Option<Moment> {
+    let is_late = job.window_from.elapsed() > SEND_WINDOW / 2;
+    let window_from = if is_late {
+        Moment::now()
+    } else {
+        job.window_from
+    };
+    if is_late && !take_quota(ctx, account, guard, job).await {
+        return None;
+    }
+    match claim::hold(&ctx.pool, ctx.worker, &job.claim, baseline, ctx.lease).await {
+        Ok(Held::Yes) => Some(window_from),
+        Ok(Held::No) => {
+            info!(job.id = %guard.id, account = %guard.account, "its lease ran out before it was sent; nothing was sent");
+            None
+        }
+        Err(error) => {
+            warn!(job.id = %guard.id, error = %Chain(&error), "the claim could not be renewed; nothing was sent");
+            put_back(ctx, account, guard, job, NotSent::DatabaseFailed).await;
+            None
+        }
+    }
+}
+
+/// What quota is taken for. A parked account has some for nothing but its probe.
+pub(super) fn purpose(job: &Job) -> Purpose {
+    match job.role {
+        Role::Canary => Purpose::Probe,
+        Role::Usual | Role::Trial => Purpose::Send,
+    }
+}
+
+/// Takes quota for one more request of the job. Without it the job is put back.
+pub(super) async fn take_quota(ctx: &Context, account: &Account, guard: &Guard, job: &Job) -> bool {
+    match ctx.take_one(&guard.account, purpose(job)).await {
+        Ok(true) => return true,
+        Ok(false) => put_back(ctx, account, guard, job, NotSent::QuotaSpent).await,
+        Err(error) => {
+            warn!(job.id = %guard.id, error = %Chain(&error), "no quota could be taken; nothing was sent");
+            put_back(ctx, account, guard, job, NotSent::DatabaseFailed).await;
+        }
+    }
+    false
+}
+
+/// Records that nothing was sent, and why.
+pub(super) async fn put_back(
+    ctx: &Context,
+    account: &Account,
+    guard: &Guard,
+    job: &Job,
+    cause: NotSent,
+) {
+    let verdict = not_sent(cause, &job.claim.history, circumstances(ctx, account, job));
+    let entry = outcome::not_sent(guard, cause, &verdict);
+    ctx.recorder
+        .record(Outcome {
+            signed: Some(job.signed(Sign::Silent)),
+            ..Outcome::plain(&guard.account, entry)
+        })
+        .await;
+}
