@@ -76,10 +76,10 @@ return greatest(0, least(per_minute - used, case
 comment on function apipay._quota_room(text, int, bigint, bigint, int) is
   'How many requests may leave now for this purpose, when so many were used in the window, of them so many to ask, and so many more are due to ask.';
 
-create function apipay._is_check_due(check_from timestamptz, promise interval) returns boolean
+create function apipay._is_check_due(check_from timestamptz, lease interval) returns boolean
 language sql stable parallel safe
--- No check is put off for longer than the promise of a claim: a moment further away is of another clock.
-return check_from is null or check_from not between clock_timestamp() and clock_timestamp() + promise;
+-- No check is put off for longer than the lease of a claim: a moment further away is of another clock.
+return check_from is null or check_from not between clock_timestamp() and clock_timestamp() + lease;
 comment on function apipay._is_check_due(timestamptz, interval) is 'Whether it is the turn of another check of invoices.';
 
 create function apipay._asking_due(account_name text, most int) returns int
@@ -172,20 +172,20 @@ end $$;
 comment on function apipay._take_quota(text, int, text, bigint) is
   'Takes up to wanted requests from the account''s quota for send, check, lookup, follow or probe; none while stopped, blocked or parked (but for the probe, and to ask while invoices fail at Kaspi).';
 
-create function apipay._take_check(account_name text, promise interval, second bigint) returns boolean
+create function apipay._take_check(account_name text, lease interval, second bigint) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
   quota constant apipay._quotas := apipay._lock_quota(account_name, second);
 begin
-  if quota.account is null or not apipay._is_check_due(quota.check_from, promise)
+  if quota.account is null or not apipay._is_check_due(quota.check_from, lease)
      or apipay._take_quota(account_name, 1, 'check', second) = 0 then
     return false;
   end if;
-  update apipay._quotas q set check_from = clock_timestamp() + promise where q.account = account_name;
+  update apipay._quotas q set check_from = clock_timestamp() + lease where q.account = account_name;
   return true;
 end $$;
 comment on function apipay._take_check(text, interval, bigint) is
-  'Takes the turn of the account''s next check of invoices, with its quota. No other is made until the promise is over or the check has ended.';
+  'Takes the turn of the account''s next check of invoices, with its quota. No other is made until the lease is over or the check has ended.';
 
 create function apipay._end_check(account_name text, distance interval) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
@@ -245,7 +245,7 @@ comment on function apipay._correct_quota(text, int, int, bigint) is
 -- An account to which the gateway gives no clear answer has slowed down: one job tries, and its answer
 -- sets when the next one does. Until then the trial belongs to who took it, for as long as was promised.
 -- Who keeps the account's row locked puts off the trials of that account, and of no other.
-create function apipay._take_trial(account_name text, promise interval, longest interval, second bigint) returns int
+create function apipay._take_trial(account_name text, trial interval, longest interval, second bigint) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
   taken_until timestamptz;
@@ -257,7 +257,7 @@ begin
   if not found or apipay._take_quota(account_name, 1, 'send', second) = 0 then
     return 0;
   end if;
-  update apipay.accounts set failing_trial_at = clock_timestamp() + promise where name = account_name
+  update apipay.accounts set failing_trial_at = clock_timestamp() + trial where name = account_name
   returning failing_trial_at into taken_until;
   -- One that is not put off would be made again and again.
   perform apipay._all_changed('apipay.accounts', 1, found::int, coalesce(taken_until > clock_timestamp(), false)::int);

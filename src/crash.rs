@@ -84,9 +84,9 @@ points! {
     /// The answer about the health of a parked account is there.
     ProbeAfterAnswer = "probe_after_answer",
     /// The one job that a parked account lets through is claimed.
-    CanaryClaimed = "canary_claimed",
+    TrialOfParkClaimed = "trial_of_park_claimed",
     /// That job went well, and the account is still parked.
-    CanaryDone = "canary_done",
+    TrialOfParkDone = "trial_of_park_done",
     /// Leases that ran out are about to be recovered.
     RecoverBefore = "recover_before",
     /// Leases that ran out are recovered.

@@ -160,7 +160,7 @@ pub async fn due_for_probe(
 ) -> Result<Vec<Due>, DbError> {
     sqlx::query_file_as!(
         DueRow,
-        "src/db/canaries.sql",
+        "src/db/trials_of_park.sql",
         account.as_str(),
         operations,
         without,

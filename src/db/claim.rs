@@ -234,7 +234,7 @@ pub async fn claim(
     .map(|rows| met(rows, second))
 }
 
-/// Claims a due job for each account that has slowed down and whose trial is due; until `promise` is over no
+/// Claims a due job for each account that has slowed down and whose trial is due; until `trial` is over no
 /// other worker makes one. None is put off for more than `longest`. As with [`claim`], jobs may stand back.
 #[expect(
     clippy::too_many_arguments,
@@ -249,7 +249,7 @@ pub async fn claim_trials(
     among: Among,
     second: SteadySecond,
     longest: Duration,
-    promise: Duration,
+    trial: Duration,
 ) -> Result<Vec<Met>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
@@ -262,7 +262,7 @@ pub async fn claim_trials(
         longest.as_secs_f64(),
         &among.without,
         among.only.as_deref() as Option<&[i64]>,
-        promise.as_secs_f64(),
+        trial.as_secs_f64(),
         among.lock_timeout(),
     )
     .fetch_all(pool)
@@ -274,7 +274,7 @@ pub async fn claim_trials(
 /// Claims one of these jobs of an account that the daemon has parked, if it can be claimed; its quota was taken in
 /// this second. An error of the kind [`Fault::Lock`](super::fault::Fault::Lock): somebody holds the account's
 /// row, or something that a trigger waits for.
-pub async fn claim_canary(
+pub async fn claim_trial_of_park(
     pool: &Pool,
     worker: Uuid,
     lease: Duration,
@@ -284,7 +284,7 @@ pub async fn claim_canary(
 ) -> Result<Option<Claim>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
-        "src/db/claim_canary.sql",
+        "src/db/claim_trial_of_park.sql",
         worker,
         lease.as_secs_f64(),
         account.as_str(),
@@ -304,7 +304,7 @@ pub struct Lookups<'a> {
     /// Of these accounts, so many of each at most.
     pub rooms: &'a [Room],
     /// Until this is over no other worker makes them.
-    pub promise: Duration,
+    pub lease: Duration,
     /// No account whose look-ups fail is put off for more than this.
     pub longest: Duration,
     /// Until this is over nobody else asks for an account whose look-ups fail.
@@ -326,7 +326,7 @@ pub async fn claim_lookups(
         worker,
         &accounts,
         &most,
-        lookups.promise.as_secs_f64(),
+        lookups.lease.as_secs_f64(),
         second.0,
         &among.without,
         among.only.as_deref() as Option<&[i64]>,

@@ -1,6 +1,6 @@
 -- Claims uncertain jobs that are due for a look-up, and opens the attempts of the look-ups.
 --
--- The claim is a promise until run_at, not a state: a worker that dies leaves the job uncertain and
+-- The claim is a lease until run_at, not a state: a worker that dies leaves the job uncertain and
 -- due again.
 -- $1 worker   $2 accounts   $3 most jobs of each   $4 seconds until another worker may try
 -- $5 second of the quota   $6 jobs that are set aside   $7 the only jobs to look at, or null

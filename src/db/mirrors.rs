@@ -218,13 +218,13 @@ pub async fn due_soonest(
 const CLAIM_PATIENCE_MS: &str = "1000";
 
 /// Claims the next checks of accounts whose turn it is, each with its quota: of an account up to
-/// `per_check` invoices, those due soonest, if at least one of them is due. Until `promise` is over, or
+/// `per_check` invoices, those due soonest, if at least one of them is due. Until `lease` is over, or
 /// [`end_check`] says when, no other worker makes a check of that account.
 pub async fn claim_invoices(
     pool: &Pool,
     accounts: &[String],
     per_check: usize,
-    promise: Duration,
+    lease: Duration,
     second: SteadySecond,
     checks: usize,
     among: AmongMirrors,
@@ -234,7 +234,7 @@ pub async fn claim_invoices(
         "src/db/claim_invoices.sql",
         accounts,
         i64::try_from(per_check).unwrap_or(i64::MAX),
-        promise.as_secs_f64(),
+        lease.as_secs_f64(),
         second.0,
         i64::try_from(checks).unwrap_or(i64::MAX),
         &among.without,
@@ -298,18 +298,18 @@ pub async fn of_job(
     .task("find the invoices of a job")
 }
 
-/// Takes the turn of an account's next check, with its quota: until `promise` is over, or [`end_check`] says when, no
+/// Takes the turn of an account's next check, with its quota: until `lease` is over, or [`end_check`] says when, no
 /// other worker makes one. False when it is not the turn of another one.
 pub async fn take_check(
     pool: &Pool,
     account: &AccountName,
-    promise: Duration,
+    lease: Duration,
     second: SteadySecond,
 ) -> Result<bool, DbError> {
     sqlx::query_scalar!(
         r#"select apipay._take_check($1, make_interval(secs => $2), $3) as "is_ours!""#,
         account.as_str(),
-        promise.as_secs_f64(),
+        lease.as_secs_f64(),
         second.0,
     )
     .fetch_one(pool)
@@ -334,13 +334,13 @@ pub async fn end_check(
     .map(|_| ())
 }
 
-/// Claims refunds that are due, with quota for one request per invoice; until `promise` is over no
+/// Claims refunds that are due, with quota for one request per invoice; until `lease` is over no
 /// other worker does.
 pub async fn claim_refunds(
     pool: &Pool,
     accounts: &[String],
     most_per_account: usize,
-    promise: Duration,
+    lease: Duration,
     second: SteadySecond,
     among: AmongMirrors,
 ) -> Result<Vec<DueMirror>, DbError> {
@@ -349,7 +349,7 @@ pub async fn claim_refunds(
         "src/db/claim_refunds.sql",
         accounts,
         i64::try_from(most_per_account).unwrap_or(i64::MAX),
-        promise.as_secs_f64(),
+        lease.as_secs_f64(),
         second.0,
         &among.without,
         among.only.as_deref() as Option<&[String]>,

@@ -110,14 +110,14 @@ pub struct DueNotice {
     pub resolution: Option<String>,
 }
 
-/// Claims the oldest notice of a channel that is due; until `promise` is over no other worker delivers it.
+/// Claims the oldest notice of a channel that is due; until `lease` is over no other worker delivers it.
 ///
 /// A channel gets the notices of alerts about the same in their order: a later one waits for the earlier. To a receiver they
 /// are one alert, and the last word counts.
 pub async fn claim_notice(
     pool: &Pool,
     channel: &str,
-    promise: Duration,
+    lease: Duration,
 ) -> Result<Option<DueNotice>, DbError> {
     sqlx::query_as!(
         DueNotice,
@@ -145,7 +145,7 @@ pub async fn claim_notice(
              from claimed c
              cross join lateral (select * from apipay.alerts where id = c.alert_id offset 0) l"#,
         channel,
-        promise.as_secs_f64(),
+        lease.as_secs_f64(),
     )
     .fetch_optional(pool)
     .await

@@ -18,13 +18,13 @@ pub struct DueProbe {
     pub delivery_error: Option<String>,
 }
 
-/// Claims probes that are due, or that wait for a job which is; until `promise` is over no other worker probes the account. A stop of
+/// Claims probes that are due, or that wait for a job which is; until `lease` is over no other worker probes the account. A stop of
 /// all sending stops probes too. The quota for its requests is taken one by one. An account whose row
 /// another session holds is left for later, and keeps no other account waiting.
 pub async fn claim(
     pool: &Pool,
     accounts: &[String],
-    promise: Duration,
+    lease: Duration,
 ) -> Result<Vec<DueProbe>, DbError> {
     sqlx::query_as!(
         DueProbe,
@@ -49,7 +49,7 @@ pub async fn claim(
             where (select case when exists (select from taken) then true
                                else apipay._all_changed('apipay.accounts', (select count(*) from due), (select count(*) from claimed), 0) end)"#,
         accounts,
-        promise.as_secs_f64(),
+        lease.as_secs_f64(),
     )
     .fetch_all(pool)
     .await

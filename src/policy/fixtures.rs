@@ -13,7 +13,7 @@ use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus
 use crate::domain::operation::{Operation, Plan, Seen, operation};
 use crate::policy::judge::Circumstances;
 use crate::policy::rules::{BreakerRules, Curve, FollowRules, Jitter, Rules};
-use crate::policy::verdict::{Next, Proof, Strain, Verdict};
+use crate::policy::verdict::{AccountSignal, Next, Proof, Verdict};
 
 pub(super) const NOW: OffsetDateTime = datetime!(2026-09-06 12:00:00 UTC);
 
@@ -226,7 +226,7 @@ pub(super) fn show(verdict: &Verdict) -> String {
         "{} {} {counts}{}",
         verdict.effect.as_str(),
         show_next(&verdict.next),
-        show_strain(verdict.strain.as_ref())
+        show_strain(verdict.signal.as_ref())
     )
 }
 
@@ -262,16 +262,16 @@ fn show_seen(seen: &Seen) -> String {
     }
 }
 
-pub(super) fn show_strain(strain: Option<&Strain>) -> String {
-    match strain {
+pub(super) fn show_strain(signal: Option<&AccountSignal>) -> String {
+    match signal {
         None => String::new(),
-        Some(Strain::Block {
+        Some(AccountSignal::Block {
             wait, code, capped, ..
         }) => {
             let capped = if *capped { " capped" } else { "" };
             format!("; block {wait:?} {code}{capped}")
         }
-        Some(Strain::Park {
+        Some(AccountSignal::Park {
             reason,
             hint,
             undelivered,

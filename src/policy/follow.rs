@@ -13,7 +13,7 @@ use crate::policy::backoff;
 use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::Living;
 use crate::policy::rules::{Curve, FollowRules, Jitter, Rules};
-use crate::policy::verdict::{Next, Proof, Reason, Strain, why_failed};
+use crate::policy::verdict::{AccountSignal, Next, Proof, Reason, why_failed};
 
 /// The decision about an accepted job.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ pub struct Followed {
     /// When to look again, if that is not the usual time.
     pub check_after: Option<Duration>,
     /// What it means for the account.
-    pub strain: Option<Strain>,
+    pub signal: Option<AccountSignal>,
     /// What the gateway has, in words, where a human decides.
     pub found: Option<String>,
 }
@@ -32,7 +32,7 @@ impl Followed {
     const WAIT: Followed = Followed {
         next: None,
         check_after: None,
-        strain: None,
+        signal: None,
         found: None,
     };
 
@@ -130,10 +130,10 @@ fn failed(
     let generation = u32::try_from(history.generation).unwrap_or(1);
     let curve = &at.rules.async_error;
     let code = seen.error_code().unwrap_or_default();
-    let (why, strain) = match classify_async(code, plan.resend) {
+    let (why, signal) = match classify_async(code, plan.resend) {
         AsyncClass::Fatal => return Followed::becomes(Next::Failed(Reason::AsyncError)),
         AsyncClass::AccountFault(reason) => {
-            let strain = Strain::Park {
+            let signal = AccountSignal::Park {
                 reason,
                 hint: None,
                 said: None,
@@ -142,14 +142,14 @@ fn failed(
                     accepted_at: before(at.now, accepted_for),
                 }),
             };
-            (reason, Some(strain))
+            (reason, Some(signal))
         }
         AsyncClass::Again => (Reason::AsyncRetry, None),
     };
     if unchanged_for >= backoff::delay(curve, generation, Jitter::NONE) {
         // What the account has to answer for uses up nothing of the job's: an outage kills no payment.
         let used = generation.saturating_sub(history.spared);
-        let is_given_up = strain.is_none() && curve.is_exhausted_by(used);
+        let is_given_up = signal.is_none() && curve.is_exhausted_by(used);
         return Followed::becomes(if is_given_up {
             Next::Failed(Reason::GaveUp)
         } else {
@@ -163,7 +163,7 @@ fn failed(
             reason: Reason::AsyncRetry,
         }),
         check_after: Some(wait.saturating_sub(unchanged_for)),
-        strain,
+        signal,
         found: None,
     }
 }

@@ -14,7 +14,7 @@ use crate::policy::backoff;
 use crate::policy::hints;
 use crate::policy::quoted::{NOT_IN_ITS_WORDS, page, words};
 use crate::policy::rules::{Curve, Jitter, Rules};
-use crate::policy::verdict::{Effect, Next, Proof, Reason, Scope, Strain, Verdict};
+use crate::policy::verdict::{AccountSignal, Effect, Next, Proof, Reason, Scope, Verdict};
 
 /// How soon to try again when the account's limit of requests was used up.
 const QUOTA_WAIT: Duration = Duration::from_secs(1);
@@ -90,23 +90,23 @@ fn replied(
             effect: Effect::NotApplied,
             next: look_up_soon(Reason::StateRefused, Duration::ZERO),
             counts: true,
-            strain: None,
+            signal: None,
         },
         Class::Refused | Class::StateRefused if history.unproven_since.is_some() => Verdict {
             effect: Effect::NotApplied,
             next: look_up_soon(Reason::RefusedAfterUnknown, quiet),
             counts: true,
-            strain: None,
+            signal: None,
         },
         Class::Refused | Class::StateRefused => Verdict {
             effect: Effect::Rejected,
             next: Next::Failed(Reason::Refused),
             counts: true,
-            strain: None,
+            signal: None,
         },
         // What was not sent this time waits for the end of the cap once it is known whether it was sent before.
         Class::Capped if history.unproven_since.is_some() => Verdict {
-            strain: strain_of(reply, Some(operation), at),
+            signal: signal_of(reply, Some(operation), at),
             ..Verdict::not_applied(look_up_soon(Reason::CapReached, quiet), false)
         },
         Class::Throttled | Class::Capped | Class::RecipientThrottled | Class::AccountFault(_) => {
@@ -114,24 +114,24 @@ fn replied(
         }
         Class::Busy => back_off(history, Reason::Busy, at),
         Class::Unknown(reason) => Verdict {
-            strain: strain_of(reply, Some(operation), at),
+            signal: signal_of(reply, Some(operation), at),
             ..uncertain(reason, quiet)
         },
     }
 }
 
 /// Nothing was done, and the cause is not the job's: it waits, and that costs no attempt. `sent` as in
-/// [`strain_of`].
+/// [`signal_of`].
 pub(crate) fn not_now(
     history: &History,
     reply: &Reply,
     sent: Option<&dyn Operation>,
     at: Circumstances<'_>,
 ) -> Verdict {
-    let strain = strain_of(reply, sent, at);
-    let next = match &strain {
-        Some(Strain::Park { reason, .. }) => Next::Parked(*reason),
-        Some(Strain::Block { wait, capped, .. }) => {
+    let signal = signal_of(reply, sent, at);
+    let next = match &signal {
+        Some(AccountSignal::Park { reason, .. }) => Next::Parked(*reason),
+        Some(AccountSignal::Block { wait, capped, .. }) => {
             let reason = if *capped {
                 Reason::CapReached
             } else {
@@ -143,7 +143,7 @@ pub(crate) fn not_now(
         None => wait_for(history, rate_wait(reply, at), Reason::RetryAfter),
     };
     Verdict {
-        strain,
+        signal,
         ..Verdict::not_applied(next, false)
     }
 }
@@ -168,7 +168,7 @@ fn duplicate_key(reply: &Reply) -> Verdict {
         effect: Effect::Applied,
         next,
         counts: true,
-        strain: None,
+        signal: None,
     }
 }
 
@@ -186,23 +186,23 @@ pub fn is_refused_for_rate(answer: &Answer) -> Option<bool> {
 
 /// What a reply means for the account: sends, look-ups, checks and probes share this. `sent` is the operation
 /// whose own request it answers; none when something was only asked.
-pub fn strain_of(
+pub fn signal_of(
     reply: &Reply,
     sent: Option<&dyn Operation>,
     at: Circumstances<'_>,
-) -> Option<Strain> {
+) -> Option<AccountSignal> {
     let code = || {
         let code = reply.stable_code();
         code.unwrap_or_else(|| "too_many_requests".to_owned())
     };
     match (reply.class(), reply.status) {
-        (Class::AccountFault(reason), _) => Some(Strain::Park {
+        (Class::AccountFault(reason), _) => Some(AccountSignal::Park {
             reason,
             hint: hints::wait(reply, at.now),
             said: words(reply),
             undelivered: None,
         }),
-        (Class::Capped, _) => Some(Strain::Block {
+        (Class::Capped, _) => Some(AccountSignal::Block {
             wait: cap_wait(reply, at),
             code: code(),
             said: words(reply),
@@ -210,14 +210,14 @@ pub fn strain_of(
             capped: true,
         }),
         // A proxy's page is not the gateway's word, so the job is looked up; but who asks on would be asked to stop.
-        (Class::Throttled, _) | (Class::Unknown(_), 429) => Some(Strain::Block {
+        (Class::Throttled, _) | (Class::Unknown(_), 429) => Some(AccountSignal::Block {
             wait: rate_wait(reply, at),
             code: code(),
             said: words(reply).or_else(|| Some(format!("{NOT_IN_ITS_WORDS}: {}", page(reply)?))),
             scope: Scope::Everything,
             capped: false,
         }),
-        (Class::Unknown(_), 503) => Some(Strain::Park {
+        (Class::Unknown(_), 503) => Some(AccountSignal::Park {
             reason: Reason::ServiceUnavailable,
             hint: hints::wait(reply, at.now),
             said: words(reply),
@@ -250,7 +250,7 @@ fn applied(applied: Applied) -> Verdict {
         effect: Effect::Applied,
         next: conclude(applied.seen, applied.progress),
         counts: true,
-        strain: None,
+        signal: None,
     }
 }
 

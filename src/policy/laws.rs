@@ -20,10 +20,10 @@ use crate::policy::finding::{Finding, Subject};
 use crate::policy::fixtures::*;
 use crate::policy::follow::{Crowd, NextCheck, follow, next_invoice_check, next_refund_check};
 use crate::policy::hints;
-use crate::policy::judge::{Circumstances, conclude, judge, strain_of};
+use crate::policy::judge::{Circumstances, conclude, judge, signal_of};
 use crate::policy::reconcile::{is_word_enough, key_may_be_free, reconcile, without_baseline};
 use crate::policy::rules::Jitter;
-use crate::policy::verdict::{Effect, Next, Proof, Scope, Strain, Verdict};
+use crate::policy::verdict::{AccountSignal, Effect, Next, Proof, Scope, Verdict};
 
 use any::*;
 
@@ -48,8 +48,7 @@ fn assert_lawful(verdict: &Verdict, from: State) {
         );
     }
     if let Next::Parked(reason) = next {
-        let parks =
-            matches!(&verdict.strain, Some(Strain::Park { reason: why, .. }) if why == reason);
+        let parks = matches!(&verdict.signal, Some(AccountSignal::Park { reason: why, .. }) if why == reason);
         assert!(parks, "a parked job without a parked account: {verdict:?}");
         assert!(!verdict.counts);
     }
@@ -70,7 +69,7 @@ fn assert_lawful(verdict: &Verdict, from: State) {
         wait_of(next).is_none_or(|wait| wait <= WAIT_MAX),
         "{verdict:?}"
     );
-    if let Some(Strain::Block { wait, .. }) = &verdict.strain {
+    if let Some(AccountSignal::Block { wait, .. }) = &verdict.signal {
         assert!(seconds(1) <= *wait && *wait <= WAIT_MAX, "{verdict:?}");
     }
 }
@@ -126,7 +125,7 @@ proptest! {
             let wait = wait_of(&verdict.next).expect("it waits");
             prop_assert!(!verdict.counts);
             let least = hint.min(most).max(floor);
-            if let Some(Strain::Block { wait: blocked, scope, .. }) = &verdict.strain {
+            if let Some(AccountSignal::Block { wait: blocked, scope, .. }) = &verdict.signal {
                 prop_assert!(*blocked >= least, "{blocked:?} {hint:?}");
                 // What is asked does not wait for the end of a cap of sends.
                 let is_asked = history.unproven_since.is_some() && *scope != Scope::Everything;
@@ -142,9 +141,9 @@ proptest! {
     #[test]
     fn a_hint_only_lengthens(reply in any_reply(), more in any_limits()) {
         let rules = rules();
-        let wait = |reply: &Reply| match strain_of(reply, None, at(&rules)) {
-            Some(Strain::Block { wait, .. }) => wait,
-            Some(Strain::Park { hint, .. }) => hint.unwrap_or_default(),
+        let wait = |reply: &Reply| match signal_of(reply, None, at(&rules)) {
+            Some(AccountSignal::Block { wait, .. }) => wait,
+            Some(AccountSignal::Park { hint, .. }) => hint.unwrap_or_default(),
             None => Duration::ZERO,
         };
         let (mut less, mut both) = (reply.clone(), reply);
@@ -267,7 +266,7 @@ proptest! {
         let rules = rules();
         let answer = Answer::Reply(reply.clone());
         health(&answer);
-        strain_of(&reply, None, at(&rules));
+        signal_of(&reply, None, at(&rules));
         let timed = Timed { answer, took: Duration::MAX };
         assert_lawful(&judge(kind.operation, &kind.plan, NAME, &history, &timed, at(&rules)), State::Sending);
         assert_lawful(&without_baseline(&history, &timed, at(&rules)), State::Sending);

@@ -11,7 +11,7 @@ use crate::domain::operation::{Expected, Progress, Resend, Seen};
 use crate::policy::backoff;
 use crate::policy::finding::{Baseline, Finding, Subject, is_of_another_order};
 use crate::policy::found::shown;
-use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, strain_of};
+use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, signal_of};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict, why_failed};
 
 /// Decides about an uncertain job: adopt what was found, send again, look again, or hold.
@@ -99,7 +99,7 @@ pub(super) fn wait_to_settle(history: &History, at: Circumstances<'_>) -> Verdic
             absent: true,
         },
         counts: false,
-        strain: None,
+        signal: None,
     }
 }
 
@@ -122,7 +122,7 @@ fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<
             effect: Effect::Rejected,
             next: Next::Failed(why_failed(&seen, Reason::Refused)),
             counts: false,
-            strain: None,
+            signal: None,
         },
         _ if is_of_another_order(subject, invoice) => held(Reason::Mismatch),
         _ => adopt(subject, seen),
@@ -139,7 +139,7 @@ fn adopt(subject: &Subject<'_>, seen: Seen) -> Verdict {
         effect: Effect::Applied,
         next: conclude(seen, progress),
         counts: false,
-        strain: None,
+        signal: None,
     }
 }
 
@@ -240,7 +240,7 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
     let again = look_again(history, timed, at);
     if history.is_denied() {
         // Nobody else can tell, so the person's word counts, unless it is the account that keeps the gateway from telling.
-        return match again.strain {
+        return match again.signal {
             None if is_word_enough(history, at) && has_left(timed) => not_applied(Next::Queued {
                 after: Duration::ZERO,
                 reason: Reason::NotApplied,
@@ -270,8 +270,8 @@ pub(super) fn look_again(history: &History, timed: &Timed, at: Circumstances<'_>
             absent: false,
         },
         counts: false,
-        strain: match &timed.answer {
-            Answer::Reply(reply) => strain_of(reply, None, at),
+        signal: match &timed.answer {
+            Answer::Reply(reply) => signal_of(reply, None, at),
             Answer::NotSent(_) | Answer::Lost(_) => None,
         },
     }
@@ -297,7 +297,7 @@ fn held(reason: Reason) -> Verdict {
         effect: Effect::Unknown,
         next: Next::Held(reason),
         counts: false,
-        strain: None,
+        signal: None,
     }
 }
 
@@ -306,7 +306,7 @@ fn not_applied(next: Next) -> Verdict {
         effect: Effect::NotApplied,
         next,
         counts: false,
-        strain: None,
+        signal: None,
     }
 }
 
@@ -422,13 +422,13 @@ pub fn without_baseline(history: &History, timed: &Timed, at: Circumstances<'_>)
             effect: Effect::Rejected,
             next: Next::Failed(Reason::Refused),
             counts: true,
-            strain: None,
+            signal: None,
         },
         Class::Throttled | Class::Capped | Class::RecipientThrottled | Class::AccountFault(_) => {
             not_now(history, reply, None, at)
         }
         _ => Verdict {
-            strain: strain_of(reply, None, at),
+            signal: signal_of(reply, None, at),
             ..back_off(history, Reason::ServerError, at)
         },
     }

@@ -82,7 +82,7 @@ pub fn check_stated(
                 effect: Effect::Applied,
                 next: conclude(seen, progress),
                 counts: false,
-                strain: None,
+                signal: None,
             })
         }
         (against, _) => Checked {
@@ -95,7 +95,7 @@ pub fn check_stated(
                 effect: Effect::Unknown,
                 next: Next::Held(Reason::NotAsStated),
                 counts: false,
-                strain: None,
+                signal: None,
             })
         },
     }
@@ -125,7 +125,7 @@ pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>)
                 effect: Effect::Unknown,
                 next: Next::Held(Reason::NotAsStated),
                 counts: false,
-                strain: None,
+                signal: None,
             })
         };
     }
@@ -135,7 +135,7 @@ pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>)
     });
     if let Some(timed) = unclear {
         let again = look_again(subject.history, timed, at);
-        if again.strain.is_some() || !is_word_enough(subject.history, at) || !has_left(timed) {
+        if again.signal.is_some() || !is_word_enough(subject.history, at) || !has_left(timed) {
             return Checked::of(again);
         }
     }
@@ -144,7 +144,7 @@ pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>)
         effect: Effect::NotApplied,
         next: Next::CalledOff(own.max_by_key(id_of)),
         counts: false,
-        strain: None,
+        signal: None,
     })
 }
 

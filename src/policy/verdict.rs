@@ -17,7 +17,7 @@ pub struct Verdict {
     /// Whether the request counts against the limit of attempts.
     pub counts: bool,
     /// What it means for the whole account.
-    pub strain: Option<Strain>,
+    pub signal: Option<AccountSignal>,
 }
 
 /// What a request did at the gateway.
@@ -147,7 +147,7 @@ pub enum Scope {
 
 /// What an answer means for the account as a whole.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Strain {
+pub enum AccountSignal {
     /// Something is not sent, or nothing sent or asked, for a while.
     Block {
         /// For how long.
@@ -182,7 +182,7 @@ impl Verdict {
             effect: Effect::NotApplied,
             next,
             counts,
-            strain: None,
+            signal: None,
         }
     }
 
@@ -192,7 +192,7 @@ impl Verdict {
             effect: Effect::Unknown,
             next,
             counts: true,
-            strain: None,
+            signal: None,
         }
     }
 }

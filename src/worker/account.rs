@@ -18,7 +18,7 @@ use crate::heart;
 use crate::policy::breaker::slow_start_limit;
 use crate::policy::judge::is_refused_for_rate;
 use crate::policy::rules::BreakerRules;
-use crate::policy::verdict::Strain;
+use crate::policy::verdict::AccountSignal;
 use crate::worker::clock::Moment;
 use crate::worker::modes::{Modes, Sight};
 use crate::worker::room::Places;
@@ -351,8 +351,8 @@ impl Account {
 
     /// Obeys what an answer means for the account, at once: of one that is unwell nothing more is sent. Its wait, if it
     /// is to wait, begins with the record of the answer, for the claim of every daemon respects that.
-    pub fn heed(&self, strain: Option<&Strain>) {
-        if matches!(strain, Some(Strain::Park { .. })) {
+    pub fn heed(&self, signal: Option<&AccountSignal>) {
+        if matches!(signal, Some(AccountSignal::Park { .. })) {
             self.park();
         }
     }

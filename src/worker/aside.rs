@@ -23,7 +23,7 @@ use crate::worker::alarm::{Alarm, Others};
 use crate::worker::context::Context;
 use crate::worker::recorder::{Message, finished};
 use crate::worker::settle::{self, PART_PATIENCE};
-use crate::worker::strains;
+use crate::worker::signals;
 
 /// How often one of the outcomes that are refused for the same cause is tried again.
 const PACE: Pace = Pace {
@@ -488,10 +488,10 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
             let others = ctx.recorder.shelf().others(account);
             let (cause, blocking) = (&outcome.cause, blocking.as_ref());
             let alarm = Alarm::stuck(account, transition, cause, blocking, others);
-            strains::try_to_open(ctx, account, &alarm).await;
+            signals::try_to_open(ctx, account, &alarm).await;
             // It may be open since there were few.
             if ctx.recorder.shelf().is_told_anew(account, others) {
-                strains::try_to_change(ctx, account, &alarm).await;
+                signals::try_to_change(ctx, account, &alarm).await;
             }
         }
         if !outcome.is_told {

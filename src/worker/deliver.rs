@@ -19,7 +19,7 @@ use crate::worker::alarm::{self, Alarm, Held, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::pulse::Step;
-use crate::worker::{modes, revived, strains, tell_failing, tell_refused};
+use crate::worker::{modes, revived, signals, tell_failing, tell_refused};
 
 /// The channel that is always there: a line in the log.
 pub const LOG: &str = "log";
@@ -89,7 +89,7 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
             found: held.found.as_deref(),
             to_cancel: ToCancel::of(&held.operation),
         });
-        strains::try_to_open(ctx, &held.account, &alarm).await;
+        signals::try_to_open(ctx, &held.account, &alarm).await;
     }
     let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
     for park in untold.unwrap_or_default() {

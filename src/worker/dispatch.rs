@@ -230,7 +230,7 @@ impl Trials {
         let (claims, step) = apart(met?);
         for mut claim in claims {
             claim.now = asked.now(claim.now);
-            start(ctx, &slow, claim, claimed_at, Role::Trial).await;
+            start(ctx, &slow, claim, claimed_at, Role::TrialOfOutage).await;
         }
         Ok(step)
     }

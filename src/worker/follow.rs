@@ -429,7 +429,7 @@ async fn settle_waiting(
         if let Some(after) = followed.check_after {
             check = NextCheck::After(after);
         }
-        if followed.next.is_none() && followed.strain.is_none() {
+        if followed.next.is_none() && followed.signal.is_none() {
             continue;
         }
         let guard = Guard {
@@ -453,7 +453,7 @@ async fn settle_waiting(
         let is_proof = account.waits_for_delivery() && proves_delivery(followed.next.as_ref());
         ctx.recorder
             .record(Outcome {
-                strain: followed.strain,
+                signal: followed.signal,
                 alert: (followed.next.as_ref())
                     .and_then(|next| Alarm::of(&guard, next, found, ToCancel::of(&job.operation))),
                 delivered: is_proof.then(|| mirror.now - job.accepted_for),

@@ -10,7 +10,7 @@ use crate::worker::alarm::Alarm;
 use crate::worker::context::Context;
 use crate::worker::passed_over::FoundBy;
 use crate::worker::pulse::Step;
-use crate::worker::strains;
+use crate::worker::signals;
 
 /// How long a job is due before it is looked at: by then a claim has met it.
 const OVERDUE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl Locks {
             ctx.wake.deliver.notify_one();
         }
         for job in &lasting {
-            strains::try_to_open(ctx, &job.account, &Alarm::locked(job)).await;
+            signals::try_to_open(ctx, &job.account, &Alarm::locked(job)).await;
         }
         Ok(Step::Idle)
     }

@@ -57,7 +57,7 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     let most = rooms.iter().map(|room| room.jobs).sum();
     let lookups = Lookups {
         rooms: &rooms,
-        promise: ctx.lease,
+        lease: ctx.lease,
         longest: ctx.longest_trial(),
         trial: ctx.trial(),
     };
@@ -103,7 +103,7 @@ async fn look_up(
     let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
     let (operation, plan) = match planned.await {
         Ok(planned) => planned,
-        // The promise of the claim runs out, and the job is looked up then.
+        // The lease of the claim runs out, and the job is looked up then.
         Err(NoPlan::Unread(error)) => {
             warn!(job.id = %claim.id, error = %Chain(&error), "the params could not be fetched; looked up later");
             return;
@@ -124,7 +124,7 @@ async fn look_up(
         }
     };
     if !account.may_send(claimed_at) {
-        // The promise of the claim runs out, and the job is looked up once the account is well.
+        // The lease of the claim runs out, and the job is looked up once the account is well.
         return;
     }
     crash::reach(Point::LookupBeforeRequest);

@@ -25,7 +25,7 @@
 //! - [`culprits`] finds the jobs that make a claim fail, [`passed_over`] keeps those that nobody can move now, and
 //!   [`plan`] reads a job's params.
 //! - [`recorder`] is the one writer of outcomes: [`settle`] records them, [`aside`] holds those that the
-//!   database does not take, [`strains`] tells their accounts, with [`failing`], which gathers what answers
+//!   database does not take, [`signals`] tells their accounts, with [`failing`], which gathers what answers
 //!   say of the gateway. [`outcome`] turns decisions into its rows, and [`alarm`] has the words for people.
 
 pub mod account;
@@ -62,9 +62,9 @@ pub mod room;
 pub mod search;
 pub mod send;
 pub mod settle;
+pub mod signals;
 pub mod start;
 pub mod steady;
-pub mod strains;
 pub mod tell_failing;
 pub mod tell_refused;
 pub mod unstored;

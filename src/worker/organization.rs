@@ -24,7 +24,7 @@ use crate::policy::organization::{
     Doubt, Known, Standing, Telling, shown, standing, telling, with,
 };
 use crate::policy::quoted::words;
-use crate::policy::verdict::{Reason, Strain};
+use crate::policy::verdict::{AccountSignal, Reason};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm;
@@ -297,7 +297,7 @@ impl Organizations {
     /// What the gateway says of the key is what people are told: the account is parked. The organisation of the key
     /// stays in doubt, so no probe ends that before it is known.
     fn park(&mut self, ctx: &Arc<Context>, account: &Account, reason: Reason, said: &Timed) {
-        let strain = Strain::Park {
+        let signal = AccountSignal::Park {
             reason,
             hint: None,
             said: match &said.answer {
@@ -306,9 +306,9 @@ impl Organizations {
             },
             undelivered: None,
         };
-        account.heed(Some(&strain));
+        account.heed(Some(&signal));
         let outcome = Outcome {
-            strain: Some(strain),
+            signal: Some(signal),
             ..Outcome::plain(&account.name, Entry::default())
         };
         let ctx = ctx.clone();

@@ -15,7 +15,7 @@ use crate::domain::account::AccountName;
 use crate::domain::outage::{Awaited, Course, Outage, Row};
 use crate::telemetry::Chain;
 use crate::worker::context::Context;
-use crate::worker::strains;
+use crate::worker::signals;
 
 /// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.
 /// Returns the status line, with what the database refuses to do, if anything.
@@ -43,7 +43,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
         // It may have got through before this daemon knew of the doubt.
         let is_over = |time| row.is_doubted && account.got_through_within(time);
         if resumed_for.is_some_and(is_over)
-            && let Err(error) = strains::end_doubt(ctx, &account).await
+            && let Err(error) = signals::end_doubt(ctx, &account).await
         {
             warn!(account = %account.name, error = %Chain(&error), "that something got through is stored later");
         }

@@ -24,7 +24,7 @@ use crate::policy::breaker::{Health, Probed, Trial, health, is_accumulating, pro
 use crate::policy::hints;
 use crate::policy::quoted::{got, words};
 use crate::policy::remedy::is_specific;
-use crate::policy::verdict::{Reason, Strain};
+use crate::policy::verdict::{AccountSignal, Reason};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
@@ -133,16 +133,16 @@ async fn look_at(ctx: &Arc<Context>, account: Arc<Account>) {
     if health(&timed.answer) != Health::Unwell(Reason::RouteNotFound) {
         return;
     }
-    let strain = Strain::Park {
+    let signal = AccountSignal::Park {
         reason: Reason::RouteNotFound,
         hint: None,
         said: words(reply),
         undelivered: None,
     };
-    account.heed(Some(&strain));
+    account.heed(Some(&signal));
     ctx.recorder
         .record(Outcome {
-            strain: Some(strain),
+            signal: Some(signal),
             ..Outcome::plain(&account.name, Entry::default())
         })
         .await;
@@ -242,7 +242,7 @@ async fn resume(
     probe: &DueProbe,
     resolution: Option<&str>,
 ) -> Result<(), DbError> {
-    crash::reach(Point::CanaryDone);
+    crash::reach(Point::TrialOfParkDone);
     let slow_start = ctx.rules.breaker.slow_start;
     let resumed = accounts::resume(&ctx.pool, &account.name, resolution, slow_start).await?;
     let Some(jobs) = resumed else {
@@ -292,8 +292,8 @@ async fn let_one_through(
     match claim_one(ctx, culprits, account, taken).await {
         Ok(Some(mut claim)) => {
             claim.now = asked.now(claim.now);
-            crash::reach(Point::CanaryClaimed);
-            let Some(job) = Job::take(ctx, claim, claimed_at, Role::Canary) else {
+            crash::reach(Point::TrialOfParkClaimed);
+            let Some(job) = Job::take(ctx, claim, claimed_at, Role::TrialOfPark) else {
                 return Ok(Trial::NotNow);
             };
             let (ctx, account) = (ctx.clone(), account.clone());
@@ -338,7 +338,7 @@ async fn claim_one(
         let due = among::due_for_probe(&ctx.pool, name, &wanted, &without, &passed_over).await?;
         let claimed = culprits
             .run_one(ctx, due, |among| {
-                claim::claim_canary(&ctx.pool, ctx.worker, ctx.lease, name, among, taken)
+                claim::claim_trial_of_park(&ctx.pool, ctx.worker, ctx.lease, name, among, taken)
             })
             .await?;
         if claimed.is_some() {

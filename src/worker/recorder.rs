@@ -4,7 +4,7 @@
 //! what waits here is bounded by what was in flight. What only some rows are to blame for stops nobody else:
 //! [`settle`] divides a batch until they stand alone,
 //! [`aside`](crate::worker::aside) holds them and tries them again, and what concerns an account
-//! ([`strains`]) waits for that account's row by itself.
+//! ([`signals`]) waits for that account's row by itself.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ use crate::domain::account::AccountName;
 use crate::heart::{self, Heart};
 use crate::policy::hints::Remaining;
 use crate::policy::outage::Sign;
-use crate::policy::verdict::Strain;
+use crate::policy::verdict::AccountSignal;
 use crate::telemetry::Chain;
 use crate::worker::alarm::Alarm;
 use crate::worker::aside::{Aside, Place, SetAside, Shelf};
@@ -33,7 +33,7 @@ use crate::worker::context::Context;
 use crate::worker::failing::{self, Signed};
 use crate::worker::pulse::wait_for_database;
 use crate::worker::settle::{self, Refused};
-use crate::worker::strains;
+use crate::worker::signals;
 
 /// A decision and everything that has to become true with it.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Outcome {
     /// The rows.
     pub entry: Entry,
     /// What it means for the account.
-    pub strain: Option<Strain>,
+    pub signal: Option<AccountSignal>,
     /// An alert that belongs to it.
     pub alert: Option<Alarm>,
     /// When the gateway accepted what Kaspi has delivered now, if that may show that its account is well again.
@@ -60,7 +60,7 @@ impl Outcome {
         Outcome {
             account: account.clone(),
             entry,
-            strain: None,
+            signal: None,
             alert: None,
             delivered: None,
             signed: None,
@@ -74,7 +74,7 @@ impl Outcome {
         let account = account.as_ref();
         let is_news = |signed| account.is_some_and(|account| failing::is_news(account, signed));
         let ends_doubt = account.is_some_and(|account| account.is_doubted()) && self.got_through();
-        self.strain.is_some()
+        self.signal.is_some()
             || self.alert.is_some()
             || self.delivered.is_some()
             || self.signed.as_ref().is_some_and(is_news)
@@ -85,7 +85,7 @@ impl Outcome {
     pub fn got_through(&self) -> bool {
         let is_clear =
             |signed: &Signed| signed.errand.kind().is_none() && signed.sign == Sign::Clear;
-        self.strain.is_none() && self.signed.as_ref().is_some_and(is_clear)
+        self.signal.is_none() && self.signed.as_ref().is_some_and(is_clear)
     }
 }
 
@@ -335,7 +335,7 @@ struct Writer {
     ready: Vec<Message>,
     batches: JoinSet<Result<(), Refused>>,
     /// Outcomes whose account is told of something first.
-    straining: JoinSet<Vec<Message>>,
+    signalling: JoinSet<Vec<Message>>,
     /// Batches that are divided, and whose turn it is: they leave connections to everybody else.
     dividing: JoinSet<Vec<SetAside>>,
     divisions: Arc<Semaphore>,
@@ -351,7 +351,7 @@ impl Writer {
             is_open: true,
             ready: Vec::with_capacity(BATCH),
             batches: JoinSet::new(),
-            straining: JoinSet::new(),
+            signalling: JoinSet::new(),
             dividing: JoinSet::new(),
             divisions: Arc::new(Semaphore::new(AT_ONCE)),
             aside: Aside::default(),
@@ -370,7 +370,7 @@ impl Writer {
             tokio::select! {
                 biased;
                 Some(done) = self.batches.join_next() => self.written(done),
-                Some(done) = self.straining.join_next() => self.ready.extend(finished(done).unwrap_or_default()),
+                Some(done) = self.signalling.join_next() => self.ready.extend(finished(done).unwrap_or_default()),
                 Some(done) = self.dividing.join_next() => self.aside.put(&self.ctx, finished(done).unwrap_or_default()),
                 count = self.inbox.receiver.recv_many(&mut fresh, room), if self.is_open && room > 0 => {
                     self.is_open = count > 0;
@@ -392,12 +392,12 @@ impl Writer {
 
     /// Whether the database is asked something, in a task that gives the signs of life.
     fn is_writing(&self) -> bool {
-        !(self.batches.is_empty() && self.straining.is_empty() && self.dividing.is_empty())
+        !(self.batches.is_empty() && self.signalling.is_empty() && self.dividing.is_empty())
     }
 
     /// What means something for its account waits until the account is told.
     fn take(&mut self, fresh: &mut Vec<Message>) {
-        let mut straining: BTreeMap<AccountName, Vec<Message>> = BTreeMap::new();
+        let mut signalling: BTreeMap<AccountName, Vec<Message>> = BTreeMap::new();
         for message in fresh.drain(..) {
             if message.outcome.got_through()
                 && let Some(account) = self.ctx.accounts.get(&message.outcome.account)
@@ -406,20 +406,20 @@ impl Writer {
             }
             if message.outcome.is_about_account(&self.ctx) {
                 let account = message.outcome.account.clone();
-                straining.entry(account).or_default().push(message);
+                signalling.entry(account).or_default().push(message);
             } else {
                 self.ready.push(message);
             }
         }
-        for (account, mut messages) in straining {
+        for (account, mut messages) in signalling {
             let ctx = self.ctx.clone();
             for message in &mut messages {
                 let transition = message.outcome.entry.transition.as_ref();
                 message.place = transition.map(|t| ctx.recorder.shelf().protect(t.key()));
                 message.leave_backlog();
             }
-            let work = async move { strains::tell(&ctx, &account, messages).await };
-            self.straining.spawn(self.heart.clone().carry(work));
+            let work = async move { signals::tell(&ctx, &account, messages).await };
+            self.signalling.spawn(self.heart.clone().carry(work));
         }
     }
 

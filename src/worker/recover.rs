@@ -23,7 +23,7 @@ use crate::worker::context::Context;
 use crate::worker::culprits::{AGAIN, PACE, is_our_own_lock, is_told};
 use crate::worker::passed_over::FoundBy;
 use crate::worker::pulse::Step;
-use crate::worker::strains;
+use crate::worker::signals;
 
 /// Jobs of one statement.
 const MOST: usize = 500;
@@ -128,7 +128,7 @@ impl Unmoved {
             && !is_our_own_lock(ctx, account, id, error).await
         {
             let alarm = Alarm::unmoved(account, id, state, job.epoch, Others::GoOn, &cause);
-            strains::try_to_open(ctx, account, &alarm).await;
+            signals::try_to_open(ctx, account, &alarm).await;
         }
     }
 
@@ -155,7 +155,7 @@ impl Unmoved {
             if !is_again {
                 info!(job.id = %job.id, account = %job.account, by, "a job is locked by somebody else; it is left alone for a while, the others go on");
             } else if is_told(0, self.since(job.id), Fault::Lock) {
-                strains::try_to_open(ctx, &job.account, &Alarm::locked(lock)).await;
+                signals::try_to_open(ctx, &job.account, &Alarm::locked(lock)).await;
             }
         }
         Ok(held.into_iter().map(|lock| lock.id.0).collect())

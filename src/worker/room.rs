@@ -15,7 +15,7 @@ use crate::crash;
 use crate::worker::account::Account;
 use crate::worker::alarm::Alarm;
 use crate::worker::context::Context;
-use crate::worker::strains;
+use crate::worker::signals;
 
 /// What the tasks of an account are for, beside its sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Place {
 }
 
 /// Runs a task of an account, which a stop waits for. One that panics is told; what it had in hand is claimed again when
-/// its promise is over, and no other task is concerned.
+/// its lease is over, and no other task is concerned.
 pub fn spawn(
     ctx: &Arc<Context>,
     account: &Arc<Account>,
@@ -106,7 +106,7 @@ pub async fn supervised(
     // Whatever it had changed is in the database, or behind locks that do not mind a panic.
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         error!(account = %account.name, task = what, "a task of the account panicked, which is a fault of apipayd; what it had in hand is taken up again");
-        strains::try_to_open(ctx, &account.name, &Alarm::panicked(&account.name, what)).await;
+        signals::try_to_open(ctx, &account.name, &Alarm::panicked(&account.name, what)).await;
     }
 }
 

@@ -115,7 +115,14 @@ pub async fn send(ctx: &Arc<Context>, account: &Account, mut job: Job, mut slot:
         found: None,
         to_cancel: ToCancel::of(&job.claim.operation),
     };
-    let recorded = conclude(ctx, account, &evidence, verdict, job.role == Role::Canary).await;
+    let recorded = conclude(
+        ctx,
+        account,
+        &evidence,
+        verdict,
+        job.role == Role::TrialOfPark,
+    )
+    .await;
     match recorded {
         None | Some(Recorded::Moved) => sent,
         Some(_) => Sent::NotWell,
@@ -132,7 +139,7 @@ fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
         Some(NotSent::WindowClosed)
     } else if !account.serves() {
         Some(account.unserved())
-    } else if job.role != Role::Canary && !account.may_send(job.claimed_at) {
+    } else if job.role != Role::TrialOfPark && !account.may_send(job.claimed_at) {
         Some(NotSent::AccountParked)
     } else if key_may_be_free(&job.claim.history, circumstances(ctx, account, job)) {
         Some(NotSent::KeyTooOld)
@@ -183,7 +190,7 @@ async fn read_before(
             account,
             &evidence(&verdict),
             verdict,
-            job.role == Role::Canary,
+            job.role == Role::TrialOfPark,
         )
         .await;
         return None;
@@ -206,7 +213,14 @@ async fn read_before(
             found: found.as_deref(),
             ..evidence(&verdict)
         };
-        conclude(ctx, account, &evidence, verdict, job.role == Role::Canary).await;
+        conclude(
+            ctx,
+            account,
+            &evidence,
+            verdict,
+            job.role == Role::TrialOfPark,
+        )
+        .await;
         return None;
     }
     let baseline = json!(Baseline::of(&list));
@@ -246,7 +260,7 @@ fn wellness(timed: &Timed, verdict: &Verdict) -> Sent {
     let unclear = verdict.effect == Effect::Unknown;
     // A 429 too: to resume would lift the wait that it asks for.
     match &verdict.next {
-        _ if !answered || unclear || verdict.strain.is_some() => Sent::NotWell,
+        _ if !answered || unclear || verdict.signal.is_some() => Sent::NotWell,
         Next::Succeeded(_) => Sent::Done,
         _ => Sent::Well,
     }

@@ -20,7 +20,7 @@ use crate::telemetry::Chain;
 use crate::worker::aside::SetAside;
 use crate::worker::context::Context;
 use crate::worker::recorder::{Message, Patient, insist};
-use crate::worker::{strains, unstored};
+use crate::worker::{signals, unstored};
 
 /// How long a batch waits for somebody else's lock: short, for the others in it wait with the one.
 const BATCH_PATIENCE: Duration = Duration::from_millis(300);
@@ -234,6 +234,6 @@ fn conclude(ctx: &Arc<Context>, messages: Vec<Message>, results: &Results) -> Ve
         }
         message.tell(recorded);
     }
-    strains::afterwards(ctx, &messages);
+    signals::afterwards(ctx, &messages);
     swallowed
 }

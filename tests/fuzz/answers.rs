@@ -5,7 +5,7 @@ use std::time::Duration;
 use apipayd::domain::answer::{Answer, Body, Limits, Reply, Timed};
 use apipayd::domain::codes::Class;
 use apipayd::domain::job::{Epoch, JobId};
-use apipayd::policy::judge::{judge, strain_of};
+use apipayd::policy::judge::{judge, signal_of};
 use apipayd::policy::outage::{Errand, sign_of_send};
 use apipayd::policy::reconcile::without_baseline;
 use apipayd::policy::rules::Jitter;
@@ -83,8 +83,8 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
     let verdict = judge(operation, &plan, NAME, &history, &timed, at);
     assert_lawful(&verdict);
     assert_adoptable(&verdict.next, &plan);
-    let strain = strain_of(&reply, Some(operation), at);
-    assert_eq!(verdict.strain, strain, "{reply:?}");
+    let signal = signal_of(&reply, Some(operation), at);
+    assert_eq!(verdict.signal, signal, "{reply:?}");
     match &verdict.next {
         Next::Succeeded(_) | Next::Accepted { .. } => {
             assert!((200..=202).contains(&reply.status) && reply.object().is_some());

@@ -8,7 +8,7 @@ use apipayd::domain::job::{History, JobName};
 use apipayd::domain::operation::{OPERATIONS, Operation, Plan, Seen};
 use apipayd::policy::judge::Circumstances;
 use apipayd::policy::rules::{Jitter, Rules};
-use apipayd::policy::verdict::{Effect, Next, Strain, Verdict};
+use apipayd::policy::verdict::{AccountSignal, Effect, Next, Verdict};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -109,8 +109,7 @@ pub(crate) fn assert_lawful(verdict: &Verdict) {
             assert!(is_proven, "{verdict:?}");
         }
         Next::Parked(reason) => {
-            let parks =
-                matches!(&verdict.strain, Some(Strain::Park { reason: why, .. }) if why == reason);
+            let parks = matches!(&verdict.signal, Some(AccountSignal::Park { reason: why, .. }) if why == reason);
             assert!(parks && !verdict.counts, "{verdict:?}");
         }
         Next::Uncertain { .. } | Next::Held(_) => {}
@@ -119,7 +118,7 @@ pub(crate) fn assert_lawful(verdict: &Verdict) {
     }
     let wait = wait_of(next).unwrap_or_default();
     assert!(wait <= WAIT_MAX, "{verdict:?}");
-    if let Some(Strain::Block { wait, code, .. }) = &verdict.strain {
+    if let Some(AccountSignal::Block { wait, code, .. }) = &verdict.signal {
         assert!(seconds(1) <= *wait && *wait <= WAIT_MAX, "{verdict:?}");
         assert!(code.len() <= 800 && !code.contains('\0'), "{code}");
     }

@@ -317,8 +317,8 @@ async fn is_scene(world: &World, case: &Case, tap: &Tap) -> bool {
         Point::ProbeBeforeRequest | Point::ProbeAfterAnswer => {
             world.count(&of_jobs("state = 'parked'")).await == 1
         }
-        Point::CanaryClaimed => sending == 1 && sends.len() == 1,
-        Point::CanaryDone => {
+        Point::TrialOfParkClaimed => sending == 1 && sends.len() == 1,
+        Point::TrialOfParkDone => {
             sends.len() == 2 && world.count("apipay.accounts where state = 'parked'").await == 1
         }
         Point::RecoverBefore => sending == 1 && sends.len() == 1,

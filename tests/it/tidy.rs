@@ -203,7 +203,7 @@ const CIRCLES: [&[&str]; 1] = [&[
     "worker::room",
     "worker::settle",
     "worker::start",
-    "worker::strains",
+    "worker::signals",
 ]];
 
 #[test]

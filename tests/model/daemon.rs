@@ -23,7 +23,7 @@ use apipayd::policy::judge::{Circumstances, judge};
 use apipayd::policy::outage::{Errand, Sign};
 use apipayd::policy::reconcile::{reconcile, without_baseline};
 use apipayd::policy::rules::{Jitter, Rules};
-use apipayd::policy::verdict::{Strain, Verdict};
+use apipayd::policy::verdict::{AccountSignal, Verdict};
 use apipayd::worker::alarm::{Alarm, ToCancel};
 use apipayd::worker::failing::Signed;
 use apipayd::worker::guard::Guard;
@@ -392,7 +392,7 @@ impl Daemon {
 }
 
 impl Move {
-    fn of(transition: Option<Transition>, strain: Option<&Strain>) -> Move {
+    fn of(transition: Option<Transition>, signal: Option<&AccountSignal>) -> Move {
         let transition = transition.expect("a decision moves its job");
         assert!(!transition.anew, "nothing fails at Kaspi in this model");
         Move {
@@ -410,14 +410,14 @@ impl Move {
                 .refund_id
                 .or(transition.invoice_id)
                 .and_then(object_of),
-            parks: matches!(strain, Some(Strain::Park { .. })),
+            parks: matches!(signal, Some(AccountSignal::Park { .. })),
         }
     }
 }
 
 /// The move; one that holds the job must tell a human.
 fn shortened(guard: &Guard, transition: Option<Transition>, verdict: &Verdict) -> Move {
-    let decided = Move::of(transition, verdict.strain.as_ref());
+    let decided = Move::of(transition, verdict.signal.as_ref());
     let tells = Alarm::of(guard, &verdict.next, None, ToCancel::Nothing).is_some();
     assert_eq!(decided.to == Status::Held, tells, "held without an alert");
     decided

@@ -101,7 +101,7 @@ pub(crate) enum Action {
     /// A due job is claimed, and its worker never hears that the claim was committed.
     ClaimUnheard(u8),
     /// A parked account lets one job through.
-    ClaimCanary(usize, u8),
+    ClaimTrialOfPark(usize, u8),
     /// The refunds that are there before are read.
     ReadBaseline(usize, Sight),
     /// They are stored.
@@ -227,7 +227,9 @@ impl Protocol {
             }
             Action::Claim(worker, job) => self.claim(state, Some(*worker), *job)?,
             Action::ClaimUnheard(job) => self.claim(state, None, *job)?,
-            Action::ClaimCanary(worker, job) => self.claim_canary(state, *worker, *job)?,
+            Action::ClaimTrialOfPark(worker, job) => {
+                self.claim_trial_of_park(state, *worker, *job)?
+            }
             Action::ReadBaseline(worker, sight) => self.read_baseline(state, *worker, *sight)?,
             Action::StoreBaseline(worker) => self.store_baseline(state, *worker)?,
             Action::RefuseWindow(worker) => {
@@ -343,7 +345,7 @@ impl Protocol {
     }
 
     /// worker/probe.rs: a job that nothing is unproven about, of an operation that is safe to try.
-    fn claim_canary(&self, state: &mut State, worker: usize, job: u8) -> Option<()> {
+    fn claim_trial_of_park(&self, state: &mut State, worker: usize, job: u8) -> Option<()> {
         let row = &state.rows[usize::from(job)];
         let due = row.status == Status::Parked || (row.status == Status::Queued && row.due_in == 0);
         let safe = self.setup.operation != Op::Refund && row.unproven.is_none();
@@ -795,9 +797,11 @@ impl Protocol {
     fn actions_of_idle(&self, worker: usize, state: &State, actions: &mut Vec<Action>) {
         for (job, row) in (0_u8..).zip(&state.rows) {
             match row.status {
-                Status::Queued if state.parked => actions.push(Action::ClaimCanary(worker, job)),
+                Status::Queued if state.parked => {
+                    actions.push(Action::ClaimTrialOfPark(worker, job))
+                }
                 Status::Queued => actions.push(Action::Claim(worker, job)),
-                Status::Parked => actions.push(Action::ClaimCanary(worker, job)),
+                Status::Parked => actions.push(Action::ClaimTrialOfPark(worker, job)),
                 Status::Uncertain if row.due_in == 0 => {
                     actions.push(Action::ClaimLookup(worker, job));
                 }

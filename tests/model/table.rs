@@ -134,7 +134,7 @@ impl Move {
     };
 }
 
-/// `db/claim.sql`, and `db/claim_canary.sql` when the account is parked. Returns the epoch.
+/// `db/claim.sql`, and `db/claim_trial_of_park.sql` when the account is parked. Returns the epoch.
 ///
 /// The account's state and the due date are the caller's to check; one open refund per invoice is
 /// checked here.

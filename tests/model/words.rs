@@ -15,7 +15,7 @@ impl fmt::Display for Action {
             Action::ClaimUnheard(job) => {
                 write!(f, "job {job} is claimed, and no worker hears of it")
             }
-            Action::ClaimCanary(w, job) => write!(f, "worker {w} claims job {job} as a probe"),
+            Action::ClaimTrialOfPark(w, job) => write!(f, "worker {w} claims job {job} as a probe"),
             Action::ReadBaseline(w, sight) => {
                 write!(f, "worker {w} reads the refunds so far{sight}")
             }

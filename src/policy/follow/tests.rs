@@ -21,7 +21,7 @@ fn show_followed(followed: &Followed) -> String {
     let check = followed
         .check_after
         .map_or(String::new(), |after| format!(" check in {after:?}"));
-    format!("{next}{check}{}", show_strain(followed.strain.as_ref()))
+    format!("{next}{check}{}", show_strain(followed.signal.as_ref()))
 }
 
 fn generation(generation: i16) -> History {

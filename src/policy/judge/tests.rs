@@ -264,8 +264,8 @@ fn every_documented_code() {
 fn what_waits_behind_every_cap() {
     let rules = rules();
     let scope =
-        |reply: &Reply, sent: Option<&dyn Operation>| match strain_of(reply, sent, at(&rules)) {
-            Some(Strain::Block { scope, said, .. }) => (scope, said),
+        |reply: &Reply, sent: Option<&dyn Operation>| match signal_of(reply, sent, at(&rules)) {
+            Some(AccountSignal::Block { scope, said, .. }) => (scope, said),
             other => panic!("{other:?}"),
         };
     for code in caps() {

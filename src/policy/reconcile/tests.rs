@@ -663,7 +663,7 @@ fn the_refund_with_the_jobs_name_is_adopted() {
 fn an_unclear_look_up_proves_nothing() {
     let again = "unknown uncertain lookup_unclear in 5s free";
     let page = || reply(200, Body::Broken);
-    for (answer, strain) in [
+    for (answer, signal) in [
         (page(), ""),
         (json_reply(200, json!({"data": [], "total": 1})), ""),
         (reply(502, Body::TooLarge), ""),
@@ -698,7 +698,7 @@ fn an_unclear_look_up_proves_nothing() {
             check(
                 &subject,
                 &unclear(answer.clone()),
-                &format!("{again}{strain}"),
+                &format!("{again}{signal}"),
             );
         }
         for kind in kinds() {
@@ -706,7 +706,7 @@ fn an_unclear_look_up_proves_nothing() {
             check(
                 &subject,
                 &unclear(answer.clone()),
-                &format!("{HELD}{strain}"),
+                &format!("{HELD}{signal}"),
             );
         }
     }

@@ -12,7 +12,7 @@ use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::outage::Read;
 use crate::policy::follow::check_distance;
-use crate::policy::judge::strain_of;
+use crate::policy::judge::signal_of;
 use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
@@ -54,7 +54,7 @@ pub(super) async fn put_back_for(
 pub(super) async fn end_check(ctx: &Context, name: &AccountName) {
     let distance = check_distance(&ctx.rules.follow);
     if let Err(error) = mirrors::end_check(&ctx.pool, name, distance).await {
-        warn!(account = %name, error = %Chain(&error), "the next check waits until the promise of this one is over");
+        warn!(account = %name, error = %Chain(&error), "the next check waits until the lease of this one is over");
     }
 }
 
@@ -82,16 +82,16 @@ pub(super) async fn note(
             false => sign_of_read(timed, is_usable),
         },
     };
-    let strain = match (&timed.answer, due.first()) {
+    let signal = match (&timed.answer, due.first()) {
         (Answer::Reply(reply), Some(mirror)) if !is_usable => {
-            strain_of(reply, None, ctx.circumstances(account, mirror.now))
+            signal_of(reply, None, ctx.circumstances(account, mirror.now))
         }
         _ => None,
     };
-    account.heed(strain.as_ref());
-    if strain.is_some() || failing::is_news(account, &signed) {
+    account.heed(signal.as_ref());
+    if signal.is_some() || failing::is_news(account, &signed) {
         let outcome = Outcome {
-            strain,
+            signal,
             signed: Some(signed),
             ..Outcome::plain(&account.name, Entry::default())
         };

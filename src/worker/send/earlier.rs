@@ -141,7 +141,7 @@ impl Asking<'_> {
             self.account,
             &evidence,
             verdict,
-            job.role == Role::Canary,
+            job.role == Role::TrialOfPark,
         )
         .await;
     }

@@ -48,9 +48,9 @@ pub enum Role {
     /// To be done.
     Usual,
     /// The one job that a parked account lets through.
-    Canary,
+    TrialOfPark,
     /// The one job of an account that has slowed down.
-    Trial,
+    TrialOfOutage,
 }
 
 impl Job {
@@ -79,8 +79,8 @@ impl Job {
 
     pub(super) fn signed(&self, sign: Sign) -> Signed {
         let errand = match self.role {
-            Role::Usual | Role::Canary => Errand::Send,
-            Role::Trial => Errand::Trial,
+            Role::Usual | Role::TrialOfPark => Errand::Send,
+            Role::TrialOfOutage => Errand::Trial,
         };
         Signed {
             errand,
@@ -111,7 +111,7 @@ pub async fn conclude(
     verdict: Verdict,
     wait: bool,
 ) -> Option<Recorded> {
-    account.heed(verdict.strain.as_ref());
+    account.heed(verdict.signal.as_ref());
     let following = Following {
         rules: &ctx.rules.follow,
         jitter: ctx.jitter(),
@@ -128,7 +128,7 @@ pub async fn conclude(
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
             Answer::NotSent(_) | Answer::Lost(_) => None,
         },
-        strain: verdict.strain,
+        signal: verdict.signal,
     };
     if wait {
         Some(ctx.recorder.record_now(outcome).await)
@@ -194,8 +194,8 @@ pub(super) async fn hold(
 /// What quota is taken for. A parked account has some for nothing but its probe.
 pub(super) fn purpose(job: &Job) -> Purpose {
     match job.role {
-        Role::Canary => Purpose::Probe,
-        Role::Usual | Role::Trial => Purpose::Send,
+        Role::TrialOfPark => Purpose::Probe,
+        Role::Usual | Role::TrialOfOutage => Purpose::Send,
     }
 }
 

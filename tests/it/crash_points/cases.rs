@@ -135,8 +135,8 @@ pub(super) fn cases(point: Point) -> Vec<Case> {
         | Point::DeliverAfterPost
         | Point::ProbeBeforeRequest
         | Point::ProbeAfterAnswer
-        | Point::CanaryClaimed
-        | Point::CanaryDone => vec![parked()],
+        | Point::TrialOfParkClaimed
+        | Point::TrialOfParkDone => vec![parked()],
         Point::RecoverBefore | Point::RecoverAfter => of(&SENDS)
             .into_iter()
             .map(|case| case.with(Plight::Orphaned))

@@ -9,7 +9,7 @@ use crate::domain::state::State;
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::reconcile::reconcile;
 use crate::policy::rules::Rules;
-use crate::policy::verdict::{Proof, Strain};
+use crate::policy::verdict::{AccountSignal, Proof};
 
 const JOBS: usize = 40;
 const HOUR: Duration = seconds(3600);
@@ -162,9 +162,9 @@ impl Hour<'_> {
             }
             _ => {}
         }
-        match &verdict.strain {
-            Some(Strain::Park { .. }) => self.is_parked = true,
-            Some(Strain::Block { wait, .. }) => self.blocked_until = now + *wait,
+        match &verdict.signal {
+            Some(AccountSignal::Park { .. }) => self.is_parked = true,
+            Some(AccountSignal::Block { wait, .. }) => self.blocked_until = now + *wait,
             None => {}
         }
         self.outage = outage;

@@ -21,7 +21,7 @@ use crate::heart;
 use crate::policy::breaker::probe_delay;
 use crate::policy::hints::Remaining;
 use crate::policy::remedy::is_specific;
-use crate::policy::verdict::{Reason, Scope, Strain};
+use crate::policy::verdict::{AccountSignal, Reason, Scope};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alarm::{self, Alarm};
@@ -49,8 +49,8 @@ pub async fn tell(
     let mut blocks = Vec::new();
     let mut got_through = false;
     for Message { outcome, .. } in &messages {
-        match &outcome.strain {
-            Some(Strain::Park {
+        match &outcome.signal {
+            Some(AccountSignal::Park {
                 reason,
                 undelivered: Some(failed),
                 ..
@@ -63,7 +63,7 @@ pub async fn tell(
                 }
             }
             // Of several reasons at once, one that says more.
-            Some(Strain::Park {
+            Some(AccountSignal::Park {
                 reason,
                 hint,
                 said,
@@ -71,7 +71,7 @@ pub async fn tell(
             }) if park.is_none() || is_specific(*reason) => {
                 park = Some((*reason, *hint, said.clone()));
             }
-            Some(Strain::Block {
+            Some(AccountSignal::Block {
                 wait,
                 code,
                 said,
@@ -82,7 +82,7 @@ pub async fn tell(
                 alarms.extend(capped.then(alarm));
                 blocks.push((*wait, code.clone(), said.clone(), scope.clone()));
             }
-            Some(Strain::Park { .. }) | None => {}
+            Some(AccountSignal::Park { .. }) | None => {}
         }
         got_through |= outcome.got_through();
         delivered = delivered.max(outcome.delivered);

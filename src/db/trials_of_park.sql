@@ -1,5 +1,5 @@
 -- The jobs that a probe of a parked account may let through, the first choice first. Nothing is claimed here:
--- claim_canary.sql tries them, one after another.
+-- claim_trial_of_park.sql tries them, one after another.
 --
 -- $1 account   $2 operations to choose from   $3 jobs that are set aside   $4 jobs that no refund waits for
 with ours as (
