@@ -1,11 +1,12 @@
-//! Alerts on their way to people: what a notice says, and the channels that carry it.
+//! Alerts on their way to people: what a delivery says, and the channels that carry it.
 //!
-//! Alerts are rows first (`db::alerts`); this module knows neither the database nor the loop that delivers. A notice holds no phone number and no secret, because its row holds none.
+//! Alerts are rows first (`db::alerts`); this module knows neither the database nor the loop that delivers. A delivery
+//! holds no phone number and no secret, because its row holds none.
 
-mod notice;
+mod delivery;
 mod webhook;
 
-pub use notice::{Notice, Status, log_line};
+pub use delivery::{Delivery, Status, log_line};
 pub use webhook::{SendError, Webhook};
 
 use std::time::Duration;

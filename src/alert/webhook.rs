@@ -1,4 +1,4 @@
-//! The channel that posts notices as JSON, in the shape of Alertmanager's webhooks (version 4).
+//! The channel that posts deliveries as JSON, in the shape of Alertmanager's webhooks (version 4).
 //!
 //! Its URL is a secret: it never reaches an error or a log.
 
@@ -13,16 +13,16 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::notice::{Notice, Status, counted};
+use super::delivery::{Delivery, Status, counted};
 
-/// Posts notices to one URL.
+/// Posts deliveries to one URL.
 pub struct Webhook {
     client: Client,
     url: SecretString,
     timeout: Duration,
 }
 
-/// Why a notice was not delivered. Names no URL.
+/// Why a delivery was not delivered. Names no URL.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// No answer.
@@ -60,13 +60,13 @@ impl Webhook {
         self.timeout
     }
 
-    /// Posts one notice. Any 2xx is a delivery; nothing is tried again here.
-    pub async fn send(&self, notice: &Notice) -> Result<(), SendError> {
+    /// Posts it once. Any 2xx counts; nothing is tried again here.
+    pub async fn send(&self, delivery: &Delivery) -> Result<(), SendError> {
         let reply = self
             .client
             .post(self.url.expose_secret())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(body(notice).to_string())
+            .body(body(delivery).to_string())
             .send()
             .await
             .map_err(|error| {
@@ -90,18 +90,18 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// The time of the end of what has not ended, in Alertmanager's JSON.
 const NO_END: &str = "0001-01-01T00:00:00Z";
 
-fn body(notice: &Notice) -> Value {
-    let (status, ends_at) = match &notice.status {
+fn body(delivery: &Delivery) -> Value {
+    let (status, ends_at) = match &delivery.status {
         Status::Firing | Status::StillFiring => ("firing", NO_END.to_owned()),
         Status::Resolved { at, .. } => ("resolved", rfc3339(*at)),
     };
-    let alertname = format!("Apipay{}", camel_case(&notice.kind));
-    let group_labels = labels(notice, json!({ "alertname": alertname }));
+    let alertname = format!("Apipay{}", camel_case(&delivery.kind));
+    let group_labels = labels(delivery, json!({ "alertname": alertname }));
     let labels = labels(
-        notice,
-        json!({ "alertname": alertname, "severity": notice.severity, "kind": notice.kind }),
+        delivery,
+        json!({ "alertname": alertname, "severity": delivery.severity, "kind": delivery.kind }),
     );
-    let annotations = annotations(notice);
+    let annotations = annotations(delivery);
     json!({
         "version": "4",
         "groupKey": format!("{{}}:{group_labels}"),
@@ -116,7 +116,7 @@ fn body(notice: &Notice) -> Value {
             "status": status,
             "labels": labels,
             "annotations": annotations,
-            "startsAt": rfc3339(notice.opened_at),
+            "startsAt": rfc3339(delivery.opened_at),
             "endsAt": ends_at,
             "generatorURL": "",
             "fingerprint": fingerprint(&labels),
@@ -125,17 +125,17 @@ fn body(notice: &Notice) -> Value {
 }
 
 /// A label without a value is the same as none: alerts of the whole daemon have no account, and most no subject.
-fn labels(notice: &Notice, mut labels: Value) -> Value {
-    if let Some(account) = &notice.account {
+fn labels(delivery: &Delivery, mut labels: Value) -> Value {
+    if let Some(account) = &delivery.account {
         labels["account"] = json!(account);
     }
-    if !notice.subject.is_empty() {
-        labels["subject"] = json!(notice.subject);
+    if !delivery.subject.is_empty() {
+        labels["subject"] = json!(delivery.subject);
     }
     labels
 }
 
-/// Bytes of a text in a notice: no more than chat programs and pagers behind a receiver take in one message. What is
+/// Bytes of a text in a delivery: no more than chat programs and pagers behind a receiver take in one message. What is
 /// refused for its length would be refused for ever.
 const SUMMARY_BYTES: usize = 1_500;
 const ACTION_BYTES: usize = 2_000;
@@ -153,22 +153,22 @@ fn bounded(text: &str, bytes: usize) -> String {
 }
 
 /// All values are texts: receivers are written in languages that insist.
-fn annotations(notice: &Notice) -> Value {
+fn annotations(delivery: &Delivery) -> Value {
     let mut annotations = json!({
-        "summary": bounded(&notice.summary, SUMMARY_BYTES),
-        "action": bounded(&notice.action, ACTION_BYTES),
-        "jobs_waiting": counted(notice.jobs_waiting),
+        "summary": bounded(&delivery.summary, SUMMARY_BYTES),
+        "action": bounded(&delivery.action, ACTION_BYTES),
+        "jobs_waiting": counted(delivery.jobs_waiting),
     });
-    if let Some(amount) = notice.amount_waiting {
+    if let Some(amount) = delivery.amount_waiting {
         annotations["amount_waiting_kzt"] = json!(amount.to_string());
     }
-    if let Status::Resolved { how, .. } = &notice.status {
+    if let Status::Resolved { how, .. } = &delivery.status {
         annotations["resolution"] = json!(bounded(how, SUMMARY_BYTES));
     }
     annotations
 }
 
-/// Names the alert's labels: the same in each notice about it.
+/// Names the alert's labels: the same in each delivery about it.
 fn fingerprint(labels: &Value) -> String {
     let digest = Sha256::digest(labels.to_string());
     digest[..8]
@@ -192,7 +192,7 @@ fn camel_case(kind: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::notice::tests::{notice, resolved};
+    use super::super::delivery::tests::{delivery, resolved};
     use super::*;
     use time::macros::datetime;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -234,7 +234,7 @@ mod tests {
                 "fingerprint": "",
             }],
         });
-        let mut body = body(&notice(Status::Firing));
+        let mut body = body(&delivery(Status::Firing));
         assert_eq!(body["alerts"][0]["fingerprint"].as_str().unwrap().len(), 16);
         body["alerts"][0]["fingerprint"] = json!("");
         assert_eq!(body, expected);
@@ -243,8 +243,8 @@ mod tests {
     #[test]
     fn a_resolved_alert_keeps_its_identity_and_gets_an_end() {
         let (firing, resolved) = (
-            body(&notice(Status::StillFiring)),
-            body(&notice(resolved())),
+            body(&delivery(Status::StillFiring)),
+            body(&delivery(resolved())),
         );
         assert_eq!(firing["groupKey"], resolved["groupKey"]);
         for same in ["labels", "startsAt", "fingerprint"] {
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_text_that_is_too_long_is_cut_with_a_mark() {
-        let mut long = notice(Status::Resolved {
+        let mut long = delivery(Status::Resolved {
             at: datetime!(2026-11-01 16:07:03 UTC),
             how: "ы".repeat(100_000),
         });
@@ -283,9 +283,9 @@ mod tests {
 
     #[test]
     fn an_alert_of_the_whole_daemon_has_no_account_and_another_identity() {
-        let mut whole = notice(Status::Firing);
+        let mut whole = delivery(Status::Firing);
         whole.account = None;
-        let (whole, of_shop) = (body(&whole), body(&notice(Status::Firing)));
+        let (whole, of_shop) = (body(&whole), body(&delivery(Status::Firing)));
         assert_eq!(whole["commonLabels"].get("account"), None);
         assert_ne!(
             whole["alerts"][0]["fingerprint"],
@@ -297,9 +297,9 @@ mod tests {
     fn two_of_a_kind_have_a_subject_and_an_identity_each() {
         let about = |subject: &str| {
             let subject = subject.to_owned();
-            body(&Notice {
+            body(&Delivery {
                 subject,
-                ..notice(Status::Firing)
+                ..delivery(Status::Firing)
             })
         };
         let (one, other) = (about("invoice 1"), about("invoice 2"));
@@ -340,7 +340,7 @@ mod tests {
     #[tokio::test]
     async fn any_2xx_is_a_delivery() {
         let (url, task) = receiver("HTTP/1.1 204 No Content\r\n\r\n").await;
-        webhook(&url).send(&notice(Status::Firing)).await.unwrap();
+        webhook(&url).send(&delivery(Status::Firing)).await.unwrap();
         let request = task.await.unwrap();
         assert!(
             request.starts_with("POST /hook/s3cr3t-canary HTTP/1.1\r\n"),
@@ -352,7 +352,7 @@ mod tests {
         );
         let (_, sent) = request.split_once("\r\n\r\n").unwrap();
         let sent: Value = serde_json::from_str(sent).unwrap();
-        assert_eq!(sent, body(&notice(Status::Firing)));
+        assert_eq!(sent, body(&delivery(Status::Firing)));
     }
 
     #[tokio::test]
@@ -361,7 +361,7 @@ mod tests {
             "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
         let (url, task) = receiver(answer).await;
         let error = webhook(&url)
-            .send(&notice(Status::Firing))
+            .send(&delivery(Status::Firing))
             .await
             .unwrap_err();
         assert_eq!(error.to_string(), "the alert receiver answered 302");
@@ -373,7 +373,7 @@ mod tests {
             "s3cr3t-canary",
         ] {
             let error = webhook(url)
-                .send(&notice(Status::Firing))
+                .send(&delivery(Status::Firing))
                 .await
                 .unwrap_err();
             let shown = format!("{} {error:?}", crate::telemetry::Chain(&error));
@@ -386,7 +386,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let error = webhook(&url)
-            .send(&notice(Status::Firing))
+            .send(&delivery(Status::Firing))
             .await
             .unwrap_err();
         assert!(matches!(error, SendError::Unanswered(_)), "{error:?}");

@@ -11,7 +11,7 @@ use crate::domain::job::MOST_COUNTED;
 /// Puts into the outbox what each channel has to be told: that an alert began, that it is still
 /// open, that it ended. One that began and ended between two calls is told of too; of what had ended before a
 /// channel was first there that channel is told nothing. An alert that another session has locked is left for
-/// later. Returns how many notices there are more.
+/// later. Returns how many deliveries there are more.
 pub async fn fill_outbox(
     pool: &Pool,
     channels: &[String],
@@ -75,9 +75,9 @@ pub async fn fill_outbox(
     .map(|done| done.rows_affected())
 }
 
-/// A notice that this worker delivers.
+/// A delivery that this worker delivers.
 #[derive(Clone, Debug)]
-pub struct DueNotice {
+pub struct DueDelivery {
     /// The delivery.
     pub id: i64,
     /// The channel.
@@ -110,17 +110,17 @@ pub struct DueNotice {
     pub resolution: Option<String>,
 }
 
-/// Claims the oldest notice of a channel that is due; until `lease` is over no other worker delivers it.
+/// Claims the oldest delivery of a channel that is due; until `lease` is over no other worker delivers it.
 ///
-/// A channel gets the notices of alerts about the same in their order: a later one waits for the earlier. To a receiver they
+/// A channel gets the deliveries of alerts about the same in their order: a later one waits for the earlier. To a receiver they
 /// are one alert, and the last word counts.
-pub async fn claim_notice(
+pub async fn claim_delivery(
     pool: &Pool,
     channel: &str,
     lease: Duration,
-) -> Result<Option<DueNotice>, DbError> {
+) -> Result<Option<DueDelivery>, DbError> {
     sqlx::query_as!(
-        DueNotice,
+        DueDelivery,
         r#"with due as (
              select d.id from apipay.alert_deliveries d
               where d.delivered_at is null and d.next_try_at <= now() and d.channel = $1
@@ -162,7 +162,7 @@ pub struct Waiting {
 }
 
 /// Counts the jobs that wait while this alert is open.
-pub async fn waiting(pool: &Pool, notice: &DueNotice) -> Result<Waiting, DbError> {
+pub async fn waiting(pool: &Pool, notice: &DueDelivery) -> Result<Waiting, DbError> {
     let Some(account) = &notice.account else {
         return Ok(Waiting::default());
     };
@@ -198,7 +198,7 @@ pub async fn waiting(pool: &Pool, notice: &DueNotice) -> Result<Waiting, DbError
     .task("count what waits for an alert")
 }
 
-/// The notice was delivered.
+/// The delivery was delivered.
 pub async fn delivered(pool: &Pool, id: i64) -> Result<(), DbError> {
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $2, true))
@@ -212,7 +212,7 @@ pub async fn delivered(pool: &Pool, id: i64) -> Result<(), DbError> {
     .map(|_| ())
 }
 
-/// The notice was not delivered: try again later.
+/// The delivery was not delivered: try again later.
 pub async fn not_delivered(
     pool: &Pool,
     id: i64,

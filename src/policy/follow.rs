@@ -153,7 +153,7 @@ fn failed(
         return Followed::becomes(if is_given_up {
             Next::Failed(Reason::GaveUp)
         } else {
-            Next::Anew(why)
+            Next::Resubmit(why)
         });
     }
     let wait = backoff::delay(curve, generation, at.jitter);

@@ -62,7 +62,7 @@ fn assert_lawful(verdict: &Verdict, from: State) {
         );
     }
     assert!(
-        !matches!(next, Next::Anew(_)),
+        !matches!(next, Next::Resubmit(_)),
         "only what is followed is made anew"
     );
     assert!(

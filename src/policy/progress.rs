@@ -124,7 +124,7 @@ pub struct Facts {
     pub held_up: Vec<Failure>,
     /// Accounts that cannot be changed as the gateway asks for, and why: nothing of them is sent before.
     pub unchanged: Vec<Failure>,
-    /// Channels that do not take their notices.
+    /// Channels that do not take their deliveries.
     pub deliveries: Vec<Failure>,
     /// Parked accounts whose probes get no clear answer.
     pub probes: Vec<Failure>,

@@ -70,7 +70,7 @@ pub enum Next {
     },
     /// Send again as a new generation: the earlier object is certainly dead. It counts against the limit if
     /// it died for the moment, and not if the account was unwell: see [`Next::is_spared`].
-    Anew(Reason),
+    Resubmit(Reason),
     /// Wait until the account is well.
     Parked(Reason),
     /// Look up after the delay, before anything else.
@@ -98,7 +98,7 @@ impl Next {
             Next::Succeeded(_) => State::Succeeded,
             Next::Accepted { .. } => State::Accepted,
             Next::Failed(_) => State::Failed,
-            Next::Queued { .. } | Next::Anew(_) => State::Queued,
+            Next::Queued { .. } | Next::Resubmit(_) => State::Queued,
             Next::Parked(_) => State::Parked,
             Next::Uncertain { .. } => State::Uncertain,
             Next::Held(_) => State::Held,
@@ -108,7 +108,7 @@ impl Next {
 
     /// Whether the generation that died counts against no limit, for it was not the job's trouble.
     pub fn is_spared(&self) -> bool {
-        matches!(self, Next::Anew(reason) if *reason != Reason::AsyncRetry)
+        matches!(self, Next::Resubmit(reason) if *reason != Reason::AsyncRetry)
     }
 
     /// Why; a success needs no reason.
@@ -120,7 +120,7 @@ impl Next {
             | Next::Queued { reason, .. }
             | Next::Uncertain { reason, .. } => Some(*reason),
             Next::Failed(reason)
-            | Next::Anew(reason)
+            | Next::Resubmit(reason)
             | Next::Parked(reason)
             | Next::Held(reason) => Some(*reason),
         }
@@ -252,7 +252,7 @@ mod tests {
             (accepted, State::Accepted, Some(reason)),
             (queued, State::Queued, Some(reason)),
             (uncertain, State::Uncertain, Some(reason)),
-            (Next::Anew(reason), State::Queued, Some(reason)),
+            (Next::Resubmit(reason), State::Queued, Some(reason)),
             (Next::Failed(reason), State::Failed, Some(reason)),
             (Next::Parked(reason), State::Parked, Some(reason)),
             (Next::Held(reason), State::Held, Some(reason)),

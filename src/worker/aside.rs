@@ -19,7 +19,7 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::policy::rules::Jitter;
-use crate::worker::alarm::{Alarm, Others};
+use crate::worker::alerting::{Alert, Others};
 use crate::worker::context::Context;
 use crate::worker::recorder::{Message, finished};
 use crate::worker::settle::{self, PART_PATIENCE};
@@ -487,11 +487,11 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
             };
             let others = ctx.recorder.shelf().others(account);
             let (cause, blocking) = (&outcome.cause, blocking.as_ref());
-            let alarm = Alarm::stuck(account, transition, cause, blocking, others);
-            signals::try_to_open(ctx, account, &alarm).await;
+            let alert = Alert::stuck(account, transition, cause, blocking, others);
+            signals::try_to_open(ctx, account, &alert).await;
             // It may be open since there were few.
             if ctx.recorder.shelf().is_told_anew(account, others) {
-                signals::try_to_change(ctx, account, &alarm).await;
+                signals::try_to_change(ctx, account, &alert).await;
             }
         }
         if !outcome.is_told {

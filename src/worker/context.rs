@@ -93,7 +93,7 @@ pub struct Wake {
     pub follow: Notify,
     /// Jobs may have to be moved: one has ended that others wait for, or an outage.
     pub recover: Notify,
-    /// There may be a notice to deliver.
+    /// There may be a delivery to deliver.
     pub deliver: Notify,
     /// There may be one for the log.
     pub log: Notify,

@@ -24,7 +24,7 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::telemetry::Chain;
-use crate::worker::alarm::{Alarm, Others};
+use crate::worker::alerting::{Alert, Others};
 use crate::worker::context::Context;
 
 /// Jobs of one account that are set aside; with more, the account itself is.
@@ -442,7 +442,7 @@ impl Culprits {
     async fn tell(&mut self, ctx: &Context, due: &Due, error: &DbError) {
         let account = &due.account;
         let others = self.others(account);
-        let alarm = Alarm::unmoved(
+        let alert = Alert::unmoved(
             account,
             due.id,
             due.state,
@@ -451,7 +451,7 @@ impl Culprits {
             &error.cause(),
         );
         let tell = async |anew| {
-            alerts::tell_stuck(&ctx.pool, account, alarm.severity, &alarm.text, anew).await
+            alerts::tell_stuck(&ctx.pool, account, alert.severity, &alert.text, anew).await
         };
         let mut told = tell(false).await;
         // It may be open since there were few.

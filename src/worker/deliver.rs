@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::alert::{Notice, Status, Webhook, log_line, retry_after};
+use crate::alert::{Delivery, Status, Webhook, log_line, retry_after};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, About, Patience};
 use crate::db::fault::Fault;
-use crate::db::outbox::{self, DueNotice, Waiting};
+use crate::db::outbox::{self, DueDelivery, Waiting};
 use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::Chain;
-use crate::worker::alarm::{self, Alarm, Held, ToCancel};
+use crate::worker::alerting::{self, Alert, Held, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::pulse::Step;
@@ -27,10 +27,10 @@ pub const LOG: &str = "log";
 /// The channel of `[alerts.webhook]`.
 pub const WEBHOOK: &str = "webhook";
 
-/// How old the claim of a notice may be when it is carried, by a clock that counts the time a machine slept.
+/// How old a claim may be when the delivery is made, by a clock that counts the time a machine slept.
 const CARRY_WITHIN: Duration = Duration::from_secs(15);
 
-/// How much longer than that and the time limit of a delivery no other daemon delivers a notice that this one has claimed.
+/// How much longer than that and the time limit of a delivery no other daemon makes one that this one has claimed.
 const MARGIN: Duration = Duration::from_secs(15);
 
 /// How long it may take to count what waits.
@@ -71,10 +71,10 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
     let mut round = Round::default();
     if let Some(forgotten) = ctx.recorder.forgotten() {
         let accounts = ctx.account_names();
-        let text = alarm::history_lost(forgotten, ctx.worker, &ctx.host, &accounts);
+        let text = alerting::history_lost(forgotten, ctx.worker, &ctx.host, &accounts);
         let about = About {
             account: None,
-            kind: alarm::HISTORY,
+            kind: alerting::HISTORY,
             subject: &ctx.host,
             severity: "critical",
         };
@@ -82,14 +82,14 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
     }
     let untold = round.part(alerts::untold(&ctx.pool).await)?;
     for held in untold.unwrap_or_default() {
-        let alarm = Alarm::held(Held {
+        let alert = Alert::held(Held {
             account: &held.account,
             id: held.job,
             reason: &held.reason,
             found: held.found.as_deref(),
             to_cancel: ToCancel::of(&held.operation),
         });
-        signals::try_to_open(ctx, &held.account, &alarm).await;
+        signals::try_to_open(ctx, &held.account, &alert).await;
     }
     let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
     for park in untold.unwrap_or_default() {
@@ -97,7 +97,7 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
             continue;
         };
         let about = About::account(&account, "account_parked", "critical");
-        round.part(alerts::say(&ctx.pool, &about, &alarm::of_park(&account, &park)).await)?;
+        round.part(alerts::say(&ctx.pool, &about, &alerting::of_park(&account, &park)).await)?;
     }
     let overdue_after = ctx.rules.give_up;
     round.part(alerts::count_overdue(&ctx.pool, &ctx.account_names(), overdue_after).await)?;
@@ -135,7 +135,7 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
     })
 }
 
-/// Delivers the oldest notice of one channel that is due. Each is claimed by itself, just before it is carried: of a batch
+/// Makes the oldest delivery of one channel that is due. Each is claimed by itself, just before it is made: of a batch
 /// the last would be told when it is long over, and somebody else has told its end.
 pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
     let claimed_at = Moment::now();
@@ -144,7 +144,7 @@ pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
         .as_ref()
         .map_or(Duration::ZERO, Webhook::timeout);
     let claimed =
-        outbox::claim_notice(&ctx.pool, channel, CARRY_WITHIN + patience + MARGIN).await?;
+        outbox::claim_delivery(&ctx.pool, channel, CARRY_WITHIN + patience + MARGIN).await?;
     let Some(due) = claimed else {
         return Ok(Step::Idle);
     };
@@ -196,8 +196,8 @@ impl Round {
     }
 }
 
-async fn deliver(ctx: &Context, due: DueNotice, waiting: Waiting) -> Result<(), DbError> {
-    match carry(ctx, &due.channel, &notice_of(&due, waiting)).await {
+async fn deliver(ctx: &Context, due: DueDelivery, waiting: Waiting) -> Result<(), DbError> {
+    match carry(ctx, &due.channel, &delivery_of(&due, waiting)).await {
         Ok(()) => outbox::delivered(&ctx.pool, due.id).await,
         Err(reason) => {
             warn!(
@@ -213,7 +213,7 @@ async fn deliver(ctx: &Context, due: DueNotice, waiting: Waiting) -> Result<(), 
 }
 
 /// A row of the outbox as what is told, with what waits for it.
-fn notice_of(due: &DueNotice, waiting: Waiting) -> Notice {
+fn delivery_of(due: &DueDelivery, waiting: Waiting) -> Delivery {
     let status = match (due.notice.as_str(), due.resolved_at) {
         ("resolved", at) => Status::Resolved {
             at: at.unwrap_or(due.opened_at),
@@ -222,7 +222,7 @@ fn notice_of(due: &DueNotice, waiting: Waiting) -> Notice {
         ("repeat", _) => Status::StillFiring,
         _ => Status::Firing,
     };
-    Notice {
+    Delivery {
         status,
         account: due.account.clone(),
         kind: due.kind.clone(),
@@ -236,8 +236,8 @@ fn notice_of(due: &DueNotice, waiting: Waiting) -> Notice {
     }
 }
 
-/// Carries a notice to a channel, once. What went wrong is words.
-pub async fn carry(ctx: &Context, channel: &str, notice: &Notice) -> Result<(), String> {
+/// Carries a delivery to a channel, once. What went wrong is words.
+pub async fn carry(ctx: &Context, channel: &str, notice: &Delivery) -> Result<(), String> {
     match (channel, &ctx.webhook) {
         (WEBHOOK, Some(webhook)) => {
             crash::reach(Point::DeliverBeforePost);
@@ -254,7 +254,7 @@ pub async fn carry(ctx: &Context, channel: &str, notice: &Notice) -> Result<(), 
     }
 }
 
-fn log(notice: &Notice) {
+fn log(notice: &Delivery) {
     let account = notice.account.as_deref();
     if matches!(notice.status, Status::Resolved { .. }) {
         info!(alert.kind = notice.kind, account, "{}", log_line(notice));
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_row_becomes_a_notice() {
-        let due = |notice: &str| DueNotice {
+        let due = |notice: &str| DueDelivery {
             id: 1,
             channel: "log".into(),
             notice: notice.into(),
@@ -288,7 +288,7 @@ mod tests {
             resolved_at: Some(datetime!(2026-11-01 16:07:03 UTC)),
             resolution: Some("the gateway is well again".into()),
         };
-        let status = |notice| notice_of(&due(notice), Waiting::default()).status;
+        let status = |notice| delivery_of(&due(notice), Waiting::default()).status;
         assert_eq!(status("firing"), Status::Firing);
         assert_eq!(status("repeat"), Status::StillFiring);
         let resolved = Status::Resolved {

@@ -32,7 +32,7 @@ use crate::policy::verdict::{Next, Reason};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
-use crate::worker::alarm::{Alarm, ToCancel};
+use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::guard::Guard;
@@ -193,7 +193,7 @@ async fn tell_overdue(ctx: &Arc<Context>, account: &AccountName, due: &[DueMirro
     };
     ctx.recorder
         .record(Outcome {
-            alert: Some(Alarm::overdue(mirror, job)),
+            alert: Some(Alert::overdue(mirror, job)),
             ..Outcome::plain(account, Entry::default())
         })
         .await;
@@ -455,7 +455,7 @@ async fn settle_waiting(
             .record(Outcome {
                 signal: followed.signal,
                 alert: (followed.next.as_ref())
-                    .and_then(|next| Alarm::of(&guard, next, found, ToCancel::of(&job.operation))),
+                    .and_then(|next| Alert::of(&guard, next, found, ToCancel::of(&job.operation))),
                 delivered: is_proof.then(|| mirror.now - job.accepted_for),
                 ..Outcome::plain(&mirror.account, entry)
             })

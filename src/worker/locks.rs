@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::db::locks::{self, Blocker};
 use crate::db::{DbError, alerts};
-use crate::worker::alarm::Alarm;
+use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
 use crate::worker::passed_over::FoundBy;
 use crate::worker::pulse::Step;
@@ -64,7 +64,7 @@ impl Locks {
             ctx.wake.deliver.notify_one();
         }
         for job in &lasting {
-            signals::try_to_open(ctx, &job.account, &Alarm::locked(job)).await;
+            signals::try_to_open(ctx, &job.account, &Alert::locked(job)).await;
         }
         Ok(Step::Idle)
     }

@@ -24,7 +24,7 @@ use crate::policy::verdict::{Next, Reason};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
-use crate::worker::alarm::{Alarm, ToCancel};
+use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::culprits::Culprits;
@@ -225,7 +225,7 @@ async fn cannot_read(ctx: &Context, guard: &Guard, claim: &Claim, message: &str)
             .await;
     }
     let outcome = Outcome {
-        alert: Alarm::of(
+        alert: Alert::of(
             guard,
             &Next::Held(Reason::UnknownOutcome),
             None,

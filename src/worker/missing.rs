@@ -14,7 +14,7 @@ use crate::db::missing::{Missing, told};
 use crate::domain::account::AccountName;
 use crate::policy::follow::is_missing;
 use crate::telemetry::Chain;
-use crate::worker::alarm;
+use crate::worker::alerting;
 use crate::worker::context::Context;
 
 /// So many are named at most; beyond that a person has to look at all of them anyway.
@@ -65,8 +65,8 @@ async fn say(
         return Ok(());
     }
     named.extend(news);
-    let about = About::account(account, alarm::MISSING, "critical");
-    alerts::say(&ctx.pool, &about, &alarm::missing(account, named, MOST)).await?;
+    let about = About::account(account, alerting::MISSING, "critical");
+    alerts::say(&ctx.pool, &about, &alerting::missing(account, named, MOST)).await?;
     ctx.wake.deliver.notify_one();
     Ok(())
 }

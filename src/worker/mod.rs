@@ -26,11 +26,11 @@
 //!   [`plan`] reads a job's params.
 //! - [`recorder`] is the one writer of outcomes: [`settle`] records them, [`aside`] holds those that the
 //!   database does not take, [`signals`] tells their accounts, with [`failing`], which gathers what answers
-//!   say of the gateway. [`outcome`] turns decisions into its rows, and [`alarm`] has the words for people.
+//!   say of the gateway. [`outcome`] turns decisions into its rows, and [`alerting`] has the words for people.
 
 pub mod account;
 pub mod accounts;
-pub mod alarm;
+pub mod alerting;
 pub mod aside;
 pub mod clock;
 pub mod context;

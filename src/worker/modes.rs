@@ -15,7 +15,7 @@ use crate::db::{DbError, accounts, alerts, progress};
 use crate::gateway::wire::ShownMode;
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
-use crate::worker::alarm;
+use crate::worker::alerting;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 
@@ -107,11 +107,11 @@ async fn compare_one(ctx: &Context, account: &Account, sight: Sight) -> Result<b
     };
     if stored == mode {
         let how = format!("its newest invoices are {mode}, as is right for the account");
-        progress::resolve(&ctx.pool, Some(name.as_str()), alarm::MODE, "", &how).await?;
+        progress::resolve(&ctx.pool, Some(name.as_str()), alerting::MODE, "", &how).await?;
         return Ok(false);
     }
-    let text = alarm::mode_changed(name, &stored, mode, sight.0.invoice);
-    let about = About::account(name, alarm::MODE, "critical");
+    let text = alerting::mode_changed(name, &stored, mode, sight.0.invoice);
+    let about = About::account(name, alerting::MODE, "critical");
     alerts::open(&ctx.pool, &about, &text).await?;
     Ok(true)
 }

@@ -27,7 +27,7 @@ use crate::policy::quoted::words;
 use crate::policy::verdict::{AccountSignal, Reason};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
-use crate::worker::alarm;
+use crate::worker::alerting;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::probe;
@@ -349,7 +349,7 @@ impl Organizations {
         let times = before.as_ref().map_or(0, |doubted| doubted.times) + 1;
         let wait = probe_delay(&ctx.rules.breaker, times, hint, ctx.jitter());
         let telling = telling(doubt, times, is_served);
-        let text = alarm::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
+        let text = alerting::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
         let doubted = Doubted {
             key: account.fingerprint().to_owned(),
             times,
@@ -373,7 +373,7 @@ impl Organizations {
 fn about(account: &Account) -> About<'_> {
     About {
         account: Some(&account.name),
-        kind: alarm::ORGANIZATION,
+        kind: alerting::ORGANIZATION,
         subject: account.fingerprint(),
         severity: "critical",
     }

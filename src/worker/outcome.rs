@@ -18,7 +18,7 @@ use crate::policy::hints;
 use crate::policy::outage::Sign;
 use crate::policy::rules::{FollowRules, Jitter};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
-use crate::worker::alarm::ToCancel;
+use crate::worker::alerting::ToCancel;
 use crate::worker::failing::Signed;
 use crate::worker::guard::Guard;
 
@@ -177,7 +177,7 @@ pub fn followed(
     following: Following<'_>,
 ) -> Entry {
     let mut transition = moved(guard, next);
-    if matches!(next, Next::Failed(_) | Next::Anew(_)) {
+    if matches!(next, Next::Failed(_) | Next::Resubmit(_)) {
         transition.message = message_of(seen);
         transition.error_code = seen.error_code().map(str::to_owned);
     }
@@ -196,7 +196,7 @@ pub fn followed(
         Next::Held(_) => transition.message = found.map(str::to_owned),
         Next::Failed(_)
         | Next::Queued { .. }
-        | Next::Anew(_)
+        | Next::Resubmit(_)
         | Next::Parked(_)
         | Next::Uncertain { .. }
         | Next::CalledOff(_) => {}
@@ -284,7 +284,7 @@ fn moved(guard: &Guard, next: &Next) -> Transition {
             transition.after_s = Some(seconds(*after));
             transition.proven = *proof == Proof::NothingApplied;
         }
-        Next::Anew(_) => {
+        Next::Resubmit(_) => {
             transition.after_s = Some(0.0);
             transition.anew = true;
             transition.spared = next.is_spared();

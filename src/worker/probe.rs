@@ -28,7 +28,7 @@ use crate::policy::verdict::{AccountSignal, Reason};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::accounts::named;
-use crate::worker::alarm::{self, Appearance};
+use crate::worker::alerting::{self, Appearance};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::culprits::Culprits;
@@ -218,7 +218,7 @@ async fn tell_that_health_is_mistaken(
         .iter()
         .find(|reason| reason.code() == parked_reason);
     let reason = reason.copied().unwrap_or(Reason::ServiceUnavailable);
-    let text = alarm::undelivered(&account.name, reason, code, Appearance::Well);
+    let text = alerting::undelivered(&account.name, reason, code, Appearance::Well);
     let changed = alerts::change(&ctx.pool, &account.name, "account_parked", "", &text).await;
     let is_news = match changed {
         // Whoever keeps the alert locked keeps no payment from being tried.
@@ -267,7 +267,7 @@ async fn learn(
     if !is_vague && !is_specific(reason) {
         return Ok(());
     }
-    let park = alarm::parked(&account.name, reason, None);
+    let park = alerting::parked(&account.name, reason, None);
     if accounts::learn_of_park(&ctx.pool, &account.name, &park).await? {
         info!(account = %account.name, reason = reason.code(), was = probe.reason, "a probe learned more");
         ctx.wake.deliver.notify_one();

@@ -27,7 +27,7 @@ use crate::policy::hints::Remaining;
 use crate::policy::outage::Sign;
 use crate::policy::verdict::AccountSignal;
 use crate::telemetry::Chain;
-use crate::worker::alarm::Alarm;
+use crate::worker::alerting::Alert;
 use crate::worker::aside::{Aside, Place, SetAside, Shelf};
 use crate::worker::context::Context;
 use crate::worker::failing::{self, Signed};
@@ -45,7 +45,7 @@ pub struct Outcome {
     /// What it means for the account.
     pub signal: Option<AccountSignal>,
     /// An alert that belongs to it.
-    pub alert: Option<Alarm>,
+    pub alert: Option<Alert>,
     /// When the gateway accepted what Kaspi has delivered now, if that may show that its account is well again.
     pub delivered: Option<OffsetDateTime>,
     /// What the end of its request says of the gateway.

@@ -17,7 +17,7 @@ use crate::domain::job::JobId;
 use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN, goes_on_early};
 use crate::policy::refusals::{Part, Refusals, Tried};
 use crate::policy::verdict::Reason;
-use crate::worker::alarm::{Alarm, Others};
+use crate::worker::alerting::{Alert, Others};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::culprits::{AGAIN, PACE, is_our_own_lock, is_told};
@@ -127,8 +127,8 @@ impl Unmoved {
         } else if is_told(self.refusals.failures(id.0), self.since(id), error.fault())
             && !is_our_own_lock(ctx, account, id, error).await
         {
-            let alarm = Alarm::unmoved(account, id, state, job.epoch, Others::GoOn, &cause);
-            signals::try_to_open(ctx, account, &alarm).await;
+            let alert = Alert::unmoved(account, id, state, job.epoch, Others::GoOn, &cause);
+            signals::try_to_open(ctx, account, &alert).await;
         }
     }
 
@@ -155,7 +155,7 @@ impl Unmoved {
             if !is_again {
                 info!(job.id = %job.id, account = %job.account, by, "a job is locked by somebody else; it is left alone for a while, the others go on");
             } else if is_told(0, self.since(job.id), Fault::Lock) {
-                signals::try_to_open(ctx, &job.account, &Alarm::locked(lock)).await;
+                signals::try_to_open(ctx, &job.account, &Alert::locked(lock)).await;
             }
         }
         Ok(held.into_iter().map(|lock| lock.id.0).collect())

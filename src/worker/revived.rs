@@ -10,7 +10,7 @@ use crate::db::{DbError, Pool, revived};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::mirror::InvoiceStatus;
-use crate::worker::alarm;
+use crate::worker::alerting;
 use crate::worker::context::Context;
 
 /// Opens the alert of an invoice that a check has just shown alive.
@@ -25,8 +25,8 @@ pub async fn tell(
     };
     let about = About {
         account: Some(account),
-        kind: alarm::REVIVED,
-        subject: &alarm::of_invoice(invoice),
+        kind: alerting::REVIVED,
+        subject: &alerting::of_invoice(invoice),
         severity: "critical",
     };
     if let Some(text) = text(&ctx.pool, account, invoice, status, job).await? {
@@ -42,8 +42,8 @@ pub async fn tell_on(ctx: &Arc<Context>) -> Result<(), DbError> {
         let (account, invoice) = (&told.account, told.invoice);
         let text = text(&ctx.pool, account, invoice, &told.status, told.job).await?;
         if let Some(text) = text {
-            let subject = alarm::of_invoice(invoice);
-            alerts::change(&ctx.pool, account, alarm::REVIVED, &subject, &text).await?;
+            let subject = alerting::of_invoice(invoice);
+            alerts::change(&ctx.pool, account, alerting::REVIVED, &subject, &text).await?;
         }
     }
     Ok(())
@@ -58,5 +58,5 @@ async fn text(
     job: JobId,
 ) -> Result<Option<AlertText>, DbError> {
     let bill = revived::bill(pool, job, invoice).await?;
-    Ok(bill.map(|bill| alarm::revived(account, invoice, status, job, &bill)))
+    Ok(bill.map(|bill| alerting::revived(account, invoice, status, job, &bill)))
 }

@@ -13,7 +13,7 @@ use tracing::error;
 
 use crate::crash;
 use crate::worker::account::Account;
-use crate::worker::alarm::Alarm;
+use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
 use crate::worker::signals;
 
@@ -106,7 +106,7 @@ pub async fn supervised(
     // Whatever it had changed is in the database, or behind locks that do not mind a panic.
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         error!(account = %account.name, task = what, "a task of the account panicked, which is a fault of apipayd; what it had in hand is taken up again");
-        signals::try_to_open(ctx, &account.name, &Alarm::panicked(&account.name, what)).await;
+        signals::try_to_open(ctx, &account.name, &Alert::panicked(&account.name, what)).await;
     }
 }
 

@@ -25,7 +25,7 @@ use crate::policy::reconcile::{key_may_be_free, made_before, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::account::{Account, Slot};
-use crate::worker::alarm::{Alarm, ToCancel};
+use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::guard::Guard;
@@ -238,7 +238,7 @@ async fn refuse(ctx: &Context, guard: &Guard, job: &Job, errors: &FieldErrors) {
         Outcome::plain(&guard.account, outcome::invalid_params(guard, errors))
     } else {
         Outcome {
-            alert: Alarm::of(
+            alert: Alert::of(
                 guard,
                 &Next::Held(Reason::UnknownOutcome),
                 None,
@@ -272,7 +272,7 @@ fn log(account: &AccountName, id: &JobId, verdict: &Verdict) {
         Next::Succeeded(_) => "done",
         Next::Accepted { .. } => "accepted; it is followed to its end",
         Next::Queued { .. } => "not done; it is sent again after a while",
-        Next::Anew(_) => "what it made is dead; it is sent anew after a while",
+        Next::Resubmit(_) => "what it made is dead; it is sent anew after a while",
         Next::Uncertain { .. } => "whether it was done is not known; it is looked up",
         Next::Parked(_) => "not done; it waits until its account is well",
         Next::Failed(_) => "it failed",

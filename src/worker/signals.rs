@@ -24,7 +24,7 @@ use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{AccountSignal, Reason, Scope};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
-use crate::worker::alarm::{self, Alarm};
+use crate::worker::alerting::{self, Alert};
 use crate::worker::context::Context;
 use crate::worker::failing::{self, Signed};
 use crate::worker::pulse::wait_for_database;
@@ -45,7 +45,7 @@ pub async fn tell(
     let mut undelivered: Option<(Reason, Undelivered)> = None;
     let mut delivered: Option<OffsetDateTime> = None;
     let mut signs: Vec<Signed> = Vec::new();
-    let mut alarms = Vec::new();
+    let mut to_open = Vec::new();
     let mut blocks = Vec::new();
     let mut got_through = false;
     for Message { outcome, .. } in &messages {
@@ -78,15 +78,15 @@ pub async fn tell(
                 scope,
                 capped,
             }) => {
-                let alarm = || Alarm::capped(account, code, said.as_deref(), scope);
-                alarms.extend(capped.then(alarm));
+                let alert = || Alert::capped(account, code, said.as_deref(), scope);
+                to_open.extend(capped.then(alert));
                 blocks.push((*wait, code.clone(), said.clone(), scope.clone()));
             }
             Some(AccountSignal::Park { .. }) | None => {}
         }
         got_through |= outcome.got_through();
         delivered = delivered.max(outcome.delivered);
-        alarms.extend(outcome.alert.clone());
+        to_open.extend(outcome.alert.clone());
         signs.extend(outcome.signed.clone());
     }
     let mut first_failure = || {
@@ -121,14 +121,14 @@ pub async fn tell(
             (
                 reason,
                 hint,
-                alarm::parked(account, reason, said.as_deref()),
+                alerting::parked(account, reason, said.as_deref()),
             )
         }),
         undelivered.map(|(reason, failed)| {
             (
                 reason,
                 None,
-                alarm::parked_undelivered(account, reason, &failed),
+                alerting::parked_undelivered(account, reason, &failed),
             )
         }),
     ];
@@ -171,8 +171,8 @@ pub async fn tell(
         let run = || failing::note(ctx, account, kind, &signs);
         persist(ctx, account, "store what fails", &mut first_failure, run).await;
     }
-    for alarm in &alarms {
-        let run = || open(ctx, account, alarm);
+    for alert in &to_open {
+        let run = || open(ctx, account, alert);
         persist(ctx, account, "open an alert", &mut first_failure, run).await;
         ctx.wake.deliver.notify_one();
     }
@@ -270,37 +270,37 @@ where
     }
 }
 
-async fn open(ctx: &Context, account: &AccountName, alarm: &Alarm) -> Result<(), DbError> {
-    let (kind, severity) = (alarm.kind, alarm.severity);
-    if kind == alarm::STUCK {
-        return alerts::tell_stuck(&ctx.pool, account, severity, &alarm.text, false).await;
+async fn open(ctx: &Context, account: &AccountName, alert: &Alert) -> Result<(), DbError> {
+    let (kind, severity) = (alert.kind, alert.severity);
+    if kind == alerting::STUCK {
+        return alerts::tell_stuck(&ctx.pool, account, severity, &alert.text, false).await;
     }
-    if matches!(kind, alarm::HELD | alarm::DUPLICATE) {
-        return alerts::tell_held(&ctx.pool, account, kind, severity, &alarm.text).await;
+    if matches!(kind, alerting::HELD | alerting::DUPLICATE) {
+        return alerts::tell_held(&ctx.pool, account, kind, severity, &alert.text).await;
     }
     let about = About::account(account, kind, severity);
-    if alarm.renews {
-        return alerts::say(&ctx.pool, &about, &alarm.text).await;
+    if alert.renews {
+        return alerts::say(&ctx.pool, &about, &alert.text).await;
     }
-    alerts::open(&ctx.pool, &about, &alarm.text).await
+    alerts::open(&ctx.pool, &about, &alert.text).await
 }
 
 /// Opens an alert if that is possible now; whoever calls comes again.
-pub async fn try_to_open(ctx: &Context, account: &AccountName, alarm: &Alarm) {
-    match open(ctx, account, alarm).await {
+pub async fn try_to_open(ctx: &Context, account: &AccountName, alert: &Alert) {
+    match open(ctx, account, alert).await {
         Ok(()) => ctx.wake.deliver.notify_one(),
         Err(error) => {
-            warn!(account = %account, kind = alarm.kind, error = %Chain(&error), "an alert could not be opened now");
+            warn!(account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be opened now");
         }
     }
 }
 
 /// Has the open alert about a stuck job say this from now on, if that is possible now.
-pub async fn try_to_change(ctx: &Context, account: &AccountName, alarm: &Alarm) {
-    match alerts::tell_stuck(&ctx.pool, account, alarm.severity, &alarm.text, true).await {
+pub async fn try_to_change(ctx: &Context, account: &AccountName, alert: &Alert) {
+    match alerts::tell_stuck(&ctx.pool, account, alert.severity, &alert.text, true).await {
         Ok(()) => ctx.wake.deliver.notify_one(),
         Err(error) => {
-            warn!(account = %account, kind = alarm.kind, error = %Chain(&error), "an alert could not be changed now");
+            warn!(account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be changed now");
         }
     }
 }

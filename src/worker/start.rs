@@ -15,7 +15,7 @@ use crate::db::{DbError, accounts, alerts};
 use crate::domain::account::AccountName;
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
-use crate::worker::alarm;
+use crate::worker::alerting;
 use crate::worker::context::Context;
 use crate::worker::pulse::Step;
 
@@ -88,7 +88,7 @@ pub async fn hold_up(ctx: &Context, account: &AccountName, stage: Stage, error: 
         None
     };
     let cause = error.map(DbError::cause);
-    let words = alarm::held_up(cause.as_ref(), blocker.as_ref());
+    let words = alerting::held_up(cause.as_ref(), blocker.as_ref());
     if ctx.held_up.note(account, stage, words.clone()) && stage != Stage::Change {
         warn!(account = %account, cause = words, "the account cannot begin to be served; the others are, and it is tried again");
     }

@@ -20,7 +20,7 @@ use crate::db::fault::Fault;
 use crate::db::{DbError, Pool};
 use crate::policy::clock::{Reading, SpanUs, believed, judge_reading};
 use crate::telemetry::Chain;
-use crate::worker::alarm;
+use crate::worker::alerting;
 use crate::worker::clock::Moment;
 
 /// The steady time of this process.
@@ -160,7 +160,7 @@ impl SteadyClock {
             Reading::Jumped(by) => {
                 let corrected = steady_ahead_us.saturating_sub(by.0);
                 // If not, another daemon was faster: the next look shows what it did.
-                let text = alarm::clock_jumped(by, self.second());
+                let text = alerting::clock_jumped(by, self.second());
                 match clock::store_jump(pool, steady_ahead_us, corrected, lease, &text).await {
                     Ok(true) => {
                         steady_ahead_us = corrected;

@@ -9,7 +9,7 @@ use crate::db::troubled::{self, Troubled};
 use crate::db::{DbError, alerts, progress};
 use crate::policy::outage::telling::{ending, named, not_theirs, telling};
 use crate::policy::outage::told_after;
-use crate::worker::alarm::Alarm;
+use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
 
 /// The accounts of which something fails, or is told to.
@@ -51,21 +51,21 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
     match (telling, told) {
         (None, None) => Ok(()),
         (None, Some(told)) => {
-            let how = Alarm::end_of_failing(ending(outage, *is_parked, fails), told);
+            let how = Alert::end_of_failing(ending(outage, *is_parked, fails), told);
             let name = Some(account.as_str());
             progress::resolve(&ctx.pool, name, troubled::KIND, "", &how).await
         }
         (Some(telling), None) => {
-            let Alarm {
+            let Alert {
                 kind,
                 severity,
                 text,
                 renews: _,
-            } = Alarm::failing(account, &telling);
+            } = Alert::failing(account, &telling);
             alerts::open(&ctx.pool, &About::account(account, kind, severity), &text).await
         }
         (Some(telling), Some(told)) => {
-            let text = Alarm::failing(account, &telling).text;
+            let text = Alert::failing(account, &telling).text;
             if (&text.summary, &text.action) == (&told.summary, &told.action) {
                 return Ok(());
             }

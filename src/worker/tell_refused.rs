@@ -10,7 +10,7 @@ use crate::db::{DbError, alerts, progress, troubled};
 use crate::domain::account::AccountName;
 use crate::domain::outage::RefusedJob;
 use crate::policy::outage::{REFUSALS_TOLD, told_after};
-use crate::worker::alarm::Alarm;
+use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
 
 /// An account of which jobs are refused, or told to be.
@@ -67,20 +67,20 @@ pub async fn tell(ctx: &Arc<Context>, refusals: &Refusals) -> Result<(), DbError
     match (jobs.split_first(), told) {
         (None, None) => Ok(()),
         (None, Some(told)) => {
-            let how = Alarm::end_of_refusals(told);
+            let how = Alert::end_of_refusals(told);
             progress::resolve(&ctx.pool, Some(account.as_str()), refused::KIND, "", &how).await
         }
         (Some((job, others)), None) => {
-            let Alarm {
+            let Alert {
                 kind,
                 severity,
                 text,
                 renews: _,
-            } = Alarm::refused(account, job, others);
+            } = Alert::refused(account, job, others);
             alerts::open(&ctx.pool, &About::account(account, kind, severity), &text).await
         }
         (Some((job, others)), Some(told)) => {
-            let text = Alarm::refused(account, job, others).text;
+            let text = Alert::refused(account, job, others).text;
             if (&text.summary, &text.action) == (&told.summary, &told.action) {
                 return Ok(());
             }

@@ -19,7 +19,7 @@ use crate::domain::account::AccountName;
 use crate::policy::follow::unstored_distance;
 use crate::policy::rules::Jitter;
 use crate::telemetry::Chain;
-use crate::worker::alarm::Alarm;
+use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
 use crate::worker::culprits::is_of_schema;
 
@@ -121,15 +121,15 @@ pub async fn refuse(ctx: &Context, account: &AccountName, entry: &Entry, cause: 
 
 async fn leave_out(ctx: &Context, mirror: &Mirror, cause: &Cause) {
     ctx.unstored.refuse(mirror, ctx.jitter());
-    let alarm = Alarm::unstored(mirror, cause);
+    let alert = Alert::unstored(mirror, cause);
     // It stands in the way of no alert about a job.
     let about = About {
         account: Some(&mirror.account),
-        kind: alarm.kind,
+        kind: alert.kind,
         subject: "what ApiPay shows",
-        severity: alarm.severity,
+        severity: alert.severity,
     };
-    if let Err(error) = alerts::open(&ctx.pool, &about, &alarm.text).await {
+    if let Err(error) = alerts::open(&ctx.pool, &about, &alert.text).await {
         warn!(account = %mirror.account, error = %Chain(&error), "the alert of what cannot be stored was not opened yet");
     }
     ctx.wake.deliver.notify_one();

@@ -10,7 +10,7 @@ use apipayd::policy::outage::{Errand, sign_of_send};
 use apipayd::policy::reconcile::without_baseline;
 use apipayd::policy::rules::Jitter;
 use apipayd::policy::verdict::Next;
-use apipayd::worker::alarm::ToCancel;
+use apipayd::worker::alerting::ToCancel;
 use apipayd::worker::failing::Signed;
 use apipayd::worker::guard::Guard;
 use apipayd::worker::outcome::{self, Evidence, Following, Kind};
@@ -105,7 +105,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
             assert_eq!(history.unproven_since, None);
         }
         Next::Parked(_) => assert!(matches!(class, Class::AccountFault(_)), "{reply:?}"),
-        Next::Uncertain { .. } | Next::Held(_) | Next::Anew(_) => {}
+        Next::Uncertain { .. } | Next::Held(_) | Next::Resubmit(_) => {}
         Next::CalledOff(_) => panic!("nobody has said that it is to end: {verdict:?}"),
     }
     assert_lawful(&without_baseline(&history, &timed, at));

@@ -210,7 +210,7 @@ async fn crash_and_recover(case: &Case) {
     let heir = world.daemon().await;
     world.until_all_final().await;
     let wanted = match case.task {
-        Task::CreateForNobody | Task::CreateAnew => "failed",
+        Task::CreateForNobody | Task::CreateResubmitted => "failed",
         _ => "succeeded",
     };
     let others = world
@@ -235,7 +235,7 @@ async fn world_for(case: &Case) -> World {
     if case.keyless {
         wish = wish.without_keys().late_lists(Duration::from_millis(2500));
     }
-    if case.task == Task::CreateAnew {
+    if case.task == Task::CreateResubmitted {
         wish = wish.tune("retry.async_error.attempts", "2");
     }
     let world = World::made(wish).await;

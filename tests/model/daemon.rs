@@ -24,7 +24,7 @@ use apipayd::policy::outage::{Errand, Sign};
 use apipayd::policy::reconcile::{reconcile, without_baseline};
 use apipayd::policy::rules::{Jitter, Rules};
 use apipayd::policy::verdict::{AccountSignal, Verdict};
-use apipayd::worker::alarm::{Alarm, ToCancel};
+use apipayd::worker::alerting::{Alert, ToCancel};
 use apipayd::worker::failing::Signed;
 use apipayd::worker::guard::Guard;
 use apipayd::worker::outcome::{self, Evidence, Following, Kind};
@@ -418,7 +418,7 @@ impl Move {
 /// The move; one that holds the job must tell a human.
 fn shortened(guard: &Guard, transition: Option<Transition>, verdict: &Verdict) -> Move {
     let decided = Move::of(transition, verdict.signal.as_ref());
-    let tells = Alarm::of(guard, &verdict.next, None, ToCancel::Nothing).is_some();
+    let tells = Alert::of(guard, &verdict.next, None, ToCancel::Nothing).is_some();
     assert_eq!(decided.to == Status::Held, tells, "held without an alert");
     decided
 }

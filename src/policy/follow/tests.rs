@@ -241,7 +241,7 @@ fn what_died_of_the_account_uses_up_nothing_of_what_dies_by_itself() {
         check(&create(), &history, &again, MINUTE * 60, expected);
     }
     for (reason, expected) in [(Reason::AsyncRetry, false), (Reason::SessionExpired, true)] {
-        assert_eq!(Next::Anew(reason).is_spared(), expected);
+        assert_eq!(Next::Resubmit(reason).is_spared(), expected);
     }
     assert!(!Next::Failed(Reason::SessionExpired).is_spared());
 }
@@ -260,7 +260,7 @@ fn only_what_came_through_proves_that_kaspi_delivers() {
         (done(failed_invoice("invoice_already_paid")), false),
         (Some(accepted), false),
         (Some(Next::Failed(Reason::AsyncError)), false),
-        (Some(Next::Anew(Reason::SessionExpired)), false),
+        (Some(Next::Resubmit(Reason::SessionExpired)), false),
         (None, false),
     ] {
         assert_eq!(proves_delivery(next.as_ref()), expected, "{next:?}");

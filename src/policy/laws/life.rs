@@ -211,7 +211,7 @@ impl Job {
                     history.unproven_since = None;
                 }
             }
-            Next::Anew(_) => {
+            Next::Resubmit(_) => {
                 history.spared += u32::from(next.is_spared());
                 history.generation += 1;
                 self.name.generation += 1;

@@ -2,7 +2,7 @@
 
 use crate::db::progress::{Standing, Stop};
 use crate::policy::progress::Concern;
-use crate::worker::alarm;
+use crate::worker::alerting;
 use crate::worker::written::written;
 
 /// What tells in its place why nothing moves.
@@ -42,7 +42,7 @@ fn how(
     in_place: Option<InPlace<'_>>,
 ) -> String {
     if standing.is_parked {
-        return alarm::PARKED_NOW.to_owned();
+        return alerting::PARKED_NOW.to_owned();
     }
     match in_place {
         Some(InPlace::Alert(kind)) => return format!("the alert {kind} says now why it waits"),
@@ -173,7 +173,7 @@ mod tests {
             is_parked: true,
             ..standing()
         };
-        assert_eq!(ended(&parked), alarm::PARKED_NOW);
+        assert_eq!(ended(&parked), alerting::PARKED_NOW);
         let idle = Standing {
             is_waiting: false,
             ..standing()

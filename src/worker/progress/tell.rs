@@ -1,7 +1,7 @@
 //! Tells of what does not move: by a row, whose outbox delivers it like any other alert, and from memory
 //! while there is no row or nobody empties the outbox.
 //!
-//! Several daemons each tell from memory: they have no row to agree on. Their notices carry the same
+//! Several daemons each tell from memory: they have no row to agree on. Their deliveries carry the same
 //! labels, hence the same fingerprint, and a receiver such as Alertmanager shows one.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use tracing::warn;
 
 use super::ended::{self, InPlace};
-use crate::alert::{Notice, Status};
+use crate::alert::{Delivery, Status};
 use crate::db::DbError;
 use crate::db::accounts::AlertText;
 use crate::db::progress::{self, Stop, Weight};
@@ -259,7 +259,7 @@ async fn past_the_outbox(ctx: &Context, incident: &Incident, told: &mut Told) {
             Some(last) if last.elapsed() >= ctx.alert_repeat => Status::StillFiring,
             Some(_) => continue,
         };
-        let notice = Notice {
+        let notice = Delivery {
             status,
             account: incident.account.clone(),
             kind: KIND.to_owned(),

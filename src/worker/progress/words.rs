@@ -10,7 +10,7 @@ use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Finding};
 use crate::policy::remedy::{Remedy, of_limit};
-use crate::worker::alarm;
+use crate::worker::alerting;
 
 /// What waits behind it.
 pub(super) struct Waiting<'a> {
@@ -115,12 +115,12 @@ fn keeps(way: &InTheWay) -> String {
         Some(account) => format!("the row of account {account} in {table}"),
         None => table.clone(),
     };
-    let who = capitalized(&alarm::blocker(blocker));
+    let who = capitalized(&alerting::blocker(blocker));
     match behind {
         None => format!("{who} keeps {what} locked."),
         Some(behind) => format!(
             "{who} waits to lock {what}, and whatever comes later waits behind it; it waits for {}.",
-            alarm::blocker(behind)
+            alerting::blocker(behind)
         ),
     }
 }
@@ -131,7 +131,7 @@ fn rows(mirrors: &[LockedMirror]) -> String {
         return String::new();
     };
     let what = if first.is_refund { "Refund" } else { "Invoice" };
-    let who = first.blocker.as_ref().map(alarm::blocker);
+    let who = first.blocker.as_ref().map(alerting::blocker);
     let who = who.unwrap_or_else(|| "another session".to_owned());
     let more = match mirrors.len() {
         1 => String::new(),

@@ -16,7 +16,7 @@ use crate::policy::reconcile::{lives_after_all, without_earlier};
 use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::account::{Account, Slot};
-use crate::worker::alarm::ToCancel;
+use crate::worker::alerting::ToCancel;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::guard::Guard;

@@ -15,7 +15,7 @@ use crate::policy::outage::{Errand, Sign};
 use crate::policy::verdict::{Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
-use crate::worker::alarm::Alarm;
+use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::failing::Signed;
@@ -121,7 +121,7 @@ pub async fn conclude(
     let outcome = Outcome {
         account: evidence.guard.account.clone(),
         entry: outcome::entry(evidence, &verdict, following),
-        alert: alarm_of(evidence, &verdict),
+        alert: alert_of(evidence, &verdict),
         delivered: None,
         signed: Some(evidence.signed.clone()),
         remaining: match &evidence.timed.answer {
@@ -139,14 +139,14 @@ pub async fn conclude(
 }
 
 /// What people must be told with this record: that a human decides, or that the job was given up.
-fn alarm_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alarm> {
+fn alert_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alert> {
     let (guard, sign) = (evidence.guard, &evidence.signed.sign);
     match (sign, &verdict.next) {
         (Sign::Failing(fault), Next::Failed(Reason::GaveUp)) => {
             let since = evidence.failing_since.unwrap_or(evidence.now);
-            Some(Alarm::gave_up(&guard.account, guard.id, since, fault))
+            Some(Alert::gave_up(&guard.account, guard.id, since, fault))
         }
-        (_, next) => Alarm::of(guard, next, evidence.found, evidence.to_cancel),
+        (_, next) => Alert::of(guard, next, evidence.found, evidence.to_cancel),
     }
 }
 

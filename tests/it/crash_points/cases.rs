@@ -12,7 +12,7 @@ pub(super) enum Task {
     /// The invoice fails: nobody has that number.
     CreateForNobody,
     /// The invoice fails each time, for a cause that can pass: it is made anew, and given up in the end.
-    CreateAnew,
+    CreateResubmitted,
     Cancel,
     /// Two equal partial refunds of one invoice.
     Refunds,
@@ -23,7 +23,7 @@ const SENDS: [Task; 3] = [Task::Create, Task::Cancel, Task::Refunds];
 impl Task {
     pub(super) fn route(self) -> &'static str {
         match self {
-            Task::Create | Task::CreateForNobody | Task::CreateAnew => "POST /invoices",
+            Task::Create | Task::CreateForNobody | Task::CreateResubmitted => "POST /invoices",
             Task::Cancel => "POST /invoices/{id}/cancel",
             Task::Refunds => "POST /invoices/{id}/refund",
         }
@@ -33,7 +33,7 @@ impl Task {
         match self {
             Task::Create => drop(world.bill(phone::PAID, 100).await),
             Task::CreateForNobody => drop(world.bill(phone::CLIENT_NOT_FOUND, 100).await),
-            Task::CreateAnew => drop(world.bill(phone::NETWORK_UNAVAILABLE, 100).await),
+            Task::CreateResubmitted => drop(world.bill(phone::NETWORK_UNAVAILABLE, 100).await),
             Task::Cancel => drop(world.cancel_of_an_invoice().await),
             Task::Refunds => world.two_equal_refunds().await,
         }
@@ -95,7 +95,7 @@ pub(super) fn cases(point: Point) -> Vec<Case> {
         | Point::BeforeSend
         | Point::AfterAnswer
         | Point::AfterSettle => of(&SENDS),
-        Point::EarlierBeforeRequest | Point::EarlierAfterAnswer => of(&[Task::CreateAnew]),
+        Point::EarlierBeforeRequest | Point::EarlierAfterAnswer => of(&[Task::CreateResubmitted]),
         Point::BeforeBaseline | Point::AfterBaseline => of(&[Task::Refunds]),
         // A cancel has no body.
         Point::MidBody => of(&[Task::Create, Task::Refunds]),

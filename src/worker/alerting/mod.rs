@@ -25,7 +25,7 @@ pub const PARKED_NOW: &str = "the account is parked now: its alert account_parke
 
 /// An alert to open.
 #[derive(Clone, Debug)]
-pub struct Alarm {
+pub struct Alert {
     /// Its kind.
     pub kind: &'static str,
     /// `critical` or `warning`.

@@ -9,7 +9,7 @@ use crate::domain::job::MOST_COUNTED;
 
 /// Something to tell about one alert.
 #[derive(Clone, Debug)]
-pub struct Notice {
+pub struct Delivery {
     /// What is new.
     pub status: Status,
     /// The account it concerns; none: the whole daemon.
@@ -48,43 +48,45 @@ pub enum Status {
     },
 }
 
-/// The notice as one line for the log.
-pub fn log_line(notice: &Notice) -> String {
-    let mut line = match &notice.status {
-        Status::Firing => format!("ALERT {}", notice.kind),
-        Status::StillFiring => format!("ALERT still open: {}", notice.kind),
-        Status::Resolved { .. } => format!("ALERT resolved: {}", notice.kind),
+/// The delivery as one line for the log.
+pub fn log_line(delivery: &Delivery) -> String {
+    let mut line = match &delivery.status {
+        Status::Firing => format!("ALERT {}", delivery.kind),
+        Status::StillFiring => format!("ALERT still open: {}", delivery.kind),
+        Status::Resolved { .. } => format!("ALERT resolved: {}", delivery.kind),
     };
-    if let Some(account) = &notice.account {
+    if let Some(account) = &delivery.account {
         line += &format!(" of account {account}");
     }
-    line += &match &notice.status {
-        Status::Firing => format!(": {}", notice.summary),
-        Status::StillFiring => format!(" since {}: {}", clock(notice.opened_at), notice.summary),
+    line += &match &delivery.status {
+        Status::Firing => format!(": {}", delivery.summary),
+        Status::StillFiring => {
+            format!(" since {}: {}", clock(delivery.opened_at), delivery.summary)
+        }
         Status::Resolved { at, how } => {
-            format!(" after {}: {how}", span(*at - notice.opened_at))
+            format!(" after {}: {how}", span(*at - delivery.opened_at))
         }
     };
-    line += &waiting(notice);
-    if !matches!(notice.status, Status::Resolved { .. }) {
-        line += &format!(" To do: {}", notice.action);
+    line += &waiting(delivery);
+    if !matches!(delivery.status, Status::Resolved { .. }) {
+        line += &format!(" To do: {}", delivery.action);
     }
-    // One notice is one line, and a terminal obeys no gateway.
+    // One delivery is one line, and a terminal obeys no gateway.
     line.replace(|c: char| c.is_control(), " ")
 }
 
-fn waiting(notice: &Notice) -> String {
-    let jobs = match notice.jobs_waiting {
+fn waiting(delivery: &Delivery) -> String {
+    let jobs = match delivery.jobs_waiting {
         0 => return String::new(),
         1 => "1 job waits".to_owned(),
         jobs => format!("{} jobs wait", counted(jobs)),
     };
-    let least = if notice.jobs_waiting >= MOST_COUNTED {
+    let least = if delivery.jobs_waiting >= MOST_COUNTED {
         "at least "
     } else {
         ""
     };
-    match notice.amount_waiting {
+    match delivery.amount_waiting {
         Some(amount) => format!(" ({jobs}, {least}{amount} KZT)."),
         None => format!(" ({jobs})."),
     }
@@ -129,8 +131,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::alert) fn notice(status: Status) -> Notice {
-        Notice {
+    pub(in crate::alert) fn delivery(status: Status) -> Delivery {
+        Delivery {
             status,
             account: Some("shop".into()),
             kind: "account_parked".into(),
@@ -154,18 +156,18 @@ pub(super) mod tests {
     #[test]
     fn a_line_says_what_happened_what_waits_and_what_to_do() {
         assert_eq!(
-            log_line(&notice(Status::Firing)),
+            log_line(&delivery(Status::Firing)),
             "ALERT account_parked of account shop: The Kaspi session has expired. (37 jobs wait, 125000.50 KZT). \
              To do: Log in again, then: select apipay.resume('shop', 'logged in');"
         );
         assert_eq!(
-            log_line(&notice(Status::StillFiring)),
+            log_line(&delivery(Status::StillFiring)),
             "ALERT still open: account_parked of account shop since 2026-11-01T14:02:03Z: The Kaspi session has \
              expired. (37 jobs wait, 125000.50 KZT). To do: Log in again, then: select apipay.resume('shop', \
              'logged in');"
         );
         assert_eq!(
-            log_line(&notice(resolved())),
+            log_line(&delivery(resolved())),
             "ALERT resolved: account_parked of account shop after 2 h 5 min: the gateway is well again (37 jobs \
              wait, 125000.50 KZT)."
         );
@@ -173,24 +175,24 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_stays_one_line() {
-        let mut notice = notice(Status::Firing);
-        notice.account = None;
-        notice.summary = "two\nlines \u{1b}[31mred".into();
-        notice.jobs_waiting = 0;
-        notice.action = "look".into();
+        let mut delivery = delivery(Status::Firing);
+        delivery.account = None;
+        delivery.summary = "two\nlines \u{1b}[31mred".into();
+        delivery.jobs_waiting = 0;
+        delivery.action = "look".into();
         assert_eq!(
-            log_line(&notice),
+            log_line(&delivery),
             "ALERT account_parked: two lines  [31mred To do: look"
         );
     }
 
     #[test]
     fn what_was_not_counted_to_its_end_is_told_so() {
-        let mut notice = notice(Status::Firing);
-        notice.jobs_waiting = 9_999;
-        assert!(log_line(&notice).contains("(9999 jobs wait, 125000.50 KZT)"));
-        notice.jobs_waiting = 10_000;
-        assert!(log_line(&notice).contains("(10000+ jobs wait, at least 125000.50 KZT)"));
+        let mut delivery = delivery(Status::Firing);
+        delivery.jobs_waiting = 9_999;
+        assert!(log_line(&delivery).contains("(9999 jobs wait, 125000.50 KZT)"));
+        delivery.jobs_waiting = 10_000;
+        assert!(log_line(&delivery).contains("(10000+ jobs wait, at least 125000.50 KZT)"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Alarm;
+use super::Alert;
 use super::lock::{ANY_LOCK, end_of_lock};
 use crate::db::accounts::AlertText;
 use crate::db::clock::SteadySecond;
@@ -34,7 +34,7 @@ pub enum Others {
     Wait(usize),
 }
 
-impl Alarm {
+impl Alert {
     /// The database does not take the outcome of a job, although it takes others.
     pub fn stuck(
         account: &AccountName,
@@ -42,7 +42,7 @@ impl Alarm {
         cause: &Cause,
         blocker: Option<&Blocker>,
         others: Others,
-    ) -> Alarm {
+    ) -> Alert {
         let job = transition.job_id;
         let rest = match others {
             Others::GoOn => "Other jobs go on".to_owned(),
@@ -55,7 +55,7 @@ impl Alarm {
             ),
         };
         let action = blocker.map_or_else(|| mending(cause).to_owned(), end_of_lock);
-        Alarm {
+        Alert {
             kind: STUCK,
             severity: "critical",
             text: AlertText {
@@ -86,7 +86,7 @@ impl Alarm {
         epoch: i64,
         others: Others,
         cause: &Cause,
-    ) -> Alarm {
+    ) -> Alert {
         let refused = match others {
             Others::GoOn => 0,
             Others::Refused(jobs) | Others::Wait(jobs) => jobs,
@@ -104,7 +104,7 @@ impl Alarm {
                  does. One is tried every few seconds; other accounts go on"
             ),
         };
-        Alarm {
+        Alert {
             kind: STUCK,
             severity: "critical",
             text: AlertText {
@@ -123,7 +123,7 @@ impl Alarm {
     }
 
     /// The database does not take what was seen of an invoice or refund.
-    pub fn unstored(mirror: &Mirror, cause: &Cause) -> Alarm {
+    pub fn unstored(mirror: &Mirror, cause: &Cause) -> Alert {
         let Mirror {
             kind,
             account,
@@ -134,7 +134,7 @@ impl Alarm {
             Kind::Invoice => "invoice",
             Kind::Refund => "refund",
         };
-        Alarm {
+        Alert {
             kind: STUCK,
             severity: "critical",
             text: AlertText {
@@ -157,7 +157,7 @@ impl Alarm {
     }
 
     /// Somebody keeps a due job locked, so that every claim passes it over.
-    pub fn locked(job: &LockedJob) -> Alarm {
+    pub fn locked(job: &LockedJob) -> Alert {
         let (id, account, state) = (job.id, &job.account, job.state);
         let blocker = job.blocker.as_ref();
         let who = match blocker {
@@ -165,7 +165,7 @@ impl Alarm {
             Some(Blocker::Session(_)) | None => "another session",
         };
         let end = blocker.map_or_else(|| ANY_LOCK.to_owned(), end_of_lock);
-        Alarm {
+        Alert {
             kind: STUCK,
             severity: "critical",
             text: AlertText {
@@ -305,7 +305,7 @@ mod tests {
             place: None,
         };
         let shop = AccountName::parse("shop").unwrap();
-        Alarm::unmoved(&shop, JobId(7), State::Queued, 1, Others::GoOn, &cause)
+        Alert::unmoved(&shop, JobId(7), State::Queued, 1, Others::GoOn, &cause)
             .text
             .action
     }

@@ -2,17 +2,17 @@
 
 use serde_json::json;
 
-use super::Alarm;
+use super::Alert;
 use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
 
 /// The kind of the alert about a task that panicked. It ends after an hour, and a later one opens it again.
 pub const PANICKED: &str = "task_panicked";
 
-impl Alarm {
+impl Alert {
     /// A task of an account panicked.
-    pub fn panicked(account: &AccountName, task: &str) -> Alarm {
-        Alarm {
+    pub fn panicked(account: &AccountName, task: &str) -> Alert {
+        Alert {
             kind: PANICKED,
             severity: "critical",
             text: AlertText {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::Alarm;
+use super::Alert;
 use crate::db::accounts::{AlertText, Park};
 use crate::db::alerts::UntoldPark;
 use crate::db::mirrors::{DueMirror, Waiting};
@@ -17,15 +17,15 @@ use crate::domain::state::State;
 use crate::policy::outage::telling::{Ending, Telling};
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Reason, Scope};
-use crate::worker::alarm;
+use crate::worker::alerting;
 use crate::worker::written::written;
 
 /// Jobs that are named besides the first.
 const NAMED: usize = 5;
 
-impl Alarm {
+impl Alert {
     /// The gateway took a job on and does not come to an end with it.
-    pub fn overdue(mirror: &DueMirror, job: &Waiting) -> Alarm {
+    pub fn overdue(mirror: &DueMirror, job: &Waiting) -> Alert {
         let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
         let mut details = json!({ "job": id.0, "invoice": invoice });
         if let Some(refund) = mirror.refund_id {
@@ -41,7 +41,7 @@ impl Alarm {
             ),
             None => (format!("invoice {invoice}"), String::new()),
         };
-        Alarm {
+        Alert {
             kind: "job_overdue",
             severity: "warning",
             text: AlertText {
@@ -62,7 +62,7 @@ impl Alarm {
     }
 
     /// A cap of the account is reached, and its wait may be long.
-    pub fn capped(account: &AccountName, code: &str, said: Option<&str>, scope: &Scope) -> Alarm {
+    pub fn capped(account: &AccountName, code: &str, said: Option<&str>, scope: &Scope) -> Alert {
         let Remedy { what, action } = remedy::of_cap(code);
         let quoted = quoted(said);
         let (stops, waiting) = match scope {
@@ -84,7 +84,7 @@ impl Alarm {
                 (None, format!("What waits for it: {waiting}. {others} that payments are seen"))
             }
         };
-        Alarm {
+        Alert {
             kind: "cap_reached",
             severity: "critical",
             text: AlertText {
@@ -104,7 +104,7 @@ impl Alarm {
     }
 
     /// The gateway gives no clear answer: to the account, when it is asked about payments, or to some job.
-    pub fn failing(account: &AccountName, telling: &Telling<'_>) -> Alarm {
+    pub fn failing(account: &AccountName, telling: &Telling<'_>) -> Alert {
         let (summary, action, fault, job) = match telling {
             Telling::Sends(row) => (
                 format!(
@@ -186,7 +186,7 @@ impl Alarm {
     }
 
     /// The gateway refuses a job again and again, for a reason of its own, and some others of its account.
-    pub fn refused(account: &AccountName, job: &RefusedJob, others: &[RefusedJob]) -> Alarm {
+    pub fn refused(account: &AccountName, job: &RefusedJob, others: &[RefusedJob]) -> Alert {
         let RefusedJob {
             id,
             operation,
@@ -211,7 +211,7 @@ impl Alarm {
             }
         };
         let jobs: Vec<i64> = [id.0].into_iter().chain(numbers).collect();
-        Alarm {
+        Alert {
             kind: refused::KIND,
             severity: "warning",
             text: AlertText {
@@ -250,7 +250,7 @@ impl Alarm {
         id: JobId,
         since: OffsetDateTime,
         fault: &Fault,
-    ) -> Alarm {
+    ) -> Alert {
         failing(AlertText {
             summary: format!(
                 "Job {id} of account {account} was given up: it has got no clear answer since {} ({}).",
@@ -271,7 +271,7 @@ impl Alarm {
     /// How it ended that the gateway gave no clear answer.
     pub fn end_of_failing(ending: Ending, told: &Told) -> String {
         match (ending, &told.job, told.fails.as_deref()) {
-            (Ending::Parked, ..) => alarm::PARKED_NOW.to_owned(),
+            (Ending::Parked, ..) => alerting::PARKED_NOW.to_owned(),
             (Ending::NothingWaits, ..) => {
                 "nothing waits for it any more; the next payment will show whether ApiPay answers"
                     .to_owned()
@@ -282,8 +282,8 @@ impl Alarm {
     }
 }
 
-fn failing(text: AlertText) -> Alarm {
-    Alarm {
+fn failing(text: AlertText) -> Alert {
+    Alert {
         kind: troubled::KIND,
         severity: "critical",
         text,

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Alarm;
+use super::Alert;
 use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
@@ -53,16 +53,16 @@ pub struct Held<'a> {
     pub to_cancel: ToCancel,
 }
 
-impl Alarm {
+impl Alert {
     /// The alert of what becomes of a job, if a human has to decide; `found` and `to_cancel` as in [`Held`].
     pub fn of(
         guard: &Guard,
         next: &Next,
         found: Option<&str>,
         to_cancel: ToCancel,
-    ) -> Option<Alarm> {
+    ) -> Option<Alert> {
         match next {
-            Next::Held(reason) => Some(Alarm::held(Held {
+            Next::Held(reason) => Some(Alert::held(Held {
                 account: &guard.account,
                 id: guard.id,
                 reason: reason.code(),
@@ -74,7 +74,7 @@ impl Alarm {
     }
 
     /// A human has to decide about a job.
-    pub fn held(job: Held<'_>) -> Alarm {
+    pub fn held(job: Held<'_>) -> Alert {
         let Held {
             account,
             id,
@@ -149,7 +149,7 @@ impl Alarm {
             )
         };
         let found = found.map_or_else(String::new, |found| format!(": {found}"));
-        Alarm {
+        Alert {
             kind,
             severity: "critical",
             text: AlertText {
