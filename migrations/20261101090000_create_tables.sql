@@ -71,9 +71,16 @@ return case when moment is not null then least(moment, bound) end;
 comment on function apipay._at_most(timestamptz, timestamptz) is
   'The moment, or the bound if that comes first. Null stays null, where least() alone would give the bound.';
 
+-- Rows are strangers: a program may give any moment that a timestamp can hold, and a sum beyond that fails the statement.
+create function apipay._moved(moment timestamptz, jump interval) returns timestamptz
+language sql immutable parallel safe
+return case when moment between '1900-01-01T00:00:00Z'::timestamptz and '9999-01-01T00:00:00Z'::timestamptz then moment + jump else moment end;
+comment on function apipay._moved(timestamptz, interval) is
+  'A moment, later by jump; one so far away that no clock has shown it stays.';
+
 create function apipay._carried_since(moment timestamptz, jump interval) returns timestamptz
 language sql stable parallel safe
-return apipay._at_most(moment + jump, now());
+return apipay._at_most(apipay._moved(moment, jump), now());
 comment on function apipay._carried_since(timestamptz, interval) is
   'A moment since which something is so, after the clock was set forward by jump (back, if less than 0): as long ago as before.';
 
@@ -81,8 +88,8 @@ create function apipay._carried_until(moment timestamptz, jump interval) returns
 language sql stable parallel safe
 return case
   when moment is null then null
-  when jump < '0' then greatest(least(moment, now()), moment + jump)
-  when moment between now() - jump and now() then moment + jump
+  when jump < '0' then greatest(least(moment, now()), apipay._moved(moment, jump))
+  when moment between now() - jump and now() then apipay._moved(moment, jump)
   else moment end;
 comment on function apipay._carried_until(timestamptz, interval) is
   'A moment until which something waits, after the clock was set forward by jump (back, if less than 0): never longer than before. A wait that the jump passed over is as long as before; one that ends later still keeps its moment.';

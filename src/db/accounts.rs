@@ -401,7 +401,7 @@ pub async fn obstacles(pool: &Pool, accounts: &[String]) -> Result<Vec<Obstacle>
     sqlx::query_as!(
         Obstacle,
         r#"select a.name as "account!", a.state = 'parked' and a.parked_by = 'apipayd' as "is_unwell!",
-                  coalesce(apipay._obstacle(a, jsonb_populate_record(c, '{"stopped": false}'), now()),
+                  coalesce(apipay._obstacle(a, jsonb_populate_record(c, '{"stopped": false}'), 'infinity'),
                            case when a.failing_trial_at is null then null
                                 when 'send' = any (apipay._awaited(a.name)) then apipay._slowness(a) end) as "why?"
              from apipay.accounts a cross join apipay._control c

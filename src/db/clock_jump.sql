@@ -17,7 +17,7 @@ corrected as (
 ),
 leases as (
   update apipay.jobs j
-     set leased_until = least(j.leased_until + greatest(c.jump, '0'), now() + make_interval(secs => $4)),
+     set leased_until = least(apipay._moved(j.leased_until, greatest(c.jump, '0')), now() + make_interval(secs => $4)),
          failing_since = apipay._carried_since(j.failing_since, c.jump),
          updated_at = apipay._carried_since(j.updated_at, c.jump)
     from corrected c
@@ -34,7 +34,7 @@ waits as (
          failing_since = apipay._carried_since(j.failing_since, c.jump),
          updated_at = apipay._carried_since(j.updated_at, c.jump),
          denied_at = apipay._carried_since(j.denied_at, c.jump),
-         quiet_until = j.quiet_until + c.jump
+         quiet_until = apipay._moved(j.quiet_until, c.jump)
     from corrected c
    where j.id = any (array(
              select id from apipay.jobs where state = 'uncertain' limit 20000 for no key update skip locked)

@@ -256,7 +256,8 @@ pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<()
                              union all
                              -- One that another daemon has told of and resolved began when ours did; one that began long before is another.
                              select * from apipay.alerts
-                              where resolved_at > now() - make_interval(secs => $6)
+                              -- What lies ahead was told before the clock was set back.
+                              where resolved_at > now() - make_interval(secs => $6) and resolved_at < now() + interval '15 s'
                                 and opened_at > now() - make_interval(secs => $6 + 15)) l
             where coalesce(l.account, '') = coalesce($1, '') and l.kind = $2 and l.subject = $11
             order by l.id desc limit 1),

@@ -21,12 +21,10 @@ use crate::world::{Bait, Certificates, Job, Wish, World};
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_answered_to_a_create_it_ends_as_it_should() {
     let elsewhere = Bait::lay().await;
-    check(
-        Operation::Create,
-        Protection::Key,
-        cases::all(elsewhere.addr),
-    )
-    .await;
+    let mut cases = cases::all(elsewhere.addr);
+    // Nothing is asked for by its number, and no document lists a 404 of this call: only the path can be missing.
+    cases.push(answered("404_message", ParksFor("route_not_found")));
+    check(Operation::Create, Protection::Key, cases).await;
     elsewhere.expect_nobody();
 }
 
@@ -49,6 +47,7 @@ async fn whatever_is_answered_to_a_cancel_it_ends_as_it_should() {
     let mut cases = cases::all(elsewhere.addr);
     // What the invoice is, decides: it is still there, so it is cancelled again.
     cases.push(answered("400_cannot_be_cancelled", SENT_AGAIN));
+    cases.push(answered("404_message", Fails { status: 404 }));
     check(Operation::Cancel, Protection::Key, cases).await;
     elsewhere.expect_nobody();
 }
@@ -57,6 +56,7 @@ async fn whatever_is_answered_to_a_cancel_it_ends_as_it_should() {
 async fn whatever_is_answered_to_a_refund_it_ends_as_it_should() {
     let elsewhere = Bait::lay().await;
     let mut cases = cases::all(elsewhere.addr);
+    cases.push(answered("404_message", Fails { status: 404 }));
     cases.push(answered("400_not_refundable", Fails { status: 400 }));
     cases.push(answered("400_refund_exceeds", Fails { status: 400 }));
     cases.push(answered("422_refund_window_expired", Fails { status: 422 }));

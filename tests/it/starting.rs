@@ -254,3 +254,26 @@ async fn a_command_whose_reader_has_read_enough_ends_as_it_would() {
     }
     world.end([]).await;
 }
+
+#[tokio::test]
+async fn check_of_an_account_that_is_served_says_what_stands_in_its_way() {
+    let (world, daemon) = World::running().await;
+    let said = async || {
+        let mut check = world.spawn(&["check"], &[]);
+        check.ended(Duration::from_secs(20)).await;
+        check.log_text()
+    };
+    let free = said().await;
+    assert!(
+        free.contains("account default: neither parked nor told to wait"),
+        "{free}"
+    );
+    world.sql("select apipay.park('default', 'drill')").await;
+    let parked = said().await;
+    assert!(parked.contains("account default is parked"), "{parked}");
+    for text in [free, parked] {
+        assert!(!text.contains("no daemon serves"), "{text}");
+    }
+    world.sql("select apipay.resume('default', 'done')").await;
+    world.end([daemon]).await;
+}

@@ -227,8 +227,6 @@ fn account_faults() -> Vec<Case> {
             json!({"answer": {"status": 404, "json": {"message": "The requested route could not be found."}}}),
             ParksFor("route_not_found"),
         ),
-        // Nothing is asked for by its number, and no document lists a 404 of this call: only the path can be missing.
-        answered("404_message", ParksFor("route_not_found")),
         answered(
             "400_kaspi_session_not_configured",
             ParksFor("session_expired"),
