@@ -33,24 +33,32 @@ pub fn says_denied(words: &str) -> bool {
     words.starts_with(DENIED)
 }
 
-/// The invoices of a bill, among what was found, that can be cancelled: alive, unpaid, and its own by their name or because
-/// the gateway named one for the job's key.
+/// The invoices of a bill, among what was found, that can be cancelled: alive, unpaid, and its own.
 pub fn unpaid(subject: &Subject<'_>, findings: &[&Finding]) -> BTreeSet<i64> {
-    let all = findings.iter().flat_map(|finding| match finding {
-        Finding::Invoices(invoices) => invoices.as_slice(),
-        Finding::Invoice(invoice) => std::slice::from_ref(invoice),
-        Finding::Refunds(_) | Finding::Unclear(_) => &[],
-    });
-    let is_own = |invoice: &&InvoiceSeen| {
-        subject.history.invoice_id == Some(invoice.id)
-            || subject.name.owns(&Seen::Invoice((*invoice).clone()))
-    };
     let can_be_cancelled = |invoice: &&InvoiceSeen| {
         let status = invoice.standing();
         !status.is_paid() && !status.releases_key()
     };
-    let ours = all.filter(is_own).filter(can_be_cancelled);
+    let ours = own(subject, findings).into_iter();
+    let ours = ours.filter(can_be_cancelled);
     ours.map(|invoice| invoice.id).collect()
+}
+
+/// The invoices among what was found that are the job's own: by their name, or because the gateway named one for the job's
+/// key.
+pub fn own<'a>(subject: &Subject<'_>, findings: &[&'a Finding]) -> Vec<&'a InvoiceSeen> {
+    let all = findings
+        .iter()
+        .flat_map(|finding: &&'a Finding| match *finding {
+            Finding::Invoices(invoices) => invoices.as_slice(),
+            Finding::Invoice(invoice) => std::slice::from_ref(invoice),
+            Finding::Refunds(_) | Finding::Unclear(_) => &[],
+        });
+    let is_own = |invoice: &&InvoiceSeen| {
+        subject.history.invoice_id == Some(invoice.id)
+            || subject.name.owns(&Seen::Invoice((*invoice).clone()))
+    };
+    all.filter(is_own).collect()
 }
 
 fn of_finding(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<String> {

@@ -55,7 +55,7 @@ pub fn of_park(reason: Reason) -> Remedy {
     Remedy { what, action }
 }
 
-/// About an account that has reached the cap with this code (API, section 4.3).
+/// About an account that has reached the cap with this code (API, section 4.3). In the action `ACCOUNT` stands for its name.
 pub fn of_cap(code: &str) -> Remedy {
     let (what, action) = match code {
         "kyc_daily_limit_reached" | "kyc_limit_reached" => (
@@ -72,8 +72,8 @@ pub fn of_cap(code: &str) -> Remedy {
         ),
         "outstanding_org_limit" => (
             "too many of its invoices are unpaid",
-            "cancel those that nobody will pay, select apipay.cancel_invoice(INVOICE_ID); or wait until some are paid \
-             or expire",
+            "cancel those that nobody will pay, select apipay.cancel_invoice(INVOICE_ID, account => 'ACCOUNT'); or wait \
+             until some are paid or expire",
         ),
         "recipient_fanout_exceeded" => (
             "it bills too many recipients in a short time",

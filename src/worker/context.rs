@@ -14,6 +14,7 @@ use super::account::{Account, Slots};
 use super::accounts::Accounts;
 use super::clock::Moment;
 use super::in_hand::InHand;
+use super::outcome::Following;
 use super::passed_over::PassedOver;
 use super::recorder::Recorder;
 use super::send;
@@ -122,6 +123,16 @@ impl Context {
             jitter: self.jitter(),
             refusals: account.refusals(),
             is_slow: account.is_slow(),
+        }
+    }
+
+    /// When what the gateway has just shown of an account is looked at again.
+    pub fn following<'a>(&'a self, account: &'a Account) -> Following<'a> {
+        Following {
+            rules: &self.rules.follow,
+            jitter: self.jitter(),
+            key: account.fingerprint(),
+            seen_at: self.clock.expected(),
         }
     }
 

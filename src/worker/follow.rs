@@ -215,7 +215,7 @@ async fn check_invoices(
     let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
     crash::reach(Point::FollowBeforeRequest);
     let timed = account.call(&wire::check_invoices(&ids)).await;
-    let following = following(ctx, account);
+    let following = ctx.following(account);
     crash::reach(Point::FollowAfterAnswer);
     let crowd = if due.len() < wire::CHECK_IDS {
         Crowd::OneCheck
@@ -305,7 +305,7 @@ async fn check_refunds(
     let errand = Errand::read(Read::Refunds, account.reads_slowly(Read::Refunds));
     crash::reach(Point::RefundsBeforeRequest);
     let timed = account.call(&wire::list_refunds(invoice_id)).await;
-    let following = following(ctx, account);
+    let following = ctx.following(account);
     crash::reach(Point::RefundsAfterAnswer);
     let list = wire::read_refunds(&timed, invoice_id);
     note(ctx, account, errand, &timed, list.is_some(), due).await;
@@ -386,16 +386,6 @@ async fn record_refund(
         ..Entry::default()
     };
     ctx.recorder.record(Outcome::plain(name, entry)).await;
-}
-
-/// When what the gateway has just shown is looked at again.
-fn following<'a>(ctx: &'a Context, account: &'a Account) -> Following<'a> {
-    Following {
-        rules: &ctx.rules.follow,
-        jitter: ctx.jitter(),
-        key: account.fingerprint(),
-        seen_at: ctx.clock.expected(),
-    }
 }
 
 /// An object as the gateway has just shown it.

@@ -9,8 +9,10 @@ use tracing::{info, warn};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Lookups, Purpose, Room};
+use crate::db::entry::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::Timed;
+use crate::domain::mirror::InvoiceSeen;
 use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
@@ -212,7 +214,27 @@ async fn look_up(
         found: found.as_deref(),
         to_cancel,
     };
+    let is_doubled = verdict.next == Next::Held(Reason::DuplicateDetected);
     conclude(ctx, account, &evidence, verdict, true).await;
+    if is_doubled && operation.makes_invoice() {
+        watch(ctx, account, &guard, &found::own(&subject, &findings)).await;
+    }
+}
+
+/// Follows each of the invoices that a bill has from now on: whichever its job goes by in the end, the other one may be paid
+/// as well, and a person must hear of that.
+async fn watch(ctx: &Context, account: &Account, guard: &Guard, invoices: &[&InvoiceSeen]) {
+    let following = ctx.following(account);
+    for invoice in invoices {
+        let row = outcome::first_row(&account.name, Some(guard), invoice, following);
+        let entry = Entry {
+            invoice: Some(row),
+            ..Entry::default()
+        };
+        ctx.recorder
+            .record(Outcome::plain(&account.name, entry))
+            .await;
+    }
 }
 
 /// A human has to decide about a job that this version cannot read and an earlier one may have sent, or has decided.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{Daemon, Job, Wish, World};
+use crate::world::{Daemon, Job, Wish, World, phone};
 
 const PHONE: &str = "87015550022";
 
@@ -332,6 +332,48 @@ async fn two_objects_with_one_name_are_held_with_an_alert_of_their_own() {
         "{said}"
     );
     world.until_true("select exists (select from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null)").await;
+    expect_sends_and_effects(&world, job, 1).await;
+    world.end([daemon]).await;
+}
+
+/// A person names one of them and leaves the other one as it is.
+#[tokio::test]
+async fn of_two_invoices_of_a_job_the_one_that_it_does_not_go_by_is_told_while_it_can_be_paid() {
+    let (world, daemon) = World::running().await;
+    let fault = json!({"route": "POST /invoices", "effect": "apply", "hang": true});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(phone::UNPAID, 900).await;
+    until_requested(&world, "POST /invoices", 1).await;
+    let token = world.job(job).await["token"].as_str().unwrap().to_owned();
+    let other = world
+        .sandbox
+        .invoice(
+            &world.key("default"),
+            json!({"phone": phone::UNPAID, "amount": "900.00", "status": "pending",
+                   "internal_comment": format!("[apipayd {token}]")}),
+        )
+        .await;
+    world.until(job, "held").await;
+    world
+        .until_true(&format!(
+            "select count(*) = 2 from apipay.invoices where job_id = {job}"
+        ))
+        .await;
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, true, (select id from apipay.invoices where job_id = {job} and id <> {other}), 'the first')"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    let told = format!(
+        "select exists (select from apipay.alerts where kind = 'invoice_revived' and subject like '%{other}' and resolved_at is null)"
+    );
+    world.until_true(&told).await;
+    world
+        .sandbox
+        .set_invoice(other, json!({"status": "cancelled"}))
+        .await;
+    world.until_true(&format!("select not ({told})")).await;
     expect_sends_and_effects(&world, job, 1).await;
     world.end([daemon]).await;
 }

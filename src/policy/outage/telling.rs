@@ -11,7 +11,7 @@ pub enum Telling<'a> {
     Sends(&'a Row),
     /// Reads of some kinds, the row of those that have failed for longest: what became of payments is not seen.
     Reads(Vec<Read>, &'a Row),
-    /// One job, and perhaps some others: the account's other payments go on.
+    /// One job, and perhaps some others: the account's other payments are tried as usual.
     Job(&'a FailingJob),
 }
 

@@ -46,7 +46,7 @@ impl Alert {
             severity: "warning",
             text: AlertText {
                 summary: format!(
-                    "Job {id} ({}) of account {account} was accepted at {} and has not come to its end: {object}.",
+                    "Job {id} ({}) of account {account} was accepted at {} and was not seen to come to its end: {object}.",
                     job.operation,
                     written(mirror.now - job.accepted_for)
                 ),
@@ -64,6 +64,7 @@ impl Alert {
     /// A cap of the account is reached, and its wait may be long.
     pub fn capped(account: &AccountName, code: &str, said: Option<&str>, scope: &Scope) -> Alert {
         let Remedy { what, action } = remedy::of_cap(code);
+        let action = action.replace("ACCOUNT", account.as_str());
         let quoted = quoted(said);
         let (stops, waiting) = match scope {
             Scope::Everything => (
@@ -161,7 +162,7 @@ impl Alert {
                 (
                     format!(
                         "Job {id} ({operation}) of account {account} has got no clear answer since {} ({}).{so_too} \
-                         The account's other payments go on.",
+                         The account's other payments are tried as usual.",
                         written(*since),
                         seen(fault)
                     ),
@@ -217,7 +218,7 @@ impl Alert {
             text: AlertText {
                 summary: format!(
                     "ApiPay refuses job {id} ({operation}) of account {account} again and again since {}: {what} ({}). It \
-                     waits.{so_too} The account's other payments go on.",
+                     waits.{so_too} The account's other payments are tried as usual.",
                     written(*since),
                     refusal(fault)
                 ),

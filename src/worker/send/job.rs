@@ -21,7 +21,7 @@ use crate::worker::context::Context;
 use crate::worker::failing::Signed;
 use crate::worker::guard::Guard;
 use crate::worker::in_hand::Hold;
-use crate::worker::outcome::{self, Evidence, Following};
+use crate::worker::outcome::{self, Evidence};
 use crate::worker::recorder::Outcome;
 
 /// How old a claim may be when its request leaves. The configuration keeps the lease longer than
@@ -112,12 +112,7 @@ pub async fn conclude(
     wait: bool,
 ) -> Option<Recorded> {
     account.heed(verdict.signal.as_ref());
-    let following = Following {
-        rules: &ctx.rules.follow,
-        jitter: ctx.jitter(),
-        key: account.fingerprint(),
-        seen_at: ctx.clock.expected(),
-    };
+    let following = ctx.following(account);
     let outcome = Outcome {
         account: evidence.guard.account.clone(),
         entry: outcome::entry(evidence, &verdict, following),

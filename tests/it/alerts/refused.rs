@@ -33,7 +33,7 @@ async fn bills_of_a_customer_with_too_many_unpaid_ones_are_told_with_what_to_do_
         "its customer has too many unpaid bills",
         "select apipay.cancel_invoice(INVOICE_ID, account => 'default');",
         &format!("select apipay.cancel({first}, 'why');"),
-        "The account's other payments go on.",
+        "The account's other payments are tried as usual.",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

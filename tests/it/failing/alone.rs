@@ -42,7 +42,7 @@ async fn a_job_that_gets_no_clear_answer_is_named_with_what_tries_it_now_and_so_
     let first = world.bill(POISON, 666).await;
     until_summary(
         &world,
-        &format!("Job {first} (invoice.create) of account default has got no clear answer since %Z (HTTP 502: the answer was not JSON). The account's other payments go on."),
+        &format!("Job {first} (invoice.create) of account default has got no clear answer since %Z (HTTP 502: the answer was not JSON). The account's other payments are tried as usual."),
     )
     .await;
     let other = world.bill(phone::PAID, 100).await;
@@ -77,7 +77,9 @@ async fn a_job_that_gets_no_clear_answer_is_named_with_what_tries_it_now_and_so_
     world.sandbox.control("DELETE /faults", Value::Null).await;
     poison_of(&world, OTHER).await;
     world.until(first, "succeeded").await;
-    let one = format!("Job {second} (invoice.create) %). The account's other payments go on.");
+    let one = format!(
+        "Job {second} (invoice.create) %). The account's other payments are tried as usual."
+    );
     until_summary(&world, &one).await;
     world.sandbox.control("DELETE /faults", Value::Null).await;
     world.until(second, "succeeded").await;
@@ -116,7 +118,11 @@ async fn what_a_job_alone_is_told_of_becomes_the_accounts_when_that_fails() {
         .until_true("select count(*) = 4 from apipay.jobs where state = 'succeeded'")
         .await;
     // The job by itself again, in its turn.
-    until_summary(&world, &format!("Job {job} %other payments go on.")).await;
+    until_summary(
+        &world,
+        &format!("Job {job} %other payments are tried as usual."),
+    )
+    .await;
     world.sandbox.control("DELETE /faults", Value::Null).await;
     world.until_all_final().await;
     world
