@@ -12,7 +12,12 @@ fn main() -> ExitCode {
             .enable_all()
             .build();
         match runtime {
-            Ok(runtime) => runtime.block_on(cli::execute(arguments, environment)),
+            Ok(runtime) => {
+                let code = runtime.block_on(cli::execute(arguments, environment));
+                // Only what nobody waits for is left. A look-up of a name cannot be stopped, and may hang for long.
+                runtime.shutdown_background();
+                code
+            }
             Err(error) => cli::Failure::from(error).report(),
         }
     })

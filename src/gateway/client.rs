@@ -78,7 +78,7 @@ impl Gateway {
             .connect_timeout(limits.connect_timeout)
             // Shorter than servers keep idle connections: one they are closing loses the answer.
             .pool_idle_timeout(Duration::from_secs(15))
-            .dns_resolver(std::sync::Arc::new(Resolver { allow_private }))
+            .dns_resolver(std::sync::Arc::new(Resolver::new(allow_private)))
             .build()
             .map_err(GatewayError::Client)?;
         Ok(Gateway {

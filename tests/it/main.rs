@@ -29,6 +29,7 @@ mod failing;
 mod fields;
 mod flapping;
 mod following;
+mod hanging_names;
 mod heavy;
 mod held_starts;
 mod history;

@@ -141,6 +141,12 @@ impl Daemon {
         kib.unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// How many threads it has now.
+    pub(crate) fn threads(&self) -> usize {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.count()
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(&mut self, within: Duration) -> ExitStatus {
         let status = self.ended_within(within).await;

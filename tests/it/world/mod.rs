@@ -21,6 +21,7 @@ mod tls;
 mod wire;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -300,6 +301,15 @@ impl World {
         let text = std::fs::read_to_string(self.hosts()).unwrap();
         // The daemons see this very file, so it is not replaced by another one.
         write_private(&self.hosts(), &format!("{text}127.0.0.1 {name}\n"));
+    }
+
+    /// Daemons that are started from now on get no answer to any look-up of a name: they read their hosts file first,
+    /// and it is a pipe into which nobody writes.
+    pub(crate) fn hang_names(&self) {
+        assert!(self.wish.own_hosts);
+        std::fs::remove_file(self.hosts()).unwrap();
+        let made = Command::new("mkfifo").arg(self.hosts()).status();
+        assert!(made.unwrap().success());
     }
 
     fn write_config(&self) {
