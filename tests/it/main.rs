@@ -60,5 +60,6 @@ mod tidy;
 mod turns;
 mod uncertain;
 mod undelivered;
+mod unread;
 mod watchdog;
 mod world;
