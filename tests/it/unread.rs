@@ -1,17 +1,31 @@
-//! Nobody reads what the service manager is told: payments go on, and a stop ends the daemon.
+//! Nobody reads what the daemon says, be it the log or what the service manager is told: payments go on, and a stop ends it.
 
-use std::os::unix::net::UnixDatagram;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "crash-points")]
+use apipayd::crash::PANIC_VARIABLE;
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::world::{Daemon, Wish, World, phone};
 
 /// The time that a stop with nothing under way may take: some waits of a second or two for whom nobody reads.
 const STOP: Duration = Duration::from_secs(6);
+
+/// What a daemon may write its log to, with no room left, and the end at which nobody reads.
+fn full_stream() -> (UnixStream, UnixStream) {
+    let (mut full, unread) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    let filler = [b'\n'; 1024];
+    while full.write(&filler).is_ok() {}
+    full.set_nonblocking(false).unwrap();
+    (full, unread)
+}
 
 /// A service manager that listens and reads nothing yet.
 struct Deaf {
@@ -58,6 +72,71 @@ fn fill(path: &Path) {
 async fn expect_end(daemon: &mut Daemon, code: i32) {
     let status = daemon.ended(STOP).await;
     assert_eq!(status.code(), Some(code), "{}", daemon.log_text());
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_no_payment_and_no_stop() {
+    let world = World::made(Wish::default()).await;
+    let (full, _unread) = full_stream();
+    let mut daemon = world.spawn_with(&["run"], Vec::new(), Some(full));
+    daemon.until_told(" in flight").await;
+    world.bill(phone::PAID, 100).await;
+    world.until_all_final().await;
+    daemon.signal(Signal::TERM);
+    expect_end(&mut daemon, 0).await;
+    world.end([]).await;
+}
+
+#[tokio::test]
+async fn an_error_that_nobody_reads_does_not_hold_up_the_exit() {
+    let world = World::made(Wish::default()).await;
+    let (full, _unread) = full_stream();
+    let wrong = ("APIPAYD__LOG__LEVEL".to_owned(), "loud".to_owned());
+    let mut daemon = world.spawn_with(&["run"], vec![wrong], Some(full));
+    expect_end(&mut daemon, 78).await;
+    world.end([]).await;
+}
+
+#[cfg(feature = "crash-points")]
+#[tokio::test]
+async fn a_panic_that_nobody_reads_stops_no_payment_and_is_read_later() {
+    let world = World::made(Wish::default().accounts(&["default", "clinic"])).await;
+    let (full, unread) = full_stream();
+    let panics = (PANIC_VARIABLE.to_owned(), "send".to_owned());
+    let mut daemon = world.spawn_with(&["run"], vec![panics], Some(full));
+    daemon.until_told(" in flight").await;
+    let job = world.bill(phone::PAID, 100).await;
+    world
+        .until_true("select exists (select from apipay.alerts where kind = 'task_panicked')")
+        .await;
+    let other = world.bill_of("clinic").await;
+    world.until(other, "succeeded").await;
+    world.expire_lease(job).await;
+    world.until(job, "succeeded").await;
+
+    // From the first line on, in order, and the last ones are written before the end.
+    let reading = tokio::task::spawn_blocking(move || {
+        let lines = BufReader::new(unread).lines().map_while(Result::ok);
+        lines.filter(|line| !line.is_empty()).collect::<Vec<_>>()
+    });
+    daemon.signal(Signal::TERM);
+    expect_end(&mut daemon, 0).await;
+    let lines = timeout(STOP, reading).await.unwrap().unwrap();
+    let expected = [
+        "starting",
+        "the database is ready",
+        "panicked at",
+        "told to by",
+        "a task of the account panicked",
+        "stopping: nothing new is claimed",
+        "stopped; everything is recorded",
+    ];
+    let mut rest = lines.iter();
+    for what in expected {
+        let found = rest.any(|line| line.contains(what));
+        assert!(found, "no {what:?} in its place:\n{}", lines.join("\n"));
+    }
+    world.end([]).await;
 }
 
 #[tokio::test]
