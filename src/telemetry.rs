@@ -5,25 +5,31 @@
 
 mod chain;
 mod journal;
+mod queue;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::panic::PanicHookInfo;
+use std::thread;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Subscriber, error};
 use tracing_subscriber::filter::{FilterExt, Targets};
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 pub use chain::Chain;
-use journal::priority;
+use journal::{Journal, priority};
+use queue::Queue;
+pub use queue::Rest;
 
 /// `[log]`
 #[derive(Clone, Debug)]
@@ -66,38 +72,89 @@ pub enum TelemetryError {
     #[error(
         "log.format = \"journald\", but the journal cannot be reached; allowed is also \"text\" or \"json\""
     )]
-    Journal(#[source] std::io::Error),
+    Journal(#[source] io::Error),
+    /// The operating system refused the thread that writes.
+    #[error("the thread that writes the log cannot be started")]
+    Thread(#[source] io::Error),
 }
 
-/// Starts logging to stderr or the journal, for the whole process; once.
+/// Starts logging to stderr or the journal, for the whole process; once. Panics are logged too. What is returned is
+/// dropped at the end of the process, so that nothing which waits to be written is lost.
 ///
 /// `rust_log` and `journal_stream` are the environment variables of these names.
 pub fn init(
     settings: &LogSettings,
     rust_log: Option<&str>,
     journal_stream: Option<&str>,
-) -> Result<(), TelemetryError> {
-    let writer = || BoxMakeWriter::new(std::io::stderr);
-    let layer = match settings.format {
-        LogFormat::Text if stderr_is_the_journal(journal_stream) => journal_text(writer()),
-        LogFormat::Text => text(writer(), std::io::stderr().is_terminal()),
-        LogFormat::Json => json(writer()),
-        LogFormat::Journald => journal::Journal::connect()
-            .map_err(TelemetryError::Journal)?
-            .boxed(),
-    };
+) -> Result<Rest, TelemetryError> {
     let filter = filter(settings.level, rust_log)?;
+    let queue = match settings.format {
+        LogFormat::Journald => {
+            let socket = journal::connect().map_err(TelemetryError::Journal)?;
+            Queue::start(move |entry| socket.send(entry).map(drop), tell_lost)
+        }
+        LogFormat::Text | LogFormat::Json => Queue::start(write_to_stderr, tell_lost),
+    }
+    .map_err(TelemetryError::Thread)?;
+    let rest = Rest::of(&queue);
+    let layer = match settings.format {
+        LogFormat::Journald => Journal::new(queue).boxed(),
+        LogFormat::Json => json(writer(queue)),
+        LogFormat::Text if stderr_is_the_journal(journal_stream) => journal_text(writer(queue)),
+        LogFormat::Text => text(writer(queue), io::stderr().is_terminal()),
+    };
     tracing_subscriber::registry()
-        .with(layer.with_filter(filter.and(caps())))
+        .with(layer.with_filter(filter))
         .init();
-    Ok(())
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(rest)
 }
 
+/// The last words of a command, on stderr whatever the log's format is. A reader who takes nothing does not hold up the exit.
+pub fn say(words: &str) {
+    let line = format!("{words}\n").into_bytes();
+    match Queue::start(write_to_stderr, |_| {}) {
+        Ok(queue) => {
+            queue.put(line);
+            drop(Rest::of(&queue));
+        }
+        // Nobody is left to tell when stderr is gone as well.
+        Err(_) => drop(write_to_stderr(&line)),
+    }
+}
+
+fn write_to_stderr(line: &[u8]) -> io::Result<()> {
+    io::stderr().write_all(line)
+}
+
+fn tell_lost(lost: u64) {
+    error!("{lost} lines of the log were lost: its reader did not take them");
+}
+
+/// What the standard library would write to stderr, and wait for its reader.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
+    };
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    error!("thread '{name}' {panic}{backtrace}");
+}
+
+/// Hands each line to the queue.
+fn writer(queue: Queue) -> BoxMakeWriter {
+    BoxMakeWriter::new(move || queue.clone())
+}
+
+// None of these writes its own troubles to stderr, where nobody may be reading.
 type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 fn text(writer: BoxMakeWriter, with_colours: bool) -> AnyLayer {
     tracing_subscriber::fmt::layer()
         .with_writer(writer)
+        .log_internal_errors(false)
         .with_ansi(with_colours)
         .boxed()
 }
@@ -106,6 +163,7 @@ fn text(writer: BoxMakeWriter, with_colours: bool) -> AnyLayer {
 fn journal_text(writer: BoxMakeWriter) -> AnyLayer {
     tracing_subscriber::fmt::layer()
         .with_writer(writer)
+        .log_internal_errors(false)
         .with_ansi(false)
         .event_format(Prioritized(
             Format::default().without_time().with_level(false),
@@ -118,10 +176,21 @@ fn json(writer: BoxMakeWriter) -> AnyLayer {
         .json()
         .flatten_event(true)
         .with_writer(writer)
+        .log_internal_errors(false)
         .boxed()
 }
 
-fn filter(level: LogLevel, override_: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+/// What is told.
+fn filter(
+    level: LogLevel,
+    rust_log: Option<&str>,
+) -> Result<impl Filter<Registry> + Send + Sync + 'static, TelemetryError> {
+    // Panics and lost lines are told from here, whatever RUST_LOG says.
+    let always = Targets::new().with_target(module_path!(), LevelFilter::ERROR);
+    Ok(wanted(level, rust_log)?.and(caps()).or(always))
+}
+
+fn wanted(level: LogLevel, override_: Option<&str>) -> Result<EnvFilter, TelemetryError> {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -154,7 +223,7 @@ fn caps() -> Targets {
 /// systemd says which stream it reads; somebody may have redirected ours since.
 fn stderr_is_the_journal(journal_stream: Option<&str>) -> bool {
     let ours = || {
-        let stderr = std::io::stderr().as_fd().try_clone_to_owned().ok()?;
+        let stderr = io::stderr().as_fd().try_clone_to_owned().ok()?;
         let metadata = std::fs::File::from(stderr).metadata().ok()?;
         Some(format!("{}:{}", metadata.dev(), metadata.ino()))
     };
@@ -183,7 +252,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -203,12 +271,12 @@ mod tests {
     }
 
     impl Write for Captured {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend(bytes);
             Ok(bytes.len())
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
@@ -220,7 +288,7 @@ mod tests {
         log: impl FnOnce(),
     ) -> String {
         let captured = Captured::default();
-        let filter = filter(level, rust_log).unwrap().and(caps());
+        let filter = filter(level, rust_log).unwrap();
         let subscriber =
             tracing_subscriber::registry().with(layer(captured.writer()).with_filter(filter));
         tracing::subscriber::with_default(subscriber, log);
@@ -286,8 +354,21 @@ mod tests {
     }
 
     #[test]
+    fn no_filter_hides_what_was_lost() {
+        for rust_log in ["off", "sqlx=warn"] {
+            let plain = |writer| text(writer, false);
+            let told = log_with(plain, LogLevel::Info, Some(rust_log), || {
+                tell_lost(7);
+                tracing::error!(target: "apipayd::app", "hidden");
+            });
+            assert_eq!(told.lines().count(), 1, "{told}");
+            assert!(told.contains("7 lines of the log were lost"), "{told}");
+        }
+    }
+
+    #[test]
     fn a_wrong_rust_log_is_refused() {
-        let error = filter(LogLevel::Info, Some("apipayd=loud")).unwrap_err();
+        let error = wanted(LogLevel::Info, Some("apipayd=loud")).unwrap_err();
         assert_eq!(
             error.to_string(),
             "environment variable RUST_LOG: not a list of filters such as info,apipayd=debug"

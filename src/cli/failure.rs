@@ -4,11 +4,10 @@
 //! human (systemd does not restart then); 1 anything else.
 
 use std::fmt;
-use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
-use crate::telemetry::Chain;
+use crate::telemetry::{self, Chain};
 
 /// `EX_CONFIG` of sysexits.h: a restart does not help.
 pub(super) const EXIT_CONFIGURATION: u8 = 78;
@@ -40,8 +39,7 @@ impl Failure {
 
     /// Tells the user, and gives the exit code.
     pub fn report(&self) -> ExitCode {
-        // Nobody is left to tell when stderr is gone.
-        writeln!(std::io::stderr(), "apipayd: {}", self.message).ok();
+        telemetry::say(&format!("apipayd: {}", self.message));
         ExitCode::from(self.exit)
     }
 }

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::session::Session;
 use crate::app::{self, RunError};
 use crate::config::Sources;
-use crate::telemetry::{self, Chain};
+use crate::telemetry::{self, Chain, TelemetryError};
 
 /// Runs the daemon until it is told to stop.
 pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
@@ -22,21 +22,27 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
     };
     let settings = read(sources)?;
     let variable = |name| sources.environment.get(name);
-    telemetry::init(
+    let rest_of_log = telemetry::init(
         &settings.log,
         variable("RUST_LOG"),
         variable("JOURNAL_STREAM"),
     )
-    .map_err(|error| Failure::of_configuration(Chain(&error)))?;
+    .map_err(|error| match error {
+        TelemetryError::Thread(_) => Failure::of(&error),
+        TelemetryError::Filter(_) | TelemetryError::Journal(_) => {
+            Failure::of_configuration(Chain(&error))
+        }
+    })?;
     let sources_again = sources.clone();
     let again = Arc::new(move || read(&sources_again));
-    app::run(settings, again)
-        .await
-        .map_err(|error| match error {
-            RunError::Schema(version) => Failure::of_configuration(
-                advice::schema(version, sources.file.as_deref()).unwrap_or_default(),
-            ),
-            RunError::Pooler | RunError::TriggersOff => Failure::of_configuration(error),
-            error => Failure::of(&error),
-        })
+    let ended = app::run(settings, again).await;
+    // Before the words of a failure.
+    drop(rest_of_log);
+    ended.map_err(|error| match error {
+        RunError::Schema(version) => Failure::of_configuration(
+            advice::schema(version, sources.file.as_deref()).unwrap_or_default(),
+        ),
+        RunError::Pooler | RunError::TriggersOff => Failure::of_configuration(error),
+        error => Failure::of(&error),
+    })
 }

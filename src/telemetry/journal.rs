@@ -16,34 +16,40 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::layer::Context;
 
+use super::queue::Queue;
+
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// A value is cut here, so that an entry of some twenty of them fits into a datagram.
 const VALUE_BYTES: usize = 4_096;
 
-/// Sends each event to the journal.
+/// The journal's socket. Fails where no journal listens.
+pub(super) fn connect() -> io::Result<UnixDatagram> {
+    connect_to(Path::new(SOCKET))
+}
+
+fn connect_to(path: &Path) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    Ok(socket)
+}
+
+/// Makes an entry of each event.
 pub(super) struct Journal {
-    socket: UnixDatagram,
+    queue: Queue,
 }
 
 impl Journal {
-    /// Fails where no journal listens.
-    pub(super) fn connect() -> io::Result<Journal> {
-        Journal::connect_to(Path::new(SOCKET))
-    }
-
-    fn connect_to(path: &Path) -> io::Result<Journal> {
-        let socket = UnixDatagram::unbound()?;
-        socket.connect(path)?;
-        Ok(Journal { socket })
+    /// The queue leads to the journal's socket.
+    pub(super) fn new(queue: Queue) -> Journal {
+        Journal { queue }
     }
 }
 
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // A journal that takes nothing must not stop payments, and there is nowhere else to say so.
-        let _ = self.socket.send(&entry(event));
+        self.queue.put(entry(event));
     }
 }
 
@@ -114,6 +120,7 @@ pub(super) fn priority(level: Level) -> u8 {
 mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
+    use super::super::queue::Rest;
     use super::*;
 
     fn sent(log: impl FnOnce()) -> Vec<Vec<u8>> {
@@ -121,8 +128,13 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         let path = folder.join("socket");
         let journal = UnixDatagram::bind(&path).unwrap();
-        let layer = Journal::connect_to(&path).unwrap();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        let socket = connect_to(&path).unwrap();
+        let send = move |entry: &[u8]| socket.send(entry).map(drop);
+        let queue = Queue::start(send, |_| {}).unwrap();
+        let rest = Rest::of(&queue);
+        let subscriber = tracing_subscriber::registry().with(Journal::new(queue));
+        tracing::subscriber::with_default(subscriber, log);
+        drop(rest);
         journal.set_nonblocking(true).unwrap();
         let mut buffer = vec![0; 1 << 20];
         let mut entries = Vec::new();
@@ -183,6 +195,6 @@ mod tests {
 
     #[test]
     fn without_a_journal_the_start_says_so() {
-        assert!(Journal::connect_to(Path::new("/nonexistent/socket")).is_err());
+        assert!(connect_to(Path::new("/nonexistent/socket")).is_err());
     }
 }

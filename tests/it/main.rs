@@ -61,5 +61,6 @@ mod tidy;
 mod turns;
 mod uncertain;
 mod undelivered;
+mod unread;
 mod watchdog;
 mod world;

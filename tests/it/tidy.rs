@@ -228,12 +228,11 @@ fn sql_stands_in_db_only() {
 }
 
 /// Crates that do I/O or wait, and the modules that may know each.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("clap", &["cli"]),
     ("reqwest", &["alert::webhook", "config", "gateway"]),
-    ("rustix", &["app", "worker::clock"]),
+    ("rustix", &["app", "service", "worker::clock"]),
     ("rustls", &["cli", "gateway"]),
-    ("sd_notify", &["service"]),
     // The configuration reads URLs into the driver's options.
     ("sqlx", &["config", "db"]),
     (

@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -31,15 +32,18 @@ pub(crate) struct Start<'a> {
     pub(crate) environment: &'a [(String, String)],
     /// What it sees as /etc/hosts.
     pub(crate) hosts: Option<&'a Path>,
+    /// Its standard error, where that is not to be read as its log.
+    pub(crate) stderr: Option<UnixStream>,
 }
 
 impl Daemon {
-    pub(crate) fn spawn(start: &Start<'_>) -> Daemon {
+    pub(crate) fn spawn(start: Start<'_>) -> Daemon {
         let socket = start
             .directory
             .join(format!("n{}", Uuid::new_v4().simple()));
         let notified = Lines::default();
         read_notifications(UnixDatagram::bind(&socket).unwrap(), notified.clone());
+        let stderr = start.stderr.map(|stream| OwnedFd::from(stream).into());
         let mut child = command(start.hosts)
             .args(start.arguments)
             .arg("--config")
@@ -52,12 +56,14 @@ impl Daemon {
             .envs(start.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr.unwrap_or_else(Stdio::piped))
             .spawn()
             .expect("the daemon cannot be started");
         let log = Lines::default();
         read_lines(child.stdout.take().unwrap(), log.clone());
-        read_lines(child.stderr.take().unwrap(), log.clone());
+        if let Some(stderr) = child.stderr.take() {
+            read_lines(stderr, log.clone());
+        }
         Daemon {
             child,
             log,

@@ -20,6 +20,7 @@ mod sandbox;
 mod tls;
 mod wire;
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -382,6 +383,16 @@ impl World {
 
     /// Starts the binary with further variables in its environment.
     pub(crate) fn spawn_in(&self, arguments: &[&str], variables: Vec<(String, String)>) -> Daemon {
+        self.spawn_with(arguments, variables, None)
+    }
+
+    /// Starts the binary with a standard error that is not read as its log.
+    pub(crate) fn spawn_with(
+        &self,
+        arguments: &[&str],
+        variables: Vec<(String, String)>,
+        stderr: Option<UnixStream>,
+    ) -> Daemon {
         let tuning = self.wish.tuning.iter();
         let mut environment: Vec<(String, String)> = tuning
             .map(|(key, value)| (variable(key), value.clone()))
@@ -393,12 +404,13 @@ impl World {
             environment.push(("SSL_CERT_FILE".to_owned(), roots));
         }
         let hosts = self.hosts();
-        let daemon = Daemon::spawn(&Start {
+        let daemon = Daemon::spawn(Start {
             arguments,
             config: &self.config(),
             directory: &self.directory,
             environment: &environment,
             hosts: self.wish.own_hosts.then_some(hosts.as_path()),
+            stderr,
         });
         self.logs.lock().unwrap().push(daemon.log.clone());
         daemon
