@@ -1,5 +1,6 @@
 //! What an accepted object looks like by now: whether its job is done, and when to look again.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -108,6 +109,20 @@ pub fn has_double(name: JobName, seen: &Seen, among: &[RefundSeen]) -> bool {
 /// it is done at the latest.
 pub fn is_overdue(accepted_for: Duration, rules: &Rules) -> bool {
     accepted_for >= rules.give_up
+}
+
+/// What a check shows, by id. Of an invoice that it shows twice, and not the same, nothing is believed: it counts as left
+/// out.
+pub fn by_id(rows: Vec<InvoiceSeen>) -> HashMap<i64, InvoiceSeen> {
+    let mut shown: HashMap<i64, Option<InvoiceSeen>> = HashMap::new();
+    for row in rows {
+        shown
+            .entry(row.id)
+            .and_modify(|known| *known = known.take().filter(|known| *known == row))
+            .or_insert(Some(row.clone()));
+    }
+    let agreed = shown.into_iter();
+    agreed.filter_map(|(id, row)| Some((id, row?))).collect()
 }
 
 /// How long the gateway may leave an object out of its answers before a human is told.
@@ -250,9 +265,9 @@ pub fn check_distance(rules: &FollowRules) -> Duration {
     rules.first.min(CHECKS_APART)
 }
 
-/// How long nothing is asked about an object after the database has refused, so often in a row, to have what was seen
-/// of it: the refusal lasts until somebody mends its cause.
-pub fn unstored_distance(refusals: u32, jitter: Jitter) -> Duration {
+/// How long nothing is asked about an object after that has failed so often because of the object itself: the database
+/// does not take what was seen of it, or the gateway cannot show it. Both last until somebody mends the cause.
+pub fn left_out_distance(failures: u32, jitter: Jitter) -> Duration {
     let curve = Curve {
         initial: Duration::from_secs(5),
         max: Duration::from_secs(300),
@@ -260,7 +275,7 @@ pub fn unstored_distance(refusals: u32, jitter: Jitter) -> Duration {
         jitter: SPREAD,
         attempts: 0,
     };
-    backoff::delay(&curve, refusals, jitter)
+    backoff::delay(&curve, failures, jitter)
 }
 
 /// Whether an invoice is to be read by itself, because a check does not show what has to be known of it

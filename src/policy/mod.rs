@@ -11,6 +11,7 @@
 //!   the code means with which it failed at Kaspi.
 //! - [`organization`]: whether a key is of the organization that its account is for.
 //! - [`outage`]: a gateway that gives no clear answer → one trial at a time, and who is told.
+//! - [`division`]: invoices that the gateway cannot show → about which of the others a check asks.
 //! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
 //! - [`breaker`]: when a parked account is probed, and how fast it starts again.
 //! - [`backoff`]: the curves of delays.
@@ -25,6 +26,7 @@ pub mod backoff;
 pub mod bounds;
 pub mod breaker;
 pub mod clock;
+pub mod division;
 pub mod finding;
 #[cfg(test)]
 mod fixtures;

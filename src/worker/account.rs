@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -16,6 +16,7 @@ use crate::gateway::client::Gateway;
 use crate::gateway::wire;
 use crate::heart;
 use crate::policy::breaker::slow_start_limit;
+use crate::policy::division::Division;
 use crate::policy::judge::is_refused_for_rate;
 use crate::policy::rules::BreakerRules;
 use crate::policy::verdict::AccountSignal;
@@ -54,6 +55,8 @@ pub struct Account {
     is_late: AtomicBool,
     /// Since when probes get no clear answer, and what the last one got.
     unclear: Mutex<Option<(OffsetDateTime, String)>>,
+    made_at: Moment,
+    division: Mutex<Division>,
     state: Mutex<State>,
 }
 
@@ -233,6 +236,8 @@ impl Account {
             is_closed: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
             unclear: Mutex::default(),
+            made_at: Moment::now(),
+            division: Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -318,7 +323,7 @@ impl Account {
         self.unclear().clone()
     }
 
-    fn unclear(&self) -> std::sync::MutexGuard<'_, Option<(OffsetDateTime, String)>> {
+    fn unclear(&self) -> MutexGuard<'_, Option<(OffsetDateTime, String)>> {
         self.unclear.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -431,7 +436,7 @@ impl Account {
         }
     }
 
-    fn known_at(&self) -> std::sync::MutexGuard<'_, Option<Moment>> {
+    fn known_at(&self) -> MutexGuard<'_, Option<Moment>> {
         self.known_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -468,6 +473,16 @@ impl Account {
     /// Whether reads of this kind have slowed down.
     pub fn reads_slowly(&self, read: Read) -> bool {
         self.state().outage.reads_slowly(read)
+    }
+
+    /// For how long it has been known here, by a clock that nobody sets.
+    pub fn age(&self) -> Duration {
+        self.made_at.elapsed()
+    }
+
+    /// What is known of its invoices that cannot be shown.
+    pub fn division(&self) -> MutexGuard<'_, Division> {
+        self.division.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether one job of it tries while the others wait.
@@ -536,7 +551,7 @@ impl Account {
     }
 
     /// Nothing in it can be half-changed, so a panic elsewhere does not spoil it.
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

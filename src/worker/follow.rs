@@ -2,9 +2,10 @@
 
 mod apart;
 mod asking;
+mod divide;
 mod earlier;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::policy::finding::Subject;
 use crate::policy::follow::{
-    Crowd, Followed, NextCheck, follow, has_double, is_overdue, is_to_be_read, lives_unexpectedly,
-    next_invoice_check, next_refund_check, proves_delivery,
+    Crowd, Followed, NextCheck, by_id, follow, has_double, is_overdue, is_to_be_read,
+    lives_unexpectedly, next_invoice_check, next_refund_check, proves_delivery,
 };
 use crate::policy::outage::{Errand, is_absence};
 use crate::policy::reconcile::lives_after_all;
@@ -211,29 +212,28 @@ async fn check_invoices(
         end_check(ctx, name).await;
         return;
     }
+    let crowd = if due.len() < wire::CHECK_IDS {
+        Crowd::OneCheck
+    } else {
+        Crowd::ManyChecks
+    };
+    let due = &divide::take_part(ctx, account, due).await;
     let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
     let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
     crash::reach(Point::FollowBeforeRequest);
     let timed = account.call(&wire::check_invoices(&ids)).await;
     let following = ctx.following(account);
     crash::reach(Point::FollowAfterAnswer);
-    let crowd = if due.len() < wire::CHECK_IDS {
-        Crowd::OneCheck
-    } else {
-        Crowd::ManyChecks
-    };
     end_check(ctx, name).await;
-    let rows = wire::read_check(&timed);
     // Ids that are not the key's are left out without a word (API, section 2.6): all of them, if need be.
-    let is_usable = rows.is_some();
-    let mut shown: HashMap<i64, InvoiceSeen> = rows
-        .into_iter()
-        .flatten()
-        .map(|invoice| (invoice.id, invoice))
-        .collect();
-    if !note(ctx, account, errand, &timed, is_usable, due).await {
+    let rows = wire::read_check(&timed);
+    note(ctx, account, errand, &timed, rows.is_some(), due).await;
+    let Some(rows) = rows else {
+        divide::note_failure(ctx, account, &timed, due).await;
         return;
-    }
+    };
+    account.division().shown(&ids);
+    let mut shown = by_id(rows);
     let mut left_out = Vec::new();
     for mirror in due {
         // What is not shown stays claimed until that claim runs out, and is asked about again then.

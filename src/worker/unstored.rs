@@ -16,7 +16,7 @@ use crate::db::entry::Entry;
 use crate::db::fault::Cause;
 use crate::db::mirrors::{self, AmongMirrors, DueMirror, Kind, Mirror};
 use crate::domain::account::AccountName;
-use crate::policy::follow::unstored_distance;
+use crate::policy::follow::left_out_distance;
 use crate::policy::rules::Jitter;
 use crate::telemetry::Chain;
 use crate::worker::alerting::Alert;
@@ -72,7 +72,7 @@ impl Unstored {
             due: Instant::now(),
         });
         refused.times = refused.times.saturating_add(1);
-        refused.due = Instant::now() + unstored_distance(refused.times, jitter);
+        refused.due = Instant::now() + left_out_distance(refused.times, jitter);
     }
 
     /// What was seen of an account's objects is stored.

@@ -50,6 +50,24 @@ fn check(kind: &Kind, history: &History, seen: &Seen, unchanged_for: Duration, e
 }
 
 #[test]
+fn of_an_invoice_that_is_shown_twice_and_not_the_same_nothing_is_believed() {
+    let row = |id: i64, status: &str| {
+        InvoiceSeen::read(&serde_json::json!({"id": id, "status": status})).unwrap()
+    };
+    let shown = by_id(vec![
+        row(7, "pending"),
+        row(8, "paid"),
+        row(7, "paid"),
+        row(9, "paid"),
+        row(7, "pending"),
+        row(9, "paid"),
+    ]);
+    let mut ids: Vec<i64> = shown.into_keys().collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [8, 9]);
+}
+
+#[test]
 fn what_is_done_or_under_way() {
     for (kind, seen, expected) in [
         (create(), invoice("processing"), "waits"),

@@ -12,6 +12,7 @@ use crate::db::mirrors::{self, DueMirror};
 use crate::domain::mirror::{InvoiceSeen, RefundList};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
+use crate::policy::follow::by_id;
 use crate::policy::outage::Errand;
 use crate::telemetry::Chain;
 use crate::worker::account::Account;
@@ -102,7 +103,7 @@ pub(super) async fn read_after_refund(
     let mut invoice = read_whole(ctx, account, invoice_id, due, claimed_at).await?;
     if invoice.total_refunded < list.total_refunded {
         let rows = check_apart(ctx, account, &[invoice_id], due, claimed_at).await?;
-        let shown = rows.into_iter().find(|shown| shown.id == invoice_id)?;
+        let shown = by_id(rows).remove(&invoice_id)?;
         invoice.status = shown.status;
         invoice.total_refunded = list.total_refunded;
     }

@@ -355,3 +355,62 @@ async fn checks_that_fail_are_not_made_for_refunds_out_of_their_turn() {
         .await;
     world.end([daemon]).await;
 }
+
+/// As behind a proxy that chokes on a byte in one row.
+#[tokio::test]
+async fn an_invoice_that_cannot_be_shown_is_found_and_passed_over_and_the_others_are_seen() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "100ms")
+        .tune("retry.server_error.max", "200ms")
+        .tune("follow.max", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    let bad = world.bill(phone::UNPAID, 666).await;
+    let invoice = world
+        .until_job(bad, "it is accepted", |row| !row["invoice_id"].is_null())
+        .await["invoice_id"]
+        .clone();
+    let route = "POST /invoices/status/check";
+    world
+        .sandbox
+        .fault(
+            json!({"route": route, "match": invoice.to_string(), "share": 1.0,
+                      "answer": {"preset": "500_json"}}),
+        )
+        .await;
+    let mut jobs = Vec::new();
+    for amount in 100..130 {
+        jobs.push(world.bill(phone::PAID, amount).await);
+    }
+    let others = "select count(*) = 30 from apipay.invoices where status = 'paid'";
+    world.until_true(others).await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    // Once it was not shown for long, it is told by its number, and nothing else is.
+    world
+        .sql(&format!(
+            "update apipay.invoices set created_at = now() - interval '20 minutes', checked_at = now() - interval '20 minutes',
+                    next_check_at = now() where id = {invoice}"
+        ))
+        .await;
+    let late = world.bill(phone::PAID, 300).await;
+    world.until(late, "succeeded").await;
+    let named = format!(
+        "select count(*) = 1 from apipay.alerts where kind = 'invoice_missing' and resolved_at is null
+            and details -> 'invoices' ? '{invoice}'"
+    );
+    world.until_true(&named).await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world
+        .sandbox
+        .control(
+            &format!("POST /invoices/{invoice}"),
+            json!({"status": "paid"}),
+        )
+        .await;
+    world.until(bad, "succeeded").await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.end([daemon]).await;
+}
