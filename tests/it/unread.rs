@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "crash-points")]
 use apipayd::crash::PANIC_VARIABLE;
@@ -43,11 +43,13 @@ impl Deaf {
 
     /// Reads until it was told each of these, wherever in a line.
     fn reads_until_told(&self, expected: &[&str]) {
-        let patience = Some(Duration::from_secs(10));
-        self.socket.set_read_timeout(patience).unwrap();
+        let patience = Duration::from_secs(10);
+        self.socket.set_read_timeout(Some(patience)).unwrap();
+        let began = Instant::now();
         let mut told = String::new();
         let mut buffer = [0; 65_536];
         while !expected.iter().all(|what| told.contains(what)) {
+            assert!(began.elapsed() < patience, "told: {told}");
             let length = self.socket.recv(&mut buffer);
             let length = length.unwrap_or_else(|error| panic!("{error}; told: {told}"));
             told += &String::from_utf8_lossy(&buffer[..length]);
