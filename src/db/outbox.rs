@@ -121,18 +121,20 @@ pub async fn claim_delivery(
 ) -> Result<Option<DueDelivery>, DbError> {
     sqlx::query_as!(
         DueDelivery,
-        r#"with due as (
+        r#"with waiting as materialized (
+             select d.id, d.next_try_at, coalesce(l.account, '') as account, l.kind, l.subject
+               from (select id, alert_id, channel, next_try_at from apipay.alert_deliveries where delivered_at is null offset 0) d
+               cross join lateral (select account, kind, subject from apipay.alerts where id = d.alert_id offset 0) l
+              where d.channel = $1),
+           first as (
+             select distinct on (account, kind, subject) id, next_try_at from waiting order by account, kind, subject, id),
+           due as (
              select d.id from apipay.alert_deliveries d
-              where d.delivered_at is null and d.next_try_at <= now() and d.channel = $1
-                and not exists (select from apipay.alert_deliveries e
-                                  join apipay.alerts earlier on earlier.id = e.alert_id
-                                  join apipay.alerts later on later.id = d.alert_id
-                                 where e.channel = d.channel and e.id < d.id and e.delivered_at is null
-                                   and (earlier.account, earlier.kind, earlier.subject)
-                                         is not distinct from (later.account, later.kind, later.subject))
+              where d.id = any (array(select id from first where next_try_at <= now() order by id limit 20))
+                and d.delivered_at is null and d.next_try_at <= now()
               order by d.id
               limit 1
-              for no key update of d skip locked),
+              for no key update skip locked),
            claimed as (
              update apipay.alert_deliveries d
                 set tries = d.tries + 1, next_try_at = now() + make_interval(secs => $2)

@@ -159,7 +159,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     ("interval '1 hour') l", "'{log,webhook}', 14400, '1s'", ALL),
-    ("set tries = d.tries + 1", "'{log,webhook}', 60, 10000", ALL),
+    ("set tries = d.tries + 1", "'webhook', 60", ALL),
     ("set delivered_at = now()", "10, '1s'", FEW),
     ("last_error = $3", "10, 60, 'refused', '1s'", FEW),
     (
@@ -401,7 +401,12 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', null, '{0123456789abcdef}', '{WORKER}', '1s'",
         FEW,
     ),
-    ("from (select w.params", "{ACCOUNTS}, 10000", ALL),
+    (
+        "from ((select amount from apipay.jobs",
+        "'branch-1', 10000, true, true",
+        ALL,
+    ),
+    ("from (select w.amount", "{ACCOUNTS}, 10000", ALL),
     // listen, migrate
     ("select to_regclass(", "", FEW),
     ("select version, checksum from apipay._migrations", "", FEW),
