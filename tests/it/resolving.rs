@@ -458,5 +458,11 @@ async fn an_invoice_that_is_named_for_two_jobs_at_once_is_refused_for_the_second
     let context = refused.r#where().unwrap();
     assert_eq!(context.lines().count(), 1, "{context}");
     drop(person);
+    // The daemon's next round tells of the one that is still held.
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null and details ->> 'job' = '{other}')"
+        ))
+        .await;
     world.end([daemon]).await;
 }
