@@ -39,7 +39,7 @@ return case asked_operation
     "reserved": [], "rules": []}'
   when 'invoice.create' then jsonb '{
     "fields": [
-      {"name": "phone_number", "kind": "phone", "need": "required", "allowed": "8 and ten digits (87XXXXXXXXX), also written +7 7XX XXX-XX-XX"},
+      {"name": "phone_number", "kind": "phone", "need": "required", "allowed": "8 and ten digits, also written with +7 or 7 in place of the 8, with blanks, dashes and brackets"},
       {"name": "amount", "kind": "number", "least": "1", "most": "99999999", "decimals": 0, "need": {"unless": "cart_items"}, "allowed": "whole tenge from 1 to 99999999, or cart_items instead"},
       {"name": "cart_items", "kind": "items", "need": "optional", "allowed": "an array of 1 to 100 objects",
         "fields": [
@@ -376,7 +376,7 @@ declare
     case when not is_number then apipay._wrong('phone_number', format('is of type %s', pg_typeof(phone_number)),
            'text, or a whole number as bigint, numeric or double precision')
          when phone_number::text::numeric <> written::numeric then
-           apipay._wrong('phone_number', 'is not a whole number', '8 and ten digits (87XXXXXXXXX)') end,
+           apipay._wrong('phone_number', 'is not a whole number', '8 and ten digits') end,
     apipay._wrong_params('invoice.create', params),
     apipay._wrong_job(account, dedup_key, priority, run_at, expires_at, metadata, traceparent));
   enqueued record;

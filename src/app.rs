@@ -24,7 +24,6 @@ use crate::reload::{ReadSettings, Refusal, Reload, UnusableAccount, open_account
 use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::watchdog::Watchdog;
-use crate::worker::account::Slots;
 use crate::worker::accounts::Accounts;
 use crate::worker::context::{Context, Wake};
 use crate::worker::in_hand::InHand;
@@ -32,6 +31,7 @@ use crate::worker::passed_over::PassedOver;
 use crate::worker::progress::Progress;
 use crate::worker::pulse::{Pulse, wait_for_database};
 use crate::worker::recorder::{Inbox, Recorder};
+use crate::worker::slots::Slots;
 use crate::worker::start::{HeldUp, Start};
 use crate::worker::steady::SteadyClock;
 use crate::worker::unstored::Unstored;

@@ -1,12 +1,11 @@
-//! An account at run time: its client, its slots, and what is known of its state.
+//! An account at run time: its client, and what is known of its state.
 
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::domain::account::{AccountName, DuplicateProtection};
 use crate::domain::answer::{Answer, NotSent, Timed};
@@ -23,6 +22,7 @@ use crate::policy::verdict::AccountSignal;
 use crate::worker::clock::Moment;
 use crate::worker::modes::{Modes, Sight};
 use crate::worker::room::Places;
+use crate::worker::slots::{Slot, Slots};
 
 /// An account at run time.
 pub struct Account {
@@ -139,64 +139,6 @@ impl Refusals {
             Some(false) => self.0.store(0, Ordering::Relaxed),
             None => {}
         }
-    }
-}
-
-/// For so long a request takes a slot of the daemon's. After that its gateway is slow, and it takes one of its account only:
-/// else those of a few accounts whose gateways hang would be all the requests that there may be.
-const BRISK: Duration = Duration::from_secs(2);
-
-/// The slots of the daemon: so many requests may be under way at once, beside those that are slow.
-#[derive(Clone)]
-pub struct Slots {
-    brisk: Arc<Semaphore>,
-    slow: Arc<Semaphore>,
-}
-
-impl Slots {
-    /// There are never more slow requests than this: each takes memory.
-    const MOST_SLOW: usize = 512;
-
-    /// So many slots for requests that are not slow.
-    pub fn new(concurrency: usize) -> Slots {
-        Slots {
-            brisk: Arc::new(Semaphore::new(concurrency)),
-            slow: Arc::new(Semaphore::new(Slots::MOST_SLOW)),
-        }
-    }
-
-    /// How many requests are slow.
-    pub fn slow(&self) -> usize {
-        Slots::MOST_SLOW.saturating_sub(self.slow.available_permits())
-    }
-}
-
-/// A slot for the requests of a job, of its account and of the daemon; free again when it is dropped.
-pub struct Slot {
-    _account: Option<OwnedSemaphorePermit>,
-    daemon: Option<OwnedSemaphorePermit>,
-    slots: Slots,
-    is_slow: bool,
-}
-
-impl Slot {
-    /// Waits for what a request brings. When that takes long, the daemon's slot goes to others.
-    pub async fn wait<F: Future>(&mut self, answer: F) -> F::Output {
-        let mut answer = pin!(answer);
-        tokio::select! {
-            answer = &mut answer => return answer,
-            () = tokio::time::sleep(BRISK), if !self.is_slow => {}
-        }
-        if let Ok(slow) = self.slots.slow.clone().try_acquire_owned() {
-            self.daemon = Some(slow);
-        }
-        self.is_slow = true;
-        answer.await
-    }
-
-    /// Whether each request so far was answered soon.
-    pub fn is_brisk(&self) -> bool {
-        !self.is_slow
     }
 }
 
@@ -341,17 +283,9 @@ impl Account {
         Claimed(self.clone())
     }
 
-    /// Waits for a slot: the account's first, so that who waits for it keeps no other account out.
-    /// The semaphores are never closed.
+    /// Waits for a slot of the account, and then of the daemon.
     pub async fn slot(self: Arc<Self>, slots: Slots) -> Slot {
-        let account = self.slots.clone().acquire_owned().await.ok();
-        let daemon = slots.brisk.clone().acquire_owned().await.ok();
-        Slot {
-            _account: account,
-            daemon,
-            slots,
-            is_slow: false,
-        }
+        slots.take(&self.slots).await
     }
 
     /// Obeys what an answer means for the account, at once: of one that is unwell nothing more is sent. Its wait, if it

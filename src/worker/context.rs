@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::account::{Account, Slots};
+use super::account::Account;
 use super::accounts::Accounts;
 use super::clock::Moment;
 use super::in_hand::InHand;
@@ -18,6 +18,7 @@ use super::outcome::Following;
 use super::passed_over::PassedOver;
 use super::recorder::Recorder;
 use super::send;
+use super::slots::Slots;
 use super::start::HeldUp;
 use super::steady::SteadyClock;
 use super::unstored::Unstored;

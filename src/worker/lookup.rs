@@ -214,15 +214,14 @@ async fn look_up(
         found: found.as_deref(),
         to_cancel,
     };
-    let is_doubled = verdict.next == Next::Held(Reason::DuplicateDetected);
-    conclude(ctx, account, &evidence, verdict, true).await;
-    if is_doubled && operation.makes_invoice() {
+    if verdict.next == Next::Held(Reason::DuplicateDetected) && operation.makes_invoice() {
         watch(ctx, account, &guard, &found::own(&subject, &findings)).await;
     }
+    conclude(ctx, account, &evidence, verdict, true).await;
 }
 
 /// Follows each of the invoices that a bill has from now on: whichever its job goes by in the end, the other one may be paid
-/// as well, and a person must hear of that.
+/// as well, and a person must hear of that. Recorded before the job is held: nobody looks for them after that.
 async fn watch(ctx: &Context, account: &Account, guard: &Guard, invoices: &[&InvoiceSeen]) {
     let following = ctx.following(account);
     for invoice in invoices {
@@ -232,7 +231,7 @@ async fn watch(ctx: &Context, account: &Account, guard: &Guard, invoices: &[&Inv
             ..Entry::default()
         };
         ctx.recorder
-            .record(Outcome::plain(&account.name, entry))
+            .record_now(Outcome::plain(&account.name, entry))
             .await;
     }
 }

@@ -13,6 +13,7 @@
 //! - [`written`] has moments as sentences have them.
 //! - [`context`] is what all of them share, and [`guard`] says which job a record may change.
 //! - [`accounts`] are those that are served, which come and go while all this runs.
+//! - [`slots`] bound how many requests of sends are under way at once.
 //! - [`room`] has the places for an account's tasks, and supervises them: look-ups, follow-ups and probes run there.
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
@@ -63,6 +64,7 @@ pub mod search;
 pub mod send;
 pub mod settle;
 pub mod signals;
+pub mod slots;
 pub mod start;
 pub mod steady;
 pub mod tell_failing;

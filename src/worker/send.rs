@@ -24,7 +24,7 @@ use crate::policy::outage::{Sign, sign_of_send};
 use crate::policy::reconcile::{key_may_be_free, made_before, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 use crate::telemetry::Chain;
-use crate::worker::account::{Account, Slot};
+use crate::worker::account::Account;
 use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
@@ -32,6 +32,7 @@ use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
+use crate::worker::slots::Slot;
 use job::{circumstances, hold, put_back, take_quota};
 
 pub use job::{Job, Role, SEND_WINDOW, conclude, guard};

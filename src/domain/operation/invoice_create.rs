@@ -26,7 +26,7 @@ static FIELDS: Fields = Fields {
             name: "phone_number",
             kind: Kind::Phone,
             need: Need::Required,
-            allowed: "8 and ten digits (87XXXXXXXXX), also written +7 7XX XXX-XX-XX",
+            allowed: "8 and ten digits, also written with +7 or 7 in place of the 8, with blanks, dashes and brackets",
         },
         // With a cart the gateway ignores it.
         Field {
@@ -228,7 +228,7 @@ mod tests {
     const WHOLE_TENGE: &str = "whole tenge from 1 to 99999999, or cart_items instead";
     const PRICE: &str = "0.01 to 99999999.99 tenge with at most two decimals, or no price";
     const ID: &str = "is not an id of the gateway; allowed: a whole number from 1";
-    const PHONE: &str = "8 and ten digits (87XXXXXXXXX), also written +7 7XX XXX-XX-XX";
+    const PHONE: &str = "8 and ten digits, also written with +7 or 7 in place of the 8, with blanks, dashes and brackets";
     const CART_FIELDS: &str = "catalog_item_id, count, price";
     const LIST: &str = "an array of 1 to 100 objects";
 

@@ -15,13 +15,14 @@ use crate::policy::outage::sign_of_send;
 use crate::policy::reconcile::{lives_after_all, without_earlier};
 use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
-use crate::worker::account::{Account, Slot};
+use crate::worker::account::Account;
 use crate::worker::alerting::ToCancel;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{Evidence, Kind};
 use crate::worker::search;
+use crate::worker::slots::Slot;
 
 /// The bill, and who sends it.
 struct Asking<'a> {
