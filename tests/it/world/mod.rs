@@ -548,7 +548,7 @@ impl World {
         let of_job = job.map_or_else(String::new, |job| format!("where job_id = {job}"));
         let mut text = String::new();
         for (title, query) in [
-            ("jobs", format!("select * from apipay.jobs {only} order by id desc limit 8")),
+            ("jobs", format!("select * from apipay.jobs {only} order by finished_at is not null, id desc limit 8")),
             ("attempts", format!("select * from apipay.attempts {of_job} order by started_at desc limit 12")),
             ("accounts", "select name, state, parked_reason, parked_by, probe_at, probes, blocked_until, blocked_reason from apipay.accounts".to_owned()),
             ("alerts", "select * from apipay.alerts order by id desc limit 8".to_owned()),
