@@ -42,10 +42,18 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// answer of the gateway, for other accounts count on being confirmed in time.
 #[derive(Default)]
 pub struct Organizations {
-    announced: Option<(Moment, BTreeSet<AccountName>)>,
+    announced: Option<Announced>,
     doubted: HashMap<AccountName, Doubted>,
     asked: JoinSet<Asked>,
     looks: JoinSet<()>,
+}
+
+/// What other daemons and people can see of this one.
+struct Announced {
+    at: Moment,
+    known: BTreeSet<AccountName>,
+    /// The keys in doubt, each with its account. An alert about a key that no daemon says it has would end at once.
+    doubted: BTreeSet<String>,
 }
 
 /// What the gateway was asked by a key that is not known, and what that came to.
@@ -91,17 +99,16 @@ impl Organizations {
             .filter(begins)
             .map(|account| account.name.to_string())
             .collect();
-        if self.is_to_be_announced(&known) || !beginning.is_empty() {
+        let in_doubt = in_doubt(ctx, &known);
+        if self.is_to_be_announced(&known, &in_doubt) || !beginning.is_empty() {
             let names: Vec<String> = known.iter().map(AccountName::to_string).collect();
-            let others = ctx.accounts.open().into_iter();
-            // One that has not begun to be served is not in doubt.
-            let others =
-                others.filter(|account| account.has_begun() && !known.contains(&account.name));
-            let doubted: Vec<String> = others
-                .map(|account| keys::doubt(&account.name, account.fingerprint()))
-                .collect();
+            let doubted: Vec<String> = in_doubt.iter().cloned().collect();
             progress::announce(&ctx.pool, ctx.worker, &ctx.host, &names, &doubted).await?;
-            self.announced = Some((Moment::now(), known.clone()));
+            self.announced = Some(Announced {
+                at: Moment::now(),
+                known: known.clone(),
+                doubted: in_doubt,
+            });
             // Another key takes the place of one only while nobody is seen to serve with it: so what is read after
             // the announcement holds, unless somebody has looked before it and has not committed yet.
             let settled = match keys::settled(&ctx.pool, &beginning).await {
@@ -142,7 +149,8 @@ impl Organizations {
             let row = stored
                 .iter()
                 .find(|row| row.account == account.name.as_str());
-            let Some(row) = row.filter(|_| account.has_begun() && self.is_due(&account.name))
+            let Some(row) =
+                row.filter(|_| self.has_announced(&account) && self.is_due(&account.name))
             else {
                 continue;
             };
@@ -207,9 +215,23 @@ impl Organizations {
         Ok(is_news)
     }
 
-    fn is_to_be_announced(&self, known: &BTreeSet<AccountName>) -> bool {
+    fn is_to_be_announced(
+        &self,
+        known: &BTreeSet<AccountName>,
+        in_doubt: &BTreeSet<String>,
+    ) -> bool {
+        self.announced.as_ref().is_none_or(|announced| {
+            &announced.known != known
+                || &announced.doubted != in_doubt
+                || announced.at.elapsed() >= SIGN_OF_LIFE
+        })
+    }
+
+    /// Whether others can see that this key of the account is in doubt here.
+    fn has_announced(&self, account: &Account) -> bool {
+        let doubt = keys::doubt(&account.name, account.fingerprint());
         let announced = self.announced.as_ref();
-        announced.is_none_or(|(at, names)| names != known || at.elapsed() >= SIGN_OF_LIFE)
+        announced.is_some_and(|announced| announced.doubted.contains(&doubt))
     }
 
     fn is_due(&self, account: &AccountName) -> bool {
@@ -396,6 +418,15 @@ async fn unless_locked(
             done
         }
     }
+}
+
+/// The keys that are not known, each with its account. One that has not begun to be served is not in doubt.
+fn in_doubt(ctx: &Context, known: &BTreeSet<AccountName>) -> BTreeSet<String> {
+    let open = ctx.accounts.open().into_iter();
+    let doubted = open.filter(|account| account.has_begun() && !known.contains(&account.name));
+    doubted
+        .map(|account| keys::doubt(&account.name, account.fingerprint()))
+        .collect()
 }
 
 /// The accounts whose key is known.

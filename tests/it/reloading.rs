@@ -230,3 +230,33 @@ async fn a_parked_account_that_gets_another_key_is_probed_at_once() {
     expect_one_effect_each(&world, &[first, second]).await;
     world.end([daemon]).await;
 }
+
+#[tokio::test]
+async fn the_key_of_another_organisation_is_told_once_each_time_it_comes() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::PAID, 500).await;
+    world.until(job, "succeeded").await;
+    let told = "apipay.alerts where kind = 'other_organization'";
+    for round in 1..=4 {
+        let other = world.key(&format!("other{round}"));
+        write_private(&world.key_file("default"), &other);
+        reload(&daemon).await;
+        let open = format!("select count(*) = {round} from {told}");
+        world.until_true(&open).await;
+        // In this time several rounds look whether any daemon has that key.
+        sleep(Duration::from_secs(3)).await;
+        let alerts = world
+            .rows(&format!("select * from {told} order by id"))
+            .await;
+        assert_eq!(alerts.len(), round, "{alerts:?}");
+        assert_eq!(alerts[round - 1]["resolved_at"], Value::Null, "{alerts:?}");
+    }
+    write_private(&world.key_file("default"), &world.key("default"));
+    reload(&daemon).await;
+    world
+        .until_true(&format!(
+            "select not exists (select from {told} and resolved_at is null)"
+        ))
+        .await;
+    world.end([daemon]).await;
+}
