@@ -29,7 +29,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 pub use chain::Chain;
 use journal::{Journal, priority};
 use queue::Queue;
-pub use queue::Rest;
+pub use queue::{Rest, lost};
 
 /// `[log]`
 #[derive(Clone, Debug)]
@@ -141,6 +141,14 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let name = thread.name().unwrap_or("without a name");
     error!("thread '{name}' {panic}{backtrace}");
+}
+
+/// A log that loses whatever is written to it, for as long as what is returned beside it lives.
+#[cfg(test)]
+pub(crate) fn losing() -> (impl Subscriber + Send + Sync, std::sync::mpsc::Sender<()>) {
+    let (queue, reader) = queue::full();
+    let layer = text(writer(queue), false);
+    (tracing_subscriber::registry().with(layer), reader)
 }
 
 /// Hands each line to the queue.

@@ -3,12 +3,16 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// How much waits at most, in bytes: some thousands of lines.
 const MOST_BYTES: usize = 1 << 20;
+
+/// Lines that were lost since the start of the process.
+static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// How long the end of the process waits for a reader.
 const AT_THE_END: Duration = Duration::from_secs(1);
@@ -38,6 +42,19 @@ struct State {
     is_writing: bool,
 }
 
+impl State {
+    fn lose(&mut self) {
+        self.lost += 1;
+        LOST.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How many lines were lost since the start of the process. Who logs something that must not be lost compares it before
+/// and after: if it has grown, that line may be among them.
+pub fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
 impl Queue {
     /// Starts the thread that writes. `tell_lost` logs how many lines were lost, once lines are taken again.
     pub(super) fn start(
@@ -58,7 +75,7 @@ impl Queue {
         let has_room = state.lines.is_empty() || state.bytes + line.len() <= MOST_BYTES;
         if state.is_full || !has_room {
             state.is_full = true;
-            state.lost += 1;
+            state.lose();
             return;
         }
         state.bytes += line.len();
@@ -92,7 +109,7 @@ impl Shared {
             let is_taken = write(&line).is_ok();
             let mut state = self.state();
             if !is_taken {
-                state.lost += 1;
+                state.lose();
             } else if state.lines.is_empty() && state.lost > 0 {
                 let lost = std::mem::take(&mut state.lost);
                 drop(state);
@@ -135,6 +152,21 @@ impl Drop for Rest {
         // What is left after this time is lost with the process.
         drop(waited);
     }
+}
+
+/// A queue that is full: its reader takes nothing for as long as what is returned beside it lives.
+#[cfg(test)]
+pub(super) fn full() -> (Queue, std::sync::mpsc::Sender<()>) {
+    let (reader, nothing) = std::sync::mpsc::channel::<()>();
+    let write = move |_: &[u8]| nothing.recv().map_err(io::Error::other);
+    let queue = Queue::start(write, |_| {}).unwrap();
+    queue.put(b"in hand".to_vec());
+    while !queue.shared.state().lines.is_empty() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    queue.put(vec![b'x'; MOST_BYTES]);
+    queue.put(b"too much".to_vec());
+    (queue, reader)
 }
 
 #[cfg(test)]

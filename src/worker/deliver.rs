@@ -14,7 +14,7 @@ use crate::db::fault::Fault;
 use crate::db::outbox::{self, DueDelivery, Waiting};
 use crate::domain::account::AccountName;
 use crate::heart;
-use crate::telemetry::Chain;
+use crate::telemetry::{self, Chain};
 use crate::worker::alerting::{self, Alert, Held, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
@@ -247,19 +247,22 @@ pub async fn carry(ctx: &Context, channel: &str, notice: &Delivery) -> Result<()
             sent.map_err(|error| Chain(&error).to_string())
         }
         (WEBHOOK, None) => Err("no webhook is configured".to_owned()),
-        _ => {
-            log(notice);
-            Ok(())
-        }
+        _ => log(notice),
     }
 }
 
-fn log(notice: &Delivery) {
+/// An alert that the log loses, since nobody reads it, is told again later.
+fn log(notice: &Delivery) -> Result<(), String> {
+    let lost = telemetry::lost();
     let account = notice.account.as_deref();
     if matches!(notice.status, Status::Resolved { .. }) {
         info!(alert.kind = notice.kind, account, "{}", log_line(notice));
     } else {
         error!(alert.kind = notice.kind, account, "{}", log_line(notice));
+    }
+    match telemetry::lost() {
+        now if now == lost => Ok(()),
+        _ => Err("the reader of the log does not take its lines, and some are lost".to_owned()),
     }
 }
 
@@ -269,9 +272,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_row_becomes_a_notice() {
-        let due = |notice: &str| DueDelivery {
+    fn due(notice: &str) -> DueDelivery {
+        DueDelivery {
             id: 1,
             channel: "log".into(),
             notice: notice.into(),
@@ -287,7 +289,20 @@ mod tests {
             opened_at: datetime!(2026-11-01 14:02:03 UTC),
             resolved_at: Some(datetime!(2026-11-01 16:07:03 UTC)),
             resolution: Some("the gateway is well again".into()),
-        };
+        }
+    }
+
+    #[test]
+    fn an_alert_that_the_log_loses_is_not_delivered() {
+        let (subscriber, _reader) = telemetry::losing();
+        let alert = delivery_of(&due("firing"), Waiting::default());
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(log(&alert).is_err());
+        });
+    }
+
+    #[test]
+    fn a_row_becomes_a_notice() {
         let status = |notice| delivery_of(&due(notice), Waiting::default()).status;
         assert_eq!(status("firing"), Status::Firing);
         assert_eq!(status("repeat"), Status::StillFiring);
