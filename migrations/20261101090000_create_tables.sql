@@ -150,6 +150,7 @@ create table apipay.accounts (
   failing_code         text,
   failing_status       smallint,
   failing_message      text,
+  failed_at            timestamptz,
   failing_job          bigint,
   failing_requests     int not null default 0,
   failing_trial_at     timestamptz,
@@ -197,6 +198,7 @@ comment on column apipay.accounts.failing_since is 'Since when its sends get no 
 comment on column apipay.accounts.failing_code is 'What the newest of them got in place of one: server_error, timeout, connect_failed and the like.';
 comment on column apipay.accounts.failing_status is 'HTTP status of that, if there was one.';
 comment on column apipay.accounts.failing_message is 'What the gateway said in it, masked.';
+comment on column apipay.accounts.failed_at is 'When the newest of them came; null once one gets a clear answer.';
 comment on column apipay.accounts.failing_job is 'Internal: the job of the newest such send.';
 comment on column apipay.accounts.failing_requests is 'Internal: such sends in a row, each job counted once in a row; after the slow-down its trials.';
 comment on column apipay.accounts.failing_trial_at is 'While not null the account has slowed down: one job tries at this moment, the others wait for its answer.';
@@ -223,6 +225,7 @@ create table apipay._reads (
   code           text,
   status         smallint,
   message        text,
+  failed_at      timestamptz,
   job            bigint,
   requests       int not null default 0,
   trial_at       timestamptz,
@@ -236,6 +239,7 @@ comment on column apipay._reads.failing_since is 'Since when they get no clear a
 comment on column apipay._reads.code is 'What the newest of them got in place of one.';
 comment on column apipay._reads.status is 'HTTP status of that, if there was one.';
 comment on column apipay._reads.message is 'What the gateway said in it, masked.';
+comment on column apipay._reads.failed_at is 'When the newest of them came.';
 comment on column apipay._reads.job is 'The job of the newest, if it was about one.';
 comment on column apipay._reads.requests is 'How many in a row, each job counted once in a row; after the slow-down the trials.';
 comment on column apipay._reads.trial_at is 'While not null one is made at a time, and not before this moment.';
@@ -727,14 +731,15 @@ comment on column apipay.alert_deliveries.tries is 'How often it was tried.';
 comment on column apipay.alert_deliveries.delivered_at is 'When it was delivered; null before.';
 comment on column apipay.alert_deliveries.last_error is 'Why the last try failed.';
 
--- Numbers and no moments: a clock that is set changes nothing here.
 create table apipay._channels (
-  name   text collate "C" primary key,
-  after  bigint not null
+  name       text collate "C" primary key,
+  after      bigint not null,
+  filled_at  timestamptz not null default now()
 );
 comment on table apipay._channels is 'The channels that alerts go to, each from the time on when it was first there.';
 comment on column apipay._channels.name is 'The channel, as in apipay.alert_deliveries.';
 comment on column apipay._channels.after is 'The newest alert that had ended when the channel was first there: of those up to it that had ended it is told nothing.';
+comment on column apipay._channels.filled_at is 'Up to ten minutes before what is to be told on it was last collected: since then alerts may have ended while no daemon was there.';
 
 create table apipay.daemons (
   worker      uuid primary key,

@@ -89,7 +89,9 @@ begin
     return false;
   end if;
   update apipay.accounts
-     set parked_reason = why, parked_message = coalesce(apipay._mask_phones(left(said, 300)), parked_message),
+     -- What was said of another reason says nothing of this one.
+     set parked_reason = why,
+         parked_message = coalesce(apipay._mask_phones(left(said, 300)), case when parked_reason = why then parked_message end),
          parked_remedy = remedy, delivery_error = coalesce(_learn_of_park.delivery_error, current.delivery_error),
          updated_at = now()
    where name = account_name

@@ -937,7 +937,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
        apipay._explain_account(a, c.control, served.seen_at, lost.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
-         n.uncertain + coalesce(s.jobs, 0), doubted.summary) as explain
+         coalesce(s.jobs, 0), doubted.summary) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (

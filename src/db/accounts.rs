@@ -86,7 +86,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
         r#"select name, parked_reason, parked_at, delivery_error, blocked_until, mode,
                   capped_until, capped_reason, doubted_since is not null as "is_doubted!",
                   extract(epoch from now() - resumed_at)::float8 as resumed_for_s, probe_at is not null as "is_probed!",
-                  failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
+                  failing_since, failing_code, failing_status, failing_message, failed_at, failing_job, failing_requests,
                   failing_trial_at, refused_since,
                   case when failing_since is not null
                          or exists (select from apipay._reads r where r.account = name and r.failing_since is not null)
@@ -109,6 +109,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<AccountRow>, DbError> {
                 code: row.failing_code,
                 status: row.failing_status,
                 message: row.failing_message,
+                failed_at: row.failed_at,
                 job: row.failing_job,
                 requests: row.failing_requests,
                 trial_at: row.failing_trial_at,
@@ -232,7 +233,7 @@ pub struct Park {
     /// What the gateway said.
     pub said: Option<String>,
     /// What a human can do.
-    pub remedy: &'static str,
+    pub remedy: String,
     /// What accepted jobs failed with at Kaspi, when that is why: then only a delivery resumes it.
     pub undelivered: Option<Undelivered>,
     /// What its alert says.

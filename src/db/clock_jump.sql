@@ -56,6 +56,7 @@ accounts as (
          doubted_since = apipay._carried_since(a.doubted_since, c.jump),
          resumed_at = apipay._carried_since(a.resumed_at, c.jump),
          failing_since = apipay._carried_since(a.failing_since, c.jump),
+         failed_at = apipay._carried_since(a.failed_at, c.jump),
          failing_ended_at = apipay._carried_since(a.failing_ended_at, c.jump),
          unanswered_since = apipay._carried_since(a.unanswered_since, c.jump),
          answered_at = apipay._carried_since(a.answered_at, c.jump),
@@ -66,6 +67,7 @@ accounts as (
 reads as (
   update apipay._reads r
      set failing_since = apipay._carried_since(r.failing_since, c.jump),
+         failed_at = apipay._carried_since(r.failed_at, c.jump),
          refused_since = apipay._carried_since(r.refused_since, c.jump),
          trial_at = apipay._carried_until(r.trial_at, c.jump)
     from corrected c

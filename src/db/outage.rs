@@ -14,6 +14,7 @@ pub(super) struct Columns {
     pub(super) code: Option<String>,
     pub(super) status: Option<i16>,
     pub(super) message: Option<String>,
+    pub(super) failed_at: Option<OffsetDateTime>,
     pub(super) job: Option<i64>,
     pub(super) requests: i32,
     pub(super) trial_at: Option<OffsetDateTime>,
@@ -31,6 +32,7 @@ impl Columns {
             failing: self.since.map(|since| Row {
                 since,
                 fault,
+                failed_at: self.failed_at.unwrap_or(since),
                 job: self.job.map(JobId),
                 failures: u32::try_from(self.requests).unwrap_or_default(),
                 trial_at: self.trial_at,
@@ -47,6 +49,7 @@ impl Columns {
             code: row.map(|row| row.fault.code.clone()),
             status: row.and_then(|row| i16::try_from(row.fault.status?).ok()),
             message: row.and_then(|row| row.fault.said.clone()),
+            failed_at: row.map(|row| row.failed_at),
             job: row.and_then(|row| row.job).map(|job| job.0),
             requests: row.map_or(0, count),
             trial_at: course.trial_at(),
@@ -61,7 +64,7 @@ pub async fn read(
     account: &AccountName,
 ) -> Result<Option<(Outage, OffsetDateTime)>, DbError> {
     let row = sqlx::query!(
-        r#"select failing_since, failing_code, failing_status, failing_message, failing_job, failing_requests,
+        r#"select failing_since, failing_code, failing_status, failing_message, failed_at, failing_job, failing_requests,
                   failing_trial_at, refused_since, least(now(), clock_timestamp()) as "now!"
              from apipay.accounts where name = $1"#,
         account.as_str()
@@ -77,6 +80,7 @@ pub async fn read(
         code: row.failing_code,
         status: row.failing_status,
         message: row.failing_message,
+        failed_at: row.failed_at,
         job: row.failing_job,
         requests: row.failing_requests,
         trial_at: row.failing_trial_at,
@@ -99,7 +103,7 @@ pub async fn reads(
     accounts: &[String],
 ) -> Result<Vec<(String, Read, Course)>, DbError> {
     let rows = sqlx::query!(
-        "select account, kind, failing_since, code, status, message, job, requests, trial_at, refused_since
+        "select account, kind, failing_since, code, status, message, failed_at, job, requests, trial_at, refused_since
            from apipay._reads
           where account = any ($1) and (failing_since is not null or refused_since is not null)",
         accounts
@@ -113,6 +117,7 @@ pub async fn reads(
             code: row.code,
             status: row.status,
             message: row.message,
+            failed_at: row.failed_at,
             job: row.job,
             requests: row.requests,
             trial_at: row.trial_at,
@@ -143,6 +148,7 @@ pub async fn store_sends(
         new.code,
         new.status,
         new.message,
+        new.failed_at,
         new.job,
         new.requests,
         new.trial_at,
@@ -175,6 +181,7 @@ pub async fn store_reads(
         new.code,
         new.status,
         new.message,
+        new.failed_at,
         new.job,
         new.requests,
         new.trial_at,

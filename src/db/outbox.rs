@@ -9,7 +9,7 @@ use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::job::MOST_COUNTED;
 
 /// Puts into the outbox what each channel has to be told: that an alert began, that it is still
-/// open, that it ended. One that began and ended between two calls is told of too; of what had ended before a
+/// open, that it ended, however long no daemon was there to tell it. One that began and ended between two calls is told of too; of what had ended before a
 /// channel was first there that channel is told nothing. An alert that another session has locked is left for
 /// later. Returns how many deliveries there are more.
 pub async fn fill_outbox(
@@ -27,14 +27,15 @@ pub async fn fill_outbox(
            on conflict do nothing
            returning name, after),
          channel as materialized (
-           select k.name, k.after from apipay._channels k where k.name = any ($1)
+           select k.name, k.after, least(k.filled_at, now()) as filled_at from apipay._channels k where k.name = any ($1)
            union all
-           select name, after from made),
+           select name, after, now() from made),
          news as materialized (
          select l.id, c.name, n.notice, n.sequence
            from patience cross join (select * from apipay.alerts where resolved_at is null
                  union all
-                 select * from apipay.alerts where resolved_at > now() - interval '1 hour') l
+                 -- What somebody has resolved in a transaction may be seen later than it happened.
+                 select * from apipay.alerts where resolved_at > (select min(filled_at) from channel) - interval '1 hour') l
            cross join channel c
            cross join lateral (
              select 'firing' as notice, 0 as sequence
@@ -59,7 +60,15 @@ pub async fn fill_outbox(
                             offset 0)),
          free as materialized (
            select a.id from apipay.alerts a where a.id = any (array(select id from news))
-              for key share skip locked)
+              for key share skip locked),
+         filled as (
+           update apipay._channels set filled_at = now()
+            where name = any (array(
+                    select k.name from apipay._channels k
+                     where k.name = any ($1) and k.filled_at not between now() - interval '10 minutes' and now()
+                       for no key update skip locked))
+              -- Otherwise something is left for later.
+              and not exists (select from news where id not in (select id from free)))
          insert into apipay.alert_deliveries (alert_id, channel, notice, sequence)
          -- In this order they are delivered: of two alerts with one fingerprint the end of the older one comes first.
          select id, name, notice, sequence from news where id in (select id from free)

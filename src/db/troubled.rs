@@ -30,6 +30,8 @@ pub struct Troubled {
     pub job: Option<FailingJob>,
     /// What is told of it now.
     pub told: Option<Told>,
+    /// The machines that serve it.
+    pub hosts: Vec<String>,
 }
 
 /// An open alert.
@@ -79,6 +81,7 @@ pub async fn troubled(
             code: row.failing_code,
             status: row.failing_status,
             message: row.failing_message,
+            failed_at: row.failed_at,
             job: row.failing_job,
             requests: row.failing_requests,
             trial_at: row.failing_trial_at,
@@ -125,6 +128,7 @@ pub async fn troubled(
             awaited: Awaited::of(&row.awaited),
             job,
             told,
+            hosts: row.hosts,
         })
     });
     Ok(troubled.collect())

@@ -4,7 +4,7 @@
 -- $1 accounts   $2 seconds without a clear answer after which a job is told of   $3 codes of attempts that say nothing of the gateway
 -- $4 jobs that are counted at most   $5 what the database's clock should show: one that was just set forward makes nothing old
 select a.name as "account!", a.state = 'parked' as "is_parked!",
-       a.failing_since, a.failing_code, a.failing_status, a.failing_message, a.failing_job, a.failing_requests,
+       a.failing_since, a.failing_code, a.failing_status, a.failing_message, a.failed_at, a.failing_job, a.failing_requests,
        a.failing_trial_at, a.refused_since,
        job.id as "job?", job.operation as "operation?", job.failing_since as "job_failing_since?", job.reason as "reason?",
        answer.http_status as "http_status?", answer.error_code as "error_code?",
@@ -12,7 +12,9 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
        coalesce(others.jobs, 0) as "others!", apipay._awaited(a.name) as "awaited!",
        alert.details ->> 'fails' as "told?", alert.id is not null as "is_open!", alert.summary as "summary?",
        alert.action as "action?",
-       (select t.id || ' is ' || t.state from apipay.jobs t where t.id = (alert.details ->> 'job')::bigint) as "told_job?"
+       (select t.id || ' is ' || t.state from apipay.jobs t where t.id = (alert.details ->> 'job')::bigint) as "told_job?",
+       array(select distinct d.host from apipay.daemons d
+              where a.name = any (d.accounts) and not d.has_left and d.seen_at > now() - interval '1 minute' order by 1) as "hosts!"
 from apipay.accounts a
 left join lateral (
   -- The newest request says for how long it has been so: what only waits since then is not told of, nor what

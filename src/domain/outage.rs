@@ -34,6 +34,8 @@ pub struct Row {
     pub since: OffsetDateTime,
     /// What the newest got.
     pub fault: Fault,
+    /// When the newest came.
+    pub failed_at: OffsetDateTime,
     /// The job of the newest; none for a read that is about many.
     pub job: Option<JobId>,
     /// How many, each job counted once in a row; of those after the slow-down, the trials.

@@ -246,6 +246,7 @@ impl Course {
                     None => Row {
                         since: at.now,
                         fault: fault.clone(),
+                        failed_at: at.now,
                         job,
                         failures: 1,
                         trial_at: None,
@@ -299,6 +300,7 @@ impl Row {
         Row {
             since: self.since,
             fault: fault.clone(),
+            failed_at: at.now,
             job,
             failures,
             trial_at,

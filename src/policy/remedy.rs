@@ -15,7 +15,7 @@ pub struct Remedy {
     pub action: &'static str,
 }
 
-/// About an account that is parked for this reason.
+/// About an account that is parked for this reason. `MACHINE` stands for where the request was made that was answered so.
 pub fn of_park(reason: Reason) -> Remedy {
     let (what, action) = match reason {
         // A session that has expired is the cashier's to renew; a connection that is gone, the vendor's.
@@ -40,8 +40,8 @@ pub fn of_park(reason: Reason) -> Remedy {
             "wait, the daemon asks again by itself; if it lasts, contact ApiPay's support",
         ),
         Reason::RouteNotFound => (
-            "its base_url does not lead to ApiPay's API (HTTP 404)",
-            "correct base_url of the account in the configuration (as documented: https://api.apipay.kz/api/v1), see \
+            "on MACHINE its base_url does not lead to ApiPay's API (HTTP 404)",
+            "on MACHINE: correct base_url of the account in the configuration (as documented: https://api.apipay.kz/api/v1), see \
              what apipayd check says, and restart apipayd, which probes at once",
         ),
         Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
@@ -123,18 +123,19 @@ pub fn of_limit(code: &str, said: Option<&str>) -> Remedy {
     Remedy { what, action }
 }
 
-/// About an account whose requests get this in place of a clear answer.
+/// About an account whose requests get this in place of a clear answer. In the action `MACHINE` stands for where they are
+/// made.
 pub fn of_fault(fault: &Fault) -> Remedy {
     let (what, action) = match fault.status {
         None if fault.is_of_the_network() => (
             "cannot be reached",
-            "see what apipayd check says, then look at this machine's network, DNS, clock and \
-             certificates (TLS), and at base_url",
+            "see what apipayd check says on MACHINE, then look at the network, DNS, clock and certificates (TLS) there, and \
+             at base_url",
         ),
         None => (
             "gives no answer",
-            "see what apipayd check says, and look at this machine's network; if ApiPay is reached and \
-             stays silent, contact its support",
+            "see what apipayd check says on MACHINE, and look at the network there; if ApiPay is reached and stays \
+             silent, contact its support",
         ),
         Some(_) if fault.code == Reason::Busy.code() => (
             "says that Kaspi is busy",
@@ -147,7 +148,7 @@ pub fn of_fault(fault: &Fault) -> Remedy {
         ),
         Some(_) => (
             "gives answers that are in no document",
-            "see what apipayd check says, and whether base_url leads to ApiPay and to no proxy before it; \
+            "see what apipayd check says on MACHINE, and whether base_url leads to ApiPay and to no proxy before it; \
              if it persists, contact ApiPay's support",
         ),
     };

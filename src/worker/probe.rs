@@ -175,7 +175,11 @@ async fn probe_account(
         Health::Well => {}
         Health::Unwell(reason) => {
             info!(account = %name, reason = reason.code(), probes, "still unwell");
-            learn(ctx, account, probe, reason).await?;
+            let said = match &timed.answer {
+                Answer::Reply(reply) => words(reply),
+                Answer::NotSent(_) | Answer::Lost(_) => None,
+            };
+            learn(ctx, account, probe, reason, said.as_deref()).await?;
             return later(hint).await;
         }
         Health::Unclear => {
@@ -196,7 +200,7 @@ async fn probe_account(
         Probed::Believed => resume(ctx, account, probe, None).await,
         Probed::Wait => {
             if trial == Trial::NotTaken && is_accumulating(&timed.answer) {
-                learn(ctx, account, probe, Reason::InvoicesDisabled).await?;
+                learn(ctx, account, probe, Reason::InvoicesDisabled, None).await?;
             }
             later(None).await
         }
@@ -262,12 +266,13 @@ async fn learn(
     account: &Account,
     probe: &DueProbe,
     reason: Reason,
+    said: Option<&str>,
 ) -> Result<(), DbError> {
     let is_vague = probe.reason == Reason::ServiceUnavailable.code();
     if !is_vague && !is_specific(reason) {
         return Ok(());
     }
-    let park = alerting::parked(&account.name, reason, None);
+    let park = alerting::parked(&account.name, reason, said, &ctx.host);
     if accounts::learn_of_park(&ctx.pool, &account.name, &park).await? {
         info!(account = %account.name, reason = reason.code(), was = probe.reason, "a probe learned more");
         ctx.wake.deliver.notify_one();

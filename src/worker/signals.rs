@@ -121,7 +121,7 @@ pub async fn tell(
             (
                 reason,
                 hint,
-                alerting::parked(account, reason, said.as_deref()),
+                alerting::parked(account, reason, said.as_deref(), &ctx.host),
             )
         }),
         undelivered.map(|(reason, failed)| {

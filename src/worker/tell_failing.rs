@@ -45,6 +45,7 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
         awaited,
         job,
         told,
+        hosts,
     } = troubled;
     let fails = told.as_ref().and_then(|told| told.fails.as_deref());
     let telling = telling(outage, *is_parked, awaited, job.as_ref(), fails);
@@ -61,11 +62,11 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
                 severity,
                 text,
                 renews: _,
-            } = Alert::failing(account, &telling);
+            } = Alert::failing(account, &telling, hosts);
             alerts::open(&ctx.pool, &About::account(account, kind, severity), &text).await
         }
         (Some(telling), Some(told)) => {
-            let text = Alert::failing(account, &telling).text;
+            let text = Alert::failing(account, &telling, hosts).text;
             if (&text.summary, &text.action) == (&told.summary, &told.action) {
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 -- An account that is parked because what was accepted failed at Kaspi: one delivery ends it, and nothing older.
 
-insert into apipay.accounts (name) values ('default'), ('other');
+insert into apipay.accounts (name) values ('default'), ('other'), ('third');
 
 create function pg_temp.park(accepted_at timestamptz) returns boolean language sql as $$
   select apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{}', null, 'log in',
@@ -49,4 +49,13 @@ begin
   assert apipay._learn_of_park('other', 'session_expired', 'invoices fail', 'log in', '{}', null, 'log in', 'kaspi_session_invalid');
   assert not apipay._learn_of_park('other', 'session_expired', 'invoices fail', 'log in', '{}', null, 'log in', 'kaspi_session_invalid');
   assert (select summary = 'invoices fail' from apipay.alerts where account = 'other' and resolved_at is null);
+
+  -- What was said of one reason is not quoted of another.
+  perform apipay._park('third', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', '{}', 'log in again', 'log in');
+  assert apipay._learn_of_park('third', 'session_expired', 'invoices fail', 'log in', '{}', null, 'log in', 'kaspi_session_invalid');
+  assert (select parked_message = 'log in again' from apipay.accounts where name = 'third');
+  assert apipay._learn_of_park('third', 'key_rejected', 'key rejected', 'check the key', '{}', null, 'check the key', null);
+  assert (select parked_reason = 'key_rejected' and parked_message is null from apipay.accounts where name = 'third');
+  assert apipay._learn_of_park('third', 'tariff_inactive', 'not paid', 'pay', '{}', 'Pay first', 'pay', null);
+  assert (select parked_message = 'Pay first' from apipay.accounts where name = 'third');
 end $$;

@@ -386,6 +386,15 @@ begin
   perform apipay._resolve_alert(null, 'history_lost', 'read', 'kassa');
   assert (select a.explain from apipay.account_status a where a.account = 'slow') like
     'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
+  -- With nothing to send there is no next try.
+  begin
+    perform apipay.cancel(j.id, 'too late') from apipay.jobs j where j.account = 'slow' and j.state = 'queued';
+    assert (select a.explain from apipay.account_status a where a.account = 'slow') like
+      'Nothing waits to be sent; the last that was got no clear answer from ApiPay, since % (5 min ago) (HTTP 502: Kaspi API error): the next payment will show whether it answers. No job waits, 1 of unknown outcome.',
+      (select a.explain from apipay.account_status a where a.account = 'slow');
+    raise exception using errcode = 'UNDO1';
+  exception when sqlstate 'UNDO1' then null;
+  end;
   assert (select sum(d.jobs) from apipay.daily d where d.day_of = 'enqueued') = (select count(*) from apipay.jobs);
   assert (select d.amount = 200 from apipay.daily d where d.operation = 'invoice.refund' and d.state = 'succeeded');
   -- What was paid and refunded, by the days on which it was, whatever day it was enqueued.

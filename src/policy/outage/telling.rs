@@ -7,8 +7,9 @@ use crate::policy::verdict::Reason;
 /// What fails, as it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Telling<'a> {
-    /// The account's sends: its payments wait.
-    Sends(&'a Row),
+    /// The account's sends: its payments wait. And what its requests get now: a read's, where the next trial of a send
+    /// has been due for longer and no payment can be sent before it is looked up.
+    Sends(&'a Row, &'a Fault),
     /// Reads of some kinds, the row of those that have failed for longest: what became of payments is not seen.
     Reads(Vec<Read>, &'a Row),
     /// One job, and perhaps some others: the account's other payments are tried as usual.
@@ -23,7 +24,7 @@ impl Telling<'_> {
     /// The word for it in the alert's details.
     pub fn fails(&self) -> &'static str {
         match self {
-            Telling::Sends(_) => SENDS,
+            Telling::Sends(..) => SENDS,
             Telling::Reads(..) => READS,
             Telling::Job(_) => "job",
         }
@@ -51,9 +52,14 @@ pub fn telling<'a>(
         let reads = outage.reads.iter();
         reads.filter(|(read, course)| awaited.reads.contains(read) && course.tells())
     };
-    let rows = reads().filter_map(|(_, course)| course.failing.as_ref());
-    match (sends, rows.min_by_key(|row| row.since)) {
-        (Some(row), _) => Some(Telling::Sends(row)),
+    let rows = || reads().filter_map(|(_, course)| course.failing.as_ref());
+    let now = |sends: &'a Row| {
+        let since_due = |read: &&Row| sends.trial_at.is_some_and(|due| due < read.failed_at);
+        let newest = rows().filter(since_due).max_by_key(|read| read.failed_at);
+        &newest.unwrap_or(sends).fault
+    };
+    match (sends, rows().min_by_key(|row| row.since)) {
+        (Some(row), _) => Some(Telling::Sends(row, now(row))),
         (None, Some(row)) => Some(Telling::Reads(
             reads().map(|(read, _)| *read).collect(),
             row,

@@ -105,22 +105,28 @@ impl Alert {
     }
 
     /// The gateway gives no clear answer: to the account, when it is asked about payments, or to some job.
-    pub fn failing(account: &AccountName, telling: &Telling<'_>) -> Alert {
+    /// `hosts` are the machines that serve the account.
+    pub fn failing(account: &AccountName, telling: &Telling<'_>, hosts: &[String]) -> Alert {
+        let action_of = |fault: &Fault| {
+            remedy::of_fault(fault)
+                .action
+                .replace("MACHINE", &machines(hosts))
+        };
         let (summary, action, fault, job) = match telling {
-            Telling::Sends(row) => (
+            Telling::Sends(row, fault) => (
                 format!(
                     "ApiPay {} for account {account} since {} ({}): payments wait.",
-                    remedy::of_fault(&row.fault).what,
+                    remedy::of_fault(fault).what,
                     written(row.since),
-                    seen(&row.fault)
+                    seen(fault)
                 ),
                 format!(
                     "{}. Nothing is lost: payments go on by themselves with the first clear answer; to have the next \
                      one that is due tried now: select apipay.resume('{account}', 'why'); What waits, and until when: \
                      select * from apipay.waiting where account = '{account}';",
-                    remedy::of_fault(&row.fault).action
+                    action_of(fault)
                 ),
-                &row.fault,
+                *fault,
                 None,
             ),
             Telling::Reads(reads, row) => {
@@ -140,7 +146,7 @@ impl Alert {
                          select apipay.resume('{account}', 'why'); What waits for it, besides the bills that were delivered \
                          and are not paid: select * from apipay.overview \
                          where account = '{account}' and state in ('accepted', 'uncertain');",
-                        remedy::of_fault(fault).action
+                        action_of(fault)
                     ),
                     fault,
                     None,
@@ -170,7 +176,7 @@ impl Alert {
                         "{}. Nothing is lost: the daemon goes on trying, ever less often. When it is queued, this tries it \
                          now: select apipay.retry({id}, 'why'); Where it is: select explain from apipay.overview where \
                          id = {id};",
-                        remedy::of_fault(fault).action
+                        action_of(fault)
                     ),
                     fault,
                     Some(id.0),
@@ -261,7 +267,9 @@ impl Alert {
             action: format!(
                 "{}. It may be tried only as often as retry.*.attempts says; to try it again, as a new job: \
                  select apipay.retry({id}, 'why');",
-                remedy::of_fault(fault).action
+                remedy::of_fault(fault)
+                    .action
+                    .replace("MACHINE", &machines(&[]))
             ),
             details: json!({
                 "fails": "job", "code": fault.code, "http_status": fault.status, "job": id.0,
@@ -289,6 +297,18 @@ fn failing(text: AlertText) -> Alert {
         severity: "critical",
         text,
         renews: false,
+    }
+}
+
+/// Where requests are made, for a sentence.
+fn machines(hosts: &[String]) -> String {
+    match hosts {
+        [] => "the machine that serves the account".to_owned(),
+        [host] => host.clone(),
+        hosts => format!(
+            "each machine that serves the account ({})",
+            hosts.join(", ")
+        ),
     }
 }
 
@@ -341,14 +361,17 @@ fn listed(words: &[&str]) -> Option<String> {
 }
 
 /// A park for this reason, with what the gateway said of it.
-pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park {
+/// `host` is the machine whose requests were answered so.
+pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>, host: &str) -> Park {
     let Remedy { what, action } = remedy::of_park(reason);
+    let (what, action) = (
+        what.replace("MACHINE", host),
+        action.replace("MACHINE", host),
+    );
     let quoted = quoted(said);
     Park {
         reason: reason.code(),
         said: said.map(str::to_owned),
-        remedy: action,
-        undelivered: None,
         text: AlertText {
             summary: format!("Account {account} is parked: {what}{quoted}. Its payments wait."),
             action: format!(
@@ -357,6 +380,8 @@ pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>) -> Park
             ),
             details: json!({ "reason": reason.code() }),
         },
+        remedy: action,
+        undelivered: None,
     }
 }
 
@@ -387,7 +412,7 @@ pub fn of_park(account: &AccountName, park: &UntoldPark) -> AlertText {
     let reason = known.copied().unwrap_or(Reason::ServiceUnavailable);
     let text = match &park.delivery_error {
         Some(code) => undelivered(account, reason, code, Appearance::Unknown),
-        None => parked(account, reason, park.said.as_deref()).text,
+        None => parked(account, reason, park.said.as_deref(), &machines(&[])).text,
     };
     let mut details = text.details;
     // One that a later version gave is not known here.
@@ -409,7 +434,7 @@ pub fn parked_undelivered(account: &AccountName, reason: Reason, failed: &Undeli
     Park {
         reason: reason.code(),
         said: None,
-        remedy: remedy::of_park(reason).action,
+        remedy: remedy::of_park(reason).action.to_owned(),
         text: undelivered(account, reason, &failed.code, Appearance::Unknown),
         undelivered: Some(failed.clone()),
     }

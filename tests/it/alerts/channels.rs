@@ -162,6 +162,36 @@ async fn what_a_person_has_seen_to_is_told_again_when_it_is_about_something_else
     world.end([daemon]).await;
 }
 
+#[tokio::test]
+async fn the_end_of_an_alert_is_told_however_long_ago_it_was() {
+    let (world, mut daemon) = World::running().await;
+    world
+        .sql("select apipay._open_alert('default', 'lasting', 'critical', 'it is', 'look', '{}')")
+        .await;
+    world
+        .until_holds("it is told", async || {
+            !world.alerts.notices("firing").is_empty()
+        })
+        .await;
+    daemon.stop().await;
+    // It ended an hour after the daemon had stopped, and days before another one starts.
+    world
+        .sql(
+            "select apipay._resolve_alert('default', 'lasting', 'it is over');
+             update apipay.alerts set opened_at = opened_at - interval '4 days', resolved_at = resolved_at - interval '3 days';
+             update apipay.alert_deliveries set delivered_at = delivered_at - interval '4 days';
+             update apipay._channels set filled_at = filled_at - interval '73 hours'",
+        )
+        .await;
+    let daemon = world.daemon().await;
+    world
+        .until_holds("its end is told", async || {
+            !world.alerts.notices("resolved").is_empty()
+        })
+        .await;
+    world.end([daemon]).await;
+}
+
 /// Both have one fingerprint: told the other way round, a receiver would take the new trouble for ended.
 #[tokio::test]
 async fn the_end_of_an_alert_is_told_before_the_next_one_of_its_kind_begins() {

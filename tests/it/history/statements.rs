@@ -83,12 +83,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "stored as (\n  update apipay.accounts",
-        "'branch-2', '2026-01-01 00:00Z', 5, '2026-01-01 01:00Z', null, null, null, null, null, null, 0, null, null, true, '1s'",
+        "'branch-2', '2026-01-01 00:00Z', 5, '2026-01-01 01:00Z', null, null, null, null, null, null, null, 0, null, null, true, '1s'",
         FEW,
     ),
     (
         "insert into apipay._reads",
-        "'branch-2', 'check', '2026-01-01 00:00Z', 2, null, null, null, null, null, null, 0, null, null, '1s'",
+        "'branch-2', 'check', '2026-01-01 00:00Z', 2, null, null, null, null, null, null, null, 0, null, null, '1s'",
         FEW,
     ),
     (

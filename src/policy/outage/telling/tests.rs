@@ -18,6 +18,7 @@ fn failed(failures: u32) -> Course {
     let row = Row {
         since: NOW,
         fault: fault(),
+        failed_at: NOW,
         job: None,
         failures,
         trial_at: (failures >= 3).then_some(NOW),
@@ -75,6 +76,35 @@ fn the_worst_is_told_and_what_is_parked_is_told_otherwise() {
             telling(&outage, true, &all(), job.as_ref(), None),
             None,
             "{case}"
+        );
+    }
+}
+
+#[test]
+fn sends_that_cannot_be_tried_are_told_with_what_reads_get_since() {
+    let timeout = Fault {
+        code: "timeout".into(),
+        status: None,
+        said: None,
+    };
+    let second = std::time::Duration::from_secs(1);
+    // When the look-up failed; the next send is due at `NOW`.
+    for (failed_at, expected) in [
+        (NOW - second, fault()),
+        (NOW, fault()),
+        (NOW + second, timeout.clone()),
+    ] {
+        let mut look_ups = failed(6);
+        let row = look_ups.failing.as_mut().unwrap();
+        (row.failed_at, row.fault) = (failed_at, timeout.clone());
+        let outage = Outage {
+            sends: failed(6),
+            reads: [(Read::LookUp, look_ups)].into(),
+        };
+        let sends = failed(6).failing.unwrap();
+        assert_eq!(
+            telling(&outage, false, &all(), None, None),
+            Some(Telling::Sends(&sends, &expected))
         );
     }
 }
