@@ -7,9 +7,9 @@ pub enum Concern {
     Claims,
     /// Claimed jobs are sent before their window closes.
     Window,
-    /// Look-ups that are due are made.
+    /// Sighting-ups that are due are made.
     LookUps,
-    /// Look-ups come to an answer.
+    /// Sighting-ups come to an answer.
     Answers,
     /// What was accepted is followed.
     Checks,
