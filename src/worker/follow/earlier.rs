@@ -7,7 +7,7 @@ use tracing::warn;
 use super::apart::{check_apart, may_ask_once_more};
 use super::asking::{may_read, note};
 use crate::db::claim::Purpose;
-use crate::db::mirrors::{self, DueMirror, Waiting};
+use crate::db::mirrors::{self, AcceptedJob, DueMirror};
 use crate::domain::object::Object;
 use crate::domain::outage::Read;
 use crate::gateway::wire;
@@ -32,7 +32,7 @@ pub(super) async fn look_back(
     ctx: &Arc<Context>,
     account: &Account,
     mirror: &DueMirror,
-    job: &Waiting,
+    job: &AcceptedJob,
 ) -> Option<Earlier> {
     let ids = match mirrors::of_job(&ctx.pool, &account.name, job.id, wire::CHECK_IDS).await {
         Ok(ids) => ids,

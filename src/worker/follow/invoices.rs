@@ -11,7 +11,7 @@ use super::settle::{Shown, settle_waiting, unchanged_for};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::entry::Entry;
-use crate::db::mirrors::{self, DueMirror, Kind, Waiting};
+use crate::db::mirrors::{self, AcceptedJob, DueMirror, Kind};
 use crate::domain::object::{InvoiceStatus, Object};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
@@ -143,6 +143,6 @@ pub(super) async fn check(
 
 /// Whether the job that made an invoice still waits for it.
 fn is_just_made(mirror: &DueMirror) -> bool {
-    let made_by = |job: &Waiting| Some(job.id.0) == mirror.made_by;
+    let made_by = |job: &AcceptedJob| Some(job.id.0) == mirror.made_by;
     mirror.waiting.iter().any(made_by)
 }

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::earlier;
 use crate::db::entry::Entry;
-use crate::db::mirrors::{DueMirror, Waiting};
+use crate::db::mirrors::{AcceptedJob, DueMirror};
 use crate::domain::object::Object;
 use crate::domain::operation::Resend;
 use crate::domain::state::State;
@@ -94,7 +94,7 @@ async fn decide(
     ctx: &Arc<Context>,
     account: &Account,
     mirror: &DueMirror,
-    job: &Waiting,
+    job: &AcceptedJob,
     shown: Shown<'_>,
 ) -> Option<Followed> {
     let planned = plan::plan(ctx, job.id, &job.name, &job.operation, &job.params);
