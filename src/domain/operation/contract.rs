@@ -40,6 +40,14 @@ pub trait Operation: Sync {
         false
     }
 
+    /// Whether of the jobs of this kind that act on the same invoice one at a time may be open: of two under way it could
+    /// not be told which one did what the gateway shows.
+    ///
+    /// The database holds to it, by a unique index and by the order of its claims; a test compares the two.
+    fn is_one_at_a_time(&self) -> bool {
+        false
+    }
+
     /// What jobs of this kind are called in a sentence.
     fn in_plural(&self) -> &'static str;
 }

@@ -87,6 +87,11 @@ impl Operation for InvoiceRefund {
         false
     }
 
+    // Two partial refunds of the same amount look alike.
+    fn is_one_at_a_time(&self) -> bool {
+        true
+    }
+
     fn fields(&self) -> &'static Fields {
         &FIELDS
     }
