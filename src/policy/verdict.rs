@@ -73,7 +73,7 @@ pub enum Next {
     Resubmit(Reason),
     /// Wait until the account is well.
     Parked(Reason),
-    /// Sighting up after the delay, before anything else.
+    /// Look up after the delay, before anything else.
     Uncertain {
         /// How long to wait before the look-up.
         after: Duration,

@@ -7,9 +7,9 @@ pub enum Concern {
     Claims,
     /// Claimed jobs are sent before their window closes.
     Window,
-    /// Sighting-ups that are due are made.
+    /// Look-ups that are due are made.
     LookUps,
-    /// Sighting-ups come to an answer.
+    /// Look-ups come to an answer.
     Answers,
     /// What was accepted is followed.
     Checks,
