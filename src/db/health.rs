@@ -20,7 +20,7 @@ pub async fn reach(options: &PgConnectOptions) -> Result<(), DbError> {
 
 /// How many jobs of an account are in a state that is not final.
 #[derive(Clone, Debug)]
-pub struct Waiting {
+pub struct CountedJobs {
     /// The account.
     pub account: String,
     /// The state.
@@ -38,11 +38,11 @@ const COUNTED_OF_EACH: usize = 10;
 
 /// Counts the jobs of these accounts that are not final: for the status line, which is written each second, and so no
 /// more than tells few from many.
-pub async fn waiting(pool: &Pool, accounts: &[String]) -> Result<Vec<Waiting>, DbError> {
+pub async fn waiting(pool: &Pool, accounts: &[String]) -> Result<Vec<CountedJobs>, DbError> {
     let most = COUNTED / accounts.len().max(1);
     let most = most.clamp(COUNTED_OF_EACH, COUNTED_OF_ONE);
     sqlx::query_as!(
-        Waiting,
+        CountedJobs,
         r#"select a.name as "account!", s.state as "state!", c.jobs as "jobs!", c.jobs >= $2 as "has_more!"
              from unnest($1::text[]) as a(name)
              cross join (values ('queued'), ('uncertain'), ('parked'), ('held')) as s(state)

@@ -33,14 +33,14 @@ pub struct DueMirror {
     /// When the gateway last showed it; when the mirror was made, if it never did.
     pub last_shown: OffsetDateTime,
     /// The jobs that wait for it.
-    pub waiting: Vec<Waiting>,
+    pub waiting: Vec<AcceptedJob>,
     /// The database's clock.
     pub now: OffsetDateTime,
 }
 
 /// An accepted job that waits for an object.
 #[derive(Clone, Debug)]
-pub struct Waiting {
+pub struct AcceptedJob {
     /// The job.
     pub id: JobId,
     /// Its fence.
@@ -79,9 +79,9 @@ struct DueRow {
 }
 
 impl DueRow {
-    fn waiting(&mut self) -> Option<Waiting> {
+    fn waiting(&mut self) -> Option<AcceptedJob> {
         let generation = self.generation?;
-        Some(Waiting {
+        Some(AcceptedJob {
             id: JobId(self.job_id?),
             epoch: Epoch(self.epoch?),
             operation: self.operation.take()?,

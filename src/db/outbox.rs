@@ -163,9 +163,9 @@ pub async fn claim_delivery(
     .task("claim a notice to deliver")
 }
 
-/// What waits in an account for whatever an alert tells of.
+/// What is at stake in an account with whatever an alert tells of: what waits for its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
+pub struct AtStake {
     /// Its jobs, up to [`MOST_COUNTED`] of each state.
     pub jobs: i64,
     /// The tenge in them, as far as their params say.
@@ -173,9 +173,9 @@ pub struct Waiting {
 }
 
 /// Counts the jobs that wait while this alert is open.
-pub async fn waiting(pool: &Pool, notice: &DueDelivery) -> Result<Waiting, DbError> {
+pub async fn waiting(pool: &Pool, notice: &DueDelivery) -> Result<AtStake, DbError> {
     let Some(account) = &notice.account else {
-        return Ok(Waiting::default());
+        return Ok(AtStake::default());
     };
     // The job that a park is told for is recorded as parked after that.
     let is_park = notice.kind == "account_parked" && notice.resolved_at.is_none();
@@ -185,7 +185,7 @@ pub async fn waiting(pool: &Pool, notice: &DueDelivery) -> Result<Waiting, DbErr
         .get("fails")
         .is_some_and(|fails| fails == "reads");
     sqlx::query_as!(
-        Waiting,
+        AtStake,
         // One arm per index, none read to the end of a long queue.
         r#"select count(*) as "jobs!", case when sum(amount) = trunc(sum(amount)) then trunc(sum(amount)) else sum(amount) end as amount
              from ((select amount from apipay.jobs where account = $1 and state = 'queued' limit $2)

@@ -3,7 +3,7 @@
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::domain::mirror::InvoiceStatus;
+use crate::domain::object::InvoiceStatus;
 use crate::domain::state::State;
 
 /// A bill of which an invoice lives against expectation.

@@ -11,7 +11,7 @@ pub mod errors;
 pub mod fields;
 pub mod http;
 pub mod job;
-pub mod mirror;
+pub mod object;
 pub mod operation;
 pub mod outage;
 pub mod phone;

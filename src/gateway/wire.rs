@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::domain::answer::{Answer, Body, Reply, Timed};
 use crate::domain::job::JobName;
-use crate::domain::mirror::{InvoiceSeen, RefundList};
+use crate::domain::object::{Invoice, RefundList};
 use crate::domain::operation::Request;
 
 /// Rows of a page: the most the gateway gives (API, section 2.4).
@@ -32,7 +32,7 @@ pub fn search_invoices(name: &JobName, page: usize) -> Request {
 #[derive(Clone, Debug, PartialEq)]
 pub struct InvoicePage {
     /// Its rows.
-    pub invoices: Vec<InvoiceSeen>,
+    pub invoices: Vec<Invoice>,
     /// Rows of all pages.
     pub total: usize,
 }
@@ -44,7 +44,7 @@ pub fn read_invoice_page(timed: &Timed) -> Option<InvoicePage> {
         .get("data")?
         .as_array()?
         .iter()
-        .map(InvoiceSeen::read)
+        .map(Invoice::read)
         .collect::<Option<_>>()?;
     let total = usize::try_from(body.get("total")?.as_u64()?).ok()?;
     Some(InvoicePage { invoices, total })
@@ -56,8 +56,8 @@ pub fn get_invoice(id: i64) -> Request {
 }
 
 /// Reads one invoice, if it is the one that was asked for.
-pub fn read_invoice(timed: &Timed, id: i64) -> Option<InvoiceSeen> {
-    InvoiceSeen::read(success(timed)?).filter(|invoice| invoice.id == id)
+pub fn read_invoice(timed: &Timed, id: i64) -> Option<Invoice> {
+    Invoice::read(success(timed)?).filter(|invoice| invoice.id == id)
 }
 
 /// The refunds of an invoice.
@@ -80,9 +80,9 @@ pub fn check_invoices(ids: &[i64]) -> Request {
 
 /// Reads a status check. Rows that cannot be read and invoices that are not there are left out: the
 /// next check asks again.
-pub fn read_check(timed: &Timed) -> Option<Vec<InvoiceSeen>> {
+pub fn read_check(timed: &Timed) -> Option<Vec<Invoice>> {
     let rows = success(timed)?.get("invoices")?.as_array()?;
-    Some(rows.iter().filter_map(InvoiceSeen::read).collect())
+    Some(rows.iter().filter_map(Invoice::read).collect())
 }
 
 /// An invoice's own mode, which is that of its account when it was made.
@@ -108,7 +108,7 @@ pub fn shown_mode(timed: &Timed) -> Option<ShownMode> {
         single => std::slice::from_ref(single),
     });
     let shown = rows.filter_map(|row| {
-        let invoice = InvoiceSeen::read(row)?;
+        let invoice = Invoice::read(row)?;
         Some(ShownMode {
             invoice: invoice.id,
             is_sandbox: invoice.is_sandbox?,

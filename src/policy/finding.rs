@@ -5,20 +5,40 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::Timed;
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::{InvoiceSeen, RefundList, RefundSeen};
-use crate::domain::operation::{Expected, Operation, Plan, Seen};
+use crate::domain::object::Object;
+use crate::domain::operation::{Operation, Plan, Resend};
 
 /// What a look-up brought.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finding {
-    /// The invoices that a complete search by the job's name returned.
-    Invoices(Vec<InvoiceSeen>),
-    /// The invoice that the job acts on, or that the gateway says it made.
-    Invoice(InvoiceSeen),
-    /// All refunds of the invoice that the job acts on.
-    Refunds(RefundList),
+    /// All that a complete list or search returned, in which a job's own object is known by the job's name.
+    Listed(Vec<Object>),
+    /// The one object that was asked for by its number: the job acts on it, or the gateway says that the job made it, or
+    /// a person does.
+    Read(Object),
     /// An error, or a partial page: not a "no".
     Unclear(Timed),
+}
+
+impl Finding {
+    /// What a complete list or search returned.
+    pub fn listed(objects: impl IntoIterator<Item: Into<Object>>) -> Finding {
+        Finding::Listed(objects.into_iter().map(Into::into).collect())
+    }
+
+    /// What was read by its number.
+    pub fn read(object: impl Into<Object>) -> Finding {
+        Finding::Read(object.into())
+    }
+
+    /// The objects that it brought, one by one.
+    pub fn objects(&self) -> &[Object] {
+        match self {
+            Finding::Listed(objects) => objects,
+            Finding::Read(object) => std::slice::from_ref(object),
+            Finding::Unclear(_) => &[],
+        }
+    }
 }
 
 /// The refunds of an invoice that were known before a refund of ours was first sent.
@@ -30,10 +50,19 @@ pub struct Baseline {
 
 impl Baseline {
     /// What the list shows now.
-    pub fn of(list: &RefundList) -> Baseline {
+    pub fn of(list: &[Object]) -> Baseline {
         Baseline {
-            refund_ids: list.refunds.iter().map(|refund| refund.id).collect(),
+            refund_ids: list.iter().map(|refund| refund.id()).collect(),
         }
+    }
+
+    /// What was not there before and does not say whose it is: it may be ours with its mark lost, or a cashier's.
+    pub(super) fn strangers_in(&self, list: &[Object]) -> Vec<Object> {
+        let is_stranger = |object: &&Object| {
+            let is_new = !self.refund_ids.contains(&object.id());
+            is_new && !object.marked_text().is_some_and(JobName::is_marked)
+        };
+        list.iter().filter(is_stranger).cloned().collect()
     }
 }
 
@@ -54,73 +83,62 @@ pub struct Subject<'a> {
     pub baseline: Option<&'a Baseline>,
 }
 
-/// Whether an invoice that answered to our key says that it is another job's or order's.
-pub(super) fn is_of_another_order(subject: &Subject<'_>, invoice: &InvoiceSeen) -> bool {
-    let seen = Seen::Invoice(invoice.clone());
-    subject.name.is_denied_by(&subject.plan.expected, &seen)
+impl Subject<'_> {
+    /// Whether an object that answered to the job's request says that it is another job's, or another order's.
+    pub(super) fn is_denied_by(&self, object: &Object) -> bool {
+        self.name.is_denied_by(self.plan, object)
+    }
+
+    /// Whether the gateway named this object as what it has for the job's key.
+    pub(super) fn is_answer_to_key(&self, object: &Object) -> bool {
+        self.plan.resend == Resend::ByProtection && self.history.invoice_id == Some(object.id())
+    }
 }
 
 impl JobName {
-    /// Whether an invoice carries this name where a create of ours writes it.
+    /// Whether an object carries this name where a request of ours writes it.
     ///
-    /// The order id may be one that a program chose, and it may have chosen another job's name: the mark in the comment,
+    /// The order id may be one that a program chose, and it may have chosen another job's name: the mark,
     /// which is ours alone, says then whose it is.
-    pub(crate) fn names_invoice(&self, invoice: &InvoiceSeen) -> bool {
-        let in_order_id = invoice.external_order_id.as_deref() == Some(self.to_string().as_str());
-        let in_comment = invoice
-            .internal_comment
-            .as_deref()
-            .is_some_and(|comment| self.marks(comment));
-        !invoice.is_imported
-            && (in_comment || (in_order_id && !self.is_another_in(&invoice.internal_comment)))
+    pub(crate) fn names(&self, object: &Object) -> bool {
+        let in_order_id = object.order_id() == Some(self.to_string().as_str());
+        let is_marked = object.marked_text().is_some_and(|text| self.marks(text));
+        !object.is_imported() && (is_marked || (in_order_id && !self.is_another_in(object)))
     }
 
-    /// Whether a text that the gateway echoed carries a mark, and none of this job's.
-    fn is_another_in(&self, text: &Option<String>) -> bool {
-        let mut names = JobName::named_in(text.as_deref().unwrap_or_default()).peekable();
-        names.peek().is_some() && !names.any(|name| name.token == self.token)
+    /// Whether an object carries a name of this job, of whichever generation, where a request of ours writes it.
+    pub(super) fn owns(&self, object: &Object) -> bool {
+        let in_order_id = object
+            .order_id()
+            .and_then(JobName::parse)
+            .is_some_and(|name| name.token == self.token);
+        !object.is_imported()
+            && (self.has_mark_in(object) || (in_order_id && !self.is_another_in(object)))
+    }
+
+    /// Whether the mark of this job, of whichever generation, stands in an object.
+    pub(super) fn has_mark_in(&self, object: &Object) -> bool {
+        let mut names = JobName::named_in(object.marked_text().unwrap_or_default());
+        names.any(|name| name.token == self.token)
+    }
+
+    /// Whether a mark stands in an object, and none of this job's.
+    pub(super) fn is_another_in(&self, object: &Object) -> bool {
+        let mut names = JobName::named_in(object.marked_text().unwrap_or_default());
+        names.next().is_some() && !self.has_mark_in(object)
     }
 
     /// Whether an object that a job of this name is to have made says that it is another job's, or another order's than
     /// the one that was sent along (API, section 3.1: a key is not echoed).
-    pub(crate) fn is_denied_by(&self, expected: &Expected, seen: &Seen) -> bool {
-        match seen {
-            // What makes no invoice sends no order id, and acts on another job's.
-            Seen::Invoice(invoice) => expected.order_id.as_ref().is_some_and(|sent| {
-                let shown = invoice.external_order_id.as_ref();
-                let is_of_another_order = shown.is_some_and(|shown| shown != sent);
-                self.is_another_in(&invoice.internal_comment)
-                    || (is_of_another_order && !self.names_invoice(invoice))
-            }),
-            Seen::Refund(refund) => self.is_another_in(&refund.reason),
+    pub(crate) fn is_denied_by(&self, plan: &Plan, object: &Object) -> bool {
+        // What acts on an object does so on another job's.
+        if plan.lookup.acts_on_object() {
+            return false;
         }
-    }
-
-    /// Whether a refund carries this name.
-    pub(crate) fn names_refund(&self, refund: &RefundSeen) -> bool {
-        refund
-            .reason
-            .as_deref()
-            .is_some_and(|reason| self.marks(reason))
-    }
-
-    /// Whether an object carries a name of this job, of whichever generation, where a request of ours writes it.
-    pub(super) fn owns(&self, seen: &Seen) -> bool {
-        let marked = |text: &Option<String>| {
-            let mut names = JobName::named_in(text.as_deref().unwrap_or_default());
-            names.any(|name| name.token == self.token)
-        };
-        match seen {
-            Seen::Invoice(invoice) => {
-                let order = invoice.external_order_id.as_deref();
-                let in_order_id = order
-                    .and_then(JobName::parse)
-                    .is_some_and(|name| name.token == self.token);
-                let is_marked = marked(&invoice.internal_comment);
-                let is_anothers = self.is_another_in(&invoice.internal_comment);
-                !invoice.is_imported && (is_marked || (in_order_id && !is_anothers))
-            }
-            Seen::Refund(refund) => marked(&refund.reason),
-        }
+        let sent = plan.expected.order_id.as_deref();
+        let is_of_another_order = sent
+            .zip(object.order_id())
+            .is_some_and(|(sent, shown)| sent != shown);
+        self.is_another_in(object) || (is_of_another_order && !self.names(object))
     }
 }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::domain::answer::{Answer, Body, Limits, Reply, Timed};
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus};
-use crate::domain::operation::{Operation, Plan, Seen, operation};
+use crate::domain::object::{Invoice, InvoiceStatus, Object, Refund, RefundStatus};
+use crate::domain::operation::{Operation, Plan, operation};
 use crate::policy::judge::Circumstances;
 use crate::policy::rules::{BreakerRules, Curve, FollowRules, Jitter, Rules};
 use crate::policy::verdict::{AccountSignal, Next, Proof, Verdict};
@@ -189,8 +189,8 @@ pub(super) fn foreign_bodies() -> Vec<Body> {
 }
 
 /// The job's own invoice, as a search would show it.
-pub(super) fn own_invoice(status: &str) -> InvoiceSeen {
-    InvoiceSeen::read(&json!({
+pub(super) fn own_invoice(status: &str) -> Invoice {
+    Invoice::read(&json!({
         "id": 15, "status": status, "amount": "5000.00", "phone": "87001234567",
         "external_order_id": NAME.to_string(), "internal_comment": NAME.mark(),
     }))
@@ -198,19 +198,19 @@ pub(super) fn own_invoice(status: &str) -> InvoiceSeen {
 }
 
 /// An invoice in error, with this code.
-pub(super) fn failed_invoice(code: &str) -> Seen {
-    Seen::Invoice(InvoiceSeen {
+pub(super) fn failed_invoice(code: &str) -> Object {
+    Object::Invoice(Invoice {
         error_code: Some(code.to_owned()),
-        ..InvoiceSeen::bare(15, InvoiceStatus::Error)
+        ..Invoice::bare(15, InvoiceStatus::Error)
     })
 }
 
 /// A refund of the job's invoice; its amount is what the job asks for.
-pub(super) fn refund_row(id: i64, status: &str, reason: Option<&str>) -> RefundSeen {
-    RefundSeen {
+pub(super) fn refund_row(id: i64, status: &str, reason: Option<&str>) -> Refund {
+    Refund {
         status: RefundStatus::parse(status),
         reason: reason.map(str::to_owned),
-        ..RefundSeen::read(
+        ..Refund::read(
             &json!({"id": id, "status": "pending", "amount": "1000.50"}),
             15,
         )
@@ -255,11 +255,8 @@ pub(super) fn show_next(next: &Next) -> String {
     words.join(" ")
 }
 
-fn show_seen(seen: &Seen) -> String {
-    match seen {
-        Seen::Invoice(invoice) => format!("invoice {} {}", invoice.id, invoice.status),
-        Seen::Refund(refund) => format!("refund {} {}", refund.id, refund.status),
-    }
+fn show_seen(seen: &Object) -> String {
+    format!("{} {} {}", seen.noun(), seen.id(), seen.status())
 }
 
 pub(super) fn show_strain(signal: Option<&AccountSignal>) -> String {

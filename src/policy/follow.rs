@@ -6,8 +6,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus};
-use crate::domain::operation::{Operation, Plan, Progress, Resend, Seen};
+use crate::domain::object::{Invoice, InvoiceStatus, Object, Outlook};
+use crate::domain::operation::{Operation, Plan, Progress, Resend};
 use crate::domain::outage::Undelivered;
 use crate::policy::asynchronous::{AsyncClass, classify_async};
 use crate::policy::backoff;
@@ -71,7 +71,7 @@ pub fn follow(
     operation: &dyn Operation,
     plan: &Plan,
     history: &History,
-    seen: &Seen,
+    seen: &Object,
     unchanged_for: Duration,
     accepted_for: Duration,
     at: Circumstances<'_>,
@@ -97,12 +97,10 @@ pub fn follow(
 }
 
 /// Whether the list that shows an accepted refund shows another one of the same job's name.
-pub fn has_double(name: JobName, seen: &Seen, among: &[RefundSeen]) -> bool {
-    let Seen::Refund(own) = seen else {
-        return false;
-    };
-    let mut others = among.iter().filter(|refund| refund.id != own.id);
-    others.any(|refund| name.names_refund(refund))
+pub fn has_double(name: JobName, seen: &Object, among: &[Object]) -> bool {
+    let is_other = |object: &&Object| object.noun() == seen.noun() && object.id() != seen.id();
+    let mut others = among.iter().filter(is_other);
+    others.any(|object| name.names(object))
 }
 
 /// Whether a job has been accepted for so long that a human must know: the gateway says nowhere when
@@ -113,8 +111,8 @@ pub fn is_overdue(accepted_for: Duration, rules: &Rules) -> bool {
 
 /// What a check shows, by id. Of an invoice that it shows twice, and not the same, nothing is believed: it counts as left
 /// out.
-pub fn by_id(rows: Vec<InvoiceSeen>) -> HashMap<i64, InvoiceSeen> {
-    let mut shown: HashMap<i64, Option<InvoiceSeen>> = HashMap::new();
+pub fn by_id(rows: Vec<Invoice>) -> HashMap<i64, Invoice> {
+    let mut shown: HashMap<i64, Option<Invoice>> = HashMap::new();
     for row in rows {
         shown
             .entry(row.id)
@@ -137,7 +135,7 @@ pub fn is_missing(unshown_for: Duration) -> bool {
 fn failed(
     plan: &Plan,
     history: &History,
-    seen: &Seen,
+    seen: &Object,
     unchanged_for: Duration,
     accepted_for: Duration,
     at: Circumstances<'_>,
@@ -191,11 +189,7 @@ fn before(now: OffsetDateTime, span: Duration) -> OffsetDateTime {
 /// Whether the end of an accepted job shows that Kaspi delivers for the account: its object came through, and
 /// did not just turn out to be of no use.
 pub fn proves_delivery(next: Option<&Next>) -> bool {
-    match next {
-        Some(Next::Succeeded(Seen::Invoice(invoice))) => invoice.status != InvoiceStatus::Error,
-        Some(Next::Succeeded(Seen::Refund(_))) => true,
-        _ => false,
-    }
+    matches!(next, Some(Next::Succeeded(object)) if !object.is_failed())
 }
 
 /// When an object is looked at again.
@@ -222,32 +216,52 @@ const SOON: Duration = Duration::from_secs(15 * 60);
 /// Until this age it is looked at a sixth as often.
 const LATER: Duration = Duration::from_secs(2 * 3600);
 
-/// When to look at an invoice again that has had this status for this long.
+/// How an object was just looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// For how long it has had this status.
+    pub unchanged_for: Duration,
+    /// How many share a check with it, if it is checked among many.
+    pub crowd: Crowd,
+    /// Whether its invoice was read after it, so that what it changed there is known.
+    pub is_invoice_read: bool,
+}
+
+impl Sighting {
+    /// The first sight of an object, by itself.
+    pub const FIRST: Sighting = Sighting {
+        unchanged_for: Duration::ZERO,
+        crowd: Crowd::ManyChecks,
+        is_invoice_read: false,
+    };
+}
+
+/// When to look at an object again.
 ///
 /// The longer nothing happened, the less likely it is to happen now. Of many, an invoice is looked at
 /// whenever it is a sixteenth older: what is paid four minutes after its delivery is seen a quarter of
 /// a minute later, and the many old ones leave room for the few young. Where that is more than the
 /// checks can carry, all of them wait for a little longer.
-/// No status is quite final (API, section 5.1): cancelled, expired and failed invoices are watched on,
-/// for they may be paid.
-pub fn next_invoice_check(
-    status: &InvoiceStatus,
-    unchanged_for: Duration,
-    crowd: Crowd,
+/// What is dead and may revive is watched for `follow.watch_after_final`. What failed is looked at once more. What is
+/// done was looked at for the last time once its invoice was read after it.
+pub fn next_check(
+    outlook: Outlook,
+    seen: Sighting,
     rules: &FollowRules,
     jitter: Jitter,
 ) -> NextCheck {
-    let wait = match status {
-        InvoiceStatus::Paid | InvoiceStatus::PartiallyRefunded => return NextCheck::Settled,
-        InvoiceStatus::Cancelled | InvoiceStatus::Expired | InvoiceStatus::Error
-            if unchanged_for >= rules.watch_after_final =>
-        {
+    let unchanged_for = seen.unchanged_for;
+    let wait = match outlook {
+        Outlook::Settled => return NextCheck::Settled,
+        Outlook::MayRevive if unchanged_for >= rules.watch_after_final => {
             return NextCheck::Settled;
         }
-        InvoiceStatus::Cancelled | InvoiceStatus::Expired | InvoiceStatus::Error => {
+        Outlook::Failed if unchanged_for >= rules.first => return NextCheck::Settled,
+        Outlook::ChangesInvoice if seen.is_invoice_read => return NextCheck::Settled,
+        Outlook::MayRevive | Outlook::Failed | Outlook::ChangesInvoice | Outlook::OpenByItself => {
             unchanged_for / 2
         }
-        _ => match crowd {
+        Outlook::OpenAmongMany => match seen.crowd {
             Crowd::OneCheck if unchanged_for < SOON => rules.first,
             Crowd::OneCheck if unchanged_for < LATER => rules.first * 6,
             Crowd::OneCheck | Crowd::ManyChecks => unchanged_for / 16,
@@ -281,7 +295,7 @@ pub fn left_out_distance(failures: u32, jitter: Jitter) -> Duration {
 /// Whether an invoice is to be read by itself, because a check does not show what has to be known of it
 /// (API, section 2.6): why it failed, and what of it was refunded. `before` is its mirror's status; that of
 /// money which is in is looked at again only after a refund.
-pub fn is_to_be_read(before: &InvoiceStatus, shown: &InvoiceSeen, is_waited_for: bool) -> bool {
+pub fn is_to_be_read(before: &InvoiceStatus, shown: &Invoice, is_waited_for: bool) -> bool {
     match shown.status {
         InvoiceStatus::Error => {
             shown.error_code.is_none() && (is_waited_for || *before != InvoiceStatus::Error)
@@ -289,28 +303,6 @@ pub fn is_to_be_read(before: &InvoiceStatus, shown: &InvoiceSeen, is_waited_for:
         InvoiceStatus::PartiallyRefunded => true,
         InvoiceStatus::Paid => before.is_paid(),
         _ => false,
-    }
-}
-
-/// When to look at a refund again that has had this status for this long.
-///
-/// One that failed is looked at once more: its job may have been adopted with it, and is decided
-/// where it is followed. One that is done was looked at for the last time once its invoice was read after it.
-pub fn next_refund_check(
-    status: &RefundStatus,
-    unchanged_for: Duration,
-    is_invoice_read: bool,
-    rules: &FollowRules,
-    jitter: Jitter,
-) -> NextCheck {
-    match status {
-        RefundStatus::Completed if is_invoice_read => NextCheck::Settled,
-        RefundStatus::Failed if unchanged_for >= rules.first => NextCheck::Settled,
-        RefundStatus::Pending
-        | RefundStatus::Processing
-        | RefundStatus::Completed
-        | RefundStatus::Failed
-        | RefundStatus::Other(_) => NextCheck::After(spread(unchanged_for / 2, rules, jitter)),
     }
 }
 

@@ -5,10 +5,8 @@ use std::fmt::Write;
 
 use rust_decimal::Decimal;
 
-use crate::domain::job::JobName;
-use crate::domain::mirror::InvoiceSeen;
-use crate::domain::operation::{Expected, Seen};
-use crate::policy::finding::{Finding, Subject, is_of_another_order};
+use crate::domain::object::{Expected, Object};
+use crate::policy::finding::{Finding, Subject};
 use crate::policy::verdict::{Next, Reason};
 
 /// What to say of a job after the gateway answered clearly what it has of it: what was found, and what it is
@@ -33,69 +31,52 @@ pub fn says_denied(words: &str) -> bool {
     words.starts_with(DENIED)
 }
 
-/// The invoices of a bill, among what was found, that can be cancelled: alive, unpaid, and its own.
-pub fn unpaid(subject: &Subject<'_>, findings: &[&Finding]) -> BTreeSet<i64> {
-    let can_be_cancelled = |invoice: &&InvoiceSeen| {
-        let status = invoice.standing();
-        !status.is_paid() && !status.releases_key()
+/// The objects of a job, among what was found, that a person can take back: alive, unpaid, and its own.
+pub fn to_take_back(subject: &Subject<'_>, findings: &[&Finding]) -> BTreeSet<i64> {
+    let can_be_taken_back = |object: &&Object| {
+        object.taken_back_by().is_some() && !object.is_paid() && !object.is_dead()
     };
     let ours = own(subject, findings).into_iter();
-    let ours = ours.filter(can_be_cancelled);
-    ours.map(|invoice| invoice.id).collect()
+    let ours = ours.filter(can_be_taken_back);
+    ours.map(|object| object.id()).collect()
 }
 
-/// The invoices among what was found that are the job's own: by their name, or because the gateway named one for the job's
+/// The objects among what was found that are the job's own: by their name, or because the gateway named one for the job's
 /// key.
-pub fn own<'a>(subject: &Subject<'_>, findings: &[&'a Finding]) -> Vec<&'a InvoiceSeen> {
+pub fn own<'a>(subject: &Subject<'_>, findings: &[&'a Finding]) -> Vec<&'a Object> {
     let all = findings
         .iter()
-        .flat_map(|finding: &&'a Finding| match *finding {
-            Finding::Invoices(invoices) => invoices.as_slice(),
-            Finding::Invoice(invoice) => std::slice::from_ref(invoice),
-            Finding::Refunds(_) | Finding::Unclear(_) => &[],
-        });
-    let is_own = |invoice: &&InvoiceSeen| {
-        subject.history.invoice_id == Some(invoice.id)
-            || subject.name.owns(&Seen::Invoice((*invoice).clone()))
-    };
+        .flat_map(|finding: &&'a Finding| finding.objects());
+    let is_own = |object: &&Object| subject.is_answer_to_key(object) || subject.name.owns(object);
     all.filter(is_own).collect()
 }
 
 fn of_finding(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<String> {
-    let ours = match finding {
+    let ours: Vec<Object> = match finding {
         Finding::Unclear(_) => return None,
-        Finding::Invoice(invoice) => vec![Seen::Invoice(invoice.clone())],
-        Finding::Invoices(invoices) => {
-            let named = invoices
-                .iter()
-                .filter(|invoice| subject.name.names_invoice(invoice));
-            named.cloned().map(Seen::Invoice).collect()
-        }
-        Finding::Refunds(list) => {
-            let all = list.refunds.iter().cloned().map(Seen::Refund);
-            all.filter(|refund| subject.name.owns(refund)).collect()
+        Finding::Read(object) => vec![object.clone()],
+        Finding::Listed(objects) => {
+            let ours = objects.iter().filter(|object| subject.name.owns(object));
+            ours.cloned().collect()
         }
     };
     match next {
         Next::Succeeded(_) | Next::Accepted { .. } => None,
         Next::Held(Reason::Mismatch) => ours.first().map(|seen| against(subject, seen)),
         Next::Held(Reason::UnknownOutcome) if ours.is_empty() => Some(strangers(subject, finding)),
-        _ if ours.is_empty() => Some("the gateway shows nothing with this job's name".to_owned()),
+        _ if ours.is_empty() => Some(NOTHING.to_owned()),
         _ => Some(shown(&ours)),
     }
 }
 
 /// What the gateway shows of a job.
-pub(super) fn shown(objects: &[Seen]) -> String {
+pub(super) fn shown(objects: &[Object]) -> String {
     format!("the gateway shows {}", list(objects))
 }
 
 /// An object that is taken for the job's own, and is not what was asked for.
-fn against(subject: &Subject<'_>, seen: &Seen) -> String {
-    let order = match seen {
-        Seen::Invoice(invoice) if is_of_another_order(subject, invoice) => Some(seen),
-        Seen::Invoice(_) | Seen::Refund(_) => None,
-    };
+fn against(subject: &Subject<'_>, seen: &Object) -> String {
+    let order = subject.is_denied_by(seen).then_some(seen);
     format!(
         "{} was asked for, and ApiPay has {}{}",
         wanted(&subject.plan.expected, order),
@@ -104,35 +85,25 @@ fn against(subject: &Subject<'_>, seen: &Seen) -> String {
     )
 }
 
-/// Refunds that are new and do not say whose they are.
+/// What is new and does not say whose it is.
 fn strangers(subject: &Subject<'_>, finding: &Finding) -> String {
-    let Finding::Refunds(all) = finding else {
-        return "the gateway shows nothing with this job's name".to_owned();
+    let (Some(known), Finding::Listed(all)) = (subject.baseline, finding) else {
+        return NOTHING.to_owned();
     };
-    let is_new = |id: i64| {
-        subject
-            .baseline
-            .is_some_and(|known| !known.refund_ids.contains(&id))
-    };
-    let new: Vec<Seen> = all
-        .refunds
-        .iter()
-        .filter(|refund| is_new(refund.id))
-        .filter(|refund| !refund.reason.as_deref().is_some_and(JobName::is_marked))
-        .cloned()
-        .map(Seen::Refund)
-        .collect();
     format!(
         "{} was asked for, and the gateway shows {}, of which it cannot be told whether that is it",
         wanted(&subject.plan.expected, None),
-        list(&new)
+        list(&known.strangers_in(all))
     )
 }
+
+/// What is said when nothing of the job's was found.
+const NOTHING: &str = "the gateway shows nothing with this job's name";
 
 /// Objects that are told one by one: more than that nobody reads.
 const TOLD: usize = 5;
 
-pub(super) fn list(objects: &[Seen]) -> String {
+pub(super) fn list(objects: &[Object]) -> String {
     let mut text = objects
         .iter()
         .take(TOLD)
@@ -146,16 +117,17 @@ pub(super) fn list(objects: &[Seen]) -> String {
 }
 
 /// Which object it is, and what it shows.
-fn numbered(seen: &Seen) -> String {
-    let what = match seen {
-        Seen::Invoice(invoice) => format!("invoice {}", invoice.id),
-        Seen::Refund(refund) => format!("refund {}", refund.id),
-    };
-    format!("{what}: {}", described(seen))
+fn numbered(seen: &Object) -> String {
+    format!("{}: {}", named(seen), described(seen))
+}
+
+/// Which object it is.
+pub(super) fn named(seen: &Object) -> String {
+    format!("{} {}", seen.noun(), seen.id())
 }
 
 /// What was asked for; its order too, if that is what differs.
-pub(super) fn wanted(expected: &Expected, order: Option<&Seen>) -> String {
+pub(super) fn wanted(expected: &Expected, order: Option<&Object>) -> String {
     let mut text = expected.amount.map_or_else(
         || "any amount".to_owned(),
         |amount| format!("{amount} tenge"),
@@ -174,32 +146,21 @@ fn tenge(amount: Decimal) -> String {
     format!("{} tenge", amount.normalize())
 }
 
-pub(super) fn described(seen: &Seen) -> String {
-    let (amount, phone, status) = match seen {
-        Seen::Invoice(InvoiceSeen {
-            amount,
-            phone,
-            status,
-            ..
-        }) => (amount, phone.as_ref(), status.as_str()),
-        Seen::Refund(refund) => (&refund.amount, None, refund.status.as_str()),
-    };
-    let mut text = amount.map_or_else(|| "it".to_owned(), tenge);
-    if let Some(phone) = phone {
+/// What an object shows.
+pub(super) fn described(seen: &Object) -> String {
+    let mut text = seen.amount().map_or_else(|| "it".to_owned(), tenge);
+    // Writing to a String cannot fail.
+    if let Some(phone) = seen.payer() {
         let _ = write!(text, " to {phone}");
     }
-    let _ = write!(text, " (status {status})");
+    let _ = write!(text, " (status {})", seen.status());
     text
 }
 
-pub(super) fn order_of(seen: &Seen) -> String {
-    match seen {
-        Seen::Invoice(InvoiceSeen {
-            external_order_id: Some(id),
-            ..
-        }) => format!(" for order {id}"),
-        _ => String::new(),
-    }
+/// The order that an object shows, if it shows one.
+pub(super) fn order_of(seen: &Object) -> String {
+    let order = seen.order_id();
+    order.map_or_else(String::new, |id| format!(" for order {id}"))
 }
 
 #[cfg(test)]
@@ -211,13 +172,13 @@ mod tests {
 
     use crate::domain::account::DuplicateProtection;
     use crate::domain::job::History;
-    use crate::domain::mirror::RefundList;
+    use crate::domain::object::{Invoice, RefundList};
     use crate::policy::finding::Baseline;
     use crate::policy::fixtures::*;
 
     fn refunds(list: &serde_json::Value) -> Finding {
         let read = RefundList::read(&json!({ "refunds": list }), 15);
-        Finding::Refunds(read.expect("a list"))
+        Finding::listed(read.expect("a list").refunds)
     }
 
     #[test]
@@ -290,18 +251,21 @@ mod tests {
         let invoice = |id: i64, status: &str, comment: Option<String>| {
             let object =
                 json!({"id": id, "status": status, "amount": "5.00", "internal_comment": comment});
-            InvoiceSeen::read(&object).expect("an invoice")
+            Invoice::read(&object).expect("an invoice")
         };
         let own = Some(NAME.mark());
-        let found = Finding::Invoices(vec![
+        let found = Finding::listed([
             invoice(1, "pending", own.clone()),
             invoice(2, "paid", own.clone()),
             invoice(3, "cancelled", own),
             invoice(4, "pending", None),
         ]);
-        let named = Finding::Invoice(invoice(9, "processing", None));
-        let ids =
-            |findings: &[&Finding]| unpaid(&subject, findings).into_iter().collect::<Vec<_>>();
+        let named = Finding::read(invoice(9, "processing", None));
+        let ids = |findings: &[&Finding]| {
+            to_take_back(&subject, findings)
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
         assert_eq!(ids(&[&found, &named]), [1, 9]);
         assert_eq!(ids(&[&found, &found]), [1]);
         assert_eq!(ids(&[&refunds(&json!([]))]), Vec::<i64>::new());

@@ -8,7 +8,8 @@ use crate::domain::answer::{Answer, Body, Lost, NotSent, Reply, Timed};
 use crate::domain::codes::Class;
 use crate::domain::fields::id;
 use crate::domain::job::{History, JobName};
-use crate::domain::operation::{Applied, Lookup, OPERATIONS, Operation, Plan, Progress, Seen};
+use crate::domain::object::Object;
+use crate::domain::operation::{Applied, OPERATIONS, Operation, Plan, Progress, Resend};
 use crate::domain::state::State;
 use crate::policy::backoff;
 use crate::policy::hints;
@@ -79,14 +80,12 @@ fn replied(
     let quiet = quiet(at.rules.quiet_after_answer, took, at);
     match reply.class() {
         Class::Success => match read_success(operation, plan, reply) {
-            Some(applied) if !name.is_denied_by(&plan.expected, &applied.seen) => {
-                self::applied(applied)
-            }
+            Some(applied) if !name.is_denied_by(plan, &applied.seen) => self::applied(applied),
             _ => uncertain(Reason::UnreadableAnswer, quiet),
         },
         Class::DuplicateKey => duplicate_key(reply),
         // What the state is, a look-up tells; sending again is then harmless by nature.
-        Class::StateRefused if matches!(plan.lookup, Lookup::Invoice { .. }) => Verdict {
+        Class::StateRefused if plan.resend == Resend::Harmless => Verdict {
             effect: Effect::NotApplied,
             next: look_up_soon(Reason::StateRefused, Duration::ZERO),
             counts: true,
@@ -258,7 +257,7 @@ fn applied(applied: Applied) -> Verdict {
 ///
 /// One that failed at Kaspi is accepted too: whether a new one follows is decided where it is
 /// followed.
-pub(crate) fn conclude(seen: Seen, progress: Progress) -> Next {
+pub(crate) fn conclude(seen: Object, progress: Progress) -> Next {
     match progress {
         Progress::Done => Next::Succeeded(seen),
         Progress::UnderWay | Progress::NotStarted | Progress::Failed => Next::Accepted {

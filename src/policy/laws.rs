@@ -13,12 +13,12 @@ use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Body, Limits, Reply, Timed};
 use crate::domain::codes::Class;
 use crate::domain::job::{History, JobName};
-use crate::domain::operation::{Progress, Resend, Seen};
+use crate::domain::operation::{Progress, Resend};
 use crate::domain::state::State;
 use crate::policy::breaker::{health, probe_delay};
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::fixtures::*;
-use crate::policy::follow::{Crowd, NextCheck, follow, next_invoice_check, next_refund_check};
+use crate::policy::follow::{NextCheck, Sighting, follow, next_check};
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, conclude, judge, signal_of};
 use crate::policy::reconcile::{is_word_enough, key_may_be_free, reconcile, without_baseline};
@@ -232,13 +232,9 @@ proptest! {
         let rules = rules();
         let at = Circumstances { jitter: random, ..at(&rules) };
         let seen = object(&kind, &status, &code);
-        let usual = |unchanged_for| match &seen {
-            Seen::Invoice(seen) => {
-                next_invoice_check(&seen.status, unchanged_for, Crowd::ManyChecks, &rules.follow, random)
-            }
-            Seen::Refund(seen) => {
-                next_refund_check(&seen.status, unchanged_for, true, &rules.follow, random)
-            }
+        let usual = |unchanged_for| {
+            let sighting = Sighting { unchanged_for, is_invoice_read: true, ..Sighting::FIRST };
+            next_check(seen.outlook(), sighting, &rules.follow, random)
         };
         let (operation, plan) = (kind.operation, &kind.plan);
         let followed = follow(operation, plan, &history, &seen, unchanged_for, accepted_for, at);

@@ -6,10 +6,10 @@ use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::codes::Class;
 use crate::domain::job::{History, JobName};
-use crate::domain::mirror::{InvoiceSeen, RefundList, RefundSeen, RefundStatus};
-use crate::domain::operation::{Expected, Progress, Resend, Seen};
+use crate::domain::object::Object;
+use crate::domain::operation::{Progress, Resend};
 use crate::policy::backoff;
-use crate::policy::finding::{Baseline, Finding, Subject, is_of_another_order};
+use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::shown;
 use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, signal_of};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict, why_failed};
@@ -26,26 +26,15 @@ use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict, why_failed};
 pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>) -> Verdict {
     match finding {
         Finding::Unclear(timed) => unclear(subject, timed, at),
-        Finding::Invoice(invoice) => invoice_read(subject, invoice, at),
-        Finding::Invoices(invoices) => {
-            let ours = invoices
+        Finding::Read(object) => read(subject, object, at),
+        Finding::Listed(objects) => {
+            let ours: Vec<Object> = objects
                 .iter()
-                .filter(|invoice| subject.name.names_invoice(invoice));
-            one_of(subject, ours.cloned().map(Seen::Invoice).collect(), at)
-        }
-        Finding::Refunds(list) => {
-            let ours: Vec<Seen> = list
-                .refunds
-                .iter()
-                .filter(|refund| subject.name.names_refund(refund))
+                .filter(|object| subject.name.names(object))
                 .cloned()
-                .map(Seen::Refund)
                 .collect();
-            if ours.is_empty()
-                && subject
-                    .baseline
-                    .is_some_and(|known| has_stranger(known, list))
-            {
+            let has_stranger = |known: &Baseline| !known.strangers_in(objects).is_empty();
+            if ours.is_empty() && subject.baseline.is_some_and(has_stranger) {
                 return held(Reason::UnknownOutcome);
             }
             one_of(subject, ours, at)
@@ -53,14 +42,14 @@ pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>
     }
 }
 
-fn one_of(subject: &Subject<'_>, mut ours: Vec<Seen>, at: Circumstances<'_>) -> Verdict {
+fn one_of(subject: &Subject<'_>, mut ours: Vec<Object>, at: Circumstances<'_>) -> Verdict {
     if subject.history.is_denied() {
         // A dead one that is not what was asked for is what the person saw to.
         let is_left =
-            |seen: &Seen| lives_as_own(subject.name, seen) || agrees(&subject.plan.expected, seen);
+            |seen: &Object| lives_as_own(subject.name, seen) || seen.agrees(&subject.plan.expected);
         ours.retain(is_left);
     }
-    match <[Seen; 1]>::try_from(ours) {
+    match <[Object; 1]>::try_from(ours) {
         Ok([seen]) if may_have_successor(subject, &seen) && !is_settled(subject.history, at) => {
             wait_to_settle(subject.history, at)
         }
@@ -72,10 +61,9 @@ fn one_of(subject: &Subject<'_>, mut ours: Vec<Seen>, at: Circumstances<'_>) -> 
 
 /// Whether a repeated request may have made another invoice, which the list does not show yet: this
 /// one's key was free again.
-fn may_have_successor(subject: &Subject<'_>, seen: &Seen) -> bool {
+fn may_have_successor(subject: &Subject<'_>, seen: &Object) -> bool {
     let was_repeated = subject.history.attempts > 1;
-    let is_key_free = matches!(seen, Seen::Invoice(invoice) if invoice.status.releases_key());
-    was_repeated && is_key_free && is_sent_again_by_key(subject)
+    was_repeated && seen.frees_key() && is_sent_again_by_key(subject)
 }
 
 fn is_sent_again_by_key(subject: &Subject<'_>) -> bool {
@@ -103,11 +91,10 @@ pub(super) fn wait_to_settle(history: &History, at: Circumstances<'_>) -> Verdic
     }
 }
 
-/// The invoice that a cancel acts on, or that answered to our key.
-fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<'_>) -> Verdict {
-    let seen = Seen::Invoice(invoice.clone());
+/// The object that the job acts on, or that answered to its key.
+fn read(subject: &Subject<'_>, seen: &Object, at: Circumstances<'_>) -> Verdict {
     let history = subject.history;
-    match (subject.plan.resend, subject.operation.progress(&seen)) {
+    match (subject.plan.resend, subject.operation.progress(seen)) {
         (Resend::Harmless, Progress::NotStarted)
             if at.rules.server_error.is_exhausted_by(history.attempts) =>
         {
@@ -120,18 +107,18 @@ fn invoice_read(subject: &Subject<'_>, invoice: &InvoiceSeen, at: Circumstances<
         }),
         (Resend::Harmless, Progress::Failed) => Verdict {
             effect: Effect::Rejected,
-            next: Next::Failed(why_failed(&seen, Reason::Refused)),
+            next: Next::Failed(why_failed(seen, Reason::Refused)),
             counts: false,
             signal: None,
         },
-        _ if is_of_another_order(subject, invoice) => held(Reason::Mismatch),
-        _ => adopt(subject, seen),
+        _ if subject.is_denied_by(seen) => held(Reason::Mismatch),
+        _ => adopt(subject, seen.clone()),
     }
 }
 
 /// Takes an object for the job's own, once amount and payer agree.
-fn adopt(subject: &Subject<'_>, seen: Seen) -> Verdict {
-    if !agrees(&subject.plan.expected, &seen) {
+fn adopt(subject: &Subject<'_>, seen: Object) -> Verdict {
+    if !seen.agrees(&subject.plan.expected) {
         return held(Reason::Mismatch);
     }
     let progress = subject.operation.progress(&seen);
@@ -141,24 +128,6 @@ fn adopt(subject: &Subject<'_>, seen: Seen) -> Verdict {
         counts: false,
         signal: None,
     }
-}
-
-/// Whether nothing that the object shows contradicts what was asked.
-pub(super) fn agrees(expected: &Expected, seen: &Seen) -> bool {
-    match seen {
-        Seen::Invoice(invoice) => invoice.agrees(expected.amount, expected.phone.as_ref()),
-        // Which invoice it belongs to was the question already.
-        Seen::Refund(refund) => refund.agrees(refund.invoice_id, expected.amount),
-    }
-}
-
-/// A refund that was not there before and does not say whose it is: it may be ours with its reason
-/// lost, or a cashier's.
-fn has_stranger(known: &Baseline, list: &RefundList) -> bool {
-    list.refunds.iter().any(|refund| {
-        let is_new = !known.refund_ids.contains(&refund.id);
-        is_new && !refund.reason.as_deref().is_some_and(JobName::is_marked)
-    })
 }
 
 fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
@@ -314,25 +283,23 @@ fn not_applied(next: Next) -> Verdict {
 /// forgotten that it was. It is adopted as after a look-up. `None` when the list shows no such refund.
 ///
 /// A later generation counts as well, for its beginning may be forgotten too; an earlier one unless it
-/// has failed, which is why there is a later.
-pub fn made_before(subject: &Subject<'_>, list: &RefundList) -> Option<Verdict> {
-    let named: Vec<(&RefundSeen, i16)> = list
-        .refunds
+/// is dead, which is why there is a later.
+pub fn made_before(subject: &Subject<'_>, list: &[Object]) -> Option<Verdict> {
+    let named: Vec<(&Object, i16)> = list
         .iter()
-        .filter_map(|refund| {
-            let names = JobName::named_in(refund.reason.as_deref()?);
+        .filter_map(|object| {
+            let names = JobName::named_in(object.marked_text()?);
             let mut own = names.filter(|name| name.token == subject.name.token);
-            Some((refund, own.next()?.generation))
+            Some((object, own.next()?.generation))
         })
         .collect();
-    let is_living = |refund: &RefundSeen| refund.status != RefundStatus::Failed;
-    let pick = |wanted: &dyn Fn(&RefundSeen, i16) -> bool| -> Vec<&RefundSeen> {
+    let pick = |wanted: &dyn Fn(&Object, i16) -> bool| -> Vec<&Object> {
         let named = named
             .iter()
-            .filter(|(refund, generation)| wanted(refund, *generation));
-        named.map(|(refund, _)| *refund).collect()
+            .filter(|(object, generation)| wanted(object, *generation));
+        named.map(|(object, _)| *object).collect()
     };
-    let living = pick(&|refund, _| is_living(refund));
+    let living = pick(&|object, _| !object.is_dead());
     let found = if living.is_empty() {
         pick(&|_, generation| generation >= subject.name.generation)
     } else {
@@ -340,7 +307,7 @@ pub fn made_before(subject: &Subject<'_>, list: &RefundList) -> Option<Verdict> 
     };
     match found[..] {
         [] => None,
-        [refund] => Some(adopt(subject, Seen::Refund(refund.clone()))),
+        [object] => Some(adopt(subject, object.clone())),
         _ => Some(held(Reason::DuplicateDetected)),
     }
 }
@@ -360,43 +327,36 @@ pub struct Living {
 /// (API, section 5.1). `None` when none lives.
 pub fn lives_after_all(
     subject: &Subject<'_>,
-    known: &[InvoiceSeen],
-    named: &[InvoiceSeen],
+    known: &[Object],
+    named: &[Object],
 ) -> Option<Living> {
-    let lives = |invoice: &&InvoiceSeen| !invoice.standing().releases_key();
     // Of what is known the check says how it is; the list may say it later.
-    let is_unknown = |invoice: &&InvoiceSeen| {
-        let is_known = known.iter().any(|known| known.id == invoice.id);
-        !is_known && lives_as_own(subject.name, &Seen::Invoice((*invoice).clone()))
+    let is_unknown = |object: &&Object| {
+        let is_known = known.iter().any(|known| known.id() == object.id());
+        !is_known && lives_as_own(subject.name, object)
     };
     let unknown = named.iter().filter(is_unknown);
-    let living: Vec<&InvoiceSeen> = known.iter().filter(lives).chain(unknown).collect();
-    let verdict = match living[..] {
+    let known = known.iter().filter(|object| !object.is_dead());
+    let living: Vec<Object> = known.chain(unknown).cloned().collect();
+    let verdict = match &living[..] {
         [] => return None,
         // A newer one may live besides, of which nothing is known yet.
-        [invoice]
-            if subject.history.unproven_since.is_some() && !subject.name.names_invoice(invoice) =>
-        {
+        [object] if subject.history.unproven_since.is_some() && !subject.name.names(object) => {
             held(Reason::UnknownOutcome)
         }
-        [invoice] => adopt(subject, Seen::Invoice(invoice.clone())),
+        [object] => adopt(subject, object.clone()),
         _ => held(Reason::DuplicateDetected),
     };
-    let living = living.into_iter().cloned().map(Seen::Invoice);
     Some(Living {
         verdict,
-        found: shown(&living.collect::<Vec<_>>()),
+        found: shown(&living),
     })
 }
 
 /// Whether an object is the job's own, of whichever generation, and not dead: it can still be paid, was paid, or
 /// gives money back.
-pub(super) fn lives_as_own(name: JobName, seen: &Seen) -> bool {
-    let is_dead = match seen {
-        Seen::Invoice(invoice) => invoice.standing().releases_key(),
-        Seen::Refund(refund) => refund.status == RefundStatus::Failed,
-    };
-    !is_dead && name.owns(seen)
+pub(super) fn lives_as_own(name: JobName, seen: &Object) -> bool {
+    !seen.is_dead() && name.owns(seen)
 }
 
 /// Decides about a bill whose earlier invoices could not be read, so that nothing was sent.

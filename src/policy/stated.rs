@@ -1,14 +1,13 @@
 //! What somebody said of a job in `apipay.resolve`, against what the gateway has.
 
-use crate::domain::job::{JobName, Stated};
-use crate::domain::mirror::RefundList;
-use crate::domain::operation::{Progress, Resend, Seen};
-use crate::policy::finding::{Finding, Subject, is_of_another_order};
-use crate::policy::found::{described, list, order_of, wanted};
+use crate::domain::job::Stated;
+use crate::domain::object::Object;
+use crate::domain::operation::{Progress, Resend};
+use crate::policy::finding::{Finding, Subject};
+use crate::policy::found::{described, list, named, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
 use crate::policy::reconcile::{
-    agrees, has_left, is_missing, is_settled, is_word_enough, lives_as_own, look_again,
-    wait_to_settle,
+    has_left, is_missing, is_settled, is_word_enough, lives_as_own, look_again, wait_to_settle,
 };
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 
@@ -24,14 +23,13 @@ pub struct Checked {
 /// Whether the job's own object has to be looked for before what was said can be decided: an invoice was named that
 /// does not carry the job's name, and that would be taken, or is dead, so that another one may be meant.
 pub fn needs_own(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> bool {
-    let Finding::Invoice(invoice) = finding else {
+    let Finding::Read(seen) = finding else {
         return false;
     };
     let is_bill = subject.plan.resend == Resend::ByProtection;
-    let seen = Seen::Invoice(invoice.clone());
-    let may_be_taken = || contradiction(subject, stated, &seen).is_none();
-    let is_dead = || subject.operation.progress(&seen) == Progress::Failed;
-    is_bill && !subject.name.names_invoice(invoice) && (may_be_taken() || is_dead())
+    let may_be_taken = || contradiction(subject, stated, seen).is_none();
+    let is_dead = || subject.operation.progress(seen) == Progress::Failed;
+    is_bill && !subject.name.names(seen) && (may_be_taken() || is_dead())
 }
 
 /// Decides about a job that somebody resolved as applied, once the gateway was asked for the object.
@@ -50,44 +48,38 @@ pub fn check_stated(
     own: Option<&Finding>,
     at: Circumstances<'_>,
 ) -> Checked {
-    let (object, found) = match finding {
-        Finding::Unclear(timed) if is_missing(timed) => (object_of(subject), None),
+    let found = match finding {
+        Finding::Unclear(timed) if is_missing(timed) => None,
         Finding::Unclear(timed) => return Checked::of(look_again(subject.history, timed, at)),
-        Finding::Invoice(invoice) => ("invoice", Some(Seen::Invoice(invoice.clone()))),
-        Finding::Invoices(invoices) => {
-            let named = invoices.iter().find(|invoice| invoice.id == stated.id);
-            ("invoice", named.cloned().map(Seen::Invoice))
-        }
-        Finding::Refunds(list) => {
-            let named = list.refunds.iter().find(|refund| refund.id == stated.id);
-            ("refund", named.cloned().map(Seen::Refund))
-        }
+        Finding::Read(object) => Some(object),
+        Finding::Listed(objects) => objects.iter().find(|object| object.id() == stated.id),
     };
     if let Some(Finding::Unclear(timed)) = own {
         return Checked::of(look_again(subject.history, timed, at));
     }
     let living = own_instead(subject, stated, own.unwrap_or(finding));
-    let against = match (&found, living.is_empty()) {
+    let against = match (found, living.is_empty()) {
         (_, false) => Some(comes_first(&living, stated)),
-        (None, true) => Some(missing(finding)),
+        (None, true) => Some(missing(subject, finding)),
         (Some(seen), true) => contradiction(subject, stated, seen),
     };
     match (against, found) {
-        (None, Some(seen)) if !is_alone(subject, &seen, at) => {
+        (None, Some(seen)) if !is_alone(subject, seen, at) => {
             Checked::of(wait_to_settle(subject.history, at))
         }
         (None, Some(seen)) => {
-            let progress = subject.operation.progress(&seen);
+            let progress = subject.operation.progress(seen);
             Checked::of(Verdict {
                 effect: Effect::Applied,
-                next: conclude(seen, progress),
+                next: conclude(seen.clone(), progress),
                 counts: false,
                 signal: None,
             })
         }
         (against, _) => Checked {
             refuted: Some(format!(
-                "{object} {} was named; {}",
+                "{} {} was named; {}",
+                subject.plan.lookup.noun(),
                 stated.id,
                 against.unwrap_or_default()
             )),
@@ -108,9 +100,8 @@ pub fn check_stated(
 /// is to be sent again, one clear answer is enough after that word, and none once all have been in vain for
 /// `reconcile.give_up`.
 pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>) -> Checked {
-    let seen: Vec<Seen> = found.iter().flat_map(objects).collect();
-    let living: Vec<Seen> = seen
-        .iter()
+    let seen = || found.iter().flat_map(Finding::objects);
+    let living: Vec<Object> = seen()
         .filter(|seen| lives(subject, seen))
         .cloned()
         .collect();
@@ -139,47 +130,40 @@ pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>)
             return Checked::of(again);
         }
     }
-    let own = seen.into_iter().filter(|seen| subject.name.owns(seen));
+    let own = seen().filter(|seen| subject.name.owns(seen));
     Checked::of(Verdict {
         effect: Effect::NotApplied,
-        next: Next::CalledOff(own.max_by_key(id_of)),
+        next: Next::CalledOff(own.max_by_key(|seen| seen.id()).cloned()),
         counts: false,
         signal: None,
     })
 }
 
-/// What a look-up brought, one by one.
-fn objects(finding: &Finding) -> Vec<Seen> {
-    match finding {
-        Finding::Invoices(invoices) => invoices.iter().cloned().map(Seen::Invoice).collect(),
-        Finding::Refunds(list) => list.refunds.iter().cloned().map(Seen::Refund).collect(),
-        Finding::Invoice(invoice) => vec![Seen::Invoice(invoice.clone())],
-        Finding::Unclear(_) => Vec::new(),
-    }
-}
-
 /// Whether an object is the job's own and not dead: by its name, or because it answered to the job's key and shows
 /// nothing that contradicts what was asked.
-fn lives(subject: &Subject<'_>, seen: &Seen) -> bool {
-    let answered_to_key = matches!(seen, Seen::Invoice(invoice)
-        if subject.history.invoice_id == Some(invoice.id)
-            && !invoice.standing().releases_key()
-            && !is_of_another_order(subject, invoice)
-            && !is_marked_for_another(subject.name, seen)
-            && agrees(&subject.plan.expected, seen));
+fn lives(subject: &Subject<'_>, seen: &Object) -> bool {
+    let answered_to_key = subject.is_answer_to_key(seen)
+        && !seen.is_dead()
+        && !subject.is_denied_by(seen)
+        && seen.agrees(&subject.plan.expected);
     answered_to_key || lives_as_own(subject.name, seen)
 }
 
 /// What a person does about what lives of a job that is to end.
-fn how_it_ends(living: &[Seen]) -> &'static str {
+fn how_it_ends(living: &[Object]) -> String {
     match living {
-        [Seen::Invoice(invoice)] if !invoice.standing().is_paid() => {
-            ": name it, or cancel it with apipay.cancel_invoice and say the same again"
-        }
-        [_] => ": name it",
-        _ => {
-            ": cancel the invoices that are not paid with apipay.cancel_invoice, and name what is left"
-        }
+        [own] => match own.taken_back_by() {
+            Some(function) if !own.is_paid() => {
+                format!(": name it, or cancel it with {function} and say the same again")
+            }
+            _ => ": name it".to_owned(),
+        },
+        _ => match living.first().and_then(|own| own.taken_back_by()) {
+            Some(function) => format!(
+                ": cancel the invoices that are not paid with {function}, and name what is left"
+            ),
+            None => ": name one of them".to_owned(),
+        },
     }
 }
 
@@ -193,129 +177,110 @@ impl Checked {
     }
 }
 
-/// Objects that carry a name of the job, and live, among what was found: they speak first, whatever was said.
-fn own_instead(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> Vec<Seen> {
-    let all = match finding {
-        Finding::Invoices(_) | Finding::Refunds(_) => objects(finding),
-        Finding::Invoice(_) | Finding::Unclear(_) => Vec::new(),
+/// Objects that carry a name of the job, and live, among what was listed: they speak first, whatever was said.
+fn own_instead(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> Vec<Object> {
+    let Finding::Listed(all) = finding else {
+        return Vec::new();
     };
-    // No refund can be taken back: of several of its own a person can only say which is to count.
+    // What cannot be taken back stays: of several of its own a person can only say which is to count.
     let is_chosen = all.iter().any(|seen| {
-        matches!(seen, Seen::Refund(refund) if refund.id == stated.id) && subject.name.owns(seen)
+        seen.taken_back_by().is_none() && seen.id() == stated.id && subject.name.owns(seen)
     });
     let is_instead =
-        |seen: &Seen| !is_chosen && id_of(seen) != stated.id && lives_as_own(subject.name, seen);
-    all.into_iter().filter(is_instead).collect()
+        |seen: &&Object| !is_chosen && seen.id() != stated.id && lives_as_own(subject.name, seen);
+    all.iter().filter(is_instead).cloned().collect()
 }
 
 /// Whether nothing of the job's own can come to light beside an object that is about to be taken.
-fn is_alone(subject: &Subject<'_>, seen: &Seen, at: Circumstances<'_>) -> bool {
-    let is_named = match seen {
-        Seen::Invoice(invoice) => subject.name.names_invoice(invoice),
-        Seen::Refund(refund) => subject.name.names_refund(refund),
-    };
-    // A cancel makes nothing.
-    is_named || subject.plan.resend == Resend::Harmless || is_settled(subject.history, at)
-}
-
-fn id_of(seen: &Seen) -> i64 {
-    match seen {
-        Seen::Invoice(invoice) => invoice.id,
-        Seen::Refund(refund) => refund.id,
-    }
+fn is_alone(subject: &Subject<'_>, seen: &Object, at: Circumstances<'_>) -> bool {
+    subject.name.names(seen)
+        || subject.plan.lookup.acts_on_object()
+        || is_settled(subject.history, at)
 }
 
 /// What lives of the job's own beside what was named, and how a person ends that.
-fn comes_first(living: &[Seen], stated: &Stated) -> String {
-    let numbers = living.iter().take(TOLD).map(|seen| match seen {
-        Seen::Invoice(invoice) => format!("invoice {}", invoice.id),
-        Seen::Refund(refund) => format!("refund {}", refund.id),
-    });
+fn comes_first(living: &[Object], stated: &Stated) -> String {
+    let numbers = living.iter().take(TOLD).map(named);
     let numbers = numbers.collect::<Vec<_>>().join(" and ");
-    match living {
-        [own @ Seen::Invoice(invoice)] if invoice.standing().is_paid() => format!(
+    let taken_back_by = living.first().and_then(|own| own.taken_back_by());
+    match (living, taken_back_by) {
+        ([own], Some(_)) if own.is_paid() => format!(
             "{numbers} carries this job's name, and ApiPay has it as {}: name that one",
             described(own)
         ),
-        [own @ Seen::Invoice(_)] => format!(
+        ([own], Some(function)) => format!(
             "{numbers} carries this job's name, and ApiPay has it as {}: name that one, or cancel it with \
-             apipay.cancel_invoice and then name invoice {} again",
+             {function} and then name {} {} again",
             described(own),
+            own.noun(),
             stated.id
         ),
-        [_] => format!("{numbers} carries this job's name"),
-        [Seen::Invoice(_), ..] => format!(
-            "{numbers} carry this job's name: cancel all of them but one with apipay.cancel_invoice, and name that one"
+        ([_], None) => format!("{numbers} carries this job's name"),
+        (_, Some(function)) => format!(
+            "{numbers} carry this job's name: cancel all of them but one with {function}, and name that one"
         ),
-        _ => format!("{numbers} carry this job's name: name one of them"),
+        (_, None) => format!("{numbers} carry this job's name: name one of them"),
     }
 }
 
-/// What an id names of a job of this kind.
-fn object_of(subject: &Subject<'_>) -> &'static str {
-    match subject.plan.resend {
-        Resend::ByBaseline => "refund",
-        Resend::ByProtection | Resend::Harmless => "invoice",
-    }
-}
-
-fn missing(finding: &Finding) -> String {
+/// What the gateway has instead of what was named.
+fn missing(subject: &Subject<'_>, finding: &Finding) -> String {
     match finding {
-        Finding::Refunds(list) => format!("ApiPay has {} of that invoice", others(list)),
-        Finding::Invoice(_) | Finding::Invoices(_) | Finding::Unclear(_) => {
-            "ApiPay has none with that number".to_owned()
+        // What is read as a list, although a number was named, are all objects of an invoice.
+        Finding::Listed(list) => {
+            format!(
+                "ApiPay has {} of that invoice",
+                others(subject.plan.lookup.noun(), list)
+            )
         }
+        Finding::Read(_) | Finding::Unclear(_) => "ApiPay has none with that number".to_owned(),
     }
 }
 
-/// Refunds that are told by their numbers: more than that nobody reads.
+/// Objects that are told by their numbers: more than that nobody reads.
 const TOLD: usize = 10;
 
-fn others(list: &RefundList) -> String {
-    if list.refunds.is_empty() {
-        return "no refund".to_owned();
+fn others(noun: &str, list: &[Object]) -> String {
+    if list.is_empty() {
+        return format!("no {noun}");
     }
-    let ids = list.refunds.iter().take(TOLD);
-    let ids: Vec<String> = ids.map(|refund| refund.id.to_string()).collect();
-    let more = if list.refunds.len() > TOLD {
-        " and more"
-    } else {
-        ""
-    };
-    format!("only refund {}{more}", ids.join(", "))
+    let ids = list.iter().take(TOLD);
+    let ids: Vec<String> = ids.map(|object| object.id().to_string()).collect();
+    let more = if list.len() > TOLD { " and more" } else { "" };
+    format!("only {noun} {}{more}", ids.join(", "))
 }
 
 /// How a person has that object taken which was named, where nothing but a difference speaks against it.
 const TAKEN: &str = "; the same with anyway => true takes it, although it differs";
 
 /// What speaks against the object that was named.
-fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<String> {
+fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Option<String> {
     let expected = &subject.plan.expected;
     if let Some(owner) = stated.owner {
         return Some(format!("it belongs to job {owner}"));
     }
-    if is_marked_for_another(subject.name, seen) {
+    if subject.name.is_another_in(seen) {
         return Some("at ApiPay it carries the name of another job".to_owned());
     }
-    if subject.plan.resend == Resend::Harmless {
+    if subject.plan.lookup.acts_on_object() {
         let progress = subject.operation.progress(seen);
         let is_done = matches!(progress, Progress::Done | Progress::UnderWay);
         return (!is_done).then(|| format!("ApiPay has {}", described(seen)));
     }
-    // A new invoice would follow a dead one, while our own, of which nothing is known, may live.
-    let is_dead_strangers = matches!(seen, Seen::Invoice(invoice) if !subject.name.names_invoice(invoice))
+    // A new bill would follow a dead one, while our own, of which nothing is known, may live.
+    let is_dead_strangers = subject.plan.resend == Resend::ByProtection
+        && !subject.name.names(seen)
         && subject.operation.progress(seen) == Progress::Failed;
     if is_dead_strangers && !stated.anyway {
-        let whose = if carries_token(subject.name, seen) {
+        let whose = if subject.name.has_mark_in(seen) {
             "of an earlier try of this job"
         } else {
             "without this job's name"
         };
         return Some(format!("ApiPay has {}, {whose}{TAKEN}", described(seen)));
     }
-    let is_anothers_order =
-        matches!(seen, Seen::Invoice(invoice) if is_of_another_order(subject, invoice));
-    let agrees = agrees(expected, seen) && !is_anothers_order;
+    let is_anothers_order = subject.is_denied_by(seen);
+    let agrees = seen.agrees(expected) && !is_anothers_order;
     (!agrees && !stated.anyway).then(|| {
         let order = is_anothers_order.then_some(seen);
         format!(
@@ -325,25 +290,6 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<
             order.map_or_else(String::new, order_of)
         )
     })
-}
-
-/// Whether the object carries a mark of ours that is another job's. An earlier generation is the job's own.
-fn is_marked_for_another(name: JobName, seen: &Seen) -> bool {
-    JobName::named_in(mark_of(seen)).next().is_some() && !carries_token(name, seen)
-}
-
-/// Whether the object carries the name of this job, of whichever generation.
-fn carries_token(name: JobName, seen: &Seen) -> bool {
-    JobName::named_in(mark_of(seen)).any(|other| other.token == name.token)
-}
-
-/// Where our mark stands in an object.
-fn mark_of(seen: &Seen) -> &str {
-    let text = match seen {
-        Seen::Invoice(invoice) => &invoice.internal_comment,
-        Seen::Refund(refund) => &refund.reason,
-    };
-    text.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]

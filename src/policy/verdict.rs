@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::operation::Seen;
+use crate::domain::object::Object;
 use crate::domain::outage::Undelivered;
 pub use crate::domain::reason::Reason;
 use crate::domain::state::State;
@@ -49,11 +49,11 @@ impl Effect {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Final: the gateway did what was asked.
-    Succeeded(Seen),
+    Succeeded(Object),
     /// The gateway has taken it on: follow the object.
     Accepted {
         /// The object to follow.
-        seen: Seen,
+        seen: Object,
         /// What is waited for.
         reason: Reason,
     },
@@ -88,7 +88,7 @@ pub enum Next {
     Held(Reason),
     /// Final: a person said that nothing was done and that it is to end, and nothing alive was found. With what was
     /// found dead, if anything, which is watched all the same.
-    CalledOff(Option<Seen>),
+    CalledOff(Option<Object>),
 }
 
 impl Next {
@@ -198,12 +198,8 @@ impl Verdict {
 }
 
 /// Why something can no longer be done to an object: it is paid, or `otherwise`.
-pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
-    let is_paid = match seen {
-        Seen::Invoice(invoice) => invoice.standing().is_paid(),
-        Seen::Refund(_) => false,
-    };
-    if is_paid {
+pub(crate) fn why_failed(seen: &Object, otherwise: Reason) -> Reason {
+    if seen.is_paid() {
         Reason::AlreadyPaid
     } else {
         otherwise
@@ -213,7 +209,7 @@ pub(crate) fn why_failed(seen: &Seen, otherwise: Reason) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::mirror::{InvoiceSeen, InvoiceStatus};
+    use crate::domain::object::{Invoice, InvoiceStatus};
 
     #[test]
     fn the_words_of_effects_are_stable() {
@@ -229,7 +225,7 @@ mod tests {
 
     #[test]
     fn every_move_names_its_state_and_its_reason() {
-        let seen = Seen::Invoice(InvoiceSeen::bare(15, InvoiceStatus::Pending));
+        let seen = Object::Invoice(Invoice::bare(15, InvoiceStatus::Pending));
         let reason = Reason::Busy;
         let after = Duration::ZERO;
         let accepted = Next::Accepted {

@@ -11,11 +11,11 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::alerts::{self, About, Patience};
 use crate::db::fault::Fault;
-use crate::db::outbox::{self, DueDelivery, Waiting};
+use crate::db::outbox::{self, AtStake, DueDelivery};
 use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::{self, Chain};
-use crate::worker::alerting::{self, Alert, Held, ToCancel};
+use crate::worker::alerting::{self, Alert, HeldJob, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::pulse::Step;
@@ -82,7 +82,7 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
     }
     let untold = round.part(alerts::untold(&ctx.pool).await)?;
     for held in untold.unwrap_or_default() {
-        let alert = Alert::held(Held {
+        let alert = Alert::held(HeldJob {
             account: &held.account,
             id: held.job,
             reason: &held.reason,
@@ -154,14 +154,14 @@ pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
         // A number is not worth waiting for.
         Ok(Err(error)) => {
             warn!(alert.delivery = due.id, error = %Chain(&error), "what waits for an alert was not counted");
-            Waiting::default()
+            AtStake::default()
         }
         Err(_) => {
             warn!(
                 alert.delivery = due.id,
                 "counting what waits for an alert takes too long"
             );
-            Waiting::default()
+            AtStake::default()
         }
     };
     if claimed_at.elapsed() > CARRY_WITHIN {
@@ -196,7 +196,7 @@ impl Round {
     }
 }
 
-async fn deliver(ctx: &Context, due: DueDelivery, waiting: Waiting) -> Result<(), DbError> {
+async fn deliver(ctx: &Context, due: DueDelivery, waiting: AtStake) -> Result<(), DbError> {
     match carry(ctx, &due.channel, &delivery_of(&due, waiting)).await {
         Ok(()) => outbox::delivered(&ctx.pool, due.id).await,
         Err(reason) => {
@@ -213,7 +213,7 @@ async fn deliver(ctx: &Context, due: DueDelivery, waiting: Waiting) -> Result<()
 }
 
 /// A row of the outbox as what is told, with what waits for it.
-fn delivery_of(due: &DueDelivery, waiting: Waiting) -> Delivery {
+fn delivery_of(due: &DueDelivery, waiting: AtStake) -> Delivery {
     let status = match (due.notice.as_str(), due.resolved_at) {
         ("resolved", at) => Status::Resolved {
             at: at.unwrap_or(due.opened_at),
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn an_alert_that_the_log_loses_is_not_delivered() {
         let (subscriber, _reader) = telemetry::losing();
-        let alert = delivery_of(&due("firing"), Waiting::default());
+        let alert = delivery_of(&due("firing"), AtStake::default());
         tracing::subscriber::with_default(subscriber, || {
             assert!(log(&alert).is_err());
         });
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_row_becomes_a_notice() {
-        let status = |notice| delivery_of(&due(notice), Waiting::default()).status;
+        let status = |notice| delivery_of(&due(notice), AtStake::default()).status;
         assert_eq!(status("firing"), Status::Firing);
         assert_eq!(status("repeat"), Status::StillFiring);
         let resolved = Status::Resolved {

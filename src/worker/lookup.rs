@@ -9,10 +9,9 @@ use tracing::{info, warn};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Lookups, Purpose, Room};
-use crate::db::entry::Entry;
 use crate::domain::account::AccountName;
 use crate::domain::answer::Timed;
-use crate::domain::mirror::InvoiceSeen;
+use crate::domain::object::Object;
 use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
@@ -185,8 +184,8 @@ async fn look_up(
         .chain(&own)
         .chain(&named_before)
         .collect();
-    let unpaid = found::unpaid(&subject, &findings);
-    let to_cancel = match (unpaid.first(), unpaid.len()) {
+    let to_take_back = found::to_take_back(&subject, &findings);
+    let to_cancel = match (to_take_back.first(), to_take_back.len()) {
         (Some(invoice), 1) if operation.makes_invoice() => ToCancel::Invoice(*invoice),
         _ => ToCancel::of(&claim.operation),
     };
@@ -207,8 +206,8 @@ async fn look_up(
             sign: sign_of_lookup(&timed, &verdict),
         },
         failing_since: claim.history.failing_since,
-        read: match (&plan.lookup, &finding) {
-            (Lookup::Invoice { .. }, Finding::Invoice(invoice)) => Some(invoice),
+        read: match &finding {
+            Finding::Read(object) if plan.lookup.acts_on_object() => Some(object),
             _ => None,
         },
         found: found.as_deref(),
@@ -222,14 +221,10 @@ async fn look_up(
 
 /// Follows each of the invoices that a bill has from now on: whichever its job goes by in the end, the other one may be paid
 /// as well, and a person must hear of that. Recorded before the job is held: nobody looks for them after that.
-async fn watch(ctx: &Context, account: &Account, guard: &Guard, invoices: &[&InvoiceSeen]) {
+async fn watch(ctx: &Context, account: &Account, guard: &Guard, invoices: &[&Object]) {
     let following = ctx.following(account);
     for invoice in invoices {
-        let row = outcome::first_row(&account.name, Some(guard), invoice, following);
-        let entry = Entry {
-            invoice: Some(row),
-            ..Entry::default()
-        };
+        let entry = outcome::first_mirror(&account.name, Some(guard), invoice, following);
         ctx.recorder
             .record_now(Outcome::plain(&account.name, entry))
             .await;
@@ -287,8 +282,10 @@ async fn ask(
         (Lookup::Refunds { invoice_id }, _) => {
             let request = wire::list_refunds(*invoice_id);
             let timed = account.call(&request).await;
-            let finding = wire::read_refunds(&timed, *invoice_id)
-                .map_or_else(|| Finding::Unclear(timed.clone()), Finding::Refunds);
+            let finding = wire::read_refunds(&timed, *invoice_id).map_or_else(
+                || Finding::Unclear(timed.clone()),
+                |list| Finding::listed(list.refunds),
+            );
             (request, timed, finding)
         }
     }
@@ -298,6 +295,6 @@ async fn read_invoice(account: &Account, id: i64) -> (Request, Timed, Finding) {
     let request = wire::get_invoice(id);
     let timed = account.call(&request).await;
     let finding = wire::read_invoice(&timed, id)
-        .map_or_else(|| Finding::Unclear(timed.clone()), Finding::Invoice);
+        .map_or_else(|| Finding::Unclear(timed.clone()), Finding::read);
     (request, timed, finding)
 }

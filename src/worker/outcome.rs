@@ -1,39 +1,25 @@
 //! Decisions as rows: a verdict with its evidence becomes an entry of the record. Pure.
 
-use std::time::Duration;
+mod mirror;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::db::entry::{Entry, InvoiceRow, RefundRow, Transition};
+use crate::db::entry::{Entry, Transition};
 use crate::db::seconds;
-use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Body, NotSent, Reply, Timed, beginning};
 use crate::domain::errors::FieldErrors;
-use crate::domain::mirror::{InvoiceSeen, RefundSeen};
-use crate::domain::operation::{Lookup, Plan, Request, Seen};
-use crate::policy::follow::{Crowd, NextCheck, next_invoice_check, next_refund_check};
+use crate::domain::object::Object;
+use crate::domain::operation::{Plan, Request};
 use crate::policy::hints;
 use crate::policy::outage::Sign;
-use crate::policy::rules::{FollowRules, Jitter};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
 use crate::worker::alerting::ToCancel;
 use crate::worker::failing::Signed;
 use crate::worker::guard::Guard;
 
-/// When a mirror is looked at again.
-#[derive(Clone, Copy, Debug)]
-pub struct Following<'a> {
-    /// The settings.
-    pub rules: &'a FollowRules,
-    /// Randomness.
-    pub jitter: Jitter,
-    /// The fingerprint of the account's key, to which the gateway shows what is seen.
-    pub key: &'a str,
-    /// When the gateway showed it, by the database's clock.
-    pub seen_at: OffsetDateTime,
-}
+pub use mirror::{Following, first_mirror, invoice_row, refund_row};
 
 /// What a decision rests on: a request about a job and its answer.
 #[derive(Clone, Debug)]
@@ -54,8 +40,8 @@ pub struct Evidence<'a> {
     pub signed: Signed,
     /// Since when requests of the job got no clear answer, before this one.
     pub failing_since: Option<OffsetDateTime>,
-    /// The invoice that a job acts on, if that was read: whatever becomes of the job, its mirror shows it.
-    pub read: Option<&'a InvoiceSeen>,
+    /// The object that the job acts on, if that was read: whatever becomes of the job, its mirror shows it.
+    pub read: Option<&'a Object>,
     /// What the gateway was found to have, in words, if it said so clearly.
     pub found: Option<&'a str>,
     /// What may have to be cancelled before the job can be sent again, should a human have to decide.
@@ -123,13 +109,19 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
             Next::Uncertain { .. } | Next::Queued { .. } | Next::Failed(Reason::GaveUp)
         );
     let is_unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
-    let mut entry = mirrored(guard, plan, &verdict.next, transition, following);
-    if entry.invoice.is_none() {
-        entry.invoice = read.map(|invoice| first_row(&guard.account, None, invoice, following));
-    }
+    let mirror = match &verdict.next {
+        Next::Succeeded(seen) | Next::Accepted { seen, .. } | Next::CalledOff(Some(seen)) => {
+            let made_by = (!plan.lookup.acts_on_object()).then_some(guard);
+            first_mirror(&guard.account, made_by, seen, following)
+        }
+        _ => read.map_or_else(Entry::default, |seen| {
+            first_mirror(&guard.account, None, seen, following)
+        }),
+    };
     Entry {
+        transition: Some(transition),
         unspent: guard.taken.filter(|_| is_unspent),
-        ..entry
+        ..mirror
     }
 }
 
@@ -172,25 +164,23 @@ pub fn not_sent(guard: &Guard, cause: NotSent, verdict: &Verdict) -> Entry {
 pub fn followed(
     guard: &Guard,
     next: &Next,
-    seen: &Seen,
+    seen: &Object,
     found: Option<&str>,
     following: Following<'_>,
 ) -> Entry {
     let mut transition = moved(guard, next);
     if matches!(next, Next::Failed(_) | Next::Resubmit(_)) {
-        transition.message = message_of(seen);
+        transition.message = seen.error_message().map(str::to_owned);
         transition.error_code = seen.error_code().map(str::to_owned);
     }
     let mut entry = Entry::default();
     match next {
         Next::Accepted { seen: now, .. } | Next::Succeeded(now) => {
-            if let (Seen::Invoice(now), Seen::Invoice(before)) = (now, seen)
-                && now.id != before.id
-            {
-                entry.invoice = Some(first_row(&guard.account, Some(guard), now, following));
+            if now.id() != seen.id() {
+                entry = first_mirror(&guard.account, Some(guard), now, following);
             }
             if matches!(next, Next::Accepted { .. }) {
-                transition.message = message_of(now);
+                transition.message = now.error_message().map(str::to_owned);
             }
         }
         Next::Held(_) => transition.message = found.map(str::to_owned),
@@ -203,13 +193,6 @@ pub fn followed(
     }
     entry.transition = Some(transition);
     entry
-}
-
-fn message_of(seen: &Seen) -> Option<String> {
-    match seen {
-        Seen::Invoice(invoice) => invoice.error_message.clone(),
-        Seen::Refund(refund) => refund.error_message.clone(),
-    }
 }
 
 /// Closes an attempt that could not be made because the job's row cannot be read, and holds the job.
@@ -273,7 +256,7 @@ fn moved(guard: &Guard, next: &Next) -> Transition {
         Next::Succeeded(seen) => {
             attach_ids(&mut transition, seen);
             transition.proven = true;
-            transition.result = Some(object(seen));
+            transition.result = Some(seen.result());
         }
         Next::Accepted { seen, .. } => {
             attach_ids(&mut transition, seen);
@@ -311,14 +294,10 @@ fn moved(guard: &Guard, next: &Next) -> Transition {
     transition
 }
 
-fn attach_ids(transition: &mut Transition, seen: &Seen) {
-    match seen {
-        Seen::Invoice(invoice) => transition.invoice_id = Some(invoice.id),
-        Seen::Refund(refund) => {
-            transition.invoice_id = Some(refund.invoice_id);
-            transition.refund_id = Some(refund.id);
-        }
-    }
+fn attach_ids(transition: &mut Transition, seen: &Object) {
+    let numbers = seen.numbers();
+    transition.invoice_id = Some(numbers.invoice_id);
+    transition.refund_id = numbers.refund_id;
 }
 
 fn attach_answer(transition: &mut Transition, timed: &Timed, now: OffsetDateTime) {
@@ -445,155 +424,4 @@ fn sha256(text: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-/// The gateway's object as the job's result.
-fn object(seen: &Seen) -> Value {
-    match seen {
-        Seen::Invoice(invoice) => json!({
-            "id": invoice.id,
-            "status": invoice.standing().as_str(),
-            "amount": invoice.amount.map(|amount| amount.to_string()),
-            "kaspi_invoice_id": invoice.kaspi_invoice_id,
-            "is_sandbox": invoice.is_sandbox,
-        }),
-        Seen::Refund(refund) => json!({
-            "id": refund.id,
-            "invoice_id": refund.invoice_id,
-            "status": refund.status.as_str(),
-            "amount": refund.amount.map(|amount| amount.to_string()),
-        }),
-    }
-}
-
-/// Adds the mirror of the object that the decision saw.
-fn mirrored(
-    guard: &Guard,
-    plan: &Plan,
-    next: &Next,
-    transition: Transition,
-    following: Following<'_>,
-) -> Entry {
-    let mut entry = Entry {
-        transition: Some(transition),
-        ..Entry::default()
-    };
-    if let Next::Succeeded(seen) | Next::Accepted { seen, .. } | Next::CalledOff(Some(seen)) = next
-    {
-        match seen {
-            Seen::Invoice(invoice) => {
-                // Only a create makes the invoice that it sees.
-                let made = plan.lookup == Lookup::InvoiceByName;
-                let made_by = made.then_some(guard);
-                entry.invoice = Some(first_row(&guard.account, made_by, invoice, following));
-            }
-            Seen::Refund(refund) => {
-                let check = next_refund_check(
-                    &refund.status,
-                    Duration::ZERO,
-                    false,
-                    following.rules,
-                    following.jitter,
-                );
-                let row = refund_row(
-                    &guard.account,
-                    Some(guard),
-                    refund,
-                    None,
-                    check,
-                    following.seen_at,
-                );
-                entry.refund = Some(row);
-            }
-        }
-    }
-    entry
-}
-
-/// The mirror of an invoice that was read by itself.
-pub fn first_row(
-    account: &AccountName,
-    made_by: Option<&Guard>,
-    invoice: &InvoiceSeen,
-    following: Following<'_>,
-) -> InvoiceRow {
-    let check = next_invoice_check(
-        &invoice.standing(),
-        Duration::ZERO,
-        Crowd::ManyChecks,
-        following.rules,
-        following.jitter,
-    );
-    invoice_row(account, made_by, invoice, check, following)
-}
-
-/// An invoice's mirror. Which job made it, a mirror that is there already knows.
-pub fn invoice_row(
-    account: &AccountName,
-    made_by: Option<&Guard>,
-    invoice: &InvoiceSeen,
-    check: NextCheck,
-    following: Following<'_>,
-) -> InvoiceRow {
-    let (check_after_s, settled) = when(check);
-    let status = invoice.standing();
-    InvoiceRow {
-        account: account.to_string(),
-        id: invoice.id,
-        job_id: made_by.map(|job| job.id.0),
-        token: made_by.map(|job| job.token),
-        shown_to: following.key.to_owned(),
-        seen_at: following.seen_at,
-        status: status.as_str().to_owned(),
-        amount: invoice.amount,
-        total_refunded: invoice.total_refunded,
-        external_order_id: invoice.external_order_id.clone(),
-        kaspi_invoice_id: invoice.kaspi_invoice_id.clone(),
-        error_code: invoice.error_code.clone(),
-        error_message: invoice.error_message.clone(),
-        is_sandbox: invoice.is_sandbox,
-        created_at: invoice.created_at,
-        updated_at: invoice.updated_at,
-        paid_at: invoice.paid_at,
-        paid: status.is_paid(),
-        check_after_s,
-        settled,
-    }
-}
-
-/// A refund's mirror. Which job made it, a mirror that is there already knows; whose order its invoice is,
-/// whoever has read that.
-pub fn refund_row(
-    account: &AccountName,
-    made_by: Option<&Guard>,
-    refund: &RefundSeen,
-    invoice: Option<&InvoiceSeen>,
-    check: NextCheck,
-    seen_at: OffsetDateTime,
-) -> RefundRow {
-    let (check_after_s, settled) = when(check);
-    RefundRow {
-        account: account.to_string(),
-        id: refund.id,
-        job_id: made_by.map(|job| job.id.0),
-        token: made_by.map(|job| job.token),
-        invoice_id: refund.invoice_id,
-        seen_at,
-        status: refund.status.as_str().to_owned(),
-        amount: refund.amount,
-        external_order_id: invoice.and_then(|invoice| invoice.external_order_id.clone()),
-        reason: refund.reason.clone(),
-        error_code: refund.error_code.clone(),
-        error_message: refund.error_message.clone(),
-        created_at: refund.created_at,
-        check_after_s,
-        settled,
-    }
-}
-
-fn when(check: NextCheck) -> (f64, bool) {
-    match check {
-        NextCheck::After(delay) => (seconds(delay), false),
-        NextCheck::Settled => (0.0, true),
-    }
 }

@@ -9,7 +9,7 @@ use time::macros::format_description;
 use tracing::warn;
 
 use crate::db::accounts::AccountRow;
-use crate::db::health::{Glance, Waiting};
+use crate::db::health::{CountedJobs, Glance};
 use crate::db::{DbError, accounts, health};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Awaited, Course, Outage, Row};
@@ -79,7 +79,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
 fn status_line(
     trouble: Option<String>,
     accounts: &[AccountRow],
-    waiting: &[Waiting],
+    waiting: &[CountedJobs],
     glance: &Glance,
     in_flight: usize,
 ) -> String {

@@ -183,9 +183,9 @@ fn lock(backlog: &Mutex<Backlog>) -> std::sync::MutexGuard<'_, Backlog> {
 }
 
 /// A statement that waits for the database.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingStatement<'a>(&'a AtomicUsize);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingStatement<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -246,12 +246,12 @@ impl Recorder {
 
     /// Outcomes wait until the answer is dropped. Batches do so each by itself: one that gets through
     /// does not speak for the other.
-    fn wait(&self) -> Waiting<'_> {
+    fn wait(&self) -> WaitingStatement<'_> {
         let mut backlog = lock(&self.backlog);
         backlog.is_behind = backlog.outcomes > 0;
         drop(backlog);
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(&self.waiting)
+        WaitingStatement(&self.waiting)
     }
 
     /// The outcomes that the database does not take although it is well.
@@ -483,7 +483,7 @@ pub(super) struct Patient<'a> {
     ctx: &'a Context,
     task: &'static str,
     failures: u32,
-    waiting: Option<Waiting<'a>>,
+    waiting: Option<WaitingStatement<'a>>,
 }
 
 /// Conflicts in a row after which a statement is no longer taken to be unlucky.

@@ -9,7 +9,7 @@ use crate::db::mirrors::DueMirror;
 use crate::db::{DbError, Pool, revived};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::domain::mirror::InvoiceStatus;
+use crate::domain::object::InvoiceStatus;
 use crate::worker::alerting;
 use crate::worker::context::Context;
 

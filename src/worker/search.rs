@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::db::claim::Purpose;
 use crate::domain::answer::{Answer, Lost, Timed};
 use crate::domain::job::JobName;
-use crate::domain::mirror::InvoiceSeen;
+use crate::domain::object::Object;
 use crate::domain::operation::Request;
 use crate::gateway::wire;
 use crate::policy::finding::Finding;
@@ -25,7 +25,7 @@ pub async fn by_name(
     purpose: Purpose,
 ) -> (Request, Timed, Finding) {
     let first = wire::search_invoices(name, 1);
-    let mut found: BTreeMap<i64, InvoiceSeen> = BTreeMap::new();
+    let mut found: BTreeMap<i64, Object> = BTreeMap::new();
     let mut last = Timed {
         answer: Answer::Lost(Lost::Cut),
         took: Duration::ZERO,
@@ -42,10 +42,10 @@ pub async fn by_name(
         found.extend(
             read.invoices
                 .into_iter()
-                .map(|invoice| (invoice.id, invoice)),
+                .map(|invoice| (invoice.id, invoice.into())),
         );
         if found.len() >= read.total {
-            let finding = Finding::Invoices(found.into_values().collect());
+            let finding = Finding::Listed(found.into_values().collect());
             return (first, last, finding);
         }
         if rows == 0 {

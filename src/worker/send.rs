@@ -14,6 +14,7 @@ use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobId;
+use crate::domain::object::Object;
 use crate::domain::operation::{Lookup, Operation, Plan, Resend};
 use crate::domain::state::State;
 use crate::gateway::wire;
@@ -196,6 +197,7 @@ async fn read_before(
         .await;
         return None;
     };
+    let listed: Vec<Object> = list.refunds.into_iter().map(Object::from).collect();
     let subject = Subject {
         operation,
         plan,
@@ -204,12 +206,12 @@ async fn read_before(
         protection: account.protection,
         baseline: None,
     };
-    if let Some(verdict) = made_before(&subject, &list) {
+    if let Some(verdict) = made_before(&subject, &listed) {
         warn!(
             job.id = %guard.id, next = verdict.next.state().as_str(),
             "this refund stands at the gateway already, and the database knows nothing of it; it is not sent again"
         );
-        let found = in_words(&subject, &Finding::Refunds(list), &verdict.next);
+        let found = in_words(&subject, &Finding::Listed(listed), &verdict.next);
         let evidence = Evidence {
             found: found.as_deref(),
             ..evidence(&verdict)
@@ -224,7 +226,7 @@ async fn read_before(
         .await;
         return None;
     }
-    let baseline = json!(Baseline::of(&list));
+    let baseline = json!(Baseline::of(&listed));
     crash::reach(Point::BeforeBaseline);
     let window_from = hold(ctx, account, guard, job, Some(&baseline)).await?;
     crash::reach(Point::AfterBaseline);

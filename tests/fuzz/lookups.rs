@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use apipayd::domain::account::DuplicateProtection;
 use apipayd::domain::answer::{Answer, Body, Limits, Reply, Timed};
-use apipayd::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundStatus};
+use apipayd::domain::object::{Invoice, InvoiceStatus, RefundStatus};
 use apipayd::domain::operation::{Lookup, Resend};
 use apipayd::gateway::wire;
 use apipayd::policy::breaker::health;
@@ -51,11 +51,11 @@ fn looked_up(tape: &mut Tape<'_>, bytes: &[u8]) {
     let found = match plan.lookup {
         Lookup::InvoiceByName => wire::read_invoice_page(&timed).map(|page| {
             page.invoices.iter().for_each(assert_readable);
-            Finding::Invoices(page.invoices)
+            Finding::listed(page.invoices)
         }),
         Lookup::Invoice { id } => wire::read_invoice(&timed, id).map(|invoice| {
             assert_eq!(invoice.id, INVOICE);
-            Finding::Invoice(invoice)
+            Finding::read(invoice)
         }),
         Lookup::Refunds { invoice_id } => wire::read_refunds(&timed, invoice_id).map(|list| {
             assert!(
@@ -63,7 +63,7 @@ fn looked_up(tape: &mut Tape<'_>, bytes: &[u8]) {
                     .iter()
                     .all(|refund| refund.invoice_id == INVOICE)
             );
-            Finding::Refunds(list)
+            Finding::listed(list.refunds)
         }),
     };
     let (history, at) = (history(tape), at(tape));
@@ -112,7 +112,7 @@ fn looked_up(tape: &mut Tape<'_>, bytes: &[u8]) {
 }
 
 /// What is read of an object can be stored, and what is printed of it reads the same.
-fn assert_readable(invoice: &InvoiceSeen) {
+fn assert_readable(invoice: &Invoice) {
     assert!(invoice.id > 0);
     let most = Decimal::new(999_999_999_999, 2);
     for amount in [invoice.amount, invoice.total_refunded]

@@ -38,6 +38,7 @@ mod isolation;
 mod mended;
 mod migrating;
 mod notifications;
+mod one_at_a_time;
 mod organizations;
 mod outage;
 mod parking;

@@ -318,6 +318,23 @@ fn an_operation_is_named_in_its_own_file_only() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// What decides about objects asks them, whichever kind they are.
+#[test]
+fn no_decision_knows_a_kind_of_object() {
+    let allowed: Vec<String> = sources("src/policy")
+        .into_iter()
+        .filter(File::is_for_tests)
+        .map(|file| file.path)
+        .collect();
+    let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
+    forbid(
+        "src/policy",
+        &["Object::Invoice", "Object::Refund"],
+        &allowed,
+        "an object is asked, as domain::object has it",
+    );
+}
+
 /// Those that are words of nothing else: an invoice may be `failed` too, and a finding of `check` is about `sending`.
 #[test]
 fn each_state_of_a_job_is_spelled_once() {

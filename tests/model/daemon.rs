@@ -13,8 +13,8 @@ use apipayd::db::entry::Transition;
 use apipayd::domain::account::AccountName;
 use apipayd::domain::answer::{Answer, Lost, NotSent, Timed};
 use apipayd::domain::job::{Epoch, History, JobId, JobName};
-use apipayd::domain::mirror::{InvoiceSeen, RefundSeen};
-use apipayd::domain::operation::{Lookup, Operation, Plan, Request, Seen, operation};
+use apipayd::domain::object::{Invoice, Object, Refund};
+use apipayd::domain::operation::{Lookup, Operation, Plan, Request, operation};
 use apipayd::domain::state::State as Status;
 use apipayd::gateway::wire;
 use apipayd::policy::finding::{Baseline, Finding, Subject};
@@ -319,27 +319,29 @@ impl Daemon {
         };
         let timed = timed(answer, Duration::ZERO);
         let finding = match (by_id, self.setup.operation) {
-            (Some(id), _) => wire::read_invoice(&timed, id).map(Finding::Invoice),
-            (None, Op::Refund) => wire::read_refunds(&timed, TARGET_ID).map(Finding::Refunds),
+            (Some(id), _) => wire::read_invoice(&timed, id).map(Finding::read),
+            (None, Op::Refund) => {
+                wire::read_refunds(&timed, TARGET_ID).map(|list| Finding::listed(list.refunds))
+            }
             (None, Op::Create | Op::Cancel) => wire::read_invoice_page(&timed)
                 .filter(|page| page.invoices.len() >= page.total)
-                .map(|page| Finding::Invoices(page.invoices)),
+                .map(|page| Finding::listed(page.invoices)),
         };
         let finding = finding.unwrap_or_else(|| Finding::Unclear(timed.clone()));
         (request, timed, finding)
     }
 
     /// The object that a check of an accepted job looks at.
-    fn seen(&self, question: &Question, glimpse: &Glimpse) -> Option<Seen> {
+    fn seen(&self, question: &Question, glimpse: &Glimpse) -> Option<Object> {
         match (glimpse, self.setup.operation) {
             (Glimpse::Target(target), _) => {
-                InvoiceSeen::read(&Writer::target(*target)).map(Seen::Invoice)
+                Invoice::read(&Writer::target(*target)).map(Object::Invoice)
             }
             (Glimpse::One(number, done), operation) => {
                 let row = self.writer().object(&question.job_of, *number, *done);
                 match operation {
-                    Op::Refund => RefundSeen::read(&row, TARGET_ID).map(Seen::Refund),
-                    Op::Create | Op::Cancel => InvoiceSeen::read(&row).map(Seen::Invoice),
+                    Op::Refund => Refund::read(&row, TARGET_ID).map(Object::Refund),
+                    Op::Create | Op::Cancel => Invoice::read(&row).map(Object::Invoice),
                 }
             }
             (Glimpse::Nothing | Glimpse::List(_), _) => None,

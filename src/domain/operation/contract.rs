@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
+use super::applied::{Applied, Progress};
 use super::fields::Fields;
 use super::plan::Plan;
-use super::seen::{Applied, Progress, Seen};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
+use crate::domain::object::Object;
 
 /// What the daemon needs to know about one kind of job.
 pub trait Operation: Sync {
@@ -26,7 +27,7 @@ pub trait Operation: Sync {
     fn read_success(&self, plan: &Plan, status: u16, body: &Value) -> Option<Applied>;
 
     /// Whether what is seen of the object ends the job.
-    fn progress(&self, seen: &Seen) -> Progress;
+    fn progress(&self, seen: &Object) -> Progress;
 
     /// Whether one job of this kind may test if an unwell account is well again: nothing worse than
     /// a refusal can come of it that a look-up could not settle.
@@ -36,6 +37,14 @@ pub trait Operation: Sync {
 
     /// Whether it makes an invoice: what the gateway's caps are about (API, section 4.3).
     fn makes_invoice(&self) -> bool {
+        false
+    }
+
+    /// Whether of the jobs of this kind that act on the same invoice one at a time may be open: of two under way it could
+    /// not be told which one did what the gateway shows.
+    ///
+    /// The database holds to it, by a unique index and by the order of its claims; a test compares the two.
+    fn is_one_at_a_time(&self) -> bool {
         false
     }
 

@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::fields::{Field, Fields, Kind, Need};
 use super::params;
-use super::{Applied, Expected, Lookup, Operation, Plan, Progress, Request, Resend, Seen};
+use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend};
 use crate::domain::errors::FieldErrors;
 use crate::domain::fields;
 use crate::domain::job::JobName;
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus};
+use crate::domain::object::{Expected, Invoice, InvoiceStatus, Object};
 
 /// The gateway's id of the invoice that a job acts on.
 pub(super) const INVOICE_ID: Field = Field {
@@ -57,28 +57,28 @@ impl Operation for InvoiceCancel {
         };
         let invoice = match status {
             202 => fields::id(body, "invoice_id")
-                .map(|id| InvoiceSeen::bare(id, InvoiceStatus::Cancelling))?,
-            _ => InvoiceSeen::read(body.get("invoice")?)?,
+                .map(|id| Invoice::bare(id, InvoiceStatus::Cancelling))?,
+            _ => Invoice::read(body.get("invoice")?)?,
         };
         let progress = progress(&invoice);
         // A success that shows the invoice as it was before, or paid, contradicts itself: look it up.
         let agrees = invoice.id == id && matches!(progress, Progress::Done | Progress::UnderWay);
         agrees.then_some(Applied {
-            seen: Seen::Invoice(invoice),
+            seen: Object::Invoice(invoice),
             progress,
         })
     }
 
-    fn progress(&self, seen: &Seen) -> Progress {
-        match seen {
-            Seen::Invoice(invoice) => progress(invoice),
+    fn progress(&self, seen: &Object) -> Progress {
+        let Object::Invoice(invoice) = seen else {
             // Not this job's object, so it can neither end the job nor allow another request.
-            Seen::Refund(_) => Progress::UnderWay,
-        }
+            return Progress::UnderWay;
+        };
+        progress(invoice)
     }
 }
 
-fn progress(invoice: &InvoiceSeen) -> Progress {
+fn progress(invoice: &Invoice) -> Progress {
     match invoice.status {
         InvoiceStatus::Cancelled | InvoiceStatus::Expired => Progress::Done,
         InvoiceStatus::Cancelling | InvoiceStatus::Other(_) => Progress::UnderWay,
@@ -114,7 +114,7 @@ mod tests {
 
     fn read(status: u16, body: Value) -> Option<(InvoiceStatus, Progress)> {
         let applied = InvoiceCancel.read_success(&plan(), status, &body)?;
-        let Seen::Invoice(invoice) = applied.seen else {
+        let Object::Invoice(invoice) = applied.seen else {
             panic!("not an invoice")
         };
         assert_eq!(invoice.id, 15);
@@ -233,10 +233,10 @@ mod tests {
             ("error", Some("invoice_already_cancelled"), Progress::Done),
             ("accumulating", None, Progress::UnderWay),
         ] {
-            let mut invoice = InvoiceSeen::bare(15, InvoiceStatus::parse(status));
+            let mut invoice = Invoice::bare(15, InvoiceStatus::parse(status));
             invoice.error_code = code.map(str::to_owned);
             assert_eq!(
-                InvoiceCancel.progress(&Seen::Invoice(invoice)),
+                InvoiceCancel.progress(&Object::Invoice(invoice)),
                 expected,
                 "{status} {code:?}"
             );

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::fields::{COUNT, Field, Fields, Kind, Need, Reserved, Rule, TENGE, WHOLE_TENGE};
 use super::params;
-use super::{Applied, Expected, Lookup, Operation, Plan, Progress, Request, Resend, Seen};
+use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus};
+use crate::domain::object::{Expected, Invoice, InvoiceStatus, Object, ObjectKind};
 
 /// The field in which the gateway takes the key of a request.
 const KEY: &str = "external_order_id_idempotency";
@@ -175,27 +175,27 @@ impl Operation for InvoiceCreate {
         let invoice = [Some(body), body.get("invoice"), body.get("data")]
             .into_iter()
             .flatten()
-            .find_map(InvoiceSeen::read)?;
-        let agrees = invoice.agrees(plan.expected.amount, plan.expected.phone.as_ref());
+            .find_map(Invoice::read)?;
+        let agrees = invoice.agrees(&plan.expected);
         let progress = progress(&invoice);
         agrees.then_some(Applied {
-            seen: Seen::Invoice(invoice),
+            seen: Object::Invoice(invoice),
             progress,
         })
     }
 
-    fn progress(&self, seen: &Seen) -> Progress {
-        match seen {
-            Seen::Invoice(invoice) => progress(invoice),
+    fn progress(&self, seen: &Object) -> Progress {
+        let Object::Invoice(invoice) = seen else {
             // Not this job's object, so it can neither end the job nor allow another request.
-            Seen::Refund(_) => Progress::UnderWay,
-        }
+            return Progress::UnderWay;
+        };
+        progress(invoice)
     }
 }
 
 /// The job is done once the invoice reached the customer; what becomes of it then is the mirror's
 /// story.
-fn progress(invoice: &InvoiceSeen) -> Progress {
+fn progress(invoice: &Invoice) -> Progress {
     match invoice.status {
         InvoiceStatus::Processing | InvoiceStatus::Other(_) => Progress::UnderWay,
         InvoiceStatus::Error if invoice.error_code.as_deref() == Some("invoice_already_paid") => {
@@ -680,7 +680,7 @@ mod tests {
                 let applied = InvoiceCreate
                     .read_success(&plan, status, &body)
                     .expect("the shape");
-                let Seen::Invoice(seen) = applied.seen else {
+                let Object::Invoice(seen) = applied.seen else {
                     panic!("not an invoice")
                 };
                 assert_eq!((seen.id, seen.status), (15, InvoiceStatus::Processing));
@@ -731,10 +731,10 @@ mod tests {
             ("error", Some("invoice_already_paid"), Progress::Done),
             ("accumulating", None, Progress::UnderWay),
         ] {
-            let mut invoice = InvoiceSeen::bare(15, InvoiceStatus::parse(status));
+            let mut invoice = Invoice::bare(15, InvoiceStatus::parse(status));
             invoice.error_code = code.map(str::to_owned);
             assert_eq!(
-                InvoiceCreate.progress(&Seen::Invoice(invoice)),
+                InvoiceCreate.progress(&Object::Invoice(invoice)),
                 expected,
                 "{status} {code:?}"
             );

@@ -5,11 +5,11 @@ use serde_json::Value;
 use super::fields::{COUNT, Field, Fields, Kind, Need, Rule, TENGE};
 use super::invoice_cancel::INVOICE_ID;
 use super::params;
-use super::{Applied, Expected, Lookup, Operation, Plan, Progress, Request, Resend, Seen};
+use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend};
 use crate::domain::errors::FieldErrors;
 use crate::domain::fields;
 use crate::domain::job::JobName;
-use crate::domain::mirror::{RefundSeen, RefundStatus};
+use crate::domain::object::{Expected, Object, ObjectKind, Refund, RefundStatus};
 
 /// What the gateway takes in `reason`, the job's mark included.
 const REASON_MAX: usize = 500;
@@ -87,6 +87,11 @@ impl Operation for InvoiceRefund {
         false
     }
 
+    // Two partial refunds of the same amount look alike.
+    fn is_one_at_a_time(&self) -> bool {
+        true
+    }
+
     fn fields(&self) -> &'static Fields {
         &FIELDS
     }
@@ -114,29 +119,30 @@ impl Operation for InvoiceRefund {
         let Lookup::Refunds { invoice_id } = plan.lookup else {
             return None;
         };
-        let refund = RefundSeen::read(body.get("refund")?, invoice_id)?;
+        let refund = Refund::read(body.get("refund")?, invoice_id)?;
         let shown_invoice = body
             .get("invoice")
             .and_then(|invoice| fields::id(invoice, "id"));
-        let agrees = refund.agrees(invoice_id, plan.expected.amount)
+        let agrees = refund.invoice_id == invoice_id
+            && refund.agrees(&plan.expected)
             && shown_invoice.is_none_or(|shown| shown == invoice_id);
         let progress = progress(&refund);
         agrees.then_some(Applied {
-            seen: Seen::Refund(refund),
+            seen: Object::Refund(refund),
             progress,
         })
     }
 
-    fn progress(&self, seen: &Seen) -> Progress {
-        match seen {
-            Seen::Refund(refund) => progress(refund),
+    fn progress(&self, seen: &Object) -> Progress {
+        let Object::Refund(refund) = seen else {
             // Not this job's object, so it can neither end the job nor allow another request.
-            Seen::Invoice(_) => Progress::UnderWay,
-        }
+            return Progress::UnderWay;
+        };
+        progress(refund)
     }
 }
 
-fn progress(refund: &RefundSeen) -> Progress {
+fn progress(refund: &Refund) -> Progress {
     match refund.status {
         RefundStatus::Pending | RefundStatus::Processing | RefundStatus::Other(_) => {
             Progress::UnderWay
@@ -366,7 +372,7 @@ mod tests {
         let applied = InvoiceRefund
             .read_success(&plan(json!({"amount": 1000})), 201, &body)
             .expect("the shape");
-        let Seen::Refund(refund) = applied.seen else {
+        let Object::Refund(refund) = applied.seen else {
             panic!("not a refund")
         };
         assert_eq!(
@@ -407,10 +413,9 @@ mod tests {
             ("failed", Progress::Failed),
             ("queued", Progress::UnderWay),
         ] {
-            let refund =
-                RefundSeen::read(&json!({"id": 3, "status": status}), 15).expect("a refund");
+            let refund = Refund::read(&json!({"id": 3, "status": status}), 15).expect("a refund");
             assert_eq!(
-                InvoiceRefund.progress(&Seen::Refund(refund)),
+                InvoiceRefund.progress(&Object::Refund(refund)),
                 expected,
                 "{status}"
             );

@@ -3,6 +3,7 @@
 //! Everything an operation says is a value; the worker and the policy know no operation by name. What
 //! adding one touches stands in ARCHITECTURE.md.
 
+mod applied;
 mod contract;
 pub mod fields;
 mod invoice_cancel;
@@ -11,13 +12,12 @@ mod invoice_refund;
 mod params;
 mod plan;
 mod request;
-mod seen;
 mod written;
 
+pub use applied::{Applied, Progress};
 pub use contract::Operation;
-pub use plan::{Expected, Lookup, Plan, Resend};
+pub use plan::{Lookup, Plan, Resend};
 pub use request::{Method, Request};
-pub use seen::{Applied, Progress, Seen};
 pub use written::{PARAMS_MAX, Written};
 
 /// Every operation, by name.

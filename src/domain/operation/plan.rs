@@ -1,9 +1,7 @@
 //! What follows from the params of a job.
 
-use rust_decimal::Decimal;
-
 use super::request::Request;
-use crate::domain::phone::Phone;
+use crate::domain::object::{Expected, Invoice, Refund};
 
 /// Everything about a job that follows from its params.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +33,25 @@ pub enum Lookup {
     },
 }
 
+impl Lookup {
+    /// What the object that it is to find is called in a sentence, before its number.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Lookup::InvoiceByName | Lookup::Invoice { .. } => Invoice::NOUN,
+            Lookup::Refunds { .. } => Refund::NOUN,
+        }
+    }
+
+    /// Whether the job acts on an object that was there before it, and makes none: that object bears no name of the
+    /// job's.
+    pub fn acts_on_object(&self) -> bool {
+        match self {
+            Lookup::Invoice { .. } => true,
+            Lookup::InvoiceByName | Lookup::Refunds { .. } => false,
+        }
+    }
+}
+
 /// What allows sending again once a look-up found nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resend {
@@ -44,15 +61,4 @@ pub enum Resend {
     Harmless,
     /// Only if the stored baseline proves twice that nothing happened.
     ByBaseline,
-}
-
-/// What an object must show to be ours.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Expected {
-    /// The amount, where the request states it.
-    pub amount: Option<Decimal>,
-    /// The payer, where the request states one.
-    pub phone: Option<Phone>,
-    /// The order id that is sent along, where one is.
-    pub order_id: Option<String>,
 }

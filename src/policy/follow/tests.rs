@@ -1,19 +1,19 @@
 //! What every state of an accepted object means, and when it is looked at again.
 
 use super::*;
-use crate::domain::mirror::InvoiceSeen;
+use crate::domain::object::ObjectKind;
 use crate::policy::fixtures::*;
 
 const MINUTE: Duration = seconds(60);
 
-fn invoice(status: &str) -> Seen {
-    Seen::Invoice(own_invoice(status))
+fn invoice(status: &str) -> Object {
+    Object::Invoice(own_invoice(status))
 }
 
-fn refunded(status: &str, code: &str) -> Seen {
+fn refunded(status: &str, code: &str) -> Object {
     let mut refund = refund_row(3, status, None);
     refund.error_code = Some(code.to_owned());
-    Seen::Refund(refund)
+    Object::Refund(refund)
 }
 
 fn show_followed(followed: &Followed) -> String {
@@ -33,7 +33,7 @@ fn generation(generation: i16) -> History {
 
 /// The object has looked so for `unchanged_for`, the job been accepted for as long.
 #[track_caller]
-fn check(kind: &Kind, history: &History, seen: &Seen, unchanged_for: Duration, expected: &str) {
+fn check(kind: &Kind, history: &History, seen: &Object, unchanged_for: Duration, expected: &str) {
     let rules = rules();
     let (operation, plan) = (kind.operation, &kind.plan);
     let at = at(&rules);
@@ -52,7 +52,7 @@ fn check(kind: &Kind, history: &History, seen: &Seen, unchanged_for: Duration, e
 #[test]
 fn of_an_invoice_that_is_shown_twice_and_not_the_same_nothing_is_believed() {
     let row = |id: i64, status: &str| {
-        InvoiceSeen::read(&serde_json::json!({"id": id, "status": status})).unwrap()
+        Invoice::read(&serde_json::json!({"id": id, "status": status})).unwrap()
     };
     let shown = by_id(vec![
         row(7, "pending"),
@@ -266,7 +266,7 @@ fn what_died_of_the_account_uses_up_nothing_of_what_dies_by_itself() {
 
 #[test]
 fn only_what_came_through_proves_that_kaspi_delivers() {
-    let done = |seen: Seen| Some(Next::Succeeded(seen));
+    let done = |seen: Object| Some(Next::Succeeded(seen));
     let accepted = Next::Accepted {
         seen: invoice("processing"),
         reason: Reason::UnderWay,
@@ -342,8 +342,13 @@ fn after(seconds: f64) -> NextCheck {
 fn an_invoice_is_watched_until_nothing_can_change() {
     let rules = rules().follow;
     let check = |status: &str, unchanged_for, crowd| {
-        let status = InvoiceStatus::parse(status);
-        next_invoice_check(&status, seconds(unchanged_for), crowd, &rules, Jitter::NONE)
+        let outlook = Invoice::bare(15, InvoiceStatus::parse(status)).outlook();
+        let sighting = Sighting {
+            unchanged_for: seconds(unchanged_for),
+            crowd,
+            ..Sighting::FIRST
+        };
+        next_check(outlook, sighting, &rules, Jitter::NONE)
     };
     const MINUTES: u64 = 60;
     const HOURS: u64 = 3600;
@@ -407,20 +412,18 @@ fn a_refund_is_watched_to_its_end() {
         ("failed", 5, NextCheck::Settled),
         ("failed", 600, NextCheck::Settled),
     ] {
-        let status = RefundStatus::parse(status);
         let check = |is_invoice_read| {
-            let unchanged_for = seconds(unchanged_for);
-            next_refund_check(
-                &status,
-                unchanged_for,
+            let outlook = refund_row(3, status, None).outlook();
+            let sighting = Sighting {
+                unchanged_for: seconds(unchanged_for),
                 is_invoice_read,
-                &rules,
-                Jitter::NONE,
-            )
+                ..Sighting::FIRST
+            };
+            next_check(outlook, sighting, &rules, Jitter::NONE)
         };
         assert_eq!(check(true), expected, "{status} {unchanged_for}");
         // The books are behind until its invoice was read after it.
-        let unread = match (status.as_str(), unchanged_for) {
+        let unread = match (status, unchanged_for) {
             ("completed", 0) => after(5.0),
             ("completed", _) => after(300.0),
             _ => expected,
@@ -436,7 +439,7 @@ fn two_refunds_of_one_name_are_a_humans_to_see() {
         generation: 9,
         ..NAME
     };
-    let own = Seen::Refund(marked(7));
+    let own = Object::Refund(marked(7));
     for (among, expected) in [
         (vec![marked(7)], false),
         (vec![marked(7), refund_row(8, "completed", None)], false),
@@ -446,10 +449,11 @@ fn two_refunds_of_one_name_are_a_humans_to_see() {
         ),
         (vec![marked(7), marked(8)], true),
     ] {
+        let among: Vec<Object> = among.into_iter().map(Object::from).collect();
         assert_eq!(has_double(NAME, &own, &among), expected, "{among:?}");
     }
-    let invoice = invoice("paid");
-    assert!(!has_double(NAME, &invoice, &[marked(7), marked(8)]));
+    let among = [marked(7), marked(8)].map(Object::from);
+    assert!(!has_double(NAME, &invoice("paid"), &among));
     assert_eq!(
         show_followed(&Followed::doubled()),
         "held duplicate_detected"
@@ -460,16 +464,18 @@ fn two_refunds_of_one_name_are_a_humans_to_see() {
 fn checks_are_spread_by_a_tenth() {
     let rules = rules().follow;
     let random = Jitter::new(1.0);
-    let pending = InvoiceStatus::Pending;
-    let check = next_invoice_check(&pending, seconds(1600), Crowd::ManyChecks, &rules, random);
+    let sighting = Sighting {
+        unchanged_for: seconds(1600),
+        ..Sighting::FIRST
+    };
+    let check = next_check(Outlook::OpenAmongMany, sighting, &rules, random);
     assert_eq!(check, after(110.0));
     // A first check behind the longest distance is a setting that contradicts itself, no panic.
     let odd = FollowRules {
         first: seconds(700),
         ..rules
     };
-    let pending = RefundStatus::Pending;
-    let check = next_refund_check(&pending, Duration::ZERO, true, &odd, Jitter::NONE);
+    let check = next_check(Outlook::OpenByItself, Sighting::FIRST, &odd, Jitter::NONE);
     assert_eq!(check, after(600.0));
 }
 
@@ -478,7 +484,7 @@ fn what_a_check_does_not_show_is_read() {
     let all = "processing pending cancelling paid partially_refunded cancelled expired error odd";
     for before in all.split(' ').map(InvoiceStatus::parse) {
         for shown in all.split(' ') {
-            let mut invoice = InvoiceSeen::bare(15, InvoiceStatus::parse(shown));
+            let mut invoice = Invoice::bare(15, InvoiceStatus::parse(shown));
             let expected = match shown {
                 "partially_refunded" => [true, true],
                 "paid" => [before.is_paid(); 2],
@@ -527,7 +533,7 @@ fn a_living_invoice_is_unexpected_after_its_death_and_beside_another_one() {
 /// An object of the wrong kind can neither end a job nor allow another request.
 #[test]
 fn an_object_of_another_kind_says_nothing() {
-    let bare = Seen::Invoice(InvoiceSeen::bare(15, InvoiceStatus::Paid));
+    let bare = Object::Invoice(Invoice::bare(15, InvoiceStatus::Paid));
     check(&refund(), &generation(1), &bare, MINUTE, "waits");
     for kind in [create(), cancel()] {
         check(

@@ -9,8 +9,7 @@ use serde_json::{Map, Value};
 
 use super::*;
 use crate::domain::answer::{Lost, NotSent};
-use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundList, RefundSeen};
-use crate::domain::operation::Seen;
+use crate::domain::object::{Invoice, InvoiceStatus, Object, Refund};
 use crate::policy::finding::Baseline;
 
 const CODES: &str = "duplicate_idempotency_key tariff_inactive kaspi_session_expired grant_not_granted \
@@ -268,7 +267,7 @@ fn any_mark() -> impl Strategy<Value = String> {
     select(texts)
 }
 
-fn any_invoice() -> impl Strategy<Value = InvoiceSeen> {
+fn any_invoice() -> impl Strategy<Value = Invoice> {
     let amount = of(select(vec!["5000.00", "5001.00"]));
     (
         14_i64..17,
@@ -279,7 +278,7 @@ fn any_invoice() -> impl Strategy<Value = InvoiceSeen> {
         of(any_mark()),
     )
         .prop_map(|(id, status, code, amount, order, comment)| {
-            InvoiceSeen::read(&json!({
+            Invoice::read(&json!({
                 "id": id, "status": status, "error_code": code, "amount": amount,
                 "external_order_id": order, "internal_comment": comment,
             }))
@@ -287,7 +286,7 @@ fn any_invoice() -> impl Strategy<Value = InvoiceSeen> {
         })
 }
 
-fn any_refund() -> impl Strategy<Value = RefundSeen> {
+fn any_refund() -> impl Strategy<Value = Refund> {
     (1_i64..9, any_status(), weighted(0.8, any_mark()))
         .prop_map(|(id, status, reason)| refund_row(id, &status, reason.as_deref()))
 }
@@ -295,9 +294,12 @@ fn any_refund() -> impl Strategy<Value = RefundSeen> {
 /// What a look-up of this kind of job can bring.
 pub(super) fn suited(kind: &Kind, finding: Finding) -> Finding {
     let suits = match finding {
-        Finding::Invoices(_) => kind.plan.resend == Resend::ByProtection,
-        Finding::Invoice(_) => kind.plan.resend != Resend::ByBaseline,
-        Finding::Refunds(_) => kind.plan.resend == Resend::ByBaseline,
+        Finding::Listed(ref all) => match all.first() {
+            Some(Object::Invoice(_)) => kind.plan.resend == Resend::ByProtection,
+            Some(Object::Refund(_)) => kind.plan.resend == Resend::ByBaseline,
+            None => kind.plan.resend != Resend::Harmless,
+        },
+        Finding::Read(_) => kind.plan.resend != Resend::ByBaseline,
         Finding::Unclear(_) => true,
     };
     if suits {
@@ -308,14 +310,10 @@ pub(super) fn suited(kind: &Kind, finding: Finding) -> Finding {
 }
 
 pub(super) fn any_finding() -> impl Strategy<Value = Finding> {
-    let list = vec(any_refund(), 0..3).prop_map(|refunds| RefundList {
-        refunds,
-        total_refunded: None,
-    });
     prop_oneof![
-        vec(any_invoice(), 0..3).prop_map(Finding::Invoices),
-        any_invoice().prop_map(Finding::Invoice),
-        list.prop_map(Finding::Refunds),
+        vec(any_invoice(), 0..3).prop_map(Finding::listed),
+        any_invoice().prop_map(Finding::read),
+        vec(any_refund(), 0..3).prop_map(Finding::listed),
         any_timed().prop_map(Finding::Unclear),
     ]
 }
@@ -338,34 +336,40 @@ fn shows(finding: &Finding, counts: impl Fn(&str) -> bool) -> bool {
             .is_some_and(|text| text.contains(&NAME.mark()))
     };
     match finding {
-        Finding::Invoices(found) => found.iter().any(|invoice| {
-            let is_ours = ours(&invoice.internal_comment)
-                || invoice.external_order_id == Some(NAME.to_string());
-            is_ours && counts(invoice.standing().as_str())
+        Finding::Listed(found) => found.iter().any(|object| match object {
+            Object::Invoice(invoice) => {
+                let is_ours = ours(&invoice.internal_comment)
+                    || invoice.external_order_id == Some(NAME.to_string());
+                is_ours && counts(invoice.standing().as_str())
+            }
+            Object::Refund(refund) => ours(&refund.reason) && counts(refund.status.as_str()),
         }),
-        Finding::Invoice(_) => true,
-        Finding::Refunds(list) => list
-            .refunds
-            .iter()
-            .any(|refund| ours(&refund.reason) && counts(refund.status.as_str())),
+        Finding::Read(_) => true,
         Finding::Unclear(_) => false,
     }
 }
 
 /// An invoice whose key the gateway takes for a new one.
 pub(super) fn shows_free_key(finding: &Finding) -> bool {
-    let Finding::Invoices(found) = finding else {
+    let Finding::Listed(found) = finding else {
         return false;
     };
     let is_free = |status: &str| matches!(status, "error" | "cancelled" | "expired");
-    shows_ours(finding) && found.iter().any(|invoice| is_free(invoice.status.as_str()))
+    let is_free = |object: &Object| match object {
+        Object::Invoice(invoice) => is_free(invoice.status.as_str()),
+        Object::Refund(_) => false,
+    };
+    shows_ours(finding) && found.iter().any(is_free)
 }
 
 pub(super) fn shows_stranger(finding: &Finding, known: &Baseline) -> bool {
-    let Finding::Refunds(list) = finding else {
+    let Finding::Listed(list) = finding else {
         return false;
     };
-    list.refunds.iter().any(|refund| {
+    list.iter().any(|object| {
+        let Object::Refund(refund) = object else {
+            return false;
+        };
         let marked = refund
             .reason
             .as_ref()
@@ -375,15 +379,15 @@ pub(super) fn shows_stranger(finding: &Finding, known: &Baseline) -> bool {
 }
 
 /// The object that a job of this kind follows.
-pub(super) fn object(kind: &Kind, status: &str, code: &str) -> Seen {
+pub(super) fn object(kind: &Kind, status: &str, code: &str) -> Object {
     if kind.plan.resend == Resend::ByBaseline {
         let mut refund = refund_row(3, status, None);
         refund.error_code = Some(code.to_owned());
-        return Seen::Refund(refund);
+        return Object::Refund(refund);
     }
-    Seen::Invoice(InvoiceSeen {
+    Object::Invoice(Invoice {
         error_code: Some(code.to_owned()),
-        ..InvoiceSeen::bare(15, InvoiceStatus::parse(status))
+        ..Invoice::bare(15, InvoiceStatus::parse(status))
     })
 }
 

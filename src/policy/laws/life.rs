@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::*;
-use crate::domain::operation::Seen;
+use crate::domain::object::Object;
 use crate::domain::state::State;
 use crate::policy::finding::Baseline;
 use crate::policy::rules::Rules;
@@ -19,7 +19,7 @@ pub(super) struct Job {
     pub name: JobName,
     pub state: State,
     /// The followed object, of an accepted job.
-    pub followed: Option<Box<Seen>>,
+    pub followed: Option<Box<Object>>,
     pub history: History,
     pub baseline: Option<Baseline>,
     pub now: OffsetDateTime,
@@ -144,12 +144,9 @@ impl Job {
     }
 
     /// The followed object looks like this. Returns false if nobody would ever look again.
-    pub(super) fn check(&mut self, seen: &Seen) -> bool {
+    pub(super) fn check(&mut self, seen: &Object) -> bool {
         let rules = rules();
-        let status = match seen {
-            Seen::Invoice(invoice) => invoice.status.to_string(),
-            Seen::Refund(refund) => refund.status.to_string(),
-        };
+        let status = seen.status().to_owned();
         let since = match self.mirror.take() {
             Some((before, since)) if before == status => since,
             _ => self.now,
@@ -224,7 +221,7 @@ impl Job {
                 history.unproven_since = None;
                 self.accepted_at = self.now;
                 if was != State::Accepted {
-                    self.mirror = stored(&seen, self.now);
+                    self.mirror = Some((seen.status().to_owned(), self.now));
                     let usual = usual_check(&seen, Duration::ZERO, &rules());
                     assert!(matches!(usual, NextCheck::After(_)), "left alone: {seen:?}");
                 }
@@ -245,29 +242,11 @@ impl Job {
     }
 }
 
-/// The mirror that is stored with an accepted job.
-fn stored(seen: &Seen, now: OffsetDateTime) -> Option<(String, OffsetDateTime)> {
-    Some(match seen {
-        Seen::Invoice(invoice) => (invoice.status.to_string(), now),
-        Seen::Refund(refund) => (refund.status.to_string(), now),
-    })
-}
-
-fn usual_check(seen: &Seen, unchanged_for: Duration, rules: &Rules) -> NextCheck {
-    match seen {
-        Seen::Invoice(invoice) => next_invoice_check(
-            &invoice.status,
-            unchanged_for,
-            Crowd::ManyChecks,
-            &rules.follow,
-            Jitter::NONE,
-        ),
-        Seen::Refund(refund) => next_refund_check(
-            &refund.status,
-            unchanged_for,
-            true,
-            &rules.follow,
-            Jitter::NONE,
-        ),
-    }
+fn usual_check(seen: &Object, unchanged_for: Duration, rules: &Rules) -> NextCheck {
+    let sighting = Sighting {
+        unchanged_for,
+        is_invoice_read: true,
+        ..Sighting::FIRST
+    };
+    next_check(seen.outlook(), sighting, &rules.follow, Jitter::NONE)
 }

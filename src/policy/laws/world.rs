@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 use super::life::Job;
 use super::*;
 use crate::domain::answer::{Lost, NotSent};
-use crate::domain::mirror::{InvoiceSeen, RefundList};
-use crate::domain::operation::{Lookup, Seen};
+use crate::domain::object::{Invoice, Object};
+use crate::domain::operation::Lookup;
 use crate::domain::state::State;
 use crate::policy::finding::Baseline;
 
@@ -60,9 +60,9 @@ impl Entry {
         !matches!(self.status, "error" | "cancelled" | "expired")
     }
 
-    fn invoice(&self) -> InvoiceSeen {
+    fn invoice(&self) -> Invoice {
         let name = self.name.map(|name| name.to_string());
-        InvoiceSeen::read(&json!({
+        Invoice::read(&json!({
             "id": self.id, "status": self.status, "error_code": self.code, "external_order_id": name,
         }))
         .expect("an invoice")
@@ -273,18 +273,15 @@ impl World {
             return Finding::Unclear(timed(coded(500, "x")));
         }
         match (&self.job.kind.plan.lookup, self.job.history.invoice_id) {
-            (Lookup::Invoice { .. }, _) => Finding::Invoice(self.books[TARGET].invoice()),
-            (Lookup::InvoiceByName, None) => {
-                Finding::Invoices(self.shown().map(Entry::invoice).collect())
-            }
+            (Lookup::Invoice { .. }, _) => Finding::read(self.books[TARGET].invoice()),
+            (Lookup::InvoiceByName, None) => Finding::listed(self.shown().map(Entry::invoice)),
             (Lookup::InvoiceByName, Some(id)) => {
                 let entry = self.books.iter().find(|entry| entry.id == id);
-                Finding::Invoice(entry.expect("an invoice of the gateway's").invoice())
+                Finding::read(entry.expect("an invoice of the gateway's").invoice())
             }
-            (Lookup::Refunds { .. }, _) => Finding::Refunds(RefundList {
-                refunds: self.shown().map(|entry| self.refund(entry)).collect(),
-                total_refunded: None,
-            }),
+            (Lookup::Refunds { .. }, _) => {
+                Finding::listed(self.shown().map(|entry| self.refund(entry)))
+            }
         }
     }
 
@@ -294,7 +291,7 @@ impl World {
             .filter(|entry| entry.shown_from <= self.job.now)
     }
 
-    fn refund(&self, entry: &Entry) -> crate::domain::mirror::RefundSeen {
+    fn refund(&self, entry: &Entry) -> crate::domain::object::Refund {
         let mark = entry
             .name
             .filter(|_| !self.forgets_reasons)
@@ -304,7 +301,7 @@ impl World {
         seen
     }
 
-    fn show(&self, seen: &Seen) -> Seen {
+    fn show(&self, seen: &Object) -> Object {
         let entry = |id| {
             self.books
                 .iter()
@@ -312,8 +309,8 @@ impl World {
                 .expect("in the books")
         };
         match seen {
-            Seen::Invoice(invoice) => Seen::Invoice(entry(invoice.id).invoice()),
-            Seen::Refund(refund) => Seen::Refund(self.refund(entry(refund.id))),
+            Object::Invoice(invoice) => Object::Invoice(entry(invoice.id).invoice()),
+            Object::Refund(refund) => Object::Refund(self.refund(entry(refund.id))),
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::answer::{Body, Lost, NotSent};
-use crate::domain::mirror::InvoiceStatus;
+use crate::domain::object::{Invoice, InvoiceStatus, Refund};
 use crate::domain::phone::Phone;
 use crate::policy::fixtures::*;
 use DuplicateProtection::{Key, Lookup};
@@ -53,15 +53,12 @@ fn history(attempts: u32, unproven_for: u64, absent_for: Option<u64>) -> History
     }
 }
 
-fn invoices(found: &[InvoiceSeen]) -> Finding {
-    Finding::Invoices(found.to_vec())
+fn invoices(found: &[Invoice]) -> Finding {
+    Finding::listed(found.to_vec())
 }
 
-fn refunds(found: &[RefundSeen]) -> Finding {
-    Finding::Refunds(RefundList {
-        refunds: found.to_vec(),
-        total_refunded: None,
-    })
+fn refunds(found: &[Refund]) -> Finding {
+    Finding::listed(found.to_vec())
 }
 
 fn unclear(answer: Answer) -> Finding {
@@ -96,7 +93,7 @@ fn a_person_who_says_that_nothing_was_done_is_believed_unless_something_of_it_li
         ..history(1, GIVE_UP + 1, Some(GIVE_UP))
     };
     let with = |status: &str, amount: &str| {
-        invoices(&[InvoiceSeen {
+        invoices(&[Invoice {
             amount: amount.parse().ok(),
             ..own_invoice(status)
         }])
@@ -250,7 +247,7 @@ fn the_invoice_with_the_jobs_name_is_adopted() {
                     ..case(create(), history.clone())
                 };
                 check(&subject, &invoices(&[own_invoice(status)]), expected);
-                check(&subject, &Finding::Invoice(own_invoice(status)), expected);
+                check(&subject, &Finding::read(own_invoice(status)), expected);
             }
         }
     }
@@ -301,7 +298,7 @@ fn only_the_exact_name_makes_an_invoice_ours() {
         generation: 2,
         ..NAME
     };
-    let written = |order: Option<&str>, comment: Option<&str>, is_imported| InvoiceSeen {
+    let written = |order: Option<&str>, comment: Option<&str>, is_imported| Invoice {
         external_order_id: order.map(str::to_owned),
         internal_comment: comment.map(str::to_owned),
         is_imported,
@@ -347,7 +344,7 @@ fn another_job() -> JobName {
 #[test]
 fn an_invoice_with_another_jobs_mark_is_not_ours_whatever_its_order_id() {
     let marked = |comment: String| {
-        invoices(&[InvoiceSeen {
+        invoices(&[Invoice {
             internal_comment: Some(comment),
             ..own_invoice("pending")
         }])
@@ -373,7 +370,7 @@ fn what_answers_to_our_key_and_is_of_another_order_is_held() {
     let mut ours = create();
     ours.plan.expected.order_id = Some("order-15".to_owned());
     let shown = |order: Option<&str>, comment: Option<String>| {
-        Finding::Invoice(InvoiceSeen {
+        Finding::read(Invoice {
             external_order_id: order.map(str::to_owned),
             internal_comment: comment,
             ..own_invoice("pending")
@@ -402,9 +399,9 @@ fn what_answers_to_our_key_and_is_of_another_order_is_held() {
     }
     // The order of the invoice that is cancelled is nobody's business.
     let subject = case(cancel(), history(1, 60, None));
-    let finding = Finding::Invoice(InvoiceSeen {
+    let finding = Finding::read(Invoice {
         external_order_id: Some("order-16".to_owned()),
-        ..InvoiceSeen::bare(15, InvoiceStatus::Cancelled)
+        ..Invoice::bare(15, InvoiceStatus::Cancelled)
     });
     check(
         &subject,
@@ -418,15 +415,15 @@ fn what_contradicts_the_job_is_held() {
     let subject = case(create(), history(1, 60, None));
     let own = own_invoice("pending");
     let mismatch = "unknown held mismatch free";
-    let other_amount = InvoiceSeen {
+    let other_amount = Invoice {
         amount: Some(Decimal::from(5001)),
         ..own.clone()
     };
-    let other_phone = InvoiceSeen {
+    let other_phone = Invoice {
         phone: Phone::parse("87001234568"),
         ..own.clone()
     };
-    let silent = InvoiceSeen {
+    let silent = Invoice {
         amount: None,
         phone: None,
         ..own.clone()
@@ -441,7 +438,7 @@ fn what_contradicts_the_job_is_held() {
             &invoices(std::slice::from_ref(&invoice)),
             expected,
         );
-        check(&subject, &Finding::Invoice(invoice), expected);
+        check(&subject, &Finding::read(invoice), expected);
     }
     // A cart has no amount of ours to compare.
     let mut cart = create();
@@ -453,7 +450,7 @@ fn what_contradicts_the_job_is_held() {
         adopted,
     );
 
-    let second = InvoiceSeen {
+    let second = Invoice {
         id: 16,
         ..own.clone()
     };
@@ -503,19 +500,19 @@ fn a_cancel_is_decided_by_the_invoices_state() {
             };
             check(
                 &subject(history),
-                &Finding::Invoice(invoice.clone()),
+                &Finding::read(invoice.clone()),
                 &expected,
             );
         }
     }
     for attempts in [5, 9] {
-        let pending = Finding::Invoice(own_invoice("pending"));
+        let pending = Finding::read(own_invoice("pending"));
         check(&subject(history(attempts, 60, None)), &pending, GAVE_UP);
     }
 }
 
-fn coded_invoice(code: &str) -> InvoiceSeen {
-    InvoiceSeen {
+fn coded_invoice(code: &str) -> Invoice {
+    Invoice {
         error_code: Some(code.to_owned()),
         ..own_invoice("error")
     }
@@ -631,13 +628,13 @@ fn the_refund_with_the_jobs_name_is_adopted() {
                 expected,
             );
         }
-        let second = RefundSeen {
+        let second = Refund {
             id: 5,
             ..own("pending")
         };
         let twice = "unknown held duplicate_detected free";
         check(&subject, &refunds(&[own("pending"), second]), twice);
-        let other_amount = RefundSeen {
+        let other_amount = Refund {
             amount: Some(Decimal::from(1000)),
             ..own("pending")
         };
@@ -646,7 +643,7 @@ fn the_refund_with_the_jobs_name_is_adopted() {
             &refunds(&[other_amount]),
             "unknown held mismatch free",
         );
-        let silent = RefundSeen {
+        let silent = Refund {
             amount: None,
             ..own("pending")
         };
@@ -749,13 +746,11 @@ fn a_missing_object_ends_a_cancel_only() {
 
 #[test]
 fn a_baseline_is_every_refund_of_the_list() {
-    let list = RefundList {
-        refunds: vec![
-            refund_row(3, "failed", None),
-            refund_row(1, "pending", None),
-        ],
-        total_refunded: None,
-    };
+    let list = [
+        refund_row(3, "failed", None),
+        refund_row(1, "pending", None),
+    ]
+    .map(Object::from);
     assert_eq!(
         Baseline::of(&list),
         Baseline {
@@ -851,7 +846,7 @@ fn a_refund_that_the_list_shows_already_is_adopted_and_never_sent() {
         ..NAME
     };
     let row = |id, status: &str, reason: &str| refund_row(id, status, Some(reason));
-    let made = |name: JobName, list: &[RefundSeen]| {
+    let made = |name: JobName, list: &[Refund]| {
         let (kind, history) = (refund(), clean());
         let subject = Subject {
             operation: kind.operation,
@@ -861,10 +856,7 @@ fn a_refund_that_the_list_shows_already_is_adopted_and_never_sent() {
             protection: Key,
             baseline: None,
         };
-        let list = RefundList {
-            refunds: list.to_vec(),
-            total_refunded: None,
-        };
+        let list: Vec<Object> = list.iter().cloned().map(Object::from).collect();
         made_before(&subject, &list).map(|verdict| show(&verdict))
     };
     let adopted = |id, status: &str| {
@@ -903,7 +895,7 @@ fn a_refund_that_the_list_shows_already_is_adopted_and_never_sent() {
     let twice = Some("unknown held duplicate_detected free".to_owned());
     let list = [row(3, "pending", &first), row(4, "pending", &second.mark())];
     assert_eq!(made(second, &list), twice);
-    let other_amount = RefundSeen {
+    let other_amount = Refund {
         amount: Some(Decimal::from(5)),
         ..row(3, "completed", &first)
     };
@@ -925,7 +917,7 @@ fn an_earlier_invoice_that_lives_after_all_is_taken_before_a_bill_is_made_anew()
         protection: DuplicateProtection::Key,
         baseline: None,
     };
-    let shown = |id, status: &str| InvoiceSeen::bare(id, InvoiceStatus::parse(status));
+    let shown = |id, status: &str| Object::from(Invoice::bare(id, InvoiceStatus::parse(status)));
     for (earlier, expected) in [
         (vec![], None),
         (vec![shown(1, "error"), shown(2, "cancelled")], None),
@@ -994,15 +986,16 @@ fn an_invoice_that_only_its_name_tells_is_taken_before_a_bill_is_made_anew() {
         protection: DuplicateProtection::Key,
         baseline: None,
     };
-    let named = |id, status: &str, generation| InvoiceSeen {
+    let named = |id, status: &str, generation| Invoice {
         id,
         external_order_id: Some(JobName { generation, ..NAME }.to_string()),
         internal_comment: None,
         ..own_invoice(status)
     };
-    let dead = [InvoiceSeen::bare(1, InvoiceStatus::Error)];
-    let decide = |subject: &Subject<'_>, named: &[InvoiceSeen]| {
-        let living = lives_after_all(subject, &dead, named);
+    let dead = [Object::from(Invoice::bare(1, InvoiceStatus::Error))];
+    let decide = |subject: &Subject<'_>, named: &[Invoice]| {
+        let named: Vec<Object> = named.iter().cloned().map(Object::from).collect();
+        let living = lives_after_all(subject, &dead, &named);
         living.map(|living| (show(&living.verdict), living.found))
     };
     let found = |verdict: &str, found: &str| Some((verdict.to_owned(), found.to_owned()));
@@ -1010,7 +1003,7 @@ fn an_invoice_that_only_its_name_tells_is_taken_before_a_bill_is_made_anew() {
     for status in ["error", "cancelled", "expired"] {
         assert_eq!(decide(&subject, &[named(5, status, 1)]), None);
     }
-    let stranger = InvoiceSeen {
+    let stranger = Invoice {
         external_order_id: Some("order-5".to_owned()),
         ..named(5, "pending", 1)
     };

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Lost};
-use crate::domain::job::History;
-use crate::domain::mirror::{InvoiceSeen, RefundSeen};
+use crate::domain::job::{History, JobName};
+use crate::domain::object::{Invoice, Refund};
 use crate::domain::state::State;
 use crate::policy::fixtures::*;
 
@@ -46,7 +46,7 @@ fn check(kind: &Kind, stated: Stated, finding: &Finding, expected: &str, refuted
         protection: DuplicateProtection::Key,
         baseline: None,
     };
-    let own = needs_own(&subject, &stated, finding).then(|| Finding::Invoices(Vec::new()));
+    let own = needs_own(&subject, &stated, finding).then(|| Finding::Listed(Vec::new()));
     let checked = check_stated(&subject, &stated, finding, own.as_ref(), at(&rules));
     let case = format!("{stated:?} {finding:?}");
     assert_eq!(show(&checked.verdict), expected, "{case}");
@@ -62,14 +62,11 @@ fn invoice(changes: serde_json::Value) -> Finding {
     for (field, value) in changes.as_object().expect("changes are an object") {
         shown[field] = value.clone();
     }
-    Finding::Invoice(InvoiceSeen::read(&shown).expect("an invoice"))
+    Finding::read(Invoice::read(&shown).expect("an invoice"))
 }
 
-fn refunds(found: &[RefundSeen]) -> Finding {
-    Finding::Refunds(RefundList {
-        refunds: found.to_vec(),
-        total_refunded: None,
-    })
+fn refunds(found: &[Refund]) -> Finding {
+    Finding::listed(found.to_vec())
 }
 
 fn unclear(answer: Answer) -> Finding {
@@ -216,8 +213,8 @@ fn beside(history: &History, stated: Stated, own: &Finding) -> (String, Option<S
     (show(&checked.verdict), checked.refuted)
 }
 
-fn own(id: i64, status: &str, generation: i16) -> InvoiceSeen {
-    InvoiceSeen {
+fn own(id: i64, status: &str, generation: i16) -> Invoice {
+    Invoice {
         id,
         internal_comment: Some(JobName { generation, ..NAME }.mark()),
         external_order_id: None,
@@ -250,7 +247,7 @@ fn no_strangers_invoice_is_taken_beside_one_of_the_jobs_own_that_lives() {
         ] {
             // Of an earlier generation as well: one that had failed may live again.
             for generation in [1, 2] {
-                let found = Finding::Invoices(vec![own(16, status, generation)]);
+                let found = Finding::listed(vec![own(16, status, generation)]);
                 let said = format!(
                     "invoice 15 was named; invoice 16 carries this job's name, and ApiPay has it as 5000 tenge to \
                      8700***4567 (status {status}): name that one{then}"
@@ -261,7 +258,7 @@ fn no_strangers_invoice_is_taken_beside_one_of_the_jobs_own_that_lives() {
                 assert_eq!(beside(&unproven(), stated, &found), held);
             }
         }
-        let both = Finding::Invoices(vec![own(16, "pending", 1), own(17, "paid", 2)]);
+        let both = Finding::listed(vec![own(16, "pending", 1), own(17, "paid", 2)]);
         let said = "invoice 15 was named; invoice 16 and invoice 17 carry this job's name: cancel all of them but \
                     one with apipay.cancel_invoice, and name that one";
         assert_eq!(
@@ -278,11 +275,11 @@ fn a_strangers_invoice_is_taken_once_none_of_the_jobs_own_can_live() {
         token: Uuid::from_u128(8),
         generation: 1,
     };
-    let strangers = InvoiceSeen {
+    let strangers = Invoice {
         internal_comment: Some(another.mark()),
         ..own(18, "pending", 1)
     };
-    let imported = InvoiceSeen {
+    let imported = Invoice {
         is_imported: true,
         ..own(19, "pending", 1)
     };
@@ -295,7 +292,7 @@ fn a_strangers_invoice_is_taken_once_none_of_the_jobs_own_can_live() {
         ],
         vec![strangers, imported],
     ] {
-        let found = Finding::Invoices(found);
+        let found = Finding::listed(found);
         assert_eq!(beside(&history(), SAID, &found), taken);
         // Its request may be in no list yet.
         let waits = (
@@ -362,8 +359,8 @@ fn who_names_a_dead_invoice_is_told_which_one_of_the_job_lives() {
     }
     .mark();
     let dead = invoice(json!({"status": "error", "internal_comment": earlier}));
-    let refuted = |found: Vec<InvoiceSeen>| {
-        let own = Finding::Invoices(found);
+    let refuted = |found: Vec<Invoice>| {
+        let own = Finding::listed(found);
         let checked = check_stated(&subject, &SAID, &dead, Some(&own), at(&rules));
         assert_eq!(show(&checked.verdict), HELD);
         checked.refuted.unwrap()
@@ -386,7 +383,7 @@ fn who_names_a_dead_invoice_is_told_which_one_of_the_job_lives() {
 fn a_refund_without_the_jobs_name_is_taken_once_none_of_its_own_can_come_to_light() {
     let rules = rules();
     let kind = refund();
-    let decide = |history: &History, found: &[RefundSeen]| {
+    let decide = |history: &History, found: &[Refund]| {
         let subject = Subject {
             operation: kind.operation,
             plan: &kind.plan,
@@ -494,11 +491,8 @@ fn ended(kind: &Kind, history: &History, found: &[Finding]) -> (Verdict, Option<
     (checked.verdict, checked.refuted)
 }
 
-fn refund_list(refunds: Vec<RefundSeen>) -> Finding {
-    Finding::Refunds(RefundList {
-        refunds,
-        total_refunded: None,
-    })
+fn refund_list(refunds: Vec<Refund>) -> Finding {
+    Finding::listed(refunds)
 }
 
 #[test]
@@ -513,18 +507,18 @@ fn a_job_that_is_to_end_does_so_when_nothing_of_it_lives() {
         let Next::CalledOff(dead) = verdict.next else {
             panic!("{verdict:?}");
         };
-        dead.map(|seen| id_of(&seen))
+        dead.map(|seen| seen.id())
     };
-    assert_eq!(ends(&create(), &[Finding::Invoices(Vec::new())]), None);
+    assert_eq!(ends(&create(), &[Finding::Listed(Vec::new())]), None);
     // Another's, whatever it shows, and what is dead; that one is watched.
-    let stranger = InvoiceSeen {
+    let stranger = Invoice {
         external_order_id: None,
         internal_comment: Some("by hand".into()),
         ..own_invoice("pending")
     };
-    assert_eq!(ends(&create(), &[Finding::Invoices(vec![stranger])]), None);
+    assert_eq!(ends(&create(), &[Finding::listed(vec![stranger])]), None);
     let dead = own_invoice("error");
-    assert_eq!(ends(&create(), &[Finding::Invoices(vec![dead])]), Some(15));
+    assert_eq!(ends(&create(), &[Finding::listed(vec![dead])]), Some(15));
     // The invoice of a refund does not exist.
     assert_eq!(ends(&refund(), &[unclear(coded(404, "not_found"))]), None);
     let failed = refund_row(7, "failed", Some(&NAME.mark()));
@@ -542,7 +536,7 @@ fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
         assert_eq!(show(&verdict), HELD, "{found:?}");
         refuted.expect("both facts")
     };
-    let bill = |seen: InvoiceSeen| held(&create(), &unproven(), &[Finding::Invoices(vec![seen])]);
+    let bill = |seen: Invoice| held(&create(), &unproven(), &[Finding::listed(vec![seen])]);
     let words = bill(own_invoice("pending"));
     assert!(
         words.starts_with(
@@ -557,7 +551,7 @@ fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
         generation: 3,
         ..NAME
     };
-    bill(InvoiceSeen {
+    bill(Invoice {
         amount: None,
         external_order_id: None,
         internal_comment: Some(earlier.mark()),
@@ -568,7 +562,7 @@ fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
         invoice_id: Some(15),
         ..unproven()
     };
-    let nothing = Finding::Invoices(Vec::new());
+    let nothing = Finding::Listed(Vec::new());
     held(&create(), &by_key, &[nothing.clone(), invoice(json!({}))]);
     let differs = [nothing, invoice(json!({"amount": "1.00"}))];
     let (verdict, _) = ended(&create(), &by_key, &differs);

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::Alert;
 use crate::db::accounts::{AlertText, Park};
 use crate::db::alerts::UntoldPark;
-use crate::db::mirrors::{DueMirror, Waiting};
+use crate::db::mirrors::{AcceptedJob, DueMirror};
 use crate::db::refused;
 use crate::db::troubled::{self, Told};
 use crate::domain::account::AccountName;
@@ -25,7 +25,7 @@ const NAMED: usize = 5;
 
 impl Alert {
     /// The gateway took a job on and does not come to an end with it.
-    pub fn overdue(mirror: &DueMirror, job: &Waiting) -> Alert {
+    pub fn overdue(mirror: &DueMirror, job: &AcceptedJob) -> Alert {
         let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
         let mut details = json!({ "job": id.0, "invoice": invoice });
         if let Some(refund) = mirror.refund_id {

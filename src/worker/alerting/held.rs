@@ -40,7 +40,7 @@ impl ToCancel {
 
 /// A job that a human has to decide about.
 #[derive(Clone, Copy, Debug)]
-pub struct Held<'a> {
+pub struct HeldJob<'a> {
     /// The account.
     pub account: &'a AccountName,
     /// The job.
@@ -54,7 +54,7 @@ pub struct Held<'a> {
 }
 
 impl Alert {
-    /// The alert of what becomes of a job, if a human has to decide; `found` and `to_cancel` as in [`Held`].
+    /// The alert of what becomes of a job, if a human has to decide; `found` and `to_cancel` as in [`HeldJob`].
     pub fn of(
         guard: &Guard,
         next: &Next,
@@ -62,7 +62,7 @@ impl Alert {
         to_cancel: ToCancel,
     ) -> Option<Alert> {
         match next {
-            Next::Held(reason) => Some(Alert::held(Held {
+            Next::Held(reason) => Some(Alert::held(HeldJob {
                 account: &guard.account,
                 id: guard.id,
                 reason: reason.code(),
@@ -74,8 +74,8 @@ impl Alert {
     }
 
     /// A human has to decide about a job.
-    pub fn held(job: Held<'_>) -> Alert {
-        let Held {
+    pub fn held(job: HeldJob<'_>) -> Alert {
+        let HeldJob {
             account,
             id,
             reason,

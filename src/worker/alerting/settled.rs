@@ -6,7 +6,7 @@ use crate::db::accounts::AlertText;
 use crate::db::revived::Bill;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::domain::mirror::InvoiceStatus;
+use crate::domain::object::InvoiceStatus;
 
 /// The kind of the alert of an invoice that lives again.
 pub const REVIVED: &str = "invoice_revived";

@@ -9,7 +9,7 @@ use super::asking::{end_check, may_read, note, put_back_for};
 use crate::crash::{self, Point};
 use crate::db::claim::Purpose;
 use crate::db::mirrors::{self, DueMirror};
-use crate::domain::mirror::{InvoiceSeen, RefundList};
+use crate::domain::object::{Invoice, RefundList};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::follow::by_id;
@@ -27,7 +27,7 @@ pub(super) async fn read_whole(
     id: i64,
     due: &[DueMirror],
     claimed_at: Moment,
-) -> Option<InvoiceSeen> {
+) -> Option<Invoice> {
     if !may_read(ctx, account, Read::Code) {
         // Its next trial has a time of its own.
         let trial_at = account.course(Some(Read::Code)).trial_at();
@@ -54,7 +54,7 @@ pub(super) async fn read_for_mode(
     id: i64,
     due: &[DueMirror],
     claimed_at: Moment,
-) -> Option<InvoiceSeen> {
+) -> Option<Invoice> {
     if account.reads_slowly(Read::Code) || !may_ask_once_more(ctx, account, claimed_at).await {
         return None;
     }
@@ -66,7 +66,7 @@ async fn read_one(
     account: &Account,
     id: i64,
     due: &[DueMirror],
-) -> Option<InvoiceSeen> {
+) -> Option<Invoice> {
     let errand = Errand::read(Read::Code, account.reads_slowly(Read::Code));
     let timed = account.call(&wire::get_invoice(id)).await;
     let read = wire::read_invoice(&timed, id);
@@ -99,7 +99,7 @@ pub(super) async fn read_after_refund(
     list: &RefundList,
     due: &[DueMirror],
     claimed_at: Moment,
-) -> Option<InvoiceSeen> {
+) -> Option<Invoice> {
     let mut invoice = read_whole(ctx, account, invoice_id, due, claimed_at).await?;
     if invoice.total_refunded < list.total_refunded {
         let rows = check_apart(ctx, account, &[invoice_id], due, claimed_at).await?;
@@ -118,7 +118,7 @@ pub(super) async fn check_apart(
     ids: &[i64],
     due: &[DueMirror],
     claimed_at: Moment,
-) -> Option<Vec<InvoiceSeen>> {
+) -> Option<Vec<Invoice>> {
     if !may_read(ctx, account, Read::Check) {
         return None;
     }

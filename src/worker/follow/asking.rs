@@ -20,10 +20,19 @@ use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::failing::{self, Signed};
 use crate::worker::recorder::Outcome;
+use crate::worker::room::Work;
 use crate::worker::send::SEND_WINDOW;
 
 pub(super) fn may_read(ctx: &Context, account: &Account, read: Read) -> bool {
     account.may_read(read, ctx.clock.expected(), ctx.longest_trial())
+}
+
+/// The accounts of which such reads may be made now: where they get no clear answer one asks at a time.
+pub(super) fn readable(ctx: &Context, served: &[Arc<Account>], read: Read) -> Vec<String> {
+    let has_place = |account: &&Arc<Account>| account.places.free(Work::Follow) > 0;
+    let readable = served.iter().filter(has_place);
+    let readable = readable.filter(|account| may_read(ctx, account, read));
+    readable.map(|account| account.name.to_string()).collect()
 }
 
 /// Whether a request that was claimed at this moment may still leave. A stop waits for one that is under way, and for

@@ -46,12 +46,12 @@ pub struct Progress {
     watch: Watch,
     teller: Teller,
     faults: Vec<Fault>,
-    seen: Seen,
+    snapshot: Snapshot,
 }
 
 /// What the database told, as it was last.
 #[derive(Default)]
-struct Seen {
+struct Snapshot {
     due: Vec<Due>,
     stop: Option<Stop>,
     deliveries: Vec<Failure>,
@@ -78,7 +78,7 @@ impl Progress {
             watch: Watch::default(),
             teller: Teller::default(),
             faults: Vec::new(),
-            seen: Seen::default(),
+            snapshot: Snapshot::default(),
         }
     }
 
@@ -109,11 +109,16 @@ impl Progress {
             })
         });
         let facts = Facts {
-            accounts: self.seen.due.iter().map(|due| account(ctx, due)).collect(),
+            accounts: self
+                .snapshot
+                .due
+                .iter()
+                .map(|due| account(ctx, due))
+                .collect(),
             database,
             is_answering,
             stopped_for: self
-                .seen
+                .snapshot
                 .stop
                 .as_ref()
                 .map(|stop| Duration::try_from_secs_f64(stop.seconds).unwrap_or_default()),
@@ -122,7 +127,7 @@ impl Progress {
             outcomes: ctx.recorder.trouble(),
             held_up: held_up(ctx.held_up.list()),
             unchanged: held_up(ctx.held_up.unchanged()),
-            deliveries: self.seen.deliveries.clone(),
+            deliveries: self.snapshot.deliveries.clone(),
             faults: faults.into_iter().map(failure).collect(),
             numbers: numbers.into_iter().map(failure).collect(),
         };
@@ -201,12 +206,12 @@ impl Progress {
             let weighed = progress::weigh(pool, &accounts).await;
             weighed.unwrap_or_else(|error| {
                 warn!(error = %Chain(&error), "what waits was not counted");
-                self.seen.weight
+                self.snapshot.weight
             })
         } else {
-            self.seen.weight
+            self.snapshot.weight
         };
-        self.seen = Seen {
+        self.snapshot = Snapshot {
             due,
             stop,
             deliveries: undelivered
@@ -236,14 +241,14 @@ impl Progress {
             };
             let weight = if facts.database.is_none() && !concerned.is_empty() {
                 let weighed = progress::weigh(&ctx.lookout, &concerned).await;
-                weighed.unwrap_or(self.seen.weight)
+                weighed.unwrap_or(self.snapshot.weight)
             } else {
-                self.seen.weight
+                self.snapshot.weight
             };
             let is_concerned =
                 |name: &&str| concerned.is_empty() || concerned.iter().any(|c| c == name);
-            let waiting = words::Waiting {
-                accounts: waiting(&self.seen.due).filter(is_concerned).collect(),
+            let waiting = words::Behind {
+                accounts: waiting(&self.snapshot.due).filter(is_concerned).collect(),
                 weight,
             };
             let in_the_way =
@@ -266,7 +271,7 @@ impl Progress {
                     &waiting,
                     &words::Known {
                         faults: &self.faults,
-                        stop: self.seen.stop.as_ref(),
+                        stop: self.snapshot.stop.as_ref(),
                         said: facts.loops.first().map(|failing| failing.cause.as_str()),
                         in_the_way: &in_the_way,
                         mirrors: &mirrors,
@@ -293,14 +298,14 @@ impl Progress {
             None if answering > patience(ctx).check && facts.stopped_for.is_none() => Over::All,
             None => Over::Ours,
         };
-        let seen = tell::Seen {
+        let background = tell::Background {
             accounts: &facts.accounts,
             patience: patience(ctx),
-            stop: self.seen.stop.as_ref(),
+            stop: self.snapshot.stop.as_ref(),
             knows_who_serves: answering > SIGNS_WITHIN,
             over,
         };
-        self.teller.tell(ctx, &incidents, outbox, seen).await;
+        self.teller.tell(ctx, &incidents, outbox, background).await;
         ctx.stand_still(words::status(&incidents));
     }
 }

@@ -57,9 +57,9 @@ pub(super) struct Outbox {
     pub(super) is_deaf: bool,
 }
 
-/// What the look saw from which incidents were found.
+/// What else is known at the time at which incidents were found.
 #[derive(Clone, Copy)]
-pub(super) struct Seen<'a> {
+pub(super) struct Background<'a> {
     pub(super) accounts: &'a [AccountFacts],
     pub(super) patience: Patience,
     pub(super) stop: Option<&'a Stop>,
@@ -104,7 +104,7 @@ impl Teller {
         ctx: &Context,
         incidents: &[Incident],
         outbox: Outbox,
-        seen: Seen<'_>,
+        background: Background<'_>,
     ) {
         for incident in incidents {
             let told = self.told.entry(incident.key()).or_insert_with(|| Told {
@@ -128,25 +128,25 @@ impl Teller {
                 keep(ctx, &incident.key(), told).await;
             }
         }
-        if outbox.is_answering && seen.over != Over::Nothing {
-            self.end(ctx, incidents, seen).await;
+        if outbox.is_answering && background.over != Over::Nothing {
+            self.end(ctx, incidents, background).await;
         }
     }
 
     /// What is no longer found has ended. Its row, written now if it could not be before, tells so.
-    async fn end(&mut self, ctx: &Context, incidents: &[Incident], seen: Seen<'_>) {
+    async fn end(&mut self, ctx: &Context, incidents: &[Incident], background: Background<'_>) {
         let is_found = |key: &Key| incidents.iter().any(|incident| incident.key() == *key);
         let told = self.told.keys();
         let ended: Vec<Key> = told.filter(|key| !is_found(key)).cloned().collect();
         for key in ended {
             if let Some(told) = self.told.get(&key)
                 && keep(ctx, &key, told).await
-                && resolve(ctx, &key, &told.concerns, incidents, seen).await
+                && resolve(ctx, &key, &told.concerns, incidents, background).await
             {
                 self.told.remove(&key);
             }
         }
-        if seen.over != Over::All {
+        if background.over != Over::All {
             return;
         }
         match progress::left_open(&ctx.lookout, KIND).await {
@@ -154,7 +154,7 @@ impl Teller {
                 for open in open {
                     let key = (open.account, open.subject);
                     if !is_found(&key) {
-                        resolve(ctx, &key, &open.concerns, incidents, seen).await;
+                        resolve(ctx, &key, &open.concerns, incidents, background).await;
                     }
                 }
             }
@@ -188,10 +188,10 @@ async fn resolve(
     (account, subject): &Key,
     concerns: &[String],
     incidents: &[Incident],
-    seen: Seen<'_>,
+    background: Background<'_>,
 ) -> bool {
     let how = match account {
-        Some(account) => how_of(ctx, account, concerns, incidents, seen).await,
+        Some(account) => how_of(ctx, account, concerns, incidents, background).await,
         None => Ok(ended::of_all(concerns)),
     };
     let account = account.as_deref();
@@ -212,19 +212,22 @@ async fn how_of(
     account: &str,
     concerns: &[String],
     incidents: &[Incident],
-    seen: Seen<'_>,
+    background: Background<'_>,
 ) -> Result<String, DbError> {
     let mut standing = progress::standing(&ctx.lookout, account, ALIVE_FOR, KIND).await?;
     if let Some(standing) = &mut standing {
-        standing.is_served |= !seen.knows_who_serves;
+        standing.is_served |= !background.knows_who_serves;
     }
     let in_place = in_place(account, incidents).or_else(|| {
-        let facts = seen.accounts.iter().find(|facts| facts.account == account);
+        let facts = background
+            .accounts
+            .iter()
+            .find(|facts| facts.account == account);
         facts
-            .and_then(|facts| explanation(facts, seen.patience))
+            .and_then(|facts| explanation(facts, background.patience))
             .map(InPlace::Alert)
     });
-    let stop = seen.stop;
+    let stop = background.stop;
     Ok(ended::of_account(
         concerns,
         standing.as_ref(),

@@ -13,7 +13,7 @@ use crate::policy::remedy::{Remedy, of_limit};
 use crate::worker::alerting;
 
 /// What waits behind it.
-pub(super) struct Waiting<'a> {
+pub(super) struct Behind<'a> {
     pub(super) accounts: Vec<&'a str>,
     pub(super) weight: Weight,
 }
@@ -40,7 +40,7 @@ const CHECK: &str = "run: apipayd check; it says what is wrong and the SQL that 
 pub(super) fn text(
     worker: Uuid,
     findings: &[&Finding],
-    waiting: &Waiting<'_>,
+    waiting: &Behind<'_>,
     known: &Known<'_>,
 ) -> AlertText {
     // A few rows that somebody keeps locked are not all of the account.
@@ -343,7 +343,7 @@ fn remedy(finding: &Finding) -> String {
     }
 }
 
-fn of_all(waiting: &Waiting<'_>) -> Option<String> {
+fn of_all(waiting: &Behind<'_>) -> Option<String> {
     if waiting.weight.jobs == 0 {
         return None;
     }
@@ -402,8 +402,8 @@ mod tests {
         }
     }
 
-    fn waiting(accounts: Vec<&str>) -> Waiting<'_> {
-        Waiting {
+    fn waiting(accounts: Vec<&str>) -> Behind<'_> {
+        Behind {
             accounts,
             weight: Weight {
                 jobs: 12,

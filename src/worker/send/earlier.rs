@@ -8,6 +8,7 @@ use super::job::{Job, Role, circumstances, conclude, hold, purpose, put_back, ta
 use crate::crash::{self, Point};
 use crate::db::mirrors;
 use crate::domain::answer::{NotSent, Timed};
+use crate::domain::object::Object;
 use crate::domain::operation::{Operation, Plan, Request};
 use crate::gateway::wire;
 use crate::policy::finding::{Finding, Subject};
@@ -69,7 +70,7 @@ pub(super) async fn look_back(
         let request = wire::check_invoices(&ids);
         let timed = slot.wait(account.call(&request)).await;
         match wire::read_check(&timed) {
-            Some(shown) => known = shown,
+            Some(shown) => known.extend(shown.into_iter().map(Object::from)),
             None => return asking.put_off(&request, &timed).await,
         }
     }
@@ -79,7 +80,7 @@ pub(super) async fn look_back(
     let name = job.claim.name.first();
     let search = search::by_name(ctx, account, &name, purpose(job));
     let (request, timed, found) = slot.wait(search).await;
-    let Finding::Invoices(named) = found else {
+    let Finding::Listed(named) = found else {
         return asking.put_off(&request, &timed).await;
     };
     let subject = Subject {

@@ -4,7 +4,6 @@ use time::OffsetDateTime;
 
 use super::*;
 use crate::domain::account::DuplicateProtection;
-use crate::domain::mirror::RefundList;
 use crate::domain::state::State;
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::reconcile::reconcile;
@@ -104,12 +103,9 @@ impl Hour<'_> {
         let timed = timed(self.answer.clone());
         let finding = match (self.reads_work, self.kind.operation.name()) {
             (false, _) => Finding::Unclear(timed.clone()),
-            (true, "invoice.create") => Finding::Invoices(Vec::new()),
-            (true, "invoice.cancel") => Finding::Invoice(own_invoice("pending")),
-            (true, _) => Finding::Refunds(RefundList {
-                refunds: Vec::new(),
-                total_refunded: None,
-            }),
+            (true, "invoice.create") => Finding::Listed(Vec::new()),
+            (true, "invoice.cancel") => Finding::read(own_invoice("pending")),
+            (true, _) => Finding::Listed(Vec::new()),
         };
         self.jobs[index].history.lookups += 1;
         let history = self.jobs[index].history.clone();

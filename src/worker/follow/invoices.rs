@@ -1,0 +1,148 @@
+//! Checks of invoices: one request shows how many of them stand.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::apart::{read_for_mode, read_whole};
+use super::asking::{end_check, may_ask, note, put_back, readable};
+use super::divide;
+use super::settle::{Shown, settle_waiting, unchanged_for};
+use crate::crash::{self, Point};
+use crate::db::DbError;
+use crate::db::entry::Entry;
+use crate::db::mirrors::{self, AcceptedJob, DueMirror, Kind};
+use crate::domain::object::{InvoiceStatus, Object};
+use crate::domain::outage::Read;
+use crate::gateway::wire;
+use crate::policy::follow::{
+    Crowd, Sighting, by_id, is_to_be_read, lives_unexpectedly, next_check,
+};
+use crate::policy::outage::Errand;
+use crate::telemetry::Chain;
+use crate::worker::account::Account;
+use crate::worker::clock::Moment;
+use crate::worker::context::Context;
+use crate::worker::outcome;
+use crate::worker::recorder::Outcome;
+use crate::worker::{missing, revived, unstored};
+
+/// Accounts whose invoices are claimed for a check by one statement.
+const CHECKS: usize = 16;
+
+/// Claims the next checks of accounts, each with what it asks about.
+pub(super) async fn claim(
+    ctx: &Context,
+    served: &[Arc<Account>],
+) -> Result<Vec<DueMirror>, DbError> {
+    let accounts = readable(ctx, served, Read::Check);
+    unstored::claim(ctx, Kind::Invoice, &accounts, |among| {
+        mirrors::claim_invoices(
+            &ctx.pool,
+            &accounts,
+            wire::CHECK_IDS,
+            ctx.lease,
+            ctx.clock.second(),
+            CHECKS,
+            among,
+        )
+    })
+    .await
+}
+
+/// Asks about these invoices of an account, records how they stand, and decides about the jobs that wait for them.
+pub(super) async fn check(
+    ctx: &Arc<Context>,
+    account: &Account,
+    due: &[DueMirror],
+    claimed_at: Moment,
+) {
+    let name = &account.name;
+    if !may_ask(ctx, account, claimed_at) {
+        put_back(ctx, name, due).await;
+        end_check(ctx, name).await;
+        return;
+    }
+    let crowd = if due.len() < wire::CHECK_IDS {
+        Crowd::OneCheck
+    } else {
+        Crowd::ManyChecks
+    };
+    let due = &divide::take_part(ctx, account, due).await;
+    let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
+    let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
+    crash::reach(Point::FollowBeforeRequest);
+    let timed = account.call(&wire::check_invoices(&ids)).await;
+    let following = ctx.following(account);
+    crash::reach(Point::FollowAfterAnswer);
+    end_check(ctx, name).await;
+    // Ids that are not the key's are left out without a word (API, section 2.6): all of them, if need be.
+    let rows = wire::read_check(&timed);
+    note(ctx, account, errand, &timed, rows.is_some(), due).await;
+    let Some(rows) = rows else {
+        divide::note_failure(ctx, account, &timed, due).await;
+        return;
+    };
+    account.division().shown(&ids);
+    let mut shown = by_id(rows);
+    let mut left_out = Vec::new();
+    for mirror in due {
+        // What is not shown stays claimed until that claim runs out, and is asked about again then.
+        let Some(invoice) = shown.remove(&mirror.invoice_id) else {
+            left_out.push(mirror);
+            continue;
+        };
+        let before = InvoiceStatus::parse(&mirror.status);
+        let is_waited_for = !mirror.waiting.is_empty();
+        let invoice = if is_to_be_read(&before, &invoice, is_waited_for) {
+            // So does what cannot be read now.
+            let due = std::slice::from_ref(mirror);
+            match read_whole(ctx, account, invoice.id, due, claimed_at).await {
+                Some(whole) => whole,
+                None => continue,
+            }
+        } else if is_just_made(mirror) && account.wants_mode() {
+            let due = std::slice::from_ref(mirror);
+            let whole = read_for_mode(ctx, account, invoice.id, due, claimed_at).await;
+            whole.unwrap_or(invoice)
+        } else {
+            invoice
+        };
+        let now = invoice.standing();
+        let unchanged_for = unchanged_for(mirror, now.as_str());
+        // It is told of before it is stored; else it is seen so once more.
+        if !is_waited_for
+            && lives_unexpectedly(&before, &now, mirror.is_superseded)
+            && let Err(error) = revived::tell(ctx, mirror, &now).await
+        {
+            warn!(invoice = invoice.id, error = %Chain(&error), "an invoice that no job goes by lives, and could not be told of yet");
+            continue;
+        }
+        let object = Object::Invoice(invoice.clone());
+        let sighting = Sighting {
+            unchanged_for,
+            crowd,
+            ..Sighting::FIRST
+        };
+        let check = next_check(object.outlook(), sighting, &ctx.rules.follow, ctx.jitter());
+        let shown = Shown {
+            object: &object,
+            among: &[],
+            unchanged_for,
+        };
+        let check = settle_waiting(ctx, account, mirror, shown, check, following).await;
+        let row = outcome::invoice_row(name, None, &invoice, check, following);
+        let entry = Entry {
+            invoice: Some(row),
+            ..Entry::default()
+        };
+        ctx.recorder.record(Outcome::plain(name, entry)).await;
+    }
+    missing::tell(ctx, name, &left_out).await;
+}
+
+/// Whether the job that made an invoice still waits for it.
+fn is_just_made(mirror: &DueMirror) -> bool {
+    let made_by = |job: &AcceptedJob| Some(job.id.0) == mirror.made_by;
+    mirror.waiting.iter().any(made_by)
+}

@@ -1,0 +1,142 @@
+//! What an object that was just shown means for the jobs that wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::earlier;
+use crate::db::entry::Entry;
+use crate::db::mirrors::{AcceptedJob, DueMirror};
+use crate::domain::object::Object;
+use crate::domain::operation::Resend;
+use crate::domain::state::State;
+use crate::policy::finding::Subject;
+use crate::policy::follow::{Followed, NextCheck, follow, has_double, proves_delivery};
+use crate::policy::reconcile::lives_after_all;
+use crate::policy::verdict::{Next, Reason};
+use crate::worker::account::Account;
+use crate::worker::alerting::{Alert, ToCancel};
+use crate::worker::context::Context;
+use crate::worker::guard::Guard;
+use crate::worker::outcome::{self, Following};
+use crate::worker::plan;
+use crate::worker::recorder::Outcome;
+
+/// An object as the gateway has just shown it.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub(super) object: &'a Object,
+    /// All that the same answer listed, where a list was asked for.
+    pub(super) among: &'a [Object],
+    /// For how long it has been shown with this status.
+    pub(super) unchanged_for: Duration,
+}
+
+/// Decides about the jobs that wait for an object; returns when to look again.
+pub(super) async fn settle_waiting(
+    ctx: &Arc<Context>,
+    account: &Account,
+    mirror: &DueMirror,
+    shown: Shown<'_>,
+    usual: NextCheck,
+    following: Following<'_>,
+) -> NextCheck {
+    let mut check = usual;
+    for job in &mirror.waiting {
+        let followed = match has_double(job.name, shown.object, shown.among) {
+            true => Some(Followed::doubled()),
+            false => decide(ctx, account, mirror, job, shown).await,
+        };
+        let Some(followed) = followed else {
+            continue;
+        };
+        if let Some(after) = followed.check_after {
+            check = NextCheck::After(after);
+        }
+        if followed.next.is_none() && followed.signal.is_none() {
+            continue;
+        }
+        let guard = Guard {
+            account: mirror.account.clone(),
+            id: job.id,
+            token: job.name.token,
+            worker: None,
+            epoch: job.epoch,
+            state: State::Accepted,
+            taken: None,
+        };
+        let found = followed.found.as_deref();
+        let entry = match &followed.next {
+            Some(next) => {
+                info!(job.id = %job.id, next = next.state().as_str(), reason = next.reason().map(Reason::code), "followed");
+                outcome::followed(&guard, next, shown.object, found, following)
+            }
+            None => Entry::default(),
+        };
+        // Nearly always nobody waits for that, and it costs nothing.
+        let is_proof = account.waits_for_delivery() && proves_delivery(followed.next.as_ref());
+        ctx.recorder
+            .record(Outcome {
+                signal: followed.signal,
+                alert: (followed.next.as_ref())
+                    .and_then(|next| Alert::of(&guard, next, found, ToCancel::of(&job.operation))),
+                delivered: is_proof.then(|| mirror.now - job.accepted_for),
+                ..Outcome::plain(&mirror.account, entry)
+            })
+            .await;
+        ctx.wake.dispatch.notify_one();
+    }
+    check
+}
+
+async fn decide(
+    ctx: &Arc<Context>,
+    account: &Account,
+    mirror: &DueMirror,
+    job: &AcceptedJob,
+    shown: Shown<'_>,
+) -> Option<Followed> {
+    let planned = plan::plan(ctx, job.id, &job.name, &job.operation, &job.params);
+    let (operation, plan) = match planned.await {
+        Ok(planned) => planned,
+        // It stays accepted, and the alert of overdue jobs tells of it.
+        Err(why) => {
+            warn!(job.id = %job.id, ?why, "an accepted job cannot be read; it is followed later");
+            return None;
+        }
+    };
+    let at = ctx.circumstances(account, mirror.now);
+    let followed = follow(
+        operation,
+        &plan,
+        &job.history,
+        shown.object,
+        shown.unchanged_for,
+        job.accepted_for,
+        at,
+    );
+    let is_given_up = followed.next == Some(Next::Failed(Reason::GaveUp));
+    if !is_given_up || plan.resend != Resend::ByProtection {
+        return Some(followed);
+    }
+    let subject = Subject {
+        operation,
+        plan: &plan,
+        name: job.name,
+        history: &job.history,
+        protection: account.protection,
+        baseline: None,
+    };
+    let earlier = earlier::look_back(ctx, account, mirror, job).await?;
+    let living = lives_after_all(&subject, &earlier.known, &earlier.named);
+    Some(living.map_or(followed, Followed::living))
+}
+
+pub(super) fn unchanged_for(mirror: &DueMirror, status: &str) -> Duration {
+    if mirror.status == status {
+        mirror.unchanged_for
+    } else {
+        Duration::ZERO
+    }
+}
