@@ -340,7 +340,8 @@ language sql stable parallel safe
 return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipay._since(job.updated_at), ': ', case
   when job.reason = 'not_as_stated' then concat('what was said of ', apipay._deed(job), ' is not what ApiPay has',
     ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
-    apipay._ways_out(job, 'Done as another one', null))
+    -- policy::stated says where it is needed.
+    apipay._ways_out(job, 'Done as another one', case when job.error_message like '%anyway => true%' then 'Done as that one, though it differs' end))
   when job.reason = 'mismatch' then concat('what ApiPay has under the name of ', apipay._deed(job), ' is not what was asked for',
     ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
     apipay._ways_out(job, 'Done as another one', 'Done as that one, though it differs'))

@@ -68,7 +68,7 @@ pub fn check_stated(
     }
     let living = own_instead(subject, stated, own.unwrap_or(finding));
     let against = match (&found, living.is_empty()) {
-        (_, false) => Some(comes_first(&living, stated)),
+        (_, false) => Some(comes_first(subject, &living, stated)),
         (None, true) => Some(missing(finding)),
         (Some(seen), true) => contradiction(subject, stated, seen),
     };
@@ -119,7 +119,7 @@ pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>)
             refuted: Some(format!(
                 "it was said that nothing was made and that the job is to end; ApiPay has {}{}",
                 list(&living),
-                how_it_ends(&living)
+                how_it_ends(subject, &living)
             )),
             ..Checked::of(Verdict {
                 effect: Effect::Unknown,
@@ -171,16 +171,34 @@ fn lives(subject: &Subject<'_>, seen: &Seen) -> bool {
 }
 
 /// What a person does about what lives of a job that is to end.
-fn how_it_ends(living: &[Seen]) -> &'static str {
+fn how_it_ends(subject: &Subject<'_>, living: &[Seen]) -> String {
     match living {
-        [Seen::Invoice(invoice)] if !invoice.standing().is_paid() => {
-            ": name it, or cancel it with apipay.cancel_invoice and say the same again"
+        [one] => {
+            let or_cancel = match one {
+                Seen::Invoice(invoice) if !invoice.standing().is_paid() => {
+                    ", or cancel it with apipay.cancel_invoice and say the same again"
+                }
+                Seen::Invoice(_) | Seen::Refund(_) => "",
+            };
+            format!(": name it{}{or_cancel}", taken(subject, one))
         }
-        [_] => ": name it",
-        _ => {
-            ": cancel the invoices that are not paid with apipay.cancel_invoice, and name what is left"
-        }
+        _ => ": cancel the invoices that are not paid with apipay.cancel_invoice, and name what is left"
+            .to_owned(),
     }
+}
+
+/// What has to be said besides its number so that an object is taken, where it is the job's own and differs from what was
+/// asked for.
+fn taken(subject: &Subject<'_>, seen: &Seen) -> &'static str {
+    match differs(subject, seen) {
+        true => " with anyway => true, since it differs from what was asked for",
+        false => "",
+    }
+}
+
+/// Whether these words name the argument with which an object is taken that differs.
+pub fn says_anyway(words: &str) -> bool {
+    words.contains("anyway => true")
 }
 
 impl Checked {
@@ -226,7 +244,7 @@ fn id_of(seen: &Seen) -> i64 {
 }
 
 /// What lives of the job's own beside what was named, and how a person ends that.
-fn comes_first(living: &[Seen], stated: &Stated) -> String {
+fn comes_first(subject: &Subject<'_>, living: &[Seen], stated: &Stated) -> String {
     let numbers = living.iter().take(TOLD).map(|seen| match seen {
         Seen::Invoice(invoice) => format!("invoice {}", invoice.id),
         Seen::Refund(refund) => format!("refund {}", refund.id),
@@ -234,13 +252,15 @@ fn comes_first(living: &[Seen], stated: &Stated) -> String {
     let numbers = numbers.collect::<Vec<_>>().join(" and ");
     match living {
         [own @ Seen::Invoice(invoice)] if invoice.standing().is_paid() => format!(
-            "{numbers} carries this job's name, and ApiPay has it as {}: name that one",
-            described(own)
+            "{numbers} carries this job's name, and ApiPay has it as {}: name that one{}",
+            described(own),
+            taken(subject, own)
         ),
         [own @ Seen::Invoice(_)] => format!(
-            "{numbers} carries this job's name, and ApiPay has it as {}: name that one, or cancel it with \
+            "{numbers} carries this job's name, and ApiPay has it as {}: name that one{}, or cancel it with \
              apipay.cancel_invoice and then name invoice {} again",
             described(own),
+            taken(subject, own),
             stated.id
         ),
         [_] => format!("{numbers} carries this job's name"),
@@ -313,11 +333,8 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<
         };
         return Some(format!("ApiPay has {}, {whose}{TAKEN}", described(seen)));
     }
-    let is_anothers_order =
-        matches!(seen, Seen::Invoice(invoice) if is_of_another_order(subject, invoice));
-    let agrees = agrees(expected, seen) && !is_anothers_order;
-    (!agrees && !stated.anyway).then(|| {
-        let order = is_anothers_order.then_some(seen);
+    (differs(subject, seen) && !stated.anyway).then(|| {
+        let order = is_anothers_order(subject, seen).then_some(seen);
         format!(
             "{} was asked for, and ApiPay has {}{}{TAKEN}",
             wanted(expected, order),
@@ -325,6 +342,15 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Seen) -> Option<
             order.map_or_else(String::new, order_of)
         )
     })
+}
+
+/// Whether the object shows something else than was asked for.
+fn differs(subject: &Subject<'_>, seen: &Seen) -> bool {
+    !agrees(&subject.plan.expected, seen) || is_anothers_order(subject, seen)
+}
+
+fn is_anothers_order(subject: &Subject<'_>, seen: &Seen) -> bool {
+    matches!(seen, Seen::Invoice(invoice) if is_of_another_order(subject, invoice))
 }
 
 /// Whether the object carries a mark of ours that is another job's. An earlier generation is the job's own.

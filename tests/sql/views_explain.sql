@@ -257,6 +257,11 @@ begin
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'not_as_stated', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 123 was named; ApiPay has none with that number'),
     'Held (not_as_stated) since MOMENT (0 s ago): what was said of the invoice of 15 000 tenge to 8700***4321 is not what ApiPay has: invoice 123 was named; ApiPay has none with that number. Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
 
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.refund', 'params', '{"invoice_id": 44}'::jsonb, 'reason', 'not_as_stated', 'unproven_since', now(), 'error_message', 'it is another one: name it with anyway => true'),
+    'Held (not_as_stated) since MOMENT (0 s ago): what was said of the full refund from invoice 44 is not what ApiPay has: it is another one: name it with anyway => true. Done as another one: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again, or with and_cancel => true never.');
+
+  delete from apipay.jobs j where j.invoice_id = 44;
+
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'other_organization', 'unproven_since', now(), 'invoice_id', 77),
     'Held (other_organization) since MOMENT (0 s ago): the account is for another organisation than when the invoice of 15 000 tenge to 8700***4321 was sent, and ApiPay shows nothing of it to the key of now. Look for {TOKEN} in the dashboard of the earlier organisation (invoice 77). Done there: select apipay.resolve({ID}, true, 77, ''why'', anyway => true), which is believed. Not done, or taken back there: select apipay.resolve({ID}, false, null, ''why''), which sends it again, to the organisation of now; or with and_cancel => true never.');
   delete from apipay.jobs j where j.reason = 'other_organization';
