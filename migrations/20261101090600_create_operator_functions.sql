@@ -145,13 +145,19 @@ begin
          capped_reason = case when is_capped then capped_reason end,
          capped_message = case when is_capped then capped_message end,
          -- Whoever knows that the gateway answers again has the next trial made at once.
-         failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end, updated_at = now()
+         failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end,
+         -- It takes the place of the one that was due: should it fail, the next wait is as long as this one was. Fewer than
+         -- three are no slow-down (policy::outage).
+         failing_requests = case when failing_trial_at > now() then greatest(failing_requests - 1, least(failing_requests, 3)) else failing_requests end,
+         updated_at = now()
    where name = account_name
   returning * into stored;
   -- It says that it is active, and how long it waits still.
   perform apipay._all_changed('apipay.accounts', 1, found::int,
     coalesce(stored.state = 'active' and (is_blocked or stored.blocked_until is null) and (is_capped or stored.capped_until is null), false)::int);
-  update apipay._reads set trial_at = now() where account = account_name and trial_at > now();
+  -- With fewer than six nobody would be told of what fails any more (policy::outage).
+  update apipay._reads set trial_at = now(), requests = greatest(requests - 1, least(requests, 6))
+   where account = account_name and trial_at > now();
   -- Those that were told to wait themselves: as many as requests were refused for the rate.
   waiting := array(
     select id from apipay.jobs
