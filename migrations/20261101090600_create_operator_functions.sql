@@ -639,6 +639,12 @@ comment on function apipay.resolve(bigint, boolean, bigint, text, boolean, boole
 
 -- Accounts and all sending.
 
+create function apipay._ends_of_park(account_name text) returns text
+language sql immutable parallel safe
+return format('select apipay.resume(''%1$s'', ''why''); if it is to stay parked, this has it told no more: '
+  'select apipay.acknowledge(id, ''why'') from apipay.alerts where kind = ''account_parked'' and account = ''%1$s'' and resolved_at is null;', account_name);
+comment on function apipay._ends_of_park(text) is 'What to do about an account that an operator has parked: what ends that, and what has it told no more.';
+
 create function apipay.park(account text, reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -656,7 +662,7 @@ begin
   before := apipay._state_cause(park.reason);
   parked := apipay._park(park.account, 'parked_by_user', who, null,
     format('Account "%s" was parked by %s%s.', park.account, who, coalesce(': ' || nullif(park.reason, ''), '')),
-    format('select apipay.resume(''%s'', ''why'')', park.account), '{}', nullif(park.reason, ''));
+    apipay._ends_of_park(park.account), '{}', nullif(park.reason, ''));
   perform apipay._state_cause(before);
   return parked;
 end $$;
@@ -902,7 +908,7 @@ create function apipay._recall_park(account_name text) returns boolean
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
   select coalesce(bool_or(apipay._park(a.name, 'parked_by_user', last.actor, null,
       format('Account "%s" was parked by %s%s, before its data were restored.', a.name, last.actor, coalesce(': ' || nullif(last.reason, 'parked_by_user'), '')),
-      format('select apipay.resume(''%s'', ''why'')', a.name), '{}', nullif(last.reason, 'parked_by_user'))), false)
+      apipay._ends_of_park(a.name), '{}', nullif(last.reason, 'parked_by_user'))), false)
     from apipay.accounts a
    cross join lateral (
      select e.to_state, e.actor, e.reason, e.evidence from apipay.events e

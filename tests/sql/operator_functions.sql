@@ -472,7 +472,7 @@ begin
   assert (select summary from apipay.alerts where id = alert.id) = format(
     'Account "default" was parked by %s: maintenance. It was taken over at %s from apipayd, which had parked it at %s for session_expired; ApiPay said: session ended; to do about that: log in at Kaspi.',
     session_user, apipay._clock(now()), apipay._clock(now()));
-  assert (select action from apipay.alerts where id = alert.id) = 'see that what apipayd had parked it for is mended; then select apipay.resume(''default'', ''why'')';
+  assert (select action from apipay.alerts where id = alert.id) = 'see that what apipayd had parked it for is mended; then select apipay.resume(''default'', ''why''); if it is to stay parked, this has it told no more: select apipay.acknowledge(id, ''why'') from apipay.alerts where kind = ''account_parked'' and account = ''default'' and resolved_at is null;';
   assert (select apipay._obstacle(a, c, 'infinity') from apipay.accounts a cross join apipay._control c where a.name = 'default') like format(
     '%%is parked since %%(parked_by_user, by %s: maintenance; taken over at %% from apipayd, which had parked it at %% for session_expired; ApiPay said: session ended; to do about that: log in at Kaspi)%%', session_user);
   assert not apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', null);

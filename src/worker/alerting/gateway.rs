@@ -377,7 +377,12 @@ pub fn of_park(account: &AccountName, park: &UntoldPark) -> AlertText {
                 said.unwrap_or_default(),
                 taken_over.unwrap_or_default()
             ),
-            action: format!("{first}select apipay.resume('{account}', 'why')"),
+            // As apipay._ends_of_park has it.
+            action: format!(
+                "{first}select apipay.resume('{account}', 'why'); if it is to stay parked, this has it told no more: \
+                 select apipay.acknowledge(id, 'why') from apipay.alerts where kind = 'account_parked' and account = \
+                 '{account}' and resolved_at is null;"
+            ),
             details: json!({}),
         };
     }
