@@ -20,6 +20,9 @@ use crate::policy::verdict::{Reason, Scope};
 use crate::worker::alerting;
 use crate::worker::written::written;
 
+/// The kind of the alert of a job that was accepted and is not seen to come to its end.
+pub const OVERDUE: &str = "job_overdue";
+
 /// Jobs that are named besides the first.
 const NAMED: usize = 5;
 
@@ -42,7 +45,7 @@ impl Alert {
             None => (format!("invoice {invoice}"), String::new()),
         };
         Alert {
-            kind: "job_overdue",
+            kind: OVERDUE,
             severity: "warning",
             text: AlertText {
                 summary: format!(
