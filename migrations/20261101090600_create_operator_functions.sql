@@ -147,13 +147,19 @@ begin
          capped_reason = case when is_capped then capped_reason end,
          capped_message = case when is_capped then capped_message end,
          -- Whoever knows that the gateway answers again has the next trial made at once.
-         failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end, updated_at = now()
+         failing_trial_at = case when failing_trial_at > now() then now() else failing_trial_at end,
+         -- It takes the place of the one that was due: should it fail, the next wait is as long as this one was. Fewer than
+         -- three are no slow-down (policy::outage).
+         failing_requests = case when failing_trial_at > now() then greatest(failing_requests - 1, least(failing_requests, 3)) else failing_requests end,
+         updated_at = now()
    where name = account_name
   returning * into stored;
   -- It says that it is active, and how long it waits still.
   perform apipay._all_changed('apipay.accounts', 1, found::int,
     coalesce(stored.state = 'active' and (is_blocked or stored.blocked_until is null) and (is_capped or stored.capped_until is null), false)::int);
-  update apipay._reads set trial_at = now() where account = account_name and trial_at > now();
+  -- With fewer than six nobody would be told of what fails any more (policy::outage).
+  update apipay._reads set trial_at = now(), requests = greatest(requests - 1, least(requests, 6))
+   where account = account_name and trial_at > now();
   -- Those that were told to wait themselves: as many as requests were refused for the rate.
   waiting := array(
     select id from apipay.jobs
@@ -635,6 +641,12 @@ comment on function apipay.resolve(bigint, boolean, bigint, text, boolean, boole
 
 -- Accounts and all sending.
 
+create function apipay._ends_of_park(account_name text) returns text
+language sql immutable parallel safe
+return format('select apipay.resume(''%1$s'', ''why''); if it is to stay parked, this has it told no more: '
+  'select apipay.acknowledge(id, ''why'') from apipay.alerts where kind = ''account_parked'' and account = ''%1$s'' and resolved_at is null;', account_name);
+comment on function apipay._ends_of_park(text) is 'What to do about an account that an operator has parked: what ends that, and what has it told no more.';
+
 create function apipay.park(account text, reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -652,7 +664,7 @@ begin
   before := apipay._state_cause(park.reason);
   parked := apipay._park(park.account, 'parked_by_user', who, null,
     format('Account "%s" was parked by %s%s.', park.account, who, coalesce(': ' || nullif(park.reason, ''), '')),
-    format('select apipay.resume(''%s'', ''why'')', park.account), '{}', nullif(park.reason, ''));
+    apipay._ends_of_park(park.account), '{}', nullif(park.reason, ''));
   perform apipay._state_cause(before);
   return parked;
 end $$;
@@ -898,7 +910,7 @@ create function apipay._recall_park(account_name text) returns boolean
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
   select coalesce(bool_or(apipay._park(a.name, 'parked_by_user', last.actor, null,
       format('Account "%s" was parked by %s%s, before its data were restored.', a.name, last.actor, coalesce(': ' || nullif(last.reason, 'parked_by_user'), '')),
-      format('select apipay.resume(''%s'', ''why'')', a.name), '{}', nullif(last.reason, 'parked_by_user'))), false)
+      apipay._ends_of_park(a.name), '{}', nullif(last.reason, 'parked_by_user'))), false)
     from apipay.accounts a
    cross join lateral (
      select e.to_state, e.actor, e.reason, e.evidence from apipay.events e

@@ -218,8 +218,33 @@ comment on function apipay._awaited(text) is
 
 -- One sentence per state.
 
--- `ahead` is the job that it waits for, if there is one.
-create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint) returns text
+-- A job whose request is unproven is looked up before it ends.
+create function apipay._time_limit(job apipay.jobs, earliest timestamptz) returns text
+language sql stable parallel safe
+return case
+  when not isfinite(job.expires_at) then null
+  when job.unproven_since is not null then
+    format(' Unless it is sent by %s (in %s), what became of its last request is looked up, and it ends.',
+           apipay._clock(job.expires_at), apipay._span(apipay._seconds_until(job.expires_at)))
+  when job.expires_at <= earliest then
+    format(' It ends expired, unsent, at %s (in %s), unless it is sent before.',
+           apipay._clock(job.expires_at), apipay._span(apipay._seconds_until(job.expires_at)))
+  else
+    format(' If it is not sent by %s (in %s), it ends expired, unsent.',
+           apipay._clock(job.expires_at), apipay._span(apipay._seconds_until(job.expires_at))) end;
+comment on function apipay._time_limit(apipay.jobs, timestamptz) is
+  'What its expires_at, which lies ahead, means for a job that waits, given the earliest moment at which it is expected to go out; null when it has none.';
+
+create function apipay._sent_from(account apipay.accounts, operation text) returns timestamptz
+language sql stable parallel safe
+return greatest(case when account.blocked_until > now() then account.blocked_until end,
+                case when operation = any (apipay._capped(account)) then account.capped_until end,
+                account.failing_trial_at);
+comment on function apipay._sent_from(apipay.accounts, text) is
+  'The moment before which nothing of this operation is expected to be sent for an account, as far as that is known; null when nothing is.';
+
+-- `ahead` is the job that it waits for, if there is one; `sent_from` as in apipay._sent_from.
+create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz) returns text
 language sql stable parallel safe
 return case
   when job.expires_at <= now() and job.unproven_since is null then
@@ -227,9 +252,11 @@ return case
   when job.expires_at <= now() then
     format('Its time ran out at %s, and what became of its last request is looked up before it ends.', apipay._clock(job.expires_at))
   when obstacle is not null then
-    concat('Waiting: ', obstacle, '. ', case
-      when job.run_at > now() then 'It is due ' || apipay._when(job.run_at) || '.'
-      else coalesce('Then it waits for refund job ' || ahead || ' of the same invoice.', 'Then it goes out.') end)
+    concat('Waiting: ', obstacle, '.', case
+      when job.run_at > now() then ' It is due ' || apipay._when(job.run_at) || '.'
+      -- Then its time has run out.
+      when job.expires_at <= sent_from and job.unproven_since is null then null
+      else coalesce(' Then it waits for refund job ' || ahead || ' of the same invoice.', ' Then it goes out.') end)
   when job.run_at > now() then
     concat('Due ', apipay._when(job.run_at), case
       when job.attempts > 0 or job.http_status is not null or job.error_code is not null then concat(': backing off',
@@ -245,9 +272,10 @@ return case
   else
     concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows',
       '; last: ' || apipay._last_answer(job), '.') end
+  || case when job.expires_at > now() then coalesce(apipay._time_limit(job, greatest(job.run_at, sent_from)), '') else '' end
   || case when job.unproven_since is not null
           then ' It goes out under the same name as before, so that the gateway sees a repetition.' else '' end;
-comment on function apipay._explain_queued(apipay.jobs, text, bigint) is 'explain of a queued job.';
+comment on function apipay._explain_queued(apipay.jobs, text, bigint, timestamptz) is 'explain of a queued job.';
 
 create function apipay._explain_sending(job apipay.jobs, unserved text) returns text
 language sql stable parallel safe
@@ -319,8 +347,15 @@ return concat('Parked', ' (' || apipay._mask_phones(job.reason) || ')', case
   when account.state = 'parked' then ' with its account: ' || obstacle
   when unserved is not null then format('; account %s is active again, and the daemon puts it back once this is over: %s', account.name, unserved)
   else format('; account %s is active again, and the daemon puts it back within moments', account.name) end,
-  '. ', case when job.unproven_since is null then 'Nothing of it had an effect; then it is sent.'
-             else 'A request for ' || apipay._deed(job) || ' is unproven; then it is looked up first.' end);
+  '. ', case
+    when job.unproven_since is not null then 'A request for ' || apipay._deed(job) || ' is unproven; then it is looked up first.'
+    when job.expires_at <= now() then 'Nothing of it had an effect.'
+    else 'Nothing of it had an effect; then it is sent.' end,
+  case
+    when job.expires_at > now() then apipay._time_limit(job, job.run_at)
+    when job.expires_at is null then null
+    when job.unproven_since is null then format(' Its time ran out at %s: then it ends expired, unsent.', apipay._clock(job.expires_at))
+    else format(' Its time ran out at %s: it is not sent again.', apipay._clock(job.expires_at)) end);
 comment on function apipay._explain_parked(apipay.jobs, apipay.accounts, text, text) is 'explain of a parked job.';
 
 -- What a person can say of a held job, as exact calls.
@@ -340,7 +375,8 @@ language sql stable parallel safe
 return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipay._since(job.updated_at), ': ', case
   when job.reason = 'not_as_stated' then concat('what was said of ', apipay._deed(job), ' is not what ApiPay has',
     ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
-    apipay._ways_out(job, 'Done as another one', null))
+    -- policy::stated says where it is needed.
+    apipay._ways_out(job, 'Done as another one', case when job.error_message like '%anyway => true%' then 'Done as that one, though it differs' end))
   when job.reason = 'mismatch' then concat('what ApiPay has under the name of ', apipay._deed(job), ' is not what was asked for',
     ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
     apipay._ways_out(job, 'Done as another one', 'Done as that one, though it differs'))
@@ -480,7 +516,7 @@ begin
   return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at, doubted),
     'a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
-    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead)
+    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation))
   when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at, doubted))
   when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted))
                              else apipay._explain_stated(job, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted)) end

@@ -403,6 +403,7 @@ pub async fn obstacles(pool: &Pool, accounts: &[String]) -> Result<Vec<Obstacle>
         Obstacle,
         r#"select a.name as "account!", a.state = 'parked' and a.parked_by = 'apipayd' as "is_unwell!",
                   coalesce(apipay._obstacle(a, jsonb_populate_record(c, '{"stopped": false}'), 'infinity'),
+                           apipay._cap_of(a, a.capped_operations),
                            case when a.failing_trial_at is null then null
                                 when 'send' = any (apipay._awaited(a.name)) then apipay._slowness(a) end) as "why?"
              from apipay.accounts a cross join apipay._control c

@@ -42,6 +42,7 @@ pub mod schema;
 mod settings;
 pub mod soundness;
 pub mod troubled;
+pub mod unserved;
 
 use std::time::Duration;
 

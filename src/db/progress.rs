@@ -51,6 +51,8 @@ pub struct Due {
     pub stopped_host: Option<String>,
     /// The last sign of life of the daemon that served it there.
     pub stopped_at: Option<OffsetDateTime>,
+    /// Whether that daemon was stopped and had recorded all that it did, and did not just fall silent.
+    pub was_stopped_properly: bool,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
     /// The jobs of its open alerts about stuck ones.

@@ -29,7 +29,7 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and a.name = any (d.accounts)) as "served_by!",
        a.state = 'parked' and a.parked_by <> 'apipayd' as "is_left_alone!",
-       stopped.host as "stopped_host?", stopped.seen_at as "stopped_at?",
+       stopped.host as "stopped_host?", stopped.seen_at as "stopped_at?", coalesce(stopped.has_left, false) as "was_stopped_properly!",
        -- One of them may be about less than all of the account.
        array(select concat_ws(' ', l.kind, case l.kind when 'gateway_failing' then l.details ->> 'fails' when 'cap_reached' then l.details ->> 'stops' end)
                from apipay.alerts l
@@ -81,22 +81,21 @@ left join lateral (
   where may_send.yes and j.account = a.name and j.state = 'uncertain' and j.run_at <= now()
   order by j.run_at, j.id limit 1) lookup on true
 left join lateral (
-  -- Of an account that nobody serves: the machine of the daemon that served it last. One that left, on a machine where
-  -- another goes on, was stopped on purpose. And it was started again without the account if one that came later serves
-  -- others of its accounts there, and none served just these beside it.
-  select last.host, last.seen_at from (
+  -- Of an account that nobody serves: the machine of the daemon that served it last, unless that one was started again
+  -- without the account: one that came later serves others of its accounts there, and none served just these beside it.
+  -- That it was stopped properly proves nothing: it may be meant to come back, and what else runs there may be another unit.
+  select last.host, last.seen_at, last.has_left from (
     select d.worker, d.host, d.started_at, d.seen_at, d.accounts, d.has_left from apipay.daemons d
      where a.name = any (d.accounts) order by d.seen_at desc limit 1) last
   where not exists (
     select from apipay.daemons d
      where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and d.host = last.host
-       and (last.has_left
-            or (d.accounts && last.accounts
-                and not exists (
-                  select from apipay.daemons beside
-                   where beside.host = last.host and beside.worker <> last.worker
-                     and beside.started_at < last.seen_at and beside.seen_at > last.started_at
-                     and beside.accounts @> d.accounts and d.accounts @> beside.accounts))))
+       and d.accounts && last.accounts
+       and not exists (
+         select from apipay.daemons beside
+          where beside.host = last.host and beside.worker <> last.worker
+            and beside.started_at < last.seen_at and beside.seen_at > last.started_at
+            and beside.accounts @> d.accounts and d.accounts @> beside.accounts))
 ) stopped on true
 left join lateral (
   -- A look-up without a clear answer is told otherwise, and one that finds nothing waits for its proof; these come

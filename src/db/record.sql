@@ -44,7 +44,10 @@ moved as (
          stated_id = case when t.state = 'uncertain' then j.stated_id end,
          stated_anyway = case when t.state = 'uncertain' then j.stated_anyway end,
          stated_unwanted = case when t.state = 'uncertain' then j.stated_unwanted end,
-         http_status = case when t.keeps_cause then j.http_status else coalesce(t.http_status, j.http_status) end,
+         -- Whatever is said of the last answer is of one: beside an error without a status none of an earlier answer stays.
+         http_status = case when t.keeps_cause then j.http_status
+                            when t.error_code is null and t.message is null then coalesce(t.http_status, j.http_status)
+                            else t.http_status end,
          error_code = case when t.keeps_cause then j.error_code else t.error_code end,
          error_message = case when t.keeps_cause then j.error_message else t.message end,
          errors = case when t.keeps_cause then j.errors else t.errors end,

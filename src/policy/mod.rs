@@ -17,6 +17,7 @@
 //! - [`backoff`]: the curves of delays.
 //! - [`finding`]: what a look-up brought, and whose it is; [`found`]: the same in words.
 //! - [`quoted`]: what an answer says, for people.
+//! - [`unserved`]: what to do about accounts that no daemon serves.
 //! - [`refusals`]: rows that the database refuses, and when which of them is tried again.
 //! - [`clock`]: whether the database's clock was set.
 //! - [`bounds`]: how far ahead a stored moment may lie.
@@ -45,4 +46,5 @@ pub mod refusals;
 pub mod remedy;
 pub mod rules;
 pub mod stated;
+pub mod unserved;
 pub mod verdict;

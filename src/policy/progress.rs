@@ -46,7 +46,7 @@ pub struct AccountFacts {
     pub is_served: bool,
     /// Whether an operator has parked it: then nobody has to serve it.
     pub is_left_alone: bool,
-    /// If none has: the daemon that had it last, when that has stopped.
+    /// If none has: the daemon that had it last, unless that one was started again without it.
     pub stopped: Option<Stopped>,
     /// Kinds of its open alerts; with what fails, of the one that has several causes.
     pub open_alerts: Vec<String>,
@@ -60,13 +60,15 @@ impl AccountFacts {
     }
 }
 
-/// A daemon that gives no sign of life any more.
+/// A daemon that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
     /// Its machine. Another one, for other accounts, may run there.
     pub host: String,
     /// When it gave its last sign, in words.
     pub seen_at: String,
+    /// Whether it was stopped and had recorded all that it did; otherwise it fell silent.
+    pub is_proper: bool,
 }
 
 /// Requests that are all refused for the account's limit.
@@ -263,7 +265,7 @@ impl Mark {
         Finding {
             account: sight.account.clone(),
             host: match sight.concern {
-                Concern::Daemon => sight.what.clone(),
+                Concern::StoppedDaemon | Concern::SilentDaemon => sight.what.clone(),
                 _ => String::new(),
             },
             accounts: sight.accounts.clone(),
@@ -447,16 +449,26 @@ fn sights(facts: &Facts, patience: Patience) -> Vec<Sight> {
     sights
 }
 
-/// Daemons that have stopped, each once, however many accounts it served.
+/// Machines whose daemons have ended, each once for those that were stopped and once for those that fell silent, however
+/// many accounts they served.
 fn stopped(accounts: &[&AccountFacts], patience: Patience) -> Vec<Sight> {
-    let mut hosts: BTreeMap<&str, Sight> = BTreeMap::new();
+    let mut hosts: BTreeMap<(&str, Concern), Sight> = BTreeMap::new();
     for facts in accounts.iter().filter(|facts| is_missed(facts)) {
-        let Some(Stopped { host, seen_at }) = &facts.stopped else {
+        let Some(Stopped {
+            host,
+            seen_at,
+            is_proper,
+        }) = &facts.stopped
+        else {
             continue;
         };
-        let sight = hosts.entry(host).or_insert_with(|| Sight {
+        let concern = match is_proper {
+            true => Concern::StoppedDaemon,
+            false => Concern::SilentDaemon,
+        };
+        let sight = hosts.entry((host, concern)).or_insert_with(|| Sight {
             account: None,
-            concern: Concern::Daemon,
+            concern,
             what: host.clone(),
             accounts: Vec::new(),
             mark: String::new(),

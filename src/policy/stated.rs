@@ -59,7 +59,7 @@ pub fn check_stated(
     }
     let living = own_instead(subject, stated, own.unwrap_or(finding));
     let against = match (found, living.is_empty()) {
-        (_, false) => Some(comes_first(&living, stated)),
+        (_, false) => Some(comes_first(subject, &living, stated)),
         (None, true) => Some(missing(subject, finding)),
         (Some(seen), true) => contradiction(subject, stated, seen),
     };
@@ -110,7 +110,7 @@ pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>)
             refuted: Some(format!(
                 "it was said that nothing was made and that the job is to end; ApiPay has {}{}",
                 list(&living),
-                how_it_ends(&living)
+                how_it_ends(subject, &living)
             )),
             ..Checked::of(Verdict {
                 effect: Effect::Unknown,
@@ -150,14 +150,17 @@ fn lives(subject: &Subject<'_>, seen: &Object) -> bool {
 }
 
 /// What a person does about what lives of a job that is to end.
-fn how_it_ends(living: &[Object]) -> String {
+fn how_it_ends(subject: &Subject<'_>, living: &[Object]) -> String {
     match living {
-        [own] => match own.taken_back_by() {
-            Some(function) if !own.is_paid() => {
-                format!(": name it, or cancel it with {function} and say the same again")
-            }
-            _ => ": name it".to_owned(),
-        },
+        [own] => {
+            let or_cancel = match own.taken_back_by() {
+                Some(function) if !own.is_paid() => {
+                    format!(", or cancel it with {function} and say the same again")
+                }
+                _ => String::new(),
+            };
+            format!(": name it{}{or_cancel}", taken(subject, own))
+        }
         _ => match living.first().and_then(|own| own.taken_back_by()) {
             Some(function) => format!(
                 ": cancel the invoices that are not paid with {function}, and name what is left"
@@ -165,6 +168,20 @@ fn how_it_ends(living: &[Object]) -> String {
             None => ": name one of them".to_owned(),
         },
     }
+}
+
+/// What has to be said besides its number so that an object is taken, where it is the job's own and differs from what was
+/// asked for.
+fn taken(subject: &Subject<'_>, seen: &Object) -> &'static str {
+    match differs(subject, seen) {
+        true => " with anyway => true, since it differs from what was asked for",
+        false => "",
+    }
+}
+
+/// Whether these words name the argument with which an object is taken that differs.
+pub fn says_anyway(words: &str) -> bool {
+    words.contains("anyway => true")
 }
 
 impl Checked {
@@ -199,19 +216,21 @@ fn is_alone(subject: &Subject<'_>, seen: &Object, at: Circumstances<'_>) -> bool
 }
 
 /// What lives of the job's own beside what was named, and how a person ends that.
-fn comes_first(living: &[Object], stated: &Stated) -> String {
+fn comes_first(subject: &Subject<'_>, living: &[Object], stated: &Stated) -> String {
     let numbers = living.iter().take(TOLD).map(named);
     let numbers = numbers.collect::<Vec<_>>().join(" and ");
     let taken_back_by = living.first().and_then(|own| own.taken_back_by());
     match (living, taken_back_by) {
         ([own], Some(_)) if own.is_paid() => format!(
-            "{numbers} carries this job's name, and ApiPay has it as {}: name that one",
-            described(own)
+            "{numbers} carries this job's name, and ApiPay has it as {}: name that one{}",
+            described(own),
+            taken(subject, own)
         ),
         ([own], Some(function)) => format!(
-            "{numbers} carries this job's name, and ApiPay has it as {}: name that one, or cancel it with \
+            "{numbers} carries this job's name, and ApiPay has it as {}: name that one{}, or cancel it with \
              {function} and then name {} {} again",
             described(own),
+            taken(subject, own),
             own.noun(),
             stated.id
         ),
@@ -279,10 +298,8 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Optio
         };
         return Some(format!("ApiPay has {}, {whose}{TAKEN}", described(seen)));
     }
-    let is_anothers_order = subject.is_denied_by(seen);
-    let agrees = seen.agrees(expected) && !is_anothers_order;
-    (!agrees && !stated.anyway).then(|| {
-        let order = is_anothers_order.then_some(seen);
+    (differs(subject, seen) && !stated.anyway).then(|| {
+        let order = subject.is_denied_by(seen).then_some(seen);
         format!(
             "{} was asked for, and ApiPay has {}{}{TAKEN}",
             wanted(expected, order),
@@ -290,6 +307,11 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Optio
             order.map_or_else(String::new, order_of)
         )
     })
+}
+
+/// Whether the object shows something else than was asked for.
+fn differs(subject: &Subject<'_>, seen: &Object) -> bool {
+    !seen.agrees(&subject.plan.expected) || subject.is_denied_by(seen)
 }
 
 #[cfg(test)]

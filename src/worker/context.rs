@@ -110,6 +110,12 @@ impl Context {
         open.map(|account| account.name.to_string()).collect()
     }
 
+    /// Whether this account is one of them.
+    pub fn has(&self, account: &AccountName) -> bool {
+        let mut open = self.accounts.open().into_iter();
+        open.any(|open| open.name == *account)
+    }
+
     /// The accounts of which the gateway may be asked anything: their key is known to be of their organisation.
     pub fn served(&self) -> Vec<Arc<Account>> {
         let open = self.accounts.open().into_iter();

@@ -19,6 +19,7 @@ use crate::worker::alerting::{self, Alert, HeldJob, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::pulse::Step;
+use crate::worker::unserved::Unserved;
 use crate::worker::{modes, revived, signals, tell_failing, tell_refused};
 
 /// The channel that is always there: a line in the log.
@@ -39,15 +40,16 @@ const COUNT: Duration = Duration::from_secs(3);
 /// One round. What fails one part of it, or one account's alert, keeps no other from its turn; when it is the
 /// database that fails, the round is over.
 pub async fn step(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbError> {
-    let done = round(ctx, standing.served_for()).await;
+    let done = round(ctx, standing).await;
     standing.note(&done);
     done
 }
 
-/// How long the database has been there without a break, as far as rounds have seen.
+/// What rounds have seen: how long the database has been there without a break, and which accounts nobody has served.
 #[derive(Debug, Default)]
 pub struct Standing {
     since: Option<Moment>,
+    unserved: Unserved,
 }
 
 impl Standing {
@@ -57,7 +59,10 @@ impl Standing {
 
     fn note(&mut self, done: &Result<Step, DbError>) {
         match done {
-            Err(error) if error.fault() == Fault::Database => self.since = None,
+            Err(error) if error.fault() == Fault::Database => {
+                self.since = None;
+                self.unserved.forget();
+            }
             _ => {
                 self.since.get_or_insert_with(Moment::now);
             }
@@ -65,7 +70,8 @@ impl Standing {
     }
 }
 
-async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError> {
+async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbError> {
+    let served_for = standing.served_for();
     let mut channels = vec![LOG.to_owned()];
     channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
     let mut round = Round::default();
@@ -99,9 +105,13 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
         let about = About::account(&account, "account_parked", "critical");
         round.part(alerts::say(&ctx.pool, &about, &alerting::of_park(&account, &park)).await)?;
     }
+    let unserved = round.part(standing.unserved.step(ctx).await)?;
+    // Whatever is told of those, any daemon ends.
+    let mut accounts = ctx.account_names();
+    accounts.extend(unserved.unwrap_or_default());
     let overdue_after = ctx.rules.give_up;
-    round.part(alerts::count_overdue(&ctx.pool, &ctx.account_names(), overdue_after).await)?;
-    round.part(alerts::count_held(&ctx.pool, &ctx.account_names()).await)?;
+    round.part(alerts::count_overdue(&ctx.pool, &accounts, overdue_after).await)?;
+    round.part(alerts::count_held(&ctx.pool, &accounts).await)?;
     // What was refused may be asked for again only so much later.
     let patience = Patience {
         well_for: ctx.rules.breaker.slow_start.max(ctx.longest_trial()),
@@ -109,12 +119,12 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
         served_for,
     };
     for troubled in round
-        .part(tell_failing::find(ctx).await)?
+        .part(tell_failing::find(ctx, &accounts).await)?
         .unwrap_or_default()
     {
         round.part(tell_failing::tell(ctx, &troubled).await)?;
     }
-    let refusals = round.part(tell_refused::find(ctx).await)?;
+    let refusals = round.part(tell_refused::find(ctx, &accounts).await)?;
     for refused in refusals.unwrap_or_default() {
         round.part(tell_refused::tell(ctx, &refused).await)?;
     }

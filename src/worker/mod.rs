@@ -18,7 +18,8 @@
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
 //!   waited for another.
-//! - [`deliver`] carries alerts out, each channel in a loop of its own; [`tell_failing`] and [`tell_refused`] keep two of them up to date.
+//! - [`deliver`] carries alerts out, each channel in a loop of its own; [`tell_failing`] and [`tell_refused`] keep two of them up to date, and
+//!   [`unserved`] ends what was told of accounts that nobody serves any more.
 //! - [`pulse`] runs each loop, and has what a loop shows of itself.
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`keep_time`] notices when the database's clock is set.
@@ -69,6 +70,7 @@ pub mod start;
 pub mod steady;
 pub mod tell_failing;
 pub mod tell_refused;
+pub mod unserved;
 pub mod unstored;
 pub mod written;
 

@@ -12,11 +12,11 @@ use crate::policy::outage::told_after;
 use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
 
-/// The accounts of which something fails, or is told to.
-pub async fn find(ctx: &Arc<Context>) -> Result<Vec<Troubled>, DbError> {
+/// Those of these accounts of which something fails, or is told to.
+pub async fn find(ctx: &Arc<Context>, accounts: &[String]) -> Result<Vec<Troubled>, DbError> {
     let mut found = troubled::troubled(
         &ctx.pool,
-        &ctx.account_names(),
+        accounts,
         told_after(&ctx.rules),
         ctx.clock.expected(),
         &not_theirs(),
@@ -36,7 +36,7 @@ pub async fn find(ctx: &Arc<Context>) -> Result<Vec<Troubled>, DbError> {
     Ok(found)
 }
 
-/// Brings the alert of one of them up to date.
+/// Brings the alert of one of them up to date. Of an account that this daemon does not serve it is only ended.
 pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError> {
     let Troubled {
         account,
@@ -56,6 +56,7 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
             let name = Some(account.as_str());
             progress::resolve(&ctx.pool, name, troubled::KIND, "", &how).await
         }
+        (Some(_), _) if !ctx.has(account) => Ok(()),
         (Some(telling), None) => {
             let Alert {
                 kind,

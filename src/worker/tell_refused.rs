@@ -20,14 +20,13 @@ pub struct Refusals {
     told: Option<Told>,
 }
 
-/// All such accounts.
-pub async fn find(ctx: &Arc<Context>) -> Result<Vec<Refusals>, DbError> {
-    let accounts = ctx.account_names();
-    let told = refused::told(&ctx.pool, &accounts).await?;
+/// Those of these accounts that are such.
+pub async fn find(ctx: &Arc<Context>, accounts: &[String]) -> Result<Vec<Refusals>, DbError> {
+    let told = refused::told(&ctx.pool, accounts).await?;
     let jobs: Vec<i64> = told.iter().flat_map(|told| told.jobs.clone()).collect();
     let found = refused::refused(
         &ctx.pool,
-        &accounts,
+        accounts,
         &jobs,
         REFUSALS_TOLD,
         told_after(&ctx.rules),
@@ -57,7 +56,7 @@ pub async fn find(ctx: &Arc<Context>) -> Result<Vec<Refusals>, DbError> {
     Ok(refusals.into_values().collect())
 }
 
-/// Brings the alert of one of them up to date.
+/// Brings the alert of one of them up to date. Of an account that this daemon does not serve it is only ended.
 pub async fn tell(ctx: &Arc<Context>, refusals: &Refusals) -> Result<(), DbError> {
     let Refusals {
         account,
@@ -70,6 +69,7 @@ pub async fn tell(ctx: &Arc<Context>, refusals: &Refusals) -> Result<(), DbError
             let how = Alert::end_of_refusals(told);
             progress::resolve(&ctx.pool, Some(account.as_str()), refused::KIND, "", &how).await
         }
+        (Some(_), _) if !ctx.has(account) => Ok(()),
         (Some((job, others)), None) => {
             let Alert {
                 kind,

@@ -4,6 +4,7 @@
 mod away;
 mod channels;
 mod held;
+mod left;
 mod machines;
 mod missing;
 mod modes;

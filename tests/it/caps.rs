@@ -154,6 +154,14 @@ async fn behind_every_cap_bills_wait_and_everything_else_goes_on() {
     daemon
         .until_told("CAPPED tariff_limit_reached until ")
         .await;
+    let mut check = world.spawn(&["check"], &[]);
+    check.ended(Duration::from_secs(30)).await;
+    let checked = check.log_text();
+    for code in CAPS {
+        let waits = format!("sending waits: ApiPay takes no new bills of account {code} until ");
+        assert!(checked.contains(&waits), "{checked}");
+    }
+    assert!(!checked.contains("neither parked"), "{checked}");
     let sent = world.sandbox.requests_to("POST /invoices").await;
     assert_eq!(sent.len(), 3 * CAPS.len(), "one bill meets each cap");
     world.sandbox.control("DELETE /faults", Value::Null).await;

@@ -25,6 +25,33 @@ async fn expect_sends_and_effects(world: &World, job: Job, sends: usize) {
     assert_eq!(effects.len(), 1, "{effects:?}");
 }
 
+/// Whatever is said of the last answer is of one answer: where none came, there is no status of an earlier one.
+#[tokio::test]
+async fn a_look_up_without_an_answer_leaves_nothing_of_the_answer_before_it() {
+    let (world, daemon) = World::running().await;
+    let unclear = json!({"route": "POST /invoices", "times": 1, "answer": {"preset": "502_html"}});
+    world.sandbox.fault(unclear).await;
+    let hang = json!({"route": "GET /invoices", "share": 1.0, "hang": true});
+    world.sandbox.fault(hang).await;
+    let job = world.bill(phone::PAID, 700).await;
+    let row = world
+        .until_job(job, "a look-up of it timed out", |row| {
+            row["state"] == "uncertain" && row["error_code"] == "timeout"
+        })
+        .await;
+    assert_eq!(row["http_status"], Value::Null, "{row}");
+    let explain = world
+        .value(&format!(
+            "select to_jsonb(explain) from apipay.overview where id = {job}"
+        ))
+        .await;
+    let explain = explain.as_str().unwrap();
+    assert!(explain.contains("(last: timeout: "), "{explain}");
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
 #[tokio::test]
 async fn a_worker_killed_after_the_effect_leaves_a_job_that_is_looked_up_and_adopted() {
     let (world, mut daemon) = World::running().await;

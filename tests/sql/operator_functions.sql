@@ -472,7 +472,7 @@ begin
   assert (select summary from apipay.alerts where id = alert.id) = format(
     'Account "default" was parked by %s: maintenance. It was taken over at %s from apipayd, which had parked it at %s for session_expired; ApiPay said: session ended; to do about that: log in at Kaspi.',
     session_user, apipay._clock(now()), apipay._clock(now()));
-  assert (select action from apipay.alerts where id = alert.id) = 'see that what apipayd had parked it for is mended; then select apipay.resume(''default'', ''why'')';
+  assert (select action from apipay.alerts where id = alert.id) = 'see that what apipayd had parked it for is mended; then select apipay.resume(''default'', ''why''); if it is to stay parked, this has it told no more: select apipay.acknowledge(id, ''why'') from apipay.alerts where kind = ''account_parked'' and account = ''default'' and resolved_at is null;';
   assert (select apipay._obstacle(a, c, 'infinity') from apipay.accounts a cross join apipay._control c where a.name = 'default') like format(
     '%%is parked since %%(parked_by_user, by %s: maintenance; taken over at %% from apipayd, which had parked it at %% for session_expired; ApiPay said: session ended; to do about that: log in at Kaspi)%%', session_user);
   assert not apipay._park('default', 'session_expired', 'apipayd', interval '1 min', 'session expired', 'log in', null);
@@ -491,6 +491,10 @@ begin
   update apipay.jobs set run_at = now() + interval '1 day', reason = 'cap_reached' where id = waiting;
   update apipay.jobs set run_at = now() + interval '1 day' where id = later;
   update apipay.accounts set blocked_until = now() + interval '1 h', blocked_reason = 'request_rate_limited';
+  -- A try that a person asks for takes the place of the one that was due: should it fail, the next wait is no longer for it.
+  update apipay.accounts set failing_since = now(), failing_code = 'server_error', failing_requests = 8, failing_trial_at = now() + interval '9 min' where name = 'default';
+  insert into apipay._reads (account, kind, failing_since, requests, trial_at)
+  values ('default', 'check', now(), 8, now() + interval '9 min'), ('default', 'code', now(), 6, now() + interval '9 min'), ('default', 'look_up', now(), 8, now());
   perform apipay._open_alert('default', 'cap_reached', 'critical', 'cap', 'wait', null);
   assert apipay.resume('default', 'session is back') = 2;
   assert (pg_temp.read(plain)).state = 'parked', 'nobody waits for the account while thousands of jobs move';
@@ -498,6 +502,11 @@ begin
   assert (pg_temp.read(later)).run_at > now(), 'that is when its owner wants it';
   select * into account from apipay.accounts where name = 'default';
   assert (account.state, account.probes, account.resumed_at) = ('active', 0, now());
+  assert (account.failing_trial_at, account.failing_requests) = (now(), 7);
+  assert (select array_agg((r.kind, r.requests, r.trial_at)::text order by r.kind) from apipay._reads r where r.account = 'default')
+       = array[('check', 7, now())::text, ('code', 6, now())::text, ('look_up', 8, now())::text], 'one of six is only just told';
+  update apipay.accounts set failing_since = null, failing_code = null, failing_requests = 0, failing_trial_at = null where name = 'default';
+  delete from apipay._reads r where r.account = 'default';
   assert num_nulls(account.parked_reason, account.parked_at, account.parked_by, account.probe_at, account.blocked_until, account.blocked_reason) = 6;
   assert (select blocked_until is not null from apipay.accounts where name = 'other'), 'other accounts are left alone';
   assert (pg_temp.last_event('account', 'default')).to_state = 'active' and (pg_temp.last_event('account', 'default')).reason = 'session is back';

@@ -91,6 +91,29 @@ begin
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
     'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known.');
 
+  -- its time may run out while it waits
+  perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', now() + interval '20 min'),
+    'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). It ends expired, unsent, at MOMENT (in 20 min), unless it is sent before.');
+  perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', now() + interval '2 h'),
+    'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). Then it goes out. If it is not sent by MOMENT (in 2 h), it ends expired, unsent.');
+  perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', 'infinity'),
+    'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). Then it goes out.');
+  perform pg_temp.explains(jsonb_build_object('account', 'sick', 'expires_at', now() + interval '20 min'),
+    'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out. If it is not sent by MOMENT (in 20 min), it ends expired, unsent.');
+  perform pg_temp.explains(jsonb_build_object('account', 'slow', 'expires_at', now() + interval '30 s'),
+    'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. It ends expired, unsent, at MOMENT (in 30 s), unless it is sent before.');
+  update apipay.accounts a set capped_until = now() + interval '90.5 min', capped_operations = '{invoice.create}', capped_reason = 'trial_daily_limit' where a.name = 'default';
+  perform pg_temp.explains(jsonb_build_object('expires_at', now() + interval '35.5 min', 'run_at', now() + interval '90.5 min', 'reason', 'cap_reached'),
+    'Waiting: ApiPay takes no new bills of account default until MOMENT (in 1 h): a cap is reached (trial_daily_limit). It is due at MOMENT (in 1 h). It ends expired, unsent, at MOMENT (in 35 min), unless it is sent before.');
+  update apipay.accounts a set capped_until = null, capped_operations = null, capped_reason = null where a.name = 'default';
+  perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '2 h', 'expires_at', now() + interval '1 h'),
+    'Due at MOMENT (in 2 h), as asked. It ends expired, unsent, at MOMENT (in 60 min), unless it is sent before.');
+  perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '2 h', 'expires_at', now() + interval '1 h', 'unproven_since', now()),
+    'Due at MOMENT (in 2 h), as asked. Unless it is sent by MOMENT (in 60 min), what became of its last request is looked up, and it ends. It goes out under the same name as before, so that the gateway sees a repetition.');
+  perform pg_temp.explains(jsonb_build_object('expires_at', now() + interval '1 h'),
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows. If it is not sent by MOMENT (in 60 min), it ends expired, unsent.');
+  delete from apipay.jobs j where j.expires_at > now();
+
   -- no daemon serves the account, whatever else is the matter with it
   perform pg_temp.explains('{"account": "left"}',
     'Waiting: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Then it goes out.');
@@ -247,6 +270,13 @@ begin
     'Parked (session_expired) with its account: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). Nothing of it had an effect; then it is sent.');
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'unproven_since', now()),
     'Parked; account default is active again, and the daemon puts it back within moments. A request for the invoice of 15 000 tenge to 8700***4321 is unproven; then it is looked up first.');
+  perform pg_temp.explains(jsonb_build_object('state', 'parked', 'expires_at', now() - interval '1 s'),
+    'Parked; account default is active again, and the daemon puts it back within moments. Nothing of it had an effect. Its time ran out at MOMENT: then it ends expired, unsent.');
+  perform pg_temp.explains(jsonb_build_object('state', 'parked', 'account', 'owned', 'expires_at', now() + interval '2 h'),
+    'Parked with its account: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). Nothing of it had an effect; then it is sent. If it is not sent by MOMENT (in 2 h), it ends expired, unsent.');
+  perform pg_temp.explains(jsonb_build_object('state', 'parked', 'unproven_since', now(), 'expires_at', now() - interval '1 s'),
+    'Parked; account default is active again, and the daemon puts it back within moments. A request for the invoice of 15 000 tenge to 8700***4321 is unproven; then it is looked up first. Its time ran out at MOMENT: it is not sent again.');
+  delete from apipay.jobs j where j.state = 'parked' and j.expires_at is not null;
 
   -- held: the exact calls
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'gave_up', 'unproven_since', now()),
@@ -256,6 +286,11 @@ begin
 
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'not_as_stated', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 123 was named; ApiPay has none with that number'),
     'Held (not_as_stated) since MOMENT (0 s ago): what was said of the invoice of 15 000 tenge to 8700***4321 is not what ApiPay has: invoice 123 was named; ApiPay has none with that number. Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
+
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.refund', 'params', '{"invoice_id": 44}'::jsonb, 'reason', 'not_as_stated', 'unproven_since', now(), 'error_message', 'it is another one: name it with anyway => true'),
+    'Held (not_as_stated) since MOMENT (0 s ago): what was said of the full refund from invoice 44 is not what ApiPay has: it is another one: name it with anyway => true. Done as another one: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again, or with and_cancel => true never.');
+
+  delete from apipay.jobs j where j.invoice_id = 44;
 
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'other_organization', 'unproven_since', now(), 'invoice_id', 77),
     'Held (other_organization) since MOMENT (0 s ago): the account is for another organisation than when the invoice of 15 000 tenge to 8700***4321 was sent, and ApiPay shows nothing of it to the key of now. Look for {TOKEN} in the dashboard of the earlier organisation (invoice 77). Done there: select apipay.resolve({ID}, true, 77, ''why'', anyway => true), which is believed. Not done, or taken back there: select apipay.resolve({ID}, false, null, ''why''), which sends it again, to the organisation of now; or with and_cancel => true never.');

@@ -3,6 +3,7 @@
 use super::finding::Finding;
 use crate::config::AccountSettings;
 use crate::domain::answer::{Answer, Body};
+use crate::domain::codes::Class;
 use crate::domain::http::HttpLimits;
 use crate::domain::phone::without_phones;
 use crate::gateway::client::{Gateway, GatewayError};
@@ -49,8 +50,11 @@ pub(super) fn findings(account: &str, asked: Result<Answer, GatewayError>) -> Ve
                 ),
             )];
         }
-        // Any other answer of the gateway's own shows that base_url leads to it.
-        Answer::Reply(reply) if matches!(reply.body, Body::Json(_)) && reply.status < 500 => {
+        // Any other answer of the gateway's own shows that base_url leads to it; so do words of its own about the account.
+        Answer::Reply(reply)
+            if matches!(reply.body, Body::Json(_))
+                && (reply.status < 500 || matches!(reply.class(), Class::AccountFault(_))) =>
+        {
             Finding::ok("gateway", format_args!("account {account}: it answers"))
         }
         _ => {
@@ -127,6 +131,17 @@ mod tests {
             [
                 "failed   gateway       account shop: HTTP 502, not the gateway's JSON; is \
               accounts.shop.base_url right?"
+            ]
+        );
+        // Its own words: it leads to ApiPay.
+        assert_eq!(
+            lines(reply(
+                503,
+                Body::Json(json!({ "error_code": "invoices_disabled" }))
+            )),
+            [
+                "ok       gateway       account shop: it answers",
+                "failed   account       account shop: would be parked, invoices_disabled (HTTP 503 invoices_disabled)"
             ]
         );
         assert_eq!(

@@ -11,6 +11,7 @@ use super::rights::privileges;
 use crate::db::progress::{self, Due, Undelivered};
 use crate::db::schema::{self, Fault};
 use crate::db::{DbError, Pool};
+use crate::policy::unserved;
 use crate::telemetry::Chain;
 
 /// How long a daemon counts as running after its last sign of life.
@@ -77,14 +78,18 @@ fn unserved(due: &[Due], configured: &[String]) -> Vec<Finding> {
         .iter()
         .filter(|due| due.served_by == 0 && !configured.contains(&due.account));
     let mut findings = Vec::new();
-    let mut of_hosts: BTreeMap<&str, Vec<&Due>> = BTreeMap::new();
+    let mut of_hosts: BTreeMap<(&str, bool), Vec<&Due>> = BTreeMap::new();
     for due in unserved {
         match &due.stopped_host {
-            Some(host) => of_hosts.entry(host).or_default().push(due),
+            Some(host) => {
+                let key = (host.as_str(), due.was_stopped_properly);
+                of_hosts.entry(key).or_default().push(due);
+            }
             None => findings.push(unknown(&due.account)),
         }
     }
-    findings.extend(of_hosts.iter().map(|(host, due)| stopped(host, due)));
+    let of_hosts = of_hosts.into_iter();
+    findings.extend(of_hosts.map(|((host, is_proper), due)| stopped(host, is_proper, &due)));
     findings
 }
 
@@ -93,26 +98,30 @@ fn unknown(account: &str) -> Finding {
         "accounts",
         format_args!(
             "account {account} has something to do and no running apipayd has it in its configuration; add \
-             [accounts.{account}]. If it is not to be served any more: select * from \
-             apipay.cancel_jobs(array(select id from apipay.overview where account = '{account}' and state = \
-             'queued'), 'why'); select apipay.park('{account}', 'why');"
+             [accounts.{account}]. {}",
+            unserved::give_up(&[account])
         ),
     )
 }
 
-fn stopped(host: &str, served: &[&Due]) -> Finding {
+fn stopped(host: &str, is_proper: bool, served: &[&Due]) -> Finding {
     let names: Vec<&str> = served.iter().map(|due| due.account.as_str()).collect();
     let seen_at = served.iter().filter_map(|due| due.stopped_at).max();
-    let since = seen_at.and_then(|at| at.replace_nanosecond(0).ok());
-    let since = since.and_then(|at| at.format(&Rfc3339).ok());
-    let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+    let at = seen_at.and_then(|at| at.replace_nanosecond(0).ok());
+    let at = at.and_then(|at| at.format(&Rfc3339).ok());
+    let how = match (is_proper, at) {
+        (true, Some(at)) => format!("was stopped at {at}"),
+        (true, None) => "was stopped".to_owned(),
+        (false, Some(at)) => format!("has given no sign of life since {at}"),
+        (false, None) => "gives no sign of life".to_owned(),
+    };
     Finding::warning(
         "accounts",
         format_args!(
-            "the apipayd on {host} has given no sign of life{since}, and no other one serves these accounts, of which \
-             something is due: {}. On {host}: sudo systemctl start apipayd; if another apipayd runs there, start the unit that does not: \
-             systemctl list-units --all 'apipayd*' shows them",
-            names.join(", ")
+            "the apipayd on {host} that served {} {how}; no other one does, and something of each of them is due. To do: {}. {}",
+            names.join(", "),
+            unserved::start_again(host),
+            unserved::give_up(&names)
         ),
     )
 }
@@ -221,9 +230,19 @@ mod tests {
         assert!(lines[0].contains("account ghost has something to do"));
         assert!(
             lines[1].contains(
-                "the apipayd on kassa-2 has given no sign of life since 1970-01-01T00:00:00Z, and no other one serves \
-                 these accounts, of which something is due: b1, b2. On kassa-2: sudo systemctl start apipayd;"
+                "the apipayd on kassa-2 that served b1, b2 has given no sign of life since 1970-01-01T00:00:00Z; no other \
+                 one does, and something of each of them is due. To do: on kassa-2: sudo systemctl start apipayd;"
             ),
+            "{lines:?}"
+        );
+        let properly = Due {
+            was_stopped_properly: true,
+            ..due[0].clone()
+        };
+        let lines = self::lines(&unserved(&[properly], &[]));
+        assert!(
+            lines[0]
+                .contains("that served b1 was stopped at 1970-01-01T00:00:00Z; no other one does"),
             "{lines:?}"
         );
     }

@@ -23,8 +23,10 @@ pub enum Concern {
     Change,
     /// A daemon has the account in its configuration.
     Service,
-    /// The daemon that served accounts still runs.
-    Daemon,
+    /// The daemon that served accounts was not stopped.
+    StoppedDaemon,
+    /// The daemon that served accounts gives signs of life.
+    SilentDaemon,
     /// The database answers.
     Database,
     /// A loop of the daemon gets its work done.
@@ -73,7 +75,8 @@ impl Concern {
             Concern::Start
             | Concern::Change
             | Concern::Service
-            | Concern::Daemon
+            | Concern::StoppedDaemon
+            | Concern::SilentDaemon
             | Concern::Deliveries
             | Concern::Schema
             | Concern::Numbers
@@ -121,7 +124,10 @@ impl Concern {
 
     /// Whether it says that nobody serves an account.
     pub fn is_of_service(self) -> bool {
-        matches!(self, Concern::Service | Concern::Daemon)
+        matches!(
+            self,
+            Concern::Service | Concern::StoppedDaemon | Concern::SilentDaemon
+        )
     }
 
     /// Whether it holds up every account.
@@ -147,7 +153,8 @@ impl Concern {
             Concern::Start => "start",
             Concern::Change => "change",
             Concern::Service => "service",
-            Concern::Daemon => "daemon",
+            Concern::StoppedDaemon => "stopped_daemon",
+            Concern::SilentDaemon => "silent_daemon",
             Concern::Database => "database",
             Concern::Loop => "loop",
             Concern::Outcomes => "outcomes",

@@ -430,6 +430,7 @@ fn stopped(account: &str, seen_at: &str) -> AccountFacts {
         stopped: Some(Stopped {
             host: "kassa-2".into(),
             seen_at: seen_at.into(),
+            is_proper: false,
         }),
         ..waiting("never")
     }
@@ -455,13 +456,55 @@ fn a_daemon_that_stopped_is_found_once_with_all_accounts_that_it_served() {
     };
     assert_eq!(
         (daemon.concern, &daemon.account, daemon.host.as_str()),
-        (Concern::Daemon, &None, "kassa-2")
+        (Concern::SilentDaemon, &None, "kassa-2")
     );
     assert_eq!(daemon.accounts, ["clinic", "shop"]);
     assert_eq!(daemon.cause, "2026-11-01T14:02:05Z", "its last sign");
     assert_eq!(
         (ghost.concern, ghost.account.as_deref()),
         (Concern::Service, Some("ghost"))
+    );
+}
+
+/// A machine with two units: each way to end is told for itself, and what was stopped is not said to be silent.
+#[test]
+fn daemons_of_a_machine_that_were_stopped_and_that_fell_silent_are_told_apart() {
+    let mut properly = stopped("till", "2026-11-01T14:05:00Z");
+    properly.stopped.as_mut().unwrap().is_proper = true;
+    let facts = Facts {
+        accounts: vec![stopped("clinic", "2026-11-01T14:02:03Z"), properly],
+        ..Facts::default()
+    };
+    let mut watch = Watch::default();
+    watch.look(Duration::ZERO, &facts, patience());
+    let found = watch.look(3 * MINUTE, &facts, patience());
+    let found: Vec<_> = found
+        .iter()
+        .map(|f| {
+            (
+                f.concern,
+                f.host.as_str(),
+                f.accounts.join(" "),
+                f.cause.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (
+                Concern::StoppedDaemon,
+                "kassa-2",
+                "till".to_owned(),
+                "2026-11-01T14:05:00Z"
+            ),
+            (
+                Concern::SilentDaemon,
+                "kassa-2",
+                "clinic".to_owned(),
+                "2026-11-01T14:02:03Z"
+            ),
+        ]
     );
 }
 
@@ -614,7 +657,7 @@ fn a_daemon_that_is_missing_under_a_stop_is_found_when_sending_is_started() {
         ..stopped("ghost", "")
     };
     for (account, concern) in [
-        (stopped("shop", "12:00"), Concern::Daemon),
+        (stopped("shop", "12:00"), Concern::SilentDaemon),
         (unknown(), Concern::Service),
     ] {
         let found = looks(700, |second| match second {
@@ -667,7 +710,7 @@ fn what_was_found_of_an_account_lasts_until_it_is_found_that_nobody_serves_it() 
     };
     for (after, concern) in [
         (unserved(&gone), Concern::Service),
-        (gone.clone(), Concern::Daemon),
+        (gone.clone(), Concern::SilentDaemon),
     ] {
         let found = looks(600, |second| match second {
             300.. => facts(after.clone()),
@@ -723,8 +766,8 @@ fn that_nobody_serves_an_account_is_one_incident_whether_or_not_the_daemon_is_kn
     };
     let known = stopped("shop", "12:00");
     for (first, then, concerns) in [
-        (&unknown, &known, [Concern::Service, Concern::Daemon]),
-        (&known, &unknown, [Concern::Daemon, Concern::Service]),
+        (&unknown, &known, [Concern::Service, Concern::SilentDaemon]),
+        (&known, &unknown, [Concern::SilentDaemon, Concern::Service]),
     ] {
         let found = looks(600, |second| match second {
             300.. => facts(then.clone()),

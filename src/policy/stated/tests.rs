@@ -1,5 +1,6 @@
 //! What is said and what is found, for every operation.
 
+use rust_decimal::Decimal;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -546,6 +547,18 @@ fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
     );
     let paid = bill(own_invoice("paid"));
     assert!(paid.ends_with(": name it"), "{paid}");
+    // Named as it is, it would be held once more for what differs.
+    let differs = bill(InvoiceSeen {
+        amount: Some(Decimal::ONE),
+        ..own_invoice("paid")
+    });
+    assert!(
+        differs
+            .ends_with(": name it with anyway => true, since it differs from what was asked for")
+            && says_anyway(&differs)
+            && !says_anyway(&paid),
+        "{differs}"
+    );
     // Of another amount, or of an earlier generation, it can be paid all the same.
     let earlier = JobName {
         generation: 3,

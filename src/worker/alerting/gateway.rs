@@ -20,6 +20,9 @@ use crate::policy::verdict::{Reason, Scope};
 use crate::worker::alerting;
 use crate::worker::written::written;
 
+/// The kind of the alert of a job that was accepted and is not seen to come to its end.
+pub const OVERDUE: &str = "job_overdue";
+
 /// Jobs that are named besides the first.
 const NAMED: usize = 5;
 
@@ -42,7 +45,7 @@ impl Alert {
             None => (format!("invoice {invoice}"), String::new()),
         };
         Alert {
-            kind: "job_overdue",
+            kind: OVERDUE,
             severity: "warning",
             text: AlertText {
                 summary: format!(
@@ -402,7 +405,12 @@ pub fn of_park(account: &AccountName, park: &UntoldPark) -> AlertText {
                 said.unwrap_or_default(),
                 taken_over.unwrap_or_default()
             ),
-            action: format!("{first}select apipay.resume('{account}', 'why')"),
+            // As apipay._ends_of_park has it.
+            action: format!(
+                "{first}select apipay.resume('{account}', 'why'); if it is to stay parked, this has it told no more: \
+                 select apipay.acknowledge(id, 'why') from apipay.alerts where kind = 'account_parked' and account = \
+                 '{account}' and resolved_at is null;"
+            ),
             details: json!({}),
         };
     }

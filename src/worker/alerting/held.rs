@@ -8,6 +8,7 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::operation;
 use crate::policy::found::says_denied;
+use crate::policy::stated::says_anyway;
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::guard::Guard;
 
@@ -126,7 +127,12 @@ impl Alert {
             (
                 HELD,
                 "held again: what was said of it is not what ApiPay has".to_owned(),
-                format!("{look} name the right one: {name_it} {known_first}{or_not}"),
+                match found.is_some_and(says_anyway) {
+                    true => format!(
+                        "{look} name the right one: {name_it} {anyway} {known_first}{or_not}"
+                    ),
+                    false => format!("{look} name the right one: {name_it} {known_first}{or_not}"),
+                },
             )
         } else if is(Reason::OtherOrganization) {
             (

@@ -60,7 +60,7 @@ fn how(
     if !standing.is_waiting {
         let served = match standing.is_served {
             true => "",
-            false => ", and no running apipayd has it in its configuration",
+            false => ", and no running apipayd serves it",
         };
         return match standing.held {
             0 => format!("nothing of it is due any more{served}"),
@@ -94,9 +94,12 @@ fn stopped(stop: &Stop) -> String {
     }
 }
 
+/// How it ended that a daemon was missing.
+const NO_LONGER_AWAITED: &str = "nothing that is due waits for that daemon any more";
+
 /// How it ended that something was told of no single account.
 pub(super) fn of_all(concerns: &[String]) -> String {
-    let how: Vec<&str> = [
+    let mut how: Vec<&str> = [
         (Concern::Database, "the database answers again"),
         (
             Concern::Loop,
@@ -124,15 +127,14 @@ pub(super) fn of_all(concerns: &[String]) -> String {
             Concern::Change,
             "what ApiPay says of the accounts is stored again",
         ),
-        (
-            Concern::Daemon,
-            "nothing that is due waits for that daemon any more",
-        ),
+        (Concern::StoppedDaemon, NO_LONGER_AWAITED),
+        (Concern::SilentDaemon, NO_LONGER_AWAITED),
     ]
     .into_iter()
     .filter(|(concern, _)| concerns.iter().any(|code| code == concern.code()))
     .map(|(_, how)| how)
     .collect();
+    how.dedup();
     match how.as_slice() {
         [] => "it is not found any more".to_owned(),
         how => how.join("; "),
@@ -237,7 +239,7 @@ mod tests {
         };
         assert_eq!(
             ended(&idle),
-            "nothing of it is due any more, and no running apipayd has it in its configuration"
+            "nothing of it is due any more, and no running apipayd serves it"
         );
         let open = Standing { open: 1, ..idle };
         assert!(ended(&open).ends_with("not seen until one does"));

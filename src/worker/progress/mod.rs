@@ -413,6 +413,7 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
         stopped: due.stopped_host.clone().map(|host| Stopped {
             host,
             seen_at: due.stopped_at.map(written).unwrap_or_default(),
+            is_proper: due.was_stopped_properly,
         }),
         open_alerts: due.open_alerts.clone(),
         stuck: due.stuck.clone(),

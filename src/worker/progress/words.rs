@@ -10,6 +10,7 @@ use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Finding};
 use crate::policy::remedy::{Remedy, of_limit};
+use crate::policy::unserved;
 use crate::worker::alerting;
 
 /// What waits behind it.
@@ -254,12 +255,10 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
             "No running apipayd has account {account} in its configuration: its payments wait, and what becomes of its \
              invoices is not seen."
         ),
-        Concern::Daemon => format!(
-            "The apipayd on {} has given no sign of life since {cause}, and no other one serves {}: their payments \
-             wait, and what becomes of their invoices is not seen.",
-            finding.host,
-            named(&finding.accounts)
-        ),
+        Concern::StoppedDaemon => missed(finding, &format!("was stopped at {cause}")),
+        Concern::SilentDaemon => {
+            missed(finding, &format!("has given no sign of life since {cause}"))
+        }
         Concern::Database => format!("The database cannot be used: {cause}."),
         Concern::Loop => format!("A part of apipayd fails again and again: {cause}."),
         Concern::Outcomes => format!(
@@ -275,6 +274,20 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
             format!("All sending has been stopped for more than a day, by {by} ({why}).")
         }
     }
+}
+
+/// That a daemon has ended so, and what waits for it.
+fn missed(finding: &Finding, how: &str) -> String {
+    let (them, their) = match finding.accounts.len() {
+        1 => ("it", "its"),
+        _ => ("them", "their"),
+    };
+    format!(
+        "The apipayd that served {} on {} {how}, and no other one serves {them}: {their} payments wait, and what becomes \
+         of {their} invoices is not seen.",
+        named(&finding.accounts),
+        finding.host
+    )
 }
 
 /// Why the requests of a finding are refused, and what helps.
@@ -294,17 +307,14 @@ fn remedy(finding: &Finding) -> String {
     let account = finding.account.as_deref().unwrap_or_default();
     match finding.concern {
         Concern::Service => format!(
-            "add [accounts.{account}] to a configuration and restart that apipayd. If it is not to be served any more, \
-             take its payments back: select * from apipay.cancel_jobs(array(select id from apipay.overview where \
-             account = '{account}' and state = 'queued'), 'why'); and have its invoices left alone as well: \
-             select apipay.park('{account}', 'why'); (what becomes of what ApiPay has accepted of it is then not seen)"
+            "add [accounts.{account}] to a configuration and restart that apipayd. {}",
+            unserved::give_up(&[account])
         ),
-        Concern::Daemon => format!(
-            "on {host}: sudo systemctl start apipayd; why it stopped: journalctl -u apipayd. If another apipayd runs there, \
-             start the unit that does not: systemctl list-units --all 'apipayd*' shows them. If that machine will not \
-             come back, add its accounts to the configuration of an apipayd on another one",
-            host = finding.host
-        ),
+        Concern::StoppedDaemon | Concern::SilentDaemon => {
+            let accounts: Vec<&str> = finding.accounts.iter().map(String::as_str).collect();
+            let start = unserved::start_again(&finding.host);
+            format!("{start}. {}", unserved::give_up(&accounts))
+        }
         Concern::Start => {
             "end what keeps it locked, as said; it is served within seconds after that, and other accounts are served"
                 .to_owned()
@@ -485,11 +495,11 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_stopped_is_named_with_its_machine_and_its_accounts() {
+    fn a_daemon_that_ended_is_named_with_its_machine_and_its_accounts() {
         let found = Finding {
             host: "kassa-2".into(),
             accounts: (1..=7).map(|n| format!("shop{n}")).collect(),
-            ..finding(None, Concern::Daemon, "2026-11-01T14:02:03Z")
+            ..finding(None, Concern::SilentDaemon, "2026-11-01T14:02:03Z")
         };
         let text = text(
             Uuid::nil(),
@@ -499,8 +509,8 @@ mod tests {
         );
         assert_eq!(
             text.summary,
-            "The apipayd on kassa-2 has given no sign of life since 2026-11-01T14:02:03Z, and no other one serves \
-             accounts shop1, shop2, shop3, shop4, shop5 and 2 more: their payments wait, and what becomes of their \
+            "The apipayd that served accounts shop1, shop2, shop3, shop4, shop5 and 2 more on kassa-2 has given no sign of \
+             life since 2026-11-01T14:02:03Z, and no other one serves them: their payments wait, and what becomes of their \
              invoices is not seen. When last counted: 12 payments wait, 15000 KZT, of shop3."
         );
         assert!(
@@ -508,6 +518,21 @@ mod tests {
                 .starts_with("on kassa-2: sudo systemctl start apipayd;"),
             "{}",
             text.action
+        );
+        let found = Finding {
+            concern: Concern::StoppedDaemon,
+            accounts: vec!["shop1".into()],
+            ..found
+        };
+        let waiting = waiting(vec!["shop1"]);
+        let text = super::text(Uuid::nil(), &[&found], &waiting, &Known::default());
+        assert!(
+            text.summary.starts_with(
+                "The apipayd that served account shop1 on kassa-2 was stopped at 2026-11-01T14:02:03Z, and no other one \
+                 serves it: its payments wait"
+            ),
+            "{}",
+            text.summary
         );
     }
 

@@ -85,7 +85,7 @@ async fn a_daemon_that_stopped_is_one_alert_however_many_accounts_it_served() {
     let alert = open(&world, "no_progress", "true").await;
     let summary = alert["summary"].as_str().unwrap();
     for part in [
-        "The apipayd on kassa-2 has given no sign of life since",
+        "on kassa-2 has given no sign of life since",
         "branch-1, ",
         "and 11 more",
         "16 payments wait, 1600",

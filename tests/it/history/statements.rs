@@ -125,6 +125,17 @@ const CASES: &[(&str, &str, Limit)] = &[
         "{ACCOUNTS}, array[{JOBS} + 1021], 5, 155, 10000, now()",
         ALL,
     ),
+    // unserved
+    (
+        "split_part(one.key, ' ', 1) = l.account",
+        "'{gateway_failing,job_refused}', 60",
+        ALL,
+    ),
+    (
+        "f.kind = any ($1) and f.account = any ($2)",
+        "'{gateway_failing,job_refused}', {ACCOUNTS}, 'It is over.', '1s'",
+        ALL,
+    ),
     // alerts
     (
         "apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as \"id?\"",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use apipayd::db::progress::{Due, Unstored, due};
 
+use super::{told, until_told, wish};
 use crate::world::{Wish, World};
 
 const ALIVE_FOR: Duration = Duration::from_secs(60);
@@ -86,17 +87,60 @@ async fn a_daemon_that_was_started_again_without_an_account_has_not_stopped() {
         stopped(&world, &[("h2", "b2", 5_000, 1, false)]).await,
         None
     );
-    // It left, and another one goes on there.
-    let left = ("h2", "b1", 5_000, 300, true);
+    // It left, and came again without the account.
+    let left = ("h2", "b1,b2", 5_000, 300, true);
     assert_eq!(
-        stopped(&world, &[left, ("h2", "c", 4_000, 1, false)]).await,
+        stopped(&world, &[left, ("h2", "b2", 290, 1, false)]).await,
         None
     );
-    assert_eq!(
-        stopped(&world, &[left, ("h2", "c", 4_000, 20, true)])
-            .await
-            .as_deref(),
-        Some("h2")
-    );
     world.end_unchecked().await;
+}
+
+/// A stop is no proof that nobody is to serve an account any more: a unit that does not come up again has stopped so as well.
+#[tokio::test]
+async fn a_daemon_that_was_stopped_properly_is_named_although_another_one_goes_on_there() {
+    let world = world().await;
+    let left = ("h2", "b1,b2", 5_000, 300, true);
+    for beside in [
+        ("h2", "c", 4_000, 1, false),
+        ("h2", "c", 4_000, 20, true),
+        ("h2", "b2,c", 4_000, 1, false),
+    ] {
+        let host = stopped(&world, &[left, beside]).await;
+        assert_eq!(host.as_deref(), Some("h2"), "{beside:?}");
+    }
+    world.end_unchecked().await;
+}
+
+/// Two units of one machine, of which one is stopped properly: one alert says so, and how it is started.
+#[tokio::test]
+async fn a_unit_that_was_stopped_beside_another_one_is_told_once_with_how_it_is_started() {
+    let world = World::made(wish().accounts(&["a", "b", "c", "d"])).await;
+    world.configure(&["a", "b"]);
+    let other = world.daemon().await;
+    world.configure(&["c", "d"]);
+    let mut stopped = world.daemon().await;
+    world
+        .until_true("select count(*) = 2 from apipay.daemons where cardinality(accounts) = 2")
+        .await;
+    stopped.stop().await;
+    for account in ["c", "d"] {
+        world.bill_of(account).await;
+    }
+    let notice = until_told(&world, "firing", &["accounts c, d", " was stopped at "]).await;
+    let text = notice["commonAnnotations"].to_string();
+    for part in [
+        "sudo systemctl start apipayd",
+        "systemctl list-units",
+        "journalctl",
+        "state in ('queued', 'parked')",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("has account"), "{text}");
+    assert_eq!(told(&world, "firing").len(), 1);
+    let again = world.daemon().await;
+    world.until_all_final().await;
+    until_told(&world, "resolved", &[" was stopped at "]).await;
+    world.end([other, again]).await;
 }
