@@ -25,17 +25,20 @@ use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::watchdog::Watchdog;
 use crate::worker::accounts::Accounts;
-use crate::worker::context::{Context, Wake};
+use crate::worker::context::Context;
+use crate::worker::held_up::HeldUp;
 use crate::worker::in_hand::InHand;
 use crate::worker::passed_over::PassedOver;
+use crate::worker::patience::wait_for_database;
 use crate::worker::progress::Progress;
-use crate::worker::pulse::{Pulse, wait_for_database};
+use crate::worker::pulse::Pulse;
 use crate::worker::recorder::{Inbox, Recorder};
 use crate::worker::slots::Slots;
-use crate::worker::start::{HeldUp, Start};
+use crate::worker::start::Start;
 use crate::worker::steady::SteadyClock;
 use crate::worker::unstored::Unstored;
-use crate::worker::{self, listen, oversee, recorder};
+use crate::worker::wake::Wake;
+use crate::worker::{self, listen, oversee, writer};
 
 /// What a pooler needs that the configuration does not know of.
 pub const POOLER: &str = "database.url leads to a pooler such as PgBouncer: set database.listen_url, \
@@ -307,7 +310,7 @@ async fn serve(
 ) -> Result<(), RunError> {
     let loops = TaskTracker::new();
     let writing = Heart::new("record");
-    let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox, writing.clone()));
+    let writer = tokio::spawn(writer::write(ctx.clone(), serving.inbox, writing.clone()));
     let pulses = worker::spawn_loops(&ctx, &loops, serving.progress, serving.start);
     let hearts = pulses.iter().map(|pulse| pulse.heart.clone());
     serving.watchdog.watch(hearts.chain([writing]));

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -13,22 +12,24 @@ use uuid::Uuid;
 use super::account::Account;
 use super::accounts::Accounts;
 use super::clock::Moment;
+use super::held_up::HeldUp;
 use super::in_hand::InHand;
+use super::jitter::jitter;
 use super::outcome::Following;
 use super::passed_over::PassedOver;
 use super::recorder::Recorder;
 use super::send;
 use super::slots::Slots;
-use super::start::HeldUp;
 use super::steady::SteadyClock;
 use super::unstored::Unstored;
+use super::wake::Wake;
 use crate::alert::Webhook;
 use crate::db::claim::{self, Purpose};
 use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
 use crate::policy::judge::Circumstances;
 use crate::policy::outage::longest;
-use crate::policy::rules::{Jitter, Rules};
+use crate::policy::rules::Rules;
 
 /// Everything the loops share.
 pub struct Context {
@@ -84,25 +85,6 @@ pub struct Context {
     pub standstill: Mutex<Option<String>>,
 }
 
-/// One signal for each loop that is worth waking.
-#[derive(Default)]
-pub struct Wake {
-    /// There may be due jobs, or free slots.
-    pub dispatch: Notify,
-    /// Uncertain jobs may be looked up: an account is served from now on.
-    pub lookup: Notify,
-    /// What was accepted may be asked for: an account has done its last part.
-    pub follow: Notify,
-    /// Jobs may have to be moved: one has ended that others wait for, or an outage.
-    pub recover: Notify,
-    /// There may be a delivery to deliver.
-    pub deliver: Notify,
-    /// There may be one for the log.
-    pub log: Notify,
-    /// There may be one for the webhook.
-    pub webhook: Notify,
-}
-
 impl Context {
     /// The names of all accounts, for statements.
     pub fn account_names(&self) -> Vec<String> {
@@ -121,7 +103,7 @@ impl Context {
         Circumstances {
             rules: &self.rules,
             now,
-            jitter: self.jitter(),
+            jitter: jitter(),
             refusals: account.refusals(),
             is_slow: account.is_slow(),
         }
@@ -131,7 +113,7 @@ impl Context {
     pub fn following<'a>(&'a self, account: &'a Account) -> Following<'a> {
         Following {
             rules: &self.rules.follow,
-            jitter: self.jitter(),
+            jitter: jitter(),
             key: account.fingerprint(),
             seen_at: self.clock.expected(),
         }
@@ -171,12 +153,5 @@ impl Context {
     /// then, by whoever comes, and not only when the lease has run out.
     pub fn trial(&self) -> Duration {
         (self.rules.request_timeout + send::SEND_WINDOW * 2).min(self.lease)
-    }
-
-    /// A fresh random number for a decision.
-    pub fn jitter(&self) -> Jitter {
-        // The upper 53 bits of a random UUID's 64: what a float between 0 and 1 can hold.
-        let random = Uuid::new_v4().as_u64_pair().0 >> 11;
-        Jitter::new(random as f64 / (1_u64 << 53) as f64)
     }
 }

@@ -19,13 +19,14 @@ use tracing::{info, warn};
 use crate::db::among::{self, ClaimedTo, Due};
 use crate::db::claim::OfJob;
 use crate::db::fault::Fault;
-use crate::db::{Among, DbError, alerts, locks, schema};
+use crate::db::{Among, DbError, Pool, alerts, locks, schema};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::telemetry::Chain;
 use crate::worker::alerting::{Alert, Others};
 use crate::worker::context::Context;
+use crate::worker::jitter::jitter;
 
 /// Jobs of one account that are set aside; with more, the account itself is.
 const ACCOUNT_MOST: usize = 100;
@@ -154,12 +155,12 @@ impl Culprits {
                     return Ok(Some(claimed));
                 }
                 Ok(None) => {
-                    self.refusals.put_off(due.id.0, self.tried(ctx, began));
+                    self.refusals.put_off(due.id.0, self.tried(began));
                     continue;
                 }
                 Err(error) => error,
             };
-            if !error.is_about_rows() || is_of_schema(ctx, &error).await {
+            if !error.is_about_rows() || is_of_schema(&ctx.pool, &error).await {
                 return Err(error);
             }
             // A trigger of the statement, or a lock that stops them all.
@@ -244,7 +245,7 @@ impl Culprits {
         };
         let is_only_late = error.is_cancelled() && self.late <= LATE_MOST;
         let may_be_rows = error.is_about_rows() && !is_only_late && self.rows.len() < MOST;
-        let searched = if may_be_rows && !is_of_schema(ctx, &error).await {
+        let searched = if may_be_rows && !is_of_schema(&ctx.pool, &error).await {
             self.search(ctx, accounts, most, &without, &mut done, &statement)
                 .await
         } else {
@@ -332,7 +333,7 @@ impl Culprits {
                     self.took(ctx, part, &claims, began);
                     done.extend(claims);
                 }
-                Err(error) if error.is_about_rows() && !is_of_schema(ctx, &error).await => {
+                Err(error) if error.is_about_rows() && !is_of_schema(&ctx.pool, &error).await => {
                     self.refused(ctx, part, &error, began).await;
                 }
                 // The statement for all will say it again.
@@ -381,7 +382,7 @@ impl Culprits {
         // No quota, no trial that was due, a lock: none of them was tried. What became of them otherwise is seen by
         // the change of their rows.
         if claims.is_empty() {
-            return self.refusals.untried(&part, self.tried(ctx, began));
+            return self.refusals.untried(&part, self.tried(began));
         }
         let through: Vec<i64> = claims.iter().map(|claim| claim.job().0).collect();
         for job in &through {
@@ -406,11 +407,11 @@ impl Culprits {
         }
     }
 
-    fn tried(&self, ctx: &Context, began: Instant) -> Tried {
+    fn tried(&self, began: Instant) -> Tried {
         Tried {
             now: self.started.elapsed(),
             took: began.elapsed(),
-            jitter: ctx.jitter(),
+            jitter: jitter(),
         }
     }
 
@@ -419,7 +420,7 @@ impl Culprits {
         // The cause, not the error: a function of the shop's may put a phone number into it.
         let cause = error.cause();
         let is_again = self.rows.contains_key(&job);
-        let tried = self.tried(ctx, began);
+        let tried = self.tried(began);
         self.refusals.refuse(job, &cause.case(), tried);
         let bad = self.rows.entry(job).or_insert_with(|| Bad {
             due: due.clone(),
@@ -433,7 +434,7 @@ impl Culprits {
             self.refusals.failures(job),
             bad.since.elapsed(),
             error.fault(),
-        ) && !is_our_own_lock(ctx, &due.account, due.id, error).await
+        ) && !is_our_own_lock(&ctx.pool, &due.account, due.id, error).await
         {
             self.tell(ctx, &due, error).await;
         }
@@ -469,26 +470,26 @@ impl Culprits {
 
 /// Whether a job waits in vain for a lock that a statement of a daemon's has: that is nobody's session to be ended.
 pub(super) async fn is_our_own_lock(
-    ctx: &Context,
+    pool: &Pool,
     account: &AccountName,
     job: JobId,
     error: &DbError,
 ) -> bool {
     error.fault() == Fault::Lock
-        && locks::is_of_others(&ctx.pool, account, job, &error.cause())
+        && locks::is_of_others(pool, account, job, &error.cause())
             .await
             .is_ok_and(|is_of_others| !is_of_others)
 }
 
 /// Whether the schema is at fault: a right or a name is missing that functions need, or rows are hidden. A
 /// function of the shop's may lack the same for a single job.
-pub(super) async fn is_of_schema(ctx: &Context, error: &DbError) -> bool {
+pub(super) async fn is_of_schema(pool: &Pool, error: &DbError) -> bool {
     let is_missing = error
         .cause()
         .sqlstate
         .is_some_and(|state| state.starts_with("42"));
     is_missing
-        && schema::faults(&ctx.pool).await.is_ok_and(|faults| {
+        && schema::faults(pool).await.is_ok_and(|faults| {
             faults
                 .iter()
                 .any(|fault| fault.stops_payments() && !fault.is_partial())

@@ -18,8 +18,9 @@ use crate::telemetry::Chain;
 use crate::worker::alerting::{self, Alert, Held, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
+use crate::worker::open;
 use crate::worker::pulse::Step;
-use crate::worker::{modes, revived, signals, tell_failing, tell_refused};
+use crate::worker::{modes, revived, tell_failing, tell_refused};
 
 /// The channel that is always there: a line in the log.
 pub const LOG: &str = "log";
@@ -89,7 +90,7 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
             found: held.found.as_deref(),
             to_cancel: ToCancel::of(&held.operation),
         });
-        signals::try_to_open(ctx, &held.account, &alert).await;
+        open::try_to_open(&ctx.pool, &ctx.wake, &held.account, &alert).await;
     }
     let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
     for park in untold.unwrap_or_default() {

@@ -7,25 +7,14 @@ use tracing::{info, warn};
 
 use crate::db::{DbError, outage};
 use crate::domain::account::AccountName;
-use crate::domain::job::JobId;
 use crate::domain::outage::{Course, Read};
-use crate::policy::outage::{Errand, Sign};
+use crate::policy::outage::Sign;
 use crate::worker::account::Account;
 use crate::worker::context::Context;
+use crate::worker::recorder::Signed;
 
 /// Times that something is stored which others keep changing.
 const STORED_AT_MOST: u32 = 10;
-
-/// What the end of one request says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed {
-    /// What it was for.
-    pub errand: Errand,
-    /// The job that it was about; none for a read that is about many.
-    pub job: Option<JobId>,
-    /// What it says.
-    pub sign: Sign,
-}
 
 /// Brings what is known of one kind of requests of an account up to date: its sends, or its reads of a kind.
 pub async fn note(

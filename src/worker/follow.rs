@@ -37,13 +37,13 @@ use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::guard::Guard;
+use crate::worker::jitter::jitter;
 use crate::worker::outcome::{self, Following};
 use crate::worker::plan;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::{self, Work};
 use crate::worker::steady::Asked;
-use crate::worker::unstored;
 use crate::worker::{missing, revived};
 use apart::{read_after_refund, read_for_mode, read_whole};
 use asking::{end_check, may_ask, may_read, note, put_back};
@@ -98,33 +98,35 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
 
 async fn claim_invoices(ctx: &Context, served: &[Arc<Account>]) -> Result<Vec<DueMirror>, DbError> {
     let accounts = readable(ctx, served, Read::Check);
-    unstored::claim(ctx, Kind::Invoice, &accounts, |among| {
-        mirrors::claim_invoices(
-            &ctx.pool,
-            &accounts,
-            wire::CHECK_IDS,
-            ctx.lease,
-            ctx.clock.second(),
-            CHECKS,
-            among,
-        )
-    })
-    .await
+    ctx.unstored
+        .claim(&ctx.pool, &ctx.wake, Kind::Invoice, &accounts, |among| {
+            mirrors::claim_invoices(
+                &ctx.pool,
+                &accounts,
+                wire::CHECK_IDS,
+                ctx.lease,
+                ctx.clock.second(),
+                CHECKS,
+                among,
+            )
+        })
+        .await
 }
 
 async fn claim_refunds(ctx: &Context, served: &[Arc<Account>]) -> Result<Vec<DueMirror>, DbError> {
     let accounts = readable(ctx, served, Read::Refunds);
-    unstored::claim(ctx, Kind::Refund, &accounts, |among| {
-        mirrors::claim_refunds(
-            &ctx.pool,
-            &accounts,
-            REFUNDS,
-            ctx.lease,
-            ctx.clock.second(),
-            among,
-        )
-    })
-    .await
+    ctx.unstored
+        .claim(&ctx.pool, &ctx.wake, Kind::Refund, &accounts, |among| {
+            mirrors::claim_refunds(
+                &ctx.pool,
+                &accounts,
+                REFUNDS,
+                ctx.lease,
+                ctx.clock.second(),
+                among,
+            )
+        })
+        .await
 }
 
 /// The accounts of which such reads may be made now: where they get no clear answer one asks at a time.
@@ -259,7 +261,7 @@ async fn check_invoices(
         };
         let now = invoice.standing();
         let unchanged_for = unchanged_for(mirror, now.as_str());
-        let check = next_invoice_check(&now, unchanged_for, crowd, &ctx.rules.follow, ctx.jitter());
+        let check = next_invoice_check(&now, unchanged_for, crowd, &ctx.rules.follow, jitter());
         // It is told of before it is stored; else it is seen so once more.
         if !is_waited_for
             && lives_unexpectedly(&before, &now, mirror.is_superseded)
@@ -337,7 +339,7 @@ async fn check_refunds(
             unchanged_for,
             after.is_some(),
             &ctx.rules.follow,
-            ctx.jitter(),
+            jitter(),
         );
         let shown = Shown {
             object: &Seen::Refund(refund.clone()),
@@ -358,7 +360,7 @@ async fn check_refunds(
         .iter()
         .filter(|refund| after.is_some() && !is_ours(refund))
     {
-        let (rules, jitter) = (&ctx.rules.follow, ctx.jitter());
+        let (rules, jitter) = (&ctx.rules.follow, jitter());
         let check = next_refund_check(&refund.status, Duration::ZERO, true, rules, jitter);
         record_refund(ctx, name, refund, after.as_ref(), check, following).await;
     }

@@ -25,9 +25,13 @@
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`culprits`] finds the jobs that make a claim fail, [`passed_over`] keeps those that nobody can move now, and
 //!   [`plan`] reads a job's params.
-//! - [`recorder`] is the one writer of outcomes: [`settle`] records them, [`aside`] holds those that the
-//!   database does not take, [`signals`] tells their accounts, with [`failing`], which gathers what answers
-//!   say of the gateway. [`outcome`] turns decisions into its rows, and [`alerting`] has the words for people.
+//! - [`recorder`] is the way to the one [`writer`] of outcomes: [`settle`] records them, [`aside`] holds those that the
+//!   database does not take ([`set_aside`]), [`signals`] tells their accounts, with [`failing`], which gathers what
+//!   answers say of the gateway. [`outcome`] turns decisions into its rows.
+//! - [`alerting`] has the words for people, [`open`] opens an alert, and [`held_up`] knows which accounts cannot begin or
+//!   be changed.
+//! - [`wake`] wakes the loops, [`patience`] says how long they wait for a database that fails, and [`jitter`] is the
+//!   randomness of decisions.
 
 pub mod account;
 pub mod accounts;
@@ -41,17 +45,21 @@ pub mod dispatch;
 pub mod failing;
 pub mod follow;
 pub mod guard;
+pub mod held_up;
 pub mod in_hand;
+pub mod jitter;
 pub mod keep_time;
 pub mod listen;
 pub mod locks;
 pub mod lookup;
 pub mod missing;
 pub mod modes;
+pub mod open;
 pub mod organization;
 pub mod outcome;
 pub mod oversee;
 pub mod passed_over;
+pub mod patience;
 pub mod plan;
 pub mod probe;
 pub mod progress;
@@ -62,6 +70,7 @@ pub mod revived;
 pub mod room;
 pub mod search;
 pub mod send;
+pub mod set_aside;
 pub mod settle;
 pub mod signals;
 pub mod slots;
@@ -70,6 +79,8 @@ pub mod steady;
 pub mod tell_failing;
 pub mod tell_refused;
 pub mod unstored;
+pub mod wake;
+pub mod writer;
 pub mod written;
 
 use std::sync::Arc;

@@ -30,10 +30,11 @@ use crate::worker::account::Account;
 use crate::worker::alerting;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
+use crate::worker::held_up::Stage;
+use crate::worker::jitter::jitter;
 use crate::worker::probe;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
-use crate::worker::start::{self, Stage};
 
 /// How often a daemon gives a sign of life. Others count on it to be half a minute old at most.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -347,7 +348,7 @@ impl Organizations {
         let name = &account.name;
         let before = self.doubted.remove(name);
         let times = before.as_ref().map_or(0, |doubted| doubted.times) + 1;
-        let wait = probe_delay(&ctx.rules.breaker, times, hint, ctx.jitter());
+        let wait = probe_delay(&ctx.rules.breaker, times, hint, jitter());
         let telling = telling(doubt, times, is_served);
         let text = alerting::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
         let doubted = Doubted {
@@ -388,7 +389,9 @@ async fn unless_locked(
     match done {
         Err(error) if error.fault() != Fault::Database => {
             warn!(account = %account.name, error = %Chain(&error), "the account's key was not stored yet");
-            start::hold_up(ctx, &account.name, Stage::Key, Some(&error)).await;
+            ctx.held_up
+                .hold_up(&ctx.pool, &account.name, Stage::Key, Some(&error))
+                .await;
             Ok(false)
         }
         done => {

@@ -19,8 +19,8 @@ use crate::policy::outage::Sign;
 use crate::policy::rules::{FollowRules, Jitter};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
 use crate::worker::alerting::ToCancel;
-use crate::worker::failing::Signed;
 use crate::worker::guard::Guard;
+use crate::worker::recorder::Signed;
 
 /// When a mirror is looked at again.
 #[derive(Clone, Copy, Debug)]

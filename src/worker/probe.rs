@@ -32,6 +32,7 @@ use crate::worker::alerting::{self, Appearance};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::culprits::Culprits;
+use crate::worker::jitter::jitter;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::{self, Work};
@@ -156,7 +157,7 @@ async fn probe_account(
 ) -> Result<(), DbError> {
     let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
     let name = &account.name;
-    let retry = |hint| probe_delay(&ctx.rules.breaker, probes, hint, ctx.jitter());
+    let retry = |hint| probe_delay(&ctx.rules.breaker, probes, hint, jitter());
     let later = async |hint| probes::schedule(&ctx.pool, name, retry(hint), None).await;
     if !ctx.take_one(name, Purpose::Probe).await? {
         return later(None).await;

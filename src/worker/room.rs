@@ -15,7 +15,7 @@ use crate::crash;
 use crate::worker::account::Account;
 use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
-use crate::worker::signals;
+use crate::worker::open;
 
 /// What the tasks of an account are for, beside its sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,13 @@ pub async fn supervised(
     // Whatever it had changed is in the database, or behind locks that do not mind a panic.
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         error!(account = %account.name, task = what, "a task of the account panicked, which is a fault of apipayd; what it had in hand is taken up again");
-        signals::try_to_open(ctx, &account.name, &Alert::panicked(&account.name, what)).await;
+        open::try_to_open(
+            &ctx.pool,
+            &ctx.wake,
+            &account.name,
+            &Alert::panicked(&account.name, what),
+        )
+        .await;
     }
 }
 

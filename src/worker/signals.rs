@@ -10,11 +10,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tracing::{debug, error, info, warn};
 
-use crate::db::alerts::About;
 use crate::db::clock::SteadySecond;
 use crate::db::fate::Recorded;
 use crate::db::fault::Fault;
-use crate::db::{DbError, accounts, alerts, probes, quota};
+use crate::db::{DbError, accounts, probes, quota};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Read, Undelivered};
 use crate::heart;
@@ -26,10 +25,13 @@ use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::alerting::{self, Alert};
 use crate::worker::context::Context;
-use crate::worker::failing::{self, Signed};
-use crate::worker::pulse::wait_for_database;
-use crate::worker::recorder::{Message, insist};
-use crate::worker::start::{self, Stage};
+use crate::worker::failing;
+use crate::worker::held_up::Stage;
+use crate::worker::jitter::jitter;
+use crate::worker::open;
+use crate::worker::patience::wait_for_database;
+use crate::worker::recorder::insist::insist;
+use crate::worker::recorder::{Message, Signed};
 
 /// Blocks and parks the account, and opens its alerts, before the jobs are recorded that wait for it: a
 /// daemon that dies in between leaves leases to run out, never a parked job without a parked account.
@@ -133,7 +135,7 @@ pub async fn tell(
         }),
     ];
     for (reason, hint, park) in parks.into_iter().flatten() {
-        let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
+        let delay = probe_delay(&ctx.rules.breaker, 0, hint, jitter());
         let run = || accounts::park(&ctx.pool, account, &park, delay);
         let became_parked =
             hold_until(ctx, account, "park an account", &mut first_failure, run).await;
@@ -172,7 +174,7 @@ pub async fn tell(
         persist(ctx, account, "store what fails", &mut first_failure, run).await;
     }
     for alert in &to_open {
-        let run = || open(ctx, account, alert);
+        let run = || open::open(&ctx.pool, account, alert);
         persist(ctx, account, "open an alert", &mut first_failure, run).await;
         ctx.wake.deliver.notify_one();
     }
@@ -197,7 +199,7 @@ async fn go_on_probing(
     if made == 0 {
         return Ok(());
     }
-    let delay = probe_delay(&ctx.rules.breaker, made, hint, ctx.jitter());
+    let delay = probe_delay(&ctx.rules.breaker, made, hint, jitter());
     probes::schedule(&ctx.pool, account, delay, None).await
 }
 
@@ -215,7 +217,7 @@ where
 {
     let mut failures = 0;
     loop {
-        match insist(ctx, task, &run).await {
+        match insist(&ctx.recorder, task, &run).await {
             Ok(done) => return Some(done),
             Err(error) if error.fault() == Fault::Lock => {
                 failures += 1;
@@ -223,7 +225,7 @@ where
                     warn!(account = %account, task, error = %Chain(&error), "a row of the account is locked; its outcomes wait");
                     first_failure();
                 }
-                wait_for_database(failures, ctx.jitter()).await;
+                wait_for_database(failures, jitter()).await;
             }
             Err(error) => {
                 error!(account = %account, task, error = %Chain(&error), "the database refused what it must be told");
@@ -247,7 +249,7 @@ where
 {
     let mut failures = 0;
     loop {
-        let error = match insist(ctx, task, &run).await {
+        let error = match insist(&ctx.recorder, task, &run).await {
             Ok(done) => {
                 ctx.held_up.clear(account, Stage::Change);
                 return done;
@@ -264,44 +266,11 @@ where
             first_failure();
         }
         if error.fault() != Fault::Lock {
-            start::hold_up(ctx, account, Stage::Change, Some(&error)).await;
+            ctx.held_up
+                .hold_up(&ctx.pool, account, Stage::Change, Some(&error))
+                .await;
         }
-        wait_for_database(failures, ctx.jitter()).await;
-    }
-}
-
-async fn open(ctx: &Context, account: &AccountName, alert: &Alert) -> Result<(), DbError> {
-    let (kind, severity) = (alert.kind, alert.severity);
-    if kind == alerting::STUCK {
-        return alerts::tell_stuck(&ctx.pool, account, severity, &alert.text, false).await;
-    }
-    if matches!(kind, alerting::HELD | alerting::DUPLICATE) {
-        return alerts::tell_held(&ctx.pool, account, kind, severity, &alert.text).await;
-    }
-    let about = About::account(account, kind, severity);
-    if alert.renews {
-        return alerts::say(&ctx.pool, &about, &alert.text).await;
-    }
-    alerts::open(&ctx.pool, &about, &alert.text).await
-}
-
-/// Opens an alert if that is possible now; whoever calls comes again.
-pub async fn try_to_open(ctx: &Context, account: &AccountName, alert: &Alert) {
-    match open(ctx, account, alert).await {
-        Ok(()) => ctx.wake.deliver.notify_one(),
-        Err(error) => {
-            warn!(account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be opened now");
-        }
-    }
-}
-
-/// Has the open alert about a stuck job say this from now on, if that is possible now.
-pub async fn try_to_change(ctx: &Context, account: &AccountName, alert: &Alert) {
-    match alerts::tell_stuck(&ctx.pool, account, alert.severity, &alert.text, true).await {
-        Ok(()) => ctx.wake.deliver.notify_one(),
-        Err(error) => {
-            warn!(account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be changed now");
-        }
+        wait_for_database(failures, jitter()).await;
     }
 }
 

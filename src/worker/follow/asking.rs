@@ -18,8 +18,8 @@ use crate::telemetry::Chain;
 use crate::worker::account::Account;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
-use crate::worker::failing::{self, Signed};
-use crate::worker::recorder::Outcome;
+use crate::worker::failing;
+use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::send::SEND_WINDOW;
 
 pub(super) fn may_read(ctx: &Context, account: &Account, read: Read) -> bool {

@@ -13,6 +13,7 @@ use crate::policy::division::is_answer_to_content;
 use crate::policy::outage::sign_of_read;
 use crate::worker::account::Account;
 use crate::worker::context::Context;
+use crate::worker::jitter::jitter;
 use crate::worker::missing;
 
 /// What of these the next check asks about; the others are put back.
@@ -52,7 +53,7 @@ pub(super) async fn note_failure(
     }
     let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
     let is_slow = account.reads_slowly(Read::Check);
-    let (now, jitter) = (account.age(), ctx.jitter());
+    let (now, jitter) = (account.age(), jitter());
     let passed_over = account.division().fail(&ids, is_slow, now, jitter);
     let Some(wait) = passed_over else {
         return;

@@ -18,11 +18,10 @@ use crate::worker::account::Account;
 use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
-use crate::worker::failing::Signed;
 use crate::worker::guard::Guard;
 use crate::worker::in_hand::Hold;
 use crate::worker::outcome::{self, Evidence};
-use crate::worker::recorder::Outcome;
+use crate::worker::recorder::{Outcome, Signed};
 
 /// How old a claim may be when its request leaves. The configuration keeps the lease longer than
 /// this and a whole request together, so within it the lease, and with it the epoch, is still ours.
