@@ -184,9 +184,9 @@ pub async fn read_params(pool: &Pool, id: JobId) -> Result<Written, DbError> {
     }
 }
 
-/// How many jobs of an account this daemon has room for.
+/// An account's share of a claim: how many of its jobs this daemon can take.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Share {
     /// The account.
     pub account: AccountName,
     /// Jobs.
@@ -194,13 +194,13 @@ pub struct Room {
 }
 
 /// The columns of an array of these.
-fn columns(rooms: &[Room]) -> (Vec<String>, Vec<i32>) {
-    let jobs = |room: &Room| i32::try_from(room.jobs).unwrap_or(i32::MAX);
-    let column = |room: &Room| (room.account.to_string(), jobs(room));
-    rooms.iter().map(column).unzip()
+fn columns(shares: &[Share]) -> (Vec<String>, Vec<i32>) {
+    let jobs = |share: &Share| i32::try_from(share.jobs).unwrap_or(i32::MAX);
+    let column = |share: &Share| (share.account.to_string(), jobs(share));
+    shares.iter().map(column).unzip()
 }
 
-/// Claims due jobs and opens their attempts, within quota, room and fairness. Where it met a job that stands back,
+/// Claims due jobs and opens their attempts, within quota, shares and fairness. Where it met a job that stands back,
 /// there may be more to claim, although it claimed none.
 ///
 /// When this returns the claims are committed. When it fails they may be too: then their leases run
@@ -209,12 +209,12 @@ pub async fn claim(
     pool: &Pool,
     worker: Uuid,
     lease: Duration,
-    rooms: &[Room],
+    shares: &[Share],
     jobs: usize,
     among: Among,
     second: SteadySecond,
 ) -> Result<Vec<Met>, DbError> {
-    let (names, free) = columns(rooms);
+    let (names, free) = columns(shares);
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim.sql",
@@ -302,7 +302,7 @@ pub async fn claim_trial_of_park(
 #[derive(Clone, Copy, Debug)]
 pub struct Lookups<'a> {
     /// Of these accounts, so many of each at most.
-    pub rooms: &'a [Room],
+    pub shares: &'a [Share],
     /// Until this is over no other worker makes them.
     pub lease: Duration,
     /// No account whose look-ups fail is put off for more than this.
@@ -319,7 +319,7 @@ pub async fn claim_lookups(
     among: Among,
     second: SteadySecond,
 ) -> Result<Vec<Claim>, DbError> {
-    let (accounts, most) = columns(lookups.rooms);
+    let (accounts, most) = columns(lookups.shares);
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim_lookups.sql",

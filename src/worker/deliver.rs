@@ -20,7 +20,7 @@ use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::open;
 use crate::worker::pulse::Step;
-use crate::worker::{modes, revived, tell_failing, tell_refused};
+use crate::worker::{revived, tell_failing, tell_mode, tell_refused};
 
 /// The channel that is always there: a line in the log.
 pub const LOG: &str = "log";
@@ -120,7 +120,7 @@ async fn round(ctx: &Arc<Context>, served_for: Duration) -> Result<Step, DbError
         round.part(tell_refused::tell(ctx, &refused).await)?;
     }
     round.part(revived::tell_on(ctx).await)?;
-    round.part(modes::compare(ctx).await)?;
+    round.part(tell_mode::compare(ctx).await)?;
     let filled = outbox::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await;
     if round.part(filled)?.is_some_and(|notices| notices > 0) {
         ctx.wake.log.notify_one();

@@ -15,7 +15,6 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::entry::Entry;
 use crate::db::mirrors::{self, DueMirror, Kind, Waiting};
-use crate::domain::account::AccountName;
 use crate::domain::job::JobName;
 use crate::domain::mirror::{InvoiceSeen, InvoiceStatus, RefundSeen, RefundStatus};
 use crate::domain::operation::{Resend, Seen};
@@ -31,8 +30,6 @@ use crate::policy::outage::{Errand, is_absence};
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
-use crate::worker::accounts::named;
 use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
@@ -42,11 +39,13 @@ use crate::worker::outcome::{self, Following};
 use crate::worker::plan;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
-use crate::worker::room::{self, Work};
+use crate::worker::room::Room;
+use crate::worker::room::places::Work;
+use crate::worker::rooms::named;
 use crate::worker::steady::Asked;
 use crate::worker::{missing, revived};
 use apart::{read_after_refund, read_for_mode, read_whole};
-use asking::{end_check, may_ask, may_read, note, put_back};
+use asking::{end_check, may_ask, note, put_back};
 
 /// Accounts whose invoices are claimed for a check by one statement.
 const CHECKS: usize = 16;
@@ -55,7 +54,7 @@ const CHECKS: usize = 16;
 /// the next check of the invoices waits for them.
 const REFUNDS: usize = 4;
 
-/// Claims what is due to be checked, and hands each account's part to a task of the account. Of an account whose last
+/// Claims what is due to be checked, and hands each account's part to a task of its room. Of an account whose last
 /// part is not done yet nothing is claimed.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let served = ctx.served();
@@ -75,18 +74,17 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     let is_idle = due.is_empty();
     for (name, due) in by(due, |mirror| mirror.account.clone()) {
-        let Some(account) = named(&served, &name) else {
+        let Some(room) = named(&served, &name).cloned() else {
             continue;
         };
         // Nobody else takes the place.
-        let Some(place) = account.places.take(Work::Follow) else {
+        let Some(place) = room.places.take(Work::Follow) else {
             continue;
         };
-        let (for_task, owner) = (ctx.clone(), account.clone());
-        room::spawn(ctx, account, "follow", async move {
-            check_account(&for_task, &owner, due, claimed_at).await;
+        room.clone().spawn("follow", async move {
+            check_account(&room, due, claimed_at).await;
             drop(place);
-            for_task.wake.follow.notify_one();
+            room.handles.wake.follow.notify_one();
         });
     }
     match failed {
@@ -96,8 +94,8 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
 }
 
-async fn claim_invoices(ctx: &Context, served: &[Arc<Account>]) -> Result<Vec<DueMirror>, DbError> {
-    let accounts = readable(ctx, served, Read::Check);
+async fn claim_invoices(ctx: &Context, served: &[Arc<Room>]) -> Result<Vec<DueMirror>, DbError> {
+    let accounts = readable(served, Read::Check);
     ctx.unstored
         .claim(&ctx.pool, &ctx.wake, Kind::Invoice, &accounts, |among| {
             mirrors::claim_invoices(
@@ -113,8 +111,8 @@ async fn claim_invoices(ctx: &Context, served: &[Arc<Account>]) -> Result<Vec<Du
         .await
 }
 
-async fn claim_refunds(ctx: &Context, served: &[Arc<Account>]) -> Result<Vec<DueMirror>, DbError> {
-    let accounts = readable(ctx, served, Read::Refunds);
+async fn claim_refunds(ctx: &Context, served: &[Arc<Room>]) -> Result<Vec<DueMirror>, DbError> {
+    let accounts = readable(served, Read::Refunds);
     ctx.unstored
         .claim(&ctx.pool, &ctx.wake, Kind::Refund, &accounts, |among| {
             mirrors::claim_refunds(
@@ -130,11 +128,11 @@ async fn claim_refunds(ctx: &Context, served: &[Arc<Account>]) -> Result<Vec<Due
 }
 
 /// The accounts of which such reads may be made now: where they get no clear answer one asks at a time.
-fn readable(ctx: &Context, served: &[Arc<Account>], read: Read) -> Vec<String> {
-    let has_place = |account: &&Arc<Account>| account.places.free(Work::Follow) > 0;
+fn readable(served: &[Arc<Room>], read: Read) -> Vec<String> {
+    let has_place = |room: &&Arc<Room>| room.places.free(Work::Follow) > 0;
     let readable = served.iter().filter(has_place);
-    let readable = readable.filter(|account| may_read(ctx, account, read));
-    readable.map(|account| account.name.to_string()).collect()
+    let readable = readable.filter(|room| room.may_read(read));
+    readable.map(|room| room.name.to_string()).collect()
 }
 
 /// The database measured how long things have been so: by a clock that was set just now, it did so wrongly.
@@ -162,56 +160,48 @@ fn by<K: Ord>(
     groups
 }
 
-async fn check_account(
-    ctx: &Arc<Context>,
-    account: &Account,
-    due: Vec<DueMirror>,
-    claimed_at: Moment,
-) {
-    tell_overdue(ctx, &account.name, &due).await;
+async fn check_account(room: &Room, due: Vec<DueMirror>, claimed_at: Moment) {
+    tell_overdue(room, &due).await;
     let (refunds, invoices): (Vec<_>, Vec<_>) = due
         .into_iter()
         .partition(|mirror| mirror.refund_id.is_some());
     if !invoices.is_empty() {
-        check_invoices(ctx, account, &invoices, claimed_at).await;
+        check_invoices(room, &invoices, claimed_at).await;
     }
     for (invoice_id, due) in by(refunds, |mirror| mirror.invoice_id) {
-        check_refunds(ctx, account, invoice_id, &due, claimed_at).await;
+        check_refunds(room, invoice_id, &due, claimed_at).await;
     }
 }
 
 /// Opens an alert about the job that has been accepted for longest, if that is too long. By a clock that was
 /// set just now nobody can tell: what was written meanwhile may not have been carried along.
-async fn tell_overdue(ctx: &Arc<Context>, account: &AccountName, due: &[DueMirror]) {
-    if !ctx.clock.is_calm() {
+async fn tell_overdue(room: &Room, due: &[DueMirror]) {
+    if !room.handles.clock.is_calm() {
         return;
     }
     let waiting = due
         .iter()
         .flat_map(|mirror| mirror.waiting.iter().map(move |job| (mirror, job)));
     let longest = waiting.max_by_key(|(_, job)| job.accepted_for);
-    let Some((mirror, job)) = longest.filter(|(_, job)| is_overdue(job.accepted_for, &ctx.rules))
+    let Some((mirror, job)) =
+        longest.filter(|(_, job)| is_overdue(job.accepted_for, &room.handles.rules))
     else {
         return;
     };
-    ctx.recorder
+    room.handles
+        .recorder
         .record(Outcome {
             alert: Some(Alert::overdue(mirror, job)),
-            ..Outcome::plain(account, Entry::default())
+            ..Outcome::plain(&room.name, Entry::default())
         })
         .await;
 }
 
-async fn check_invoices(
-    ctx: &Arc<Context>,
-    account: &Account,
-    due: &[DueMirror],
-    claimed_at: Moment,
-) {
-    let name = &account.name;
-    if !may_ask(ctx, account, claimed_at) {
-        put_back(ctx, name, due).await;
-        end_check(ctx, name).await;
+async fn check_invoices(room: &Room, due: &[DueMirror], claimed_at: Moment) {
+    let name = &room.name;
+    if !may_ask(room, claimed_at) {
+        put_back(room, due).await;
+        end_check(room).await;
         return;
     }
     let crowd = if due.len() < wire::CHECK_IDS {
@@ -219,22 +209,22 @@ async fn check_invoices(
     } else {
         Crowd::ManyChecks
     };
-    let due = &divide::take_part(ctx, account, due).await;
+    let due = &divide::take_part(room, due).await;
     let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
-    let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
+    let errand = Errand::read(Read::Check, room.outages.reads_slowly(Read::Check));
     crash::reach(Point::FollowBeforeRequest);
-    let timed = account.call(&wire::check_invoices(&ids)).await;
-    let following = ctx.following(account);
+    let timed = room.call(&wire::check_invoices(&ids)).await;
+    let following = room.following();
     crash::reach(Point::FollowAfterAnswer);
-    end_check(ctx, name).await;
+    end_check(room).await;
     // Ids that are not the key's are left out without a word (API, section 2.6): all of them, if need be.
     let rows = wire::read_check(&timed);
-    note(ctx, account, errand, &timed, rows.is_some(), due).await;
+    note(room, errand, &timed, rows.is_some(), due).await;
     let Some(rows) = rows else {
-        divide::note_failure(ctx, account, &timed, due).await;
+        divide::note_failure(room, &timed, due).await;
         return;
     };
-    account.division().shown(&ids);
+    room.division().shown(&ids);
     let mut shown = by_id(rows);
     let mut left_out = Vec::new();
     for mirror in due {
@@ -248,24 +238,30 @@ async fn check_invoices(
         let invoice = if is_to_be_read(&before, &invoice, is_waited_for) {
             // So does what cannot be read now.
             let due = std::slice::from_ref(mirror);
-            match read_whole(ctx, account, invoice.id, due, claimed_at).await {
+            match read_whole(room, invoice.id, due, claimed_at).await {
                 Some(whole) => whole,
                 None => continue,
             }
-        } else if is_just_made(mirror) && account.wants_mode() {
+        } else if is_just_made(mirror) && room.client.modes.wants_a_look() {
             let due = std::slice::from_ref(mirror);
-            let whole = read_for_mode(ctx, account, invoice.id, due, claimed_at).await;
+            let whole = read_for_mode(room, invoice.id, due, claimed_at).await;
             whole.unwrap_or(invoice)
         } else {
             invoice
         };
         let now = invoice.standing();
         let unchanged_for = unchanged_for(mirror, now.as_str());
-        let check = next_invoice_check(&now, unchanged_for, crowd, &ctx.rules.follow, jitter());
+        let check = next_invoice_check(
+            &now,
+            unchanged_for,
+            crowd,
+            &room.handles.rules.follow,
+            jitter(),
+        );
         // It is told of before it is stored; else it is seen so once more.
         if !is_waited_for
             && lives_unexpectedly(&before, &now, mirror.is_superseded)
-            && let Err(error) = revived::tell(ctx, mirror, &now).await
+            && let Err(error) = revived::tell(room, mirror, &now).await
         {
             warn!(invoice = invoice.id, error = %Chain(&error), "an invoice that no job goes by lives, and could not be told of yet");
             continue;
@@ -275,15 +271,18 @@ async fn check_invoices(
             among: &[],
             unchanged_for,
         };
-        let check = settle_waiting(ctx, account, mirror, shown, check, following).await;
+        let check = settle_waiting(room, mirror, shown, check, following).await;
         let row = outcome::invoice_row(name, None, &invoice, check, following);
         let entry = Entry {
             invoice: Some(row),
             ..Entry::default()
         };
-        ctx.recorder.record(Outcome::plain(name, entry)).await;
+        room.handles
+            .recorder
+            .record(Outcome::plain(name, entry))
+            .await;
     }
-    missing::tell(ctx, name, &left_out).await;
+    missing::tell(room, &left_out).await;
 }
 
 /// Whether the job that made an invoice still waits for it.
@@ -292,29 +291,22 @@ fn is_just_made(mirror: &DueMirror) -> bool {
     mirror.waiting.iter().any(made_by)
 }
 
-async fn check_refunds(
-    ctx: &Arc<Context>,
-    account: &Account,
-    invoice_id: i64,
-    due: &[DueMirror],
-    claimed_at: Moment,
-) {
-    let name = &account.name;
-    if !may_ask(ctx, account, claimed_at) || !may_read(ctx, account, Read::Refunds) {
-        put_back(ctx, name, due).await;
+async fn check_refunds(room: &Room, invoice_id: i64, due: &[DueMirror], claimed_at: Moment) {
+    if !may_ask(room, claimed_at) || !room.may_read(Read::Refunds) {
+        put_back(room, due).await;
         return;
     }
-    let errand = Errand::read(Read::Refunds, account.reads_slowly(Read::Refunds));
+    let errand = Errand::read(Read::Refunds, room.outages.reads_slowly(Read::Refunds));
     crash::reach(Point::RefundsBeforeRequest);
-    let timed = account.call(&wire::list_refunds(invoice_id)).await;
-    let following = ctx.following(account);
+    let timed = room.call(&wire::list_refunds(invoice_id)).await;
+    let following = room.following();
     crash::reach(Point::RefundsAfterAnswer);
     let list = wire::read_refunds(&timed, invoice_id);
-    note(ctx, account, errand, &timed, list.is_some(), due).await;
+    note(room, errand, &timed, list.is_some(), due).await;
     let Some(list) = list else {
         // An invoice that is not there has no refunds that are.
         if is_absence(&timed) {
-            missing::tell(ctx, name, &due.iter().collect::<Vec<_>>()).await;
+            missing::tell(room, &due.iter().collect::<Vec<_>>()).await;
         }
         return;
     };
@@ -323,7 +315,7 @@ async fn check_refunds(
         shown.is_some_and(|refund| refund.status == RefundStatus::Completed)
     };
     let after = if due.iter().any(|mirror| is_done(&mirror)) {
-        read_after_refund(ctx, account, invoice_id, &list, due, claimed_at).await
+        read_after_refund(room, invoice_id, &list, due, claimed_at).await
     } else {
         None
     };
@@ -338,7 +330,7 @@ async fn check_refunds(
             &refund.status,
             unchanged_for,
             after.is_some(),
-            &ctx.rules.follow,
+            &room.handles.rules.follow,
             jitter(),
         );
         let shown = Shown {
@@ -346,10 +338,10 @@ async fn check_refunds(
             among: &list.refunds,
             unchanged_for,
         };
-        let check = settle_waiting(ctx, account, mirror, shown, check, following).await;
-        record_refund(ctx, name, refund, after.as_ref(), check, following).await;
+        let check = settle_waiting(room, mirror, shown, check, following).await;
+        record_refund(room, refund, after.as_ref(), check, following).await;
     }
-    missing::tell(ctx, name, &left_out).await;
+    missing::tell(room, &left_out).await;
     // What people gave back counts in the invoice's total, so it is shown beside it.
     let is_ours = |refund: &&RefundSeen| {
         let is_due = due.iter().any(|mirror| mirror.refund_id == Some(refund.id));
@@ -360,25 +352,24 @@ async fn check_refunds(
         .iter()
         .filter(|refund| after.is_some() && !is_ours(refund))
     {
-        let (rules, jitter) = (&ctx.rules.follow, jitter());
+        let (rules, jitter) = (&room.handles.rules.follow, jitter());
         let check = next_refund_check(&refund.status, Duration::ZERO, true, rules, jitter);
-        record_refund(ctx, name, refund, after.as_ref(), check, following).await;
+        record_refund(room, refund, after.as_ref(), check, following).await;
     }
 }
 
 /// Records a refund as it was seen, and its invoice as it stands after it, if that was read.
 async fn record_refund(
-    ctx: &Arc<Context>,
-    name: &AccountName,
+    room: &Room,
     refund: &RefundSeen,
     after: Option<&InvoiceSeen>,
     check: NextCheck,
     following: Following<'_>,
 ) {
     let entry = Entry {
-        invoice: after.map(|invoice| outcome::first_row(name, None, invoice, following)),
+        invoice: after.map(|invoice| outcome::first_row(&room.name, None, invoice, following)),
         refund: Some(outcome::refund_row(
-            name,
+            &room.name,
             None,
             refund,
             after,
@@ -387,7 +378,10 @@ async fn record_refund(
         )),
         ..Entry::default()
     };
-    ctx.recorder.record(Outcome::plain(name, entry)).await;
+    room.handles
+        .recorder
+        .record(Outcome::plain(&room.name, entry))
+        .await;
 }
 
 /// An object as the gateway has just shown it.
@@ -402,8 +396,7 @@ struct Shown<'a> {
 
 /// Decides about the jobs that wait for an object; returns when to look again.
 async fn settle_waiting(
-    ctx: &Arc<Context>,
-    account: &Account,
+    room: &Room,
     mirror: &DueMirror,
     shown: Shown<'_>,
     usual: NextCheck,
@@ -413,7 +406,7 @@ async fn settle_waiting(
     for job in &mirror.waiting {
         let followed = match has_double(job.name, shown.object, shown.among) {
             true => Some(Followed::doubled()),
-            false => decide(ctx, account, mirror, job, shown).await,
+            false => decide(room, mirror, job, shown).await,
         };
         let Some(followed) = followed else {
             continue;
@@ -442,8 +435,9 @@ async fn settle_waiting(
             None => Entry::default(),
         };
         // Nearly always nobody waits for that, and it costs nothing.
-        let is_proof = account.waits_for_delivery() && proves_delivery(followed.next.as_ref());
-        ctx.recorder
+        let is_proof = room.park.waits_for_delivery() && proves_delivery(followed.next.as_ref());
+        room.handles
+            .recorder
             .record(Outcome {
                 signal: followed.signal,
                 alert: (followed.next.as_ref())
@@ -452,19 +446,24 @@ async fn settle_waiting(
                 ..Outcome::plain(&mirror.account, entry)
             })
             .await;
-        ctx.wake.dispatch.notify_one();
+        room.handles.wake.dispatch.notify_one();
     }
     check
 }
 
 async fn decide(
-    ctx: &Arc<Context>,
-    account: &Account,
+    room: &Room,
     mirror: &DueMirror,
     job: &Waiting,
     shown: Shown<'_>,
 ) -> Option<Followed> {
-    let planned = plan::plan(ctx, job.id, &job.name, &job.operation, &job.params);
+    let planned = plan::plan(
+        &room.handles.pool,
+        job.id,
+        &job.name,
+        &job.operation,
+        &job.params,
+    );
     let (operation, plan) = match planned.await {
         Ok(planned) => planned,
         // It stays accepted, and the alert of overdue jobs tells of it.
@@ -473,7 +472,7 @@ async fn decide(
             return None;
         }
     };
-    let at = ctx.circumstances(account, mirror.now);
+    let at = room.circumstances(mirror.now);
     let followed = follow(
         operation,
         &plan,
@@ -492,10 +491,10 @@ async fn decide(
         plan: &plan,
         name: job.name,
         history: &job.history,
-        protection: account.protection,
+        protection: room.protection,
         baseline: None,
     };
-    let earlier = earlier::look_back(ctx, account, mirror, job).await?;
+    let earlier = earlier::look_back(room, mirror, job).await?;
     let living = lives_after_all(&subject, &earlier.known, &earlier.named);
     Some(living.map_or(followed, Followed::living))
 }

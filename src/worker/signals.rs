@@ -22,7 +22,6 @@ use crate::policy::hints::Remaining;
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{AccountSignal, Reason, Scope};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::alerting::{self, Alert};
 use crate::worker::context::Context;
 use crate::worker::failing;
@@ -32,6 +31,7 @@ use crate::worker::open;
 use crate::worker::patience::wait_for_database;
 use crate::worker::recorder::insist::insist;
 use crate::worker::recorder::{Message, Signed};
+use crate::worker::room::Room;
 
 /// Blocks and parks the account, and opens its alerts, before the jobs are recorded that wait for it: a
 /// daemon that dies in between leaves leases to run out, never a parked job without a parked account.
@@ -112,9 +112,10 @@ pub async fn tell(
         debug!(account = %account, code, scope = ?scope, wait_s = wait.as_secs(), "the gateway asks to wait");
     }
     // Before the parks: what is sent with success ends the one before.
-    let ours = ctx.accounts.get(account);
-    if got_through && let Some(ours) = ours.filter(|ours| ours.is_doubted()) {
-        let run = || end_doubt(ctx, &ours);
+    // Found anew where it is needed: while rows are waited for here, a closed account may go.
+    let ours = || ctx.rooms.get(account);
+    if got_through && let Some(room) = ours().filter(|room| room.park.is_doubted()) {
+        let run = || end_doubt(&room);
         let task = "store that something got through";
         persist(ctx, account, task, &mut first_failure, run).await;
     }
@@ -150,8 +151,8 @@ pub async fn tell(
         }
         // What was accepted before the account was resumed has changed nothing.
         let is_news = park.undelivered.is_none() || became_parked;
-        if let Some(account) = ctx.accounts.get(account).filter(|_| is_news) {
-            account.park_is_stored();
+        if let Some(room) = ours().filter(|_| is_news) {
+            room.park.is_stored();
         }
         ctx.wake.deliver.notify_one();
     }
@@ -170,7 +171,12 @@ pub async fn tell(
     // What requests say of the gateway is known before the jobs are recorded that wait because of it.
     let kinds: BTreeSet<Option<Read>> = signs.iter().map(|signed| signed.errand.kind()).collect();
     for kind in kinds {
-        let run = || failing::note(ctx, account, kind, &signs);
+        let run = || async {
+            match ours() {
+                Some(room) => failing::note(&room, kind, &signs).await,
+                None => Ok(()),
+            }
+        };
         persist(ctx, account, "store what fails", &mut first_failure, run).await;
     }
     for alert in &to_open {
@@ -182,10 +188,10 @@ pub async fn tell(
 }
 
 /// Something got through since the account's health alone ended its park: that is over now, and so is its alert.
-pub async fn end_doubt(ctx: &Context, account: &Account) -> Result<(), DbError> {
-    accounts::got_through(&ctx.pool, &account.name).await?;
-    account.doubt(false);
-    ctx.wake.deliver.notify_one();
+pub async fn end_doubt(room: &Room) -> Result<(), DbError> {
+    accounts::got_through(&room.handles.pool, &room.name).await?;
+    room.park.doubt(false);
+    room.handles.wake.deliver.notify_one();
     Ok(())
 }
 
@@ -293,8 +299,8 @@ pub fn afterwards(ctx: &Arc<Context>, messages: &[Message]) {
         }
         // Somebody else may use the key too. Only a low count can bind, so only a low count is looked at.
         let is_low = |told: &Remaining| {
-            let known = ctx.accounts.get(account);
-            known.is_some_and(|account| told.requests < account.requests_per_minute / 2)
+            let known = ctx.rooms.get(account);
+            known.is_some_and(|room| told.requests < room.requests_per_minute / 2)
         };
         if let Some(told) = outcome.remaining.filter(is_low) {
             let least = &mut errands.entry(account).or_default().remaining;

@@ -10,10 +10,10 @@ use tracing::{info, warn};
 use crate::db::fault::Fault;
 use crate::db::{DbError, accounts, alerts};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::context::Context;
 use crate::worker::held_up::Stage;
 use crate::worker::pulse::Step;
+use crate::worker::room::Room;
 
 /// Accounts that are tried at once: one that is locked takes a third of a second.
 const AT_ONCE: usize = 8;
@@ -27,8 +27,8 @@ pub struct Start {
 impl Start {
     /// Does what can be done now.
     pub async fn step(&mut self, ctx: &Context) -> Result<Step, DbError> {
-        let has_begun = |account: &Arc<Account>| account.has_begun();
-        let open = ctx.accounts.open();
+        let has_begun = |room: &Arc<Room>| room.client.serving.has_begun();
+        let open = ctx.rooms.open();
         if self.is_told && ctx.clock.has_begun() && open.iter().all(has_begun) {
             return Ok(Step::Idle);
         }
@@ -39,9 +39,9 @@ impl Start {
             self.is_told = left == 0;
         }
         let mut stores = Vec::new();
-        for account in open {
-            if !account.has_begun() {
-                stores.push(store(ctx, account));
+        for room in open {
+            if !room.client.serving.has_begun() {
+                stores.push(store(ctx, room));
             }
         }
         let stored: Vec<_> = futures_util::stream::iter(stores)
@@ -53,9 +53,9 @@ impl Start {
             // Others of the machine store the same.
             Err(error) if error.fault() != Fault::Database => {
                 warn!(error = %Chain(&error), "where the steady time begins is not stored yet");
-                for (account, _) in stored {
+                for (room, _) in stored {
                     ctx.held_up
-                        .hold_up(&ctx.pool, &account.name, Stage::Row, Some(&error))
+                        .hold_up(&ctx.pool, &room.name, Stage::Row, Some(&error))
                         .await;
                 }
                 return Ok(Step::Idle);
@@ -63,12 +63,12 @@ impl Start {
             Err(error) => return Err(error),
         };
         let mut failed = None;
-        for (account, stored) in stored {
-            let name = &account.name;
+        for (room, stored) in stored {
+            let name = &room.name;
             match stored {
                 Ok(()) if !locked.iter().any(|other| other == name.as_str()) => {
                     ctx.held_up.clear(name, Stage::Row);
-                    account.begin();
+                    room.client.serving.begin();
                     info!(account = %name, "the account is ready to be served");
                 }
                 Ok(()) => ctx.held_up.hold_up(&ctx.pool, name, Stage::Row, None).await,
@@ -84,7 +84,7 @@ impl Start {
     }
 }
 
-async fn store(ctx: &Context, account: Arc<Account>) -> (Arc<Account>, Result<(), DbError>) {
-    let stored = accounts::ensure(&ctx.pool, &account.name, account.requests_per_minute).await;
-    (account, stored)
+async fn store(ctx: &Context, room: Arc<Room>) -> (Arc<Room>, Result<(), DbError>) {
+    let stored = accounts::ensure(&ctx.pool, &room.name, room.requests_per_minute).await;
+    (room, stored)
 }

@@ -1,5 +1,7 @@
 //! What wakes the loops before their timers.
 
+use std::sync::atomic::AtomicBool;
+
 use tokio::sync::Notify;
 
 /// One signal for each loop that is worth waking.
@@ -19,4 +21,6 @@ pub struct Wake {
     pub log: Notify,
     /// There may be one for the webhook.
     pub webhook: Notify,
+    /// Whether the last claim could have taken more with more free slots: then the next send that ends wakes it.
+    pub wants_slots: AtomicBool,
 }

@@ -113,9 +113,9 @@ impl Writer {
         let mut signalling: BTreeMap<AccountName, Vec<Message>> = BTreeMap::new();
         for message in fresh.drain(..) {
             if message.outcome.got_through()
-                && let Some(account) = self.ctx.accounts.get(&message.outcome.account)
+                && let Some(room) = self.ctx.rooms.get(&message.outcome.account)
             {
-                account.note_success();
+                room.park.note_success();
             }
             if self.is_about_account(&message.outcome) {
                 let account = message.outcome.account.clone();
@@ -138,11 +138,10 @@ impl Writer {
 
     /// Whether the account of an outcome is to be told of something before the rows are recorded.
     fn is_about_account(&self, outcome: &Outcome) -> bool {
-        let account = self.ctx.accounts.get(&outcome.account);
-        let account = account.as_ref();
-        let is_news = |signed| account.is_some_and(|account| failing::is_news(account, signed));
-        let ends_doubt =
-            account.is_some_and(|account| account.is_doubted()) && outcome.got_through();
+        let room = self.ctx.rooms.get(&outcome.account);
+        let room = room.as_ref();
+        let is_news = |signed| room.is_some_and(|room| failing::is_news(room, signed));
+        let ends_doubt = room.is_some_and(|room| room.park.is_doubted()) && outcome.got_through();
         outcome.signal.is_some()
             || outcome.alert.is_some()
             || outcome.delivered.is_some()

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use apipayd::db::Among;
-use apipayd::db::claim::{self, Met, Room};
+use apipayd::db::claim::{self, Met, Share};
 use apipayd::db::clock::SteadySecond;
 use apipayd::db::locks;
 use apipayd::domain::account::AccountName;
@@ -22,9 +22,9 @@ fn account(name: &str) -> AccountName {
 
 /// Claims with eight slots for each account, and returns the jobs that were claimed and how many stand back.
 async fn claim(pool: &apipayd::db::Pool, accounts: &[&str]) -> (Vec<Job>, usize) {
-    let rooms: Vec<Room> = accounts
+    let rooms: Vec<Share> = accounts
         .iter()
-        .map(|name| Room {
+        .map(|name| Share {
             account: account(name),
             jobs: 8,
         })
