@@ -252,7 +252,7 @@ async fn learn(room: &Room, probe: &DueProbe, reason: Reason) -> Result<(), DbEr
 /// Sends one job of the account. Health is what the gateway says; a job is the proof: one that is safe to
 /// try, if there is one.
 async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Trial, DbError> {
-    let slot = heart::beat_until(room.slot()).await;
+    let slot = heart::beat_until(room.clone().slot()).await;
     let claimed_at = Moment::now();
     let asked = room.handles.clock.ask();
     let taken = room.handles.clock.second();

@@ -55,7 +55,7 @@ pub enum Sent {
 /// that wait for one is taken before this returns, so slots are given in the order of the claims.
 pub async fn start(room: &Arc<Room>, job: Job) {
     let held = room.jobs.hold();
-    let mut slot = Box::pin(room.slot());
+    let mut slot = Box::pin(room.clone().slot());
     let at_once = poll_fn(|task| Poll::Ready(slot.as_mut().poll(task))).await;
     let room = room.clone();
     room.handles.sends.clone().spawn(async move {

@@ -148,9 +148,8 @@ impl Room {
     }
 
     /// Waits for a slot of the account, and then of the daemon.
-    pub fn slot(&self) -> impl Future<Output = Slot> + Send + use<> {
-        let (own, daemon) = (self.slots.clone(), self.handles.slots.clone());
-        async move { daemon.take(&own).await }
+    pub async fn slot(self: Arc<Self>) -> Slot {
+        self.handles.slots.clone().take(&self.slots).await
     }
 
     /// Takes one more request from the account's quota. One that was granted so late that the quota would
