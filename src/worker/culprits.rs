@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::db::among::{self, ClaimedTo, Due};
-use crate::db::claim::OfJob;
+use crate::db::claim::OfJobs;
 use crate::db::fault::Fault;
 use crate::db::{Among, DbError, Pool, alerts, locks, schema};
 use crate::domain::account::AccountName;
@@ -220,7 +220,7 @@ impl Culprits {
     /// Claims with this statement, all but the bad ones.
     ///
     /// An error means that nothing was done, and that the reason is no single row.
-    pub async fn run<T: OfJob, F>(
+    pub async fn run<T: OfJobs, F>(
         &mut self,
         accounts: &[String],
         most: usize,
@@ -270,7 +270,7 @@ impl Culprits {
     }
 
     /// Finds the rows that are bad and moves the others.
-    async fn search<T: OfJob, F>(
+    async fn search<T: OfJobs, F>(
         &mut self,
         accounts: &[String],
         most: usize,
@@ -305,7 +305,7 @@ impl Culprits {
     }
 
     /// Rows whose turn it is, each by itself, and those of causes that are mended, together.
-    async fn try_again<T: OfJob, F>(
+    async fn try_again<T: OfJobs, F>(
         &mut self,
         most: usize,
         statement: &impl Fn(Among) -> F,
@@ -323,7 +323,7 @@ impl Culprits {
         for _ in 0..AGAIN {
             let part = if let Some(row) = turns.pop() {
                 Part::alone(row)
-            } else if let Some(part) = self.refusals.hopeful(most.saturating_sub(done.len())) {
+            } else if let Some(part) = self.refusals.hopeful(most.saturating_sub(count(&done))) {
                 part
             } else {
                 break;
@@ -345,7 +345,7 @@ impl Culprits {
                 Err(_) if !done.is_empty() => break,
                 Err(error) => return Err(error),
             }
-            if done.len() >= most {
+            if count(&done) >= most {
                 break;
             }
         }
@@ -383,13 +383,17 @@ impl Culprits {
     }
 
     /// The database took a part of those that it had refused.
-    fn took(&mut self, part: Part<i64>, claims: &[impl OfJob], began: Instant) {
+    fn took(&mut self, part: Part<i64>, claims: &[impl OfJobs], began: Instant) {
         // No quota, no trial that was due, a lock: none of them was tried. What became of them otherwise is seen by
         // the change of their rows.
         if claims.is_empty() {
             return self.refusals.untried(&part, self.tried(began));
         }
-        let through: Vec<i64> = claims.iter().map(|claim| claim.job().0).collect();
+        let through: Vec<i64> = claims
+            .iter()
+            .flat_map(OfJobs::jobs)
+            .map(|job| job.0)
+            .collect();
         for job in &through {
             self.refusals.went_through(*job);
         }
@@ -471,6 +475,11 @@ impl Culprits {
         }
         self.wake.deliver.notify_one();
     }
+}
+
+/// How many jobs these are about.
+fn count(claimed: &[impl OfJobs]) -> usize {
+    claimed.iter().map(|one| one.jobs().len()).sum()
 }
 
 /// Whether a job waits in vain for a lock that a statement of a daemon's has: that is nobody's session to be ended.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::among::ClaimedTo;
-use crate::db::claim::{self, Claim, Met, Share};
+use crate::db::claim::{self, Granted, Met, Share};
 use crate::domain::account::AccountName;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
@@ -18,7 +18,8 @@ use crate::worker::pulse::Step;
 use crate::worker::room::Room;
 use crate::worker::room::handles::Handles;
 use crate::worker::rooms::named;
-use crate::worker::send::{self, Job, Role};
+use crate::worker::send::{self, Role, Sending};
+use crate::worker::steady::Asked;
 
 /// The claiming loop's memory: whose turn it is, and which jobs make a claim fail.
 pub struct Dispatcher {
@@ -72,23 +73,20 @@ impl Dispatcher {
         crash::reach(Point::BeforeClaim);
         let claimed_at = Moment::now();
         let asked = ctx.clock.ask();
-        let (claims, step) = apart(self.claim(ctx, shares, jobs).await?);
-        if !claims.is_empty() {
+        let (granted, step) = apart(self.claim(ctx, shares, jobs).await?);
+        if !granted.is_empty() {
             crash::reach(Point::AfterClaim);
         }
+        let claims = || granted.iter().flat_map(|granted| granted.claims.iter());
         let is_full = |share: &Share| {
-            claims
-                .iter()
-                .filter(|claim| claim.account == share.account)
-                .count()
-                >= share.jobs
+            let of_account = claims().filter(|claim| claim.account == share.account);
+            of_account.count() >= share.jobs
         };
         let wants_slots =
-            shares.len() < served.len() || shares.iter().any(is_full) || claims.len() >= jobs;
+            shares.len() < served.len() || shares.iter().any(is_full) || claims().count() >= jobs;
         ctx.wake.wants_slots.store(wants_slots, Ordering::Relaxed);
-        for mut claim in claims {
-            claim.now = asked.now(claim.now);
-            start(served, claim, claimed_at, Role::Usual).await;
+        for granted in granted {
+            start(served, granted, asked, claimed_at, Role::Usual).await;
         }
         Ok(step)
     }
@@ -218,28 +216,27 @@ impl Trials {
             })
             .await;
         ctx.passed_over.set(FoundBy::Trial, self.culprits.jobs());
-        let (claims, step) = apart(met?);
-        for mut claim in claims {
-            claim.now = asked.now(claim.now);
-            start(&slow, claim, claimed_at, Role::TrialOfOutage).await;
+        let (granted, step) = apart(met?);
+        for granted in granted {
+            start(&slow, granted, asked, claimed_at, Role::TrialOfOutage).await;
         }
         Ok(step)
     }
 }
 
-/// The claims of what a claim met. It goes on at once if it met anything: behind jobs that stand back from now on
+/// What was granted of what a claim met. It goes on at once if it met anything: behind jobs that stand back from now on
 /// there may be others.
-fn apart(met: Vec<Met>) -> (Vec<Claim>, Step) {
+fn apart(met: Vec<Met>) -> (Vec<Granted>, Step) {
     let step = if met.is_empty() {
         Step::Idle
     } else {
         Step::Worked
     };
-    let claim = |met| match met {
-        Met::Claimed(claim) => Some(*claim),
+    let granted = |met| match met {
+        Met::Claimed(granted) => Some(*granted),
         Met::StandsBack(_) => None,
     };
-    (met.into_iter().filter_map(claim).collect(), step)
+    (met.into_iter().filter_map(granted).collect(), step)
 }
 
 /// How many jobs this daemon may hold more than it holds now, but for those whose gateway is slow.
@@ -273,14 +270,24 @@ async fn gather(ctx: &Context, ahead: usize) {
     }
 }
 
-/// Hands a claim to its room.
-async fn start(served: &[Arc<Room>], claim: Claim, claimed_at: Moment, role: Role) {
-    let Some(room) = named(served, &claim.account) else {
+/// Hands what was claimed for one request to its room.
+async fn start(
+    served: &[Arc<Room>],
+    mut granted: Granted,
+    asked: Asked,
+    claimed_at: Moment,
+    role: Role,
+) {
+    for claim in granted.claims.iter_mut() {
+        claim.now = asked.now(claim.now);
+    }
+    let first = granted.claims.first();
+    let Some(room) = named(served, &first.account) else {
         // Only accounts that were asked for are claimed; the lease would settle it.
-        tracing::error!(job.id = %claim.id, account = %claim.account, "claimed a job of an account that is not served");
+        tracing::error!(job.id = %first.id, account = %first.account, "claimed a job of an account that is not served");
         return;
     };
-    if let Some(job) = Job::take(room, claim, claimed_at, role) {
-        send::start(room, job).await;
+    if let Some(sending) = Sending::take(room, granted, claimed_at, role) {
+        send::start(room, sending).await;
     }
 }

@@ -424,7 +424,6 @@ async fn settle_waiting(
             worker: None,
             epoch: job.epoch,
             state: State::Accepted,
-            taken: None,
         };
         let found = followed.found.as_deref();
         let entry = match &followed.next {

@@ -122,15 +122,11 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
             verdict.next,
             Next::Uncertain { .. } | Next::Queued { .. } | Next::Failed(Reason::GaveUp)
         );
-    let is_unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
     let mut entry = mirrored(guard, plan, &verdict.next, transition, following);
     if entry.invoice.is_none() {
         entry.invoice = read.map(|invoice| first_row(&guard.account, None, invoice, following));
     }
-    Entry {
-        unspent: guard.taken.filter(|_| is_unspent),
-        ..entry
-    }
+    entry
 }
 
 /// The entry for a job whose params the operation refuses: nothing was sent.
@@ -145,7 +141,6 @@ pub fn invalid_params(guard: &Guard, errors: &FieldErrors) -> Entry {
     };
     Entry {
         transition: Some(transition),
-        unspent: guard.taken,
         ..Entry::default()
     }
 }
@@ -162,7 +157,6 @@ pub fn not_sent(guard: &Guard, cause: NotSent, verdict: &Verdict) -> Entry {
     };
     Entry {
         transition: Some(transition),
-        unspent: guard.taken,
         ..Entry::default()
     }
 }

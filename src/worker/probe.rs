@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::claim::{self, Claim, Purpose};
+use crate::db::claim::{self, Granted, Purpose};
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Entry;
 use crate::db::fault::Fault;
@@ -34,7 +34,7 @@ use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
 use crate::worker::room::places::Work;
 use crate::worker::rooms::named;
-use crate::worker::send::{self, Job, Role, Sent};
+use crate::worker::send::{self, Role, Sending, Sent};
 
 /// The loop's memory: what the database last refused to do for one of the tasks; the next step fails of it.
 #[derive(Default)]
@@ -260,10 +260,12 @@ async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Tr
         return Ok(Trial::NotNow);
     }
     match claim_one(room, culprits, taken).await {
-        Ok(Some(mut claim)) => {
-            claim.now = asked.now(claim.now);
+        Ok(Some(mut granted)) => {
+            for claim in granted.claims.iter_mut() {
+                claim.now = asked.now(claim.now);
+            }
             crash::reach(Point::TrialOfParkClaimed);
-            let Some(job) = Job::take(room, claim, claimed_at, Role::TrialOfPark) else {
+            let Some(sending) = Sending::take(room, granted, claimed_at, Role::TrialOfPark) else {
                 return Ok(Trial::NotNow);
             };
             let for_send = room.clone();
@@ -271,7 +273,7 @@ async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Tr
             let sends = room.handles.sends.clone();
             let sent = sends
                 .spawn(heart::shared(async move {
-                    send::send(&for_send, job, slot).await
+                    send::send(&for_send, sending, slot).await
                 }))
                 .await;
             Ok(match sent.unwrap_or(Sent::NotWell) {
@@ -295,7 +297,7 @@ async fn claim_one(
     room: &Room,
     culprits: &mut Culprits,
     taken: SteadySecond,
-) -> Result<Option<Claim>, DbError> {
+) -> Result<Option<Granted>, DbError> {
     for is_safe in [true, false] {
         let wanted = OPERATIONS.iter();
         let wanted = wanted.filter(|operation| operation.is_safe_to_try() == is_safe);

@@ -1,7 +1,8 @@
-//! One job's send: prepare → read what is known before → window → call → judge → record.
+//! One request and its jobs: prepare → read what is known before → window → call → judge → record.
 
 mod earlier;
 mod job;
+mod sending;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -12,12 +13,15 @@ use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::crash::{self, Point};
+use crate::db::clock::SteadySecond;
+use crate::db::entry::Entry;
 use crate::db::fate::Recorded;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
+use crate::domain::group::Group;
 use crate::domain::job::JobId;
-use crate::domain::operation::{Lookup, Operation, Plan, Resend};
+use crate::domain::operation::{Lookup, Operation, Plan, Request, Resend};
 use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::policy::finding::{Baseline, Finding, Subject};
@@ -34,14 +38,16 @@ use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
+use crate::worker::room::jobs::Claimed;
 use crate::worker::slots::Slot;
 use crate::worker::window::SEND_WINDOW;
 use job::{circumstances, hold, put_back, take_quota};
 
 pub use job::{Job, Role, conclude, guard};
+pub use sending::Sending;
 
-/// What the account looks like after a send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the account looks like after a send, from the best to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sent {
     /// What the job asks for was done.
     Done,
@@ -51,10 +57,10 @@ pub enum Sent {
     NotWell,
 }
 
-/// Has a job sent by a task of its own, which a stop waits for, as soon as there is a slot for it. Its place among those
+/// Has a request sent by a task of its own, which a stop waits for, as soon as there is a slot for it. Its place among those
 /// that wait for one is taken before this returns, so slots are given in the order of the claims.
-pub async fn start(room: &Arc<Room>, job: Job) {
-    let held = room.jobs.hold();
+pub async fn start(room: &Arc<Room>, sending: Sending) {
+    let held: Vec<Claimed> = sending.jobs.iter().map(|_| room.jobs.hold()).collect();
     let mut slot = Box::pin(room.clone().slot());
     let at_once = poll_fn(|task| Poll::Ready(slot.as_mut().poll(task))).await;
     let room = room.clone();
@@ -64,7 +70,7 @@ pub async fn start(room: &Arc<Room>, job: Job) {
             Poll::Pending => slot.await,
         };
         let work = async {
-            send(&room, job, slot).await;
+            send(&room, sending, slot).await;
         };
         room.supervise("send", work).await;
         drop(held);
@@ -75,8 +81,66 @@ pub async fn start(room: &Arc<Room>, job: Job) {
     });
 }
 
-/// Sends a job and records what came of it. Not to be dropped before it ends.
-pub async fn send(room: &Room, mut job: Job, mut slot: Slot) -> Sent {
+/// A job that may go to the gateway, and what for.
+struct Prepared {
+    job: Job,
+    guard: Guard,
+    operation: &'static dyn Operation,
+    plan: Plan,
+}
+
+/// Sends a request, and records of each of its jobs what came of it. Not to be dropped before it ends.
+pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Sent {
+    let Sending { jobs, taken } = sending;
+    let mut prepared = Vec::with_capacity(jobs.count());
+    for job in jobs {
+        prepared.extend(prepare(room, job, &mut slot).await);
+    }
+    let mut going = Vec::with_capacity(prepared.len());
+    for prepared in prepared {
+        match window(room, &prepared.job) {
+            None => going.push(prepared),
+            Some(cause) => {
+                if cause == NotSent::WindowClosed {
+                    room.jobs.note_late(true);
+                }
+                put_back(room, &prepared.guard, &prepared.job, cause).await;
+            }
+        }
+    }
+    let Some(going) = Group::of_rest(going) else {
+        give_back(room, taken).await;
+        return Sent::NotWell;
+    };
+    room.jobs.note_late(false);
+    crash::reach(Point::BeforeSend);
+    let request = request_of(&going);
+    let answer = crash::unanswered(room.call(request));
+    let timed = slot.wait(answer).await;
+    crash::reach(Point::AfterAnswer);
+    if slot.is_brisk() {
+        room.pace.count_brisk();
+    }
+    drop(slot);
+    let mut sent = Sent::Done;
+    for prepared in going.iter() {
+        sent = sent.max(record(room, prepared, request, &timed).await);
+    }
+    if matches!(timed.answer, Answer::NotSent(_)) {
+        give_back(room, taken).await;
+    }
+    sent
+}
+
+/// The one request of all of these jobs. That of a single one is its own, and no operation takes several in one request
+/// yet, so groups are of one job.
+fn request_of(going: &Group<Prepared>) -> &Request {
+    &going.first().plan.request
+}
+
+/// Finds out what a job asks for and whether it may be sent, by all that is to be read before. `None` when it was recorded
+/// otherwise, or is no longer ours.
+async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared> {
     let guard = guard(room, &job.claim, State::Sending);
     let claim = &job.claim;
     let planned = plan::plan(
@@ -91,60 +155,54 @@ pub async fn send(room: &Room, mut job: Job, mut slot: Slot) -> Sent {
         Err(NoPlan::UnknownOperation) => {
             error!(job.id = %guard.id, operation = claim.operation, "this version does not know the operation; a newer apipayd will");
             put_back(room, &guard, &job, NotSent::UnknownOperation).await;
-            return Sent::NotWell;
+            return None;
         }
         Err(NoPlan::Unread(error)) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the params could not be fetched; nothing was sent");
             put_back(room, &guard, &job, NotSent::DatabaseFailed).await;
-            return Sent::NotWell;
+            return None;
         }
         Err(NoPlan::Invalid(errors)) => {
             refuse(room, &guard, &job, &errors).await;
-            return Sent::NotWell;
+            return None;
         }
     };
     if plan.resend == Resend::ByBaseline {
-        match read_before(room, operation, &guard, &plan, &job, &mut slot).await {
-            Some(window_from) => job.window_from = window_from,
-            None => return Sent::NotWell,
-        }
+        job.window_from = read_before(room, operation, &guard, &plan, &job, slot).await?;
     }
     if plan.resend == Resend::ByProtection && job.claim.name.generation > 1 {
-        match earlier::look_back(room, operation, &guard, &plan, &job, &mut slot).await {
-            Some(window_from) => job.window_from = window_from,
-            None => return Sent::NotWell,
-        }
+        job.window_from = earlier::look_back(room, operation, &guard, &plan, &job, slot).await?;
     }
-    if let Some(cause) = window(room, &job) {
-        if cause == NotSent::WindowClosed {
-            room.jobs.note_late(true);
-        }
-        put_back(room, &guard, &job, cause).await;
-        return Sent::NotWell;
-    }
-    room.jobs.note_late(false);
-    crash::reach(Point::BeforeSend);
-    let answer = crash::unanswered(room.call(&plan.request));
-    let timed = slot.wait(answer).await;
-    crash::reach(Point::AfterAnswer);
-    if slot.is_brisk() {
-        room.pace.count_brisk();
-    }
-    drop(slot);
-    let at = circumstances(room, &job);
-    let name = job.claim.name;
-    let verdict = judge(operation, &plan, name, &job.claim.history, &timed, at);
-    let sent = wellness(&timed, &verdict);
+    Some(Prepared {
+        job,
+        guard,
+        operation,
+        plan,
+    })
+}
+
+/// Judges what came of one job of a request, and records it.
+async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Timed) -> Sent {
+    let Prepared {
+        job,
+        guard,
+        operation,
+        plan,
+    } = prepared;
+    let at = circumstances(room, job);
+    let (name, history) = (job.claim.name, &job.claim.history);
+    let verdict = judge(*operation, plan, name, history, timed, at);
+    let sent = wellness(timed, &verdict);
     log(&guard.account, &guard.id, &verdict);
     let evidence = Evidence {
-        guard: &guard,
+        guard,
         kind: Kind::Send,
-        plan: &plan,
-        request: &plan.request,
-        timed: &timed,
+        plan,
+        request,
+        timed,
         now: at.now,
-        signed: job.signed(sign_of_send(&timed, &verdict, false)),
-        failing_since: job.claim.history.failing_since,
+        signed: job.signed(sign_of_send(timed, &verdict, false)),
+        failing_since: history.failing_since,
         read: None,
         found: None,
         to_cancel: ToCancel::of(&job.claim.operation),
@@ -154,6 +212,15 @@ pub async fn send(room: &Room, mut job: Job, mut slot: Slot) -> Sent {
         None | Some(Recorded::Moved) => sent,
         Some(_) => Sent::NotWell,
     }
+}
+
+/// Gives back the quota of a request of which no byte left.
+async fn give_back(room: &Room, taken: SteadySecond) {
+    let outcome = Outcome {
+        unspent: Some(taken),
+        ..Outcome::plain(&room.name, Entry::default())
+    };
+    room.handles.recorder.record(outcome).await;
 }
 
 /// Why the request must not leave, if so: the last look before the first byte.

@@ -294,7 +294,7 @@ pub fn afterwards(ctx: &Arc<Context>, messages: &[Message]) {
     let mut errands: BTreeMap<&AccountName, Errand> = BTreeMap::new();
     for Message { outcome, .. } in messages {
         let account = &outcome.account;
-        if let Some(taken) = outcome.entry.unspent {
+        if let Some(taken) = outcome.unspent {
             errands.entry(account).or_default().unspent.push(taken);
         }
         // Somebody else may use the key too. Only a low count can bind, so only a low count is looked at.

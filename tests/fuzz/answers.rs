@@ -117,7 +117,6 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         worker: Some(uuid::Uuid::nil()),
         epoch: Epoch(1),
         state: apipayd::domain::state::State::Sending,
-        taken: None,
     };
     let evidence = Evidence {
         guard: &guard,

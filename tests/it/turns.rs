@@ -46,11 +46,12 @@ async fn claim(pool: &apipayd::db::Pool, accounts: &[&str]) -> (Vec<Job>, usize)
 fn apart(met: Vec<Met>) -> (Vec<Job>, usize) {
     let all = met.len();
     let claimed = met.into_iter().filter_map(|met| match met {
-        Met::Claimed(claim) => Some(claim.id.0),
+        Met::Claimed(granted) => Some(granted.claims.into_iter().map(|claim| claim.id.0)),
         Met::StandsBack(_) => None,
     });
-    let claimed: Vec<Job> = claimed.collect();
+    let claimed: Vec<_> = claimed.collect();
     let stand_back = all - claimed.len();
+    let claimed: Vec<Job> = claimed.into_iter().flatten().collect();
     (claimed, stand_back)
 }
 

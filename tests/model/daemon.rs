@@ -432,7 +432,6 @@ fn guard(state: Status) -> Guard {
         worker: Some(Uuid::nil()),
         epoch: Epoch(1),
         state,
-        taken: None,
     }
 }
 

@@ -6,6 +6,7 @@ use tracing::debug;
 
 use super::backlog::Kept;
 use super::shelf::Place;
+use crate::db::clock::SteadySecond;
 use crate::db::entry::Entry;
 use crate::db::fate::Recorded;
 use crate::domain::account::AccountName;
@@ -32,6 +33,8 @@ pub struct Outcome {
     pub signed: Option<Signed>,
     /// What the answer said remains of the quota.
     pub remaining: Option<Remaining>,
+    /// The second whose quota was taken for a request of which no byte left.
+    pub unspent: Option<SteadySecond>,
 }
 
 impl Outcome {
@@ -45,6 +48,7 @@ impl Outcome {
             delivered: None,
             signed: None,
             remaining: None,
+            unspent: None,
         }
     }
 

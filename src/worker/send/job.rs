@@ -92,7 +92,6 @@ pub fn guard(room: &Room, claim: &Claim, state: State) -> Guard {
         worker: Some(room.handles.worker),
         epoch: claim.epoch,
         state,
-        taken: Some(claim.taken),
     }
 }
 
@@ -110,6 +109,7 @@ pub async fn conclude(
         entry: outcome::entry(evidence, &verdict, following),
         alert: alert_of(evidence, &verdict),
         delivered: None,
+        unspent: None,
         signed: Some(evidence.signed.clone()),
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
