@@ -4,7 +4,6 @@
 //! Stop: claim no more → finish what is in flight → record it → leave. What is not finished when the
 //! grace is over is settled by its lease: it becomes uncertain and is looked up.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,22 +19,23 @@ use crate::db::migrate::{MigrationError, SchemaVersion};
 use crate::db::{Connect, DbError, health, migrate, progress};
 use crate::heart::Heart;
 use crate::policy::rules::Jitter;
-use crate::reload::{ReadSettings, Refusal, Reload, UnusableAccount, open_account};
+use crate::reload::{ReadSettings, Refusal, Reload, UnusableAccount, open_room};
 use crate::service::Service;
 use crate::telemetry::Chain;
 use crate::watchdog::Watchdog;
-use crate::worker::accounts::Accounts;
-use crate::worker::context::{Context, Wake};
+use crate::worker::context::Context;
+use crate::worker::held_up::HeldUp;
 use crate::worker::in_hand::InHand;
-use crate::worker::passed_over::PassedOver;
+use crate::worker::patience::wait_for_database;
 use crate::worker::progress::Progress;
-use crate::worker::pulse::{Pulse, wait_for_database};
+use crate::worker::pulse::Pulse;
 use crate::worker::recorder::{Inbox, Recorder};
+use crate::worker::rooms::Rooms;
 use crate::worker::slots::Slots;
-use crate::worker::start::{HeldUp, Start};
+use crate::worker::start::Start;
 use crate::worker::steady::SteadyClock;
 use crate::worker::unstored::Unstored;
-use crate::worker::{self, listen, oversee, recorder};
+use crate::worker::{self, listen, oversee, writer};
 
 /// What a pooler needs that the configuration does not know of.
 pub const POOLER: &str = "database.url leads to a pooler such as PgBouncer: set database.listen_url, \
@@ -145,11 +145,6 @@ pub async fn run(settings: Settings, read_again: ReadSettings) -> Result<(), Run
 
 fn context(settings: &Settings, recorder: Recorder) -> Result<Context, RunError> {
     let connect = settings.connect();
-    let accounts = Accounts::default();
-    for account in &settings.accounts {
-        let account = open_account(account, settings.http).map_err(RunError::Account)?;
-        accounts.add(Arc::new(account));
-    }
     let webhook = settings
         .alerts
         .webhook
@@ -157,36 +152,37 @@ fn context(settings: &Settings, recorder: Recorder) -> Result<Context, RunError>
         .map(|webhook| Webhook::new(webhook.url.clone(), webhook.timeout))
         .transpose()
         .map_err(RunError::Webhook)?;
-    Ok(Context {
+    let ctx = Context {
         pool: connect.pool(),
         lookout: connect.lookout(),
         worker: Uuid::new_v4(),
-        host: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
-        accounts,
-        rules: settings.rules(),
+        host: rustix::system::uname().nodename().to_string_lossy().into(),
+        rooms: Rooms::default(),
+        rules: Arc::new(settings.rules()),
         lease: settings.worker.lease,
         poll_interval: settings.worker.poll_interval,
         claim_batch: settings.worker.claim_batch,
         concurrency: settings.worker.concurrency,
         webhook,
         alert_repeat: settings.alerts.repeat,
-        passed_over: PassedOver::default(),
+        passed_over: Arc::default(),
         unstored: Unstored::default(),
         held_up: HeldUp::default(),
-        clock: SteadyClock::new(),
-        recorder,
+        clock: Arc::new(SteadyClock::new()),
+        recorder: Arc::new(recorder),
         in_hand: InHand::default(),
         slots: Slots::new(settings.worker.concurrency),
         sends: TaskTracker::new(),
         tasks: TaskTracker::new(),
-        wants_room: AtomicBool::new(false),
         stop: CancellationToken::new(),
-        wake: Wake::default(),
+        wake: Arc::default(),
         standstill: Mutex::default(),
-    })
+    };
+    for account in &settings.accounts {
+        let room = open_room(account, settings.http, ctx.handles()).map_err(RunError::Account)?;
+        ctx.rooms.add(Arc::new(room));
+    }
+    Ok(ctx)
 }
 
 /// Waits for the database, checks or migrates its schema, and stores the accounts that nobody has locked.
@@ -307,7 +303,7 @@ async fn serve(
 ) -> Result<(), RunError> {
     let loops = TaskTracker::new();
     let writing = Heart::new("record");
-    let writer = tokio::spawn(recorder::write(ctx.clone(), serving.inbox, writing.clone()));
+    let writer = tokio::spawn(writer::write(ctx.clone(), serving.inbox, writing.clone()));
     let pulses = worker::spawn_loops(&ctx, &loops, serving.progress, serving.start);
     let hearts = pulses.iter().map(|pulse| pulse.heart.clone());
     serving.watchdog.watch(hearts.chain([writing]));

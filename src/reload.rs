@@ -19,8 +19,10 @@ use crate::domain::http::HttpLimits;
 use crate::gateway::client::{Gateway, GatewayError};
 use crate::service::Service;
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::context::Context;
+use crate::worker::room::Room;
+use crate::worker::room::client::Client;
+use crate::worker::room::handles::Handles;
 
 /// Where the settings come from, each time that they are read.
 pub type ReadSettings = Arc<dyn Fn() -> Result<Settings, ConfigError> + Send + Sync>;
@@ -34,11 +36,12 @@ pub struct UnusableAccount {
     source: GatewayError,
 }
 
-/// Makes an account from its settings.
-pub fn open_account(
+/// Makes the room of an account from its settings.
+pub fn open_room(
     settings: &AccountSettings,
     limits: HttpLimits,
-) -> Result<Account, UnusableAccount> {
+    handles: Handles,
+) -> Result<Room, UnusableAccount> {
     let gateway = Gateway::new(
         &settings.base_url,
         &settings.api_key,
@@ -49,12 +52,13 @@ pub fn open_account(
         account: settings.name.clone(),
         source,
     })?;
-    Ok(Account::new(
+    Ok(Room::new(
         settings.name.clone(),
-        gateway,
+        Client::new(gateway),
         settings.duplicate_protection,
         settings.concurrency,
         settings.requests_per_minute,
+        handles,
     ))
 }
 
@@ -139,18 +143,18 @@ impl Reload {
         let made = wanted
             .iter()
             .filter(|account| difference.makes(&account.name));
-        let made: Result<Vec<Account>, UnusableAccount> = made
-            .map(|account| open_account(account, self.limits))
+        let made: Result<Vec<Room>, UnusableAccount> = made
+            .map(|account| open_room(account, self.limits, ctx.handles()))
             .collect();
         let made = made.map_err(|error| Chain(&error).to_string())?;
         info!(%difference, "the accounts are served as configured now");
-        let mut made: BTreeMap<AccountName, Arc<Account>> = made
+        let mut made: BTreeMap<AccountName, Arc<Room>> = made
             .into_iter()
-            .map(|account| (account.name.clone(), Arc::new(account)))
+            .map(|room| (room.name.clone(), Arc::new(room)))
             .collect();
         for name in &difference.opened {
-            if let Some(account) = made.remove(name) {
-                ctx.accounts.add(account);
+            if let Some(room) = made.remove(name) {
+                ctx.rooms.add(room);
             }
         }
         let leaving = difference.closed.iter().chain(&difference.changed);
@@ -158,8 +162,8 @@ impl Reload {
             let next = made.remove(name);
             async move {
                 close(ctx, name).await;
-                if let Some(account) = next {
-                    ctx.accounts.add(account);
+                if let Some(room) = next {
+                    ctx.rooms.add(room);
                 }
             }
         });
@@ -184,10 +188,10 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Closes an account, and waits until nobody has it in hand: no longer than a request takes.
 async fn close(ctx: &Context, name: &AccountName) {
-    if let Some(account) = ctx.accounts.get(name) {
-        account.close();
+    if let Some(room) = ctx.rooms.get(name) {
+        room.client.serving.close();
     }
-    while !ctx.accounts.remove(name) {
+    while !ctx.rooms.remove(name) {
         tokio::time::sleep(LOOK).await;
     }
     ctx.held_up.forget(name);

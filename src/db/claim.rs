@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::clock::SteadySecond;
 use super::{ACCOUNT_PATIENCE_MS, Among, DbError, Pool, Task};
 use crate::domain::account::AccountName;
+use crate::domain::group::Group;
 use crate::domain::job::{Epoch, History, JobId, JobName, Stated};
 use crate::domain::operation::Written;
 use crate::domain::state::State;
@@ -40,8 +41,24 @@ pub struct Claim {
     /// The database's clock at the claim, read once the row is locked: a row that was carried along after the
     /// clock was set back is never held against a moment from before.
     pub now: OffsetDateTime,
-    /// The second whose quota was taken for it.
+}
+
+/// Jobs that were claimed to go to the gateway in one request, for which quota was granted. Of one job, so far.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// The jobs.
+    pub claims: Group<Claim>,
+    /// The second whose quota was taken for the request.
     pub taken: SteadySecond,
+}
+
+impl Granted {
+    fn of_one(claim: Claim, taken: SteadySecond) -> Granted {
+        Granted {
+            claims: Group::of_one(claim),
+            taken,
+        }
+    }
 }
 
 struct ClaimRow {
@@ -70,7 +87,7 @@ struct ClaimRow {
 impl ClaimRow {
     /// Nothing of a row makes this fail: the account is one of those that were asked for, and what
     /// somebody else may have written is read later, each by itself.
-    fn into_claim(self, taken: SteadySecond) -> Option<Claim> {
+    fn into_claim(self) -> Option<Claim> {
         let Some(account) = AccountName::parse(&self.account) else {
             tracing::error!(
                 job.id = self.id,
@@ -107,37 +124,36 @@ impl ClaimRow {
             stated: self.stated.map(|stated| stated.0),
             is_unwanted: self.is_unwanted,
             now: self.now,
-            taken,
         })
     }
 }
 
-/// What a claim did with a job that it met.
+/// What a claim did with what it met.
 #[derive(Clone, Debug)]
 pub enum Met {
-    /// It is ours.
-    Claimed(Box<Claim>),
-    /// It waits for another job, or for a cap, and no claim looks at it until that has ended.
+    /// They are ours.
+    Claimed(Box<Granted>),
+    /// A job waits for another job, or for a cap, and no claim looks at it until that has ended.
     StandsBack(JobId),
 }
 
-/// What is about one job.
-pub trait OfJob {
-    /// The job.
-    fn job(&self) -> JobId;
+/// What is about jobs.
+pub trait OfJobs {
+    /// The jobs.
+    fn jobs(&self) -> Vec<JobId>;
 }
 
-impl OfJob for Claim {
-    fn job(&self) -> JobId {
-        self.id
+impl OfJobs for Claim {
+    fn jobs(&self) -> Vec<JobId> {
+        vec![self.id]
     }
 }
 
-impl OfJob for Met {
-    fn job(&self) -> JobId {
+impl OfJobs for Met {
+    fn jobs(&self) -> Vec<JobId> {
         match self {
-            Met::Claimed(claim) => claim.id,
-            Met::StandsBack(job) => *job,
+            Met::Claimed(granted) => granted.claims.iter().map(|claim| claim.id).collect(),
+            Met::StandsBack(job) => vec![*job],
         }
     }
 }
@@ -145,14 +161,16 @@ impl OfJob for Met {
 fn met(rows: Vec<ClaimRow>, taken: SteadySecond) -> Vec<Met> {
     let met = |row: ClaimRow| match State::parse(&row.state) {
         Some(State::Queued) => Some(Met::StandsBack(JobId(row.id))),
-        _ => row.into_claim(taken).map(Box::new).map(Met::Claimed),
+        _ => {
+            let claim = row.into_claim()?;
+            Some(Met::Claimed(Box::new(Granted::of_one(claim, taken))))
+        }
     };
     rows.into_iter().filter_map(met).collect()
 }
 
-fn claims(rows: Vec<ClaimRow>, taken: SteadySecond) -> Vec<Claim> {
-    let claim = |row: ClaimRow| row.into_claim(taken);
-    rows.into_iter().filter_map(claim).collect()
+fn claims(rows: Vec<ClaimRow>) -> Vec<Claim> {
+    rows.into_iter().filter_map(ClaimRow::into_claim).collect()
 }
 
 /// Most bytes of one job's params that come together with others': a batch is bounded in bytes as it is in
@@ -184,9 +202,9 @@ pub async fn read_params(pool: &Pool, id: JobId) -> Result<Written, DbError> {
     }
 }
 
-/// How many jobs of an account this daemon has room for.
+/// An account's share of a claim: how many of its jobs this daemon can take.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Share {
     /// The account.
     pub account: AccountName,
     /// Jobs.
@@ -194,13 +212,13 @@ pub struct Room {
 }
 
 /// The columns of an array of these.
-fn columns(rooms: &[Room]) -> (Vec<String>, Vec<i32>) {
-    let jobs = |room: &Room| i32::try_from(room.jobs).unwrap_or(i32::MAX);
-    let column = |room: &Room| (room.account.to_string(), jobs(room));
-    rooms.iter().map(column).unzip()
+fn columns(shares: &[Share]) -> (Vec<String>, Vec<i32>) {
+    let jobs = |share: &Share| i32::try_from(share.jobs).unwrap_or(i32::MAX);
+    let column = |share: &Share| (share.account.to_string(), jobs(share));
+    shares.iter().map(column).unzip()
 }
 
-/// Claims due jobs and opens their attempts, within quota, room and fairness. Where it met a job that stands back,
+/// Claims due jobs and opens their attempts, within quota, shares and fairness. Where it met a job that stands back,
 /// there may be more to claim, although it claimed none.
 ///
 /// When this returns the claims are committed. When it fails they may be too: then their leases run
@@ -209,12 +227,12 @@ pub async fn claim(
     pool: &Pool,
     worker: Uuid,
     lease: Duration,
-    rooms: &[Room],
+    shares: &[Share],
     jobs: usize,
     among: Among,
     second: SteadySecond,
 ) -> Result<Vec<Met>, DbError> {
-    let (names, free) = columns(rooms);
+    let (names, free) = columns(shares);
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim.sql",
@@ -281,7 +299,7 @@ pub async fn claim_trial_of_park(
     account: &AccountName,
     among: Among,
     taken: SteadySecond,
-) -> Result<Option<Claim>, DbError> {
+) -> Result<Option<Granted>, DbError> {
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim_trial_of_park.sql",
@@ -295,14 +313,17 @@ pub async fn claim_trial_of_park(
     .fetch_optional(pool)
     .await
     .task("claim a job for a probe")
-    .map(|row| row.and_then(|row| row.into_claim(taken)))
+    .map(|row| {
+        let claim = row.and_then(ClaimRow::into_claim);
+        claim.map(|claim| Granted::of_one(claim, taken))
+    })
 }
 
 /// Which look-ups are claimed.
 #[derive(Clone, Copy, Debug)]
 pub struct Lookups<'a> {
     /// Of these accounts, so many of each at most.
-    pub rooms: &'a [Room],
+    pub shares: &'a [Share],
     /// Until this is over no other worker makes them.
     pub lease: Duration,
     /// No account whose look-ups fail is put off for more than this.
@@ -319,7 +340,7 @@ pub async fn claim_lookups(
     among: Among,
     second: SteadySecond,
 ) -> Result<Vec<Claim>, DbError> {
-    let (accounts, most) = columns(lookups.rooms);
+    let (accounts, most) = columns(lookups.shares);
     sqlx::query_file_as!(
         ClaimRow,
         "src/db/claim_lookups.sql",
@@ -337,7 +358,7 @@ pub async fn claim_lookups(
     .fetch_all(pool)
     .await
     .task("claim look-ups")
-    .map(|rows| claims(rows, second))
+    .map(claims)
 }
 
 /// Whether a claim still holds.

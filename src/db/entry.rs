@@ -6,7 +6,6 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::clock::SteadySecond;
 use crate::domain::job::{Epoch, JobId};
 use crate::domain::state::State;
 
@@ -254,6 +253,4 @@ pub struct Entry {
     pub invoice: Option<InvoiceRow>,
     /// The refund that was seen.
     pub refund: Option<RefundRow>,
-    /// The second whose quota was taken for a request of which no byte left.
-    pub unspent: Option<SteadySecond>,
 }

@@ -88,7 +88,6 @@ pub async fn record_without_answer(
             error_message: None,
             ..row
         }),
-        unspent: None,
     };
     record(pool, &[&bare], patience).await
 }

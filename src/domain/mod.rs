@@ -9,6 +9,7 @@ pub mod bounds;
 pub mod codes;
 pub mod errors;
 pub mod fields;
+pub mod group;
 pub mod http;
 pub mod job;
 pub mod object;

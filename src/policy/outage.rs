@@ -309,9 +309,14 @@ impl Row {
 }
 
 /// The longest distance of trials, of sends and of reads.
-pub fn longest(rules: &Rules) -> Duration {
+fn longest(rules: &Rules) -> Duration {
     let most = |curve: &Curve| backoff::delay(curve, u32::MAX, Jitter::new(1.0));
     most(&rules.server_error).max(most(&rules.network))
+}
+
+/// No trial or look-up of a failing account is put off for longer, where a claim holds a job for this lease.
+pub fn longest_trial(rules: &Rules, lease: Duration) -> Duration {
+    longest(rules).max(lease)
 }
 
 /// Which distance of the curve is next, from 1; `None` before the slow-down.

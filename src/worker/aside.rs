@@ -2,28 +2,27 @@
 //! trigger that raises. They wait in memory and are tried again, while everything else goes on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::mem::discriminant;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use crate::db::DbError;
 use crate::db::entry::Key;
-use crate::db::fate::Recorded;
-use crate::db::fault::{Cause, Fault};
+use crate::db::fault::Fault;
 use crate::db::locks::{self, Holder, Locked};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::policy::rules::Jitter;
-use crate::worker::alerting::{Alert, Others};
+use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
-use crate::worker::recorder::{Message, finished};
+use crate::worker::jitter::jitter;
+use crate::worker::open;
+use crate::worker::recorder::insist::finished;
+use crate::worker::set_aside::{SetAside, Waited};
 use crate::worker::settle::{self, PART_PATIENCE};
-use crate::worker::signals;
 
 /// How often one of the outcomes that are refused for the same cause is tried again.
 const PACE: Pace = Pace {
@@ -38,204 +37,8 @@ const TOGETHER: usize = 512;
 /// Statements that a cause which is mended may cost in vain, and one more for each that is not in vain.
 const IN_VAIN: u32 = 16;
 
-/// Locks that are held for so long are told to a human; shorter ones are everyday life.
-const TOLD_AFTER: Duration = Duration::from_secs(5);
-
 /// Alerts that one round of tries opens at the most.
 const TOLD_MOST: usize = 12;
-
-/// Refused outcomes of an account after which none of its jobs is claimed: each is 100 KB at most.
-const ACCOUNT_MOST: usize = 500;
-
-/// The same for all accounts together: then an account with any waits.
-const MOST: usize = 4_000;
-
-/// Which outcomes are set aside, for the loops that must leave their jobs alone.
-#[derive(Default, Debug)]
-pub struct Shelf(Mutex<Places>);
-
-#[derive(Default, Debug)]
-struct Places {
-    /// How many outcomes of each; a job that is followed may have several.
-    outcomes: HashMap<Key, usize>,
-    accounts: BTreeMap<AccountName, usize>,
-    /// What the alert of an account says of its other jobs.
-    told: BTreeMap<AccountName, Others>,
-}
-
-impl Shelf {
-    /// The jobs whose outcomes wait here: a look-up knows less of them.
-    pub fn jobs(&self) -> Vec<i64> {
-        self.places()
-            .outcomes
-            .keys()
-            .map(|(job, ..)| job.0)
-            .collect()
-    }
-
-    /// How many outcomes wait.
-    pub fn count(&self) -> usize {
-        self.places().accounts.values().sum()
-    }
-
-    /// Whether so many of an account's outcomes wait that it may not bring more.
-    pub fn is_full(&self, account: &AccountName) -> bool {
-        let places = self.places();
-        let own = places.accounts.get(account).copied().unwrap_or(0);
-        own >= ACCOUNT_MOST || (own > 0 && places.accounts.values().sum::<usize>() >= MOST)
-    }
-
-    /// What becomes of the jobs of an account beside the one that is told of.
-    fn others(&self, account: &AccountName) -> Others {
-        let places = self.places();
-        let own = places.accounts.get(account).copied().unwrap_or(0);
-        drop(places);
-        match own {
-            0 | 1 => Others::GoOn,
-            own if self.is_full(account) => Others::Wait(own - 1),
-            own => Others::Refused(own - 1),
-        }
-    }
-
-    /// Notes of what kind the others are that an alert tells of; true when it told of another kind before.
-    fn is_told_anew(&self, account: &AccountName, others: Others) -> bool {
-        let mut places = self.places();
-        let before = places.told.insert(account.clone(), others);
-        before.is_some_and(|before| discriminant(&before) != discriminant(&others))
-    }
-
-    fn put(self: &Arc<Self>, key: Key, account: &AccountName) -> Place {
-        let mut places = self.places();
-        *places.outcomes.entry(key).or_default() += 1;
-        *places.accounts.entry(account.clone()).or_default() += 1;
-        Place {
-            shelf: self.clone(),
-            key,
-            account: Some(account.clone()),
-        }
-    }
-
-    /// Has a job left alone until the answer is dropped: its outcome is on its way, and waits for its account.
-    pub(super) fn protect(self: &Arc<Self>, key: Key) -> Place {
-        *self.places().outcomes.entry(key).or_default() += 1;
-        Place {
-            shelf: self.clone(),
-            key,
-            account: None,
-        }
-    }
-
-    fn places(&self) -> std::sync::MutexGuard<'_, Places> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One outcome's place on the shelf.
-#[derive(Debug)]
-pub(super) struct Place {
-    shelf: Arc<Shelf>,
-    key: Key,
-    /// The account, of what was refused; what is only on its way counts for none.
-    account: Option<AccountName>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = self.shelf.places();
-        let less = |count: &mut usize| {
-            *count -= 1;
-            *count == 0
-        };
-        if places.outcomes.get_mut(&self.key).is_some_and(less) {
-            places.outcomes.remove(&self.key);
-        }
-        if let Some(account) = &self.account
-            && places.accounts.get_mut(account).is_some_and(less)
-        {
-            places.accounts.remove(account);
-            places.told.remove(account);
-        }
-    }
-}
-
-/// An outcome that the database refused when it was alone.
-#[derive(Debug)]
-pub struct SetAside {
-    message: Message,
-    place: Place,
-    fault: Fault,
-    cause: Cause,
-    since: Instant,
-    tries: u32,
-    is_told: bool,
-}
-
-impl SetAside {
-    /// Sets an outcome aside. One that moves no job is let go: what it saw is looked at again.
-    pub fn new(ctx: &Context, mut message: Message, error: &DbError) -> Option<SetAside> {
-        let cause = error.cause();
-        message.tell(Recorded::Waiting);
-        let Some(transition) = &message.outcome.entry.transition else {
-            warn!(account = %message.outcome.account, cause = cause.message, "what was seen could not be stored; it is looked at again");
-            return None;
-        };
-        let key = transition.key();
-        let place = ctx.recorder.shelf().put(key, &message.outcome.account);
-        message.leave_backlog();
-        let now = Instant::now();
-        Some(SetAside {
-            place,
-            fault: error.fault(),
-            cause,
-            since: now,
-            tries: 1,
-            is_told: false,
-            message,
-        })
-    }
-
-    /// The same outcome, refused once more.
-    fn again(self, before: &Waited) -> SetAside {
-        SetAside {
-            since: before.since,
-            is_told: before.is_told,
-            tries: before.tries + 1,
-            ..self
-        }
-    }
-
-    /// Of two sights of one job the later one, which has waited for as long as the earlier.
-    fn later(self, other: SetAside) -> SetAside {
-        let (later, earlier) = if self.message.number > other.message.number {
-            (self, other)
-        } else {
-            (other, self)
-        };
-        SetAside {
-            since: later.since.min(earlier.since),
-            tries: later.tries.max(earlier.tries),
-            is_told: later.is_told || earlier.is_told,
-            ..later
-        }
-    }
-
-    /// Whether it is what was seen of an accepted job, which is seen again and again.
-    fn is_sight(&self) -> bool {
-        let transition = self.message.outcome.entry.transition.as_ref();
-        transition.is_some_and(|transition| transition.kind.is_none())
-    }
-
-    fn is_due_to_tell(&self) -> bool {
-        self.fault != Fault::Lock || self.since.elapsed() >= TOLD_AFTER
-    }
-}
-
-/// What is known of an outcome that is tried again.
-struct Waited {
-    since: Instant,
-    tries: u32,
-    is_told: bool,
-}
 
 /// The outcomes that are set aside, and the one try that is under way. Of those that are refused for the same
 /// cause one is tried, and with it the others ([`refusals`](crate::policy::refusals)); of those that are locked
@@ -276,8 +79,8 @@ impl Aside {
 
     /// Takes outcomes that were refused. Of a job that is followed the latest sight is enough: an earlier one
     /// that comes back from a try does not replace it.
-    pub fn put(&mut self, ctx: &Context, refused: Vec<SetAside>) {
-        self.take(refused, Duration::ZERO, ctx.jitter());
+    pub fn put(&mut self, refused: Vec<SetAside>) {
+        self.take(refused, Duration::ZERO, jitter());
     }
 
     fn take(&mut self, refused: Vec<SetAside>, took: Duration, jitter: Jitter) {
@@ -324,7 +127,7 @@ impl Aside {
     pub async fn progress(&mut self, ctx: &Arc<Context>) {
         if let Some(done) = self.trying.join_next().await {
             if let Some(attempt) = finished(done) {
-                self.conclude(ctx, attempt);
+                self.conclude(attempt);
             }
             return;
         }
@@ -366,7 +169,7 @@ impl Aside {
         })
     }
 
-    fn conclude(&mut self, ctx: &Context, attempt: Attempt) {
+    fn conclude(&mut self, attempt: Attempt) {
         let Attempt {
             mut part,
             refused,
@@ -386,7 +189,7 @@ impl Aside {
             }
             self.refusals.failed_alone(&part);
         }
-        self.take(refused, took, ctx.jitter());
+        self.take(refused, took, jitter());
     }
 }
 
@@ -488,10 +291,10 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
             let others = ctx.recorder.shelf().others(account);
             let (cause, blocking) = (&outcome.cause, blocking.as_ref());
             let alert = Alert::stuck(account, transition, cause, blocking, others);
-            signals::try_to_open(ctx, account, &alert).await;
+            open::try_to_open(&ctx.pool, &ctx.wake, account, &alert).await;
             // It may be open since there were few.
             if ctx.recorder.shelf().is_told_anew(account, others) {
-                signals::try_to_change(ctx, account, &alert).await;
+                open::try_to_change(&ctx.pool, &ctx.wake, account, &alert).await;
             }
         }
         if !outcome.is_told {
@@ -514,9 +317,11 @@ mod tests {
 
     use super::*;
     use crate::db::entry::{Entry, Transition};
+    use crate::db::fault::Cause;
     use crate::domain::job::Epoch;
     use crate::domain::state::State;
-    use crate::worker::recorder::Outcome;
+    use crate::worker::recorder::shelf::Shelf;
+    use crate::worker::recorder::{Message, Outcome};
 
     /// What was seen of one accepted job, as the outcome with this number: it is to end in this state.
     fn sight(shelf: &Arc<Shelf>, number: u64, state: State, tries: u32) -> SetAside {
@@ -571,14 +376,5 @@ mod tests {
             assert!(kept.since.elapsed() >= Duration::from_secs(5), "{order:?}");
             assert_eq!(shelf.count(), 1, "{order:?}");
         }
-    }
-
-    #[test]
-    fn a_job_whose_outcome_waits_for_its_account_is_left_alone_and_is_not_set_aside() {
-        let shelf = Arc::new(Shelf::default());
-        let place = shelf.protect((JobId(7), Epoch(1), Uuid::nil()));
-        assert_eq!((shelf.jobs(), shelf.count()), (vec![7], 0));
-        drop(place);
-        assert!(shelf.jobs().is_empty());
     }
 }

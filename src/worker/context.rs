@@ -1,34 +1,29 @@
-//! What the loops and the tasks of the accounts share.
+//! What the loops share. The tasks of an account are given their [room](super::room) instead.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use time::OffsetDateTime;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::account::Account;
-use super::accounts::Accounts;
-use super::clock::Moment;
+use super::held_up::HeldUp;
 use super::in_hand::InHand;
-use super::outcome::Following;
 use super::passed_over::PassedOver;
 use super::recorder::Recorder;
-use super::send;
+use super::room::Room;
+use super::room::handles::Handles;
+use super::rooms::Rooms;
 use super::slots::Slots;
-use super::start::HeldUp;
 use super::steady::SteadyClock;
 use super::unstored::Unstored;
+use super::wake::Wake;
+use super::window::SEND_WINDOW;
 use crate::alert::Webhook;
-use crate::db::claim::{self, Purpose};
-use crate::db::{DbError, Pool};
+use crate::db::Pool;
 use crate::domain::account::AccountName;
-use crate::policy::judge::Circumstances;
-use crate::policy::outage::longest;
-use crate::policy::rules::{Jitter, Rules};
+use crate::policy::outage::longest_trial;
+use crate::policy::rules::Rules;
 
 /// Everything the loops share.
 pub struct Context {
@@ -39,11 +34,11 @@ pub struct Context {
     /// This process, random for each start: a worker that comes back is another one.
     pub worker: Uuid,
     /// The machine that it runs on.
-    pub host: String,
-    /// The accounts that it serves.
-    pub accounts: Accounts,
+    pub host: Arc<str>,
+    /// The rooms of the accounts that it serves.
+    pub rooms: Rooms,
     /// What decisions depend on.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// How long a claim holds a job.
     pub lease: Duration,
     /// The longest distance of polls for jobs.
@@ -57,15 +52,15 @@ pub struct Context {
     /// How often an open alert is told again.
     pub alert_repeat: Duration,
     /// Jobs that nobody can move now.
-    pub passed_over: PassedOver,
+    pub passed_over: Arc<PassedOver>,
     /// Invoices and refunds of which nothing can be stored now.
     pub unstored: Unstored,
     /// Accounts that cannot begin to be served.
     pub held_up: HeldUp,
     /// The time that the quota is counted by.
-    pub clock: SteadyClock,
+    pub clock: Arc<SteadyClock>,
     /// The writer of outcomes.
-    pub recorder: Recorder,
+    pub recorder: Arc<Recorder>,
     /// Claims that are in hand.
     pub in_hand: InHand,
     /// Slots for the requests of sends, of all accounts.
@@ -74,81 +69,51 @@ pub struct Context {
     pub sends: TaskTracker,
     /// Tasks of the accounts beside their sends; a stop waits for them.
     pub tasks: TaskTracker,
-    /// Whether the last claim ended for want of room: then the next send that ends wakes it.
-    pub wants_room: AtomicBool,
     /// Set when the daemon is told to stop: what was not sent yet stays unsent.
     pub stop: CancellationToken,
     /// Wakes the loops before their timers.
-    pub wake: Wake,
+    pub wake: Arc<Wake>,
     /// What does not move, for the status line.
     pub standstill: Mutex<Option<String>>,
-}
-
-/// One signal for each loop that is worth waking.
-#[derive(Default)]
-pub struct Wake {
-    /// There may be due jobs, or free slots.
-    pub dispatch: Notify,
-    /// Uncertain jobs may be looked up: an account is served from now on.
-    pub lookup: Notify,
-    /// What was accepted may be asked for: an account has done its last part.
-    pub follow: Notify,
-    /// Jobs may have to be moved: one has ended that others wait for, or an outage.
-    pub recover: Notify,
-    /// There may be a delivery to deliver.
-    pub deliver: Notify,
-    /// There may be one for the log.
-    pub log: Notify,
-    /// There may be one for the webhook.
-    pub webhook: Notify,
 }
 
 impl Context {
     /// The names of all accounts, for statements.
     pub fn account_names(&self) -> Vec<String> {
-        let open = self.accounts.open().into_iter();
-        open.map(|account| account.name.to_string()).collect()
+        let open = self.rooms.open().into_iter();
+        open.map(|room| room.name.to_string()).collect()
     }
 
     /// Whether this account is one of them.
     pub fn has(&self, account: &AccountName) -> bool {
-        let mut open = self.accounts.open().into_iter();
-        open.any(|open| open.name == *account)
+        let mut open = self.rooms.open().into_iter();
+        open.any(|room| room.name == *account)
     }
 
-    /// The accounts of which the gateway may be asked anything: their key is known to be of their organisation.
-    pub fn served(&self) -> Vec<Arc<Account>> {
-        let open = self.accounts.open().into_iter();
-        open.filter(|account| account.serves()).collect()
+    /// The rooms of the accounts of which the gateway may be asked anything: their key is known to be of their organisation.
+    pub fn served(&self) -> Vec<Arc<Room>> {
+        let open = self.rooms.open().into_iter();
+        open.filter(|room| room.serves()).collect()
     }
 
-    /// What a decision depends on, at this moment of the database's clock (see [`Asked`](super::steady::Asked)).
-    pub fn circumstances(&self, account: &Account, now: OffsetDateTime) -> Circumstances<'_> {
-        Circumstances {
-            rules: &self.rules,
-            now,
-            jitter: self.jitter(),
-            refusals: account.refusals(),
-            is_slow: account.is_slow(),
+    /// What a room has of all this.
+    pub fn handles(&self) -> Handles {
+        Handles {
+            pool: self.pool.clone(),
+            worker: self.worker,
+            host: self.host.clone(),
+            lease: self.lease,
+            in_hand: self.in_hand.clone(),
+            passed_over: self.passed_over.clone(),
+            recorder: self.recorder.clone(),
+            wake: self.wake.clone(),
+            clock: self.clock.clone(),
+            rules: self.rules.clone(),
+            slots: self.slots.clone(),
+            sends: self.sends.clone(),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
         }
-    }
-
-    /// When what the gateway has just shown of an account is looked at again.
-    pub fn following<'a>(&'a self, account: &'a Account) -> Following<'a> {
-        Following {
-            rules: &self.rules.follow,
-            jitter: self.jitter(),
-            key: account.fingerprint(),
-            seen_at: self.clock.expected(),
-        }
-    }
-
-    /// Takes one more request from an account's quota. One that was granted so late that the quota would
-    /// soon forget it is not granted: like any that is not used, it comes back by itself.
-    pub async fn take_one(&self, account: &AccountName, purpose: Purpose) -> Result<bool, DbError> {
-        let asked_at = Moment::now();
-        let is_granted = claim::take_one(&self.pool, account, purpose, self.clock.second()).await?;
-        Ok(is_granted && asked_at.elapsed() <= send::SEND_WINDOW)
     }
 
     /// Notes what does not move, or that all does.
@@ -170,19 +135,12 @@ impl Context {
 
     /// No trial or look-up of a failing account is put off for longer.
     pub fn longest_trial(&self) -> Duration {
-        longest(&self.rules).max(self.lease)
+        longest_trial(&self.rules, self.lease)
     }
 
     /// How long a trial may take from its claim to its record: should its worker die, the next one is made
     /// then, by whoever comes, and not only when the lease has run out.
     pub fn trial(&self) -> Duration {
-        (self.rules.request_timeout + send::SEND_WINDOW * 2).min(self.lease)
-    }
-
-    /// A fresh random number for a decision.
-    pub fn jitter(&self) -> Jitter {
-        // The upper 53 bits of a random UUID's 64: what a float between 0 and 1 can hold.
-        let random = Uuid::new_v4().as_u64_pair().0 >> 11;
-        Jitter::new(random as f64 / (1_u64 << 53) as f64)
+        (self.rules.request_timeout + SEND_WINDOW * 2).min(self.lease)
     }
 }

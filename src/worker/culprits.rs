@@ -12,20 +12,24 @@
 //! is an error like that of a database which is away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use crate::db::among::{self, ClaimedTo, Due};
-use crate::db::claim::OfJob;
+use crate::db::claim::OfJobs;
 use crate::db::fault::Fault;
-use crate::db::{Among, DbError, alerts, locks, schema};
+use crate::db::{Among, DbError, Pool, alerts, locks, schema};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::telemetry::Chain;
 use crate::worker::alerting::{Alert, Others};
-use crate::worker::context::Context;
+use crate::worker::jitter::jitter;
+use crate::worker::passed_over::PassedOver;
+use crate::worker::room::handles::Handles;
+use crate::worker::wake::Wake;
 
 /// Jobs of one account that are set aside; with more, the account itself is.
 const ACCOUNT_MOST: usize = 100;
@@ -63,6 +67,9 @@ const LOOKED_AT_MOST: Duration = Duration::from_secs(1);
 /// The jobs that one kind of claim leaves out.
 pub struct Culprits {
     to: ClaimedTo,
+    pool: Pool,
+    wake: Arc<Wake>,
+    passed_over: Arc<PassedOver>,
     rows: BTreeMap<i64, Bad>,
     refusals: Refusals<i64>,
     /// Accounts whose alert says that no other job of theirs is tried.
@@ -82,9 +89,12 @@ struct Bad {
 
 impl Culprits {
     /// No row is set aside yet.
-    pub fn new(to: ClaimedTo) -> Culprits {
+    pub fn new(to: ClaimedTo, handles: &Handles) -> Culprits {
         Culprits {
             to,
+            pool: handles.pool.clone(),
+            wake: handles.wake.clone(),
+            passed_over: handles.passed_over.clone(),
             rows: BTreeMap::new(),
             refusals: Refusals::new(PACE),
             told_to_wait: BTreeSet::new(),
@@ -125,7 +135,6 @@ impl Culprits {
     /// An error means that nothing was done, and that the reason is no single row.
     pub async fn run_one<T, F>(
         &mut self,
-        ctx: &Context,
         candidates: Vec<Due>,
         statement: impl Fn(Among) -> F,
     ) -> Result<Option<T>, DbError>
@@ -133,7 +142,7 @@ impl Culprits {
         F: Future<Output = Result<Option<T>, DbError>>,
     {
         if !self.rows.is_empty() {
-            self.look_for_changes(ctx).await?;
+            self.look_for_changes().await?;
         }
         let again = self.refusals.due(self.started.elapsed(), AGAIN);
         let again = again.iter().filter_map(|job| self.rows.get(job));
@@ -141,7 +150,7 @@ impl Culprits {
         let mut refused = 0;
         for due in candidates.into_iter().chain(again) {
             let began = Instant::now();
-            let among = self.only(ctx, vec![due.id.0]);
+            let among = self.only(vec![due.id.0]);
             let error = match statement(Among {
                 patience: PATIENCE,
                 ..among
@@ -150,21 +159,21 @@ impl Culprits {
             {
                 Ok(Some(claimed)) => {
                     self.forget(due.id.0);
-                    ctx.wake.deliver.notify_one();
+                    self.wake.deliver.notify_one();
                     return Ok(Some(claimed));
                 }
                 Ok(None) => {
-                    self.refusals.put_off(due.id.0, self.tried(ctx, began));
+                    self.refusals.put_off(due.id.0, self.tried(began));
                     continue;
                 }
                 Err(error) => error,
             };
-            if !error.is_about_rows() || is_of_schema(ctx, &error).await {
+            if !error.is_about_rows() || is_of_schema(&self.pool, &error).await {
                 return Err(error);
             }
             // A trigger of the statement, or a lock that stops them all.
-            statement(self.only(ctx, Vec::new())).await?;
-            self.failed(ctx, due, &error, began).await;
+            statement(self.only(Vec::new())).await?;
+            self.failed(due, &error, began).await;
             refused += 1;
             // One that takes too long takes half a minute.
             if refused == SEARCH || error.is_cancelled() {
@@ -189,9 +198,9 @@ impl Culprits {
     }
 
     /// All but those that are left out. Refunds do not wait for those that nobody can move.
-    fn all(&self, ctx: &Context) -> Among {
+    fn all(&self) -> Among {
         let mut without: BTreeSet<i64> = self.rows.keys().copied().collect();
-        without.extend(ctx.passed_over.jobs());
+        without.extend(self.passed_over.jobs());
         Among {
             without: without.into_iter().collect(),
             ..Among::default()
@@ -199,8 +208,8 @@ impl Culprits {
     }
 
     /// Only these, likewise.
-    fn only(&self, ctx: &Context, jobs: Vec<i64>) -> Among {
-        let mut without = ctx.passed_over.jobs();
+    fn only(&self, jobs: Vec<i64>) -> Among {
+        let mut without = self.passed_over.jobs();
         without.retain(|job| !jobs.contains(job));
         Among {
             without,
@@ -211,9 +220,8 @@ impl Culprits {
     /// Claims with this statement, all but the bad ones.
     ///
     /// An error means that nothing was done, and that the reason is no single row.
-    pub async fn run<T: OfJob, F>(
+    pub async fn run<T: OfJobs, F>(
         &mut self,
-        ctx: &Context,
         accounts: &[String],
         most: usize,
         statement: impl Fn(Among) -> F,
@@ -221,13 +229,13 @@ impl Culprits {
     where
         F: Future<Output = Result<Vec<T>, DbError>>,
     {
-        let mut done = self.try_again(ctx, most, &statement).await?;
+        let mut done = self.try_again(most, &statement).await?;
         self.was_theirs = !done.is_empty() && !self.was_theirs;
         if self.was_theirs {
             // They have taken the room; the next round is at once.
             return Ok(done);
         }
-        let all = self.all(ctx);
+        let all = self.all();
         let without = all.without.clone();
         let error = match statement(all).await {
             Ok(rows) => {
@@ -244,8 +252,8 @@ impl Culprits {
         };
         let is_only_late = error.is_cancelled() && self.late <= LATE_MOST;
         let may_be_rows = error.is_about_rows() && !is_only_late && self.rows.len() < MOST;
-        let searched = if may_be_rows && !is_of_schema(ctx, &error).await {
-            self.search(ctx, accounts, most, &without, &mut done, &statement)
+        let searched = if may_be_rows && !is_of_schema(&self.pool, &error).await {
+            self.search(accounts, most, &without, &mut done, &statement)
                 .await
         } else {
             Err(error)
@@ -262,9 +270,8 @@ impl Culprits {
     }
 
     /// Finds the rows that are bad and moves the others.
-    async fn search<T: OfJob, F>(
+    async fn search<T: OfJobs, F>(
         &mut self,
-        ctx: &Context,
         accounts: &[String],
         most: usize,
         without: &[i64],
@@ -275,8 +282,8 @@ impl Culprits {
         F: Future<Output = Result<Vec<T>, DbError>>,
     {
         // A trigger of the statement, or a lock on a table.
-        statement(self.only(ctx, Vec::new())).await?;
-        let due = among::due(&ctx.pool, self.to, accounts, without, most).await?;
+        statement(self.only(Vec::new())).await?;
+        let due = among::due(&self.pool, self.to, accounts, without, most).await?;
         let mut parts: Vec<&[Due]> = vec![&due];
         for _ in 0..SEARCH {
             let Some(part) = parts.pop() else {
@@ -284,10 +291,10 @@ impl Culprits {
             };
             let ids: Vec<i64> = part.iter().map(|due| due.id.0).collect();
             let began = Instant::now();
-            match (statement(self.only(ctx, ids)).await, part) {
+            match (statement(self.only(ids)).await, part) {
                 (Ok(rows), _) => done.extend(rows),
                 (Err(error), _) if !error.is_about_rows() => return Err(error),
-                (Err(error), [bad]) => self.failed(ctx, bad.clone(), &error, began).await,
+                (Err(error), [bad]) => self.failed(bad.clone(), &error, began).await,
                 (Err(_), part) => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
@@ -298,9 +305,8 @@ impl Culprits {
     }
 
     /// Rows whose turn it is, each by itself, and those of causes that are mended, together.
-    async fn try_again<T: OfJob, F>(
+    async fn try_again<T: OfJobs, F>(
         &mut self,
-        ctx: &Context,
         most: usize,
         statement: &impl Fn(Among) -> F,
     ) -> Result<Vec<T>, DbError>
@@ -311,35 +317,35 @@ impl Culprits {
         if self.rows.is_empty() {
             return Ok(done);
         }
-        self.look_for_changes(ctx).await?;
+        self.look_for_changes().await?;
         let mut turns = self.refusals.due(self.started.elapsed(), AGAIN);
         turns.reverse();
         for _ in 0..AGAIN {
             let part = if let Some(row) = turns.pop() {
                 Part::alone(row)
-            } else if let Some(part) = self.refusals.hopeful(most.saturating_sub(done.len())) {
+            } else if let Some(part) = self.refusals.hopeful(most.saturating_sub(count(&done))) {
                 part
             } else {
                 break;
             };
             let among = Among {
                 patience: PATIENCE,
-                ..self.only(ctx, part.rows.clone())
+                ..self.only(part.rows.clone())
             };
             let began = Instant::now();
             match statement(among).await {
                 Ok(claims) => {
-                    self.took(ctx, part, &claims, began);
+                    self.took(part, &claims, began);
                     done.extend(claims);
                 }
-                Err(error) if error.is_about_rows() && !is_of_schema(ctx, &error).await => {
-                    self.refused(ctx, part, &error, began).await;
+                Err(error) if error.is_about_rows() && !is_of_schema(&self.pool, &error).await => {
+                    self.refused(part, &error, began).await;
                 }
                 // The statement for all will say it again.
                 Err(_) if !done.is_empty() => break,
                 Err(error) => return Err(error),
             }
-            if done.len() >= most {
+            if count(&done) >= most {
                 break;
             }
         }
@@ -347,7 +353,7 @@ impl Culprits {
     }
 
     /// Rows that somebody has changed since they were refused are tried now.
-    async fn look_for_changes(&mut self, ctx: &Context) -> Result<(), DbError> {
+    async fn look_for_changes(&mut self) -> Result<(), DbError> {
         let began = Instant::now();
         if began < self.look_at {
             return Ok(());
@@ -357,7 +363,7 @@ impl Culprits {
             .map(|(job, bad)| (*job, bad.due.version.clone()))
             .unzip();
         for (job, version) in
-            among::changed(&ctx.pool, Some(self.to.states()), &jobs, &versions).await?
+            among::changed(&self.pool, Some(self.to.states()), &jobs, &versions).await?
         {
             match (version, self.rows.get_mut(&job)) {
                 (Some(version), Some(bad)) => {
@@ -377,13 +383,17 @@ impl Culprits {
     }
 
     /// The database took a part of those that it had refused.
-    fn took(&mut self, ctx: &Context, part: Part<i64>, claims: &[impl OfJob], began: Instant) {
+    fn took(&mut self, part: Part<i64>, claims: &[impl OfJobs], began: Instant) {
         // No quota, no trial that was due, a lock: none of them was tried. What became of them otherwise is seen by
         // the change of their rows.
         if claims.is_empty() {
-            return self.refusals.untried(&part, self.tried(ctx, began));
+            return self.refusals.untried(&part, self.tried(began));
         }
-        let through: Vec<i64> = claims.iter().map(|claim| claim.job().0).collect();
+        let through: Vec<i64> = claims
+            .iter()
+            .flat_map(OfJobs::jobs)
+            .map(|job| job.0)
+            .collect();
         for job in &through {
             self.refusals.went_through(*job);
         }
@@ -391,35 +401,35 @@ impl Culprits {
         self.rows.retain(|job, _| self.refusals.knows(*job));
         if !through.is_empty() {
             info!(jobs = ?through, "no longer set aside");
-            ctx.wake.deliver.notify_one();
+            self.wake.deliver.notify_one();
         }
     }
 
     /// The database refused a part of them once more.
-    async fn refused(&mut self, ctx: &Context, part: Part<i64>, error: &DbError, began: Instant) {
+    async fn refused(&mut self, part: Part<i64>, error: &DbError, began: Instant) {
         let [job] = part.rows[..] else {
             return self.refusals.failed(part);
         };
         self.refusals.failed_alone(&part);
         if let Some(due) = self.rows.get(&job).map(|bad| bad.due.clone()) {
-            self.failed(ctx, due, error, began).await;
+            self.failed(due, error, began).await;
         }
     }
 
-    fn tried(&self, ctx: &Context, began: Instant) -> Tried {
+    fn tried(&self, began: Instant) -> Tried {
         Tried {
             now: self.started.elapsed(),
             took: began.elapsed(),
-            jitter: ctx.jitter(),
+            jitter: jitter(),
         }
     }
 
-    async fn failed(&mut self, ctx: &Context, due: Due, error: &DbError, began: Instant) {
+    async fn failed(&mut self, due: Due, error: &DbError, began: Instant) {
         let job = due.id.0;
         // The cause, not the error: a function of the shop's may put a phone number into it.
         let cause = error.cause();
         let is_again = self.rows.contains_key(&job);
-        let tried = self.tried(ctx, began);
+        let tried = self.tried(began);
         self.refusals.refuse(job, &cause.case(), tried);
         let bad = self.rows.entry(job).or_insert_with(|| Bad {
             due: due.clone(),
@@ -433,13 +443,13 @@ impl Culprits {
             self.refusals.failures(job),
             bad.since.elapsed(),
             error.fault(),
-        ) && !is_our_own_lock(ctx, &due.account, due.id, error).await
+        ) && !is_our_own_lock(&self.pool, &due.account, due.id, error).await
         {
-            self.tell(ctx, &due, error).await;
+            self.tell(&due, error).await;
         }
     }
 
-    async fn tell(&mut self, ctx: &Context, due: &Due, error: &DbError) {
+    async fn tell(&mut self, due: &Due, error: &DbError) {
         let account = &due.account;
         let others = self.others(account);
         let alert = Alert::unmoved(
@@ -451,7 +461,7 @@ impl Culprits {
             &error.cause(),
         );
         let tell = async |anew| {
-            alerts::tell_stuck(&ctx.pool, account, alert.severity, &alert.text, anew).await
+            alerts::tell_stuck(&self.pool, account, alert.severity, &alert.text, anew).await
         };
         let mut told = tell(false).await;
         // It may be open since there were few.
@@ -463,32 +473,37 @@ impl Culprits {
         if let Err(error) = told {
             warn!(job.id = %due.id, error = %Chain(&error), "the alert of a stuck job was not opened yet");
         }
-        ctx.wake.deliver.notify_one();
+        self.wake.deliver.notify_one();
     }
+}
+
+/// How many jobs these are about.
+fn count(claimed: &[impl OfJobs]) -> usize {
+    claimed.iter().map(|one| one.jobs().len()).sum()
 }
 
 /// Whether a job waits in vain for a lock that a statement of a daemon's has: that is nobody's session to be ended.
 pub(super) async fn is_our_own_lock(
-    ctx: &Context,
+    pool: &Pool,
     account: &AccountName,
     job: JobId,
     error: &DbError,
 ) -> bool {
     error.fault() == Fault::Lock
-        && locks::is_of_others(&ctx.pool, account, job, &error.cause())
+        && locks::is_of_others(pool, account, job, &error.cause())
             .await
             .is_ok_and(|is_of_others| !is_of_others)
 }
 
 /// Whether the schema is at fault: a right or a name is missing that functions need, or rows are hidden. A
 /// function of the shop's may lack the same for a single job.
-pub(super) async fn is_of_schema(ctx: &Context, error: &DbError) -> bool {
+pub(super) async fn is_of_schema(pool: &Pool, error: &DbError) -> bool {
     let is_missing = error
         .cause()
         .sqlstate
         .is_some_and(|state| state.starts_with("42"));
     is_missing
-        && schema::faults(&ctx.pool).await.is_ok_and(|faults| {
+        && schema::faults(pool).await.is_ok_and(|faults| {
             faults
                 .iter()
                 .any(|fault| fault.stops_payments() && !fault.is_partial())

@@ -18,9 +18,10 @@ use crate::telemetry::{self, Chain};
 use crate::worker::alerting::{self, Alert, HeldJob, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
+use crate::worker::open;
 use crate::worker::pulse::Step;
 use crate::worker::unserved::Unserved;
-use crate::worker::{modes, revived, signals, tell_failing, tell_refused};
+use crate::worker::{revived, tell_failing, tell_mode, tell_refused};
 
 /// The channel that is always there: a line in the log.
 pub const LOG: &str = "log";
@@ -95,7 +96,7 @@ async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbEr
             found: held.found.as_deref(),
             to_cancel: ToCancel::of(&held.operation),
         });
-        signals::try_to_open(ctx, &held.account, &alert).await;
+        open::try_to_open(&ctx.pool, &ctx.wake, &held.account, &alert).await;
     }
     let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
     for park in untold.unwrap_or_default() {
@@ -129,7 +130,7 @@ async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbEr
         round.part(tell_refused::tell(ctx, &refused).await)?;
     }
     round.part(revived::tell_on(ctx).await)?;
-    round.part(modes::compare(ctx).await)?;
+    round.part(tell_mode::compare(ctx).await)?;
     let filled = outbox::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await;
     if round.part(filled)?.is_some_and(|notices| notices > 0) {
         ctx.wake.log.notify_one();

@@ -1,76 +1,58 @@
 //! What the ends of requests say of the gateway, gathered for each account and kind of request: what fails
 //! slows down when nothing clear comes, and all goes on with the first clear answer.
 
-use std::sync::Arc;
-
 use tracing::{info, warn};
 
 use crate::db::{DbError, outage};
-use crate::domain::account::AccountName;
-use crate::domain::job::JobId;
 use crate::domain::outage::{Course, Read};
-use crate::policy::outage::{Errand, Sign};
-use crate::worker::account::Account;
-use crate::worker::context::Context;
+use crate::policy::outage::Sign;
+use crate::worker::recorder::Signed;
+use crate::worker::room::Room;
 
 /// Times that something is stored which others keep changing.
 const STORED_AT_MOST: u32 = 10;
 
-/// What the end of one request says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed {
-    /// What it was for.
-    pub errand: Errand,
-    /// The job that it was about; none for a read that is about many.
-    pub job: Option<JobId>,
-    /// What it says.
-    pub sign: Sign,
-}
-
 /// Brings what is known of one kind of requests of an account up to date: its sends, or its reads of a kind.
-pub async fn note(
-    ctx: &Arc<Context>,
-    name: &AccountName,
-    kind: Option<Read>,
-    signs: &[Signed],
-) -> Result<(), DbError> {
-    let Some(account) = ctx.accounts.get(name) else {
-        return Ok(());
-    };
+pub async fn note(room: &Room, kind: Option<Read>, signs: &[Signed]) -> Result<(), DbError> {
     let ours = || signs.iter().filter(|signed| signed.errand.kind() == kind);
-    if !ours().any(|signed| is_news(&account, signed)) {
+    if !ours().any(|signed| is_news(room, signed)) {
         return Ok(());
     }
     for _ in 0..STORED_AT_MOST {
-        let asked = ctx.clock.ask();
-        let Some((known, now)) = outage::read(&ctx.pool, name).await? else {
+        let asked = room.handles.clock.ask();
+        let Some((known, now)) = outage::read(&room.handles.pool, &room.name).await? else {
             return Ok(());
         };
         let before = known.course(kind);
-        let at = ctx.circumstances(&account, asked.now(now));
+        let at = room.circumstances(asked.now(now));
         let after = ours().fold(before.clone(), |course, signed| {
             course.after(signed.errand, signed.job, &signed.sign, at)
         });
         // Another daemon may have learned something meanwhile: then once more, with that.
         let is_stored = after == before
             || match kind {
-                None => outage::store_sends(&ctx.pool, name, &before, &after).await?,
-                Some(read) => outage::store_reads(&ctx.pool, name, read, &before, &after).await?,
+                None => {
+                    outage::store_sends(&room.handles.pool, &room.name, &before, &after).await?
+                }
+                Some(read) => {
+                    outage::store_reads(&room.handles.pool, &room.name, read, &before, &after)
+                        .await?
+                }
             };
         if is_stored {
-            account.learn_of(kind, after.clone());
-            report(ctx, &account, kind, &before, &after);
+            room.outages.learn_of(kind, after.clone());
+            report(room, kind, &before, &after);
             return Ok(());
         }
     }
     // The next request says it again.
-    warn!(account = %name, "other daemons stored so much of what fails that our part was not");
+    warn!(account = %room.name, "other daemons stored so much of what fails that our part was not");
     Ok(())
 }
 
 /// Whether it can change anything: nearly every answer is clear, and costs nothing here.
-pub fn is_news(account: &Account, signed: &Signed) -> bool {
-    let course = || account.course(signed.errand.kind());
+pub fn is_news(room: &Room, signed: &Signed) -> bool {
+    let course = || room.outages.course(signed.errand.kind());
     match signed.sign {
         Sign::Failing(_) => true,
         Sign::Clear => course() != Course::default(),
@@ -79,24 +61,24 @@ pub fn is_news(account: &Account, signed: &Signed) -> bool {
     }
 }
 
-fn report(ctx: &Context, account: &Account, kind: Option<Read>, before: &Course, after: &Course) {
+fn report(room: &Room, kind: Option<Read>, before: &Course, after: &Course) {
     let what = kind.map_or("send", Read::as_str);
     match (before.is_slow(), after.is_slow()) {
         (false, true) => {
             let code = after.failing.as_ref().map(|row| row.fault.code.as_str());
-            warn!(account = %account.name, what, code, "no clear answer again and again: one tries at a time");
+            warn!(account = %room.name, what, code, "no clear answer again and again: one tries at a time");
         }
         (true, false) => {
-            info!(account = %account.name, what, "a clear answer: all go on");
+            info!(account = %room.name, what, "a clear answer: all go on");
             if kind.is_none() {
-                account.resume_slowly();
-                ctx.wake.recover.notify_one();
-                ctx.wake.dispatch.notify_one();
+                room.park.resume_slowly();
+                room.handles.wake.recover.notify_one();
+                room.handles.wake.dispatch.notify_one();
             }
         }
         _ => {}
     }
     if before.tells() || after.tells() {
-        ctx.wake.deliver.notify_one();
+        room.handles.wake.deliver.notify_one();
     }
 }

@@ -15,19 +15,18 @@ use std::time::Duration;
 use crate::db::DbError;
 use crate::db::entry::Entry;
 use crate::db::mirrors::DueMirror;
-use crate::domain::account::AccountName;
 use crate::policy::follow::is_overdue;
-use crate::worker::account::Account;
-use crate::worker::accounts::named;
 use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
-use crate::worker::room::{self, Work};
+use crate::worker::room::Room;
+use crate::worker::room::places::Work;
+use crate::worker::rooms::named;
 use crate::worker::steady::Asked;
 
-/// Claims what is due to be checked, and hands each account's part to a task of the account. Of an account whose last
+/// Claims what is due to be checked, and hands each account's part to a task of its room. Of an account whose last
 /// part is not done yet nothing is claimed.
 pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     let served = ctx.served();
@@ -47,18 +46,17 @@ pub async fn step(ctx: &Arc<Context>) -> Result<Step, DbError> {
     }
     let is_idle = due.is_empty();
     for (name, due) in by(due, |mirror| mirror.account.clone()) {
-        let Some(account) = named(&served, &name) else {
+        let Some(room) = named(&served, &name).cloned() else {
             continue;
         };
         // Nobody else takes the place.
-        let Some(place) = account.places.take(Work::Follow) else {
+        let Some(place) = room.places.take(Work::Follow) else {
             continue;
         };
-        let (for_task, owner) = (ctx.clone(), account.clone());
-        room::spawn(ctx, account, "follow", async move {
-            check_account(&for_task, &owner, due, claimed_at).await;
+        room.clone().spawn("follow", async move {
+            check_account(&room, due, claimed_at).await;
             drop(place);
-            for_task.wake.follow.notify_one();
+            room.handles.wake.follow.notify_one();
         });
     }
     match failed {
@@ -93,42 +91,39 @@ fn by<K: Ord>(
     groups
 }
 
-async fn check_account(
-    ctx: &Arc<Context>,
-    account: &Account,
-    due: Vec<DueMirror>,
-    claimed_at: Moment,
-) {
-    tell_overdue(ctx, &account.name, &due).await;
+async fn check_account(room: &Room, due: Vec<DueMirror>, claimed_at: Moment) {
+    tell_overdue(room, &due).await;
     let (refunds, invoices): (Vec<_>, Vec<_>) = due
         .into_iter()
         .partition(|mirror| mirror.refund_id.is_some());
     if !invoices.is_empty() {
-        invoices::check(ctx, account, &invoices, claimed_at).await;
+        invoices::check(room, &invoices, claimed_at).await;
     }
     for (invoice_id, due) in by(refunds, |mirror| mirror.invoice_id) {
-        refunds::check(ctx, account, invoice_id, &due, claimed_at).await;
+        refunds::check(room, invoice_id, &due, claimed_at).await;
     }
 }
 
 /// Opens an alert about the job that has been accepted for longest, if that is too long. By a clock that was
 /// set just now nobody can tell: what was written meanwhile may not have been carried along.
-async fn tell_overdue(ctx: &Arc<Context>, account: &AccountName, due: &[DueMirror]) {
-    if !ctx.clock.is_calm() {
+async fn tell_overdue(room: &Room, due: &[DueMirror]) {
+    if !room.handles.clock.is_calm() {
         return;
     }
     let waiting = due
         .iter()
         .flat_map(|mirror| mirror.waiting.iter().map(move |job| (mirror, job)));
     let longest = waiting.max_by_key(|(_, job)| job.accepted_for);
-    let Some((mirror, job)) = longest.filter(|(_, job)| is_overdue(job.accepted_for, &ctx.rules))
+    let Some((mirror, job)) =
+        longest.filter(|(_, job)| is_overdue(job.accepted_for, &room.handles.rules))
     else {
         return;
     };
-    ctx.recorder
+    room.handles
+        .recorder
         .record(Outcome {
             alert: Some(Alert::overdue(mirror, job)),
-            ..Outcome::plain(account, Entry::default())
+            ..Outcome::plain(&room.name, Entry::default())
         })
         .await;
 }

@@ -2,7 +2,6 @@
 
 use uuid::Uuid;
 
-use crate::db::clock::SteadySecond;
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
 use crate::domain::state::State;
@@ -22,6 +21,4 @@ pub struct Guard {
     pub epoch: Epoch,
     /// The state that the decision was made for.
     pub state: State,
-    /// The second whose quota was taken to send it, if it was claimed for that.
-    pub taken: Option<SteadySecond>,
 }

@@ -8,7 +8,8 @@ use crate::db::listen::Listener;
 use crate::db::{Connect, DbError};
 use crate::telemetry::Chain;
 use crate::worker::context::Context;
-use crate::worker::pulse::wait_for_database;
+use crate::worker::jitter::jitter;
+use crate::worker::patience::wait_for_database;
 
 /// Listens until the stop, connecting again whenever the connection is lost.
 pub async fn run(ctx: Arc<Context>, connect: Connect) {
@@ -26,7 +27,7 @@ pub async fn run(ctx: Arc<Context>, connect: Connect) {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = wait_for_database(failures, ctx.jitter()) => {}
+                () = wait_for_database(failures, jitter()) => {}
             }
         }
     }

@@ -8,9 +8,9 @@ use crate::db::locks::{self, Blocker};
 use crate::db::{DbError, alerts};
 use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
+use crate::worker::open;
 use crate::worker::passed_over::FoundBy;
 use crate::worker::pulse::Step;
-use crate::worker::signals;
 
 /// How long a job is due before it is looked at: by then a claim has met it.
 const OVERDUE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl Locks {
             ctx.wake.deliver.notify_one();
         }
         for job in &lasting {
-            signals::try_to_open(ctx, &job.account, &Alert::locked(job)).await;
+            open::try_to_open(&ctx.pool, &ctx.wake, &job.account, &Alert::locked(job)).await;
         }
         Ok(Step::Idle)
     }

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::claim::{self, Claim, Lookups, Purpose, Room};
+use crate::db::claim::{self, Claim, Lookups, Purpose, Share};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Timed;
 use crate::domain::object::Object;
@@ -23,47 +23,49 @@ use crate::policy::reconcile::reconcile;
 use crate::policy::stated::{Checked, call_off, check_stated, needs_own};
 use crate::policy::verdict::{Next, Reason};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
-use crate::worker::accounts::named;
 use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::culprits::Culprits;
-use crate::worker::failing::Signed;
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::pulse::Step;
-use crate::worker::recorder::Outcome;
-use crate::worker::room::{self, Work};
+use crate::worker::recorder::{Outcome, Signed};
+use crate::worker::room::Room;
+use crate::worker::room::places::Work;
+use crate::worker::rooms::named;
 use crate::worker::search;
 use crate::worker::send::{conclude, guard};
 
-/// Claims the jobs that are due, but for those that make their claim fail, and hands each to a task of its account. As
+/// Claims the jobs that are due, but for those that make their claim fail, and hands each to a task of its room. As
 /// many of an account as it has places for.
 pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, DbError> {
     let served = ctx.served();
-    let rooms = served.iter().map(|account| Room {
-        account: account.name.clone(),
-        jobs: account.places.free(Work::LookUp),
+    let shares = served.iter().map(|room| Share {
+        account: room.name.clone(),
+        jobs: room.places.free(Work::LookUp),
     });
-    let rooms: Vec<Room> = rooms.filter(|room| room.jobs > 0).collect();
-    let accounts: Vec<String> = rooms.iter().map(|room| room.account.to_string()).collect();
+    let shares: Vec<Share> = shares.filter(|share| share.jobs > 0).collect();
+    let accounts: Vec<String> = shares
+        .iter()
+        .map(|share| share.account.to_string())
+        .collect();
     let claimed_at = Moment::now();
     let asked = ctx.clock.ask();
     // One at a time asks for these: what it gets says whether the others may.
     let slow = served.iter();
-    let slow = slow.filter(|account| account.reads_slowly(Read::LookUp));
-    let slow: BTreeSet<AccountName> = slow.map(|account| account.name.clone()).collect();
-    let most = rooms.iter().map(|room| room.jobs).sum();
+    let slow = slow.filter(|room| room.outages.reads_slowly(Read::LookUp));
+    let slow: BTreeSet<AccountName> = slow.map(|room| room.name.clone()).collect();
+    let most = shares.iter().map(|share| share.jobs).sum();
     let lookups = Lookups {
-        rooms: &rooms,
+        shares: &shares,
         lease: ctx.lease,
         longest: ctx.longest_trial(),
         trial: ctx.trial(),
     };
     let claims = culprits
-        .run(ctx, &accounts, most, |among| {
+        .run(&accounts, most, |among| {
             claim::claim_lookups(&ctx.pool, ctx.worker, lookups, among, ctx.clock.second())
         })
         .await?;
@@ -72,36 +74,36 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     }
     for mut claim in claims {
         claim.now = asked.now(claim.now);
-        let Some(account) = named(&served, &claim.account) else {
+        let Some(room) = named(&served, &claim.account).cloned() else {
             continue;
         };
         // Only as many are claimed as there are places, and nobody else takes them.
-        let Some(place) = account.places.take(Work::LookUp) else {
+        let Some(place) = room.places.take(Work::LookUp) else {
             continue;
         };
-        let errand = Errand::read(Read::LookUp, slow.contains(&account.name));
-        let (for_task, owner) = (ctx.clone(), account.clone());
-        room::spawn(ctx, account, "lookup", async move {
-            look_up(&for_task, &owner, claim, claimed_at, errand).await;
+        let errand = Errand::read(Read::LookUp, slow.contains(&room.name));
+        room.clone().spawn("lookup", async move {
+            look_up(&room, claim, claimed_at, errand).await;
+            let wake = &room.handles.wake;
             if place.is_last() {
-                for_task.wake.lookup.notify_one();
+                wake.lookup.notify_one();
             }
             drop(place);
-            for_task.wake.dispatch.notify_one();
+            wake.dispatch.notify_one();
         });
     }
     Ok(Step::Worked)
 }
 
-async fn look_up(
-    ctx: &Arc<Context>,
-    account: &Account,
-    claim: Claim,
-    claimed_at: Moment,
-    errand: Errand,
-) {
-    let guard = guard(ctx, &claim, State::Uncertain);
-    let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
+async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) {
+    let guard = guard(room, &claim, State::Uncertain);
+    let planned = plan::plan(
+        &room.handles.pool,
+        claim.id,
+        &claim.name,
+        &claim.operation,
+        &claim.params,
+    );
     let (operation, plan) = match planned.await {
         Ok(planned) => planned,
         // The lease of the claim runs out, and the job is looked up then.
@@ -111,7 +113,7 @@ async fn look_up(
         }
         Err(NoPlan::UnknownOperation) => {
             cannot_read(
-                ctx,
+                room,
                 &guard,
                 &claim,
                 "this version does not know the operation",
@@ -120,16 +122,16 @@ async fn look_up(
             return;
         }
         Err(NoPlan::Invalid(errors)) => {
-            cannot_read(ctx, &guard, &claim, &errors.to_string()).await;
+            cannot_read(room, &guard, &claim, &errors.to_string()).await;
             return;
         }
     };
-    if !account.may_send(claimed_at) {
+    if !room.may_send(claimed_at) {
         // The lease of the claim runs out, and the job is looked up once the account is well.
         return;
     }
     crash::reach(Point::LookupBeforeRequest);
-    let (mut request, mut timed, finding) = ask(ctx, account, &claim, &plan.lookup).await;
+    let (mut request, mut timed, finding) = ask(room, &claim, &plan.lookup).await;
     crash::reach(Point::LookupAfterAnswer);
     let known = baseline(claim.baseline.as_ref());
     let subject = Subject {
@@ -137,7 +139,7 @@ async fn look_up(
         plan: &plan,
         name: claim.name,
         history: &claim.history,
-        protection: account.protection,
+        protection: room.protection,
         baseline: known.as_ref(),
     };
     let mut own = None;
@@ -145,25 +147,24 @@ async fn look_up(
     if claim.is_unwanted
         && let (Lookup::InvoiceByName, Some(id)) = (&plan.lookup, claim.history.invoice_id)
     {
-        if !matches!(ctx.take_one(&account.name, Purpose::Lookup).await, Ok(true)) {
+        if !matches!(room.take_one(Purpose::Lookup).await, Ok(true)) {
             // When the claim has run out, both are asked for.
             return;
         }
-        let (_, last, found) = read_invoice(account, id).await;
+        let (_, last, found) = read_invoice(room, id).await;
         timed = last;
         named_before = Some(found);
     }
     if (claim.stated.as_ref()).is_some_and(|stated| needs_own(&subject, stated, &finding)) {
-        if !matches!(ctx.take_one(&account.name, Purpose::Lookup).await, Ok(true)) {
+        if !matches!(room.take_one(Purpose::Lookup).await, Ok(true)) {
             // When the claim has run out, both are asked for.
             return;
         }
         let found;
-        (request, timed, found) =
-            search::by_name(ctx, account, &claim.name.first(), Purpose::Lookup).await;
+        (request, timed, found) = search::by_name(room, &claim.name.first(), Purpose::Lookup).await;
         own = Some(found);
     }
-    let at = ctx.circumstances(account, claim.now + claimed_at.elapsed());
+    let at = room.circumstances(claim.now + claimed_at.elapsed());
     let Checked { verdict, refuted } = match &claim.stated {
         _ if claim.is_unwanted => {
             let found: Vec<Finding> = [finding.clone()]
@@ -214,28 +215,30 @@ async fn look_up(
         to_cancel,
     };
     if verdict.next == Next::Held(Reason::DuplicateDetected) && operation.makes_invoice() {
-        watch(ctx, account, &guard, &found::own(&subject, &findings)).await;
+        watch(room, &guard, &found::own(&subject, &findings)).await;
     }
-    conclude(ctx, account, &evidence, verdict, true).await;
+    conclude(room, &evidence, verdict, true).await;
 }
 
 /// Follows each of the invoices that a bill has from now on: whichever its job goes by in the end, the other one may be paid
 /// as well, and a person must hear of that. Recorded before the job is held: nobody looks for them after that.
-async fn watch(ctx: &Context, account: &Account, guard: &Guard, invoices: &[&Object]) {
-    let following = ctx.following(account);
+async fn watch(room: &Room, guard: &Guard, invoices: &[&Object]) {
+    let following = room.following();
     for invoice in invoices {
-        let entry = outcome::first_mirror(&account.name, Some(guard), invoice, following);
-        ctx.recorder
-            .record_now(Outcome::plain(&account.name, entry))
+        let entry = outcome::first_mirror(&room.name, Some(guard), invoice, following);
+        room.handles
+            .recorder
+            .record_now(Outcome::plain(&room.name, entry))
             .await;
     }
 }
 
 /// A human has to decide about a job that this version cannot read and an earlier one may have sent, or has decided.
-async fn cannot_read(ctx: &Context, guard: &Guard, claim: &Claim, message: &str) {
+async fn cannot_read(room: &Room, guard: &Guard, claim: &Claim, message: &str) {
     if claim.is_unwanted {
         let entry = outcome::called_off(guard, message);
-        return ctx
+        return room
+            .handles
             .recorder
             .record(Outcome::plain(&guard.account, entry))
             .await;
@@ -249,7 +252,7 @@ async fn cannot_read(ctx: &Context, guard: &Guard, claim: &Claim, message: &str)
         ),
         ..Outcome::plain(&guard.account, outcome::held(guard, Kind::Lookup, message))
     };
-    ctx.recorder.record(outcome).await;
+    room.handles.recorder.record(outcome).await;
 }
 
 fn baseline(stored: Option<&Value>) -> Option<Baseline> {
@@ -262,26 +265,19 @@ fn baseline(stored: Option<&Value>) -> Option<Baseline> {
 }
 
 /// Asks the gateway. Returns what was asked first, the last answer, and what it comes to.
-async fn ask(
-    ctx: &Context,
-    account: &Account,
-    claim: &Claim,
-    lookup: &Lookup,
-) -> (Request, Timed, Finding) {
+async fn ask(room: &Room, claim: &Claim, lookup: &Lookup) -> (Request, Timed, Finding) {
     let named = claim.stated.map(|stated| stated.id);
     if claim.is_unwanted && *lookup == Lookup::InvoiceByName {
         // Whichever generation lives can be paid.
-        return search::by_name(ctx, account, &claim.name.first(), Purpose::Lookup).await;
+        return search::by_name(room, &claim.name.first(), Purpose::Lookup).await;
     }
     match (lookup, named.or(claim.history.invoice_id)) {
-        (Lookup::InvoiceByName, None) => {
-            search::by_name(ctx, account, &claim.name, Purpose::Lookup).await
-        }
-        (Lookup::InvoiceByName, Some(id)) => read_invoice(account, id).await,
-        (Lookup::Invoice { id }, _) => read_invoice(account, *id).await,
+        (Lookup::InvoiceByName, None) => search::by_name(room, &claim.name, Purpose::Lookup).await,
+        (Lookup::InvoiceByName, Some(id)) => read_invoice(room, id).await,
+        (Lookup::Invoice { id }, _) => read_invoice(room, *id).await,
         (Lookup::Refunds { invoice_id }, _) => {
             let request = wire::list_refunds(*invoice_id);
-            let timed = account.call(&request).await;
+            let timed = room.call(&request).await;
             let finding = wire::read_refunds(&timed, *invoice_id).map_or_else(
                 || Finding::Unclear(timed.clone()),
                 |list| Finding::listed(list.refunds),
@@ -291,9 +287,9 @@ async fn ask(
     }
 }
 
-async fn read_invoice(account: &Account, id: i64) -> (Request, Timed, Finding) {
+async fn read_invoice(room: &Room, id: i64) -> (Request, Timed, Finding) {
     let request = wire::get_invoice(id);
-    let timed = account.call(&request).await;
+    let timed = room.call(&request).await;
     let finding = wire::read_invoice(&timed, id)
         .map_or_else(|| Finding::Unclear(timed.clone()), Finding::read);
     (request, timed, finding)

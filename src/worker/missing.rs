@@ -2,7 +2,6 @@
 //! names them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::warn;
@@ -11,19 +10,18 @@ use crate::db::DbError;
 use crate::db::alerts::{self, About};
 use crate::db::mirrors::DueMirror;
 use crate::db::missing::{Missing, told};
-use crate::domain::account::AccountName;
 use crate::policy::follow::is_missing;
 use crate::telemetry::Chain;
 use crate::worker::alerting;
-use crate::worker::context::Context;
+use crate::worker::room::Room;
 
 /// So many are named at most; beyond that a person has to look at all of them anyway.
 const MOST: usize = 1000;
 
 /// Tells of those that an answer of the gateway's has just left out, if they were not shown for long. By a clock that
 /// was set just now nobody can tell.
-pub async fn tell(ctx: &Arc<Context>, account: &AccountName, left_out: &[&DueMirror]) {
-    if !ctx.clock.is_calm() {
+pub async fn tell(room: &Room, left_out: &[&DueMirror]) {
+    if !room.handles.clock.is_calm() {
         return;
     }
     let missing = left_out.iter().filter(|mirror| {
@@ -33,8 +31,8 @@ pub async fn tell(ctx: &Arc<Context>, account: &AccountName, left_out: &[&DueMir
     if missing.is_empty() {
         return;
     }
-    if let Err(error) = say(ctx, account, missing).await {
-        warn!(%account, error = %Chain(&error), "the alert of what ApiPay does not show was not opened yet");
+    if let Err(error) = say(room, missing).await {
+        warn!(account = %room.name, error = %Chain(&error), "the alert of what ApiPay does not show was not opened yet");
     }
 }
 
@@ -49,12 +47,8 @@ fn of(mirror: &DueMirror) -> Missing {
 }
 
 /// Opens the alert, or adds what it does not name yet.
-async fn say(
-    ctx: &Arc<Context>,
-    account: &AccountName,
-    missing: Vec<Missing>,
-) -> Result<(), DbError> {
-    let mut named = told(&ctx.pool, account).await?;
+async fn say(room: &Room, missing: Vec<Missing>) -> Result<(), DbError> {
+    let mut named = told(&room.handles.pool, &room.name).await?;
     let known: BTreeSet<(i64, Option<i64>)> = named.iter().map(key).collect();
     let news: Vec<Missing> = missing
         .into_iter()
@@ -65,9 +59,14 @@ async fn say(
         return Ok(());
     }
     named.extend(news);
-    let about = About::account(account, alerting::MISSING, "critical");
-    alerts::say(&ctx.pool, &about, &alerting::missing(account, named, MOST)).await?;
-    ctx.wake.deliver.notify_one();
+    let about = About::account(&room.name, alerting::MISSING, "critical");
+    alerts::say(
+        &room.handles.pool,
+        &about,
+        &alerting::missing(&room.name, named, MOST),
+    )
+    .await?;
+    room.handles.wake.deliver.notify_one();
     Ok(())
 }
 

@@ -6,32 +6,34 @@
 //!
 //! - [`start`] does what is done once for each account, past those that somebody keeps locked.
 //! - [`organization`] finds out whether an account's key is of its organisation; before that nothing of it is asked.
-//! - [`dispatch`] claims due jobs and hands each to [`send`]; [`in_hand`] notices when one is given twice.
+//! - [`dispatch`] claims due jobs and hands each to [`send`], within its [`window`]; [`in_hand`] notices when one is given twice.
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.
 //! - [`follow`] watches accepted objects to their end, past those of which nothing can be stored ([`unstored`]).
 //! - [`written`] has moments as sentences have them.
-//! - [`context`] is what all of them share, and [`guard`] says which job a record may change.
-//! - [`accounts`] are those that are served, which come and go while all this runs.
+//! - [`context`] is what the loops share, and [`guard`] says which job a record may change.
 //! - [`slots`] bound how many requests of sends are under way at once.
-//! - [`room`] has the places for an account's tasks, and supervises them: look-ups, follow-ups and probes run there.
+//! - [`room`] is all that belongs to one account: its client, its places, what is known of it. Sends, look-ups, follow-ups
+//!   and probes are its tasks, and are given nothing else. [`rooms`] come and go while all this runs.
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
 //!   waited for another.
-//! - [`deliver`] carries alerts out, each channel in a loop of its own; [`tell_failing`] and [`tell_refused`] keep two of them up to date, and
-//!   [`unserved`] ends what was told of accounts that nobody serves any more.
+//! - [`deliver`] carries alerts out, each channel in a loop of its own; [`tell_failing`], [`tell_refused`] and [`tell_mode`]
+//!   keep three of them up to date, and [`unserved`] ends what was told of accounts that nobody serves any more.
 //! - [`pulse`] runs each loop, and has what a loop shows of itself.
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`keep_time`] notices when the database's clock is set.
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`culprits`] finds the jobs that make a claim fail, [`passed_over`] keeps those that nobody can move now, and
 //!   [`plan`] reads a job's params.
-//! - [`recorder`] is the one writer of outcomes: [`settle`] records them, [`aside`] holds those that the
-//!   database does not take, [`signals`] tells their accounts, with [`failing`], which gathers what answers
-//!   say of the gateway. [`outcome`] turns decisions into its rows, and [`alerting`] has the words for people.
+//! - [`recorder`] is the way to the one [`writer`] of outcomes: [`settle`] records them, [`aside`] holds those that the
+//!   database does not take ([`set_aside`]), [`signals`] tells their accounts, with [`failing`], which gathers what
+//!   answers say of the gateway. [`outcome`] turns decisions into its rows.
+//! - [`alerting`] has the words for people, [`open`] opens an alert, and [`held_up`] knows which accounts cannot begin or
+//!   be changed.
+//! - [`wake`] wakes the loops, [`patience`] says how long they wait for a database that fails, and [`jitter`] is the
+//!   randomness of decisions.
 
-pub mod account;
-pub mod accounts;
 pub mod alerting;
 pub mod aside;
 pub mod clock;
@@ -42,17 +44,20 @@ pub mod dispatch;
 pub mod failing;
 pub mod follow;
 pub mod guard;
+pub mod held_up;
 pub mod in_hand;
+pub mod jitter;
 pub mod keep_time;
 pub mod listen;
 pub mod locks;
 pub mod lookup;
 pub mod missing;
-pub mod modes;
+pub mod open;
 pub mod organization;
 pub mod outcome;
 pub mod oversee;
 pub mod passed_over;
+pub mod patience;
 pub mod plan;
 pub mod probe;
 pub mod progress;
@@ -61,17 +66,23 @@ pub mod recorder;
 pub mod recover;
 pub mod revived;
 pub mod room;
+pub mod rooms;
 pub mod search;
 pub mod send;
+pub mod set_aside;
 pub mod settle;
 pub mod signals;
 pub mod slots;
 pub mod start;
 pub mod steady;
 pub mod tell_failing;
+pub mod tell_mode;
 pub mod tell_refused;
 pub mod unserved;
 pub mod unstored;
+pub mod wake;
+pub mod window;
+pub mod writer;
 pub mod written;
 
 use std::sync::Arc;
@@ -108,14 +119,14 @@ pub fn spawn_loops(
             ));
         }};
     }
-    let mut dispatcher = dispatch::Dispatcher::default();
+    let mut dispatcher = dispatch::Dispatcher::new(&ctx.handles());
     spawn!(
         "dispatch",
         ctx.poll_interval,
         |ctx| Some(&ctx.wake.dispatch),
         async move |ctx| dispatcher.step(ctx).await
     );
-    let mut trials = dispatch::Trials::default();
+    let mut trials = dispatch::Trials::new(&ctx.handles());
     spawn!(
         "trials",
         Duration::from_millis(500),
@@ -149,7 +160,7 @@ pub fn spawn_loops(
         |ctx| Some(&ctx.wake.recover),
         async move |ctx| { recovery.step(ctx).await }
     );
-    let mut culprits = Culprits::new(ClaimedTo::LookUp);
+    let mut culprits = Culprits::new(ClaimedTo::LookUp, &ctx.handles());
     spawn!(
         "lookup",
         Duration::from_millis(500),

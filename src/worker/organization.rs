@@ -26,14 +26,15 @@ use crate::policy::organization::{
 use crate::policy::quoted::words;
 use crate::policy::verdict::{AccountSignal, Reason};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::alerting;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
+use crate::worker::held_up::Stage;
+use crate::worker::jitter::jitter;
 use crate::worker::probe;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
-use crate::worker::start::{self, Stage};
+use crate::worker::room::Room;
 
 /// How often a daemon gives a sign of life. Others count on it to be half a minute old at most.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -58,7 +59,7 @@ struct Announced {
 
 /// What the gateway was asked by a key that is not known, and what that came to.
 struct Asked {
-    account: Arc<Account>,
+    room: Arc<Room>,
     /// The account's keys when it was asked.
     before: Vec<String>,
     /// Invoices that it was asked for.
@@ -84,20 +85,21 @@ impl Organizations {
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
         // What was doubted of the key that an account had before says nothing of the one that it has.
         self.doubted.retain(|name, doubted| {
-            let account = ctx.accounts.get(name);
-            account
-                .is_some_and(|account| !account.is_closed() && account.fingerprint() == doubted.key)
+            let room = ctx.rooms.get(name);
+            room.is_some_and(|room| {
+                !room.client.serving.is_closed() && room.client.fingerprint() == doubted.key
+            })
         });
         let mut stored = keys::keys(&ctx.pool, &ctx.account_names()).await?;
         let mut known = known(ctx, &stored);
         let mut changing = BTreeSet::new();
-        let begins = |account: &&Arc<Account>| known.contains(&account.name) && !account.serves();
+        let begins = |room: &&Arc<Room>| known.contains(&room.name) && !room.serves();
         let beginning: Vec<String> = ctx
-            .accounts
+            .rooms
             .open()
             .iter()
             .filter(begins)
-            .map(|account| account.name.to_string())
+            .map(|room| room.name.to_string())
             .collect();
         let in_doubt = in_doubt(ctx, &known);
         if self.is_to_be_announced(&known, &in_doubt) || !beginning.is_empty() {
@@ -132,30 +134,27 @@ impl Organizations {
             true => Step::Worked,
             false => Step::Idle,
         };
-        for account in ctx.accounts.open() {
-            if known.contains(&account.name) {
-                self.doubted.remove(&account.name);
-                ctx.held_up.clear(&account.name, Stage::Key);
-                if account.know() {
-                    begun.push(account.clone());
+        for room in ctx.rooms.open() {
+            if known.contains(&room.name) {
+                self.doubted.remove(&room.name);
+                ctx.held_up.clear(&room.name, Stage::Key);
+                if room.client.serving.know() {
+                    begun.push(room.clone());
                 }
                 continue;
             }
-            account.doubt_key();
-            if changing.contains(account.name.as_str()) {
+            room.client.serving.doubt_key();
+            if changing.contains(room.name.as_str()) {
                 continue;
             }
             // A row that cannot be seen says nothing.
-            let row = stored
-                .iter()
-                .find(|row| row.account == account.name.as_str());
-            let Some(row) =
-                row.filter(|_| self.has_announced(&account) && self.is_due(&account.name))
+            let row = stored.iter().find(|row| row.account == room.name.as_str());
+            let Some(row) = row.filter(|_| self.has_announced(&room) && self.is_due(&room.name))
             else {
                 continue;
             };
-            let tried = self.try_key(ctx, &account, row).await;
-            if unless_locked(ctx, &account, tried).await? {
+            let tried = self.try_key(ctx, &room, row).await;
+            if unless_locked(ctx, &room, tried).await? {
                 step = Step::Worked;
             }
         }
@@ -185,16 +184,16 @@ impl Organizations {
                     continue;
                 }
             };
-            let account = &asked.account;
+            let room = &asked.room;
             // Another daemon, or a person, knew it meanwhile; or the account has another key by now.
-            if known.contains(&account.name) || account.is_closed() {
+            if known.contains(&room.name) || room.client.serving.is_closed() {
                 continue;
             }
             let stored = match asked.meaning {
                 Ok(()) => {
-                    info!(account = %account.name, "ApiPay knows the account's invoices by its new key");
-                    let all = with(&asked.before, account.fingerprint());
-                    keys::store(&ctx.pool, &account.name, Some(&asked.before), &all, None).await
+                    info!(account = %room.name, "ApiPay knows the account's invoices by its new key");
+                    let all = with(&asked.before, room.client.fingerprint());
+                    keys::store(&ctx.pool, &room.name, Some(&asked.before), &all, None).await
                 }
                 Err(doubt) => {
                     let hint = match &asked.answer.answer {
@@ -202,15 +201,15 @@ impl Organizations {
                         Answer::NotSent(_) | Answer::Lost(_) => None,
                     };
                     let (asked_for, is_served) = (asked.invoices, asked.is_served);
-                    let refused = self.refuse(ctx, account, doubt, asked_for, is_served, hint);
+                    let refused = self.refuse(ctx, room, doubt, asked_for, is_served, hint);
                     let told = refused.await;
                     if let Ok(Telling::Park(reason)) = told {
-                        self.park(ctx, account, reason, &asked.answer);
+                        self.park(ctx, room, reason, &asked.answer);
                     }
                     told.map(|_| false)
                 }
             };
-            is_news |= unless_locked(ctx, account, stored).await?;
+            is_news |= unless_locked(ctx, room, stored).await?;
         }
         Ok(is_news)
     }
@@ -228,8 +227,8 @@ impl Organizations {
     }
 
     /// Whether others can see that this key of the account is in doubt here.
-    fn has_announced(&self, account: &Account) -> bool {
-        let doubt = keys::doubt(&account.name, account.fingerprint());
+    fn has_announced(&self, room: &Room) -> bool {
+        let doubt = keys::doubt(&room.name, room.client.fingerprint());
         let announced = self.announced.as_ref();
         announced.is_some_and(|announced| announced.doubted.contains(&doubt))
     }
@@ -243,12 +242,12 @@ impl Organizations {
     async fn try_key(
         &mut self,
         ctx: &Arc<Context>,
-        account: &Arc<Account>,
+        room: &Arc<Room>,
         row: &Keys,
     ) -> Result<bool, DbError> {
         let most = i64::try_from(wire::CHECK_IDS).unwrap_or(i64::MAX);
-        let traces = keys::traces(&ctx.pool, &account.name, ctx.worker, most).await?;
-        let own = account.fingerprint();
+        let traces = keys::traces(&ctx.pool, &room.name, ctx.worker, most).await?;
+        let own = room.client.fingerprint();
         let known = Known {
             stored: row.stored.as_deref(),
             invoices: &traces.invoices,
@@ -262,20 +261,20 @@ impl Organizations {
             Standing::Take => {
                 let alone = before.map(|_| ctx.worker);
                 let only = [own.to_owned()];
-                return keys::store(&ctx.pool, &account.name, before, &only, alone).await;
+                return keys::store(&ctx.pool, &room.name, before, &only, alone).await;
             }
             Standing::Refuse(doubt) => doubt,
             Standing::Ask => {
-                if ctx.take_one(&account.name, Purpose::Probe).await? {
+                if room.take_one(Purpose::Probe).await? {
                     let before = before.unwrap_or_default().to_vec();
                     let is_served = traces.served_on.is_some();
-                    self.ask(ctx, account, before, traces.invoices, is_served);
+                    self.ask(ctx, room, before, traces.invoices, is_served);
                 }
                 return Ok(false);
             }
         };
         let (asked, is_served) = (traces.invoices.len(), traces.served_on.is_some());
-        self.refuse(ctx, account, doubt, asked, is_served, None)
+        self.refuse(ctx, room, doubt, asked, is_served, None)
             .await?;
         Ok(false)
     }
@@ -284,29 +283,29 @@ impl Organizations {
     fn ask(
         &mut self,
         ctx: &Context,
-        account: &Arc<Account>,
+        room: &Arc<Room>,
         before: Vec<String>,
         invoices: Vec<i64>,
         is_served: bool,
     ) {
         // Not again before this is answered.
         let again_at = Moment::now().after(ctx.rules.request_timeout * 2);
-        let doubted = self.doubted.entry(account.name.clone());
+        let doubted = self.doubted.entry(room.name.clone());
         let doubted = doubted.or_insert_with(|| Doubted {
-            key: account.fingerprint().to_owned(),
+            key: room.client.fingerprint().to_owned(),
             times: 0,
             again_at,
             told: None,
         });
         doubted.again_at = again_at;
-        let account = account.clone();
+        let room = room.clone();
         self.asked.spawn(async move {
-            let answer = account.ask_for_invoices(&invoices).await;
+            let answer = room.client.ask_for_invoices(&invoices).await;
             let rows = wire::read_check(&answer);
             let ids: Option<Vec<i64>> = rows.map(|rows| rows.iter().map(|row| row.id).collect());
             let meaning = shown(&invoices, ids.as_deref(), &answer.answer);
             Asked {
-                account,
+                room,
                 before,
                 invoices: invoices.len(),
                 is_served,
@@ -318,7 +317,7 @@ impl Organizations {
 
     /// What the gateway says of the key is what people are told: the account is parked. The organisation of the key
     /// stays in doubt, so no probe ends that before it is known.
-    fn park(&mut self, ctx: &Arc<Context>, account: &Account, reason: Reason, said: &Timed) {
+    fn park(&mut self, ctx: &Arc<Context>, room: &Room, reason: Reason, said: &Timed) {
         let signal = AccountSignal::Park {
             reason,
             hint: None,
@@ -328,10 +327,10 @@ impl Organizations {
             },
             undelivered: None,
         };
-        account.heed(Some(&signal));
+        room.park.heed(Some(&signal));
         let outcome = Outcome {
             signal: Some(signal),
-            ..Outcome::plain(&account.name, Entry::default())
+            ..Outcome::plain(&room.name, Entry::default())
         };
         let ctx = ctx.clone();
         // The writer may be busy, and this loop waits for nobody.
@@ -345,14 +344,14 @@ impl Organizations {
         ctx: &Context,
         known: &BTreeSet<AccountName>,
     ) -> Result<(), DbError> {
-        for account in ctx.accounts.open() {
-            let doubted = self.doubted.get(&account.name);
+        for room in ctx.rooms.open() {
+            let doubted = self.doubted.get(&room.name);
             let told = doubted.and_then(|doubted| doubted.told.as_ref());
-            let Some(text) = told.filter(|_| !known.contains(&account.name)) else {
+            let Some(text) = told.filter(|_| !known.contains(&room.name)) else {
                 continue;
             };
-            let opened = alerts::open(&ctx.pool, &about(&account), text).await;
-            unless_locked(ctx, &account, opened.map(|()| false)).await?;
+            let opened = alerts::open(&ctx.pool, &about(&room), text).await;
+            unless_locked(ctx, &room, opened.map(|()| false)).await?;
         }
         Ok(())
     }
@@ -360,20 +359,20 @@ impl Organizations {
     async fn refuse(
         &mut self,
         ctx: &Context,
-        account: &Account,
+        room: &Room,
         doubt: Doubt,
         asked: usize,
         is_served: bool,
         hint: Option<Duration>,
     ) -> Result<Telling, DbError> {
-        let name = &account.name;
+        let name = &room.name;
         let before = self.doubted.remove(name);
         let times = before.as_ref().map_or(0, |doubted| doubted.times) + 1;
-        let wait = probe_delay(&ctx.rules.breaker, times, hint, ctx.jitter());
+        let wait = probe_delay(&ctx.rules.breaker, times, hint, jitter());
         let telling = telling(doubt, times, is_served);
         let text = alerting::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
         let doubted = Doubted {
-            key: account.fingerprint().to_owned(),
+            key: room.client.fingerprint().to_owned(),
             times,
             again_at: Moment::now().after(wait),
             told: match telling {
@@ -384,7 +383,7 @@ impl Organizations {
         self.doubted.insert(name.clone(), doubted);
         warn!(account = %name, ?doubt, "the account's key is not known to be of its organisation; nothing of it is served");
         if telling == Telling::Doubt {
-            alerts::say(&ctx.pool, &about(account), &text).await?;
+            alerts::say(&ctx.pool, &about(room), &text).await?;
             ctx.wake.deliver.notify_one();
         }
         Ok(telling)
@@ -392,11 +391,11 @@ impl Organizations {
 }
 
 /// The alert about this key.
-fn about(account: &Account) -> About<'_> {
+fn about(room: &Room) -> About<'_> {
     About {
-        account: Some(&account.name),
+        account: Some(&room.name),
         kind: alerting::ORGANIZATION,
-        subject: account.fingerprint(),
+        subject: room.client.fingerprint(),
         severity: "critical",
     }
 }
@@ -404,17 +403,19 @@ fn about(account: &Account) -> About<'_> {
 /// An error that is no other account's: somebody keeps the account's row locked, and the next round comes soon.
 async fn unless_locked(
     ctx: &Context,
-    account: &Account,
+    room: &Room,
     done: Result<bool, DbError>,
 ) -> Result<bool, DbError> {
     match done {
         Err(error) if error.fault() != Fault::Database => {
-            warn!(account = %account.name, error = %Chain(&error), "the account's key was not stored yet");
-            start::hold_up(ctx, &account.name, Stage::Key, Some(&error)).await;
+            warn!(account = %room.name, error = %Chain(&error), "the account's key was not stored yet");
+            ctx.held_up
+                .hold_up(&ctx.pool, &room.name, Stage::Key, Some(&error))
+                .await;
             Ok(false)
         }
         done => {
-            ctx.held_up.clear(&account.name, Stage::Key);
+            ctx.held_up.clear(&room.name, Stage::Key);
             done
         }
     }
@@ -422,25 +423,24 @@ async fn unless_locked(
 
 /// The keys that are not known, each with its account. One that has not begun to be served is not in doubt.
 fn in_doubt(ctx: &Context, known: &BTreeSet<AccountName>) -> BTreeSet<String> {
-    let open = ctx.accounts.open().into_iter();
-    let doubted = open.filter(|account| account.has_begun() && !known.contains(&account.name));
+    let open = ctx.rooms.open().into_iter();
+    let doubted =
+        open.filter(|room| room.client.serving.has_begun() && !known.contains(&room.name));
     doubted
-        .map(|account| keys::doubt(&account.name, account.fingerprint()))
+        .map(|room| keys::doubt(&room.name, room.client.fingerprint()))
         .collect()
 }
 
 /// The accounts whose key is known.
 fn known(ctx: &Context, stored: &[Keys]) -> BTreeSet<AccountName> {
-    let is_known = |account: &Arc<Account>| {
-        if !account.has_begun() {
+    let is_known = |room: &Arc<Room>| {
+        if !room.client.serving.has_begun() {
             return false;
         }
-        let row = stored
-            .iter()
-            .find(|row| row.account == account.name.as_str());
+        let row = stored.iter().find(|row| row.account == room.name.as_str());
         let keys = row.and_then(|row| row.stored.as_ref());
-        keys.is_some_and(|keys| keys.iter().any(|key| key == account.fingerprint()))
+        keys.is_some_and(|keys| keys.iter().any(|key| key == room.client.fingerprint()))
     };
-    let known = ctx.accounts.open().into_iter().filter(is_known);
-    known.map(|account| account.name.clone()).collect()
+    let known = ctx.rooms.open().into_iter().filter(is_known);
+    known.map(|room| room.name.clone()).collect()
 }

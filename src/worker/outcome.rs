@@ -16,8 +16,8 @@ use crate::policy::hints;
 use crate::policy::outage::Sign;
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
 use crate::worker::alerting::ToCancel;
-use crate::worker::failing::Signed;
 use crate::worker::guard::Guard;
+use crate::worker::recorder::Signed;
 
 pub use mirror::{Following, first_mirror, invoice_row, refund_row};
 
@@ -108,7 +108,6 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
             verdict.next,
             Next::Uncertain { .. } | Next::Queued { .. } | Next::Failed(Reason::GaveUp)
         );
-    let is_unspent = kind == Kind::Send && matches!(timed.answer, Answer::NotSent(_));
     let mirror = match &verdict.next {
         Next::Succeeded(seen) | Next::Accepted { seen, .. } | Next::CalledOff(Some(seen)) => {
             let made_by = (!plan.lookup.acts_on_object()).then_some(guard);
@@ -120,7 +119,6 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
     };
     Entry {
         transition: Some(transition),
-        unspent: guard.taken.filter(|_| is_unspent),
         ..mirror
     }
 }
@@ -137,7 +135,6 @@ pub fn invalid_params(guard: &Guard, errors: &FieldErrors) -> Entry {
     };
     Entry {
         transition: Some(transition),
-        unspent: guard.taken,
         ..Entry::default()
     }
 }
@@ -154,7 +151,6 @@ pub fn not_sent(guard: &Guard, cause: NotSent, verdict: &Verdict) -> Entry {
     };
     Entry {
         transition: Some(transition),
-        unspent: guard.taken,
         ..Entry::default()
     }
 }

@@ -22,39 +22,38 @@ use crate::worker::signals;
 pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String, DbError> {
     let rows = accounts::list(&ctx.pool).await?;
     for row in &rows {
-        let Some(account) = AccountName::parse(&row.name).and_then(|name| ctx.accounts.get(&name))
-        else {
+        let Some(room) = AccountName::parse(&row.name).and_then(|name| ctx.rooms.get(&name)) else {
             continue;
         };
         let resumed_for = row
             .resumed_for_s
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        account.observe(
+        room.park.observe(
             row.parked_at.is_some(),
             resumed_for,
             ctx.rules.breaker.slow_start,
         );
         // What the last probe got says nothing once there are no more.
         if !row.is_probed {
-            account.note_probe(None);
+            room.probing.note(None);
         }
-        account.wait_for_delivery(row.delivery_error.is_some());
-        account.doubt(row.is_doubted);
+        room.park.wait_for_delivery(row.delivery_error.is_some());
+        room.park.doubt(row.is_doubted);
         // It may have got through before this daemon knew of the doubt.
-        let is_over = |time| row.is_doubted && account.got_through_within(time);
+        let is_over = |time| row.is_doubted && room.park.got_through_within(time);
         if resumed_for.is_some_and(is_over)
-            && let Err(error) = signals::end_doubt(ctx, &account).await
+            && let Err(error) = signals::end_doubt(&room).await
         {
-            warn!(account = %account.name, error = %Chain(&error), "that something got through is stored later");
+            warn!(account = %room.name, error = %Chain(&error), "that something got through is stored later");
         }
-        account.learn(row.outage.clone());
+        room.outages.learn(row.outage.clone());
     }
     let glance = health::glance(&ctx.pool, ctx.worker).await?;
     let waiting = health::waiting(&ctx.pool, &ctx.account_names()).await?;
-    let open = ctx.accounts.open();
+    let open = ctx.rooms.open();
     let ours: Vec<AccountRow> = rows
         .into_iter()
-        .filter(|row| open.iter().any(|account| account.name.as_str() == row.name))
+        .filter(|row| open.iter().any(|room| room.name.as_str() == row.name))
         .collect();
     let hidden = if glance.stopped.is_none() {
         Some("_control")

@@ -1,11 +1,10 @@
 //! What follows from a job's params, wherever a loop needs it.
 
-use crate::db::DbError;
 use crate::db::claim;
+use crate::db::{DbError, Pool};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::operation::{Operation, Plan, Written, operation};
-use crate::worker::context::Context;
 
 /// Why a job has no plan.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub enum NoPlan {
 
 /// Reads a job's params and plans its requests. Long params are fetched now, one job's at a time.
 pub async fn plan(
-    ctx: &Context,
+    pool: &Pool,
     job: JobId,
     name: &JobName,
     operation_name: &str,
@@ -30,7 +29,7 @@ pub async fn plan(
     let fetched;
     let written = match params {
         Written::Apart => {
-            fetched = claim::read_params(&ctx.pool, job)
+            fetched = claim::read_params(pool, job)
                 .await
                 .map_err(NoPlan::Unread)?;
             &fetched

@@ -1,6 +1,5 @@
 //! Asks whether parked accounts are well again, and lets one job through before all others.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -8,8 +7,7 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::among::ClaimedTo;
-use crate::db::claim::{self, Claim, Purpose};
+use crate::db::claim::{self, Granted, Purpose};
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Entry;
 use crate::db::fault::Fault;
@@ -26,27 +24,26 @@ use crate::policy::quoted::{got, words};
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{AccountSignal, Reason};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
-use crate::worker::accounts::named;
 use crate::worker::alerting::{self, Appearance};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::culprits::Culprits;
+use crate::worker::jitter::jitter;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
-use crate::worker::room::{self, Work};
-use crate::worker::send::{self, Job, Role, Sent};
+use crate::worker::room::Room;
+use crate::worker::room::places::Work;
+use crate::worker::rooms::named;
+use crate::worker::send::{self, Role, Sending, Sent};
 
-/// The loop's memory: of each account the jobs that the database does not let be claimed for a probe.
+/// The loop's memory: what the database last refused to do for one of the tasks; the next step fails of it.
 #[derive(Default)]
 pub struct Probes {
-    culprits: BTreeMap<AccountName, Arc<Mutex<Culprits>>>,
-    /// What the database last refused to do for one of the tasks; the next step fails of it.
     failed: Arc<Mutex<Option<DbError>>>,
 }
 
 impl Probes {
-    /// Claims the probes that are due, and hands each to a task of its account. The job that a probe lets through is none
+    /// Claims the probes that are due, and hands each to a task of its room. The job that a probe lets through is none
     /// of the culprits.
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
         if let Some(error) = self.failed.lock().await.take() {
@@ -58,31 +55,24 @@ impl Probes {
         }
         let served = ctx.served();
         let idle = served.iter();
-        let idle = idle.filter(|account| account.places.free(Work::Probe) > 0);
-        let idle: Vec<String> = idle.map(|account| account.name.to_string()).collect();
+        let idle = idle.filter(|room| room.places.free(Work::Probe) > 0);
+        let idle: Vec<String> = idle.map(|room| room.name.to_string()).collect();
         let due = probes::claim(&ctx.pool, &idle, ctx.lease).await?;
         if due.is_empty() {
             return Ok(Step::Idle);
         }
         for probe in due {
-            let Some(account) =
-                AccountName::parse(&probe.account).and_then(|name| named(&served, &name))
-            else {
+            let room = AccountName::parse(&probe.account).and_then(|name| named(&served, &name));
+            let Some(room) = room.cloned() else {
                 continue;
             };
             // Nobody else takes the place.
-            let Some(place) = account.places.take(Work::Probe) else {
+            let Some(place) = room.places.take(Work::Probe) else {
                 continue;
             };
-            let culprits = self.culprits.entry(account.name.clone());
-            let culprits =
-                culprits.or_insert_with(|| Arc::new(Mutex::new(Culprits::new(ClaimedTo::Probe))));
-            let (culprits, failed) = (culprits.clone(), self.failed.clone());
-            let (for_task, owner) = (ctx.clone(), account.clone());
-            room::spawn(ctx, account, "probe", async move {
-                let mut culprits = culprits.lock().await;
-                let probed = probe_account(&for_task, &mut culprits, &owner, &probe).await;
-                if let Err(error) = probed {
+            let failed = self.failed.clone();
+            room.clone().spawn("probe", async move {
+                if let Err(error) = probe_account(&room, &probe).await {
                     *failed.lock().await = Some(error);
                 }
                 drop(place);
@@ -95,11 +85,8 @@ impl Probes {
 /// Asks for the health of accounts that are served from now on, once: an account whose `base_url` leads nowhere is
 /// parked before a payment fails for it, and one that is parked is probed at once. Everything else that health may say
 /// waits for the first job.
-pub async fn look_around(ctx: &Arc<Context>, accounts: Vec<Arc<Account>>) {
-    let names: Vec<String> = accounts
-        .iter()
-        .map(|account| account.name.to_string())
-        .collect();
+pub async fn look_around(ctx: &Arc<Context>, rooms: Vec<Arc<Room>>) {
+    let names: Vec<String> = rooms.iter().map(|room| room.name.to_string()).collect();
     let probed = match probes::make_due(&ctx.pool, &names).await {
         Ok(probed) => probed,
         Err(error) => {
@@ -107,26 +94,26 @@ pub async fn look_around(ctx: &Arc<Context>, accounts: Vec<Arc<Account>>) {
             Vec::new()
         }
     };
-    let asked = accounts.into_iter();
-    let asked = asked.filter(|account| !probed.iter().any(|name| name == account.name.as_str()));
+    let asked = rooms.iter();
+    let asked = asked.filter(|room| !probed.iter().any(|name| name == room.name.as_str()));
     // All at once: none waits for one whose gateway is slow.
-    let looks = join_all(asked.map(|account| look_at(ctx, account)));
+    let looks = join_all(asked.map(|room| look_at(room)));
     tokio::select! {
         () = ctx.stop.cancelled() => {}
         _ = looks => {}
     }
 }
 
-async fn look_at(ctx: &Arc<Context>, account: Arc<Account>) {
-    match ctx.take_one(&account.name, Purpose::Probe).await {
+async fn look_at(room: &Room) {
+    match room.take_one(Purpose::Probe).await {
         Ok(true) => {}
         Ok(false) => return,
         Err(error) => {
-            warn!(account = %account.name, error = %Chain(&error), "the account is not looked at before its first job");
+            warn!(account = %room.name, error = %Chain(&error), "the account is not looked at before its first job");
             return;
         }
     }
-    let timed = account.call(&wire::account_health()).await;
+    let timed = room.call(&wire::account_health()).await;
     let Answer::Reply(reply) = &timed.answer else {
         return;
     };
@@ -139,38 +126,34 @@ async fn look_at(ctx: &Arc<Context>, account: Arc<Account>) {
         said: words(reply),
         undelivered: None,
     };
-    account.heed(Some(&signal));
-    ctx.recorder
+    room.park.heed(Some(&signal));
+    room.handles
+        .recorder
         .record(Outcome {
             signal: Some(signal),
-            ..Outcome::plain(&account.name, Entry::default())
+            ..Outcome::plain(&room.name, Entry::default())
         })
         .await;
 }
 
-async fn probe_account(
-    ctx: &Arc<Context>,
-    culprits: &mut Culprits,
-    account: &Arc<Account>,
-    probe: &DueProbe,
-) -> Result<(), DbError> {
+async fn probe_account(room: &Arc<Room>, probe: &DueProbe) -> Result<(), DbError> {
     let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
-    let name = &account.name;
-    let retry = |hint| probe_delay(&ctx.rules.breaker, probes, hint, ctx.jitter());
-    let later = async |hint| probes::schedule(&ctx.pool, name, retry(hint), None).await;
-    if !ctx.take_one(name, Purpose::Probe).await? {
+    let name = &room.name;
+    let retry = |hint| probe_delay(&room.handles.rules.breaker, probes, hint, jitter());
+    let later = async |hint| probes::schedule(&room.handles.pool, name, retry(hint), None).await;
+    if !room.take_one(Purpose::Probe).await? {
         return later(None).await;
     }
     crash::reach(Point::ProbeBeforeRequest);
-    let timed = account.call(&wire::account_health()).await;
+    let timed = room.call(&wire::account_health()).await;
     crash::reach(Point::ProbeAfterAnswer);
     let hint = match &timed.answer {
-        Answer::Reply(reply) => hints::wait(reply, ctx.clock.expected()),
+        Answer::Reply(reply) => hints::wait(reply, room.handles.clock.expected()),
         Answer::NotSent(_) | Answer::Lost(_) => None,
     };
     let answered = health(&timed.answer);
     let is_unclear = answered == Health::Unclear;
-    account.note_probe(is_unclear.then(|| got(&timed.answer)));
+    room.probing.note(is_unclear.then(|| got(&timed.answer)));
     match answered {
         Health::Well => {}
         Health::Unwell(reason) => {
@@ -179,7 +162,7 @@ async fn probe_account(
                 Answer::Reply(reply) => words(reply),
                 Answer::NotSent(_) | Answer::Lost(_) => None,
             };
-            learn(ctx, account, probe, reason, said.as_deref()).await?;
+            learn(room, probe, reason, said.as_deref()).await?;
             return later(hint).await;
         }
         Health::Unclear => {
@@ -188,33 +171,34 @@ async fn probe_account(
         }
     }
     if let Some(code) = &probe.delivery_error {
-        tell_that_health_is_mistaken(ctx, account, &probe.reason, code).await?;
+        tell_that_health_is_mistaken(room, &probe.reason, code).await?;
     }
+    let mut culprits = room.probing.culprits.lock().await;
     if probe.probes == 0 {
         culprits.forget_account(name);
     }
-    let trial = let_one_through(ctx, culprits, account).await?;
+    let trial = let_one_through(room, &mut culprits).await?;
+    drop(culprits);
     match probed(trial, probe.delivery_error.is_some()) {
-        Probed::Proven => resume(ctx, account, probe, Some("a probe succeeded")).await,
+        Probed::Proven => resume(room, probe, Some("a probe succeeded")).await,
         // Health alone may be mistaken: its alert ends once the account stays well.
-        Probed::Believed => resume(ctx, account, probe, None).await,
+        Probed::Believed => resume(room, probe, None).await,
         Probed::Wait => {
             if trial == Trial::NotTaken && is_accumulating(&timed.answer) {
-                learn(ctx, account, probe, Reason::InvoicesDisabled, None).await?;
+                learn(room, probe, Reason::InvoicesDisabled, None).await?;
             }
             later(None).await
         }
         Probed::WaitForJob => {
-            let soonest = ctx.rules.breaker.probe_initial;
-            probes::schedule(&ctx.pool, name, retry(None), Some(soonest)).await
+            let soonest = room.handles.rules.breaker.probe_initial;
+            probes::schedule(&room.handles.pool, name, retry(None), Some(soonest)).await
         }
     }
 }
 
 /// Whoever looks at the dashboard sees an account that is well, so the alert says what is not.
 async fn tell_that_health_is_mistaken(
-    ctx: &Context,
-    account: &Account,
+    room: &Room,
     parked_reason: &str,
     code: &str,
 ) -> Result<(), DbError> {
@@ -222,48 +206,42 @@ async fn tell_that_health_is_mistaken(
         .iter()
         .find(|reason| reason.code() == parked_reason);
     let reason = reason.copied().unwrap_or(Reason::ServiceUnavailable);
-    let text = alerting::undelivered(&account.name, reason, code, Appearance::Well);
-    let changed = alerts::change(&ctx.pool, &account.name, "account_parked", "", &text).await;
+    let text = alerting::undelivered(&room.name, reason, code, Appearance::Well);
+    let changed = alerts::change(&room.handles.pool, &room.name, "account_parked", "", &text).await;
     let is_news = match changed {
         // Whoever keeps the alert locked keeps no payment from being tried.
         Err(error) if error.fault() == Fault::Lock => {
-            warn!(account = %account.name, error = %Chain(&error), "that health is mistaken is told with a later probe");
+            warn!(account = %room.name, error = %Chain(&error), "that health is mistaken is told with a later probe");
             false
         }
         changed => changed?,
     };
     if is_news {
-        info!(account = %account.name, code, "health says well, and what is accepted fails at Kaspi");
-        ctx.wake.deliver.notify_one();
+        info!(account = %room.name, code, "health says well, and what is accepted fails at Kaspi");
+        room.handles.wake.deliver.notify_one();
     }
     Ok(())
 }
 
 /// Resumes the account, unless an operator has taken it over or resumed it while it was probed.
-async fn resume(
-    ctx: &Context,
-    account: &Account,
-    probe: &DueProbe,
-    resolution: Option<&str>,
-) -> Result<(), DbError> {
+async fn resume(room: &Room, probe: &DueProbe, resolution: Option<&str>) -> Result<(), DbError> {
     crash::reach(Point::TrialOfParkDone);
-    let slow_start = ctx.rules.breaker.slow_start;
-    let resumed = accounts::resume(&ctx.pool, &account.name, resolution, slow_start).await?;
+    let slow_start = room.handles.rules.breaker.slow_start;
+    let resumed = accounts::resume(&room.handles.pool, &room.name, resolution, slow_start).await?;
     let Some(jobs) = resumed else {
-        info!(account = %account.name, was = probe.reason, "a probe succeeded, of an account that an operator has parked or resumed meanwhile");
+        info!(account = %room.name, was = probe.reason, "a probe succeeded, of an account that an operator has parked or resumed meanwhile");
         return Ok(());
     };
-    account.doubt(resolution.is_none());
-    info!(account = %account.name, jobs, was = probe.reason, by_health = resolution.is_none(), "resumed: a probe succeeded");
-    ctx.wake.dispatch.notify_one();
-    ctx.wake.deliver.notify_one();
+    room.park.doubt(resolution.is_none());
+    info!(account = %room.name, jobs, was = probe.reason, by_health = resolution.is_none(), "resumed: a probe succeeded");
+    room.handles.wake.dispatch.notify_one();
+    room.handles.wake.deliver.notify_one();
     Ok(())
 }
 
 /// What the gateway says is wrong takes the place of what was known, unless that says more.
 async fn learn(
-    ctx: &Context,
-    account: &Account,
+    room: &Room,
     probe: &DueProbe,
     reason: Reason,
     said: Option<&str>,
@@ -272,41 +250,39 @@ async fn learn(
     if !is_vague && !is_specific(reason) {
         return Ok(());
     }
-    let park = alerting::parked(&account.name, reason, said, &ctx.host);
-    if accounts::learn_of_park(&ctx.pool, &account.name, &park).await? {
-        info!(account = %account.name, reason = reason.code(), was = probe.reason, "a probe learned more");
-        ctx.wake.deliver.notify_one();
+    let park = alerting::parked(&room.name, reason, said, &room.handles.host);
+    if accounts::learn_of_park(&room.handles.pool, &room.name, &park).await? {
+        info!(account = %room.name, reason = reason.code(), was = probe.reason, "a probe learned more");
+        room.handles.wake.deliver.notify_one();
     }
     Ok(())
 }
 
 /// Sends one job of the account. Health is what the gateway says; a job is the proof: one that is safe to
 /// try, if there is one.
-async fn let_one_through(
-    ctx: &Arc<Context>,
-    culprits: &mut Culprits,
-    account: &Arc<Account>,
-) -> Result<Trial, DbError> {
-    let slot = heart::beat_until(account.clone().slot(ctx.slots.clone())).await;
+async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Trial, DbError> {
+    let slot = heart::beat_until(room.clone().slot()).await;
     let claimed_at = Moment::now();
-    let asked = ctx.clock.ask();
-    let taken = ctx.clock.second();
-    if !ctx.take_one(&account.name, Purpose::Probe).await? {
+    let asked = room.handles.clock.ask();
+    let taken = room.handles.clock.second();
+    if !room.take_one(Purpose::Probe).await? {
         return Ok(Trial::NotNow);
     }
-    match claim_one(ctx, culprits, account, taken).await {
-        Ok(Some(mut claim)) => {
-            claim.now = asked.now(claim.now);
+    match claim_one(room, culprits, taken).await {
+        Ok(Some(mut granted)) => {
+            for claim in granted.claims.iter_mut() {
+                claim.now = asked.now(claim.now);
+            }
             crash::reach(Point::TrialOfParkClaimed);
-            let Some(job) = Job::take(ctx, claim, claimed_at, Role::TrialOfPark) else {
+            let Some(sending) = Sending::take(room, granted, claimed_at, Role::TrialOfPark) else {
                 return Ok(Trial::NotNow);
             };
-            let (ctx, account) = (ctx.clone(), account.clone());
+            let for_send = room.clone();
             // A task of its own: a stop waits for it, and nothing can drop it half-way.
-            let sends = ctx.sends.clone();
+            let sends = room.handles.sends.clone();
             let sent = sends
                 .spawn(heart::shared(async move {
-                    send::send(&ctx, &account, job, slot).await
+                    send::send(&for_send, sending, slot).await
                 }))
                 .await;
             Ok(match sent.unwrap_or(Sent::NotWell) {
@@ -318,7 +294,7 @@ async fn let_one_through(
         // What the database does not let be claimed keeps no account parked.
         Ok(None) => Ok(Trial::NoJob),
         Err(error) if error.fault() == Fault::Lock => {
-            warn!(account = %account.name, error = %Chain(&error), "no job could be claimed for a probe now");
+            warn!(account = %room.name, error = %Chain(&error), "no job could be claimed for a probe now");
             Ok(Trial::NotNow)
         }
         Err(error) => Err(error),
@@ -327,23 +303,30 @@ async fn let_one_through(
 
 /// Claims the first job that can be claimed: one of an operation that is safe to try, or else another.
 async fn claim_one(
-    ctx: &Context,
+    room: &Room,
     culprits: &mut Culprits,
-    account: &Account,
     taken: SteadySecond,
-) -> Result<Option<Claim>, DbError> {
+) -> Result<Option<Granted>, DbError> {
     for is_safe in [true, false] {
         let wanted = OPERATIONS.iter();
         let wanted = wanted.filter(|operation| operation.is_safe_to_try() == is_safe);
         let wanted: Vec<String> = wanted
             .map(|operation| operation.name().to_owned())
             .collect();
-        let (without, passed_over) = (culprits.jobs(), ctx.passed_over.jobs());
-        let name = &account.name;
-        let due = among::due_for_probe(&ctx.pool, name, &wanted, &without, &passed_over).await?;
+        let (without, passed_over) = (culprits.jobs(), room.handles.passed_over.jobs());
+        let name = &room.name;
+        let due =
+            among::due_for_probe(&room.handles.pool, name, &wanted, &without, &passed_over).await?;
         let claimed = culprits
-            .run_one(ctx, due, |among| {
-                claim::claim_trial_of_park(&ctx.pool, ctx.worker, ctx.lease, name, among, taken)
+            .run_one(due, |among| {
+                claim::claim_trial_of_park(
+                    &room.handles.pool,
+                    room.handles.worker,
+                    room.handles.lease,
+                    name,
+                    among,
+                    taken,
+                )
             })
             .await?;
         if claimed.is_some() {

@@ -10,11 +10,11 @@ use tracing::{info, warn};
 use crate::crash;
 use crate::db::DbError;
 use crate::heart::Heart;
-use crate::policy::backoff;
-use crate::policy::rules::{Curve, Jitter};
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
+use crate::worker::jitter::jitter;
+use crate::worker::patience::wait_for_database;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,20 +64,6 @@ impl Pulse {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.clone()
     }
-}
-
-/// How a loop waits after the database failed it.
-const DATABASE_BACKOFF: Curve = Curve {
-    initial: Duration::from_millis(200),
-    max: Duration::from_secs(5),
-    multiplier: 2.0,
-    jitter: 0.5,
-    attempts: 0,
-};
-
-/// Waits for the database: long enough not to hurt it, short enough to move again soon.
-pub(crate) async fn wait_for_database(failures: u32, jitter: Jitter) {
-    tokio::time::sleep(backoff::delay(&DATABASE_BACKOFF, failures, jitter)).await;
 }
 
 /// Runs a step whenever it is woken or the interval is over, until the stop.
@@ -130,7 +116,7 @@ pub async fn run_loop<F>(
                 }
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = wait_for_database(failures, ctx.jitter()) => {}
+                    () = wait_for_database(failures, jitter()) => {}
                 }
             }
         }

@@ -21,9 +21,10 @@ use crate::worker::alerting::{Alert, Others};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::culprits::{AGAIN, PACE, is_our_own_lock, is_told};
+use crate::worker::jitter::jitter;
+use crate::worker::open;
 use crate::worker::passed_over::FoundBy;
 use crate::worker::pulse::Step;
-use crate::worker::signals;
 
 /// Jobs of one statement.
 const MOST: usize = 500;
@@ -120,15 +121,15 @@ impl Unmoved {
     /// Leaves a job alone for a while that the database refused. What a second try mends is told to nobody.
     async fn refused(&mut self, ctx: &Context, job: &DueJob, error: &DbError, began: Moment) {
         let cause = error.cause();
-        let is_again = self.leave(ctx, job, &cause.case(), began);
+        let is_again = self.leave(job, &cause.case(), began);
         let (id, account, state) = (job.id, &job.account, job.state);
         if !is_again {
             warn!(job.id = %id, account = %account, sqlstate = cause.sqlstate, cause = cause.message, "the database does not let a job move; it is left alone for a while, the others go on");
         } else if is_told(self.refusals.failures(id.0), self.since(id), error.fault())
-            && !is_our_own_lock(ctx, account, id, error).await
+            && !is_our_own_lock(&ctx.pool, account, id, error).await
         {
             let alert = Alert::unmoved(account, id, state, job.epoch, Others::GoOn, &cause);
-            signals::try_to_open(ctx, account, &alert).await;
+            open::try_to_open(&ctx.pool, &ctx.wake, account, &alert).await;
         }
     }
 
@@ -151,23 +152,23 @@ impl Unmoved {
             };
             // Those of one transaction are free together.
             let by = lock.blocker.as_ref().map(Blocker::name);
-            let is_again = self.leave(ctx, job, &format!("locked by {by:?}"), began);
+            let is_again = self.leave(job, &format!("locked by {by:?}"), began);
             if !is_again {
                 info!(job.id = %job.id, account = %job.account, by, "a job is locked by somebody else; it is left alone for a while, the others go on");
             } else if is_told(0, self.since(job.id), Fault::Lock) {
-                signals::try_to_open(ctx, &job.account, &Alert::locked(lock)).await;
+                open::try_to_open(&ctx.pool, &ctx.wake, &job.account, &Alert::locked(lock)).await;
             }
         }
         Ok(held.into_iter().map(|lock| lock.id.0).collect())
     }
 
     /// Leaves a job alone for a while. Whether it was before.
-    fn leave(&mut self, ctx: &Context, job: &DueJob, case: &str, began: Moment) -> bool {
+    fn leave(&mut self, job: &DueJob, case: &str, began: Moment) -> bool {
         let id = job.id.0;
         let tried = Tried {
             now: Moment::now().since_boot(),
             took: began.elapsed(),
-            jitter: ctx.jitter(),
+            jitter: jitter(),
         };
         self.refusals.refuse(id, case, tried);
         let is_again = self.jobs.contains_key(&id);

@@ -12,13 +12,10 @@ use crate::domain::job::JobId;
 use crate::domain::object::InvoiceStatus;
 use crate::worker::alerting;
 use crate::worker::context::Context;
+use crate::worker::room::Room;
 
 /// Opens the alert of an invoice that a check has just shown alive.
-pub async fn tell(
-    ctx: &Arc<Context>,
-    mirror: &DueMirror,
-    status: &InvoiceStatus,
-) -> Result<(), DbError> {
+pub async fn tell(room: &Room, mirror: &DueMirror, status: &InvoiceStatus) -> Result<(), DbError> {
     let (account, invoice) = (&mirror.account, mirror.invoice_id);
     let Some(job) = mirror.made_by.map(JobId) else {
         return Ok(());
@@ -29,9 +26,9 @@ pub async fn tell(
         subject: &alerting::of_invoice(invoice),
         severity: "critical",
     };
-    if let Some(text) = text(&ctx.pool, account, invoice, status, job).await? {
-        alerts::say(&ctx.pool, &about, &text).await?;
-        ctx.wake.deliver.notify_one();
+    if let Some(text) = text(&room.handles.pool, account, invoice, status, job).await? {
+        alerts::say(&room.handles.pool, &about, &text).await?;
+        room.handles.wake.deliver.notify_one();
     }
     Ok(())
 }

@@ -10,20 +10,14 @@ use crate::domain::object::Object;
 use crate::domain::operation::Request;
 use crate::gateway::wire;
 use crate::policy::finding::Finding;
-use crate::worker::account::Account;
-use crate::worker::context::Context;
+use crate::worker::room::Room;
 
 /// Pages of a search that are read at most. A job's name is random: more than one page is odd.
 const PAGES: usize = 20;
 
 /// Reads all pages. What shifted while it was read, or could not be read to its end, is unclear. The quota of the
 /// first page is taken already. Returns what was asked first, the last answer, and what it comes to.
-pub async fn by_name(
-    ctx: &Context,
-    account: &Account,
-    name: &JobName,
-    purpose: Purpose,
-) -> (Request, Timed, Finding) {
+pub async fn by_name(room: &Room, name: &JobName, purpose: Purpose) -> (Request, Timed, Finding) {
     let first = wire::search_invoices(name, 1);
     let mut found: BTreeMap<i64, Object> = BTreeMap::new();
     let mut last = Timed {
@@ -31,10 +25,10 @@ pub async fn by_name(
         took: Duration::ZERO,
     };
     for page in 1..=PAGES {
-        if page > 1 && !matches!(ctx.take_one(&account.name, purpose).await, Ok(true)) {
+        if page > 1 && !matches!(room.take_one(purpose).await, Ok(true)) {
             break;
         }
-        last = account.call(&wire::search_invoices(name, page)).await;
+        last = room.call(&wire::search_invoices(name, page)).await;
         let Some(read) = wire::read_invoice_page(&last) else {
             break;
         };

@@ -1,21 +1,28 @@
-//! One job's send: prepare → read what is known before → window → call → judge → record.
+//! One request and its jobs: prepare → read what is known before → window → call → judge → record.
 
 mod earlier;
 mod job;
+mod sending;
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::crash::{self, Point};
+use crate::db::clock::SteadySecond;
+use crate::db::entry::Entry;
 use crate::db::fate::Recorded;
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
+use crate::domain::group::Group;
 use crate::domain::job::JobId;
 use crate::domain::object::Object;
-use crate::domain::operation::{Lookup, Operation, Plan, Resend};
+use crate::domain::operation::{Lookup, Operation, Plan, Request, Resend};
 use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::policy::finding::{Baseline, Finding, Subject};
@@ -25,21 +32,23 @@ use crate::policy::outage::{Sign, sign_of_send};
 use crate::policy::reconcile::{key_may_be_free, made_before, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
-use crate::worker::context::Context;
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
+use crate::worker::room::Room;
+use crate::worker::room::jobs::Claimed;
 use crate::worker::slots::Slot;
+use crate::worker::window::SEND_WINDOW;
 use job::{circumstances, hold, put_back, take_quota};
 
-pub use job::{Job, Role, SEND_WINDOW, conclude, guard};
+pub use job::{Job, Role, conclude, guard};
+pub use sending::Sending;
 
-/// What the account looks like after a send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the account looks like after a send, from the best to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sent {
     /// What the job asks for was done.
     Done,
@@ -49,101 +58,185 @@ pub enum Sent {
     NotWell,
 }
 
-/// Sends a job and records what came of it. Not to be dropped before it ends.
-pub async fn send(ctx: &Arc<Context>, account: &Account, mut job: Job, mut slot: Slot) -> Sent {
-    let guard = guard(ctx, &job.claim, State::Sending);
+/// Has a request sent by a task of its own, which a stop waits for, as soon as there is a slot for it. Its place among those
+/// that wait for one is taken before this returns, so slots are given in the order of the claims.
+pub async fn start(room: &Arc<Room>, sending: Sending) {
+    let held: Vec<Claimed> = sending.jobs.iter().map(|_| room.jobs.hold()).collect();
+    let mut slot = Box::pin(room.clone().slot());
+    let at_once = poll_fn(|task| Poll::Ready(slot.as_mut().poll(task))).await;
+    let room = room.clone();
+    room.handles.sends.clone().spawn(async move {
+        let slot = match at_once {
+            Poll::Ready(slot) => slot,
+            Poll::Pending => slot.await,
+        };
+        let work = async {
+            send(&room, sending, slot).await;
+        };
+        room.supervise("send", work).await;
+        drop(held);
+        let wake = &room.handles.wake;
+        if wake.wants_slots.load(Ordering::Relaxed) {
+            wake.dispatch.notify_one();
+        }
+    });
+}
+
+/// A job that may go to the gateway, and what for.
+struct Prepared {
+    job: Job,
+    guard: Guard,
+    operation: &'static dyn Operation,
+    plan: Plan,
+}
+
+/// Sends a request, and records of each of its jobs what came of it. Not to be dropped before it ends.
+pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Sent {
+    let Sending { jobs, taken } = sending;
+    let mut prepared = Vec::with_capacity(jobs.count());
+    for job in jobs {
+        prepared.extend(prepare(room, job, &mut slot).await);
+    }
+    let mut going = Vec::with_capacity(prepared.len());
+    for prepared in prepared {
+        match window(room, &prepared.job) {
+            None => going.push(prepared),
+            Some(cause) => {
+                if cause == NotSent::WindowClosed {
+                    room.jobs.note_late(true);
+                }
+                put_back(room, &prepared.guard, &prepared.job, cause).await;
+            }
+        }
+    }
+    let Some(going) = Group::of_rest(going) else {
+        give_back(room, taken).await;
+        return Sent::NotWell;
+    };
+    room.jobs.note_late(false);
+    crash::reach(Point::BeforeSend);
+    let request = request_of(&going);
+    let answer = crash::unanswered(room.call(request));
+    let timed = slot.wait(answer).await;
+    crash::reach(Point::AfterAnswer);
+    if slot.is_brisk() {
+        room.pace.count_brisk();
+    }
+    drop(slot);
+    let mut sent = Sent::Done;
+    for prepared in going.iter() {
+        sent = sent.max(record(room, prepared, request, &timed).await);
+    }
+    if matches!(timed.answer, Answer::NotSent(_)) {
+        give_back(room, taken).await;
+    }
+    sent
+}
+
+/// The one request of all of these jobs. That of a single one is its own, and no operation takes several in one request
+/// yet, so groups are of one job.
+fn request_of(going: &Group<Prepared>) -> &Request {
+    &going.first().plan.request
+}
+
+/// Finds out what a job asks for and whether it may be sent, by all that is to be read before. `None` when it was recorded
+/// otherwise, or is no longer ours.
+async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared> {
+    let guard = guard(room, &job.claim, State::Sending);
     let claim = &job.claim;
-    let planned = plan::plan(ctx, claim.id, &claim.name, &claim.operation, &claim.params);
+    let planned = plan::plan(
+        &room.handles.pool,
+        claim.id,
+        &claim.name,
+        &claim.operation,
+        &claim.params,
+    );
     let (operation, plan) = match planned.await {
         Ok(planned) => planned,
         Err(NoPlan::UnknownOperation) => {
             error!(job.id = %guard.id, operation = claim.operation, "this version does not know the operation; a newer apipayd will");
-            put_back(ctx, account, &guard, &job, NotSent::UnknownOperation).await;
-            return Sent::NotWell;
+            put_back(room, &guard, &job, NotSent::UnknownOperation).await;
+            return None;
         }
         Err(NoPlan::Unread(error)) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the params could not be fetched; nothing was sent");
-            put_back(ctx, account, &guard, &job, NotSent::DatabaseFailed).await;
-            return Sent::NotWell;
+            put_back(room, &guard, &job, NotSent::DatabaseFailed).await;
+            return None;
         }
         Err(NoPlan::Invalid(errors)) => {
-            refuse(ctx, &guard, &job, &errors).await;
-            return Sent::NotWell;
+            refuse(room, &guard, &job, &errors).await;
+            return None;
         }
     };
     if plan.resend == Resend::ByBaseline {
-        match read_before(ctx, account, operation, &guard, &plan, &job, &mut slot).await {
-            Some(window_from) => job.window_from = window_from,
-            None => return Sent::NotWell,
-        }
+        job.window_from = read_before(room, operation, &guard, &plan, &job, slot).await?;
     }
     if plan.resend == Resend::ByProtection && job.claim.name.generation > 1 {
-        match earlier::look_back(ctx, account, operation, &guard, &plan, &job, &mut slot).await {
-            Some(window_from) => job.window_from = window_from,
-            None => return Sent::NotWell,
-        }
+        job.window_from = earlier::look_back(room, operation, &guard, &plan, &job, slot).await?;
     }
-    if let Some(cause) = window(ctx, account, &job) {
-        if cause == NotSent::WindowClosed {
-            account.note_late(true);
-        }
-        put_back(ctx, account, &guard, &job, cause).await;
-        return Sent::NotWell;
-    }
-    account.note_late(false);
-    crash::reach(Point::BeforeSend);
-    let answer = crash::unanswered(account.call(&plan.request));
-    let timed = slot.wait(answer).await;
-    crash::reach(Point::AfterAnswer);
-    if slot.is_brisk() {
-        account.count_brisk();
-    }
-    drop(slot);
-    let at = circumstances(ctx, account, &job);
-    let name = job.claim.name;
-    let verdict = judge(operation, &plan, name, &job.claim.history, &timed, at);
-    let sent = wellness(&timed, &verdict);
+    Some(Prepared {
+        job,
+        guard,
+        operation,
+        plan,
+    })
+}
+
+/// Judges what came of one job of a request, and records it.
+async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Timed) -> Sent {
+    let Prepared {
+        job,
+        guard,
+        operation,
+        plan,
+    } = prepared;
+    let at = circumstances(room, job);
+    let (name, history) = (job.claim.name, &job.claim.history);
+    let verdict = judge(*operation, plan, name, history, timed, at);
+    let sent = wellness(timed, &verdict);
     log(&guard.account, &guard.id, &verdict);
     let evidence = Evidence {
-        guard: &guard,
+        guard,
         kind: Kind::Send,
-        plan: &plan,
-        request: &plan.request,
-        timed: &timed,
+        plan,
+        request,
+        timed,
         now: at.now,
-        signed: job.signed(sign_of_send(&timed, &verdict, false)),
-        failing_since: job.claim.history.failing_since,
+        signed: job.signed(sign_of_send(timed, &verdict, false)),
+        failing_since: history.failing_since,
         read: None,
         found: None,
         to_cancel: ToCancel::of(&job.claim.operation),
     };
-    let recorded = conclude(
-        ctx,
-        account,
-        &evidence,
-        verdict,
-        job.role == Role::TrialOfPark,
-    )
-    .await;
+    let recorded = conclude(room, &evidence, verdict, job.role == Role::TrialOfPark).await;
     match recorded {
         None | Some(Recorded::Moved) => sent,
         Some(_) => Sent::NotWell,
     }
 }
 
+/// Gives back the quota of a request of which no byte left.
+async fn give_back(room: &Room, taken: SteadySecond) {
+    let outcome = Outcome {
+        unspent: Some(taken),
+        ..Outcome::plain(&room.name, Entry::default())
+    };
+    room.handles.recorder.record(outcome).await;
+}
+
 /// Why the request must not leave, if so: the last look before the first byte.
-fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
-    if ctx.stop.is_cancelled() {
+fn window(room: &Room, job: &Job) -> Option<NotSent> {
+    if room.handles.stop.is_cancelled() {
         Some(NotSent::Stopping)
-    } else if ctx.recorder.forgotten().is_some() {
+    } else if room.handles.recorder.forgotten().is_some() {
         Some(NotSent::HistoryLost)
     } else if job.window_from.elapsed() > SEND_WINDOW {
         Some(NotSent::WindowClosed)
-    } else if !account.serves() {
-        Some(account.unserved())
-    } else if job.role != Role::TrialOfPark && !account.may_send(job.claimed_at) {
+    } else if !room.serves() {
+        Some(room.client.serving.unserved())
+    } else if job.role != Role::TrialOfPark && !room.may_send(job.claimed_at) {
         Some(NotSent::AccountParked)
-    } else if key_may_be_free(&job.claim.history, circumstances(ctx, account, job)) {
+    } else if key_may_be_free(&job.claim.history, circumstances(room, job)) {
         Some(NotSent::KeyTooOld)
     } else {
         None
@@ -154,8 +247,7 @@ fn window(ctx: &Context, account: &Account, job: &Job) -> Option<NotSent> {
 /// it was. Stores them when it is the first time. Returns from when the send window counts; `None` when the
 /// job was recorded otherwise, or is no longer ours.
 async fn read_before(
-    ctx: &Arc<Context>,
-    account: &Account,
+    room: &Room,
     operation: &dyn Operation,
     guard: &Guard,
     plan: &Plan,
@@ -165,12 +257,12 @@ async fn read_before(
     let Lookup::Refunds { invoice_id } = plan.lookup else {
         return Some(job.window_from);
     };
-    if !take_quota(ctx, account, guard, job).await {
+    if !take_quota(room, guard, job).await {
         return None;
     }
     let request = wire::list_refunds(invoice_id);
-    let timed = slot.wait(account.call(&request)).await;
-    let at = circumstances(ctx, account, job);
+    let timed = slot.wait(room.call(&request)).await;
+    let at = circumstances(room, job);
     let read = wire::read_refunds(&timed, invoice_id);
     let evidence = |verdict: &Verdict| Evidence {
         guard,
@@ -188,8 +280,7 @@ async fn read_before(
     let Some(list) = read else {
         let verdict = without_baseline(&job.claim.history, &timed, at);
         conclude(
-            ctx,
-            account,
+            room,
             &evidence(&verdict),
             verdict,
             job.role == Role::TrialOfPark,
@@ -203,7 +294,7 @@ async fn read_before(
         plan,
         name: job.claim.name,
         history: &job.claim.history,
-        protection: account.protection,
+        protection: room.protection,
         baseline: None,
     };
     if let Some(verdict) = made_before(&subject, &listed) {
@@ -216,26 +307,19 @@ async fn read_before(
             found: found.as_deref(),
             ..evidence(&verdict)
         };
-        conclude(
-            ctx,
-            account,
-            &evidence,
-            verdict,
-            job.role == Role::TrialOfPark,
-        )
-        .await;
+        conclude(room, &evidence, verdict, job.role == Role::TrialOfPark).await;
         return None;
     }
     let baseline = json!(Baseline::of(&listed));
     crash::reach(Point::BeforeBaseline);
-    let window_from = hold(ctx, account, guard, job, Some(&baseline)).await?;
+    let window_from = hold(room, guard, job, Some(&baseline)).await?;
     crash::reach(Point::AfterBaseline);
     Some(window_from)
 }
 
 /// Ends a job whose params are wrong: nothing is sent. What an earlier version may have sent is a human's to
 /// decide.
-async fn refuse(ctx: &Context, guard: &Guard, job: &Job, errors: &FieldErrors) {
+async fn refuse(room: &Room, guard: &Guard, job: &Job, errors: &FieldErrors) {
     info!(job.id = %guard.id, "invalid params; nothing was sent");
     let outcome = if job.claim.history.unproven_since.is_none() {
         Outcome::plain(&guard.account, outcome::invalid_params(guard, errors))
@@ -254,7 +338,10 @@ async fn refuse(ctx: &Context, guard: &Guard, job: &Job, errors: &FieldErrors) {
         }
     };
     let signed = Some(job.signed(Sign::Silent));
-    ctx.recorder.record(Outcome { signed, ..outcome }).await;
+    room.handles
+        .recorder
+        .record(Outcome { signed, ..outcome })
+        .await;
 }
 
 /// What the answer to a probe's job says of its account.

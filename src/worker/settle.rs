@@ -17,10 +17,11 @@ use crate::db::locks::{self, Locked};
 use crate::db::record;
 use crate::domain::job::JobId;
 use crate::telemetry::Chain;
-use crate::worker::aside::SetAside;
 use crate::worker::context::Context;
-use crate::worker::recorder::{Message, Patient, insist};
-use crate::worker::{signals, unstored};
+use crate::worker::recorder::Message;
+use crate::worker::recorder::insist::{Patient, insist};
+use crate::worker::set_aside::SetAside;
+use crate::worker::signals;
 
 /// How long a batch waits for somebody else's lock: short, for the others in it wait with the one.
 const BATCH_PATIENCE: Duration = Duration::from_millis(300);
@@ -55,10 +56,10 @@ pub async fn part(
     patience: Duration,
 ) -> Result<(), Refused> {
     let entries: Vec<&Entry> = messages.iter().map(|m| &m.outcome.entry).collect();
-    let mut patient = Patient::new(ctx, "record outcomes");
+    let mut patient = Patient::new(&ctx.recorder, "record outcomes");
     let (error, locked) = loop {
         let run = || record::record(&ctx.pool, &entries, patience);
-        let error = match insist(ctx, "record outcomes", run).await {
+        let error = match insist(&ctx.recorder, "record outcomes", run).await {
             Ok(results) => {
                 let swallowed = conclude(ctx, messages, &results);
                 return refuse_swallowed(ctx, swallowed).await;
@@ -71,7 +72,7 @@ pub async fn part(
             .filter_map(|entry| entry.transition.as_ref().map(|t| t.job_id))
             .collect();
         let look = || locks::among(&ctx.pool, &jobs, patience);
-        match insist(ctx, "see what is locked", look).await {
+        match insist(&ctx.recorder, "see what is locked", look).await {
             Ok(Locked::Jobs(jobs)) => break (error, jobs),
             // Whoever locks a table stops everybody, as a database that is away does.
             Ok(Locked::Table) => patient.wait(&error).await,
@@ -101,7 +102,7 @@ pub async fn divide(
                 messages, error, ..
             } = refused;
             let left = messages.into_iter();
-            aside.extend(left.filter_map(|message| SetAside::new(ctx, message, &error)));
+            aside.extend(left.filter_map(|message| SetAside::new(&ctx.recorder, message, &error)));
             continue;
         }
         for group in apart(ctx, refused, &mut aside).await {
@@ -135,7 +136,7 @@ async fn apart(
         let (held, free): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_locked);
         aside.extend(
             held.into_iter()
-                .filter_map(|message| SetAside::new(ctx, message, &error)),
+                .filter_map(|message| SetAside::new(&ctx.recorder, message, &error)),
         );
         return if free.is_empty() {
             Vec::new()
@@ -153,9 +154,17 @@ async fn apart(
         let entry = &message.outcome.entry;
         // A lock that is held for a moment is told to nobody: what was seen is seen again.
         if entry.transition.is_none() && error.fault() != Fault::Lock {
-            unstored::refuse(ctx, &message.outcome.account, entry, &error.cause()).await;
+            ctx.unstored
+                .refuse_seen(
+                    &ctx.pool,
+                    &ctx.wake,
+                    &message.outcome.account,
+                    entry,
+                    &error.cause(),
+                )
+                .await;
         }
-        aside.extend(SetAside::new(ctx, message, &error));
+        aside.extend(SetAside::new(&ctx.recorder, message, &error));
     }
     Vec::new()
 }
@@ -167,7 +176,7 @@ async fn without_words(ctx: &Arc<Context>, message: Message, error: &DbError) ->
         return Some(message);
     }
     let run = || record::record_without_answer(&ctx.pool, &message.outcome.entry, PART_PATIENCE);
-    match insist(ctx, "record an outcome", run).await {
+    match insist(&ctx.recorder, "record an outcome", run).await {
         Ok(results) => {
             warn!(error = %Chain(error), "an outcome could not be stored as it was; it is stored without the gateway's words");
             conclude(ctx, vec![message], &results).pop()
@@ -182,7 +191,7 @@ async fn refuse_swallowed(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<
         return Ok(());
     }
     let look = || record::swallowed(&ctx.pool);
-    let error = match insist(ctx, "see what swallows an outcome", look).await {
+    let error = match insist(&ctx.recorder, "see what swallows an outcome", look).await {
         Ok(swallowed) => swallowed,
         Err(error) => error,
     };

@@ -10,11 +10,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tracing::{debug, error, info, warn};
 
-use crate::db::alerts::About;
 use crate::db::clock::SteadySecond;
 use crate::db::fate::Recorded;
 use crate::db::fault::Fault;
-use crate::db::{DbError, accounts, alerts, probes, quota};
+use crate::db::{DbError, accounts, probes, quota};
 use crate::domain::account::AccountName;
 use crate::domain::outage::{Read, Undelivered};
 use crate::heart;
@@ -23,13 +22,16 @@ use crate::policy::hints::Remaining;
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{AccountSignal, Reason, Scope};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::alerting::{self, Alert};
 use crate::worker::context::Context;
-use crate::worker::failing::{self, Signed};
-use crate::worker::pulse::wait_for_database;
-use crate::worker::recorder::{Message, insist};
-use crate::worker::start::{self, Stage};
+use crate::worker::failing;
+use crate::worker::held_up::Stage;
+use crate::worker::jitter::jitter;
+use crate::worker::open;
+use crate::worker::patience::wait_for_database;
+use crate::worker::recorder::insist::insist;
+use crate::worker::recorder::{Message, Signed};
+use crate::worker::room::Room;
 
 /// Blocks and parks the account, and opens its alerts, before the jobs are recorded that wait for it: a
 /// daemon that dies in between leaves leases to run out, never a parked job without a parked account.
@@ -110,9 +112,10 @@ pub async fn tell(
         debug!(account = %account, code, scope = ?scope, wait_s = wait.as_secs(), "the gateway asks to wait");
     }
     // Before the parks: what is sent with success ends the one before.
-    let ours = ctx.accounts.get(account);
-    if got_through && let Some(ours) = ours.filter(|ours| ours.is_doubted()) {
-        let run = || end_doubt(ctx, &ours);
+    // Found anew where it is needed: while rows are waited for here, a closed account may go.
+    let ours = || ctx.rooms.get(account);
+    if got_through && let Some(room) = ours().filter(|room| room.park.is_doubted()) {
+        let run = || end_doubt(&room);
         let task = "store that something got through";
         persist(ctx, account, task, &mut first_failure, run).await;
     }
@@ -133,7 +136,7 @@ pub async fn tell(
         }),
     ];
     for (reason, hint, park) in parks.into_iter().flatten() {
-        let delay = probe_delay(&ctx.rules.breaker, 0, hint, ctx.jitter());
+        let delay = probe_delay(&ctx.rules.breaker, 0, hint, jitter());
         let run = || accounts::park(&ctx.pool, account, &park, delay);
         let became_parked =
             hold_until(ctx, account, "park an account", &mut first_failure, run).await;
@@ -148,8 +151,8 @@ pub async fn tell(
         }
         // What was accepted before the account was resumed has changed nothing.
         let is_news = park.undelivered.is_none() || became_parked;
-        if let Some(account) = ctx.accounts.get(account).filter(|_| is_news) {
-            account.park_is_stored();
+        if let Some(room) = ours().filter(|_| is_news) {
+            room.park.is_stored();
         }
         ctx.wake.deliver.notify_one();
     }
@@ -168,11 +171,16 @@ pub async fn tell(
     // What requests say of the gateway is known before the jobs are recorded that wait because of it.
     let kinds: BTreeSet<Option<Read>> = signs.iter().map(|signed| signed.errand.kind()).collect();
     for kind in kinds {
-        let run = || failing::note(ctx, account, kind, &signs);
+        let run = || async {
+            match ours() {
+                Some(room) => failing::note(&room, kind, &signs).await,
+                None => Ok(()),
+            }
+        };
         persist(ctx, account, "store what fails", &mut first_failure, run).await;
     }
     for alert in &to_open {
-        let run = || open(ctx, account, alert);
+        let run = || open::open(&ctx.pool, account, alert);
         persist(ctx, account, "open an alert", &mut first_failure, run).await;
         ctx.wake.deliver.notify_one();
     }
@@ -180,10 +188,10 @@ pub async fn tell(
 }
 
 /// Something got through since the account's health alone ended its park: that is over now, and so is its alert.
-pub async fn end_doubt(ctx: &Context, account: &Account) -> Result<(), DbError> {
-    accounts::got_through(&ctx.pool, &account.name).await?;
-    account.doubt(false);
-    ctx.wake.deliver.notify_one();
+pub async fn end_doubt(room: &Room) -> Result<(), DbError> {
+    accounts::got_through(&room.handles.pool, &room.name).await?;
+    room.park.doubt(false);
+    room.handles.wake.deliver.notify_one();
     Ok(())
 }
 
@@ -197,7 +205,7 @@ async fn go_on_probing(
     if made == 0 {
         return Ok(());
     }
-    let delay = probe_delay(&ctx.rules.breaker, made, hint, ctx.jitter());
+    let delay = probe_delay(&ctx.rules.breaker, made, hint, jitter());
     probes::schedule(&ctx.pool, account, delay, None).await
 }
 
@@ -215,7 +223,7 @@ where
 {
     let mut failures = 0;
     loop {
-        match insist(ctx, task, &run).await {
+        match insist(&ctx.recorder, task, &run).await {
             Ok(done) => return Some(done),
             Err(error) if error.fault() == Fault::Lock => {
                 failures += 1;
@@ -223,7 +231,7 @@ where
                     warn!(account = %account, task, error = %Chain(&error), "a row of the account is locked; its outcomes wait");
                     first_failure();
                 }
-                wait_for_database(failures, ctx.jitter()).await;
+                wait_for_database(failures, jitter()).await;
             }
             Err(error) => {
                 error!(account = %account, task, error = %Chain(&error), "the database refused what it must be told");
@@ -247,7 +255,7 @@ where
 {
     let mut failures = 0;
     loop {
-        let error = match insist(ctx, task, &run).await {
+        let error = match insist(&ctx.recorder, task, &run).await {
             Ok(done) => {
                 ctx.held_up.clear(account, Stage::Change);
                 return done;
@@ -264,44 +272,11 @@ where
             first_failure();
         }
         if error.fault() != Fault::Lock {
-            start::hold_up(ctx, account, Stage::Change, Some(&error)).await;
+            ctx.held_up
+                .hold_up(&ctx.pool, account, Stage::Change, Some(&error))
+                .await;
         }
-        wait_for_database(failures, ctx.jitter()).await;
-    }
-}
-
-async fn open(ctx: &Context, account: &AccountName, alert: &Alert) -> Result<(), DbError> {
-    let (kind, severity) = (alert.kind, alert.severity);
-    if kind == alerting::STUCK {
-        return alerts::tell_stuck(&ctx.pool, account, severity, &alert.text, false).await;
-    }
-    if matches!(kind, alerting::HELD | alerting::DUPLICATE) {
-        return alerts::tell_held(&ctx.pool, account, kind, severity, &alert.text).await;
-    }
-    let about = About::account(account, kind, severity);
-    if alert.renews {
-        return alerts::say(&ctx.pool, &about, &alert.text).await;
-    }
-    alerts::open(&ctx.pool, &about, &alert.text).await
-}
-
-/// Opens an alert if that is possible now; whoever calls comes again.
-pub async fn try_to_open(ctx: &Context, account: &AccountName, alert: &Alert) {
-    match open(ctx, account, alert).await {
-        Ok(()) => ctx.wake.deliver.notify_one(),
-        Err(error) => {
-            warn!(account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be opened now");
-        }
-    }
-}
-
-/// Has the open alert about a stuck job say this from now on, if that is possible now.
-pub async fn try_to_change(ctx: &Context, account: &AccountName, alert: &Alert) {
-    match alerts::tell_stuck(&ctx.pool, account, alert.severity, &alert.text, true).await {
-        Ok(()) => ctx.wake.deliver.notify_one(),
-        Err(error) => {
-            warn!(account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be changed now");
-        }
+        wait_for_database(failures, jitter()).await;
     }
 }
 
@@ -319,13 +294,13 @@ pub fn afterwards(ctx: &Arc<Context>, messages: &[Message]) {
     let mut errands: BTreeMap<&AccountName, Errand> = BTreeMap::new();
     for Message { outcome, .. } in messages {
         let account = &outcome.account;
-        if let Some(taken) = outcome.entry.unspent {
+        if let Some(taken) = outcome.unspent {
             errands.entry(account).or_default().unspent.push(taken);
         }
         // Somebody else may use the key too. Only a low count can bind, so only a low count is looked at.
         let is_low = |told: &Remaining| {
-            let known = ctx.accounts.get(account);
-            known.is_some_and(|account| told.requests < account.requests_per_minute / 2)
+            let known = ctx.rooms.get(account);
+            known.is_some_and(|room| told.requests < room.requests_per_minute / 2)
         };
         if let Some(told) = outcome.remaining.filter(is_low) {
             let least = &mut errands.entry(account).or_default().remaining;

@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use crate::db::DbError;
 use crate::db::alerts::{self, About};
 use crate::db::entry::Entry;
 use crate::db::fault::Cause;
 use crate::db::mirrors::{self, AmongMirrors, DueMirror, Kind, Mirror};
+use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
 use crate::policy::follow::left_out_distance;
 use crate::policy::rules::Jitter;
 use crate::telemetry::Chain;
 use crate::worker::alerting::Alert;
-use crate::worker::context::Context;
 use crate::worker::culprits::is_of_schema;
+use crate::worker::jitter::jitter;
+use crate::worker::wake::Wake;
 
 /// Mirrors that are remembered. With more, it is not about single rows, and those beyond are asked about as usual.
 const MOST: usize = 1_000;
@@ -112,77 +113,88 @@ fn in_entry(account: &AccountName, entry: &Entry) -> [Option<Mirror>; 2] {
     [refund, invoice]
 }
 
-/// What was seen of an object is refused: it is told, and nothing is asked about the object for a while.
-pub async fn refuse(ctx: &Context, account: &AccountName, entry: &Entry, cause: &Cause) {
-    if let Some(mirror) = in_entry(account, entry).into_iter().flatten().next() {
-        leave_out(ctx, &mirror, cause).await;
-    }
-}
-
-async fn leave_out(ctx: &Context, mirror: &Mirror, cause: &Cause) {
-    ctx.unstored.refuse(mirror, ctx.jitter());
-    let alert = Alert::unstored(mirror, cause);
-    // It stands in the way of no alert about a job.
-    let about = About {
-        account: Some(&mirror.account),
-        kind: alert.kind,
-        subject: "what ApiPay shows",
-        severity: alert.severity,
-    };
-    if let Err(error) = alerts::open(&ctx.pool, &about, &alert.text).await {
-        warn!(account = %mirror.account, error = %Chain(&error), "the alert of what cannot be stored was not opened yet");
-    }
-    ctx.wake.deliver.notify_one();
-}
-
-/// Claims what is due for a check with this statement, all but what is refused.
-///
-/// An error means that nothing was claimed, and that the reason is no single mirror.
-pub async fn claim<F>(
-    ctx: &Context,
-    kind: Kind,
-    accounts: &[String],
-    statement: impl Fn(AmongMirrors) -> F,
-) -> Result<Vec<DueMirror>, DbError>
-where
-    F: Future<Output = Result<Vec<DueMirror>, DbError>>,
-{
-    let without = ctx.unstored.left_out(kind);
-    let among = |only: Option<&[Mirror]>| AmongMirrors {
-        without: without.clone(),
-        only: only.map(|mirrors| mirrors.iter().map(Mirror::key).collect()),
-    };
-    let error = match statement(among(None)).await {
-        Ok(due) => return Ok(due),
-        Err(error) => error,
-    };
-    if !error.is_about_rows() || error.is_cancelled() || is_of_schema(ctx, &error).await {
-        return Err(error);
-    }
-    // A trigger of the statement, or a lock on a table.
-    statement(among(Some(&[]))).await?;
-    let due = mirrors::due_soonest(&ctx.pool, kind, accounts, &without).await?;
-    let mut parts: Vec<&[Mirror]> = vec![&due];
-    for _ in 0..SEARCH {
-        let Some(part) = parts.pop() else {
-            break;
-        };
-        match (statement(among(Some(part))).await, part) {
-            // The others are claimed by the next round, without what was found.
-            (Ok(claimed), _) if !claimed.is_empty() => return Ok(claimed),
-            (Ok(_), _) => {}
-            (Err(error), _) if !error.is_about_rows() => return Err(error),
-            (Err(error), [bad]) => {
-                warn!(account = %bad.account, object.id = bad.id, error = %Chain(&error), "the database does not let a mirror be changed; it is left out for a while, the others go on");
-                leave_out(ctx, bad, &error.cause()).await;
-            }
-            (Err(_), part) => {
-                let (first, second) = part.split_at(part.len() / 2);
-                parts.extend([second, first]);
-            }
+impl Unstored {
+    /// What was seen of an object is refused: it is told, and nothing is asked about the object for a while.
+    pub async fn refuse_seen(
+        &self,
+        pool: &Pool,
+        wake: &Wake,
+        account: &AccountName,
+        entry: &Entry,
+        cause: &Cause,
+    ) {
+        if let Some(mirror) = in_entry(account, entry).into_iter().flatten().next() {
+            self.leave_out(pool, wake, &mirror, cause).await;
         }
     }
-    Ok(Vec::new())
+
+    async fn leave_out(&self, pool: &Pool, wake: &Wake, mirror: &Mirror, cause: &Cause) {
+        self.refuse(mirror, jitter());
+        let alert = Alert::unstored(mirror, cause);
+        // It stands in the way of no alert about a job.
+        let about = About {
+            account: Some(&mirror.account),
+            kind: alert.kind,
+            subject: "what ApiPay shows",
+            severity: alert.severity,
+        };
+        if let Err(error) = alerts::open(pool, &about, &alert.text).await {
+            warn!(account = %mirror.account, error = %Chain(&error), "the alert of what cannot be stored was not opened yet");
+        }
+        wake.deliver.notify_one();
+    }
+
+    /// Claims what is due for a check with this statement, all but what is refused.
+    ///
+    /// An error means that nothing was claimed, and that the reason is no single mirror.
+    pub async fn claim<F>(
+        &self,
+        pool: &Pool,
+        wake: &Wake,
+        kind: Kind,
+        accounts: &[String],
+        statement: impl Fn(AmongMirrors) -> F,
+    ) -> Result<Vec<DueMirror>, DbError>
+    where
+        F: Future<Output = Result<Vec<DueMirror>, DbError>>,
+    {
+        let without = self.left_out(kind);
+        let among = |only: Option<&[Mirror]>| AmongMirrors {
+            without: without.clone(),
+            only: only.map(|mirrors| mirrors.iter().map(Mirror::key).collect()),
+        };
+        let error = match statement(among(None)).await {
+            Ok(due) => return Ok(due),
+            Err(error) => error,
+        };
+        if !error.is_about_rows() || error.is_cancelled() || is_of_schema(pool, &error).await {
+            return Err(error);
+        }
+        // A trigger of the statement, or a lock on a table.
+        statement(among(Some(&[]))).await?;
+        let due = mirrors::due_soonest(pool, kind, accounts, &without).await?;
+        let mut parts: Vec<&[Mirror]> = vec![&due];
+        for _ in 0..SEARCH {
+            let Some(part) = parts.pop() else {
+                break;
+            };
+            match (statement(among(Some(part))).await, part) {
+                // The others are claimed by the next round, without what was found.
+                (Ok(claimed), _) if !claimed.is_empty() => return Ok(claimed),
+                (Ok(_), _) => {}
+                (Err(error), _) if !error.is_about_rows() => return Err(error),
+                (Err(error), [bad]) => {
+                    warn!(account = %bad.account, object.id = bad.id, error = %Chain(&error), "the database does not let a mirror be changed; it is left out for a while, the others go on");
+                    self.leave_out(pool, wake, bad, &error.cause()).await;
+                }
+                (Err(_), part) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
 }
 
 #[cfg(test)]

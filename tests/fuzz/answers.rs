@@ -11,9 +11,9 @@ use apipayd::policy::reconcile::without_baseline;
 use apipayd::policy::rules::Jitter;
 use apipayd::policy::verdict::Next;
 use apipayd::worker::alerting::ToCancel;
-use apipayd::worker::failing::Signed;
 use apipayd::worker::guard::Guard;
 use apipayd::worker::outcome::{self, Evidence, Following, Kind};
+use apipayd::worker::recorder::Signed;
 
 use crate::jobs::{NAME, NOW, assert_adoptable, assert_lawful, at, history, job, seconds};
 use crate::seeds::{Seeds, Tape, tapes};
@@ -117,7 +117,6 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         worker: Some(uuid::Uuid::nil()),
         epoch: Epoch(1),
         state: apipayd::domain::state::State::Sending,
-        taken: None,
     };
     let evidence = Evidence {
         guard: &guard,

@@ -190,32 +190,10 @@ fn each_part_knows_only_those_below_it() {
     }
 }
 
-/// Where the context of the loops stands: it holds what they share, so it knows them, and each of them is given it.
-const CONTEXT: &str = "worker::context";
-
-/// Files that depend on each other in a circle, by more than the context. No circle may be added, and none may grow.
-const CIRCLES: [&[&str]; 1] = [&[
-    "worker::account",
-    "worker::aside",
-    "worker::failing",
-    "worker::modes",
-    "worker::recorder",
-    "worker::room",
-    "worker::settle",
-    "worker::start",
-    "worker::signals",
-]];
-
 #[test]
-fn no_more_files_depend_on_each_other_in_a_circle() {
-    let mut imports = Imports::of(&program()).modules;
-    assert!(imports.contains_key(CONTEXT), "where is the context?");
-    for others in imports.values_mut() {
-        others.remove(CONTEXT);
-    }
-    let known = CIRCLES.map(|circle| circle.iter().copied().collect::<BTreeSet<&str>>());
-    let mut circles = imports::circles(&imports);
-    circles.retain(|circle| !known.iter().any(|known| circle.is_subset(known)));
+fn no_files_depend_on_each_other_in_a_circle() {
+    let imports = Imports::of(&program()).modules;
+    let circles = imports::circles(&imports);
     assert!(circles.is_empty(), "{circles:#?}");
 }
 

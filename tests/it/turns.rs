@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use apipayd::db::Among;
-use apipayd::db::claim::{self, Met, Room};
+use apipayd::db::claim::{self, Met, Share};
 use apipayd::db::clock::SteadySecond;
 use apipayd::db::locks;
 use apipayd::domain::account::AccountName;
@@ -22,9 +22,9 @@ fn account(name: &str) -> AccountName {
 
 /// Claims with eight slots for each account, and returns the jobs that were claimed and how many stand back.
 async fn claim(pool: &apipayd::db::Pool, accounts: &[&str]) -> (Vec<Job>, usize) {
-    let rooms: Vec<Room> = accounts
+    let rooms: Vec<Share> = accounts
         .iter()
-        .map(|name| Room {
+        .map(|name| Share {
             account: account(name),
             jobs: 8,
         })
@@ -46,11 +46,12 @@ async fn claim(pool: &apipayd::db::Pool, accounts: &[&str]) -> (Vec<Job>, usize)
 fn apart(met: Vec<Met>) -> (Vec<Job>, usize) {
     let all = met.len();
     let claimed = met.into_iter().filter_map(|met| match met {
-        Met::Claimed(claim) => Some(claim.id.0),
+        Met::Claimed(granted) => Some(granted.claims.into_iter().map(|claim| claim.id.0)),
         Met::StandsBack(_) => None,
     });
-    let claimed: Vec<Job> = claimed.collect();
+    let claimed: Vec<_> = claimed.collect();
     let stand_back = all - claimed.len();
+    let claimed: Vec<Job> = claimed.into_iter().flatten().collect();
     (claimed, stand_back)
 }
 

@@ -25,9 +25,9 @@ use apipayd::policy::reconcile::{reconcile, without_baseline};
 use apipayd::policy::rules::{Jitter, Rules};
 use apipayd::policy::verdict::{AccountSignal, Verdict};
 use apipayd::worker::alerting::{Alert, ToCancel};
-use apipayd::worker::failing::Signed;
 use apipayd::worker::guard::Guard;
 use apipayd::worker::outcome::{self, Evidence, Following, Kind};
+use apipayd::worker::recorder::Signed;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -434,7 +434,6 @@ fn guard(state: Status) -> Guard {
         worker: Some(Uuid::nil()),
         epoch: Epoch(1),
         state,
-        taken: None,
     }
 }
 

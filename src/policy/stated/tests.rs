@@ -548,7 +548,7 @@ fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
     let paid = bill(own_invoice("paid"));
     assert!(paid.ends_with(": name it"), "{paid}");
     // Named as it is, it would be held once more for what differs.
-    let differs = bill(InvoiceSeen {
+    let differs = bill(Invoice {
         amount: Some(Decimal::ONE),
         ..own_invoice("paid")
     });

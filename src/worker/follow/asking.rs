@@ -8,70 +8,58 @@ use tracing::warn;
 
 use crate::db::entry::Entry;
 use crate::db::mirrors::{self, DueMirror};
-use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::outage::Read;
 use crate::policy::follow::check_distance;
 use crate::policy::judge::signal_of;
 use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::clock::Moment;
-use crate::worker::context::Context;
-use crate::worker::failing::{self, Signed};
-use crate::worker::recorder::Outcome;
-use crate::worker::room::Work;
-use crate::worker::send::SEND_WINDOW;
-
-pub(super) fn may_read(ctx: &Context, account: &Account, read: Read) -> bool {
-    account.may_read(read, ctx.clock.expected(), ctx.longest_trial())
-}
-
-/// The accounts of which such reads may be made now: where they get no clear answer one asks at a time.
-pub(super) fn readable(ctx: &Context, served: &[Arc<Account>], read: Read) -> Vec<String> {
-    let has_place = |account: &&Arc<Account>| account.places.free(Work::Follow) > 0;
-    let readable = served.iter().filter(has_place);
-    let readable = readable.filter(|account| may_read(ctx, account, read));
-    readable.map(|account| account.name.to_string()).collect()
-}
+use crate::worker::failing;
+use crate::worker::recorder::{Outcome, Signed};
+use crate::worker::room::Room;
+use crate::worker::room::places::Work;
+use crate::worker::window::SEND_WINDOW;
 
 /// Whether a request that was claimed at this moment may still leave. A stop waits for one that is under way, and for
 /// none after it.
-pub(super) fn may_ask(ctx: &Context, account: &Account, claimed_at: Moment) -> bool {
+pub(super) fn may_ask(room: &Room, claimed_at: Moment) -> bool {
     let is_young = claimed_at.elapsed() <= SEND_WINDOW;
-    is_young && account.may_send(claimed_at) && !ctx.stop.is_cancelled()
+    is_young && room.may_send(claimed_at) && !room.handles.stop.is_cancelled()
+}
+
+/// The accounts of which such reads may be made now: where they get no clear answer one asks at a time.
+pub(super) fn readable(served: &[Arc<Room>], read: Read) -> Vec<String> {
+    let has_place = |room: &&Arc<Room>| room.places.free(Work::Follow) > 0;
+    let readable = served.iter().filter(has_place);
+    let readable = readable.filter(|room| room.may_read(read));
+    readable.map(|room| room.name.to_string()).collect()
 }
 
 /// Nobody was asked: what was claimed is due again.
-pub(super) async fn put_back(ctx: &Context, name: &AccountName, due: &[DueMirror]) {
-    put_back_for(ctx, name, due, Duration::ZERO).await;
+pub(super) async fn put_back(room: &Room, due: &[DueMirror]) {
+    put_back_for(room, due, Duration::ZERO).await;
 }
 
 /// Nobody was asked: what was claimed is due again after a while.
-pub(super) async fn put_back_for(
-    ctx: &Context,
-    name: &AccountName,
-    due: &[DueMirror],
-    after: Duration,
-) {
-    if let Err(error) = mirrors::put_back(&ctx.pool, name, due, after).await {
-        warn!(account = %name, error = %Chain(&error), "what was not asked about is due again only when its claim runs out");
+pub(super) async fn put_back_for(room: &Room, due: &[DueMirror], after: Duration) {
+    if let Err(error) = mirrors::put_back(&room.handles.pool, &room.name, due, after).await {
+        warn!(account = %room.name, error = %Chain(&error), "what was not asked about is due again only when its claim runs out");
     }
 }
 
 /// The next check of the account's invoices may begin, at its distance.
-pub(super) async fn end_check(ctx: &Context, name: &AccountName) {
-    let distance = check_distance(&ctx.rules.follow);
-    if let Err(error) = mirrors::end_check(&ctx.pool, name, distance).await {
-        warn!(account = %name, error = %Chain(&error), "the next check waits until the lease of this one is over");
+pub(super) async fn end_check(room: &Room) {
+    let distance = check_distance(&room.handles.rules.follow);
+    if let Err(error) = mirrors::end_check(&room.handles.pool, &room.name, distance).await {
+        warn!(account = %room.name, error = %Chain(&error), "the next check waits until the lease of this one is over");
     }
 }
 
 /// Notes what a read says of the gateway, and for the account if it brought nothing: then what it asked
 /// about is due again, and the distance of such reads says when. Returns whether it brought something.
 pub(super) async fn note(
-    ctx: &Arc<Context>,
-    account: &Account,
+    room: &Room,
     errand: Errand,
     timed: &Timed,
     is_usable: bool,
@@ -93,23 +81,23 @@ pub(super) async fn note(
     };
     let signal = match (&timed.answer, due.first()) {
         (Answer::Reply(reply), Some(mirror)) if !is_usable => {
-            signal_of(reply, None, ctx.circumstances(account, mirror.now))
+            signal_of(reply, None, room.circumstances(mirror.now))
         }
         _ => None,
     };
-    account.heed(signal.as_ref());
-    if signal.is_some() || failing::is_news(account, &signed) {
+    room.park.heed(signal.as_ref());
+    if signal.is_some() || failing::is_news(room, &signed) {
         let outcome = Outcome {
             signal,
             signed: Some(signed),
-            ..Outcome::plain(&account.name, Entry::default())
+            ..Outcome::plain(&room.name, Entry::default())
         };
         // Known before the next one is claimed.
-        ctx.recorder.record_now(outcome).await;
+        room.handles.recorder.record_now(outcome).await;
     }
     // What is not there stays claimed until that claim runs out: others are asked about first.
     if !is_usable && !is_absent {
-        put_back(ctx, &account.name, due).await;
+        put_back(room, due).await;
     }
     is_usable
 }

@@ -20,47 +20,41 @@ use crate::policy::follow::{
 };
 use crate::policy::outage::Errand;
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
+use crate::worker::jitter::jitter;
 use crate::worker::outcome;
 use crate::worker::recorder::Outcome;
-use crate::worker::{missing, revived, unstored};
+use crate::worker::room::Room;
+use crate::worker::{missing, revived};
 
 /// Accounts whose invoices are claimed for a check by one statement.
 const CHECKS: usize = 16;
 
 /// Claims the next checks of accounts, each with what it asks about.
-pub(super) async fn claim(
-    ctx: &Context,
-    served: &[Arc<Account>],
-) -> Result<Vec<DueMirror>, DbError> {
-    let accounts = readable(ctx, served, Read::Check);
-    unstored::claim(ctx, Kind::Invoice, &accounts, |among| {
-        mirrors::claim_invoices(
-            &ctx.pool,
-            &accounts,
-            wire::CHECK_IDS,
-            ctx.lease,
-            ctx.clock.second(),
-            CHECKS,
-            among,
-        )
-    })
-    .await
+pub(super) async fn claim(ctx: &Context, served: &[Arc<Room>]) -> Result<Vec<DueMirror>, DbError> {
+    let accounts = readable(served, Read::Check);
+    ctx.unstored
+        .claim(&ctx.pool, &ctx.wake, Kind::Invoice, &accounts, |among| {
+            mirrors::claim_invoices(
+                &ctx.pool,
+                &accounts,
+                wire::CHECK_IDS,
+                ctx.lease,
+                ctx.clock.second(),
+                CHECKS,
+                among,
+            )
+        })
+        .await
 }
 
 /// Asks about these invoices of an account, records how they stand, and decides about the jobs that wait for them.
-pub(super) async fn check(
-    ctx: &Arc<Context>,
-    account: &Account,
-    due: &[DueMirror],
-    claimed_at: Moment,
-) {
-    let name = &account.name;
-    if !may_ask(ctx, account, claimed_at) {
-        put_back(ctx, name, due).await;
-        end_check(ctx, name).await;
+pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
+    let name = &room.name;
+    if !may_ask(room, claimed_at) {
+        put_back(room, due).await;
+        end_check(room).await;
         return;
     }
     let crowd = if due.len() < wire::CHECK_IDS {
@@ -68,22 +62,22 @@ pub(super) async fn check(
     } else {
         Crowd::ManyChecks
     };
-    let due = &divide::take_part(ctx, account, due).await;
+    let due = &divide::take_part(room, due).await;
     let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
-    let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
+    let errand = Errand::read(Read::Check, room.outages.reads_slowly(Read::Check));
     crash::reach(Point::FollowBeforeRequest);
-    let timed = account.call(&wire::check_invoices(&ids)).await;
-    let following = ctx.following(account);
+    let timed = room.call(&wire::check_invoices(&ids)).await;
+    let following = room.following();
     crash::reach(Point::FollowAfterAnswer);
-    end_check(ctx, name).await;
+    end_check(room).await;
     // Ids that are not the key's are left out without a word (API, section 2.6): all of them, if need be.
     let rows = wire::read_check(&timed);
-    note(ctx, account, errand, &timed, rows.is_some(), due).await;
+    note(room, errand, &timed, rows.is_some(), due).await;
     let Some(rows) = rows else {
-        divide::note_failure(ctx, account, &timed, due).await;
+        divide::note_failure(room, &timed, due).await;
         return;
     };
-    account.division().shown(&ids);
+    room.division().shown(&ids);
     let mut shown = by_id(rows);
     let mut left_out = Vec::new();
     for mirror in due {
@@ -97,13 +91,13 @@ pub(super) async fn check(
         let invoice = if is_to_be_read(&before, &invoice, is_waited_for) {
             // So does what cannot be read now.
             let due = std::slice::from_ref(mirror);
-            match read_whole(ctx, account, invoice.id, due, claimed_at).await {
+            match read_whole(room, invoice.id, due, claimed_at).await {
                 Some(whole) => whole,
                 None => continue,
             }
-        } else if is_just_made(mirror) && account.wants_mode() {
+        } else if is_just_made(mirror) && room.client.modes.wants_a_look() {
             let due = std::slice::from_ref(mirror);
-            let whole = read_for_mode(ctx, account, invoice.id, due, claimed_at).await;
+            let whole = read_for_mode(room, invoice.id, due, claimed_at).await;
             whole.unwrap_or(invoice)
         } else {
             invoice
@@ -113,7 +107,7 @@ pub(super) async fn check(
         // It is told of before it is stored; else it is seen so once more.
         if !is_waited_for
             && lives_unexpectedly(&before, &now, mirror.is_superseded)
-            && let Err(error) = revived::tell(ctx, mirror, &now).await
+            && let Err(error) = revived::tell(room, mirror, &now).await
         {
             warn!(invoice = invoice.id, error = %Chain(&error), "an invoice that no job goes by lives, and could not be told of yet");
             continue;
@@ -124,21 +118,29 @@ pub(super) async fn check(
             crowd,
             ..Sighting::FIRST
         };
-        let check = next_check(object.outlook(), sighting, &ctx.rules.follow, ctx.jitter());
+        let check = next_check(
+            object.outlook(),
+            sighting,
+            &room.handles.rules.follow,
+            jitter(),
+        );
         let shown = Shown {
             object: &object,
             among: &[],
             unchanged_for,
         };
-        let check = settle_waiting(ctx, account, mirror, shown, check, following).await;
+        let check = settle_waiting(room, mirror, shown, check, following).await;
         let row = outcome::invoice_row(name, None, &invoice, check, following);
         let entry = Entry {
             invoice: Some(row),
             ..Entry::default()
         };
-        ctx.recorder.record(Outcome::plain(name, entry)).await;
+        room.handles
+            .recorder
+            .record(Outcome::plain(name, entry))
+            .await;
     }
-    missing::tell(ctx, name, &left_out).await;
+    missing::tell(room, &left_out).await;
 }
 
 /// Whether the job that made an invoice still waits for it.

@@ -3,73 +3,64 @@
 use std::sync::Arc;
 
 use super::apart::read_after_refund;
-use super::asking::{may_ask, may_read, note, put_back, readable};
+use super::asking::{may_ask, note, put_back, readable};
 use super::settle::{Shown, settle_waiting, unchanged_for};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::entry::Entry;
 use crate::db::mirrors::{self, DueMirror, Kind};
-use crate::domain::account::AccountName;
 use crate::domain::job::JobName;
 use crate::domain::object::{Invoice, Object, ObjectKind, Refund, RefundStatus};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::follow::{NextCheck, Sighting, next_check};
 use crate::policy::outage::{Errand, is_absence};
-use crate::worker::account::Account;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
+use crate::worker::jitter::jitter;
+use crate::worker::missing;
 use crate::worker::outcome::{self, Following};
 use crate::worker::recorder::Outcome;
-use crate::worker::{missing, unstored};
+use crate::worker::room::Room;
 
 /// Refunds of an account in one round: each invoice of theirs is a request, one after the other, and
 /// the next check of the invoices waits for them.
 const REFUNDS: usize = 4;
 
 /// Claims refunds that are due, of each account as many as a round has room for.
-pub(super) async fn claim(
-    ctx: &Context,
-    served: &[Arc<Account>],
-) -> Result<Vec<DueMirror>, DbError> {
-    let accounts = readable(ctx, served, Read::Refunds);
-    unstored::claim(ctx, Kind::Refund, &accounts, |among| {
-        mirrors::claim_refunds(
-            &ctx.pool,
-            &accounts,
-            REFUNDS,
-            ctx.lease,
-            ctx.clock.second(),
-            among,
-        )
-    })
-    .await
+pub(super) async fn claim(ctx: &Context, served: &[Arc<Room>]) -> Result<Vec<DueMirror>, DbError> {
+    let accounts = readable(served, Read::Refunds);
+    ctx.unstored
+        .claim(&ctx.pool, &ctx.wake, Kind::Refund, &accounts, |among| {
+            mirrors::claim_refunds(
+                &ctx.pool,
+                &accounts,
+                REFUNDS,
+                ctx.lease,
+                ctx.clock.second(),
+                among,
+            )
+        })
+        .await
 }
 
 /// Asks about these refunds of an invoice, records how they stand, and decides about the jobs that wait for them.
-pub(super) async fn check(
-    ctx: &Arc<Context>,
-    account: &Account,
-    invoice_id: i64,
-    due: &[DueMirror],
-    claimed_at: Moment,
-) {
-    let name = &account.name;
-    if !may_ask(ctx, account, claimed_at) || !may_read(ctx, account, Read::Refunds) {
-        put_back(ctx, name, due).await;
+pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claimed_at: Moment) {
+    if !may_ask(room, claimed_at) || !room.may_read(Read::Refunds) {
+        put_back(room, due).await;
         return;
     }
-    let errand = Errand::read(Read::Refunds, account.reads_slowly(Read::Refunds));
+    let errand = Errand::read(Read::Refunds, room.outages.reads_slowly(Read::Refunds));
     crash::reach(Point::RefundsBeforeRequest);
-    let timed = account.call(&wire::list_refunds(invoice_id)).await;
-    let following = ctx.following(account);
+    let timed = room.call(&wire::list_refunds(invoice_id)).await;
+    let following = room.following();
     crash::reach(Point::RefundsAfterAnswer);
     let list = wire::read_refunds(&timed, invoice_id);
-    note(ctx, account, errand, &timed, list.is_some(), due).await;
+    note(room, errand, &timed, list.is_some(), due).await;
     let Some(list) = list else {
         // An invoice that is not there has no refunds that are.
         if is_absence(&timed) {
-            missing::tell(ctx, name, &due.iter().collect::<Vec<_>>()).await;
+            missing::tell(room, &due.iter().collect::<Vec<_>>()).await;
         }
         return;
     };
@@ -78,7 +69,7 @@ pub(super) async fn check(
         shown.is_some_and(|refund| refund.status == RefundStatus::Completed)
     };
     let after = if due.iter().any(|mirror| is_done(&mirror)) {
-        read_after_refund(ctx, account, invoice_id, &list, due, claimed_at).await
+        read_after_refund(room, invoice_id, &list, due, claimed_at).await
     } else {
         None
     };
@@ -95,16 +86,21 @@ pub(super) async fn check(
             is_invoice_read: after.is_some(),
             ..Sighting::FIRST
         };
-        let check = next_check(refund.outlook(), sighting, &ctx.rules.follow, ctx.jitter());
+        let check = next_check(
+            refund.outlook(),
+            sighting,
+            &room.handles.rules.follow,
+            jitter(),
+        );
         let shown = Shown {
             object: &refund.clone().into(),
             among: &all,
             unchanged_for,
         };
-        let check = settle_waiting(ctx, account, mirror, shown, check, following).await;
-        record_refund(ctx, name, refund, after.as_ref(), check, following).await;
+        let check = settle_waiting(room, mirror, shown, check, following).await;
+        record_refund(room, refund, after.as_ref(), check, following).await;
     }
-    missing::tell(ctx, name, &left_out).await;
+    missing::tell(room, &left_out).await;
     // What people gave back counts in the invoice's total, so it is shown beside it.
     let is_ours = |refund: &&Refund| {
         let is_due = due.iter().any(|mirror| mirror.refund_id == Some(refund.id));
@@ -119,28 +115,35 @@ pub(super) async fn check(
             is_invoice_read: true,
             ..Sighting::FIRST
         };
-        let check = next_check(refund.outlook(), sighting, &ctx.rules.follow, ctx.jitter());
-        record_refund(ctx, name, refund, after.as_ref(), check, following).await;
+        let check = next_check(
+            refund.outlook(),
+            sighting,
+            &room.handles.rules.follow,
+            jitter(),
+        );
+        record_refund(room, refund, after.as_ref(), check, following).await;
     }
 }
 
 /// Records a refund as it was seen, and its invoice as it stands after it, if that was read.
 async fn record_refund(
-    ctx: &Arc<Context>,
-    name: &AccountName,
+    room: &Room,
     refund: &Refund,
     after: Option<&Invoice>,
     check: NextCheck,
     following: Following<'_>,
 ) {
     let of_invoice = after.map_or_else(Entry::default, |invoice| {
-        outcome::first_mirror(name, None, &invoice.clone().into(), following)
+        outcome::first_mirror(&room.name, None, &invoice.clone().into(), following)
     });
     let entry = Entry {
         refund: Some(outcome::refund_row(
-            name, None, refund, after, check, following,
+            &room.name, None, refund, after, check, following,
         )),
         ..of_invoice
     };
-    ctx.recorder.record(Outcome::plain(name, entry)).await;
+    room.handles
+        .recorder
+        .record(Outcome::plain(&room.name, entry))
+        .await;
 }

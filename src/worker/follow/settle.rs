@@ -1,6 +1,5 @@
 //! What an object that was just shown means for the jobs that wait for it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -15,13 +14,12 @@ use crate::policy::finding::Subject;
 use crate::policy::follow::{Followed, NextCheck, follow, has_double, proves_delivery};
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason};
-use crate::worker::account::Account;
 use crate::worker::alerting::{Alert, ToCancel};
-use crate::worker::context::Context;
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, Following};
 use crate::worker::plan;
 use crate::worker::recorder::Outcome;
+use crate::worker::room::Room;
 
 /// An object as the gateway has just shown it.
 #[derive(Clone, Copy)]
@@ -35,8 +33,7 @@ pub(super) struct Shown<'a> {
 
 /// Decides about the jobs that wait for an object; returns when to look again.
 pub(super) async fn settle_waiting(
-    ctx: &Arc<Context>,
-    account: &Account,
+    room: &Room,
     mirror: &DueMirror,
     shown: Shown<'_>,
     usual: NextCheck,
@@ -46,7 +43,7 @@ pub(super) async fn settle_waiting(
     for job in &mirror.waiting {
         let followed = match has_double(job.name, shown.object, shown.among) {
             true => Some(Followed::doubled()),
-            false => decide(ctx, account, mirror, job, shown).await,
+            false => decide(room, mirror, job, shown).await,
         };
         let Some(followed) = followed else {
             continue;
@@ -64,7 +61,6 @@ pub(super) async fn settle_waiting(
             worker: None,
             epoch: job.epoch,
             state: State::Accepted,
-            taken: None,
         };
         let found = followed.found.as_deref();
         let entry = match &followed.next {
@@ -75,8 +71,9 @@ pub(super) async fn settle_waiting(
             None => Entry::default(),
         };
         // Nearly always nobody waits for that, and it costs nothing.
-        let is_proof = account.waits_for_delivery() && proves_delivery(followed.next.as_ref());
-        ctx.recorder
+        let is_proof = room.park.waits_for_delivery() && proves_delivery(followed.next.as_ref());
+        room.handles
+            .recorder
             .record(Outcome {
                 signal: followed.signal,
                 alert: (followed.next.as_ref())
@@ -85,19 +82,24 @@ pub(super) async fn settle_waiting(
                 ..Outcome::plain(&mirror.account, entry)
             })
             .await;
-        ctx.wake.dispatch.notify_one();
+        room.handles.wake.dispatch.notify_one();
     }
     check
 }
 
 async fn decide(
-    ctx: &Arc<Context>,
-    account: &Account,
+    room: &Room,
     mirror: &DueMirror,
     job: &AcceptedJob,
     shown: Shown<'_>,
 ) -> Option<Followed> {
-    let planned = plan::plan(ctx, job.id, &job.name, &job.operation, &job.params);
+    let planned = plan::plan(
+        &room.handles.pool,
+        job.id,
+        &job.name,
+        &job.operation,
+        &job.params,
+    );
     let (operation, plan) = match planned.await {
         Ok(planned) => planned,
         // It stays accepted, and the alert of overdue jobs tells of it.
@@ -106,7 +108,7 @@ async fn decide(
             return None;
         }
     };
-    let at = ctx.circumstances(account, mirror.now);
+    let at = room.circumstances(mirror.now);
     let followed = follow(
         operation,
         &plan,
@@ -125,10 +127,10 @@ async fn decide(
         plan: &plan,
         name: job.name,
         history: &job.history,
-        protection: account.protection,
+        protection: room.protection,
         baseline: None,
     };
-    let earlier = earlier::look_back(ctx, account, mirror, job).await?;
+    let earlier = earlier::look_back(room, mirror, job).await?;
     let living = lives_after_all(&subject, &earlier.known, &earlier.named);
     Some(living.map_or(followed, Followed::living))
 }

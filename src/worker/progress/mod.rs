@@ -318,12 +318,12 @@ impl Default for Progress {
 
 /// Parked accounts whose probes get no clear answer, as far as this daemon made them.
 fn unclear_probes(ctx: &Context) -> Vec<Failure> {
-    let accounts = ctx.accounts.open().into_iter();
-    let unclear = accounts.filter_map(|account| {
-        let (since, got) = account.unclear_probes()?;
+    let rooms = ctx.rooms.open().into_iter();
+    let unclear = rooms.filter_map(|room| {
+        let (since, got) = room.probing.unclear()?;
         let since = written(since);
         Some(Failure {
-            what: account.name.to_string(),
+            what: room.name.to_string(),
             cause: format!("{}, since {since}", without_phones(&got)),
             mark: since,
         })
@@ -388,18 +388,18 @@ fn refused(due: &Due, since: OffsetDateTime) -> Refused {
 }
 
 fn account(ctx: &Context, due: &Due) -> AccountFacts {
-    let ours = AccountName::parse(&due.account).and_then(|name| ctx.accounts.get(&name));
+    let ours = AccountName::parse(&due.account).and_then(|name| ctx.rooms.get(&name));
     AccountFacts {
         account: due.account.clone(),
         due_jobs: u32::try_from(due.due_jobs).unwrap_or(u32::MAX),
         // What we hold ourselves we know. Quota that was taken and brought no job would look like a claim.
         claimed: match &ours {
-            Some(account) if due.served_by == 1 => account.claims().to_string(),
+            Some(room) if due.served_by == 1 => room.jobs.claims().to_string(),
             _ => due.claimed.clone(),
         },
         is_quota_tight: due.is_quota_tight,
-        refused_jobs: ours.as_ref().map_or(0, |account| account.refused()),
-        is_late: ours.is_some_and(|account| account.is_late()),
+        refused_jobs: ours.as_ref().map_or(0, |room| room.jobs.refused()),
+        is_late: ours.is_some_and(|room| room.jobs.is_late()),
         lookup: due.lookup.clone(),
         undecided: due.undecided.map(|job| job.to_string()),
         check: due.check.clone(),

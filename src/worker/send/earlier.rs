@@ -1,7 +1,5 @@
 //! Before a bill is made anew: whether an invoice of it lives.
 
-use std::sync::Arc;
-
 use tracing::{info, warn};
 
 use super::job::{Job, Role, circumstances, conclude, hold, purpose, put_back, take_quota};
@@ -16,19 +14,17 @@ use crate::policy::outage::sign_of_send;
 use crate::policy::reconcile::{lives_after_all, without_earlier};
 use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::alerting::ToCancel;
 use crate::worker::clock::Moment;
-use crate::worker::context::Context;
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{Evidence, Kind};
+use crate::worker::room::Room;
 use crate::worker::search;
 use crate::worker::slots::Slot;
 
 /// The bill, and who sends it.
 struct Asking<'a> {
-    ctx: &'a Arc<Context>,
-    account: &'a Account,
+    room: &'a Room,
     guard: &'a Guard,
     plan: &'a Plan,
     job: &'a Job,
@@ -38,25 +34,24 @@ struct Asking<'a> {
 /// a person named another one in place of its own, that one is known by nothing else. One that lives after all is
 /// adopted, and nothing is sent. Returns from when the send window counts; `None` when the job was recorded otherwise.
 pub(super) async fn look_back(
-    ctx: &Arc<Context>,
-    account: &Account,
+    room: &Room,
     operation: &dyn Operation,
     guard: &Guard,
     plan: &Plan,
     job: &Job,
     slot: &mut Slot,
 ) -> Option<Moment> {
-    let ids = match mirrors::of_job(&ctx.pool, &account.name, guard.id, wire::CHECK_IDS).await {
+    let ids = match mirrors::of_job(&room.handles.pool, &room.name, guard.id, wire::CHECK_IDS).await
+    {
         Ok(ids) => ids,
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the earlier invoices of a bill are not known; it is not made anew yet");
-            put_back(ctx, account, guard, job, NotSent::DatabaseFailed).await;
+            put_back(room, guard, job, NotSent::DatabaseFailed).await;
             return None;
         }
     };
     let asking = Asking {
-        ctx,
-        account,
+        room,
         guard,
         plan,
         job,
@@ -64,21 +59,21 @@ pub(super) async fn look_back(
     crash::reach(Point::EarlierBeforeRequest);
     let mut known = Vec::new();
     if !ids.is_empty() {
-        if !take_quota(ctx, account, guard, job).await {
+        if !take_quota(room, guard, job).await {
             return None;
         }
         let request = wire::check_invoices(&ids);
-        let timed = slot.wait(account.call(&request)).await;
+        let timed = slot.wait(room.call(&request)).await;
         match wire::read_check(&timed) {
             Some(shown) => known.extend(shown.into_iter().map(Object::from)),
             None => return asking.put_off(&request, &timed).await,
         }
     }
-    if !take_quota(ctx, account, guard, job).await {
+    if !take_quota(room, guard, job).await {
         return None;
     }
     let name = job.claim.name.first();
-    let search = search::by_name(ctx, account, &name, purpose(job));
+    let search = search::by_name(room, &name, purpose(job));
     let (request, timed, found) = slot.wait(search).await;
     let Finding::Listed(named) = found else {
         return asking.put_off(&request, &timed).await;
@@ -88,13 +83,13 @@ pub(super) async fn look_back(
         plan,
         name: job.claim.name,
         history: &job.claim.history,
-        protection: account.protection,
+        protection: room.protection,
         baseline: None,
     };
     match lives_after_all(&subject, &known, &named) {
         None => {
             crash::reach(Point::EarlierAfterAnswer);
-            hold(ctx, account, guard, job, None).await
+            hold(room, guard, job, None).await
         }
         Some(living) => {
             let found = Some(living.found.as_str());
@@ -107,7 +102,7 @@ pub(super) async fn look_back(
 impl Asking<'_> {
     /// It could not be asked whether one lives, so nothing is sent.
     async fn put_off(&self, request: &Request, timed: &Timed) -> Option<Moment> {
-        let at = circumstances(self.ctx, self.account, self.job);
+        let at = circumstances(self.room, self.job);
         let verdict = without_earlier(&self.job.claim.history, timed, at);
         self.record(request, timed, verdict, None).await;
         None
@@ -122,7 +117,7 @@ impl Asking<'_> {
     ) {
         let (guard, job) = (self.guard, self.job);
         info!(
-            job.id = %guard.id, account = %self.account.name, next = verdict.next.state().as_str(),
+            job.id = %guard.id, account = %self.room.name, next = verdict.next.state().as_str(),
             reason = verdict.next.reason().map(Reason::code), "it is not made anew"
         );
         let evidence = Evidence {
@@ -131,20 +126,13 @@ impl Asking<'_> {
             plan: self.plan,
             request,
             timed,
-            now: circumstances(self.ctx, self.account, job).now,
+            now: circumstances(self.room, job).now,
             signed: job.signed(sign_of_send(timed, &verdict, true)),
             failing_since: job.claim.history.failing_since,
             read: None,
             found,
             to_cancel: ToCancel::of(&job.claim.operation),
         };
-        conclude(
-            self.ctx,
-            self.account,
-            &evidence,
-            verdict,
-            job.role == Role::TrialOfPark,
-        )
-        .await;
+        conclude(self.room, &evidence, verdict, job.role == Role::TrialOfPark).await;
     }
 }

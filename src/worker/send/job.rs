@@ -1,7 +1,5 @@
 //! A job in this worker's hands: from its claim to the record of what came of it.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -14,19 +12,14 @@ use crate::policy::judge::{Circumstances, not_sent};
 use crate::policy::outage::{Errand, Sign};
 use crate::policy::verdict::{Next, Reason, Verdict};
 use crate::telemetry::Chain;
-use crate::worker::account::Account;
 use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
-use crate::worker::context::Context;
-use crate::worker::failing::Signed;
 use crate::worker::guard::Guard;
 use crate::worker::in_hand::Hold;
 use crate::worker::outcome::{self, Evidence};
-use crate::worker::recorder::Outcome;
-
-/// How old a claim may be when its request leaves. The configuration keeps the lease longer than
-/// this and a whole request together, so within it the lease, and with it the epoch, is still ours.
-pub const SEND_WINDOW: Duration = Duration::from_secs(5);
+use crate::worker::recorder::{Outcome, Signed};
+use crate::worker::room::Room;
+use crate::worker::window::SEND_WINDOW;
 
 /// A job in this worker's hands.
 pub struct Job {
@@ -57,15 +50,15 @@ impl Job {
     /// Takes a claim in hand that was asked for at this moment. `None` when the database has forgotten that this daemon has
     /// the job already: then nothing more is sent, and the job stays as it is until the request under way is answered,
     /// or its lease has run out.
-    pub fn take(ctx: &Context, claim: Claim, claimed_at: Moment, role: Role) -> Option<Job> {
-        let Some(in_hand) = ctx.in_hand.take(&claim.name, claim.epoch) else {
-            ctx.recorder.forget(Forgotten {
+    pub fn take(room: &Room, claim: Claim, claimed_at: Moment, role: Role) -> Option<Job> {
+        let Some(in_hand) = room.handles.in_hand.take(&claim.name, claim.epoch) else {
+            room.handles.recorder.forget(Forgotten {
                 account: claim.account,
                 job: claim.id.0,
                 epoch: claim.epoch.0,
                 lost: Lost::Repeated,
             });
-            ctx.wake.deliver.notify_one();
+            room.handles.wake.deliver.notify_one();
             return None;
         };
         Some(Job {
@@ -91,33 +84,32 @@ impl Job {
 }
 
 /// The guard of a claim of ours.
-pub fn guard(ctx: &Context, claim: &Claim, state: State) -> Guard {
+pub fn guard(room: &Room, claim: &Claim, state: State) -> Guard {
     Guard {
         account: claim.account.clone(),
         id: claim.id,
         token: claim.name.token,
-        worker: Some(ctx.worker),
+        worker: Some(room.handles.worker),
         epoch: claim.epoch,
         state,
-        taken: Some(claim.taken),
     }
 }
 
 /// Has the account obey a verdict, and records it with its evidence; waits for that only if asked to.
 pub async fn conclude(
-    ctx: &Context,
-    account: &Account,
+    room: &Room,
     evidence: &Evidence<'_>,
     verdict: Verdict,
     wait: bool,
 ) -> Option<Recorded> {
-    account.heed(verdict.signal.as_ref());
-    let following = ctx.following(account);
+    room.park.heed(verdict.signal.as_ref());
+    let following = room.following();
     let outcome = Outcome {
         account: evidence.guard.account.clone(),
         entry: outcome::entry(evidence, &verdict, following),
         alert: alert_of(evidence, &verdict),
         delivered: None,
+        unspent: None,
         signed: Some(evidence.signed.clone()),
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
@@ -126,9 +118,9 @@ pub async fn conclude(
         signal: verdict.signal,
     };
     if wait {
-        Some(ctx.recorder.record_now(outcome).await)
+        Some(room.handles.recorder.record_now(outcome).await)
     } else {
-        ctx.recorder.record(outcome).await;
+        room.handles.recorder.record(outcome).await;
         None
     }
 }
@@ -145,20 +137,15 @@ fn alert_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alert> {
     }
 }
 
-pub(super) fn circumstances<'a>(
-    ctx: &'a Context,
-    account: &Account,
-    job: &Job,
-) -> Circumstances<'a> {
-    ctx.circumstances(account, job.claim.now + job.claimed_at.elapsed())
+pub(super) fn circumstances<'a>(room: &'a Room, job: &Job) -> Circumstances<'a> {
+    room.circumstances(job.claim.now + job.claimed_at.elapsed())
 }
 
 /// Makes sure that the claim holds for a whole request more, after something was read for it: the lease is renewed, and
 /// what leaves late has quota of its own, since that of the claim counts as of the claim. Returns from when the send
 /// window counts; `None` when the job is no longer ours, or was put back.
 pub(super) async fn hold(
-    ctx: &Context,
-    account: &Account,
+    room: &Room,
     guard: &Guard,
     job: &Job,
     baseline: Option<&Value>,
@@ -169,10 +156,18 @@ pub(super) async fn hold(
     } else {
         job.window_from
     };
-    if is_late && !take_quota(ctx, account, guard, job).await {
+    if is_late && !take_quota(room, guard, job).await {
         return None;
     }
-    match claim::hold(&ctx.pool, ctx.worker, &job.claim, baseline, ctx.lease).await {
+    match claim::hold(
+        &room.handles.pool,
+        room.handles.worker,
+        &job.claim,
+        baseline,
+        room.handles.lease,
+    )
+    .await
+    {
         Ok(Held::Yes) => Some(window_from),
         Ok(Held::No) => {
             info!(job.id = %guard.id, account = %guard.account, "its lease ran out before it was sent; nothing was sent");
@@ -180,7 +175,7 @@ pub(super) async fn hold(
         }
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the claim could not be renewed; nothing was sent");
-            put_back(ctx, account, guard, job, NotSent::DatabaseFailed).await;
+            put_back(room, guard, job, NotSent::DatabaseFailed).await;
             None
         }
     }
@@ -195,29 +190,24 @@ pub(super) fn purpose(job: &Job) -> Purpose {
 }
 
 /// Takes quota for one more request of the job. Without it the job is put back.
-pub(super) async fn take_quota(ctx: &Context, account: &Account, guard: &Guard, job: &Job) -> bool {
-    match ctx.take_one(&guard.account, purpose(job)).await {
+pub(super) async fn take_quota(room: &Room, guard: &Guard, job: &Job) -> bool {
+    match room.take_one(purpose(job)).await {
         Ok(true) => return true,
-        Ok(false) => put_back(ctx, account, guard, job, NotSent::QuotaSpent).await,
+        Ok(false) => put_back(room, guard, job, NotSent::QuotaSpent).await,
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "no quota could be taken; nothing was sent");
-            put_back(ctx, account, guard, job, NotSent::DatabaseFailed).await;
+            put_back(room, guard, job, NotSent::DatabaseFailed).await;
         }
     }
     false
 }
 
 /// Records that nothing was sent, and why.
-pub(super) async fn put_back(
-    ctx: &Context,
-    account: &Account,
-    guard: &Guard,
-    job: &Job,
-    cause: NotSent,
-) {
-    let verdict = not_sent(cause, &job.claim.history, circumstances(ctx, account, job));
+pub(super) async fn put_back(room: &Room, guard: &Guard, job: &Job, cause: NotSent) {
+    let verdict = not_sent(cause, &job.claim.history, circumstances(room, job));
     let entry = outcome::not_sent(guard, cause, &verdict);
-    ctx.recorder
+    room.handles
+        .recorder
         .record(Outcome {
             signed: Some(job.signed(Sign::Silent)),
             ..Outcome::plain(&guard.account, entry)

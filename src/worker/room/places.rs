@@ -1,21 +1,9 @@
-//! An account's room: places for the tasks that work for it, and the supervision of these tasks.
-//!
-//! The loops only find what is due, and hand each account its part: whatever waits for an answer of the gateway is a
-//! task of the account. So an account whose gateway is slow makes nobody wait but itself. Each kind of work has places
-//! of its own, for a send must not wait for a look-up, nor a probe for a check.
+//! Places for the tasks of an account beside its sends. Each kind of work has places of its own, for a send must not wait
+//! for a look-up, nor a probe for a check.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::error;
-
-use crate::crash;
-use crate::worker::account::Account;
-use crate::worker::alerting::Alert;
-use crate::worker::context::Context;
-use crate::worker::signals;
 
 /// What the tasks of an account are for, beside its sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +41,6 @@ impl Default for Places {
 }
 
 impl Places {
-    /// Whether no task is under way.
-    pub fn are_free(&self) -> bool {
-        Work::ALL
-            .iter()
-            .all(|work| self.free(*work) == work.places())
-    }
-
     /// How many more tasks of this kind there may be.
     pub fn free(&self, work: Work) -> usize {
         self.0[work as usize].available_permits()
@@ -76,37 +57,6 @@ impl Place {
     /// Whether there is no other one of its kind.
     pub fn is_last(&self) -> bool {
         self.0.semaphore().available_permits() == 0
-    }
-}
-
-/// Runs a task of an account, which a stop waits for. One that panics is told; what it had in hand is claimed again when
-/// its lease is over, and no other task is concerned.
-pub fn spawn(
-    ctx: &Arc<Context>,
-    account: &Arc<Account>,
-    what: &'static str,
-    work: impl Future<Output = ()> + Send + 'static,
-) {
-    let (for_task, account) = (ctx.clone(), account.clone());
-    ctx.tasks
-        .spawn(async move { supervised(&for_task, &account, what, work).await });
-}
-
-/// Does a task's work, and tells when it panics.
-pub async fn supervised(
-    ctx: &Context,
-    account: &Account,
-    what: &'static str,
-    work: impl Future<Output = ()>,
-) {
-    let work = async {
-        crash::panic_in(what);
-        work.await;
-    };
-    // Whatever it had changed is in the database, or behind locks that do not mind a panic.
-    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-        error!(account = %account.name, task = what, "a task of the account panicked, which is a fault of apipayd; what it had in hand is taken up again");
-        signals::try_to_open(ctx, &account.name, &Alert::panicked(&account.name, what)).await;
     }
 }
 

@@ -1,0 +1,141 @@
+//! The shelf: which jobs have outcomes in memory that the database does not have, so that nobody else touches them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::mem::discriminant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::db::entry::Key;
+use crate::domain::account::AccountName;
+use crate::worker::alerting::Others;
+
+/// Refused outcomes of an account after which none of its jobs is claimed: each is 100 KB at most.
+const ACCOUNT_MOST: usize = 500;
+
+/// The same for all accounts together: then an account with any waits.
+const MOST: usize = 4_000;
+
+/// Which outcomes are set aside, for the loops that must leave their jobs alone.
+#[derive(Default, Debug)]
+pub struct Shelf(Mutex<Places>);
+
+#[derive(Default, Debug)]
+struct Places {
+    /// How many outcomes of each; a job that is followed may have several.
+    outcomes: HashMap<Key, usize>,
+    accounts: BTreeMap<AccountName, usize>,
+    /// What the alert of an account says of its other jobs.
+    told: BTreeMap<AccountName, Others>,
+}
+
+impl Shelf {
+    /// The jobs whose outcomes wait here: a look-up knows less of them.
+    pub fn jobs(&self) -> Vec<i64> {
+        self.places()
+            .outcomes
+            .keys()
+            .map(|(job, ..)| job.0)
+            .collect()
+    }
+
+    /// How many outcomes wait.
+    pub fn count(&self) -> usize {
+        self.places().accounts.values().sum()
+    }
+
+    /// Whether so many of an account's outcomes wait that it may not bring more.
+    pub fn is_full(&self, account: &AccountName) -> bool {
+        let places = self.places();
+        let own = places.accounts.get(account).copied().unwrap_or(0);
+        own >= ACCOUNT_MOST || (own > 0 && places.accounts.values().sum::<usize>() >= MOST)
+    }
+
+    /// What becomes of the jobs of an account beside the one that is told of.
+    pub(in crate::worker) fn others(&self, account: &AccountName) -> Others {
+        let places = self.places();
+        let own = places.accounts.get(account).copied().unwrap_or(0);
+        drop(places);
+        match own {
+            0 | 1 => Others::GoOn,
+            own if self.is_full(account) => Others::Wait(own - 1),
+            own => Others::Refused(own - 1),
+        }
+    }
+
+    /// Notes of what kind the others are that an alert tells of; true when it told of another kind before.
+    pub(in crate::worker) fn is_told_anew(&self, account: &AccountName, others: Others) -> bool {
+        let mut places = self.places();
+        let before = places.told.insert(account.clone(), others);
+        before.is_some_and(|before| discriminant(&before) != discriminant(&others))
+    }
+
+    /// Puts an outcome of the account aside, until the answer is dropped.
+    pub(in crate::worker) fn put(self: &Arc<Self>, key: Key, account: &AccountName) -> Place {
+        let mut places = self.places();
+        *places.outcomes.entry(key).or_default() += 1;
+        *places.accounts.entry(account.clone()).or_default() += 1;
+        Place {
+            shelf: self.clone(),
+            key,
+            account: Some(account.clone()),
+        }
+    }
+
+    /// Has a job left alone until the answer is dropped: its outcome is on its way, and waits for its account.
+    pub(in crate::worker) fn protect(self: &Arc<Self>, key: Key) -> Place {
+        *self.places().outcomes.entry(key).or_default() += 1;
+        Place {
+            shelf: self.clone(),
+            key,
+            account: None,
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One outcome's place on the shelf.
+#[derive(Debug)]
+pub(in crate::worker) struct Place {
+    shelf: Arc<Shelf>,
+    pub(in crate::worker) key: Key,
+    /// The account, of what was refused; what is only on its way counts for none.
+    account: Option<AccountName>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.shelf.places();
+        let less = |count: &mut usize| {
+            *count -= 1;
+            *count == 0
+        };
+        if places.outcomes.get_mut(&self.key).is_some_and(less) {
+            places.outcomes.remove(&self.key);
+        }
+        if let Some(account) = &self.account
+            && places.accounts.get_mut(account).is_some_and(less)
+        {
+            places.accounts.remove(account);
+            places.told.remove(account);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::job::{Epoch, JobId};
+
+    #[test]
+    fn a_job_whose_outcome_waits_for_its_account_is_left_alone_and_is_not_set_aside() {
+        let shelf = Arc::new(Shelf::default());
+        let place = shelf.protect((JobId(7), Epoch(1), Uuid::nil()));
+        assert_eq!((shelf.jobs(), shelf.count()), (vec![7], 0));
+        drop(place);
+        assert!(shelf.jobs().is_empty());
+    }
+}

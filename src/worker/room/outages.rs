@@ -1,0 +1,75 @@
+//! How the requests of an account go: its sends, and each kind of its reads, as far as is known here.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::domain::outage::{Course, Outage, Read};
+
+/// What is known of an account's requests that got no clear answer.
+#[derive(Default)]
+pub struct Outages(Mutex<Outage>);
+
+impl Outages {
+    /// What the database says of all kinds of requests.
+    pub fn learn(&self, outage: Outage) {
+        *self.outage() = outage;
+    }
+
+    /// What is known of its sends, or of its reads of this kind.
+    pub fn learn_of(&self, kind: Option<Read>, course: Course) {
+        let mut outage = self.outage();
+        match kind {
+            None => outage.sends = course,
+            Some(read) => drop(outage.reads.insert(read, course)),
+        }
+    }
+
+    /// How its sends go, or its reads of this kind.
+    pub fn course(&self, kind: Option<Read>) -> Course {
+        self.outage().course(kind)
+    }
+
+    /// Whether one job of it tries while the others wait.
+    pub fn is_slow(&self) -> bool {
+        self.outage().is_slow()
+    }
+
+    /// Whether reads of this kind have slowed down.
+    pub fn reads_slowly(&self, read: Read) -> bool {
+        self.outage().reads_slowly(read)
+    }
+
+    /// Whether a read of this kind may be made (see [`Outage::may_read`]).
+    pub fn may_read(&self, read: Read, now: OffsetDateTime, longest: Duration) -> bool {
+        self.outage().may_read(read, now, longest)
+    }
+
+    /// Nothing in it can be half-changed, so a panic elsewhere does not spoil it.
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_learned_of_one_kind_says_nothing_of_the_others() {
+        let outages = Outages::default();
+        let refused = Course {
+            refused_since: Some(OffsetDateTime::UNIX_EPOCH),
+            ..Course::default()
+        };
+        outages.learn_of(Some(Read::Check), refused.clone());
+        assert_eq!(outages.course(Some(Read::Check)), refused);
+        assert_eq!(outages.course(Some(Read::Refunds)), Course::default());
+        assert_eq!(outages.course(None), Course::default());
+        outages.learn_of(None, refused.clone());
+        assert_eq!(outages.course(None), refused);
+        outages.learn(Outage::default());
+        assert_eq!(outages.course(None), Course::default());
+    }
+}

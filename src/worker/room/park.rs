@@ -1,0 +1,195 @@
+//! Whether an account is parked as far as is known here, and how fast it begins again after that.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::policy::breaker::slow_start_limit;
+use crate::policy::rules::BreakerRules;
+use crate::policy::verdict::AccountSignal;
+use crate::worker::clock::Moment;
+
+/// What the gateway and the database said of an account's parks.
+#[derive(Default)]
+pub struct Park(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Claims from before this moment must not be sent any more.
+    parked_at: Option<Moment>,
+    /// The gateway said that the account is unwell, and the database has not been told yet.
+    is_unstored: bool,
+    /// What the database said last.
+    seen: Seen,
+    /// Whether it is parked until something that the gateway accepted is delivered.
+    waits_for_delivery: bool,
+    /// Whether its health alone has ended its last park, and nothing was sent with success since.
+    is_doubted: bool,
+    /// When something was last sent with success.
+    got_through_at: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Seen {
+    /// Active for so long that no slow start is due.
+    #[default]
+    Active,
+    /// Parked: one request at a time until the resumption is seen.
+    Parked,
+    /// Resumed at this moment.
+    ResumedAt(Moment),
+}
+
+impl Park {
+    /// Obeys what an answer means for the account, at once: of one that is unwell nothing that was claimed before is sent,
+    /// and nothing more is claimed until the park is [stored](Park::is_stored). Its wait, if it is to wait, begins with
+    /// the record of the answer, for the claim of every daemon respects that.
+    ///
+    /// A park is known at once, before the database knows it, which may take as long as somebody locks the
+    /// account's row.
+    pub fn heed(&self, signal: Option<&AccountSignal>) {
+        if matches!(signal, Some(AccountSignal::Park { .. })) {
+            let mut state = self.state();
+            state.parked_at = Some(Moment::now());
+            state.is_unstored = true;
+        }
+    }
+
+    /// The database has been told of the park: claims from before this moment are not sent, and its word of
+    /// the account counts again, even should it have refused the park.
+    pub fn is_stored(&self) {
+        let mut state = self.state();
+        state.parked_at = Some(Moment::now());
+        state.is_unstored = false;
+        state.seen = Seen::Parked;
+    }
+
+    /// What the database says of the account: whether it is parked, and if not, for how long it has been resumed.
+    pub fn observe(&self, is_parked: bool, resumed_for: Option<Duration>, slow_start: Duration) {
+        self.state().seen = match resumed_for.filter(|time| *time < slow_start) {
+            _ if is_parked => Seen::Parked,
+            Some(time) => Seen::ResumedAt(Moment::now().before(time)),
+            None => Seen::Active,
+        };
+    }
+
+    /// From now on its requests start slowly, as after a park.
+    pub fn resume_slowly(&self) {
+        self.state().seen = Seen::ResumedAt(Moment::now());
+    }
+
+    /// Whether what was claimed at this moment may still be sent.
+    pub fn allows(&self, claimed_at: Moment) -> bool {
+        let parked_at = self.state().parked_at;
+        parked_at.is_none_or(|parked_at| claimed_at > parked_at)
+    }
+
+    /// How many jobs may be claimed and not yet finished: as many as there are slots, and `ahead` more.
+    pub fn limit(&self, concurrency: usize, ahead: usize, rules: &BreakerRules) -> usize {
+        let state = self.state();
+        match state.seen {
+            // The database still lets its jobs be claimed.
+            _ if state.is_unstored => 0,
+            Seen::Active => concurrency + ahead,
+            Seen::Parked => 1,
+            Seen::ResumedAt(moment) => slow_start_limit(concurrency, Some(moment.elapsed()), rules),
+        }
+    }
+
+    /// Whether it is parked until something that the gateway accepted is delivered, as the database last said.
+    pub fn waits_for_delivery(&self) -> bool {
+        self.state().waits_for_delivery
+    }
+
+    /// Notes whether it is parked until something is delivered.
+    pub fn wait_for_delivery(&self, waits: bool) {
+        self.state().waits_for_delivery = waits;
+    }
+
+    /// Whether its health alone has ended its last park, and nothing was sent with success since.
+    pub fn is_doubted(&self) -> bool {
+        self.state().is_doubted
+    }
+
+    /// Notes whether its health alone has ended its last park.
+    pub fn doubt(&self, is_doubted: bool) {
+        self.state().is_doubted = is_doubted;
+    }
+
+    /// Something was sent with success.
+    pub fn note_success(&self) {
+        self.state().got_through_at = Some(Moment::now());
+    }
+
+    /// Whether something was sent with success in this time, to this moment.
+    pub fn got_through_within(&self, time: Duration) -> bool {
+        let at = self.state().got_through_at;
+        at.is_some_and(|at| at.elapsed() < time)
+    }
+
+    /// Nothing in it can be half-changed, so a panic elsewhere does not spoil it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::verdict::Reason;
+
+    fn rules() -> BreakerRules {
+        BreakerRules {
+            probe_initial: Duration::from_secs(60),
+            probe_max: Duration::from_secs(900),
+            slow_start: Duration::from_secs(60),
+        }
+    }
+
+    fn unwell() -> AccountSignal {
+        AccountSignal::Park {
+            reason: Reason::ServiceUnavailable,
+            hint: None,
+            said: None,
+            undelivered: None,
+        }
+    }
+
+    #[test]
+    fn nothing_is_claimed_until_the_database_was_told_of_the_park() {
+        let (park, rules) = (Park::default(), rules());
+        assert_eq!(park.limit(8, 2, &rules), 10);
+        park.heed(Some(&unwell()));
+        assert_eq!(park.limit(8, 2, &rules), 0);
+        // Its row is locked, and shows what it was before.
+        park.observe(false, None, rules.slow_start);
+        assert_eq!(park.limit(8, 2, &rules), 0);
+        park.is_stored();
+        assert_eq!(park.limit(8, 2, &rules), 1);
+        // It was refused, or somebody has resumed the account.
+        park.observe(false, None, rules.slow_start);
+        assert_eq!(park.limit(8, 2, &rules), 10);
+    }
+
+    #[test]
+    fn what_was_claimed_before_a_park_is_not_sent_after_it() {
+        let park = Park::default();
+        let before = Moment::now();
+        assert!(park.allows(before));
+        park.heed(None);
+        assert!(park.allows(before));
+        park.heed(Some(&unwell()));
+        assert!(!park.allows(before));
+        assert!(park.allows(Moment::now().after(Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn after_a_park_it_begins_with_less_than_it_has_slots() {
+        let (park, rules) = (Park::default(), rules());
+        park.observe(false, Some(Duration::ZERO), rules.slow_start);
+        assert!(park.limit(8, 2, &rules) < 8);
+        park.observe(false, Some(rules.slow_start), rules.slow_start);
+        assert_eq!(park.limit(8, 2, &rules), 10);
+        park.resume_slowly();
+        assert!(park.limit(8, 2, &rules) < 8);
+    }
+}
