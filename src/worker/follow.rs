@@ -217,11 +217,10 @@ async fn check_invoices(
     } else {
         Crowd::ManyChecks
     };
-    let due = &divide::take_part(ctx, account, due).await;
-    let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
+    let (question, due) = &divide::take_part(ctx, account, due).await;
     let errand = Errand::read(Read::Check, account.reads_slowly(Read::Check));
     crash::reach(Point::FollowBeforeRequest);
-    let timed = account.call(&wire::check_invoices(&ids)).await;
+    let timed = account.call(&wire::check_invoices(&question.ids)).await;
     let following = ctx.following(account);
     crash::reach(Point::FollowAfterAnswer);
     end_check(ctx, name).await;
@@ -229,10 +228,10 @@ async fn check_invoices(
     let rows = wire::read_check(&timed);
     note(ctx, account, errand, &timed, rows.is_some(), due).await;
     let Some(rows) = rows else {
-        divide::note_failure(ctx, account, &timed, due).await;
+        divide::note_failure(ctx, account, &timed, question, due).await;
         return;
     };
-    account.division().shown(&ids);
+    account.division().shown(question);
     let mut shown = by_id(rows);
     let mut left_out = Vec::new();
     for mirror in due {
