@@ -37,6 +37,8 @@ pub struct Division {
 struct Begun {
     /// Those that were shown.
     good: BTreeSet<i64>,
+    /// Those that failed by themselves while nothing was shown, and something was shown since: all others come first.
+    suspects: BTreeSet<i64>,
     /// Sets of which none was shown when it was asked about, the last one first: the gateway cannot show one of each, at
     /// least. No two have an invoice in common.
     failed: Vec<BTreeSet<i64>>,
@@ -164,6 +166,7 @@ impl Division {
             self.others_are_shown = false;
             Begun {
                 good: BTreeSet::new(),
+                suspects: BTreeSet::new(),
                 failed: Vec::new(),
                 size: ids.len(),
                 failures: 0,
@@ -178,17 +181,16 @@ impl Division {
             self.in_vain.remove(id);
             self.alone.remove(id);
         }
-        // Of those that failed by themselves while nothing was shown it may have been none: they are asked about again.
-        let before = self.alone.len();
-        self.alone.retain(|_, alone| alone.times > 0);
-        let is_all_known = self.alone.len() == before;
         self.others_are_shown = true;
-        let is_over = self
-            .begun
-            .as_mut()
-            .is_some_and(|begun| begun.shown(question));
-        if is_over && is_all_known {
-            self.begun = None;
+        // Of those that failed by themselves while nothing was shown it may have been none: they are asked about again.
+        let unproven = self.alone.extract_if(.., |_, alone| alone.times == 0);
+        let suspects: BTreeSet<i64> = unproven.map(|(id, _)| id).collect();
+        let is_all_known = suspects.is_empty();
+        if let Some(begun) = &mut self.begun {
+            begun.suspects.extend(suspects);
+            if begun.shown(question) && is_all_known {
+                self.begun = None;
+            }
         }
     }
 }
@@ -207,13 +209,16 @@ impl Begun {
                 Question::new(Kind::Part, part)
             }
             None => {
-                let mut unknown = due.clone();
-                unknown.retain(|id| !self.good.contains(id));
-                if unknown.len() <= self.size {
+                let unknown = due.iter().copied().filter(|id| !self.good.contains(id));
+                let (suspects, mut others): (Vec<i64>, Vec<i64>) =
+                    unknown.partition(|id| self.suspects.contains(id));
+                let is_all = suspects.is_empty() || others.is_empty();
+                others.extend(suspects.iter().filter(|_| is_all));
+                if is_all && others.len() <= self.size {
                     Question::new(Kind::All, due.clone())
                 } else {
-                    unknown.truncate(self.size);
-                    Question::new(Kind::Some, unknown)
+                    others.truncate(self.size);
+                    Question::new(Kind::Some, others)
                 }
             }
         };
@@ -234,6 +239,7 @@ impl Begun {
         self.failed.retain(|failed| failed.is_disjoint(&ids));
         if let [id] = *question.ids {
             self.good.remove(&id);
+            self.suspects.remove(&id);
             self.size = (self.size / 2).max(1);
             return;
         }
@@ -253,6 +259,7 @@ impl Begun {
             failed.retain(|id| !question.ids.contains(id));
         }
         self.failed.retain(|failed| !failed.is_empty());
+        self.suspects.retain(|id| !question.ids.contains(id));
         self.good.extend(&question.ids);
         if matches!(question.kind, Kind::All | Kind::Some) {
             self.size = self.size.saturating_mul(2);
@@ -387,6 +394,8 @@ mod tests {
             prop_assume!(bad.len() < open.len());
             let made = Checks::default().until_over(&open, &bad);
             prop_assert!(made as f64 <= most(open.len(), bad.len()), "{made} for {bad:?} of {count}");
+            let made = until_shown(&open, &bad);
+            prop_assert!(made as f64 <= most(open.len(), bad.len()), "{made} for {bad:?} of {count}");
         }
 
         #[test]
@@ -396,12 +405,42 @@ mod tests {
             let mut checks = Checks::default();
             checks.many(after, &numbered(60), |id| earlier.contains(&id));
             let mut unseen: BTreeSet<i64> = (1..=60).collect();
-            for _ in 0..1_500 {
+            for _ in 0..600 {
                 for id in checks.one(&numbered(60), |id| later.contains(&id)) {
                     unseen.remove(&id);
                 }
             }
             prop_assert_eq!(unseen, later);
+        }
+    }
+
+    /// How many checks are made until all but the bad ones were shown, where what was shown is not due any more.
+    fn until_shown(open: &[i64], bad: &BTreeSet<i64>) -> usize {
+        let mut checks = Checks::default();
+        let mut due = open.to_vec();
+        while due.len() > bad.len() {
+            let shown = checks.one(&due, |id| bad.contains(&id));
+            due.retain(|id| !shown.contains(id));
+            assert!(checks.made.len() < 2_000, "{bad:?}: {:?}", checks.division);
+        }
+        checks.made.len()
+    }
+
+    #[test]
+    fn few_checks_show_all_others_that_are_paid_when_they_are_shown() {
+        for count in [2, 3, 7, 40, 100] {
+            let open = numbered(count);
+            for bad in 1..count {
+                let first = numbered(bad);
+                let last = open.iter().rev().copied().take(first.len()).collect();
+                let spread = first.iter().map(|id| id * count / bad).collect();
+                for bad in [first, last, spread] {
+                    let bad = bad.into_iter().collect();
+                    let made = until_shown(&open, &bad);
+                    let most = most(open.len(), bad.len());
+                    assert!(made as f64 <= most, "{made} for {bad:?} of {count}");
+                }
+            }
         }
     }
 

@@ -439,6 +439,9 @@ async fn many_invoices_that_cannot_be_shown_keep_none_of_the_others_from_being_s
     for amount in 100..120 {
         world.bill(phone::PAID, amount).await;
     }
+    for amount in 200..203 {
+        world.bill(phone::UNPAID, amount).await;
+    }
     world
         .until_true("select count(*) = 20 from apipay.invoices where status = 'paid'")
         .await;
