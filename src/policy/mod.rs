@@ -9,7 +9,8 @@
 //!   [`call_off`](stated::call_off): that it is to end → end it, or hold it again.
 //! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching; [`asynchronous`]: what
 //!   the code means with which it failed at Kaspi.
-//! - [`organization`]: whether a key is of the organization that its account is for.
+//! - [`organization`]: whether a key is of the organization that its account is for; [`inquiry`]: which invoices it is
+//!   asked for, so that one is shown.
 //! - [`outage`]: a gateway that gives no clear answer → one trial at a time, and who is told.
 //! - [`division`]: invoices that the gateway cannot show → about which of the others a check asks.
 //! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
@@ -34,6 +35,7 @@ mod fixtures;
 pub mod follow;
 pub mod found;
 pub mod hints;
+pub mod inquiry;
 pub mod judge;
 #[cfg(test)]
 mod laws;

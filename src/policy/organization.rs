@@ -42,6 +42,8 @@ pub enum Standing {
 pub enum Doubt {
     /// The gateway shows it none of the account's invoices.
     NoneShown,
+    /// The gateway shows it none of those of the account's invoices of which its answer is clear.
+    SomeNotShown,
     /// A job may have been sent, and there is no invoice to ask for.
     NothingToAsk,
     /// Nothing was sent yet, and another daemon serves the account with another key.
@@ -61,7 +63,7 @@ pub enum Telling {
     Nothing,
     /// That the account is unwell, for this reason: it is parked.
     Park(Reason),
-    /// That the key may be of another organisation, or cannot be told from one.
+    /// That the key may be of another organisation, or that nothing says so far that it is not.
     Doubt,
 }
 
@@ -250,6 +252,7 @@ mod tests {
         assert_eq!(telling(Doubt::Unanswered, 3, true), Telling::Doubt);
         for doubt in [
             Doubt::NoneShown,
+            Doubt::SomeNotShown,
             Doubt::NothingToAsk,
             Doubt::ServedByOther,
             Doubt::GivenOver,

@@ -17,12 +17,16 @@ use crate::db::organization::{self as keys, Keys};
 use crate::db::{DbError, progress};
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, Timed};
+use crate::domain::outage;
 use crate::gateway::wire;
 use crate::policy::breaker::probe_delay;
+use crate::policy::division::is_answer_to_content;
 use crate::policy::hints;
+use crate::policy::inquiry::{self, Inquiry, NoProof};
 use crate::policy::organization::{
     Doubt, Known, Standing, Telling, shown, standing, telling, with,
 };
+use crate::policy::outage::{Sign, sign_of_read};
 use crate::policy::quoted::words;
 use crate::policy::verdict::{AccountSignal, Reason};
 use crate::telemetry::Chain;
@@ -62,12 +66,14 @@ struct Asked {
     room: Arc<Room>,
     /// The account's keys when it was asked.
     before: Vec<String>,
-    /// Invoices that it was asked for.
-    invoices: usize,
     /// Whether another daemon served the account then.
     is_served: bool,
+    /// Where the questions go on.
+    inquiry: Inquiry,
+    /// The last answer.
     answer: Timed,
-    meaning: Result<(), Doubt>,
+    /// Why the key is still in doubt, and how many invoices say so.
+    meaning: Result<(), (Doubt, usize)>,
 }
 
 /// A key that is not known.
@@ -78,6 +84,21 @@ struct Doubted {
     again_at: Moment,
     /// What people were told of it.
     told: Option<AlertText>,
+    /// What the gateway was asked for by it.
+    inquiry: Inquiry,
+}
+
+/// Why a key serves nothing for a while.
+struct Refusal {
+    doubt: Doubt,
+    /// How many invoices say so.
+    invoices: usize,
+    /// Whether another daemon serves the account.
+    is_served: bool,
+    /// How long the gateway asks to wait.
+    hint: Option<Duration>,
+    /// What came in place of a clear answer.
+    fault: Option<outage::Fault>,
 }
 
 impl Organizations {
@@ -195,14 +216,24 @@ impl Organizations {
                     let all = with(&asked.before, room.client.fingerprint());
                     keys::store(&ctx.pool, &room.name, Some(&asked.before), &all, None).await
                 }
-                Err(doubt) => {
-                    let hint = match &asked.answer.answer {
-                        Answer::Reply(reply) => hints::wait(reply, ctx.clock.expected()),
-                        Answer::NotSent(_) | Answer::Lost(_) => None,
+                Err((doubt, invoices)) => {
+                    if let Some(doubted) = self.doubted.get_mut(&room.name) {
+                        doubted.inquiry = asked.inquiry;
+                    }
+                    let refusal = Refusal {
+                        doubt,
+                        invoices,
+                        is_served: asked.is_served,
+                        hint: match &asked.answer.answer {
+                            Answer::Reply(reply) => hints::wait(reply, ctx.clock.expected()),
+                            Answer::NotSent(_) | Answer::Lost(_) => None,
+                        },
+                        fault: match sign_of(&asked.answer, doubt) {
+                            Sign::Failing(fault) => Some(fault),
+                            Sign::Clear | Sign::Refused | Sign::Silent => None,
+                        },
                     };
-                    let (asked_for, is_served) = (asked.invoices, asked.is_served);
-                    let refused = self.refuse(ctx, room, doubt, asked_for, is_served, hint);
-                    let told = refused.await;
+                    let told = self.refuse(ctx, room, refusal).await;
                     if let Ok(Telling::Park(reason)) = told {
                         self.park(ctx, room, reason, &asked.answer);
                     }
@@ -273,42 +304,47 @@ impl Organizations {
                 return Ok(false);
             }
         };
-        let (asked, is_served) = (traces.invoices.len(), traces.served_on.is_some());
-        self.refuse(ctx, room, doubt, asked, is_served, None)
-            .await?;
+        let refusal = Refusal {
+            doubt,
+            invoices: traces.invoices.len(),
+            is_served: traces.served_on.is_some(),
+            hint: None,
+            fault: None,
+        };
+        self.refuse(ctx, room, refusal).await?;
         Ok(false)
     }
 
-    /// Asks the gateway whether it knows these invoices by the account's key; the answer is heard in a later round.
+    /// Asks the gateway whether it knows the account's newest invoices, or some of them, by the account's key; the answer
+    /// is heard in a later round.
     fn ask(
         &mut self,
         ctx: &Context,
         room: &Arc<Room>,
         before: Vec<String>,
-        invoices: Vec<i64>,
+        newest: Vec<i64>,
         is_served: bool,
     ) {
-        // Not again before this is answered.
-        let again_at = Moment::now().after(ctx.rules.request_timeout * 2);
+        // Not again before the last of its questions is answered.
+        let again_at = Moment::now().after(ctx.rules.request_timeout * (inquiry::QUESTIONS + 1));
         let doubted = self.doubted.entry(room.name.clone());
         let doubted = doubted.or_insert_with(|| Doubted {
             key: room.client.fingerprint().to_owned(),
             times: 0,
             again_at,
             told: None,
+            inquiry: Inquiry::default(),
         });
         doubted.again_at = again_at;
+        let inquiry = doubted.inquiry.clone();
         let room = room.clone();
         self.asked.spawn(async move {
-            let answer = room.client.ask_for_invoices(&invoices).await;
-            let rows = wire::read_check(&answer);
-            let ids: Option<Vec<i64>> = rows.map(|rows| rows.iter().map(|row| row.id).collect());
-            let meaning = shown(&invoices, ids.as_deref(), &answer.answer);
+            let (inquiry, answer, meaning) = inquire(&room, inquiry, &newest).await;
             Asked {
                 room,
                 before,
-                invoices: invoices.len(),
                 is_served,
+                inquiry,
                 answer,
                 meaning,
             }
@@ -360,25 +396,29 @@ impl Organizations {
         &mut self,
         ctx: &Context,
         room: &Room,
-        doubt: Doubt,
-        asked: usize,
-        is_served: bool,
-        hint: Option<Duration>,
+        refusal: Refusal,
     ) -> Result<Telling, DbError> {
         let name = &room.name;
+        let doubt = refusal.doubt;
         let before = self.doubted.remove(name);
         let times = before.as_ref().map_or(0, |doubted| doubted.times) + 1;
-        let wait = probe_delay(&ctx.rules.breaker, times, hint, jitter());
-        let telling = telling(doubt, times, is_served);
-        let text = alerting::other_organization(name, doubt, asked, ctx.worker, &ctx.host);
+        let wait = probe_delay(&ctx.rules.breaker, times, refusal.hint, jitter());
+        let telling = telling(doubt, times, refusal.is_served);
+        let (invoices, fault) = (refusal.invoices, refusal.fault.as_ref());
+        let text =
+            alerting::other_organization(name, doubt, invoices, fault, ctx.worker, &ctx.host);
+        let (told, inquiry) = before
+            .map(|doubted| (doubted.told, doubted.inquiry))
+            .unwrap_or_default();
         let doubted = Doubted {
             key: room.client.fingerprint().to_owned(),
             times,
             again_at: Moment::now().after(wait),
             told: match telling {
                 Telling::Doubt => Some(text.clone()),
-                Telling::Park(_) | Telling::Nothing => before.and_then(|before| before.told),
+                Telling::Park(_) | Telling::Nothing => told,
             },
+            inquiry,
         };
         self.doubted.insert(name.clone(), doubted);
         warn!(account = %name, ?doubt, "the account's key is not known to be of its organisation; nothing of it is served");
@@ -388,6 +428,44 @@ impl Organizations {
         }
         Ok(telling)
     }
+}
+
+/// Asks for the account's newest invoices, and for parts of them where that helps, within its quota: until one is shown, or
+/// it is time for a pause. Returns where the questions go on, and the last answer.
+async fn inquire(
+    room: &Room,
+    mut inquiry: Inquiry,
+    newest: &[i64],
+) -> (Inquiry, Timed, Result<(), (Doubt, usize)>) {
+    loop {
+        let asked = inquiry.to_ask(newest);
+        let answer = room.client.ask_for_invoices(&asked).await;
+        let rows = wire::read_check(&answer);
+        let ids: Option<Vec<i64>> = rows.map(|rows| rows.iter().map(|row| row.id).collect());
+        let Err(doubt) = shown(&asked, ids.as_deref(), &answer.answer) else {
+            return (inquiry, answer, Ok(()));
+        };
+        let heard = inquiry.heard(NoProof {
+            asked: &asked,
+            newest: newest.len(),
+            doubt,
+            is_about_content: is_answer_to_content(&sign_of(&answer, doubt)),
+        });
+        let may_go_on = heard.is_none()
+            && !room.client.serving.is_closed()
+            && !room.handles.stop.is_cancelled();
+        let is_granted = may_go_on && matches!(room.take_one(Purpose::Probe).await, Ok(true));
+        if !is_granted {
+            // Nothing is clear before the question that was not asked.
+            let meaning = heard.unwrap_or((Doubt::Unanswered, asked.len()));
+            return (inquiry, answer, Err(meaning));
+        }
+    }
+}
+
+/// What an answer that is no proof says of the gateway.
+fn sign_of(answer: &Timed, doubt: Doubt) -> Sign {
+    sign_of_read(answer, doubt == Doubt::NoneShown)
 }
 
 /// The alert about this key.

@@ -326,7 +326,7 @@ fn unseen(read: Read) -> &'static str {
 }
 
 /// What came in place of a clear answer.
-fn seen(fault: &Fault) -> String {
+pub(super) fn seen(fault: &Fault) -> String {
     let what = match fault.status {
         Some(status) => format!("HTTP {status}"),
         None => fault.code.clone(),

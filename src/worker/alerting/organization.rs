@@ -3,8 +3,10 @@
 use serde_json::json;
 use uuid::Uuid;
 
+use super::gateway::seen;
 use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
+use crate::domain::outage::Fault;
 use crate::policy::organization::Doubt;
 use crate::policy::remedy;
 use crate::policy::verdict::Reason;
@@ -12,19 +14,23 @@ use crate::policy::verdict::Reason;
 /// The kind of the alert: an account's key may be of another organisation.
 pub const ORGANIZATION: &str = "other_organization";
 
-/// What is told when the daemon on a machine has such a key.
+/// What is told when the daemon on a machine has such a key: so many invoices say so, and this came in place of a clear
+/// answer, if any did.
 pub fn other_organization(
     account: &AccountName,
     doubt: Doubt,
     asked: usize,
+    fault: Option<&Fault>,
     worker: Uuid,
     host: &str,
 ) -> AlertText {
-    if let Doubt::Unwell(reason) = doubt {
-        return unwell(account, reason, worker, host);
-    }
     let why = match doubt {
-        Doubt::Unwell(reason) => reason.code().to_owned(),
+        Doubt::Unwell(reason) => return unwell(account, reason, worker, host),
+        Doubt::Unanswered => return unanswered(account, fault, worker, host),
+        Doubt::SomeNotShown => format!(
+            "ApiPay shows it none of {asked} of the newest invoices of the account, and gives no clear answer when \
+             asked for the others"
+        ),
         Doubt::NoneShown => {
             format!("ApiPay shows it none of the {asked} newest invoices of the account")
         }
@@ -39,13 +45,10 @@ pub fn other_organization(
              could be asked for"
                 .to_owned()
         }
-        Doubt::Unanswered => {
-            "ApiPay gives no clear answer when asked with it for the account's invoices".to_owned()
-        }
     };
     // What was not seen says nothing of the organisation.
     let seems = match doubt {
-        Doubt::Unanswered | Doubt::GivenOver => "may be",
+        Doubt::SomeNotShown | Doubt::GivenOver => "may be",
         _ => "seems to be",
     };
     AlertText {
@@ -81,5 +84,32 @@ fn unwell(account: &AccountName, reason: Reason, worker: Uuid, host: &str) -> Al
             remedy.action
         ),
         details: json!({ "worker": worker, "host": host, "reason": reason.code() }),
+    }
+}
+
+/// Nothing is known but that no answer was clear.
+fn unanswered(account: &AccountName, fault: Option<&Fault>, worker: Uuid, host: &str) -> AlertText {
+    let failed = match fault {
+        Some(fault) => format!(
+            "ApiPay failed when asked with it for the account's invoices ({})",
+            seen(fault)
+        ),
+        None => {
+            "ApiPay refused each time to be asked with it for the account's invoices".to_owned()
+        }
+    };
+    AlertText {
+        summary: format!(
+            "The API key of account {account} on {host} is not the one that the account had, and whether it is of the \
+             account's organisation is not known yet: {failed}. The apipayd there serves nothing of the account before \
+             ApiPay shows it one of them."
+        ),
+        action: format!(
+            "on {host}, see whether ApiPay can be reached (apipayd check); if it can, ask ApiPay's support why it fails. \
+             apipayd asks on by itself, for all of the newest invoices and for some of them at a time, and goes on once \
+             one is shown; so it does at once with a key that the account had before. To acknowledge this is no remedy: \
+             it gives the account to the organisation of this key, and holds what is under way"
+        ),
+        details: json!({ "worker": worker, "host": host }),
     }
 }

@@ -62,11 +62,10 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
     } else {
         Crowd::ManyChecks
     };
-    let due = &divide::take_part(room, due).await;
-    let ids: Vec<i64> = due.iter().map(|mirror| mirror.invoice_id).collect();
+    let (question, due) = &divide::take_part(room, due).await;
     let errand = Errand::read(Read::Check, room.outages.reads_slowly(Read::Check));
     crash::reach(Point::FollowBeforeRequest);
-    let timed = room.call(&wire::check_invoices(&ids)).await;
+    let timed = room.call(&wire::check_invoices(&question.ids)).await;
     let following = room.following();
     crash::reach(Point::FollowAfterAnswer);
     end_check(room).await;
@@ -74,10 +73,10 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
     let rows = wire::read_check(&timed);
     note(room, errand, &timed, rows.is_some(), due).await;
     let Some(rows) = rows else {
-        divide::note_failure(room, &timed, due).await;
+        divide::note_failure(room, &timed, question, due).await;
         return;
     };
-    room.division().shown(&ids);
+    room.division().shown(question);
     let mut shown = by_id(rows);
     let mut left_out = Vec::new();
     for mirror in due {

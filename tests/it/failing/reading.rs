@@ -414,3 +414,67 @@ async fn an_invoice_that_cannot_be_shown_is_found_and_passed_over_and_the_others
         .await;
     world.end([daemon]).await;
 }
+
+#[tokio::test]
+async fn many_invoices_that_cannot_be_shown_keep_none_of_the_others_from_being_seen() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "100ms")
+        .tune("retry.server_error.max", "200ms")
+        .tune("follow.max", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    let route = "POST /invoices/status/check";
+    let mut bad = Vec::new();
+    for _ in 0..9 {
+        let job = world.bill(phone::UNPAID, 666).await;
+        let row = world
+            .until_job(job, "it is accepted", |row| !row["invoice_id"].is_null())
+            .await;
+        bad.push(row["invoice_id"].clone());
+    }
+    for invoice in &bad {
+        let fault = json!({"route": route, "match": invoice.to_string(), "share": 1.0,
+                           "answer": {"preset": "500_json"}});
+        world.sandbox.fault(fault).await;
+    }
+    for amount in 100..120 {
+        world.bill(phone::PAID, amount).await;
+    }
+    for amount in 200..203 {
+        world.bill(phone::UNPAID, amount).await;
+    }
+    world
+        .until_true("select count(*) = 20 from apipay.invoices where status = 'paid'")
+        .await;
+    // All of them are one alert, which names a few and counts the rest.
+    let mut ids = Vec::from_iter(bad.iter().map(Value::to_string));
+    ids.sort();
+    world
+        .sql(&format!(
+            "update apipay.invoices set created_at = now() - interval '20 minutes', checked_at = now() - interval '20 minutes'
+              where id in ({})",
+            ids.join(", ")
+        ))
+        .await;
+    world
+        .until_true(
+            "select exists (select from apipay.alerts where kind = 'invoice_missing' and resolved_at is null
+                             and (select count(*) from jsonb_object_keys(details -> 'invoices')) = 9
+                             and summary like '%, and 4 more;%')",
+        )
+        .await;
+    assert_eq!(
+        world
+            .count("apipay.alerts where kind = 'invoice_missing'")
+            .await,
+        1
+    );
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world
+        .sql("update apipay.invoices set next_check_at = now() where not settled")
+        .await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
