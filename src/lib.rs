@@ -7,6 +7,7 @@
 //! [`db`] has every statement; [`gateway`] makes every request to ApiPay; [`alert`] tells people;
 //! [`worker`] has the loops that tie them together, claim → call → decide → record. Around them:
 //! [`config`], [`telemetry`], [`service`] and [`watchdog`] (systemd), [`heart`] (a loop's sign of life),
+//! [`names`] (of hosts, to addresses), [`beside`] (work that may hang, on threads of its own),
 //! [`app`] (wiring, start and stop), [`cli`], and [`crash`] (points at which a test lets it die).
 //!
 //! # Invariants
@@ -33,10 +34,12 @@ pub mod alert;
 pub mod worker;
 
 pub mod app;
+pub mod beside;
 pub mod cli;
 pub mod config;
 pub mod crash;
 pub mod heart;
+pub mod names;
 pub mod reload;
 pub mod service;
 pub mod telemetry;

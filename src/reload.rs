@@ -5,7 +5,9 @@
 //! are used for it at a time. All other settings are those of the start.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use futures_util::future::join_all;
 use tokio::signal::unix::Signal;
 use tracing::{error, info};
 
-use crate::config::{AccountSettings, ConfigError, Settings};
+use crate::beside::{NotBegun, Panicked, Threads};
+use crate::config::{AccountSettings, ConfigError, Reading, Settings};
 use crate::domain::account::AccountName;
 use crate::domain::http::HttpLimits;
 use crate::gateway::client::{Gateway, GatewayError};
@@ -88,6 +91,7 @@ pub struct Reload {
     served: Vec<AccountSettings>,
     limits: HttpLimits,
     refusal: Refusal,
+    readers: Threads,
 }
 
 impl Reload {
@@ -98,6 +102,7 @@ impl Reload {
             served: settings.accounts.clone(),
             limits: settings.http,
             refusal: Refusal::default(),
+            readers: Threads::new("read", READERS),
         }
     }
 
@@ -110,35 +115,49 @@ impl Reload {
     pub async fn run(mut self, ctx: &Context, service: &Service, signal: &mut Signal) {
         while signal.recv().await.is_some() {
             service.reloading();
-            let refused = match self.read_again().await {
+            let failed = match self.read_again().await {
                 Ok(settings) => self.change(ctx, settings.accounts).await.err(),
-                Err(error) => Some(Chain(&error).to_string()),
+                Err(failed) => Some(failed),
             };
-            match &refused {
-                Some(cause) => error!(
-                    cause,
-                    "the new configuration is refused; everything goes on as before"
-                ),
+            match &failed {
+                Some(Failed { what, cause }) => {
+                    error!(cause, "{what}; everything goes on as before");
+                }
                 None => info!(
                     "every other setting that was changed takes effect when apipayd is started again"
                 ),
             }
-            let words = |cause| {
-                format!("the new configuration is refused, the one before is in force: {cause}")
-            };
-            self.refusal.set(refused.map(words));
+            let words =
+                |Failed { what, cause }| format!("{what}, the one before is in force: {cause}");
+            self.refusal.set(failed.map(words));
             service.reloaded();
         }
     }
 
-    /// Reads it beside the loops: a disk may be slow.
-    async fn read_again(&self) -> Result<Settings, ReadError> {
-        let read = self.read.clone();
-        Ok(tokio::task::spawn_blocking(move || read()).await??)
+    /// Reads it beside the loops: a disk may be slow, or never answer.
+    async fn read_again(&self) -> Result<Settings, Failed> {
+        match self.read_in_time().await {
+            Ok(Ok(settings)) => Ok(settings),
+            Ok(Err(error)) => Err(Failed::refused(&error)),
+            Err(error) => Err(Failed {
+                what: "the configuration cannot be read",
+                cause: Chain(&error).to_string(),
+            }),
+        }
+    }
+
+    async fn read_in_time(&self) -> Result<Result<Settings, ConfigError>, Unread> {
+        let (read, reading) = (self.read.clone(), Reading::default());
+        let carried = reading.clone();
+        let mut begun = self.readers.begin(move || carried.carry(|| read()))?;
+        match begun.within(PATIENCE).await {
+            Some(done) => Ok(done?),
+            None => Err(Unread::Hangs(reading.file().unwrap_or_default())),
+        }
     }
 
     /// Opens, closes and changes accounts. Returns when the last request of those that are closed is answered.
-    async fn change(&mut self, ctx: &Context, wanted: Vec<AccountSettings>) -> Result<(), String> {
+    async fn change(&mut self, ctx: &Context, wanted: Vec<AccountSettings>) -> Result<(), Failed> {
         let difference = Difference::between(&self.served, &wanted);
         let made = wanted
             .iter()
@@ -146,7 +165,7 @@ impl Reload {
         let made: Result<Vec<Room>, UnusableAccount> = made
             .map(|account| open_room(account, self.limits, ctx.handles()))
             .collect();
-        let made = made.map_err(|error| Chain(&error).to_string())?;
+        let made = made.map_err(|error| Failed::refused(&error))?;
         info!(%difference, "the accounts are served as configured now");
         let mut made: BTreeMap<AccountName, Arc<Room>> = made
             .into_iter()
@@ -174,13 +193,39 @@ impl Reload {
     }
 }
 
+/// How long a reading of the configuration is waited for. What it brings later is not taken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many readings may hang.
+const READERS: usize = 64;
+
+/// Why what is served is not what the configuration says now.
+struct Failed {
+    what: &'static str,
+    cause: String,
+}
+
+impl Failed {
+    fn refused(error: &(dyn Error + 'static)) -> Failed {
+        Failed {
+            what: "the new configuration is refused",
+            cause: Chain(error).to_string(),
+        }
+    }
+}
+
 /// Why the configuration could not be read.
 #[derive(Debug, thiserror::Error)]
-enum ReadError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error("reading it panicked")]
-    Panic(#[from] tokio::task::JoinError),
+enum Unread {
+    #[error(
+        "{} does not answer, and was not waited for; once it does: systemctl reload apipayd (SIGHUP)",
+        .0.display()
+    )]
+    Hangs(PathBuf),
+    #[error("it is not read")]
+    NotBegun(#[from] NotBegun),
+    #[error("reading it ended early")]
+    Panicked(#[from] Panicked),
 }
 
 /// How often it is looked whether a closed account is still in somebody's hands.

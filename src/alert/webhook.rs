@@ -2,6 +2,7 @@
 //!
 //! Its URL is a secret: it never reaches an error or a log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
@@ -14,6 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::delivery::{Delivery, Status, counted};
+use crate::names::Resolver;
 
 /// Posts deliveries to one URL.
 pub struct Webhook {
@@ -45,6 +47,8 @@ impl Webhook {
             .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
             .redirect(Policy::none())
             .no_proxy()
+            // A receiver may well be in a private network.
+            .dns_resolver(Arc::new(Resolver::new(true)))
             .user_agent(concat!("apipayd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| SendError::Unusable(error.without_url()))?;

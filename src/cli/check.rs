@@ -13,7 +13,7 @@ mod standing;
 use std::process::ExitCode;
 
 use super::print;
-use super::session::Session;
+use super::session::{Session, patiently};
 use crate::config::Sources;
 use finding::Finding;
 
@@ -34,9 +34,10 @@ fn exit_code(findings: &[Finding]) -> u8 {
 }
 
 async fn gather(sources: &Sources) -> Vec<Finding> {
-    let session = match Session::open(sources) {
-        Ok(session) => session,
-        Err(error) => return vec![Finding::misconfigured("configuration", error)],
+    let session = match Session::open(sources).await {
+        Ok(Ok(session)) => session,
+        Ok(Err(error)) => return vec![Finding::misconfigured("configuration", error)],
+        Err(failure) => return vec![Finding::failed("configuration", failure)],
     };
     let settings = &session.settings;
     let mut findings = vec![Finding::ok(
@@ -56,15 +57,17 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
     }
     for account in &settings.accounts {
         let name = &account.name;
-        match account.clone().load_key(&sources.environment) {
-            Ok(account) => {
+        let (account, environment) = (account.clone(), sources.environment.clone());
+        match patiently(move || account.load_key(&environment)).await {
+            Ok(Ok(account)) => {
                 findings.push(Finding::ok(
                     "credentials",
                     format_args!("the API key of account {name} can be read"),
                 ));
                 accounts.push(account);
             }
-            Err(error) => findings.push(Finding::misconfigured("credentials", error)),
+            Ok(Err(error)) => findings.push(Finding::misconfigured("credentials", error)),
+            Err(failure) => findings.push(Finding::failed("credentials", failure)),
         }
     }
     findings.extend(database::gather(&session, sources, &accounts).await);

@@ -9,7 +9,7 @@ use crate::db::{accounts, health, migrate};
 
 /// Brings the schema up to date and says what it did.
 pub(super) async fn migrate(sources: &Sources) -> Result<(), Failure> {
-    let session = Session::open(sources)?;
+    let session = Session::open(sources).await??;
     let pool = session
         .past_pooler()
         .await

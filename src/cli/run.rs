@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::advice;
 use super::failure::Failure;
-use super::session::Session;
+use super::session;
 use crate::app::{self, RunError};
-use crate::config::Sources;
+use crate::config::{Settings, Sources};
 use crate::telemetry::{self, Chain, TelemetryError};
 
 /// Runs the daemon until it is told to stop.
@@ -15,12 +15,11 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
     if let Some(point) = sources.environment.get(crate::crash::VARIABLE) {
         crate::crash::arm(point).map_err(Failure::of_configuration)?;
     }
-    let read = |sources: &Sources| {
-        Session::open(sources)?
-            .settings
-            .load_keys(&sources.environment)
-    };
-    let settings = read(sources)?;
+    let read = |sources: &Sources| Settings::read(sources)?.load_keys(&sources.environment);
+    let sources_again = sources.clone();
+    let again = Arc::new(move || read(&sources_again));
+    let first = again.clone();
+    let settings = session::patiently(move || first()).await??;
     let variable = |name| sources.environment.get(name);
     let rest_of_log = telemetry::init(
         &settings.log,
@@ -33,8 +32,6 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
             Failure::of_configuration(Chain(&error))
         }
     })?;
-    let sources_again = sources.clone();
-    let again = Arc::new(move || read(&sources_again));
     let ended = app::run(settings, again).await;
     // Before the words of a failure.
     drop(rest_of_log);

@@ -1,7 +1,12 @@
 //! What a command begins with: its settings, and a database that answers.
 
-use crate::config::{ConfigError, KeyFile, Settings, Sources};
+use std::time::Duration;
+
+use super::failure::Failure;
+use crate::beside::Threads;
+use crate::config::{ConfigError, KeyFile, Reading, Settings, Sources};
 use crate::db::{Connect, DbError, Pool, health};
+use crate::telemetry;
 
 /// The settings of a command, none of whose API keys is read yet, and the way to their database.
 pub(super) struct Session {
@@ -11,9 +16,10 @@ pub(super) struct Session {
 
 impl Session {
     /// Reads and checks the settings.
-    pub(super) fn open(sources: &Sources) -> Result<Session, ConfigError> {
-        let settings = Settings::read(sources)?;
-        Ok(Session { settings })
+    pub(super) async fn open(sources: &Sources) -> Result<Result<Session, ConfigError>, Failure> {
+        let sources = sources.clone();
+        let read = patiently(move || Settings::read(&sources)).await?;
+        Ok(read.map(|settings| Session { settings }))
     }
 
     /// The database as the daemon reaches it: through the pooler, if there is one.
@@ -37,4 +43,29 @@ impl Session {
 async fn reach(connect: Connect) -> Result<Pool, DbError> {
     health::reach(&connect.session()).await?;
     Ok(connect.pool())
+}
+
+/// How long a reading lasts before it is said, and said again, which file it waits for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads settings or keys. A file that does not answer is waited for, and named on stderr.
+pub(super) async fn patiently<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let reading = Reading::default();
+    let carried = reading.clone();
+    let begun = Threads::new("read", 1).begin(move || carried.carry(read));
+    let mut begun = begun.map_err(|error| Failure::of(&error))?;
+    loop {
+        match begun.within(PATIENCE).await {
+            Some(done) => return done.map_err(|error| Failure::of(&error)),
+            None => {
+                let file = reading.file().unwrap_or_default();
+                let file = file.display();
+                telemetry::say(&format!(
+                    "apipayd: waiting for {file}, which does not answer"
+                ));
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::environment::Environment;
 use super::error::ConfigError;
+use super::reading;
 use super::section::Found;
 use crate::domain::account::AccountName;
 
@@ -81,6 +82,7 @@ pub(super) fn read_named(found: &Found<PathBuf>) -> Result<SecretString, ConfigE
 
 /// Reads a secret of one line. The error is the end of a sentence about the file.
 pub(super) fn read_secret(path: &Path) -> Result<SecretString, String> {
+    reading::begin(path);
     let file = File::open(path).map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => format!(
             "cannot be read: {error}; a service with a user of its own is passed its secrets by LoadCredential="

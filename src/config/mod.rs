@@ -14,6 +14,7 @@ mod endpoint;
 mod environment;
 mod error;
 mod read;
+mod reading;
 mod section;
 mod settings;
 mod source;
@@ -23,6 +24,7 @@ mod tests;
 pub use credentials::KeyFile;
 pub use environment::Environment;
 pub use error::ConfigError;
+pub use reading::Reading;
 pub use settings::{
     AccountSettings, AlertSettings, DatabaseSettings, Settings, WebhookSettings, WorkerSettings,
 };

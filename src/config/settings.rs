@@ -87,11 +87,11 @@ pub struct DatabaseSettings {
 
 impl DatabaseSettings {
     fn connect(&self) -> Connect {
-        Connect {
-            options: self.options.clone(),
-            past_pooler: self.listen_options.clone(),
-            max_connections: self.max_connections,
-        }
+        Connect::new(
+            self.options.clone(),
+            self.listen_options.clone(),
+            self.max_connections,
+        )
     }
 
     /// Whether the pool goes through a pooler.

@@ -6,6 +6,7 @@ use config::{Config, FileFormat, Format, Map, Source, Value};
 
 use super::environment::Environment;
 use super::error::ConfigError;
+use super::reading;
 use super::section::{DEFAULT, Section, VARIABLE};
 
 /// The compiled-in layer.
@@ -46,6 +47,7 @@ impl Sources {
             Some(path) => (path.as_path(), true),
             None => (Path::new(USUAL_FILE), false),
         };
+        reading::begin(path);
         match std::fs::read_to_string(path) {
             Ok(text) => parse(&path.display().to_string(), &text).map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_required => Ok(None),

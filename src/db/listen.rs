@@ -6,21 +6,25 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 
 use super::{Connect, DbError, Task, settings};
 
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A connection that listens on `apipay_jobs`.
 pub struct Listener(PgListener);
 
 impl Listener {
     /// Connects and listens. The connection is direct: poolers lose LISTEN.
     pub async fn connect(connect: &Connect) -> Result<Listener, DbError> {
+        let direct = connect.direct();
+        direct
+            .host()
+            .expect_found(PATIENCE)
+            .await
+            .task("connect to listen")?;
         let pool = PgPoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_with(
-                connect
-                    .direct()
-                    .session()
-                    .application_name("apipayd listen"),
-            )
+            .acquire_timeout(PATIENCE)
+            .connect_with(direct.session().application_name("apipayd listen"))
             .await
             .task("connect to listen")?;
         let is_set = settings::are_set(&pool).await.task("connect to listen")?;

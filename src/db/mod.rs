@@ -22,6 +22,7 @@ mod error;
 pub mod fate;
 pub mod fault;
 pub mod health;
+mod host;
 pub mod listen;
 pub mod locks;
 pub mod migrate;

@@ -24,6 +24,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use super::host::Host;
 use super::settings;
 
 /// How long a statement waits for a connection. A claim that waited longer than the send window would
@@ -38,23 +39,35 @@ const SILENCE: Duration = Duration::from_secs(35);
 #[derive(Clone, Debug)]
 pub struct Pool {
     connections: PgPool,
+    host: Host,
     /// What a transaction begins with, behind a pooler.
     begin: Option<SqlStr>,
 }
 
 impl Pool {
     /// Opens the pool without connecting: the database may come up later.
-    pub(super) fn new(options: PgConnectOptions, most: u32, is_pooled: bool) -> Pool {
-        Pool::of(PgPoolOptions::new(), options, most, is_pooled)
+    pub(super) fn new(options: PgConnectOptions, most: u32, is_pooled: bool, host: Host) -> Pool {
+        Pool::of(PgPoolOptions::new(), options, most, is_pooled, host)
     }
 
     /// The same, of connections that are closed after each use: they take none from whoever works.
-    pub(super) fn fleeting(options: PgConnectOptions, most: u32, is_pooled: bool) -> Pool {
+    pub(super) fn fleeting(
+        options: PgConnectOptions,
+        most: u32,
+        is_pooled: bool,
+        host: Host,
+    ) -> Pool {
         let closing = PgPoolOptions::new().after_release(|_, _| Box::pin(async { Ok(false) }));
-        Pool::of(closing, options, most, is_pooled)
+        Pool::of(closing, options, most, is_pooled, host)
     }
 
-    fn of(pool: PgPoolOptions, options: PgConnectOptions, most: u32, is_pooled: bool) -> Pool {
+    fn of(
+        pool: PgPoolOptions,
+        options: PgConnectOptions,
+        most: u32,
+        is_pooled: bool,
+        host: Host,
+    ) -> Pool {
         let connections = pool.max_connections(most).acquire_timeout(ACQUIRE);
         let connections = if is_pooled {
             connections
@@ -62,6 +75,7 @@ impl Pool {
             connections.after_connect(|connection, _| Box::pin(settings::complete(connection)))
         };
         Pool {
+            host,
             connections: connections.connect_lazy_with(options),
             begin: is_pooled.then(settings::begin),
         }
@@ -94,6 +108,9 @@ impl Pool {
 
     /// The pool tries again until its time is over, and then tells only that: the cause is asked for.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
+        if self.will_connect() {
+            self.host.expect_found(ACQUIRE).await?;
+        }
         let error = match self.connections.acquire().await {
             Err(Error::PoolTimedOut) => Error::PoolTimedOut,
             done => return done,
@@ -106,6 +123,12 @@ impl Pool {
             Err(_) => {}
         }
         Err(error)
+    }
+
+    /// Whether there is no connection to be had but a new one.
+    fn will_connect(&self) -> bool {
+        self.connections.num_idle() == 0
+            && self.connections.size() < self.connections.options().get_max_connections()
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Limits {
 pub enum NotSent {
     /// The host name could not be resolved.
     Dns,
+    /// So many look-ups of the host name hang that no more is begun before the daemon is started again.
+    LookUpsHang,
     /// No connection: refused, unreachable, or not made in time.
     Connect,
     /// The TLS handshake failed.
@@ -125,8 +127,9 @@ pub enum Lost {
 
 impl NotSent {
     /// All of them.
-    pub const ALL: [NotSent; 17] = [
+    pub const ALL: [NotSent; 18] = [
         NotSent::Dns,
+        NotSent::LookUpsHang,
         NotSent::Connect,
         NotSent::Tls,
         NotSent::CertificateExpired,
@@ -149,6 +152,7 @@ impl NotSent {
     pub fn is_of_the_network(self) -> bool {
         match self {
             NotSent::Dns
+            | NotSent::LookUpsHang
             | NotSent::Connect
             | NotSent::Tls
             | NotSent::CertificateExpired
@@ -172,6 +176,7 @@ impl NotSent {
     pub fn code(self) -> &'static str {
         match self {
             NotSent::Dns => "dns_failed",
+            NotSent::LookUpsHang => "look_ups_hang",
             NotSent::Connect => "connect_failed",
             NotSent::Tls => "tls_failed",
             NotSent::CertificateExpired => "certificate_expired",

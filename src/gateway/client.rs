@@ -15,8 +15,8 @@ use crate::domain::operation::{Method, Request};
 use crate::gateway::fault;
 #[cfg(feature = "crash-points")]
 use crate::gateway::halves;
-use crate::gateway::resolve::Resolver;
 use crate::gateway::wire;
+use crate::names::Resolver;
 use crate::telemetry::Chain;
 
 /// An account at the gateway: its address and its key.

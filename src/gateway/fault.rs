@@ -3,8 +3,9 @@
 use std::error::Error;
 use std::io;
 
+use crate::beside::NotBegun;
 use crate::domain::answer::{Answer, Lost, NotSent};
-use crate::gateway::resolve::ResolveError;
+use crate::names::NameError;
 
 /// The failure as an answer.
 ///
@@ -22,9 +23,12 @@ pub(super) fn answer_of(error: &reqwest::Error) -> Answer {
 fn not_connected(error: &reqwest::Error) -> NotSent {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(current) = cause {
-        match current.downcast_ref::<ResolveError>() {
-            Some(ResolveError::Failed(_)) => return NotSent::Dns,
-            Some(ResolveError::Forbidden) => return NotSent::ForbiddenAddress,
+        match current.downcast_ref::<NameError>() {
+            Some(NameError::NotBegun(NotBegun::AllHang(_))) => return NotSent::LookUpsHang,
+            Some(NameError::Failed(_) | NameError::NotBegun(NotBegun::NoThread(_))) => {
+                return NotSent::Dns;
+            }
+            Some(NameError::Forbidden) => return NotSent::ForbiddenAddress,
             None => {}
         }
         if let Some(error) = tls(current) {

@@ -273,6 +273,7 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
     let put_back = |wait, reason| Verdict::not_applied(wait_for(history, wait, reason), false);
     match cause {
         NotSent::Dns
+        | NotSent::LookUpsHang
         | NotSent::Connect
         | NotSent::Tls
         | NotSent::CertificateExpired

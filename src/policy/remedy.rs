@@ -1,6 +1,7 @@
 //! What is wrong with an account, and what a human can do: the vendor's own remedies (API, section 2.12a),
 //! in the one place from which alerts and the sentences of views take them.
 
+use crate::domain::answer::NotSent;
 use crate::domain::codes::caps;
 use crate::domain::outage::Fault;
 use crate::policy::quoted::NOT_IN_ITS_WORDS;
@@ -127,6 +128,11 @@ pub fn of_limit(code: &str, said: Option<&str>) -> Remedy {
 /// made.
 pub fn of_fault(fault: &Fault) -> Remedy {
     let (what, action) = match fault.status {
+        None if fault.code == NotSent::LookUpsHang.code() => (
+            "cannot be reached, because look-ups of its name hang",
+            "see that this machine's nameservers answer, then: sudo systemctl restart apipayd, for it begins no more \
+             look-ups before",
+        ),
         None if fault.is_of_the_network() => (
             "cannot be reached",
             "see what apipayd check says on MACHINE, then look at the network, DNS, clock and certificates (TLS) there, and \
@@ -193,6 +199,26 @@ mod tests {
             of_cap("outstanding_org_limit"),
             of_cap("kyc_daily_limit_reached")
         );
+    }
+
+    #[test]
+    fn only_look_ups_that_hang_need_a_restart() {
+        let of_code = |cause: NotSent| {
+            of_fault(&Fault {
+                code: cause.code().to_owned(),
+                status: None,
+                said: None,
+            })
+        };
+        let hang = of_code(NotSent::LookUpsHang);
+        assert!(
+            hang.action.contains("systemctl restart apipayd"),
+            "{hang:?}"
+        );
+        for cause in NotSent::ALL {
+            let needs_restart = of_code(cause).action.contains("restart");
+            assert_eq!(needs_restart, cause == NotSent::LookUpsHang, "{cause:?}");
+        }
     }
 
     #[test]

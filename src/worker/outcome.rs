@@ -324,6 +324,9 @@ fn explain(answer: &Answer) -> Option<String> {
         Answer::NotSent(NotSent::Dns) => {
             "the gateway's name could not be resolved; nothing was sent"
         }
+        Answer::NotSent(NotSent::LookUpsHang) => {
+            "look-ups of the gateway's name hang until apipayd is started again; nothing was sent"
+        }
         Answer::NotSent(NotSent::Connect) => "no connection to the gateway; nothing was sent",
         Answer::NotSent(NotSent::Tls) => {
             "the TLS handshake with the gateway failed; nothing was sent"

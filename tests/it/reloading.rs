@@ -1,5 +1,7 @@
 //! SIGHUP: accounts come, go and change while the daemon runs, and nothing under way is lost or doubled.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -259,4 +261,69 @@ async fn the_key_of_another_organisation_is_told_once_each_time_it_comes() {
         ))
         .await;
     world.end([daemon]).await;
+}
+
+/// Puts a pipe into which nobody writes in the place of a file.
+fn hang(file: &Path) {
+    std::fs::remove_file(file).unwrap();
+    assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_file_that_never_answers_is_named_and_the_next_signal_reads_anew() {
+    let wish = Wish::default().accounts(&["shop", "clinic"]);
+    let world = World::made(wish).await;
+    world.configure(&["shop"]);
+    let daemon = world.daemon().await;
+    for file in [world.config(), world.key_file("shop")] {
+        let before = daemon.log_text().matches("cannot be read").count();
+        hang(&file);
+        reload(&daemon).await;
+        let named = file.to_str().unwrap();
+        let says = |text: &str| text.contains("cannot be read") && text.contains(named);
+        let is_logged = || daemon.log_text().matches("cannot be read").count() > before;
+        for _ in 0..100 {
+            if is_logged() && says(&daemon.status()) {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert!(is_logged(), "{}", daemon.log_text());
+        assert!(says(&daemon.log_text()), "{}", daemon.log_text());
+        assert!(says(&daemon.status()), "{}", daemon.status());
+        let job = world.bill_of("shop").await;
+        world.until(job, "succeeded").await;
+        std::fs::remove_file(&file).unwrap();
+        world.configure(&["shop"]);
+    }
+    let waiting = world.bill_of("clinic").await;
+    world.configure(&["shop", "clinic"]);
+    reload(&daemon).await;
+    world.until(waiting, "succeeded").await;
+    for _ in 0..100 {
+        if !daemon.status().contains("cannot be read") {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(
+        !daemon.status().contains("cannot be read"),
+        "{}",
+        daemon.status()
+    );
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn a_start_says_which_file_it_waits_for() {
+    let world = World::made(Wish::default()).await;
+    let key = world.key_file("default");
+    let text = std::fs::read_to_string(&key).unwrap();
+    hang(&key);
+    let daemon = world.spawn(&["run"], &[]);
+    daemon.until_logged(key.to_str().unwrap()).await;
+    // It waits on.
+    std::fs::write(&key, text).unwrap();
+    daemon.until_logged("is not a file").await;
+    world.end_unchecked().await;
 }

@@ -502,6 +502,7 @@ fn a_success_of_the_expected_shape_is_adopted() {
 fn failures_of_the_network_are_told_apart() {
     for cause in [
         NotSent::Dns,
+        NotSent::LookUpsHang,
         NotSent::Connect,
         NotSent::Tls,
         NotSent::CertificateExpired,

@@ -218,6 +218,7 @@ fn any_documented() -> impl Strategy<Value = Reply> {
 fn any_answer() -> impl Strategy<Value = Answer> {
     let causes = vec![
         NotSent::Dns,
+        NotSent::LookUpsHang,
         NotSent::Connect,
         NotSent::Tls,
         NotSent::CertificateExpired,

@@ -153,6 +153,26 @@ impl Daemon {
         threads.count()
     }
 
+    /// How many of them have this name.
+    pub(crate) fn threads_named(&self, name: &str) -> usize {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        // One that has ended meanwhile has no name.
+        let names = threads
+            .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+        names.filter(|found| found.trim_end() == name).count()
+    }
+
+    /// Has it see another hosts file from now on. What has opened the one before keeps that.
+    pub(crate) fn see_hosts(&self, hosts: &Path) {
+        let mut words = Command::new("nsenter");
+        words.args(["--target", &self.child.id().to_string(), "--mount"]);
+        if !rustix::process::geteuid().is_root() {
+            words.args(["--user", "--preserve-credentials"]);
+        }
+        words.args(["mount", "--bind"]).arg(hosts).arg("/etc/hosts");
+        assert!(words.status().unwrap().success());
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(&mut self, within: Duration) -> ExitStatus {
         let status = self.ended_within(within).await;

@@ -94,6 +94,12 @@ impl Database {
         format!("postgres://{user}:{PASSWORD_CANARY}@{socket}/{}", self.name)
     }
 
+    /// The same at another place than the cluster's own.
+    pub(crate) fn url_at(&self, place: &str) -> String {
+        let user = self.user;
+        format!("postgres://{user}:{PASSWORD_CANARY}@{place}/{}", self.name)
+    }
+
     pub(crate) async fn drop_database(&self) {
         self.pool.close().await;
         let mut admin = self.cluster.admin().await;

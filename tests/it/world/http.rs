@@ -40,7 +40,7 @@ pub(crate) async fn call(addr: SocketAddr, call: &str, key: &str, body: &Value) 
 
 /// A server that takes what is posted to it, and may refuse the first few.
 pub(crate) struct Sink {
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     state: Arc<Mutex<State>>,
     server: JoinHandle<()>,
 }

@@ -13,6 +13,7 @@ mod hostile;
 mod http;
 mod invariants;
 mod load;
+mod names;
 mod pooler;
 mod promises;
 mod proxy;
@@ -22,7 +23,6 @@ mod wire;
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ pub(crate) use door::{Door, Fault};
 pub(crate) use http::Sink;
 pub(crate) use invariants::is_send;
 pub(crate) use pooler::Pooler;
-pub(crate) use proxy::Proxy;
+pub(crate) use proxy::{Proxy, SOCKET};
 pub(crate) use sandbox::Sandbox;
 pub(crate) use tls::Certificates;
 pub(crate) use wire::{Cut, Statement, Wire};
@@ -291,26 +291,6 @@ impl World {
 
     fn roots(&self) -> PathBuf {
         self.directory.join("roots.pem")
-    }
-
-    fn hosts(&self) -> PathBuf {
-        self.directory.join("hosts")
-    }
-
-    /// From now on this name leads to this machine, for the daemons of this world.
-    pub(crate) fn name_host(&self, name: &str) {
-        let text = std::fs::read_to_string(self.hosts()).unwrap();
-        // The daemons see this very file, so it is not replaced by another one.
-        write_private(&self.hosts(), &format!("{text}127.0.0.1 {name}\n"));
-    }
-
-    /// Daemons that are started from now on get no answer to any look-up of a name: they read their hosts file first,
-    /// and it is a pipe into which nobody writes.
-    pub(crate) fn hang_names(&self) {
-        assert!(self.wish.own_hosts);
-        std::fs::remove_file(self.hosts()).unwrap();
-        let made = Command::new("mkfifo").arg(self.hosts()).status();
-        assert!(made.unwrap().success());
     }
 
     fn write_config(&self) {
@@ -604,12 +584,8 @@ impl World {
 
     /// The database as a daemon sees it, by one connection.
     pub(crate) fn daemon_pool(&self) -> apipayd::db::Pool {
-        apipayd::db::Connect {
-            options: self.database.cluster.options(&self.database.name),
-            past_pooler: None,
-            max_connections: 1,
-        }
-        .pool()
+        let options = self.database.cluster.options(&self.database.name);
+        apipayd::db::Connect::new(options, None, 1).pool()
     }
 
     /// New connections, which see what was set for the database meanwhile.
