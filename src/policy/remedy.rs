@@ -16,6 +16,10 @@ pub struct Remedy {
     pub action: &'static str,
 }
 
+/// How a daemon reads an account's key anew, as the rest of a sentence about the key.
+pub const READ_KEY: &str = "have apipayd read it: sudo systemctl restart apipayd where systemd loads the key \
+                            (LoadCredential), sudo systemctl reload apipayd where it is in an api_key_file";
+
 /// About an account that is parked for this reason. `MACHINE` stands for where the request was made that was answered so.
 pub fn of_park(reason: Reason) -> Remedy {
     let (what, action) = match reason {
@@ -27,8 +31,9 @@ pub fn of_park(reason: Reason) -> Remedy {
         ),
         Reason::KeyRejected => (
             "the API key is not accepted",
-            "check the key in the ApiPay dashboard, Settings, Connection; then put the valid one into the \
-             credential and restart apipayd, which probes at once",
+            "check the key in the ApiPay dashboard, Settings, Connection; then put the valid one into the account's key \
+             file and have apipayd read it, which probes at once: sudo systemctl restart apipayd where systemd loads the \
+             key (LoadCredential), sudo systemctl reload apipayd where it is in an api_key_file",
         ),
         Reason::OrganizationNotReady => (
             "the organisation is not set up or not verified",
@@ -43,7 +48,7 @@ pub fn of_park(reason: Reason) -> Remedy {
         Reason::RouteNotFound => (
             "on MACHINE its base_url does not lead to ApiPay's API (HTTP 404)",
             "on MACHINE: correct base_url of the account in the configuration (as documented: https://api.apipay.kz/api/v1), see \
-             what apipayd check says, and restart apipayd, which probes at once",
+             what apipayd check says, then: sudo systemctl reload apipayd, which probes at once",
         ),
         Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
         _ => (

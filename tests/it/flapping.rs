@@ -198,7 +198,8 @@ async fn a_key_that_is_corrected_lets_the_account_go_on_with_the_start() {
         .await;
     let action = action.as_str().unwrap();
     assert!(
-        action.contains("restart apipayd, which probes at once"),
+        action.contains("which probes at once")
+            && action.contains("reload apipayd where it is in an api_key_file"),
         "{action}"
     );
     daemon.stop().await;

@@ -8,7 +8,7 @@ use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
 use crate::domain::outage::Fault;
 use crate::policy::organization::Doubt;
-use crate::policy::remedy;
+use crate::policy::remedy::{self, READ_KEY};
 use crate::policy::verdict::Reason;
 
 /// The kind of the alert: an account's key may be of another organisation.
@@ -57,7 +57,7 @@ pub fn other_organization(
              of another organisation at ApiPay: {why}. The apipayd there sends and asks nothing of the account."
         ),
         action: format!(
-            "on {host}, put the account's own key back and restart apipayd; or, if the key is of a second \
+            "on {host}, put the account's own key back and {READ_KEY}; or, if the key is of a second \
              organisation, give that an account name of its own. An account is one organisation. Only if the account \
              is to be for the organisation of this key from now on, or this is the same organisation after all: stop \
              every apipayd that serves the account with another key, then select apipay.acknowledge(id, 'why') from \
@@ -80,7 +80,7 @@ fn unwell(account: &AccountName, reason: Reason, worker: Uuid, host: &str) -> Al
             remedy.what
         ),
         action: format!(
-            "{}; or, on {host}, put the key into its credential that the other apipayd has, and restart apipayd",
+            "{}; or, on {host}, put the key there that the other apipayd has, and {READ_KEY}",
             remedy.action
         ),
         details: json!({ "worker": worker, "host": host, "reason": reason.code() }),
