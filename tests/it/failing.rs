@@ -197,6 +197,11 @@ async fn an_open_alert_says_what_a_probe_has_learned() {
                     .contains("the Kaspi session is gone")
         })
         .await;
+    let first = json!(world.alerts.notices("firing")[0]).to_string();
+    assert!(
+        first.contains("ApiPay said: Service Unavailable, call +***)"),
+        "{first}"
+    );
     world.sandbox.session("active").await;
     world.until(job, "succeeded").await;
     world.end([daemon]).await;
