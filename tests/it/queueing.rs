@@ -367,7 +367,10 @@ async fn a_limit_that_others_use_up_is_waited_for_and_costs_no_attempt() {
         .sandbox
         .organisation(json!({"requests_per_minute": 0}))
         .await;
-    // A test does not wait for the minute to be over. Those that were refused wait for themselves, too.
+    // A test does not wait for the minute to be over. Those that were refused wait for themselves, too, once that is known.
+    world
+        .until_true("select not exists (select from apipay.jobs where state = 'sending')")
+        .await;
     world
         .sql("select apipay.retry(id, 'the limit was lifted') from apipay.jobs where state = 'queued'")
         .await;
