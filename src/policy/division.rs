@@ -365,16 +365,21 @@ mod tests {
         k * (n / k).log2() + 5.0 * k + 24.0
     }
 
+    /// So many of these: the first, the last, and some spread over all.
+    fn extremes(open: &[i64], bad: i64) -> [BTreeSet<i64>; 3] {
+        let count = i64::try_from(open.len()).unwrap();
+        let first = numbered(bad);
+        let last = open.iter().rev().copied().take(first.len()).collect();
+        let spread = first.iter().map(|id| id * count / bad).collect();
+        [first.into_iter().collect(), last, spread]
+    }
+
     #[test]
     fn few_checks_show_all_others_however_many_cannot_be_shown_first_last_or_spread() {
         for count in [2, 3, 7, 40, 100] {
             let open = numbered(count);
             for bad in 1..count {
-                let first = numbered(bad);
-                let last = open.iter().rev().copied().take(first.len()).collect();
-                let spread = first.iter().map(|id| id * count / bad).collect();
-                for bad in [first, last, spread] {
-                    let bad = bad.into_iter().collect();
+                for bad in extremes(&open, bad) {
                     let made = Checks::default().until_over(&open, &bad);
                     let most = most(open.len(), bad.len());
                     assert!(made as f64 <= most, "{made} for {bad:?} of {count}");
@@ -431,11 +436,7 @@ mod tests {
         for count in [2, 3, 7, 40, 100] {
             let open = numbered(count);
             for bad in 1..count {
-                let first = numbered(bad);
-                let last = open.iter().rev().copied().take(first.len()).collect();
-                let spread = first.iter().map(|id| id * count / bad).collect();
-                for bad in [first, last, spread] {
-                    let bad = bad.into_iter().collect();
+                for bad in extremes(&open, bad) {
                     let made = until_shown(&open, &bad);
                     let most = most(open.len(), bad.len());
                     assert!(made as f64 <= most, "{made} for {bad:?} of {count}");

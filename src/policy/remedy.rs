@@ -14,13 +14,15 @@ pub struct Remedy {
     pub what: &'static str,
     /// What a human can do.
     pub action: &'static str,
+    /// Whether that is done on the machine of the daemon whose request was answered so.
+    pub is_of_machine: bool,
 }
 
 /// How a daemon reads an account's key anew, as the rest of a sentence about the key.
 pub const READ_KEY: &str = "have apipayd read it: sudo systemctl restart apipayd where systemd loads the key \
                             (LoadCredential), sudo systemctl reload apipayd where it is in an api_key_file";
 
-/// About an account that is parked for this reason. `MACHINE` stands for where the request was made that was answered so.
+/// About an account that is parked for this reason.
 pub fn of_park(reason: Reason) -> Remedy {
     let (what, action) = match reason {
         // A session that has expired is the cashier's to renew; a connection that is gone, the vendor's.
@@ -46,8 +48,8 @@ pub fn of_park(reason: Reason) -> Remedy {
             "wait, the daemon asks again by itself; if it lasts, contact ApiPay's support",
         ),
         Reason::RouteNotFound => (
-            "on MACHINE its base_url does not lead to ApiPay's API (HTTP 404)",
-            "on MACHINE: correct base_url of the account in the configuration (as documented: https://api.apipay.kz/api/v1), see \
+            "its base_url does not lead to ApiPay's API (HTTP 404)",
+            "correct base_url of the account in the configuration (as documented: https://api.apipay.kz/api/v1), see \
              what apipayd check says, then: sudo systemctl reload apipayd, which probes at once",
         ),
         Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
@@ -58,7 +60,11 @@ pub fn of_park(reason: Reason) -> Remedy {
              leads through",
         ),
     };
-    Remedy { what, action }
+    Remedy {
+        what,
+        action,
+        is_of_machine: reason == Reason::RouteNotFound,
+    }
 }
 
 /// About an account that has reached the cap with this code (API, section 4.3). In the action `ACCOUNT` stands for its name.
@@ -91,7 +97,11 @@ pub fn of_cap(code: &str) -> Remedy {
             "see in the ApiPay dashboard what the limit is, or ask ApiPay's support",
         ),
     };
-    Remedy { what, action }
+    Remedy {
+        what,
+        action,
+        is_of_machine: false,
+    }
 }
 
 /// About an account whose requests are all refused for a limit (429), with the last one's code and words (API, section
@@ -126,26 +136,29 @@ pub fn of_limit(code: &str, said: Option<&str>) -> Remedy {
              than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it",
         )
     };
-    Remedy { what, action }
+    Remedy {
+        what,
+        action,
+        is_of_machine: false,
+    }
 }
 
-/// About an account whose requests get this in place of a clear answer. In the action `MACHINE` stands for where they are
-/// made.
+/// About an account whose requests get this in place of a clear answer.
 pub fn of_fault(fault: &Fault) -> Remedy {
     let (what, action) = match fault.status {
         None if fault.code == NotSent::LookUpsHang.code() => (
             "cannot be reached, because look-ups of its name hang",
-            "see that this machine's nameservers answer, then: sudo systemctl restart apipayd, for it begins no more \
+            "see that its nameservers answer, then: sudo systemctl restart apipayd, for it begins no more \
              look-ups before",
         ),
         None if fault.is_of_the_network() => (
             "cannot be reached",
-            "see what apipayd check says on MACHINE, then look at the network, DNS, clock and certificates (TLS) there, and \
+            "see what apipayd check says, then look at the network, DNS, clock and certificates (TLS), and \
              at base_url",
         ),
         None => (
             "gives no answer",
-            "see what apipayd check says on MACHINE, and look at the network there; if ApiPay is reached and stays \
+            "see what apipayd check says, and look at the network; if ApiPay is reached and stays \
              silent, contact its support",
         ),
         Some(_) if fault.code == Reason::Busy.code() => (
@@ -159,11 +172,16 @@ pub fn of_fault(fault: &Fault) -> Remedy {
         ),
         Some(_) => (
             "gives answers that are in no document",
-            "see what apipayd check says on MACHINE, and whether base_url leads to ApiPay and to no proxy before it; \
+            "see what apipayd check says, and whether base_url leads to ApiPay and to no proxy before it; \
              if it persists, contact ApiPay's support",
         ),
     };
-    Remedy { what, action }
+    Remedy {
+        what,
+        action,
+        is_of_machine: fault.code != Reason::Busy.code()
+            && fault.status.is_none_or(|status| status < 500),
+    }
 }
 
 /// About a job that the gateway refuses with this code again and again, for a reason of the job's own. Nothing of it
@@ -180,7 +198,11 @@ pub fn of_refusal(code: &str) -> Remedy {
             "see in the ApiPay dashboard what stands in its way, or ask ApiPay's support",
         ),
     };
-    Remedy { what, action }
+    Remedy {
+        what,
+        action,
+        is_of_machine: false,
+    }
 }
 
 /// Whether a reason says more than that something is wrong: it takes the place of one that does not.

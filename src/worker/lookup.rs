@@ -97,13 +97,7 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
 
 async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) {
     let guard = guard(room, &claim, State::Uncertain);
-    let planned = plan::plan(
-        &room.handles.pool,
-        claim.id,
-        &claim.name,
-        &claim.operation,
-        &claim.params,
-    );
+    let planned = plan::of_claim(&room.handles.pool, &claim);
     let (operation, plan) = match planned.await {
         Ok(planned) => planned,
         // The lease of the claim runs out, and the job is looked up then.

@@ -1,6 +1,6 @@
 //! What follows from a job's params, wherever a loop needs it.
 
-use crate::db::claim;
+use crate::db::claim::{self, Claim};
 use crate::db::{DbError, Pool};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::{JobId, JobName};
@@ -15,6 +15,14 @@ pub enum NoPlan {
     Invalid(FieldErrors),
     /// The database did not give them.
     Unread(DbError),
+}
+
+/// Reads the params of a claimed job and plans its requests (see [`plan`]).
+pub async fn of_claim(
+    pool: &Pool,
+    claim: &Claim,
+) -> Result<(&'static dyn Operation, Plan), NoPlan> {
+    plan(pool, claim.id, &claim.name, &claim.operation, &claim.params).await
 }
 
 /// Reads a job's params and plans its requests. Long params are fetched now, one job's at a time.

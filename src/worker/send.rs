@@ -144,13 +144,7 @@ fn request_of(going: &Group<Prepared>) -> &Request {
 async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared> {
     let guard = guard(room, &job.claim, State::Sending);
     let claim = &job.claim;
-    let planned = plan::plan(
-        &room.handles.pool,
-        claim.id,
-        &claim.name,
-        &claim.operation,
-        &claim.params,
-    );
+    let planned = plan::of_claim(&room.handles.pool, claim);
     let (operation, plan) = match planned.await {
         Ok(planned) => planned,
         Err(NoPlan::UnknownOperation) => {

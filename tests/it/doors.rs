@@ -105,6 +105,13 @@ async fn expect_barred(world: &World, job: Job, code: &str) {
 async fn expect_unreachable(world: &World, account: &str, code: &str) {
     let start = format!("ApiPay cannot be reached for account {account} since ");
     expect_told_once(world, account, &start, &format!("({code}): payments wait.")).await;
+    let action = world
+        .value(&format!(
+            "select to_jsonb(l.action like 'on ' || d.host || ': see what apipayd check says, %')
+               from apipay.alerts l, apipay.daemons d where l.kind = 'gateway_failing' and l.account = '{account}' limit 1"
+        ))
+        .await;
+    assert_eq!(action, true, "where to look is named");
 }
 
 async fn expect_told_once(world: &World, account: &str, start: &str, end: &str) {

@@ -218,7 +218,11 @@ async fn a_base_url_that_leads_nowhere_parks_the_account_before_a_payment_fails(
         .await;
     assert_eq!(alert["kind"], "account_parked");
     let action = alert["action"].as_str().unwrap();
-    assert!(action.contains("correct base_url"), "{action}");
+    let host = world
+        .value("select to_jsonb(host) from apipay.daemons")
+        .await;
+    let there = format!("on {}: correct base_url", host.as_str().unwrap());
+    assert!(action.contains(&there), "{action}");
     let explain = world
         .value(&format!(
             "select to_jsonb(explain) from apipay.overview where id = {job}"

@@ -66,7 +66,7 @@ impl Alert {
 
     /// A cap of the account is reached, and its wait may be long.
     pub fn capped(account: &AccountName, code: &str, said: Option<&str>, scope: &Scope) -> Alert {
-        let Remedy { what, action } = remedy::of_cap(code);
+        let Remedy { what, action, .. } = remedy::of_cap(code);
         let action = action.replace("ACCOUNT", account.as_str());
         let quoted = quoted(said);
         let (stops, waiting) = match scope {
@@ -110,11 +110,7 @@ impl Alert {
     /// The gateway gives no clear answer: to the account, when it is asked about payments, or to some job.
     /// `hosts` are the machines that serve the account.
     pub fn failing(account: &AccountName, telling: &Telling<'_>, hosts: &[String]) -> Alert {
-        let action_of = |fault: &Fault| {
-            remedy::of_fault(fault)
-                .action
-                .replace("MACHINE", &machines(hosts))
-        };
+        let action_of = |fault: &Fault| on_machine(&remedy::of_fault(fault), &machines(hosts));
         let (summary, action, fault, job) = match telling {
             Telling::Sends(row, fault) => (
                 format!(
@@ -203,7 +199,7 @@ impl Alert {
             since,
             fault,
         } = job;
-        let Remedy { what, action } = remedy::of_refusal(&fault.code);
+        let Remedy { what, action, .. } = remedy::of_refusal(&fault.code);
         let action = action.replace("ACCOUNT", account.as_str());
         let numbers: Vec<i64> = others.iter().map(|job| job.id.0).collect();
         let so_too = match numbers.as_slice() {
@@ -270,9 +266,7 @@ impl Alert {
             action: format!(
                 "{}. It may be tried only as often as retry.*.attempts says; to try it again, as a new job: \
                  select apipay.retry({id}, 'why');",
-                remedy::of_fault(fault)
-                    .action
-                    .replace("MACHINE", &machines(&[]))
+                on_machine(&remedy::of_fault(fault), &machines(&[]))
             ),
             details: json!({
                 "fails": "job", "code": fault.code, "http_status": fault.status, "job": id.0,
@@ -300,6 +294,14 @@ fn failing(text: AlertText) -> Alert {
         severity: "critical",
         text,
         renews: false,
+    }
+}
+
+/// What a human can do, and where, if it is done on a machine.
+fn on_machine(remedy: &Remedy, machine: &str) -> String {
+    match remedy.is_of_machine {
+        true => format!("on {machine}: {}", remedy.action),
+        false => remedy.action.to_owned(),
     }
 }
 
@@ -363,14 +365,10 @@ fn listed(words: &[&str]) -> Option<String> {
     })
 }
 
-/// A park for this reason, with what the gateway said of it.
-/// `host` is the machine whose requests were answered so.
+/// A park for this reason, with what the gateway said of it to this machine.
 pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>, host: &str) -> Park {
-    let Remedy { what, action } = remedy::of_park(reason);
-    let (what, action) = (
-        what.replace("MACHINE", host),
-        action.replace("MACHINE", host),
-    );
+    let remedy = remedy::of_park(reason);
+    let (what, action) = (remedy.what, on_machine(&remedy, host));
     let quoted = quoted(said);
     Park {
         reason: reason.code(),
@@ -455,7 +453,7 @@ pub fn undelivered(
     code: &str,
     health: Appearance,
 ) -> AlertText {
-    let Remedy { what, action } = remedy::of_park(reason);
+    let Remedy { what, action, .. } = remedy::of_park(reason);
     let despite = match health {
         Appearance::Well => "its health says well, but ",
         Appearance::Unknown => "",

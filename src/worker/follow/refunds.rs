@@ -86,12 +86,7 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
             is_invoice_read: after.is_some(),
             ..Sighting::FIRST
         };
-        let check = next_check(
-            refund.outlook(),
-            sighting,
-            &room.handles.rules.follow,
-            jitter(),
-        );
+        let check = next_check_of(room, refund, sighting);
         let shown = Shown {
             object: &refund.clone().into(),
             among: &all,
@@ -115,14 +110,14 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
             is_invoice_read: true,
             ..Sighting::FIRST
         };
-        let check = next_check(
-            refund.outlook(),
-            sighting,
-            &room.handles.rules.follow,
-            jitter(),
-        );
+        let check = next_check_of(room, refund, sighting);
         record_refund(room, refund, after.as_ref(), check, following).await;
     }
+}
+
+fn next_check_of(room: &Room, refund: &Refund, sighting: Sighting) -> NextCheck {
+    let rules = &room.handles.rules.follow;
+    next_check(refund.outlook(), sighting, rules, jitter())
 }
 
 /// Records a refund as it was seen, and its invoice as it stands after it, if that was read.

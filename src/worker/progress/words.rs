@@ -325,7 +325,8 @@ fn remedy(finding: &Finding) -> String {
         }
         Concern::Stop => "select apipay.start('why');".to_owned(),
         Concern::Deliveries => {
-            "see that the receiver of alerts.webhook answers; the notices are tried until then"
+            "see that whoever takes them does: the receiver of alerts.webhook answers, the journal or another reader of the \
+             log reads it; they are tried until then"
                 .to_owned()
         }
         Concern::Database => {
