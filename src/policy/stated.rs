@@ -2,7 +2,7 @@
 
 use crate::domain::job::Stated;
 use crate::domain::object::Object;
-use crate::domain::operation::{Progress, Resend};
+use crate::domain::operation::Progress;
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::found::{described, list, named, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
@@ -26,7 +26,7 @@ pub fn needs_own(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> b
     let Finding::Read(seen) = finding else {
         return false;
     };
-    let is_bill = subject.plan.resend == Resend::ByProtection;
+    let is_bill = subject.operation.makes_invoice();
     let may_be_taken = || contradiction(subject, stated, seen).is_none();
     let is_dead = || subject.operation.progress(seen) == Progress::Failed;
     is_bill && !subject.name.names(seen) && (may_be_taken() || is_dead())
@@ -287,7 +287,7 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Optio
         return (!is_done).then(|| format!("ApiPay has {}", described(seen)));
     }
     // A new bill would follow a dead one, while our own, of which nothing is known, may live.
-    let is_dead_strangers = subject.plan.resend == Resend::ByProtection
+    let is_dead_strangers = subject.operation.makes_invoice()
         && !subject.name.names(seen)
         && subject.operation.progress(seen) == Progress::Failed;
     if is_dead_strangers && !stated.anyway {

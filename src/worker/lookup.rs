@@ -10,12 +10,9 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Lookups, Purpose, Share};
 use crate::domain::account::AccountName;
-use crate::domain::answer::Timed;
 use crate::domain::object::Object;
-use crate::domain::operation::{Lookup, Request};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
-use crate::gateway::wire;
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::{self, in_words};
 use crate::policy::outage::{Errand, sign_of_lookup};
@@ -27,6 +24,7 @@ use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::culprits::Culprits;
+use crate::worker::find;
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::plan::{self, NoPlan};
@@ -35,7 +33,6 @@ use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
 use crate::worker::room::places::Work;
 use crate::worker::rooms::named;
-use crate::worker::search;
 use crate::worker::send::{conclude, guard};
 
 /// Claims the jobs that are due, but for those that make their claim fail, and hands each to a task of its room. As
@@ -125,7 +122,15 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
         return;
     }
     crash::reach(Point::LookupBeforeRequest);
-    let (mut request, mut timed, finding) = ask(room, &claim, &plan.lookup).await;
+    let by_number = plan.lookup.of_known(claim.history.invoice_id);
+    // Of one that is not wanted whichever generation lives can be paid, so all of them are searched for.
+    let (lookup, name) = match claim.stated {
+        _ if claim.is_unwanted => (&plan.lookup, claim.name.first()),
+        Some(stated) => (&plan.lookup.of_known(Some(stated.id)), claim.name),
+        None => (&by_number, claim.name),
+    };
+    let asked = find::by(room, lookup, &name, Purpose::Lookup).await;
+    let (mut request, mut timed, finding) = asked;
     crash::reach(Point::LookupAfterAnswer);
     let known = baseline(claim.baseline.as_ref());
     let subject = Subject {
@@ -138,14 +143,12 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
     };
     let mut own = None;
     let mut named_before = None;
-    if claim.is_unwanted
-        && let (Lookup::InvoiceByName, Some(id)) = (&plan.lookup, claim.history.invoice_id)
-    {
+    if claim.is_unwanted && by_number != plan.lookup {
         if !matches!(room.take_one(Purpose::Lookup).await, Ok(true)) {
             // When the claim has run out, both are asked for.
             return;
         }
-        let (_, last, found) = read_invoice(room, id).await;
+        let (_, last, found) = find::by(room, &by_number, &claim.name, Purpose::Lookup).await;
         timed = last;
         named_before = Some(found);
     }
@@ -155,7 +158,7 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
             return;
         }
         let found;
-        (request, timed, found) = search::by_name(room, &claim.name.first(), Purpose::Lookup).await;
+        (request, timed, found) = find::by_name(room, &claim.name.first(), Purpose::Lookup).await;
         own = Some(found);
     }
     let at = room.circumstances(claim.now + claimed_at.elapsed());
@@ -256,35 +259,4 @@ fn baseline(stored: Option<&Value>) -> Option<Baseline> {
             Baseline::default()
         })
     })
-}
-
-/// Asks the gateway. Returns what was asked first, the last answer, and what it comes to.
-async fn ask(room: &Room, claim: &Claim, lookup: &Lookup) -> (Request, Timed, Finding) {
-    let named = claim.stated.map(|stated| stated.id);
-    if claim.is_unwanted && *lookup == Lookup::InvoiceByName {
-        // Whichever generation lives can be paid.
-        return search::by_name(room, &claim.name.first(), Purpose::Lookup).await;
-    }
-    match (lookup, named.or(claim.history.invoice_id)) {
-        (Lookup::InvoiceByName, None) => search::by_name(room, &claim.name, Purpose::Lookup).await,
-        (Lookup::InvoiceByName, Some(id)) => read_invoice(room, id).await,
-        (Lookup::Invoice { id }, _) => read_invoice(room, *id).await,
-        (Lookup::Refunds { invoice_id }, _) => {
-            let request = wire::list_refunds(*invoice_id);
-            let timed = room.call(&request).await;
-            let finding = wire::read_refunds(&timed, *invoice_id).map_or_else(
-                || Finding::Unclear(timed.clone()),
-                |list| Finding::listed(list.refunds),
-            );
-            (request, timed, finding)
-        }
-    }
-}
-
-async fn read_invoice(room: &Room, id: i64) -> (Request, Timed, Finding) {
-    let request = wire::get_invoice(id);
-    let timed = room.call(&request).await;
-    let finding = wire::read_invoice(&timed, id)
-        .map_or_else(|| Finding::Unclear(timed.clone()), Finding::read);
-    (request, timed, finding)
 }

@@ -9,6 +9,7 @@
 //! - [`dispatch`] claims due jobs and hands each to [`send`], within its [`window`]; [`in_hand`] notices when one is given twice.
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.
+//! - [`find`] asks for a job's objects at the gateway as its look-up says.
 //! - [`follow`] watches accepted objects to their end, past those of which nothing can be stored ([`unstored`]).
 //! - [`written`] has moments as sentences have them.
 //! - [`context`] is what the loops share, and [`guard`] says which job a record may change.
@@ -42,6 +43,7 @@ pub mod culprits;
 pub mod deliver;
 pub mod dispatch;
 pub mod failing;
+pub mod find;
 pub mod follow;
 pub mod guard;
 pub mod held_up;
@@ -67,7 +69,6 @@ pub mod recover;
 pub mod revived;
 pub mod room;
 pub mod rooms;
-pub mod search;
 pub mod send;
 pub mod set_aside;
 pub mod settle;

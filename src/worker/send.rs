@@ -21,10 +21,8 @@ use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
 use crate::domain::group::Group;
 use crate::domain::job::JobId;
-use crate::domain::object::Object;
-use crate::domain::operation::{Lookup, Operation, Plan, Request, Resend};
+use crate::domain::operation::{Operation, Plan, Request, Resend};
 use crate::domain::state::State;
-use crate::gateway::wire;
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
 use crate::policy::judge::judge;
@@ -34,6 +32,7 @@ use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::clock::Moment;
+use crate::worker::find;
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::plan::{self, NoPlan};
@@ -42,7 +41,7 @@ use crate::worker::room::Room;
 use crate::worker::room::jobs::Claimed;
 use crate::worker::slots::Slot;
 use crate::worker::window::SEND_WINDOW;
-use job::{circumstances, hold, put_back, take_quota};
+use job::{circumstances, hold, purpose, put_back, take_quota};
 
 pub use job::{Job, Role, conclude, guard};
 pub use sending::Sending;
@@ -165,7 +164,7 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared>
     if plan.resend == Resend::ByBaseline {
         job.window_from = read_before(room, operation, &guard, &plan, &job, slot).await?;
     }
-    if plan.resend == Resend::ByProtection && job.claim.name.generation > 1 {
+    if operation.makes_invoice() && job.claim.name.generation > 1 {
         job.window_from = earlier::look_back(room, operation, &guard, &plan, &job, slot).await?;
     }
     Some(Prepared {
@@ -237,8 +236,8 @@ fn window(room: &Room, job: &Job) -> Option<NotSent> {
     }
 }
 
-/// Reads the refunds of the invoice before this one is sent, each time: the database may have forgotten that
-/// it was. Stores them when it is the first time. Returns from when the send window counts; `None` when the
+/// Reads what a look-up of the job would list before it is sent, each time: the database may have forgotten that
+/// it was. Stores it when it is the first time. Returns from when the send window counts; `None` when the
 /// job was recorded otherwise, or is no longer ours.
 async fn read_before(
     room: &Room,
@@ -248,16 +247,12 @@ async fn read_before(
     job: &Job,
     slot: &mut Slot,
 ) -> Option<Moment> {
-    let Lookup::Refunds { invoice_id } = plan.lookup else {
-        return Some(job.window_from);
-    };
     if !take_quota(room, guard, job).await {
         return None;
     }
-    let request = wire::list_refunds(invoice_id);
-    let timed = slot.wait(room.call(&request)).await;
+    let asked = find::by(room, &plan.lookup, &job.claim.name, purpose(job));
+    let (request, timed, found) = slot.wait(asked).await;
     let at = circumstances(room, job);
-    let read = wire::read_refunds(&timed, invoice_id);
     let evidence = |verdict: &Verdict| Evidence {
         guard,
         kind: Kind::Send,
@@ -271,7 +266,7 @@ async fn read_before(
         found: None,
         to_cancel: ToCancel::of(&job.claim.operation),
     };
-    let Some(list) = read else {
+    let Finding::Listed(listed) = found else {
         let verdict = without_baseline(&job.claim.history, &timed, at);
         conclude(
             room,
@@ -282,7 +277,6 @@ async fn read_before(
         .await;
         return None;
     };
-    let listed: Vec<Object> = list.refunds.into_iter().map(Object::from).collect();
     let subject = Subject {
         operation,
         plan,
@@ -294,7 +288,7 @@ async fn read_before(
     if let Some(verdict) = made_before(&subject, &listed) {
         warn!(
             job.id = %guard.id, next = verdict.next.state().as_str(),
-            "this refund stands at the gateway already, and the database knows nothing of it; it is not sent again"
+            "what the job asks for stands at the gateway already, and the database knows nothing of it; it is not sent again"
         );
         let found = in_words(&subject, &Finding::Listed(listed), &verdict.next);
         let evidence = Evidence {
@@ -356,7 +350,7 @@ fn log(account: &AccountName, id: &JobId, verdict: &Verdict) {
         Next::Succeeded(_) => "done",
         Next::Accepted { .. } => "accepted; it is followed to its end",
         Next::Queued { .. } => "not done; it is sent again after a while",
-        Next::Resubmit(_) => "what it made is dead; it is sent anew after a while",
+        Next::Resubmit(_) => "what it made is dead; it is resubmitted after a while",
         Next::Uncertain { .. } => "whether it was done is not known; it is looked up",
         Next::Parked(_) => "not done; it waits until its account is well",
         Next::Failed(_) => "it failed",

@@ -42,6 +42,14 @@ impl Lookup {
         }
     }
 
+    /// The look-up once the gateway's id of what the job made is known: that is read instead of searched for.
+    pub fn of_known(&self, id: Option<i64>) -> Lookup {
+        match (self, id) {
+            (Lookup::InvoiceByName, Some(id)) => Lookup::Invoice { id },
+            _ => self.clone(),
+        }
+    }
+
     /// Whether the job acts on an object that was there before it, and makes none: that object bears no name of the
     /// job's.
     pub fn acts_on_object(&self) -> bool {

@@ -13,8 +13,8 @@ use crate::policy::finding::Finding;
 use crate::policy::outage::Errand;
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
+use crate::worker::find;
 use crate::worker::room::Room;
-use crate::worker::search;
 
 /// What all invoices of a bill look like now.
 pub(super) struct Earlier {
@@ -45,7 +45,7 @@ pub(super) async fn look_back(
         return None;
     }
     let errand = Errand::read(Read::LookUp, room.outages.reads_slowly(Read::LookUp));
-    let (_, timed, found) = search::by_name(room, &job.name.first(), Purpose::Follow).await;
+    let (_, timed, found) = find::by_name(room, &job.name.first(), Purpose::Follow).await;
     let is_found = matches!(found, Finding::Listed(_));
     note(room, errand, &timed, is_found, due).await;
     match found {

@@ -8,7 +8,6 @@ use super::earlier;
 use crate::db::entry::Entry;
 use crate::db::mirrors::{AcceptedJob, DueMirror};
 use crate::domain::object::Object;
-use crate::domain::operation::Resend;
 use crate::domain::state::State;
 use crate::policy::finding::Subject;
 use crate::policy::follow::{Followed, NextCheck, follow, has_double, proves_delivery};
@@ -119,7 +118,7 @@ async fn decide(
         at,
     );
     let is_given_up = followed.next == Some(Next::Failed(Reason::GaveUp));
-    if !is_given_up || plan.resend != Resend::ByProtection {
+    if !is_given_up || !operation.makes_invoice() {
         return Some(followed);
     }
     let subject = Subject {

@@ -1,4 +1,4 @@
-//! Before a bill is made anew: whether an invoice of it lives.
+//! Before a bill is resubmitted: whether an invoice of it lives.
 
 use tracing::{info, warn};
 
@@ -16,10 +16,10 @@ use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::ToCancel;
 use crate::worker::clock::Moment;
+use crate::worker::find;
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{Evidence, Kind};
 use crate::worker::room::Room;
-use crate::worker::search;
 use crate::worker::slots::Slot;
 
 /// The bill, and who sends it.
@@ -30,7 +30,7 @@ struct Asking<'a> {
     job: &'a Job,
 }
 
-/// Asks for the earlier invoices of a bill before it is made anew, by the numbers that are known and by its name: where
+/// Asks for the earlier invoices of a bill before it is resubmitted, by the numbers that are known and by its name: where
 /// a person named another one in place of its own, that one is known by nothing else. One that lives after all is
 /// adopted, and nothing is sent. Returns from when the send window counts; `None` when the job was recorded otherwise.
 pub(super) async fn look_back(
@@ -45,7 +45,7 @@ pub(super) async fn look_back(
     {
         Ok(ids) => ids,
         Err(error) => {
-            warn!(job.id = %guard.id, error = %Chain(&error), "the earlier invoices of a bill are not known; it is not made anew yet");
+            warn!(job.id = %guard.id, error = %Chain(&error), "the earlier invoices of a bill are not known; it is not resubmitted yet");
             put_back(room, guard, job, NotSent::DatabaseFailed).await;
             return None;
         }
@@ -73,7 +73,7 @@ pub(super) async fn look_back(
         return None;
     }
     let name = job.claim.name.first();
-    let search = search::by_name(room, &name, purpose(job));
+    let search = find::by_name(room, &name, purpose(job));
     let (request, timed, found) = slot.wait(search).await;
     let Finding::Listed(named) = found else {
         return asking.put_off(&request, &timed).await;
@@ -118,7 +118,7 @@ impl Asking<'_> {
         let (guard, job) = (self.guard, self.job);
         info!(
             job.id = %guard.id, account = %self.room.name, next = verdict.next.state().as_str(),
-            reason = verdict.next.reason().map(Reason::code), "it is not made anew"
+            reason = verdict.next.reason().map(Reason::code), "it is not resubmitted"
         );
         let evidence = Evidence {
             guard,
