@@ -326,7 +326,7 @@ comment on column apipay.jobs.result is 'The gateway''s object, when succeeded.'
 comment on column apipay.jobs.created_at is 'When it was enqueued, by the database''s clock, whatever a program gives here.';
 comment on column apipay.jobs.updated_at is 'When its state last changed.';
 comment on column apipay.jobs.finished_at is 'When it became final; null before.';
-comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoice that certainly died and was sent anew; part of the name at the gateway.';
+comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoice that certainly died and was resubmitted; part of the name at the gateway.';
 comment on column apipay.jobs.spared is 'Internal: how many of its generations died of the account''s trouble and not of their own; they do not count against the limit.';
 comment on column apipay.jobs.baseline is 'Internal: the refunds of the invoice that were known before this one was first sent.';
 comment on column apipay.jobs.unproven_since is 'Internal: since when a request of this generation is unproven; null when every request is known to have had no effect.';
@@ -373,7 +373,7 @@ create trigger note_subject before insert on apipay.jobs
 -- A job that waits for another one, or for the end of a cap, stands back: a claim that meets it gives it the reason,
 -- and no claim reads it again until it has lost that. (One expression: the planner takes an `and` apart, and finds no
 -- column of an index in its parts.) One more such reason is added here; then the indexes that say _is_in_turn must be
--- made anew.
+-- rebuilt.
 create function apipay._is_in_turn(reason text) returns boolean
 language sql immutable parallel safe
 return coalesce(reason <> all (array['waits_for_refund', 'waits_for_cap']), true);
@@ -428,7 +428,7 @@ create index jobs_next_refund on apipay.jobs (account, (invoice_id + 0), run_at)
 
 -- Asked for refunds only, so that it costs other jobs nothing. One that is open itself waits for none. Those that
 -- cannot be moved, because the database refuses it or somebody keeps them locked, are passed over, unless they are open:
--- a daemon says which they are. (Neither of these functions calls another: that would be planned anew for each row.)
+-- a daemon says which they are. (Neither of these functions calls another: that would be planned again for each row.)
 create function apipay._is_behind_refund(account_name text, invoice bigint, urgency smallint, due_at timestamptz, job bigint, passed_over bigint[]) returns boolean
 language sql stable parallel safe
 return exists (
@@ -709,22 +709,22 @@ create table apipay.alert_deliveries (
   id            bigint generated always as identity primary key,
   alert_id      bigint not null references apipay.alerts (id) on delete cascade,
   channel       text collate "C" not null,
-  notice        text collate "C" not null check (notice in ('firing', 'repeat', 'resolved')),
+  status        text collate "C" not null check (status in ('firing', 'repeat', 'resolved')),
   sequence      int not null default 0,
   created_at    timestamptz not null default now(),
   next_try_at   timestamptz not null default now(),
   tries         int not null default 0,
   delivered_at  timestamptz,
   last_error    text,
-  unique (alert_id, channel, notice, sequence)
+  unique (alert_id, channel, status, sequence)
 );
 create index alert_deliveries_due on apipay.alert_deliveries (next_try_at) where delivered_at is null;
-comment on table apipay.alert_deliveries is 'The outbox of alerts: one row per notice and channel, tried until it is delivered.';
+comment on table apipay.alert_deliveries is 'The outbox of alerts: one row per delivery and channel, tried until it is delivered.';
 comment on column apipay.alert_deliveries.id is 'The number of the delivery.';
 comment on column apipay.alert_deliveries.alert_id is 'The alert.';
 comment on column apipay.alert_deliveries.channel is 'log or webhook.';
-comment on column apipay.alert_deliveries.notice is 'firing: it began. repeat: it is still open. resolved: it ended.';
-comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 for one that is told early because more was learned, and for other notices; less than 0 for one that is told at once because the alert is about something else than before (apipay.alerts.incidents).';
+comment on column apipay.alert_deliveries.status is 'firing: it began. repeat: it is still open. resolved: it ended.';
+comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 for one that is told early because more was learned, and for other deliveries; less than 0 for one that is told at once because the alert is about something else than before (apipay.alerts.incidents).';
 comment on column apipay.alert_deliveries.created_at is 'When it was put here.';
 comment on column apipay.alert_deliveries.next_try_at is 'When it is tried next.';
 comment on column apipay.alert_deliveries.tries is 'How often it was tried.';

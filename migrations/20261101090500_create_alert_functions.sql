@@ -137,7 +137,7 @@ comment on function apipay._tell_held(text, text, text, text, text, jsonb) is
 -- Of an account ten jobs that are stuck are told one by one, and those that are stuck for the same cause by one of them.
 -- What is beyond that is counted by one more alert.
 create function apipay._tell_stuck(
-  account_name text, severity text, summary text, action text, details jsonb, anew boolean) returns bigint
+  account_name text, severity text, summary text, action text, details jsonb, renew boolean) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   job constant text := details ->> 'job';
@@ -150,7 +150,7 @@ begin
      and (a.subject = job or a.details ->> 'case' = _tell_stuck.details ->> 'case')
    order by a.subject = job desc, a.id limit 1;
   if found then
-    if anew then
+    if _tell_stuck.renew then
       perform apipay._change_alert(account_name, 'job_stuck', summary, action, details, told.subject);
     end if;
     return told.id;
@@ -183,7 +183,7 @@ begin
   return told.id;
 end $$;
 comment on function apipay._tell_stuck(text, text, text, text, jsonb, boolean) is
-  'Opens the alert of a job that is stuck, unless one is open about it, or about its case (in details); with anew that one says this from now on. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
+  'Opens the alert of a job that is stuck, unless one is open about it, or about its case (in details); with renew that one says this from now on. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
 
 create function apipay._resolve_alert(account_name text, kind text, resolution text, subject text default '') returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$

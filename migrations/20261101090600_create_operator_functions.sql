@@ -782,7 +782,7 @@ comment on function apipay._new_organization_since(text) is
   'The moment from which on the account is for another organisation: later than all that it has at the one that it is for now.';
 
 -- What was sent with the keys of before cannot be looked up or followed with this one, which finds nothing and proves
--- nothing: so a person says what became of it. Nor can the invoices of a bill that is about to be made anew, of which one
+-- nothing: so a person says what became of it. Nor can the invoices of a bill that is about to be resubmitted, of which one
 -- may live. What was never sent goes to the organisation of this key.
 create function apipay._change_organization(account_name text, fingerprint text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp as $$

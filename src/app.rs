@@ -100,7 +100,7 @@ pub enum RunError {
 
 /// Runs until SIGTERM or SIGINT.
 ///
-/// `read_again` reads the settings anew at each SIGHUP.
+/// `read_again` reads the settings again at each SIGHUP.
 pub async fn run(settings: Settings, read_again: ReadSettings) -> Result<(), RunError> {
     // From here on it does not end the process, which is what it does where nobody handles it.
     let hangups = signal(SignalKind::hangup()).map_err(RunError::Signals)?;

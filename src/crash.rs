@@ -41,7 +41,7 @@ points! {
     BeforeBaseline = "before_baseline",
     /// The refunds of an invoice are stored.
     AfterBaseline = "after_baseline",
-    /// The invoices of a bill are about to be asked for before it is made anew.
+    /// The invoices of a bill are about to be asked for before it is resubmitted.
     EarlierBeforeRequest = "earlier_before_request",
     /// None of them lives, and the new one is not sent yet.
     EarlierAfterAnswer = "earlier_after_answer",
@@ -75,9 +75,9 @@ points! {
     RefundsBeforeRequest = "refunds_before_request",
     /// The answer to a check of an invoice's refunds is there.
     RefundsAfterAnswer = "refunds_after_answer",
-    /// A notice is claimed and not yet posted.
+    /// A delivery is claimed and not yet posted.
     DeliverBeforePost = "deliver_before_post",
-    /// A notice was taken by its receiver, which is not recorded yet.
+    /// A delivery was taken by its receiver, which is not recorded yet.
     DeliverAfterPost = "deliver_after_post",
     /// The health of a parked account is about to be asked for.
     ProbeBeforeRequest = "probe_before_request",

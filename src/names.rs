@@ -274,8 +274,8 @@ mod tests {
         let well = || |_: &str| Ok(vec![address()]);
         let joins = names.find_with("shop.example", well(), just_before);
         assert!(timeout(PATIENCE, joins).await.is_err());
-        let anew = names.find_with("shop.example", well(), begun_at + DUE);
-        assert_eq!(anew.await.unwrap(), [address()]);
+        let second = names.find_with("shop.example", well(), begun_at + DUE);
+        assert_eq!(second.await.unwrap(), [address()]);
         assert_eq!(hanging.begun(), 1);
     }
 

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read anew, and accounts come, go or change while everything else goes on.
+//! SIGHUP: the configuration is read again, and accounts come, go or change while everything else goes on.
 //!
 //! An account that goes is closed: nothing more is claimed, sent or asked for it, and what is under way is ended and
 //! recorded. One that changes is closed and, once nobody has it in hand, opened with its new settings, so no two keys

@@ -45,7 +45,7 @@ impl Service {
         self.status(status);
     }
 
-    /// The configuration is being read anew.
+    /// The configuration is being read again.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         // It is never negative.

@@ -80,7 +80,7 @@ fn watch(watched: &Weak<Watched>, service: &Service) {
                     error!(
                         task,
                         silent_s,
-                        "a part of apipayd is stuck; unless it moves again, systemd starts the daemon anew"
+                        "a part of apipayd is stuck; unless it moves again, systemd starts the daemon again"
                     );
                 }
                 was_stuck = true;

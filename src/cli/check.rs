@@ -1,11 +1,11 @@
 //! `apipayd check`: is everything there that `run` needs? Changes nothing.
 //!
-//! What each fact means is decided by pure functions from facts to findings; only [`gather`] asks.
+//! What each fact means is decided by pure functions from facts to results; only [`gather`] asks.
 
 mod database;
-mod finding;
 mod gateway;
 mod holdups;
+mod result;
 mod rights;
 mod server;
 mod standing;
@@ -15,32 +15,28 @@ use std::process::ExitCode;
 use super::print;
 use super::session::{Session, patiently};
 use crate::config::Sources;
-use finding::Finding;
+use result::CheckResult;
 
 /// Checks, prints, and says with the exit code whether anything failed.
 pub(super) async fn check(sources: &Sources, as_json: bool) -> ExitCode {
-    let findings = gather(sources).await;
-    print::listing(&findings, as_json, &sources.environment);
-    ExitCode::from(exit_code(&findings))
+    let results = gather(sources).await;
+    print::listing(&results, as_json, &sources.environment);
+    ExitCode::from(exit_code(&results))
 }
 
 /// The configuration's fault wins: it is what has to be put right first.
-fn exit_code(findings: &[Finding]) -> u8 {
-    findings
-        .iter()
-        .map(|finding| finding.exit)
-        .max()
-        .unwrap_or(0)
+fn exit_code(results: &[CheckResult]) -> u8 {
+    results.iter().map(|result| result.exit).max().unwrap_or(0)
 }
 
-async fn gather(sources: &Sources) -> Vec<Finding> {
+async fn gather(sources: &Sources) -> Vec<CheckResult> {
     let session = match Session::open(sources).await {
         Ok(Ok(session)) => session,
-        Ok(Err(error)) => return vec![Finding::misconfigured("configuration", error)],
-        Err(failure) => return vec![Finding::failed("configuration", failure)],
+        Ok(Err(error)) => return vec![CheckResult::misconfigured("configuration", error)],
+        Err(failure) => return vec![CheckResult::failed("configuration", failure)],
     };
     let settings = &session.settings;
-    let mut findings = vec![Finding::ok(
+    let mut results = vec![CheckResult::ok(
         "configuration",
         match &sources.file {
             Some(file) => format!("{} is understood", file.display()),
@@ -50,7 +46,7 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
     )];
     let mut accounts = Vec::new();
     if settings.accounts.is_empty() {
-        findings.push(Finding::misconfigured(
+        results.push(CheckResult::misconfigured(
             "credentials",
             "there is no account; add a section [accounts.default] with base_url; its key is the credential api-key, or in api_key_file",
         ));
@@ -60,22 +56,22 @@ async fn gather(sources: &Sources) -> Vec<Finding> {
         let (account, environment) = (account.clone(), sources.environment.clone());
         match patiently(move || account.load_key(&environment)).await {
             Ok(Ok(account)) => {
-                findings.push(Finding::ok(
+                results.push(CheckResult::ok(
                     "credentials",
                     format_args!("the API key of account {name} can be read"),
                 ));
                 accounts.push(account);
             }
-            Ok(Err(error)) => findings.push(Finding::misconfigured("credentials", error)),
-            Err(failure) => findings.push(Finding::failed("credentials", failure)),
+            Ok(Err(error)) => results.push(CheckResult::misconfigured("credentials", error)),
+            Err(failure) => results.push(CheckResult::failed("credentials", failure)),
         }
     }
-    findings.extend(database::gather(&session, sources, &accounts).await);
+    results.extend(database::gather(&session, sources, &accounts).await);
     for account in &accounts {
         let asked = gateway::ask(account, settings.http).await;
-        findings.extend(gateway::findings(account.name.as_str(), asked));
+        results.extend(gateway::results(account.name.as_str(), asked));
     }
-    findings
+    results
 }
 
 #[cfg(test)]
@@ -84,10 +80,10 @@ mod tests {
 
     #[test]
     fn the_configurations_fault_decides_the_exit_code() {
-        let (ok, failed) = (Finding::ok("a", "b"), Finding::failed("a", "b"));
-        let wrong = Finding::misconfigured("a", "b");
+        let (ok, failed) = (CheckResult::ok("a", "b"), CheckResult::failed("a", "b"));
+        let wrong = CheckResult::misconfigured("a", "b");
         assert_eq!(exit_code(&[]), 0);
-        assert_eq!(exit_code(&[ok.clone(), Finding::warning("a", "b")]), 0);
+        assert_eq!(exit_code(&[ok.clone(), CheckResult::warning("a", "b")]), 0);
         assert_eq!(exit_code(&[ok.clone(), failed.clone()]), 1);
         assert_eq!(exit_code(&[failed, wrong, ok]), 78);
     }

@@ -40,7 +40,7 @@ pub struct Arguments {
 enum Command {
     /// Carry out jobs until told to stop: this is the daemon
     ///
-    /// SIGHUP has it read its accounts anew; a configuration that is wrong is refused, and the one before stays in force.
+    /// SIGHUP has it read its accounts again; a configuration that is wrong is refused, and the one before stays in force.
     /// SIGTERM or SIGINT stop it: it claims no more, ends what is under way and records it, for as
     /// long as worker.grace allows. A second signal changes nothing.
     Run,

@@ -54,14 +54,14 @@ pub async fn change(
     .task("change an alert")
 }
 
-/// Opens the alert of a job that is stuck, unless one is open about it or about its case; with `anew` that one says this
+/// Opens the alert of a job that is stuck, unless one is open about it or about its case; with `renew` that one says this
 /// from now on. Beyond ten of an account they are counted by one alert.
 pub async fn tell_stuck(
     pool: &Pool,
     account: &AccountName,
     severity: &str,
     text: &AlertText,
-    anew: bool,
+    renew: bool,
 ) -> Result<(), DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $7, true))
@@ -71,7 +71,7 @@ pub async fn tell_stuck(
         text.summary,
         text.action,
         text.details,
-        anew,
+        renew,
         ACCOUNT_PATIENCE_MS,
     )
     .fetch_one(pool)

@@ -361,25 +361,16 @@ pub async fn claim_lookups(
     .map(claims)
 }
 
-/// Whether a claim still holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// The job is still ours.
-    Yes,
-    /// Somebody else has it: the lease ran out.
-    No,
-}
-
 /// Renews the lease of a claim that still holds, and stores the refunds that were known before a refund is first sent, if
-/// any are given.
+/// any are given. False when the lease ran out and somebody else may have the job.
 pub async fn hold(
     pool: &Pool,
     worker: Uuid,
     claim: &Claim,
     baseline: Option<&Value>,
     lease: Duration,
-) -> Result<Held, DbError> {
-    let is_held = sqlx::query_scalar!(
+) -> Result<bool, DbError> {
+    sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $8, true)),
            ours as materialized (
              select j.id from patience cross join apipay.jobs j
@@ -405,8 +396,7 @@ pub async fn hold(
     )
     .fetch_one(pool)
     .await
-    .task("hold a claim")?;
-    Ok(if is_held { Held::Yes } else { Held::No })
+    .task("hold a claim")
 }
 
 /// Takes one more request from an account's quota.

@@ -44,7 +44,7 @@ pub async fn read(pool: &Pool, boot: &str) -> Result<Clocks, DbError> {
 pub struct Begun {
     /// The database's clock.
     pub now: OffsetDateTime,
-    /// Accounts whose window counts anew.
+    /// Accounts whose window starts again.
     pub windows: Vec<String>,
     /// Accounts of which something is locked.
     pub locked: Vec<String>,

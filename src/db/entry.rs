@@ -92,7 +92,7 @@ pub struct Transition {
     pub keeps_cause: bool,
     /// Begins a new generation.
     #[serde(skip_serializing_if = "is_false")]
-    pub anew: bool,
+    pub resubmitted: bool,
     /// The generation that died does not count against the limit.
     #[serde(skip_serializing_if = "is_false")]
     pub spared: bool,

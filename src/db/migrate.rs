@@ -56,7 +56,7 @@ pub enum MigrationError {
     #[error(
         "there is a schema apipay already that is not recorded in apipay._migrations and is not what this apipayd \
          makes: {part} is missing, differs or is too many; install the apipayd whose files made it, or drop it, \
-         with its jobs, and migrate anew"
+         with its jobs, and migrate again"
     )]
     Different {
         /// Such as `function apipay.stop(text)`.
@@ -167,7 +167,7 @@ fn is_lock_timeout(error: &MigrateError) -> bool {
 }
 
 /// All that is missing in one transaction, so that nothing stays half done; none when another daemon has just made the
-/// schema or its table, so that it is to be looked at anew.
+/// schema or its table, so that it is to be looked at again.
 async fn in_one_transaction(
     connection: &mut PgConnection,
 ) -> Result<Option<Migrated>, MigrationError> {

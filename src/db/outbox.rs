@@ -31,14 +31,14 @@ pub async fn fill_outbox(
            union all
            select name, after, now() from made),
          news as materialized (
-         select l.id, c.name, n.notice, n.sequence
+         select l.id, c.name, n.status, n.sequence
            from patience cross join (select * from apipay.alerts where resolved_at is null
                  union all
                  -- What somebody has resolved in a transaction may be seen later than it happened.
                  select * from apipay.alerts where resolved_at > (select min(filled_at) from channel) - interval '1 hour') l
            cross join channel c
            cross join lateral (
-             select 'firing' as notice, 0 as sequence
+             select 'firing' as status, 0 as sequence
              union all
              -- More was learned: told at once, and further news with the usual repeats.
              select 'repeat', 0 where l.resolved_at is null and l.changed_at is not null and l.incidents = 0
@@ -53,10 +53,10 @@ pub async fn fill_outbox(
            ) n
           where (l.resolved_at is null or l.id > c.after
                  or exists (select from apipay.alert_deliveries d
-                             where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, 'firing', 0)
+                             where (d.alert_id, d.channel, d.status, d.sequence) = (l.id, c.name, 'firing', 0)
                             offset 0))
             and not exists (select from apipay.alert_deliveries d
-                             where (d.alert_id, d.channel, d.notice, d.sequence) = (l.id, c.name, n.notice, n.sequence)
+                             where (d.alert_id, d.channel, d.status, d.sequence) = (l.id, c.name, n.status, n.sequence)
                             offset 0)),
          free as materialized (
            select a.id from apipay.alerts a where a.id = any (array(select id from news))
@@ -69,10 +69,10 @@ pub async fn fill_outbox(
                        for no key update skip locked))
               -- Otherwise something is left for later.
               and not exists (select from news where id not in (select id from free)))
-         insert into apipay.alert_deliveries (alert_id, channel, notice, sequence)
+         insert into apipay.alert_deliveries (alert_id, channel, status, sequence)
          -- In this order they are delivered: of two alerts with one fingerprint the end of the older one comes first.
-         select id, name, notice, sequence from news where id in (select id from free)
-         order by id, notice = 'resolved', sequence
+         select id, name, status, sequence from news where id in (select id from free)
+         order by id, status = 'resolved', sequence
          on conflict do nothing",
         channels,
         repeat.as_secs_f64(),
@@ -92,7 +92,7 @@ pub struct DueDelivery {
     /// The channel.
     pub channel: String,
     /// `firing`, `repeat` or `resolved`.
-    pub notice: String,
+    pub status: String,
     /// Tries so far, without this one.
     pub tries: i32,
     /// The alert.
@@ -149,7 +149,7 @@ pub async fn claim_delivery(
                 set tries = d.tries + 1, next_try_at = now() + make_interval(secs => $2)
               where d.id = any (array(select id from due))
           returning d.*)
-           select c.id as "id!", c.channel as "channel!", c.notice as "notice!", c.tries - 1 as "tries!",
+           select c.id as "id!", c.channel as "channel!", c.status as "status!", c.tries - 1 as "tries!",
                   l.id as "alert_id!", l.account as "account?", l.kind as "kind!", l.subject as "subject!", l.severity as "severity!",
                   l.summary as "summary!", l.action as "action!", l.details as "details!",
                   l.opened_at as "opened_at!", l.resolved_at as "resolved_at?", l.resolution as "resolution?"
@@ -160,7 +160,7 @@ pub async fn claim_delivery(
     )
     .fetch_optional(pool)
     .await
-    .task("claim a notice to deliver")
+    .task("claim a delivery")
 }
 
 /// What is at stake in an account with whatever an alert tells of: what waits for its end.
@@ -173,14 +173,14 @@ pub struct AtStake {
 }
 
 /// Counts the jobs that wait while this alert is open.
-pub async fn waiting(pool: &Pool, notice: &DueDelivery) -> Result<AtStake, DbError> {
-    let Some(account) = &notice.account else {
+pub async fn waiting(pool: &Pool, delivery: &DueDelivery) -> Result<AtStake, DbError> {
+    let Some(account) = &delivery.account else {
         return Ok(AtStake::default());
     };
     // The job that a park is told for is recorded as parked after that.
-    let is_park = notice.kind == "account_parked" && notice.resolved_at.is_none();
+    let is_park = delivery.kind == "account_parked" && delivery.resolved_at.is_none();
     // When asking fails, what was accepted waits too.
-    let is_of_reads = notice
+    let is_of_reads = delivery
         .details
         .get("fails")
         .is_some_and(|fails| fails == "reads");

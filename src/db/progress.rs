@@ -155,13 +155,13 @@ pub async fn stop(pool: &Pool) -> Result<Option<Stop>, DbError> {
     .task("read whether sending is stopped")
 }
 
-/// Notices of a channel that were tried and not delivered.
+/// Deliveries of a channel that were tried and not delivered.
 #[derive(Clone, Debug)]
 pub struct Undelivered {
     /// The channel.
     pub channel: String,
     /// How many.
-    pub notices: i64,
+    pub deliveries: i64,
     /// The first of them.
     pub oldest: i64,
     /// Why its last try failed.
@@ -171,9 +171,9 @@ pub struct Undelivered {
 impl Undelivered {
     /// Their number, for a sentence.
     pub fn counted(&self) -> String {
-        match self.notices {
-            1 => "1 notice waits".to_owned(),
-            more => format!("{more} notices wait"),
+        match self.deliveries {
+            1 => "1 delivery waits".to_owned(),
+            more => format!("{more} deliveries wait"),
         }
     }
 }
@@ -182,7 +182,7 @@ impl Undelivered {
 pub async fn undelivered(pool: &Pool) -> Result<Vec<Undelivered>, DbError> {
     sqlx::query_as!(
         Undelivered,
-        r#"select channel as "channel!", count(*) as "notices!", min(id) as "oldest!",
+        r#"select channel as "channel!", count(*) as "deliveries!", min(id) as "oldest!",
                   coalesce((array_agg(last_error order by id))[1], '') as "error!"
              from apipay.alert_deliveries
             where delivered_at is null and last_error is not null
@@ -190,7 +190,7 @@ pub async fn undelivered(pool: &Pool) -> Result<Vec<Undelivered>, DbError> {
     )
     .fetch_all(pool)
     .await
-    .task("look for notices that are not delivered")
+    .task("look for deliveries that failed")
 }
 
 /// How much waits.
@@ -277,11 +277,11 @@ pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<()
             where not exists (select from known)
            on conflict do nothing
            returning id)
-         insert into apipay.alert_deliveries (alert_id, channel, notice, sequence, delivered_at)
+         insert into apipay.alert_deliveries (alert_id, channel, status, sequence, delivered_at)
          select id, channel, case sequence when 0 then 'firing' else 'repeat' end, sequence, now()
            from (select id from known union all select id from opened) alert,
                 unnest($8::text[]) as channel, generate_series(0, $9) as sequence
-         on conflict (alert_id, channel, notice, sequence) do update
+         on conflict (alert_id, channel, status, sequence) do update
             set delivered_at = coalesce(alert_deliveries.delivered_at, now()), last_error = null",
         incident.account,
         kind,

@@ -15,7 +15,7 @@ transition as materialized (
     effect text, http_status smallint, error_code text, message text, errors jsonb, retry_after_s float8,
     answer jsonb, request jsonb, request_sha256 text, duration_ms int,
     state text, reason text, after_s float8, counts boolean, unproven boolean, proven boolean, absent boolean, failing boolean, answered boolean,
-    keeps_cause boolean, anew boolean, spared boolean, invoice_id bigint, refund_id bigint, result jsonb)
+    keeps_cause boolean, resubmitted boolean, spared boolean, invoice_id bigint, refund_id bigint, result jsonb)
 ),
 moved as (
   update apipay.jobs j
@@ -27,12 +27,12 @@ moved as (
          leased_until = null,
          -- What is cancelled or refunded stays what params name.
          invoice_id = case when j.operation <> 'invoice.create' then j.invoice_id
-                           when t.anew then null else coalesce(t.invoice_id, j.invoice_id) end,
-         refund_id = case when t.anew then null else coalesce(t.refund_id, j.refund_id) end,
-         generation = j.generation + coalesce(t.anew, false)::int,
+                           when t.resubmitted then null else coalesce(t.invoice_id, j.invoice_id) end,
+         refund_id = case when t.resubmitted then null else coalesce(t.refund_id, j.refund_id) end,
+         generation = j.generation + coalesce(t.resubmitted, false)::int,
          spared = j.spared + coalesce(t.spared, false)::int,
-         baseline = case when t.anew then null else j.baseline end,
-         unproven_since = case when t.anew or t.proven then null
+         baseline = case when t.resubmitted then null else j.baseline end,
+         unproven_since = case when t.resubmitted or t.proven then null
                                when t.unproven then coalesce(j.unproven_since, now())
                                else j.unproven_since end,
          absent_since = case when t.absent then coalesce(j.absent_since, now())

@@ -90,7 +90,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether a look begins anew.
+    /// Whether a look starts over.
     pub fn is_at_start(&self) -> bool {
         *self == Place::default()
     }

@@ -44,7 +44,7 @@ pub(super) const SETTINGS: [(&str, &str); 35] = [
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
-    // Short statements, run often: compiling or planning each anew costs more than running it.
+    // Short statements, run often: compiling or planning each again costs more than running it.
     ("jit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     // Each touches a handful of rows by their index. A plan that was made while a table was

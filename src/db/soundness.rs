@@ -37,7 +37,7 @@ pub struct ChangedCollation {
     pub recorded: String,
     /// The version that it has now.
     pub actual: String,
-    /// The statement that records the new version, once the indexes are made anew.
+    /// The statement that records the new version, once the indexes are rebuilt.
     pub refresh: String,
 }
 

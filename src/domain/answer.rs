@@ -282,7 +282,7 @@ impl Reply {
     }
 
     /// The error's code: `error_code`, else `error`, which may be a sentence. Of a longer one its
-    /// beginning: it goes into notices and columns.
+    /// beginning: it goes into deliveries and columns.
     pub fn error_code(&self) -> Option<&str> {
         const BYTES: usize = 200;
         let object = self.object()?;

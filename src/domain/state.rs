@@ -78,7 +78,7 @@ impl State {
                 State::Failed,
                 State::Cancelled,
             ],
-            // What became of its object; queued: it is made anew, or was never begun.
+            // What became of its object; queued: it is resubmitted, or was never begun.
             State::Accepted => &[State::Queued, State::Held, State::Succeeded, State::Failed],
             // The account is well again: back, see `back_to`; or tried, to see whether it is. Called off
             // (apipay.cancel), or given to another organization.

@@ -249,7 +249,7 @@ pub(super) fn show_next(next: &Next) -> String {
             words.extend(invoice_id.map(|id| format!("invoice {id}")));
             words.extend(absent.then(|| "absent".to_owned()));
         }
-        Next::Resubmit(_) => words.push("anew".to_owned()),
+        Next::Resubmit(_) => words.push("resubmitted".to_owned()),
         Next::Failed(_) | Next::Parked(_) | Next::Held(_) | Next::CalledOff(_) => {}
     }
     words.join(" ")

@@ -88,7 +88,7 @@ pub fn follow(
             reason: Reason::NotApplied,
             proof: Proof::NothingApplied,
         }),
-        // What the object says is the end of it: there is nothing to make anew.
+        // What the object says is the end of it: there is nothing to resubmit.
         Progress::Failed if plan.resend == Resend::Harmless => {
             Followed::becomes(Next::Failed(why_failed(seen, Reason::AsyncError)))
         }

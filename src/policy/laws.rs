@@ -63,7 +63,7 @@ fn assert_lawful(verdict: &Verdict, from: State) {
     }
     assert!(
         !matches!(next, Next::Resubmit(_)),
-        "only what is followed is made anew"
+        "only what is followed is resubmitted"
     );
     assert!(
         wait_of(next).is_none_or(|wait| wait <= WAIT_MAX),

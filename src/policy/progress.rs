@@ -1,7 +1,7 @@
 //! Whether what is due moves: from what is seen now, what was seen before, and for how long.
 //!
 //! The net below every other alert. It trusts no loop's word that there was nothing to do: whatever is
-//! due has a mark that changes when it moves, and a mark that stands still for too long is a finding. A
+//! due has a mark that changes when it moves, and a mark that stands still for too long is a standstill. A
 //! backlog behind the quota moves, however slowly; one that nobody can see does not.
 
 mod concern;
@@ -157,7 +157,7 @@ impl Patience {
 
 /// What stands still.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Standstill {
     /// The account it concerns; none: all of them.
     pub account: Option<String>,
     /// The machine whose daemon has stopped, if that is what was found; else empty.
@@ -260,9 +260,9 @@ impl Mark {
         self.sight.key() == sight.key()
     }
 
-    fn finding(&self, at: Duration) -> Finding {
+    fn standstill(&self, at: Duration) -> Standstill {
         let sight = &self.sight;
-        Finding {
+        Standstill {
             account: sight.account.clone(),
             host: match sight.concern {
                 Concern::StoppedDaemon | Concern::SilentDaemon => sight.what.clone(),
@@ -281,7 +281,7 @@ impl Watch {
     /// Compares with what was seen before; `at` is a time that only rises. Whatever was not seen, or has
     /// another mark, has moved. While the database does not tell, what had been found stands as it was. So does what had
     /// been found of an account that is not looked at, because nobody serves it, until that has been found.
-    pub fn look(&mut self, at: Duration, facts: &Facts, patience: Patience) -> Vec<Finding> {
+    pub fn look(&mut self, at: Duration, facts: &Facts, patience: Patience) -> Vec<Standstill> {
         let before = std::mem::take(&mut self.marks);
         let is_stopped = facts.stopped_for.is_some();
         let mut marks: Vec<Mark> = Vec::new();
@@ -322,11 +322,12 @@ impl Watch {
         let is_told = marks[..is_new]
             .iter()
             .any(|mark| mark.is_found && mark.sight.concern.stops_all());
-        let (mut findings, mut of_accounts) = (Vec::new(), Vec::new());
+        let (mut standstills, mut of_accounts) = (Vec::new(), Vec::new());
         for (number, mark) in marks.iter_mut().enumerate() {
-            let finding = mark.finding(at);
-            let may_be_explained = finding.account.is_some() && finding.concern != Concern::Service;
-            let is_old = mark.is_told || finding.lasted >= mark.sight.patience * 2;
+            let standstill = mark.standstill(at);
+            let may_be_explained =
+                standstill.account.is_some() && standstill.concern != Concern::Service;
+            let is_old = mark.is_told || standstill.lasted >= mark.sight.patience * 2;
             let is_explained = may_be_explained && (is_told || (may_be_told && !is_old));
             // While the database does not tell, nothing new is known of what was found before.
             let is_unknown = number >= is_new && facts.database.is_some();
@@ -335,13 +336,13 @@ impl Watch {
             }
             mark.is_told = true;
             match may_be_explained {
-                true => of_accounts.push(finding),
-                false => findings.push(finding),
+                true => of_accounts.push(standstill),
+                false => standstills.push(standstill),
             }
         }
         self.marks = marks;
-        findings.extend(of_accounts);
-        findings
+        standstills.extend(of_accounts);
+        standstills
     }
 }
 

@@ -312,7 +312,7 @@ pub fn made_before(subject: &Subject<'_>, list: &[Object]) -> Option<Verdict> {
     }
 }
 
-/// A bill that is not made anew, and not given up, because of what lives of it.
+/// A bill that is not resubmitted, and not given up, because of what lives of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Living {
     /// What becomes of its job instead.
@@ -321,7 +321,7 @@ pub struct Living {
     pub found: String,
 }
 
-/// Decides about a bill that is about to be made anew or given up, from what its invoices look like now: those that are
+/// Decides about a bill that is about to be resubmitted or given up, from what its invoices look like now: those that are
 /// `known` to be its own, where one in error may turn pending after all (API, section 4.4), and those that a search by
 /// its name showed. One that lives is adopted: whatever is not dead may still be paid, one that is being cancelled too
 /// (API, section 5.1). `None` when none lives.

@@ -1,6 +1,8 @@
 //! What is wrong with an account, and what a human can do: the vendor's own remedies (API, section 2.12a),
 //! in the one place from which alerts and the sentences of views take them.
 
+use std::borrow::Cow;
+
 use crate::domain::answer::NotSent;
 use crate::domain::codes::caps;
 use crate::domain::outage::Fault;
@@ -8,17 +10,17 @@ use crate::policy::quoted::NOT_IN_ITS_WORDS;
 use crate::policy::verdict::Reason;
 
 /// What is wrong, and what to do about it: two parts of sentences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remedy {
     /// What is wrong.
     pub what: &'static str,
     /// What a human can do.
-    pub action: &'static str,
+    pub action: Cow<'static, str>,
     /// Whether that is done on the machine of the daemon whose request was answered so.
     pub is_of_machine: bool,
 }
 
-/// How a daemon reads an account's key anew, as the rest of a sentence about the key.
+/// How a daemon reads an account's key again, as the rest of a sentence about the key.
 pub const READ_KEY: &str = "have apipayd read it: sudo systemctl restart apipayd where systemd loads the key \
                             (LoadCredential), sudo systemctl reload apipayd where it is in an api_key_file";
 
@@ -62,39 +64,42 @@ pub fn of_park(reason: Reason) -> Remedy {
     };
     Remedy {
         what,
-        action,
+        action: action.into(),
         is_of_machine: reason == Reason::RouteNotFound,
     }
 }
 
-/// About an account that has reached the cap with this code (API, section 4.3). In the action `ACCOUNT` stands for its name.
-pub fn of_cap(code: &str) -> Remedy {
-    let (what, action) = match code {
+/// About an account that has reached the cap with this code (API, section 4.3).
+pub fn of_cap(account: &str, code: &str) -> Remedy {
+    let (what, action): (_, Cow<'static, str>) = match code {
         "kyc_daily_limit_reached" | "kyc_limit_reached" => (
             "real invoices are limited until its business form is approved",
-            "complete the business form in the ApiPay dashboard; waiting alone may never end it",
+            "complete the business form in the ApiPay dashboard; waiting alone may never end it".into(),
         ),
         "tariff_limit_reached" => (
             "its tariff's limit of invoices is used up",
-            "change the tariff in the ApiPay dashboard, or wait until ApiPay resets the limit",
+            "change the tariff in the ApiPay dashboard, or wait until ApiPay resets the limit".into(),
         ),
         "trial_daily_limit" => (
             "the trial's invoices of this day are used up",
-            "pay for a tariff in the ApiPay dashboard, or wait for the next day",
+            "pay for a tariff in the ApiPay dashboard, or wait for the next day".into(),
         ),
         "outstanding_org_limit" => (
             "too many of its invoices are unpaid",
-            "cancel those that nobody will pay, select apipay.cancel_invoice(INVOICE_ID, account => 'ACCOUNT'); or wait \
-             until some are paid or expire",
+            format!(
+                "cancel those that nobody will pay, select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); or \
+                 wait until some are paid or expire"
+            )
+            .into(),
         ),
         "recipient_fanout_exceeded" => (
             "it bills too many recipients in a short time",
             "nothing at first: the daemon waits as long as ApiPay asks; if these are your customers, ask ApiPay's \
-             support for a higher limit",
+             support for a higher limit".into(),
         ),
         _ => (
             "ApiPay limits its invoices",
-            "see in the ApiPay dashboard what the limit is, or ask ApiPay's support",
+            "see in the ApiPay dashboard what the limit is, or ask ApiPay's support".into(),
         ),
     };
     Remedy {
@@ -105,10 +110,10 @@ pub fn of_cap(code: &str) -> Remedy {
 }
 
 /// About an account whose requests are all refused for a limit (429), with the last one's code and words (API, section
-/// 4.3). In the action `ACCOUNT` stands for its name.
-pub fn of_limit(code: &str, said: Option<&str>) -> Remedy {
+/// 4.3).
+pub fn of_limit(account: &str, code: &str, said: Option<&str>) -> Remedy {
     if caps().iter().any(|cap| cap == code) {
-        return of_cap(code);
+        return of_cap(account, code);
     }
     let said = said.unwrap_or_default().to_lowercase();
     // No document has the code of this one.
@@ -117,23 +122,29 @@ pub fn of_limit(code: &str, said: Option<&str>) -> Remedy {
             .iter()
             .any(|part| text.contains(part))
     });
-    let (what, action) = if is_of_wrong_keys {
+    let (what, action): (_, Cow<'static, str>) = if is_of_wrong_keys {
         (
             "requests with a wrong key came too often",
-            "find out who sends a wrong API key: see the alerts and apipayd check for an account whose key is refused (401), \
-             and look for other programs on this machine or behind the same address; compare the key of account ACCOUNT \
-             with the ApiPay dashboard, Settings, Connection. To raise a limit does not help",
+            format!(
+                "find out who sends a wrong API key: see the alerts and apipayd check for an account whose key is refused \
+                 (401), and look for other programs on this machine or behind the same address; compare the key of account \
+                 {account} with the ApiPay dashboard, Settings, Connection. To raise a limit does not help"
+            )
+            .into(),
         )
     } else if said.starts_with(&NOT_IN_ITS_WORDS.to_lowercase()) {
         (
             "something on the way limits them",
-            "a proxy, a firewall or a CDN on the way refuses the requests: ask whoever runs it to let them through",
+            "a proxy, a firewall or a CDN on the way refuses the requests: ask whoever runs it to let them through".into(),
         )
     } else {
         (
             "the limit of its key is reached",
-            "see whether another program uses the same API key, and whether accounts.ACCOUNT.requests_per_minute is more \
-             than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it",
+            format!(
+                "see whether another program uses the same API key, and whether accounts.{account}.requests_per_minute is \
+                 more than ApiPay allows this key; if neither, ask ApiPay's support for its limit, and to raise it"
+            )
+            .into(),
         )
     };
     Remedy {
@@ -178,7 +189,7 @@ pub fn of_fault(fault: &Fault) -> Remedy {
     };
     Remedy {
         what,
-        action,
+        action: action.into(),
         is_of_machine: fault.code != Reason::Busy.code()
             && fault.status.is_none_or(|status| status < 500),
     }
@@ -186,16 +197,19 @@ pub fn of_fault(fault: &Fault) -> Remedy {
 
 /// About a job that the gateway refuses with this code again and again, for a reason of the job's own. Nothing of it
 /// was done.
-pub fn of_refusal(code: &str) -> Remedy {
-    let (what, action) = match code {
+pub fn of_refusal(account: &str, code: &str) -> Remedy {
+    let (what, action): (_, Cow<'static, str>) = match code {
         "outstanding_recipient_limit" => (
             "its customer has too many unpaid bills",
-            "see which of them the customer is not to pay any more, and cancel it: select \
-             apipay.cancel_invoice(INVOICE_ID, account => 'ACCOUNT'); or ask the customer to pay",
+            format!(
+                "see which of them the customer is not to pay any more, and cancel it: select \
+                 apipay.cancel_invoice(INVOICE_ID, account => '{account}'); or ask the customer to pay"
+            )
+            .into(),
         ),
         _ => (
             "it is not taken now",
-            "see in the ApiPay dashboard what stands in its way, or ask ApiPay's support",
+            "see in the ApiPay dashboard what stands in its way, or ask ApiPay's support".into(),
         ),
     };
     Remedy {
@@ -217,14 +231,16 @@ pub fn is_specific(reason: Reason) -> bool {
 mod tests {
     use super::*;
 
+    const ACCOUNT: &str = "shop";
+
     #[test]
     fn every_cap_has_a_remedy_of_its_own() {
         for code in caps() {
-            assert_ne!(of_cap(&code), of_cap("another"), "{code}");
+            assert_ne!(of_cap(ACCOUNT, &code), of_cap(ACCOUNT, "another"), "{code}");
         }
         assert_ne!(
-            of_cap("outstanding_org_limit"),
-            of_cap("kyc_daily_limit_reached")
+            of_cap(ACCOUNT, "outstanding_org_limit"),
+            of_cap(ACCOUNT, "kyc_daily_limit_reached")
         );
     }
 
@@ -250,27 +266,31 @@ mod tests {
 
     #[test]
     fn each_429_has_the_remedy_of_its_code() {
-        let rate = of_limit("request_rate_limited", Some("Too Many Attempts."));
+        let rate = of_limit(ACCOUNT, "request_rate_limited", Some("Too Many Attempts."));
         assert!(rate.action.contains("to raise it"), "{rate:?}");
-        assert_eq!(of_limit("", None), rate);
+        assert_eq!(of_limit(ACCOUNT, "", None), rate);
         for (code, said) in [
             ("too_many_failed_authentications", None),
             ("too_many_requests", Some("Слишком много неудачных попыток")),
         ] {
-            let keys = of_limit(code, said);
+            let keys = of_limit(ACCOUNT, code, said);
             assert!(
                 keys.action.contains("who sends a wrong API key"),
                 "{keys:?}"
             );
             assert!(!keys.action.contains("support"), "{keys:?}");
         }
-        let page = of_limit("too_many_requests", Some("not in ApiPay's words: 429"));
+        let page = of_limit(
+            ACCOUNT,
+            "too_many_requests",
+            Some("not in ApiPay's words: 429"),
+        );
         assert!(
             page.action.contains("proxy") && !page.action.contains("support"),
             "{page:?}"
         );
         for cap in caps() {
-            assert_eq!(of_limit(&cap, None), of_cap(&cap));
+            assert_eq!(of_limit(ACCOUNT, &cap, None), of_cap(ACCOUNT, &cap));
         }
     }
 }

@@ -460,8 +460,8 @@ impl Culprits {
             others,
             &error.cause(),
         );
-        let tell = async |anew| {
-            alerts::tell_stuck(&self.pool, account, alert.severity, &alert.text, anew).await
+        let tell = async |renew| {
+            alerts::tell_stuck(&self.pool, account, alert.severity, &alert.text, renew).await
         };
         let mut told = tell(false).await;
         // It may be open since there were few.

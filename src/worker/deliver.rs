@@ -132,7 +132,7 @@ async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbEr
     round.part(revived::tell_on(ctx).await)?;
     round.part(tell_mode::compare(ctx).await)?;
     let filled = outbox::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await;
-    if round.part(filled)?.is_some_and(|notices| notices > 0) {
+    if round.part(filled)?.is_some_and(|deliveries| deliveries > 0) {
         ctx.wake.log.notify_one();
         ctx.wake.webhook.notify_one();
     }
@@ -225,7 +225,7 @@ async fn deliver(ctx: &Context, due: DueDelivery, waiting: AtStake) -> Result<()
 
 /// A row of the outbox as what is told, with what waits for it.
 fn delivery_of(due: &DueDelivery, waiting: AtStake) -> Delivery {
-    let status = match (due.notice.as_str(), due.resolved_at) {
+    let status = match (due.status.as_str(), due.resolved_at) {
         ("resolved", at) => Status::Resolved {
             at: at.unwrap_or(due.opened_at),
             how: due.resolution.clone().unwrap_or_default(),
@@ -248,28 +248,38 @@ fn delivery_of(due: &DueDelivery, waiting: AtStake) -> Delivery {
 }
 
 /// Carries a delivery to a channel, once. What went wrong is words.
-pub async fn carry(ctx: &Context, channel: &str, notice: &Delivery) -> Result<(), String> {
+pub async fn carry(ctx: &Context, channel: &str, delivery: &Delivery) -> Result<(), String> {
     match (channel, &ctx.webhook) {
         (WEBHOOK, Some(webhook)) => {
             crash::reach(Point::DeliverBeforePost);
-            let sent = webhook.send(notice).await;
+            let sent = webhook.send(delivery).await;
             heart::beat();
             crash::reach(Point::DeliverAfterPost);
             sent.map_err(|error| Chain(&error).to_string())
         }
         (WEBHOOK, None) => Err("no webhook is configured".to_owned()),
-        _ => log(notice),
+        _ => log(delivery),
     }
 }
 
 /// An alert that the log loses, since nobody reads it, is told again later.
-fn log(notice: &Delivery) -> Result<(), String> {
+fn log(delivery: &Delivery) -> Result<(), String> {
     let lost = telemetry::lost();
-    let account = notice.account.as_deref();
-    if matches!(notice.status, Status::Resolved { .. }) {
-        info!(alert.kind = notice.kind, account, "{}", log_line(notice));
+    let account = delivery.account.as_deref();
+    if matches!(delivery.status, Status::Resolved { .. }) {
+        info!(
+            alert.kind = delivery.kind,
+            account,
+            "{}",
+            log_line(delivery)
+        );
     } else {
-        error!(alert.kind = notice.kind, account, "{}", log_line(notice));
+        error!(
+            alert.kind = delivery.kind,
+            account,
+            "{}",
+            log_line(delivery)
+        );
     }
     match telemetry::lost() {
         now if now == lost => Ok(()),
@@ -283,11 +293,11 @@ mod tests {
 
     use super::*;
 
-    fn due(notice: &str) -> DueDelivery {
+    fn due(status: &str) -> DueDelivery {
         DueDelivery {
             id: 1,
             channel: "log".into(),
-            notice: notice.into(),
+            status: status.into(),
             tries: 0,
             alert_id: 2,
             account: None,
@@ -314,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_row_becomes_a_notice() {
-        let status = |notice| delivery_of(&due(notice), AtStake::default()).status;
+        let status = |status| delivery_of(&due(status), AtStake::default()).status;
         assert_eq!(status("firing"), Status::Firing);
         assert_eq!(status("repeat"), Status::StillFiring);
         let resolved = Status::Resolved {

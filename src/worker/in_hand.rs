@@ -61,7 +61,7 @@ mod tests {
         assert!(first.is_some());
         assert!(claims.take(&job(7), Epoch(3)).is_none(), "the same claim");
         assert!(claims.take(&job(7), Epoch(2)).is_none(), "an earlier one");
-        // Its lease ran out, and it was looked up and claimed anew.
+        // Its lease ran out, and it was looked up and claimed again.
         let later = claims.take(&job(7), Epoch(5));
         assert!(later.is_some());
         assert!(claims.take(&job(8), Epoch(3)).is_some(), "another job");

@@ -265,7 +265,7 @@ fn moved(guard: &Guard, next: &Next) -> Transition {
         }
         Next::Resubmit(_) => {
             transition.after_s = Some(0.0);
-            transition.anew = true;
+            transition.resubmitted = true;
             transition.spared = next.is_spared();
         }
         Next::Uncertain {

@@ -112,7 +112,7 @@ pub async fn tell(
         debug!(account = %account, code, scope = ?scope, wait_s = wait.as_secs(), "the gateway asks to wait");
     }
     // Before the parks: what is sent with success ends the one before.
-    // Found anew where it is needed: while rows are waited for here, a closed account may go.
+    // Looked for again where it is needed: while rows are waited for here, a closed account may go.
     let ours = || ctx.rooms.get(account);
     if got_through && let Some(room) = ours().filter(|room| room.park.is_doubted()) {
         let run = || end_doubt(&room);

@@ -39,7 +39,7 @@ struct Beginning {
     /// Whether all of it is done, or an earlier daemon has done it.
     is_over: bool,
     began: Option<OffsetDateTime>,
-    /// Accounts whose window counts anew.
+    /// Accounts whose window starts again.
     done: BTreeSet<String>,
 }
 
@@ -81,7 +81,7 @@ impl SteadyClock {
     /// A clock that knows no time before [`SteadyClock::look`] has read it.
     pub fn new() -> SteadyClock {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        // Without it each daemon begins anew, as if the machine had just been started.
+        // Without it each daemon starts over, as if the machine had just been started.
         let boot = boot.map_or_else(|_| Uuid::new_v4().to_string(), |id| id.trim().to_owned());
         SteadyClock {
             boot,

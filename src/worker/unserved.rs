@@ -16,7 +16,7 @@ const ALIVE_FOR: Duration = Duration::from_secs(60);
 /// The end of an alert whose cause nobody sees any more.
 const ENDED: &str = "no running apipayd serves it any more, so whether it is still so is not seen";
 
-/// The kinds of alerts that say how requests go, or what is not seen: whoever serves the account again opens them anew, if
+/// The kinds of alerts that say how requests go, or what is not seen: whoever serves the account again opens them again, if
 /// it is still so.
 fn kinds() -> Vec<String> {
     [

@@ -2,7 +2,7 @@
 //!
 //! Nothing is asked about one of them for a while, which grows: what the gateway says could not be stored. When a
 //! claim of checks fails because of single mirrors, they are found by halves, and left out from then on. All of this
-//! is memory: a daemon that starts anew finds out again.
+//! is memory: a daemon that starts again finds out again.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -115,7 +115,7 @@ pub(crate) fn assert_lawful(verdict: &Verdict) {
         }
         Next::Uncertain { .. } | Next::Held(_) => {}
         Next::CalledOff(_) => panic!("nobody has said that it is to end: {verdict:?}"),
-        Next::Resubmit(_) => panic!("only what is followed is made anew: {verdict:?}"),
+        Next::Resubmit(_) => panic!("only what is followed is resubmitted: {verdict:?}"),
     }
     let wait = wait_of(next).unwrap_or_default();
     assert!(wait <= WAIT_MAX, "{verdict:?}");

@@ -234,14 +234,14 @@ async fn expect_notices(world: &World, cases: &[Case]) {
                and not exists (
                  select from apipay.alerts l where l.kind = 'account_parked' and not exists (
                    select from apipay.alert_deliveries d
-                   where d.alert_id = l.id and d.channel = 'webhook' and d.notice = 'resolved' and d.delivered_at is not null))",
+                   where d.alert_id = l.id and d.channel = 'webhook' and d.status = 'resolved' and d.delivered_at is not null))",
         )
         .await;
     let parks = cases
         .iter()
         .filter(|case| matches!(case.then, ParksFor(_)) || case.name == "503_html")
         .count();
-    let mut resolved = world.alerts.notices("resolved");
-    resolved.retain(|notice| notice["alerts"][0]["labels"]["kind"] == "account_parked");
+    let mut resolved = world.alerts.deliveries("resolved");
+    resolved.retain(|delivery| delivery["alerts"][0]["labels"]["kind"] == "account_parked");
     assert_eq!(resolved.len(), parks, "{resolved:?}");
 }

@@ -221,9 +221,9 @@ async fn crash_and_recover(case: &Case) {
     assert!(others.is_empty(), "{case:?}: {others:?}");
     if case.plight == Plight::Parked {
         world
-            .until_holds("both notices are posted", async || {
-                !world.alerts.notices("firing").is_empty()
-                    && !world.alerts.notices("resolved").is_empty()
+            .until_holds("both deliveries are posted", async || {
+                !world.alerts.deliveries("firing").is_empty()
+                    && !world.alerts.deliveries("resolved").is_empty()
             })
             .await;
     }

@@ -118,8 +118,8 @@ async fn expect_told_once(world: &World, account: &str, start: &str, end: &str) 
     for status in ["firing", "resolved"] {
         world
             .until_holds(&format!("{account} is {status}"), async || {
-                let notices = world.alerts.notices(status);
-                let text = json!(notices).to_string();
+                let deliveries = world.alerts.deliveries(status);
+                let text = json!(deliveries).to_string();
                 text.contains(start) && text.contains(end)
             })
             .await;
@@ -313,7 +313,7 @@ async fn a_gateway_that_cannot_be_reached_for_long_is_told_of_once_until_it_can_
     world
         .until_true("select count(*) >= 40 from apipay.attempts")
         .await;
-    assert_eq!(world.alerts.notices("resolved"), [] as [Value; 0]);
+    assert_eq!(world.alerts.deliveries("resolved"), [] as [Value; 0]);
     door.mend();
     for job in jobs {
         world.until(job, "succeeded").await;

@@ -112,7 +112,7 @@ async fn while_every_send_fails_one_job_tries_and_the_others_wait_untouched() {
     );
     world
         .until_holds("the end is told", async || {
-            !world.alerts.notices("resolved").is_empty()
+            !world.alerts.deliveries("resolved").is_empty()
         })
         .await;
     assert_eq!(world.count("apipay.alerts").await, 1);
@@ -190,14 +190,14 @@ async fn an_open_alert_says_what_a_probe_has_learned() {
     );
     world
         .until_holds("the news is told", async || {
-            let firing = world.alerts.notices("firing");
+            let firing = world.alerts.deliveries("firing");
             firing.len() == 2
                 && json!(firing[1])
                     .to_string()
                     .contains("the Kaspi session is gone")
         })
         .await;
-    let first = json!(world.alerts.notices("firing")[0]).to_string();
+    let first = json!(world.alerts.deliveries("firing")[0]).to_string();
     assert!(
         first.contains("ApiPay said: Service Unavailable, call +***)"),
         "{first}"

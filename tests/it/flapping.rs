@@ -143,7 +143,8 @@ async fn the_first_bill_after_a_park_that_health_ended_ends_its_alert_and_the_ne
     assert_ne!(parks[0], parks[1], "each has its own moment");
     world
         .until_holds("both are told, and both ends", async || {
-            world.alerts.notices("firing").len() == 2 && world.alerts.notices("resolved").len() == 2
+            world.alerts.deliveries("firing").len() == 2
+                && world.alerts.deliveries("resolved").len() == 2
         })
         .await;
     world.end([daemon]).await;
@@ -171,10 +172,10 @@ async fn parks_that_alternate_with_what_gets_through_share_one_alert_which_ends(
         .await;
     world
         .until_holds("both ends are posted", async || {
-            world.alerts.notices("resolved").len() == 2
+            world.alerts.deliveries("resolved").len() == 2
         })
         .await;
-    assert_eq!(world.alerts.notices("firing").len(), 2);
+    assert_eq!(world.alerts.deliveries("firing").len(), 2);
     world.end([daemon]).await;
 }
 

@@ -60,7 +60,7 @@ async fn a_bill_to_nobody_fails_with_the_gateways_code() {
 }
 
 #[tokio::test]
-async fn a_bill_that_keeps_failing_at_kaspi_is_made_anew_as_often_as_allowed() {
+async fn a_bill_that_keeps_failing_at_kaspi_is_resubmitted_as_often_as_allowed() {
     let (world, daemon) = World::running().await;
     let job = world.bill(phone::NETWORK_UNAVAILABLE, 500).await;
     let row = world.until(job, "failed").await;
@@ -72,7 +72,7 @@ async fn a_bill_that_keeps_failing_at_kaspi_is_made_anew_as_often_as_allowed() {
 }
 
 #[tokio::test]
-async fn a_bill_that_recovers_by_itself_is_not_made_anew() {
+async fn a_bill_that_recovers_by_itself_is_not_resubmitted() {
     let (world, daemon) = World::running_as(
         Wish::default()
             .tune("retry.async_error.initial", "600ms")
@@ -85,9 +85,9 @@ async fn a_bill_that_recovers_by_itself_is_not_made_anew() {
     world.end([daemon]).await;
 }
 
-/// An invoice that failed at Kaspi may live after all: before the bill is made anew the gateway is asked.
+/// An invoice that failed at Kaspi may live after all: before the bill is resubmitted the gateway is asked.
 #[tokio::test]
-async fn a_bill_whose_failed_invoice_lives_after_all_is_not_made_anew() {
+async fn a_bill_whose_failed_invoice_lives_after_all_is_not_resubmitted() {
     for status in ["pending", "cancelling", "paid"] {
         let (world, daemon) = World::running_as(
             Wish::default()
@@ -121,7 +121,7 @@ async fn a_bill_whose_failed_invoice_lives_after_all_is_not_made_anew() {
     }
 }
 
-/// What is asked before a bill is made anew may take longer than its claim lasts.
+/// What is asked before a bill is resubmitted may take longer than its claim lasts.
 #[tokio::test]
 async fn a_bill_whose_claim_ran_out_while_its_invoices_were_asked_for_is_not_sent() {
     for delay_ms in [1000, 4000] {
@@ -137,7 +137,7 @@ async fn a_bill_whose_claim_ran_out_while_its_invoices_were_asked_for_is_not_sen
         world.sandbox.fault(slow).await;
         let job = world.bill(phone::NETWORK_UNAVAILABLE, 500).await;
         world
-            .until_job(job, "about to be made anew", |row| {
+            .until_job(job, "about to be resubmitted", |row| {
                 row["state"] == "sending" && row["generation"] == 2
             })
             .await;
@@ -181,7 +181,7 @@ async fn a_bill_of_which_an_earlier_invoice_lives_is_not_given_up() {
         .as_i64()
         .unwrap();
     world
-        .until_job(job, "made anew", |row| {
+        .until_job(job, "resubmitted", |row| {
             row["generation"] == 2 && row["state"] == "accepted"
         })
         .await;
@@ -227,7 +227,7 @@ async fn what_the_gateway_does_not_finish_is_told_to_a_human_and_followed_on() {
     let invoice = world.until(job, "accepted").await["invoice_id"].clone();
     world
         .until_holds("it is told", async || {
-            !world.alerts.notices("firing").is_empty()
+            !world.alerts.deliveries("firing").is_empty()
         })
         .await;
     let alert = &world.rows("select * from apipay.alerts").await[0];
@@ -259,7 +259,7 @@ async fn what_the_gateway_does_not_finish_is_told_to_a_human_and_followed_on() {
     world.until(job, "succeeded").await;
     world
         .until_holds("its end is told", async || {
-            !world.alerts.notices("resolved").is_empty()
+            !world.alerts.deliveries("resolved").is_empty()
         })
         .await;
     assert_eq!(world.count("apipay.alerts").await, 1);

@@ -60,9 +60,9 @@ async fn a_stop_an_alert_and_a_clock_that_are_locked_hold_up_nobody() {
     starts_past(locked, &[], false).await;
 }
 
-/// The first start on a machine has the windows of the quota, and what a look-up has missed, count anew.
+/// The first start on a machine has the windows of the quota, and what a look-up has missed, start again.
 #[tokio::test]
-async fn what_counts_anew_at_the_first_start_of_a_machine_waits_for_no_lock() {
+async fn what_starts_again_at_the_first_start_of_a_machine_waits_for_no_lock() {
     let world = World::made(Wish::default().accounts(&["a", "b"])).await;
     let missed = json!({"account": "a", "state": "uncertain", "reason": "lookup_absent", "unproven_since": "2026-01-01T00:00:00Z",
                         "absent_since": "2026-01-01T00:00:00Z", "run_at": "2100-01-01T00:00:00Z"});

@@ -154,7 +154,7 @@ async fn the_jobs_own_is_looked_for_until_it_must_be_in_the_list() {
 
 /// The one that was named dies at Kaspi: before another one is made, the job's own is looked for.
 #[tokio::test]
-async fn nothing_is_made_anew_in_place_of_a_named_invoice_while_the_jobs_own_lives() {
+async fn nothing_is_resubmitted_in_place_of_a_named_invoice_while_the_jobs_own_lives() {
     for attempts in ["1", "3"] {
         let wish = Wish::default().tune("retry.async_error.attempts", attempts);
         let (world, daemon, job, own) = unseen_bill(wish).await;
@@ -172,7 +172,7 @@ async fn nothing_is_made_anew_in_place_of_a_named_invoice_while_the_jobs_own_liv
 
 /// Nor while that cannot be asked.
 #[tokio::test]
-async fn nothing_is_made_anew_while_the_jobs_own_cannot_be_looked_for() {
+async fn nothing_is_resubmitted_while_the_jobs_own_cannot_be_looked_for() {
     let (world, daemon, job, own) = unseen_bill(Wish::default()).await;
     let named = by_hand(&world, "900.00", "processing").await;
     resolve(&world, job, &format!("{named}, 'that one'")).await;

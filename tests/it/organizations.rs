@@ -428,7 +428,7 @@ async fn what_the_earlier_organisation_accepted_ends_by_a_persons_word() {
     for job in about_theirs {
         world.until(job, "failed").await;
     }
-    let [done, anew, given_up] = accepted[..] else {
+    let [done, resubmitted, given_up] = accepted[..] else {
         unreachable!()
     };
     // Done there: the present key cannot show it, and a person's word is all there is.
@@ -457,18 +457,18 @@ async fn what_the_earlier_organisation_accepted_ends_by_a_persons_word() {
     // Cancelled there: it is billed by the present organisation, once.
     as_operator(
         &world,
-        &format!("select apipay.resolve({anew}, false, null, 'cancelled there')"),
+        &format!("select apipay.resolve({resubmitted}, false, null, 'cancelled there')"),
     )
     .await
     .unwrap();
     world
-        .until_holds("it is billed anew", async || {
-            world.effects_of(anew).await.len() == 2
+        .until_holds("it is resubmitted", async || {
+            world.effects_of(resubmitted).await.len() == 2
         })
         .await;
-    let row = world.until(anew, "accepted").await;
+    let row = world.until(resubmitted, "accepted").await;
     assert_ne!(row["invoice_id"], Value::Null, "{row}");
-    let made = world.effects_of(anew).await;
+    let made = world.effects_of(resubmitted).await;
     assert_ne!(made[0]["organisation"], made[1]["organisation"], "{made:?}");
     // A person had it done a second time, so the ledger has what no job may have by itself.
     now.stop().await;

@@ -62,7 +62,7 @@ async fn a_503_parks_job_and_account_and_nothing_more_leaves_until_an_operator_r
         .await;
     assert_eq!(world.alerts.refused(), 2);
     // The first that is told counts the job that is the cause, too.
-    let told = &world.alerts.notices("firing")[0]["commonAnnotations"];
+    let told = &world.alerts.deliveries("firing")[0]["commonAnnotations"];
     assert_ne!(told["jobs_waiting"], "0", "{told}");
     let error = daemon
         .log_text()
@@ -81,7 +81,7 @@ async fn a_503_parks_job_and_account_and_nothing_more_leaves_until_an_operator_r
     }
     world
         .until_holds("the end is posted", async || {
-            !world.alerts.notices("resolved").is_empty()
+            !world.alerts.deliveries("resolved").is_empty()
         })
         .await;
     let told: Vec<_> = world
@@ -116,11 +116,11 @@ async fn a_probe_that_succeeds_resumes_the_account() {
     }
     world
         .until_holds("the end is posted", async || {
-            !world.alerts.notices("resolved").is_empty()
+            !world.alerts.deliveries("resolved").is_empty()
         })
         .await;
-    assert_eq!(world.alerts.notices("firing").len(), 1);
-    assert_eq!(world.alerts.notices("resolved").len(), 1);
+    assert_eq!(world.alerts.deliveries("firing").len(), 1);
+    assert_eq!(world.alerts.deliveries("resolved").len(), 1);
     let alerts = world.rows("select * from apipay.alerts").await;
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     world.end([daemon]).await;
@@ -269,7 +269,7 @@ async fn an_open_alert_is_told_again() {
     world.until(job, "parked").await;
     world
         .until_holds("it is told again", async || {
-            world.alerts.notices("firing").len() >= 2
+            world.alerts.deliveries("firing").len() >= 2
         })
         .await;
     assert_eq!(world.count("apipay.alerts").await, 1);

@@ -24,18 +24,18 @@ fn wish() -> Wish {
         .tune("worker.lease", "11100ms")
 }
 
-/// The notices about what does not move, in order.
+/// The deliveries about what does not move, in order.
 fn told(world: &World, status: &str) -> Vec<Value> {
-    let mut notices = world.alerts.notices(status);
-    notices.retain(|notice| notice["commonLabels"]["kind"] == "no_progress");
-    notices
+    let mut deliveries = world.alerts.deliveries(status);
+    deliveries.retain(|delivery| delivery["commonLabels"]["kind"] == "no_progress");
+    deliveries
 }
 
-/// Waits for such a notice whose text holds these words.
+/// Waits for such a delivery whose text holds these words.
 async fn until_told(world: &World, status: &str, words: &[&str]) -> Value {
     let find = || {
-        told(world, status).into_iter().find(|notice| {
-            let text = notice["commonAnnotations"].to_string();
+        told(world, status).into_iter().find(|delivery| {
+            let text = delivery["commonAnnotations"].to_string();
             words.iter().all(|word| text.contains(word))
         })
     };

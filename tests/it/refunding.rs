@@ -223,7 +223,7 @@ async fn a_refund_that_fails_at_kaspi_fails_with_its_code() {
 }
 
 #[tokio::test]
-async fn a_refund_that_failed_for_the_moment_is_made_anew_under_a_new_name() {
+async fn a_refund_that_failed_for_the_moment_is_resubmitted_under_a_new_name() {
     let (world, daemon) = World::running().await;
     world
         .sandbox

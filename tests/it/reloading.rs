@@ -270,7 +270,7 @@ fn hang(file: &Path) {
 }
 
 #[tokio::test]
-async fn a_file_that_never_answers_is_named_and_the_next_signal_reads_anew() {
+async fn a_file_that_never_answers_is_named_and_the_next_signal_reads_it_again() {
     let wish = Wish::default().accounts(&["shop", "clinic"]);
     let world = World::made(wish).await;
     world.configure(&["shop"]);

@@ -119,7 +119,7 @@ async fn an_invoice_that_does_not_exist_is_not_believed() {
     // The alert was told before, and is told again with what is known now.
     world
         .until_holds("both values are told", async || {
-            let told = json!(world.alerts.notices("firing")).to_string();
+            let told = json!(world.alerts.deliveries("firing")).to_string();
             told.contains("invoice 123 was named")
         })
         .await;

@@ -341,7 +341,7 @@ async fn the_urgent_go_first_then_the_eldest_and_what_ends_meanwhile_is_passed_o
         ))
         .await;
     world.until_all_final().await;
-    // The held one is due anew, since now.
+    // The held one is due again, since now.
     let expected = [jobs[1], jobs[2], jobs[0], jobs[4], held, jobs[3]];
     assert_eq!(order_of_sends(&world).await, expected);
     assert_eq!(world.job(jobs[5]).await["state"], "cancelled");

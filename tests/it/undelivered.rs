@@ -107,11 +107,11 @@ async fn an_outage_behind_a_healthy_account_uses_up_no_payment_and_makes_few_dea
     }
     world
         .until_holds("the end is told", async || {
-            !world.alerts.notices("resolved").is_empty()
+            !world.alerts.deliveries("resolved").is_empty()
         })
         .await;
     assert_eq!(world.count("apipay.alerts").await, 1);
-    assert_eq!(world.alerts.notices("resolved").len(), 1);
+    assert_eq!(world.alerts.deliveries("resolved").len(), 1);
     world.end(daemons).await;
 }
 
@@ -160,7 +160,7 @@ async fn what_died_before_an_operator_resumed_the_account_does_not_park_it_again
     let other = world.bill(phone::PAID, 600).await;
     world.until(other, "succeeded").await;
     world
-        .until_job(job, "it is sent anew", |row| row["generation"] == 2)
+        .until_job(job, "it is resubmitted", |row| row["generation"] == 2)
         .await;
     let parks = "apipay.events where subject = 'account' and to_state = 'parked'";
     assert_eq!(world.count(parks).await, 1);

@@ -396,7 +396,10 @@ impl Daemon {
 impl Move {
     fn of(transition: Option<Transition>, signal: Option<&AccountSignal>) -> Move {
         let transition = transition.expect("a decision moves its job");
-        assert!(!transition.anew, "nothing fails at Kaspi in this model");
+        assert!(
+            !transition.resubmitted,
+            "nothing fails at Kaspi in this model"
+        );
         Move {
             closes_send: transition.kind == Some(Kind::Send.as_str()),
             from: transition.from_state,

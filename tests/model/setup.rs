@@ -67,7 +67,7 @@ pub(crate) enum Variant {
     NoQuietPeriod,
     /// A worker that was paused sends whatever it had claimed.
     NoWindowCheck,
-    /// What was read before a send opens its window anew, and the lease stays as it was.
+    /// What was read before a send opens its window again, and the lease stays as it was.
     WindowWithoutLease,
     /// An outcome is recorded whatever became of the job meanwhile.
     SettleUnguarded,

@@ -310,7 +310,7 @@ begin
     assert (pg_temp.read(job)).stated_id = 77, 'two cancels may speak of one invoice';
   end loop;
 
-  -- A bill that is about to be made anew has invoices that the key of another organization does not show.
+  -- A bill that is about to be resubmitted has invoices that the key of another organization does not show.
   job := pg_temp.job('queued', account => 'other');
   update apipay.jobs set generation = 2 where id = job;
   other := pg_temp.job('queued', account => 'other');

@@ -153,7 +153,7 @@ begin
     'insert into apipay.refunds (account, id, invoice_id, status) values (''default'', 1, 1, ''pending'')', 'update apipay.refunds set status = ''completed''',
     'insert into apipay.subscriptions (account, id, status) values (''default'', 1, ''active'')', 'update apipay.subscriptions set status = ''paused''',
     'insert into apipay.webhooks (account, event, dedup_key, body) values (''default'', ''e'', ''k'', ''{}'')', 'update apipay.webhooks set processed_at = now()',
-    'insert into apipay.alert_deliveries (alert_id, channel, notice) select id, ''log'', ''firing'' from apipay.alerts', 'update apipay.alert_deliveries set tries = 1',
+    'insert into apipay.alert_deliveries (alert_id, channel, status) select id, ''log'', ''firing'' from apipay.alerts', 'update apipay.alert_deliveries set tries = 1',
     'select * from apipay.events, apipay._control',
     'select * from apipay.account_status', 'select * from apipay.overview', 'select apipay._missing_roles()', 'select apipay._back_to(now())'] loop
     perform pg_temp.expect_success('apipay_worker', statement);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::finding::Finding;
+use super::result::CheckResult;
 use super::rights::{privileges, roles};
 use super::{holdups, server, standing};
 use crate::app::POOLER;
@@ -18,7 +18,7 @@ use crate::gateway::client::fingerprint;
 use crate::telemetry::Chain;
 
 /// Past the pooler, if there is one: hints and migrations go this way.
-async fn ask_past_pooler(session: &Session) -> Option<Finding> {
+async fn ask_past_pooler(session: &Session) -> Option<CheckResult> {
     if !session.has_pooler() {
         return None;
     }
@@ -27,12 +27,12 @@ async fn ask_past_pooler(session: &Session) -> Option<Finding> {
         Err(error) => Err(error),
     };
     Some(match asked {
-        Ok(server) if server.is_set => Finding::ok("listen_url", "reached past the pooler"),
-        Err(error) if !error.is_of_pooler() => Finding::failed(
+        Ok(server) if server.is_set => CheckResult::ok("listen_url", "reached past the pooler"),
+        Err(error) if !error.is_of_pooler() => CheckResult::failed(
             "listen_url",
             format_args!("{}; is database.listen_url right?", Chain(&error)),
         ),
-        _ => Finding::misconfigured(
+        _ => CheckResult::misconfigured(
             "listen_url",
             "it leads to a pooler too: notifications and migrations need a direct connection",
         ),
@@ -44,7 +44,7 @@ pub(super) async fn gather(
     session: &Session,
     sources: &Sources,
     accounts: &[AccountSettings],
-) -> Vec<Finding> {
+) -> Vec<CheckResult> {
     let pool = &match session.database().await {
         Ok(pool) => pool,
         Err(error) => return vec![unreachable_database(&error)],
@@ -59,39 +59,39 @@ pub(super) async fn gather(
     };
     // The server read its clock somewhere between.
     let here = before + (OffsetDateTime::now_utc() - before) / 2;
-    let mut findings = vec![database(&server), clock(server.now - here)];
-    findings.extend(ask_past_pooler(session).await);
-    findings.extend(server::ask(pool, &server).await);
+    let mut results = vec![database(&server), clock(server.now - here)];
+    results.extend(ask_past_pooler(session).await);
+    results.extend(server::ask(pool, &server).await);
     let version = match migrate::version(pool).await {
         Ok(version) => version,
         Err(error) => {
-            findings.push(if error.is_denied() {
+            results.push(if error.is_denied() {
                 privileges(&server.user, &["usage on schema apipay".to_owned()])
             } else {
-                Finding::failed("schema", Chain(&error))
+                CheckResult::failed("schema", Chain(&error))
             });
-            return findings;
+            return results;
         }
     };
-    findings.push(schema(version, sources));
+    results.push(schema(version, sources));
     // Before the schema is there, nobody can have rights in it.
     if version == SchemaVersion::Current {
         let standing = standing::gather(pool, &server.user, configured).await;
-        let is_usable = standing.iter().all(|finding| finding.exit == 0);
-        findings.extend(standing);
+        let is_usable = standing.iter().all(|result| result.exit == 0);
+        results.extend(standing);
         if is_usable {
-            findings.extend(holdups::gather(pool, configured).await);
-            findings.extend(ask_for_keys(pool, configured, accounts).await);
+            results.extend(holdups::gather(pool, configured).await);
+            results.extend(ask_for_keys(pool, configured, accounts).await);
         }
-        findings.push(match health::missing_roles(pool).await {
+        results.push(match health::missing_roles(pool).await {
             Ok(missing) => roles(&missing),
-            Err(error) => Finding::failed("roles", Chain(&error)),
+            Err(error) => CheckResult::failed("roles", Chain(&error)),
         });
-        findings.push(server::ask_bindings(pool).await);
-        findings.push(server::ask_triggers(pool).await);
-        findings.push(server::ask_notifications(pool).await);
+        results.push(server::ask_bindings(pool).await);
+        results.push(server::ask_triggers(pool).await);
+        results.push(server::ask_notifications(pool).await);
     }
-    findings
+    results
 }
 
 /// Keys that a start would have to ask the gateway about.
@@ -99,10 +99,10 @@ async fn ask_for_keys(
     pool: &Pool,
     configured: &[String],
     accounts: &[AccountSettings],
-) -> Vec<Finding> {
+) -> Vec<CheckResult> {
     let stored = match organization::keys(pool, configured).await {
         Ok(stored) => stored,
-        Err(error) => return vec![Finding::failed("keys", Chain(&error))],
+        Err(error) => return vec![CheckResult::failed("keys", Chain(&error))],
     };
     let is_new = |account: &&AccountSettings| {
         let own = fingerprint(&account.api_key);
@@ -115,7 +115,7 @@ async fn ask_for_keys(
     let new = accounts.iter().filter(is_new);
     new.map(|account| {
         let name = &account.name;
-        Finding::warning(
+        CheckResult::warning(
             "keys",
             format_args!(
                 "account {name}: the database does not know this key for it; once started, apipayd asks \
@@ -127,11 +127,11 @@ async fn ask_for_keys(
     .collect()
 }
 
-fn unreachable_database(error: &DbError) -> Finding {
+fn unreachable_database(error: &DbError) -> CheckResult {
     if error.is_of_pooler() {
-        return Finding::misconfigured("database", POOLER);
+        return CheckResult::misconfigured("database", POOLER);
     }
-    Finding::failed(
+    CheckResult::failed(
         "database",
         format_args!("{}; is database.url right?", Chain(error)),
     )
@@ -139,22 +139,22 @@ fn unreachable_database(error: &DbError) -> Finding {
 
 const OLDEST_SERVER: i32 = 140_000;
 
-fn database(server: &Server) -> Finding {
+fn database(server: &Server) -> CheckResult {
     let (major, user) = (server.version / 10_000, &server.user);
     if server.version < OLDEST_SERVER {
-        Finding::failed(
+        CheckResult::failed(
             "database",
             format_args!("this is PostgreSQL {major}; 14 or newer is needed"),
         )
     } else if !server.is_set {
-        Finding::misconfigured("database", POOLER)
+        CheckResult::misconfigured("database", POOLER)
     } else if server.read_only {
-        Finding::failed(
+        CheckResult::failed(
             "database",
             "it takes no writes: a replica, or set to read-only; let database.url lead to the primary",
         )
     } else {
-        Finding::ok(
+        CheckResult::ok(
             "database",
             format_args!("PostgreSQL {major}, reached as user {user}"),
         )
@@ -164,7 +164,7 @@ fn database(server: &Server) -> Finding {
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(5);
 
 /// `ahead`: the database's clock minus ours.
-fn clock(ahead: time::Duration) -> Finding {
+fn clock(ahead: time::Duration) -> CheckResult {
     let apart = ahead.unsigned_abs();
     if apart > CLOCKS_APART_MAX {
         let word = if ahead.is_positive() {
@@ -173,24 +173,24 @@ fn clock(ahead: time::Duration) -> Finding {
             "behind"
         };
         let seconds = apart.as_secs();
-        Finding::warning(
+        CheckResult::warning(
             "clock",
             format_args!(
                 "the database's clock is {seconds} s {word} this machine's; set both by NTP"
             ),
         )
     } else {
-        Finding::ok(
+        CheckResult::ok(
             "clock",
             "the database and this machine agree about the time",
         )
     }
 }
 
-fn schema(version: SchemaVersion, sources: &Sources) -> Finding {
+fn schema(version: SchemaVersion, sources: &Sources) -> CheckResult {
     match advice::schema(version, sources.file.as_deref()) {
-        Some(advice) => Finding::misconfigured("schema", advice),
-        None => Finding::ok("schema", "the schema apipay is the one this program needs"),
+        Some(advice) => CheckResult::misconfigured("schema", advice),
+        None => CheckResult::ok("schema", "the schema apipay is the one this program needs"),
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::cli::check::finding::State;
+    use crate::cli::check::result::State;
     use crate::cli::print::Row;
     use crate::config::Environment;
 
@@ -217,9 +217,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(finding: &Finding, line: &str, exit: u8) {
-        assert_eq!(finding.line(false), line);
-        assert_eq!(finding.exit, exit);
+    fn check(result: &CheckResult, line: &str, exit: u8) {
+        assert_eq!(result.line(false), line);
+        assert_eq!(result.exit, exit);
     }
 
     #[test]
@@ -244,16 +244,16 @@ mod tests {
 
     #[test]
     fn clocks_may_differ_by_five_seconds() {
-        let finding = |ms| clock(time::Duration::milliseconds(ms));
-        assert_eq!(finding(5_000).state, State::Ok);
-        assert_eq!(finding(-5_000).state, State::Ok);
+        let result = |ms| clock(time::Duration::milliseconds(ms));
+        assert_eq!(result(5_000).state, State::Ok);
+        assert_eq!(result(-5_000).state, State::Ok);
         check(
-            &finding(7_300),
+            &result(7_300),
             "warning  clock         the database's clock is 7 s ahead of this machine's; set both by NTP",
             0,
         );
         check(
-            &finding(-5_001),
+            &result(-5_001),
             "warning  clock         the database's clock is 5 s behind this machine's; set both by NTP",
             0,
         );

@@ -1,6 +1,6 @@
 //! Whether an account's gateway answers, and says that the account is well.
 
-use super::finding::Finding;
+use super::result::CheckResult;
 use crate::config::AccountSettings;
 use crate::domain::answer::{Answer, Body};
 use crate::domain::codes::Class;
@@ -27,12 +27,12 @@ pub(super) async fn ask(
     Ok(gateway.call(&wire::account_health()).await.answer)
 }
 
-pub(super) fn findings(account: &str, asked: Result<Answer, GatewayError>) -> Vec<Finding> {
+pub(super) fn results(account: &str, asked: Result<Answer, GatewayError>) -> Vec<CheckResult> {
     let answer = match asked {
         Ok(answer) => answer,
         Err(error) => {
             let error = Chain(&error);
-            return vec![Finding::misconfigured(
+            return vec![CheckResult::misconfigured(
                 "gateway",
                 format_args!("account {account}: {error}"),
             )];
@@ -42,7 +42,7 @@ pub(super) fn findings(account: &str, asked: Result<Answer, GatewayError>) -> Ve
     let reached = match &answer {
         Answer::Reply(reply) if reply.status == 404 => {
             let remedy = remedy::of_park(Reason::RouteNotFound);
-            return vec![Finding::failed(
+            return vec![CheckResult::failed(
                 "gateway",
                 format_args!(
                     "account {account}: {seen}: {}; {}",
@@ -55,28 +55,28 @@ pub(super) fn findings(account: &str, asked: Result<Answer, GatewayError>) -> Ve
             if matches!(reply.body, Body::Json(_))
                 && (reply.status < 500 || matches!(reply.class(), Class::AccountFault(_))) =>
         {
-            Finding::ok("gateway", format_args!("account {account}: it answers"))
+            CheckResult::ok("gateway", format_args!("account {account}: it answers"))
         }
         _ => {
-            return vec![Finding::failed(
+            return vec![CheckResult::failed(
                 "gateway",
                 format_args!("account {account}: {seen}; is accounts.{account}.base_url right?"),
             )];
         }
     };
     let health = match breaker::health(&answer) {
-        Health::Well => Finding::ok(
+        Health::Well => CheckResult::ok(
             "account",
             format_args!("account {account}: ApiPay says that it is well"),
         ),
         Health::Unwell(reason) => {
             let code = reason.code();
-            Finding::failed(
+            CheckResult::failed(
                 "account",
                 format_args!("account {account}: would be parked, {code} ({seen})"),
             )
         }
-        Health::Unclear => Finding::warning(
+        Health::Unclear => CheckResult::warning(
             "account",
             format_args!("account {account}: not clear ({seen})"),
         ),
@@ -110,9 +110,9 @@ mod tests {
     }
 
     fn lines(answer: Answer) -> Vec<String> {
-        findings("shop", Ok(answer))
+        results("shop", Ok(answer))
             .iter()
-            .map(|finding| finding.line(false))
+            .map(|result| result.line(false))
             .collect()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::finding::Finding;
+use super::result::CheckResult;
 use crate::db::accounts::{self, Obstacle};
 use crate::db::alerts::{self, Open};
 use crate::db::locks::{self, Blocker, InTheWay, LockedJob, LockedMirror};
@@ -20,7 +20,7 @@ const OVERDUE: Duration = Duration::from_secs(15);
 const TOLD: i64 = 20;
 
 /// Asks the database; `configured` are the accounts of this configuration.
-pub(super) async fn gather(pool: &Pool, configured: &[String]) -> Vec<Finding> {
+pub(super) async fn gather(pool: &Pool, configured: &[String]) -> Vec<CheckResult> {
     let asked = async {
         let obstacles = accounts::obstacles(pool, configured).await?;
         let stop = progress::stop(pool).await?;
@@ -33,24 +33,24 @@ pub(super) async fn gather(pool: &Pool, configured: &[String]) -> Vec<Finding> {
     };
     match asked.await {
         Ok((obstacles, stop, locked, kept, mirrors, open)) => {
-            let mut findings = vec![sending(stop.as_ref())];
-            findings.extend(obstacles.iter().map(account));
-            findings.extend(locked.iter().map(lock));
+            let mut results = vec![sending(stop.as_ref())];
+            results.extend(obstacles.iter().map(account));
+            results.extend(locked.iter().map(lock));
             let now = OffsetDateTime::now_utc();
             let lasting = kept.iter().filter(|way| is_lasting(&way.blocker, now));
-            findings.extend(lasting.map(keeps));
-            findings.extend(mirrors.iter().map(mirror));
-            findings.extend(open.iter().map(alert));
-            findings.extend(more(&open));
-            findings
+            results.extend(lasting.map(keeps));
+            results.extend(mirrors.iter().map(mirror));
+            results.extend(open.iter().map(alert));
+            results.extend(more(&open));
+            results
         }
-        Err(error) => vec![Finding::failed("waiting", Chain(&error))],
+        Err(error) => vec![CheckResult::failed("waiting", Chain(&error))],
     }
 }
 
-fn sending(stop: Option<&Stop>) -> Finding {
+fn sending(stop: Option<&Stop>) -> CheckResult {
     match stop {
-        None => Finding::ok("sending", "sending is not stopped"),
+        None => CheckResult::ok("sending", "sending is not stopped"),
         Some(Stop {
             changed_by, reason, ..
         }) => {
@@ -58,7 +58,7 @@ fn sending(stop: Option<&Stop>) -> Finding {
                 "" => String::new(),
                 reason => format!(" ({reason})"),
             };
-            Finding::warning(
+            CheckResult::warning(
                 "sending",
                 format_args!(
                     "all sending, of every account, is stopped by {changed_by}{why}; to start it: select \
@@ -69,18 +69,18 @@ fn sending(stop: Option<&Stop>) -> Finding {
     }
 }
 
-fn account(obstacle: &Obstacle) -> Finding {
+fn account(obstacle: &Obstacle) -> CheckResult {
     let name = &obstacle.account;
     match &obstacle.why {
-        None => Finding::ok(
+        None => CheckResult::ok(
             "account",
             format_args!("account {name}: neither parked nor told to wait"),
         ),
         // The daemon parks what the gateway says is unwell.
         Some(why) if obstacle.is_unwell => {
-            Finding::failed("account", format_args!("nothing is sent: {why}"))
+            CheckResult::failed("account", format_args!("nothing is sent: {why}"))
         }
-        Some(why) => Finding::warning("account", format_args!("sending waits: {why}")),
+        Some(why) => CheckResult::warning("account", format_args!("sending waits: {why}")),
     }
 }
 
@@ -90,23 +90,23 @@ fn is_lasting(blocker: &Blocker, now: OffsetDateTime) -> bool {
 }
 
 /// Without its row an account is not probed, parked, resumed or told to wait.
-fn keeps(way: &InTheWay) -> Finding {
+fn keeps(way: &InTheWay) -> CheckResult {
     let (by, table) = (way.blocker.with_remedy(), &way.table);
     let what = match &way.account {
         Some(account) => format!("the row of account {account} in {table}"),
         None => format!("the table {table}"),
     };
-    Finding::warning("locks", format_args!("{what} is kept locked by {by}"))
+    CheckResult::warning("locks", format_args!("{what} is kept locked by {by}"))
 }
 
-fn mirror(locked: &LockedMirror) -> Finding {
+fn mirror(locked: &LockedMirror) -> CheckResult {
     let LockedMirror { account, id, .. } = locked;
     let what = if locked.is_refund {
         "refund"
     } else {
         "invoice"
     };
-    Finding::warning(
+    CheckResult::warning(
         "locks",
         format_args!(
             "{what} {id} of account {account} is due to be checked and kept locked by {}",
@@ -120,9 +120,9 @@ fn holder(blocker: Option<&Blocker>) -> String {
     blocker.map_or_else(unknown, Blocker::with_remedy)
 }
 
-fn lock(job: &LockedJob) -> Finding {
+fn lock(job: &LockedJob) -> CheckResult {
     let holder = holder(job.blocker.as_ref());
-    Finding::warning(
+    CheckResult::warning(
         "locks",
         format_args!(
             "job {} of account {} is due ({}) and kept locked by {holder}",
@@ -132,11 +132,11 @@ fn lock(job: &LockedJob) -> Finding {
 }
 
 /// How many are open besides those that are told one by one.
-fn more(told: &[Open]) -> Option<Finding> {
+fn more(told: &[Open]) -> Option<CheckResult> {
     let all = told.first()?.all_open;
     let more = all - i64::try_from(told.len()).unwrap_or(i64::MAX);
     (more > 0).then(|| {
-        Finding::warning(
+        CheckResult::warning(
             "alerts",
             format_args!(
                 "{more} more of {all} open alerts are not shown here: select id, opened_at, account, kind, summary, \
@@ -146,7 +146,7 @@ fn more(told: &[Open]) -> Option<Finding> {
     })
 }
 
-fn alert(open: &Open) -> Finding {
+fn alert(open: &Open) -> CheckResult {
     let Open {
         kind,
         summary,
@@ -155,14 +155,14 @@ fn alert(open: &Open) -> Finding {
     } = open;
     let text = format!("{kind} is open: {summary} To do: {action}");
     match kind.as_str() {
-        "history_lost" => Finding::failed("alerts", text),
-        _ => Finding::warning("alerts", text),
+        "history_lost" => CheckResult::failed("alerts", text),
+        _ => CheckResult::warning("alerts", text),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::State;
+    use super::super::result::State;
     use super::*;
     use crate::cli::print::Row;
     use crate::domain::account::AccountName;

@@ -9,7 +9,7 @@ use crate::cli::print::Row;
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
+pub(super) struct CheckResult {
     check: &'static str,
     pub(super) state: State,
     pub(super) text: String,
@@ -26,10 +26,10 @@ pub(super) enum State {
     Failed,
 }
 
-impl Finding {
+impl CheckResult {
     /// Nothing has to be done.
-    pub(super) fn ok(check: &'static str, text: impl fmt::Display) -> Finding {
-        Finding {
+    pub(super) fn ok(check: &'static str, text: impl fmt::Display) -> CheckResult {
+        CheckResult {
             check,
             state: State::Ok,
             text: text.to_string(),
@@ -38,32 +38,32 @@ impl Finding {
     }
 
     /// It works, and something should be done.
-    pub(super) fn warning(check: &'static str, text: impl fmt::Display) -> Finding {
-        Finding {
+    pub(super) fn warning(check: &'static str, text: impl fmt::Display) -> CheckResult {
+        CheckResult {
             state: State::Warning,
-            ..Finding::ok(check, text)
+            ..CheckResult::ok(check, text)
         }
     }
 
     /// It does not work.
-    pub(super) fn failed(check: &'static str, text: impl fmt::Display) -> Finding {
-        Finding {
+    pub(super) fn failed(check: &'static str, text: impl fmt::Display) -> CheckResult {
+        CheckResult {
             state: State::Failed,
             exit: EXIT_FAILURE,
-            ..Finding::ok(check, text)
+            ..CheckResult::ok(check, text)
         }
     }
 
     /// It does not work, and the configuration or the schema is at fault.
-    pub(super) fn misconfigured(check: &'static str, text: impl fmt::Display) -> Finding {
-        Finding {
+    pub(super) fn misconfigured(check: &'static str, text: impl fmt::Display) -> CheckResult {
+        CheckResult {
             exit: EXIT_CONFIGURATION,
-            ..Finding::failed(check, text)
+            ..CheckResult::failed(check, text)
         }
     }
 }
 
-impl Row for Finding {
+impl Row for CheckResult {
     fn line(&self, with_colours: bool) -> String {
         let (word, colour) = match self.state {
             State::Ok => ("ok", 32),
@@ -89,13 +89,13 @@ mod tests {
 
     #[test]
     fn a_finding_is_coloured_or_json() {
-        let finding = Finding::failed("schema", "no\u{1b}[2J");
+        let result = CheckResult::failed("schema", "no\u{1b}[2J");
         assert_eq!(
-            finding.line(true),
+            result.line(true),
             "\u{1b}[31mfailed  \u{1b}[0m schema        no [2J"
         );
         assert_eq!(
-            json!([finding]),
+            json!([result]),
             json!([{ "check": "schema", "state": "failed", "text": "no\u{1b}[2J" }])
         );
     }

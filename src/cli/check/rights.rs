@@ -1,17 +1,17 @@
 //! Whether the database's user may do what is needed, and the roles exist that others get their rights from.
 
-use super::finding::Finding;
+use super::result::CheckResult;
 use crate::cli::advice;
 
 /// What the user may not do, of what the daemon does.
-pub(super) fn privileges(user: &str, missing: &[String]) -> Finding {
+pub(super) fn privileges(user: &str, missing: &[String]) -> CheckResult {
     if missing.is_empty() {
-        return Finding::ok(
+        return CheckResult::ok(
             "privileges",
             format_args!("user {user} may do what is needed"),
         );
     }
-    Finding::failed(
+    CheckResult::failed(
         "privileges",
         format_args!(
             "user {user} lacks {}; run as the schema's owner: grant apipay_worker to \"{}\"; select apipay._grant_roles();",
@@ -22,11 +22,11 @@ pub(super) fn privileges(user: &str, missing: &[String]) -> Finding {
 }
 
 /// The roles of the schema that do not exist.
-pub(super) fn roles(missing: &[String]) -> Finding {
+pub(super) fn roles(missing: &[String]) -> CheckResult {
     if missing.is_empty() {
-        return Finding::ok("roles", "all roles of the schema exist");
+        return CheckResult::ok("roles", "all roles of the schema exist");
     }
-    Finding::warning(
+    CheckResult::warning(
         "roles",
         format_args!(
             "{} missing; a superuser runs once, in this database: {}",
@@ -39,13 +39,13 @@ pub(super) fn roles(missing: &[String]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::check::finding::State;
+    use crate::cli::check::result::State;
     use crate::cli::print::Row;
 
     #[track_caller]
-    fn check(finding: &Finding, line: &str, exit: u8) {
-        assert_eq!(finding.line(false), line);
-        assert_eq!(finding.exit, exit);
+    fn check(result: &CheckResult, line: &str, exit: u8) {
+        assert_eq!(result.line(false), line);
+        assert_eq!(result.exit, exit);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The server and the database: do they keep, sort and call what we count on?
 
-use super::finding::Finding;
+use super::result::CheckResult;
 use crate::app::{NO_POWER_CUT, TRIGGERS_OFF};
 use crate::db::health::{self, Notifications, Server};
 use crate::db::soundness::{self, ChangedCollation, Letters, OutsideBinding};
@@ -8,31 +8,31 @@ use crate::db::{DbError, Pool};
 use crate::telemetry::Chain;
 
 /// What the server is set to, and how it sorts.
-pub(super) async fn ask(pool: &Pool, server: &Server) -> Vec<Finding> {
-    let mut findings = vec![durability(server)];
-    findings.extend(triggers(server));
-    findings.extend(encoding(server));
-    findings.push(match soundness::changed_collations(pool, server).await {
+pub(super) async fn ask(pool: &Pool, server: &Server) -> Vec<CheckResult> {
+    let mut results = vec![durability(server)];
+    results.extend(triggers(server));
+    results.extend(encoding(server));
+    results.push(match soundness::changed_collations(pool, server).await {
         Ok(changed) => collations(&changed),
-        Err(error) => Finding::failed("collations", Chain(&error)),
+        Err(error) => CheckResult::failed("collations", Chain(&error)),
     });
-    findings
+    results
 }
 
 /// What the schema binds, once it is there.
-pub(super) async fn ask_bindings(pool: &Pool) -> Finding {
+pub(super) async fn ask_bindings(pool: &Pool) -> CheckResult {
     bindings(soundness::outside_bindings(pool).await)
 }
 
 /// What of others may keep changes of ours from being made, once the schema is there.
-pub(super) async fn ask_triggers(pool: &Pool) -> Finding {
+pub(super) async fn ask_triggers(pool: &Pool) -> CheckResult {
     match soundness::foreign_triggers(pool).await {
-        Err(error) => Finding::failed("foreign triggers", Chain(&error)),
-        Ok(found) if found.is_empty() => Finding::ok(
+        Err(error) => CheckResult::failed("foreign triggers", Chain(&error)),
+        Ok(found) if found.is_empty() => CheckResult::ok(
             "foreign triggers",
             "nobody else's trigger or rule changes what is written",
         ),
-        Ok(found) => Finding::warning(
+        Ok(found) => CheckResult::warning(
             "foreign triggers",
             format_args!(
                 "these are not of the schema, and may keep its changes from being made (a trigger that returns null or the old row, \
@@ -44,20 +44,20 @@ pub(super) async fn ask_triggers(pool: &Pool) -> Finding {
 }
 
 /// Whether notifications are let out, once the schema is there.
-pub(super) async fn ask_notifications(pool: &Pool) -> Finding {
+pub(super) async fn ask_notifications(pool: &Pool) -> CheckResult {
     match health::notifications(pool).await {
         Ok(found) => notifications(&found),
-        Err(error) => Finding::failed("notifications", Chain(&error)),
+        Err(error) => CheckResult::failed("notifications", Chain(&error)),
     }
 }
 
 /// Silence is no fault: what is new is found by polling.
-fn notifications(found: &Notifications) -> Finding {
+fn notifications(found: &Notifications) -> CheckResult {
     let polling = "what is new is found by polling alone (worker.poll_interval)";
     if found.are_let_out {
-        Finding::ok("notifications", "new jobs and outcomes are told at once")
+        CheckResult::ok("notifications", "new jobs and outcomes are told at once")
     } else if found.setting == "off" {
-        Finding::ok(
+        CheckResult::ok(
             "notifications",
             format_args!("the setting apipay.notify is off: {polling}"),
         )
@@ -65,7 +65,7 @@ fn notifications(found: &Notifications) -> Finding {
         let oldest = found.oldest_transaction.map_or(String::new(), |pid| {
             format!("; the oldest transaction is that of process {pid}")
         });
-        Finding::warning(
+        CheckResult::warning(
             "notifications",
             format_args!(
                 "the server's queue of notifications is {:.0} % full, because a session that listens does not end its \
@@ -74,7 +74,7 @@ fn notifications(found: &Notifications) -> Finding {
             ),
         )
     } else {
-        Finding::ok(
+        CheckResult::ok(
             "notifications",
             format_args!(
                 "this server lets transactions be prepared (max_prepared_transactions), and one that has notified \
@@ -84,39 +84,39 @@ fn notifications(found: &Notifications) -> Finding {
     }
 }
 
-fn durability(server: &Server) -> Finding {
+fn durability(server: &Server) -> CheckResult {
     if server.survives_power_cut {
-        Finding::ok("durability", "what is committed stays")
+        CheckResult::ok("durability", "what is committed stays")
     } else {
-        Finding::warning("durability", NO_POWER_CUT)
+        CheckResult::warning("durability", NO_POWER_CUT)
     }
 }
 
-fn triggers(server: &Server) -> Option<Finding> {
+fn triggers(server: &Server) -> Option<CheckResult> {
     server
         .triggers_are_off
-        .then(|| Finding::misconfigured("triggers", TRIGGERS_OFF))
+        .then(|| CheckResult::misconfigured("triggers", TRIGGERS_OFF))
 }
 
-fn encoding(server: &Server) -> Option<Finding> {
+fn encoding(server: &Server) -> Option<CheckResult> {
     let encoding = &server.encoding;
     match soundness::letters(encoding) {
         Letters::All => None,
-        Letters::Russian => Some(Finding::warning(
+        Letters::Russian => Some(CheckResult::warning(
             "encoding",
             format_args!(
                 "the database's encoding is {encoding}: an answer of the gateway with a letter that it has not, \
                  such as a Kazakh one, is stored without its words; UTF8 has all letters"
             ),
         )),
-        Letters::AnyBytes => Some(Finding::warning(
+        Letters::AnyBytes => Some(CheckResult::warning(
             "encoding",
             format_args!(
                 "the database's encoding is {encoding}: it takes any bytes for text, and a job whose params are \
                  not UTF-8 fails; write UTF-8, or use a database with the encoding UTF8"
             ),
         )),
-        Letters::None => Some(Finding::misconfigured(
+        Letters::None => Some(CheckResult::misconfigured(
             "encoding",
             format_args!(
                 "the database's encoding is {encoding}, which has no Russian letters, and the gateway writes them; \
@@ -126,32 +126,32 @@ fn encoding(server: &Server) -> Option<Finding> {
     }
 }
 
-fn collations(changed: &[ChangedCollation]) -> Finding {
+fn collations(changed: &[ChangedCollation]) -> CheckResult {
     if changed.is_empty() {
-        return Finding::ok("collations", "text is sorted as when its indexes were made");
+        return CheckResult::ok("collations", "text is sorted as when its indexes were made");
     }
     let places = join(changed, ", ", |it| {
         format!("{} (was {}, is {})", it.place, it.recorded, it.actual)
     });
     let refresh = join(changed, " ", |it| format!("{};", it.refresh));
-    Finding::warning(
+    CheckResult::warning(
         "collations",
         format_args!(
             "the system sorts text otherwise than when indexes of this database were made: {places}; your own tables \
              may miss rows or take a unique key twice (those of apipay do not: their keys are sorted by bytes). \
-             Its owner makes them anew (reindex database), then runs: {refresh}"
+             Its owner rebuilds them (reindex database), then runs: {refresh}"
         ),
     )
 }
 
-fn bindings(found: Result<Vec<OutsideBinding>, DbError>) -> Finding {
+fn bindings(found: Result<Vec<OutsideBinding>, DbError>) -> CheckResult {
     match found {
-        Err(error) => Finding::failed("bindings", Chain(&error)),
-        Ok(found) if found.is_empty() => Finding::ok(
+        Err(error) => CheckResult::failed("bindings", Chain(&error)),
+        Ok(found) if found.is_empty() => CheckResult::ok(
             "bindings",
             "the schema calls nothing but itself and Postgres",
         ),
-        Ok(found) => Finding::failed(
+        Ok(found) => CheckResult::failed(
             "bindings",
             format_args!(
                 "whoever owns these acts with the rights of those who use the schema: {}; the schema's owner runs: {}",
@@ -173,7 +173,7 @@ fn join<T>(items: &[T], separator: &str, word: impl Fn(&T) -> String) -> String 
 mod tests {
     use time::macros::datetime;
 
-    use super::super::finding::State;
+    use super::super::result::State;
     use super::*;
 
     fn server() -> Server {
@@ -220,9 +220,9 @@ mod tests {
                 "max_prepared_transactions",
             ),
         ] {
-            let finding = notifications(&found);
-            assert_eq!((finding.state, finding.exit), (state, 0));
-            assert!(finding.text.contains(word), "{}", finding.text);
+            let result = notifications(&found);
+            assert_eq!((result.state, result.exit), (state, 0));
+            assert!(result.text.contains(word), "{}", result.text);
         }
     }
 
@@ -233,8 +233,8 @@ mod tests {
             triggers_are_off: true,
             ..server()
         };
-        let finding = triggers(&replica).unwrap();
-        assert_eq!((finding.state, finding.exit), (State::Failed, 78));
+        let result = triggers(&replica).unwrap();
+        assert_eq!((result.state, result.exit), (State::Failed, 78));
     }
 
     #[test]
@@ -250,9 +250,9 @@ mod tests {
                 encoding: name.into(),
                 ..server()
             };
-            let finding = encoding(&old).unwrap();
-            assert_eq!(finding.state, state);
-            assert!(finding.text.contains(name) && finding.text.contains(word));
+            let result = encoding(&old).unwrap();
+            assert_eq!(result.state, state);
+            assert!(result.text.contains(name) && result.text.contains(word));
         }
     }
 
@@ -265,11 +265,11 @@ mod tests {
             actual: "2.36".into(),
             refresh: "alter database shop refresh collation version".into(),
         }];
-        let finding = collations(&changed);
-        assert_eq!(finding.state, State::Warning);
-        assert!(finding.text.contains("database shop (was 2.31, is 2.36)"));
+        let result = collations(&changed);
+        assert_eq!(result.state, State::Warning);
+        assert!(result.text.contains("database shop (was 2.31, is 2.36)"));
         assert!(
-            finding
+            result
                 .text
                 .ends_with("alter database shop refresh collation version;")
         );
@@ -278,16 +278,16 @@ mod tests {
     #[test]
     fn what_is_bound_outside_names_the_sql_that_mends_it() {
         assert_eq!(bindings(Ok(Vec::new())).state, State::Ok);
-        let finding = bindings(Ok(vec![OutsideBinding {
+        let result = bindings(Ok(vec![OutsideBinding {
             ours: "function apipay._tenge(numeric)".into(),
             outside: "function public.round(numeric, integer)".into(),
         }]));
-        assert_eq!((finding.state, finding.exit), (State::Failed, 1));
+        assert_eq!((result.state, result.exit), (State::Failed, 1));
         assert!(
-            finding
+            result
                 .text
                 .contains("apipay._tenge(numeric) binds function public.round")
         );
-        assert!(finding.text.ends_with("end $$;"));
+        assert!(result.text.ends_with("end $$;"));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use time::format_description::well_known::Rfc3339;
 
-use super::finding::Finding;
+use super::result::CheckResult;
 use super::rights::privileges;
 use crate::db::progress::{self, Due, Undelivered};
 use crate::db::schema::{self, Fault};
@@ -18,14 +18,14 @@ use crate::telemetry::Chain;
 const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 /// Asks the database; `configured` are the accounts of this configuration.
-pub(super) async fn gather(pool: &Pool, user: &str, configured: &[String]) -> Vec<Finding> {
-    let mut findings = match schema::faults(pool).await {
+pub(super) async fn gather(pool: &Pool, user: &str, configured: &[String]) -> Vec<CheckResult> {
+    let mut results = match schema::faults(pool).await {
         Ok(faults) => of_schema(user, &faults),
-        Err(error) => vec![Finding::failed("schema", Chain(&error))],
+        Err(error) => vec![CheckResult::failed("schema", Chain(&error))],
     };
     // With a schema that moved the rest can only fail, and says nothing new.
-    if findings.iter().any(|finding| finding.exit != 0) {
-        return findings;
+    if results.iter().any(|result| result.exit != 0) {
+        return results;
     }
     let asked = async {
         let due = progress::due(pool, ALIVE_FOR, &progress::Unstored::default()).await?;
@@ -34,17 +34,17 @@ pub(super) async fn gather(pool: &Pool, user: &str, configured: &[String]) -> Ve
     };
     match asked.await {
         Ok((due, undelivered)) => {
-            findings.extend(unserved(&due, configured));
-            findings.extend(untold(&undelivered));
+            results.extend(unserved(&due, configured));
+            results.extend(untold(&undelivered));
         }
-        Err(error) => findings.push(Finding::failed("waiting", Chain(&error))),
+        Err(error) => results.push(CheckResult::failed("waiting", Chain(&error))),
     }
-    findings
+    results
 }
 
-fn of_schema(user: &str, faults: &[Fault]) -> Vec<Finding> {
+fn of_schema(user: &str, faults: &[Fault]) -> Vec<CheckResult> {
     let mut denied = Vec::new();
-    let mut findings = Vec::new();
+    let mut results = Vec::new();
     for fault in faults {
         let check = match fault {
             Fault::Denied { privilege, .. } => {
@@ -56,28 +56,28 @@ fn of_schema(user: &str, faults: &[Fault]) -> Vec<Finding> {
             Fault::Missing { .. } => "schema",
         };
         let text = format!("{fault}; mend it: {}", fault.remedy());
-        findings.push(if fault.stops_payments() {
-            Finding::failed(check, text)
+        results.push(if fault.stops_payments() {
+            CheckResult::failed(check, text)
         } else {
-            Finding::warning(check, text)
+            CheckResult::warning(check, text)
         });
     }
-    if findings.is_empty() {
-        findings.push(Finding::ok(
+    if results.is_empty() {
+        results.push(CheckResult::ok(
             "schema",
             "nothing of it is missing, hidden or behind",
         ));
     }
-    findings.push(privileges(user, &denied));
-    findings
+    results.push(privileges(user, &denied));
+    results
 }
 
 /// Accounts with something to do that nobody serves: of a daemon that has stopped by its machine, once.
-fn unserved(due: &[Due], configured: &[String]) -> Vec<Finding> {
+fn unserved(due: &[Due], configured: &[String]) -> Vec<CheckResult> {
     let unserved = due
         .iter()
         .filter(|due| due.served_by == 0 && !configured.contains(&due.account));
-    let mut findings = Vec::new();
+    let mut results = Vec::new();
     let mut of_hosts: BTreeMap<(&str, bool), Vec<&Due>> = BTreeMap::new();
     for due in unserved {
         match &due.stopped_host {
@@ -85,16 +85,16 @@ fn unserved(due: &[Due], configured: &[String]) -> Vec<Finding> {
                 let key = (host.as_str(), due.was_stopped_properly);
                 of_hosts.entry(key).or_default().push(due);
             }
-            None => findings.push(unknown(&due.account)),
+            None => results.push(unknown(&due.account)),
         }
     }
     let of_hosts = of_hosts.into_iter();
-    findings.extend(of_hosts.map(|((host, is_proper), due)| stopped(host, is_proper, &due)));
-    findings
+    results.extend(of_hosts.map(|((host, is_proper), due)| stopped(host, is_proper, &due)));
+    results
 }
 
-fn unknown(account: &str) -> Finding {
-    Finding::warning(
+fn unknown(account: &str) -> CheckResult {
+    CheckResult::warning(
         "accounts",
         format_args!(
             "account {account} has something to do and no running apipayd has it in its configuration; add \
@@ -104,7 +104,7 @@ fn unknown(account: &str) -> Finding {
     )
 }
 
-fn stopped(host: &str, is_proper: bool, served: &[&Due]) -> Finding {
+fn stopped(host: &str, is_proper: bool, served: &[&Due]) -> CheckResult {
     let names: Vec<&str> = served.iter().map(|due| due.account.as_str()).collect();
     let seen_at = served.iter().filter_map(|due| due.stopped_at).max();
     let at = seen_at.and_then(|at| at.replace_nanosecond(0).ok());
@@ -115,7 +115,7 @@ fn stopped(host: &str, is_proper: bool, served: &[&Due]) -> Finding {
         (false, Some(at)) => format!("has given no sign of life since {at}"),
         (false, None) => "gives no sign of life".to_owned(),
     };
-    Finding::warning(
+    CheckResult::warning(
         "accounts",
         format_args!(
             "the apipayd on {host} that served {} {how}; no other one does, and something of each of them is due. To do: {}. {}",
@@ -126,17 +126,17 @@ fn stopped(host: &str, is_proper: bool, served: &[&Due]) -> Finding {
     )
 }
 
-fn untold(undelivered: &[Undelivered]) -> Vec<Finding> {
+fn untold(undelivered: &[Undelivered]) -> Vec<CheckResult> {
     undelivered
         .iter()
-        .map(|notices| {
-            Finding::warning(
+        .map(|deliveries| {
+            CheckResult::warning(
                 "alerts",
                 format_args!(
                     "{} for the channel {}: {}",
-                    notices.counted(),
-                    notices.channel,
-                    notices.error
+                    deliveries.counted(),
+                    deliveries.channel,
+                    deliveries.error
                 ),
             )
         })
@@ -145,12 +145,12 @@ fn untold(undelivered: &[Undelivered]) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::State;
+    use super::super::result::State;
     use super::*;
     use crate::cli::print::Row;
 
-    fn lines(findings: &[Finding]) -> Vec<String> {
-        findings.iter().map(|finding| finding.line(false)).collect()
+    fn lines(results: &[CheckResult]) -> Vec<String> {
+        results.iter().map(|result| result.line(false)).collect()
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
             ]
         );
         let well = of_schema("shop", &[]);
-        assert!(well.iter().all(|finding| finding.state == State::Ok));
+        assert!(well.iter().all(|result| result.state == State::Ok));
         assert_eq!(well.len(), 2);
     }
 

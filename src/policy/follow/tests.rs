@@ -174,18 +174,18 @@ fn a_cancel_that_came_too_late_says_why() {
 
 /// A new object goes out once the old one stood failed for as long as the back-off.
 #[test]
-fn what_failed_for_the_moment_is_made_anew() {
+fn what_failed_for_the_moment_is_resubmitted() {
     let again = failed_invoice("network_unavailable");
-    let anew = "queued async_retry anew";
+    let resubmitted = "queued async_retry resubmitted";
     for (made, unchanged_for, expected) in [
         (1, 0, "accepted async_retry invoice 15 error check in 90s"),
         (1, 5, "accepted async_retry invoice 15 error check in 85s"),
         (1, 89, "accepted async_retry invoice 15 error check in 1s"),
-        (1, 90, anew),
-        (1, 7200, anew),
+        (1, 90, resubmitted),
+        (1, 7200, resubmitted),
         (2, 0, "accepted async_retry invoice 15 error check in 180s"),
         (2, 90, "accepted async_retry invoice 15 error check in 90s"),
-        (2, 180, anew),
+        (2, 180, resubmitted),
         (3, 0, "accepted async_retry invoice 15 error check in 360s"),
         (3, 360, "failed gave_up"),
         (4, 7200, "failed gave_up"),
@@ -207,13 +207,19 @@ fn what_failed_for_the_moment_is_made_anew() {
         Duration::ZERO,
         waits,
     );
-    check(&refund(), &generation(1), &refund_again, MINUTE * 2, anew);
+    check(
+        &refund(),
+        &generation(1),
+        &refund_again,
+        MINUTE * 2,
+        resubmitted,
+    );
     // A generation that no database of ours holds is no panic, and no endless row of invoices.
-    check(&create(), &generation(-1), &again, MINUTE * 2, anew);
+    check(&create(), &generation(-1), &again, MINUTE * 2, resubmitted);
 }
 
 #[test]
-fn a_fault_of_the_account_parks_it_before_anything_is_made_anew() {
+fn a_fault_of_the_account_parks_it_before_anything_is_resubmitted() {
     let parked = "check in 90s; park session_expired until delivered (kaspi_session_expired)";
     for (kind, seen, what) in [
         (
@@ -231,13 +237,13 @@ fn a_fault_of_the_account_parks_it_before_anything_is_made_anew() {
         check(&kind, &generation(1), &seen, Duration::ZERO, &expected);
         let adopted = expected.replace("90s", "85s");
         check(&kind, &generation(1), &seen, seconds(5), &adopted);
-        let anew = "queued session_expired anew";
-        check(&kind, &generation(1), &seen, MINUTE * 2, anew);
+        let resubmitted = "queued session_expired resubmitted";
+        check(&kind, &generation(1), &seen, MINUTE * 2, resubmitted);
         let last = expected.replace("90s", "360s");
         check(&kind, &generation(3), &seen, Duration::ZERO, &last);
         // However often: the session is gone, not the payment.
         for made in [3, 4, 1_000] {
-            check(&kind, &generation(made), &seen, MINUTE * 60, anew);
+            check(&kind, &generation(made), &seen, MINUTE * 60, resubmitted);
         }
     }
 }
@@ -247,10 +253,10 @@ fn what_died_of_the_account_uses_up_nothing_of_what_dies_by_itself() {
     let again = failed_invoice("network_unavailable");
     for (made, spared, expected) in [
         (3, 0, "failed gave_up"),
-        (3, 1, "queued async_retry anew"),
-        (9, 7, "queued async_retry anew"),
+        (3, 1, "queued async_retry resubmitted"),
+        (9, 7, "queued async_retry resubmitted"),
         (9, 6, "failed gave_up"),
-        (1, 9, "queued async_retry anew"),
+        (1, 9, "queued async_retry resubmitted"),
     ] {
         let history = History {
             spared,
@@ -328,7 +334,10 @@ fn a_later_check_finds_the_back_off_over() {
         };
         let wait = decide(Duration::ZERO).check_after.expect("a check");
         assert_eq!(wait, seconds(90).mul_f64(1.0 + 0.2 * random));
-        assert_eq!(show_followed(&decide(wait)), "queued async_retry anew");
+        assert_eq!(
+            show_followed(&decide(wait)),
+            "queued async_retry resubmitted"
+        );
     }
 }
 

@@ -40,8 +40,8 @@ fn watch(length: Duration, see: impl Fn(Duration) -> Facts) -> BTreeMap<Concern,
     let mut found = BTreeMap::new();
     let mut at = Duration::ZERO;
     while at <= length {
-        for finding in watch.look(at, &see(at), patience()) {
-            found.entry(finding.concern).or_insert(at);
+        for standstill in watch.look(at, &see(at), patience()) {
+            found.entry(standstill.concern).or_insert(at);
         }
         at += LOOK;
     }

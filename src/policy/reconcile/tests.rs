@@ -904,7 +904,7 @@ fn a_refund_that_the_list_shows_already_is_adopted_and_never_sent() {
 }
 
 #[test]
-fn an_earlier_invoice_that_lives_after_all_is_taken_before_a_bill_is_made_anew() {
+fn an_earlier_invoice_that_lives_after_all_is_taken_before_a_bill_is_resubmitted() {
     let kind = create();
     let subject = Subject {
         operation: kind.operation,
@@ -972,7 +972,7 @@ fn an_earlier_invoice_that_lives_after_all_is_taken_before_a_bill_is_made_anew()
 }
 
 #[test]
-fn an_invoice_that_only_its_name_tells_is_taken_before_a_bill_is_made_anew() {
+fn an_invoice_that_only_its_name_tells_is_taken_before_a_bill_is_resubmitted() {
     let kind = create();
     let history = clean();
     let subject = Subject {
@@ -1039,7 +1039,7 @@ fn an_invoice_that_only_its_name_tells_is_taken_before_a_bill_is_made_anew() {
 }
 
 #[test]
-fn a_bill_is_not_made_anew_while_its_earlier_invoices_cannot_be_read() {
+fn a_bill_is_not_resubmitted_while_its_earlier_invoices_cannot_be_read() {
     let rules = rules();
     for (answer, expected) in [
         (reply(502, Body::Broken), "not_applied queued server_error"),

@@ -66,8 +66,7 @@ impl Alert {
 
     /// A cap of the account is reached, and its wait may be long.
     pub fn capped(account: &AccountName, code: &str, said: Option<&str>, scope: &Scope) -> Alert {
-        let Remedy { what, action, .. } = remedy::of_cap(code);
-        let action = action.replace("ACCOUNT", account.as_str());
+        let Remedy { what, action, .. } = remedy::of_cap(account.as_str(), code);
         let quoted = quoted(said);
         let (stops, waiting) = match scope {
             Scope::Everything => (
@@ -199,8 +198,7 @@ impl Alert {
             since,
             fault,
         } = job;
-        let Remedy { what, action, .. } = remedy::of_refusal(&fault.code);
-        let action = action.replace("ACCOUNT", account.as_str());
+        let Remedy { what, action, .. } = remedy::of_refusal(account.as_str(), &fault.code);
         let numbers: Vec<i64> = others.iter().map(|job| job.id.0).collect();
         let so_too = match numbers.as_slice() {
             [] => String::new(),
@@ -301,7 +299,7 @@ fn failing(text: AlertText) -> Alert {
 fn on_machine(remedy: &Remedy, machine: &str) -> String {
     match remedy.is_of_machine {
         true => format!("on {machine}: {}", remedy.action),
-        false => remedy.action.to_owned(),
+        false => remedy.action.to_string(),
     }
 }
 
@@ -440,7 +438,7 @@ pub fn parked_undelivered(account: &AccountName, reason: Reason, failed: &Undeli
     Park {
         reason: reason.code(),
         said: None,
-        remedy: remedy::of_park(reason).action.to_owned(),
+        remedy: remedy::of_park(reason).action.into_owned(),
         text: undelivered(account, reason, &failed.code, Appearance::Unknown),
         undelivered: Some(failed.clone()),
     }

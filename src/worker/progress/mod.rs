@@ -21,7 +21,7 @@ use crate::db::{DbError, schema};
 use crate::domain::account::AccountName;
 use crate::domain::phone::without_phones;
 use crate::policy::progress::{
-    AccountFacts, Concern, Facts, Failure, Finding, Patience, Refused, Stopped, Watch,
+    AccountFacts, Concern, Facts, Failure, Patience, Refused, Standstill, Stopped, Watch,
 };
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
@@ -55,7 +55,7 @@ struct Snapshot {
     due: Vec<Due>,
     stop: Option<Stop>,
     deliveries: Vec<Failure>,
-    /// What waits in all accounts, now and then counted anew.
+    /// What waits in all accounts, now and then counted again.
     weight: Weight,
 }
 
@@ -131,7 +131,7 @@ impl Progress {
             faults: faults.into_iter().map(failure).collect(),
             numbers: numbers.into_iter().map(failure).collect(),
         };
-        let findings = self.look(ctx, &facts).await;
+        let standstills = self.look(ctx, &facts).await;
         let moving = patience(ctx).moving;
         // Whichever of them fails: the one that fills the outbox, or one that empties it.
         let mut delivers = pulses
@@ -144,7 +144,7 @@ impl Progress {
         self.tell(
             ctx,
             &facts,
-            findings,
+            standstills,
             Outbox {
                 is_answering,
                 is_deaf,
@@ -162,12 +162,12 @@ impl Progress {
             is_answering,
             ..Facts::default()
         };
-        let findings = self.look(ctx, &facts).await;
+        let standstills = self.look(ctx, &facts).await;
         let is_deaf = true;
         self.tell(
             ctx,
             &facts,
-            findings,
+            standstills,
             Outbox {
                 is_answering,
                 is_deaf,
@@ -176,7 +176,7 @@ impl Progress {
         .await;
     }
 
-    async fn look(&mut self, ctx: &Context, facts: &Facts) -> Vec<Finding> {
+    async fn look(&mut self, ctx: &Context, facts: &Facts) -> Vec<Standstill> {
         self.watch
             .look(self.started.elapsed(), facts, patience(ctx))
     }
@@ -216,10 +216,10 @@ impl Progress {
             stop,
             deliveries: undelivered
                 .into_iter()
-                .map(|notices| Failure {
-                    mark: notices.oldest.to_string(),
-                    cause: format!("{}: {}", notices.counted(), notices.error),
-                    what: notices.channel,
+                .map(|deliveries| Failure {
+                    mark: deliveries.oldest.to_string(),
+                    cause: format!("{}: {}", deliveries.counted(), deliveries.error),
+                    what: deliveries.channel,
                 })
                 .collect(),
             weight,
@@ -227,17 +227,26 @@ impl Progress {
         Ok(())
     }
 
-    async fn tell(&mut self, ctx: &Context, facts: &Facts, findings: Vec<Finding>, outbox: Outbox) {
+    async fn tell(
+        &mut self,
+        ctx: &Context,
+        facts: &Facts,
+        standstills: Vec<Standstill>,
+        outbox: Outbox,
+    ) {
         let mut incidents = Vec::new();
-        let mut told: BTreeMap<(Option<String>, String), Vec<&Finding>> = BTreeMap::new();
-        for finding in &findings {
-            let key = (finding.account.clone(), finding.host.clone());
-            told.entry(key).or_default().push(finding);
+        let mut told: BTreeMap<(Option<String>, String), Vec<&Standstill>> = BTreeMap::new();
+        for standstill in &standstills {
+            let key = (standstill.account.clone(), standstill.host.clone());
+            told.entry(key).or_default().push(standstill);
         }
-        for ((account, host), findings) in told {
+        for ((account, host), standstills) in told {
             let concerned = match &account {
                 Some(account) => vec![account.clone()],
-                None => findings.iter().flat_map(|f| f.accounts.clone()).collect(),
+                None => standstills
+                    .iter()
+                    .flat_map(|f| f.accounts.clone())
+                    .collect(),
             };
             let weight = if facts.database.is_none() && !concerned.is_empty() {
                 let weighed = progress::weigh(&ctx.lookout, &concerned).await;
@@ -252,22 +261,23 @@ impl Progress {
                 weight,
             };
             let in_the_way =
-                if outbox.is_answering && findings.iter().any(|f| f.concern.may_be_a_lock()) {
+                if outbox.is_answering && standstills.iter().any(|f| f.concern.may_be_a_lock()) {
                     in_the_way(ctx, &concerned).await
                 } else {
                     Vec::new()
                 };
-            let mirrors =
-                if outbox.is_answering && findings.iter().any(|f| f.concern == Concern::Checks) {
-                    locked_mirrors(ctx, &concerned).await
-                } else {
-                    Vec::new()
-                };
-            let is_critical = findings.iter().any(|f| f.concern.is_critical());
+            let mirrors = if outbox.is_answering
+                && standstills.iter().any(|f| f.concern == Concern::Checks)
+            {
+                locked_mirrors(ctx, &concerned).await
+            } else {
+                Vec::new()
+            };
+            let is_critical = standstills.iter().any(|f| f.concern.is_critical());
             incidents.push(tell::Incident {
                 text: words::text(
                     ctx.worker,
-                    &findings,
+                    &standstills,
                     &waiting,
                     &words::Known {
                         faults: &self.faults,
@@ -277,10 +287,17 @@ impl Progress {
                         mirrors: &mirrors,
                     },
                 ),
-                concerns: findings.iter().map(|f| f.concern).collect(),
-                accounts: findings.iter().flat_map(|f| f.accounts.clone()).collect(),
+                concerns: standstills.iter().map(|f| f.concern).collect(),
+                accounts: standstills
+                    .iter()
+                    .flat_map(|f| f.accounts.clone())
+                    .collect(),
                 severity: if is_critical { "critical" } else { "warning" },
-                lasted: findings.iter().map(|f| f.lasted).max().unwrap_or_default(),
+                lasted: standstills
+                    .iter()
+                    .map(|f| f.lasted)
+                    .max()
+                    .unwrap_or_default(),
                 account,
                 subject: host,
                 weight,
@@ -288,7 +305,7 @@ impl Progress {
         }
         // Nothing is known to be over while the database does not tell. What others told is, once this daemon has watched
         // for long enough: their signs of life may be old because the database was away, and what a stop keeps from moving
-        // is not found anew under it.
+        // is not found again under it.
         let answering = self
             .answering_since
             .map(Moment::elapsed)

@@ -262,7 +262,7 @@ async fn past_the_outbox(ctx: &Context, incident: &Incident, told: &mut Told) {
             Some(last) if last.elapsed() >= ctx.alert_repeat => Status::StillFiring,
             Some(_) => continue,
         };
-        let notice = Delivery {
+        let delivery = Delivery {
             status,
             account: incident.account.clone(),
             kind: KIND.to_owned(),
@@ -274,7 +274,7 @@ async fn past_the_outbox(ctx: &Context, incident: &Incident, told: &mut Told) {
             jobs_waiting: incident.weight.jobs,
             amount_waiting: incident.weight.amount,
         };
-        match deliver::carry(ctx, channel, &notice).await {
+        match deliver::carry(ctx, channel, &delivery).await {
             Ok(()) => {
                 told.channels.insert(channel, Moment::now());
                 let repeats = age.as_secs_f64() / ctx.alert_repeat.as_secs_f64();

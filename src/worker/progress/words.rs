@@ -8,7 +8,7 @@ use crate::db::accounts::AlertText;
 use crate::db::locks::{Blocker, InTheWay, LockedMirror, Session};
 use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
 use crate::db::schema::Fault;
-use crate::policy::progress::{Concern, Finding};
+use crate::policy::progress::{Concern, Standstill};
 use crate::policy::remedy::{Remedy, of_limit};
 use crate::policy::unserved;
 use crate::worker::alerting;
@@ -40,22 +40,22 @@ const CHECK: &str = "run: apipayd check; it says what is wrong and the SQL that 
 /// The alert of what was found about one account, or about all.
 pub(super) fn text(
     worker: Uuid,
-    findings: &[&Finding],
+    standstills: &[&Standstill],
     waiting: &Behind<'_>,
     known: &Known<'_>,
 ) -> AlertText {
     // A few rows that somebody keeps locked are not all of the account.
-    let is_rows = |f: &Finding| f.concern == Concern::Checks && !known.mirrors.is_empty();
-    let mut summary: Vec<String> = findings
+    let is_rows = |f: &Standstill| f.concern == Concern::Checks && !known.mirrors.is_empty();
+    let mut summary: Vec<String> = standstills
         .iter()
         .map(|f| match is_rows(f) {
             true => rows(known.mirrors),
             false => sentence(f, known.stop),
         })
         .collect();
-    let account = findings.iter().find_map(|f| f.account.as_deref());
+    let account = standstills.iter().find_map(|f| f.account.as_deref());
     match (account, known.said) {
-        (None, _) if findings.iter().any(|f| f.concern.holds_payments()) => {
+        (None, _) if standstills.iter().any(|f| f.concern.holds_payments()) => {
             summary.extend(of_all(waiting));
         }
         (None, _) => {}
@@ -71,8 +71,8 @@ pub(super) fn text(
             action.push(step);
         }
     }
-    for finding in findings {
-        let step = remedy(finding);
+    for standstill in standstills {
+        let step = remedy(standstill);
         if !action.contains(&step) {
             action.push(step);
         }
@@ -89,7 +89,7 @@ pub(super) fn text(
     }
     let first = known.in_the_way.first().map(|way| &way.blocker);
     let blocker = first.or_else(|| of_mirrors().next());
-    let concerns: Vec<String> = findings
+    let concerns: Vec<String> = standstills
         .iter()
         .map(|f| f.concern.code().to_owned())
         .collect();
@@ -99,7 +99,7 @@ pub(super) fn text(
         details: json!({
             "worker": worker, "concerns": concerns,
             "blocking_pid": blocker.and_then(Blocker::pid), "blocker": blocker.map(Blocker::name),
-            "said": findings.iter().find(|f| f.concern.is_said()).map(|f| f.cause.as_str()),
+            "said": standstills.iter().find(|f| f.concern.is_said()).map(|f| f.cause.as_str()),
         }),
     }
 }
@@ -198,10 +198,10 @@ pub(super) fn status(incidents: &[Incident]) -> Option<String> {
 }
 
 // The age is not in it: a text that changes with each look would be written with each look.
-fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
-    let account = finding.account.as_deref().unwrap_or_default();
-    let cause = &finding.cause;
-    match finding.concern {
+fn sentence(standstill: &Standstill, stop: Option<&Stop>) -> String {
+    let account = standstill.account.as_deref().unwrap_or_default();
+    let cause = &standstill.cause;
+    match standstill.concern {
         Concern::Claims => {
             format!("Payments of account {account} are due and none is taken up.")
         }
@@ -219,14 +219,14 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
         }
         Concern::Limit => format!(
             "ApiPay refuses every payment of account {account}, again and again, because {} ({cause}): they wait{}.",
-            limit(finding).what,
-            until(finding)
+            limit(standstill).what,
+            until(standstill)
         ),
         Concern::AskingLimit => format!(
             "ApiPay refuses whatever is asked about payments of account {account}, because {} ({cause}): what became of \
              them is not seen{}.",
-            limit(finding).what,
-            until(finding)
+            limit(standstill).what,
+            until(standstill)
         ),
         Concern::Probing => format!(
             "Account {account} is parked, and nobody asks ApiPay whether it is well again: a probe of it is {cause} and is not \
@@ -245,20 +245,21 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
         ),
         Concern::Start => format!(
             "An apipayd cannot begin to serve {}: {cause}",
-            named(&finding.accounts)
+            named(&standstill.accounts)
         ),
         Concern::Change => format!(
             "What ApiPay says of {} cannot be stored, and nothing of it is sent before that: {cause}",
-            named(&finding.accounts)
+            named(&standstill.accounts)
         ),
         Concern::Service => format!(
             "No running apipayd has account {account} in its configuration: its payments wait, and what becomes of its \
              invoices is not seen."
         ),
-        Concern::StoppedDaemon => missed(finding, &format!("was stopped at {cause}")),
-        Concern::SilentDaemon => {
-            missed(finding, &format!("has given no sign of life since {cause}"))
-        }
+        Concern::StoppedDaemon => missed(standstill, &format!("was stopped at {cause}")),
+        Concern::SilentDaemon => missed(
+            standstill,
+            &format!("has given no sign of life since {cause}"),
+        ),
         Concern::Database => format!("The database cannot be used: {cause}."),
         Concern::Loop => format!("A part of apipayd fails again and again: {cause}."),
         Concern::Outcomes => format!(
@@ -277,42 +278,47 @@ fn sentence(finding: &Finding, stop: Option<&Stop>) -> String {
 }
 
 /// That a daemon has ended so, and what waits for it.
-fn missed(finding: &Finding, how: &str) -> String {
-    let (them, their) = match finding.accounts.len() {
+fn missed(standstill: &Standstill, how: &str) -> String {
+    let (them, their) = match standstill.accounts.len() {
         1 => ("it", "its"),
         _ => ("them", "their"),
     };
     format!(
         "The apipayd that served {} on {} {how}, and no other one serves {them}: {their} payments wait, and what becomes \
          of {their} invoices is not seen.",
-        named(&finding.accounts),
-        finding.host
+        named(&standstill.accounts),
+        standstill.host
     )
 }
 
-/// Why the requests of a finding are refused, and what helps.
-fn limit(finding: &Finding) -> Remedy {
-    let refused = finding.refused.as_ref();
+/// Why the requests of a standstill are refused, and what helps.
+fn limit(standstill: &Standstill) -> Remedy {
+    let refused = standstill.refused.as_ref();
     let code = refused.map_or("", |refused| refused.code.as_str());
-    of_limit(code, refused.and_then(|refused| refused.said.as_deref()))
+    let account = standstill.account.as_deref().unwrap_or_default();
+    of_limit(
+        account,
+        code,
+        refused.and_then(|refused| refused.said.as_deref()),
+    )
 }
 
 /// Until when they wait, where that is long.
-fn until(finding: &Finding) -> String {
-    let until = finding.refused.as_ref().and_then(|r| r.until.as_ref());
+fn until(standstill: &Standstill) -> String {
+    let until = standstill.refused.as_ref().and_then(|r| r.until.as_ref());
     until.map_or_else(String::new, |until| format!(" until {until}"))
 }
 
-fn remedy(finding: &Finding) -> String {
-    let account = finding.account.as_deref().unwrap_or_default();
-    match finding.concern {
+fn remedy(standstill: &Standstill) -> String {
+    let account = standstill.account.as_deref().unwrap_or_default();
+    match standstill.concern {
         Concern::Service => format!(
             "add [accounts.{account}] to a configuration and restart that apipayd. {}",
             unserved::give_up(&[account])
         ),
         Concern::StoppedDaemon | Concern::SilentDaemon => {
-            let accounts: Vec<&str> = finding.accounts.iter().map(String::as_str).collect();
-            let start = unserved::start_again(&finding.host);
+            let accounts: Vec<&str> = standstill.accounts.iter().map(String::as_str).collect();
+            let start = unserved::start_again(&standstill.host);
             format!("{start}. {}", unserved::give_up(&accounts))
         }
         Concern::Start => {
@@ -334,8 +340,8 @@ fn remedy(finding: &Finding) -> String {
                 .to_owned()
         }
         Concern::Limit | Concern::AskingLimit => {
-            let action = limit(finding).action.replace("ACCOUNT", account);
-            let at_once = match until(finding).as_str() {
+            let action = limit(standstill).action;
+            let at_once = match until(standstill).as_str() {
                 "" => String::new(),
                 _ => format!(
                     ", or are tried at once with: select apipay.resume('{account}', 'why');"
@@ -401,8 +407,8 @@ mod tests {
     use super::*;
     use crate::policy::progress::Refused;
 
-    fn finding(account: Option<&str>, concern: Concern, cause: &str) -> Finding {
-        Finding {
+    fn standstill(account: Option<&str>, concern: Concern, cause: &str) -> Standstill {
+        Standstill {
             account: account.map(str::to_owned),
             host: String::new(),
             accounts: Vec::new(),
@@ -425,7 +431,7 @@ mod tests {
 
     #[test]
     fn an_alert_of_all_says_the_cause_what_waits_and_where() {
-        let found = finding(None, Concern::Database, "connection refused");
+        let found = standstill(None, Concern::Database, "connection refused");
         let accounts = vec!["a", "b", "c", "d", "e", "f", "g"];
         let text = text(
             Uuid::nil(),
@@ -458,7 +464,7 @@ mod tests {
             highest: 7,
             beyond: None,
         };
-        let found = finding(None, Concern::Numbers, &fault.to_string());
+        let found = standstill(None, Concern::Numbers, &fault.to_string());
         let known = Known {
             faults: &[fault],
             ..Known::default()
@@ -474,7 +480,7 @@ mod tests {
 
     #[test]
     fn an_account_that_nobody_serves_is_named_with_both_ways_out() {
-        let found = finding(Some("clinic"), Concern::Service, "");
+        let found = standstill(Some("clinic"), Concern::Service, "");
         let text = text(
             Uuid::nil(),
             &[&found],
@@ -497,10 +503,10 @@ mod tests {
 
     #[test]
     fn a_daemon_that_ended_is_named_with_its_machine_and_its_accounts() {
-        let found = Finding {
+        let found = Standstill {
             host: "kassa-2".into(),
             accounts: (1..=7).map(|n| format!("shop{n}")).collect(),
-            ..finding(None, Concern::SilentDaemon, "2026-11-01T14:02:03Z")
+            ..standstill(None, Concern::SilentDaemon, "2026-11-01T14:02:03Z")
         };
         let text = text(
             Uuid::nil(),
@@ -520,7 +526,7 @@ mod tests {
             "{}",
             text.action
         );
-        let found = Finding {
+        let found = Standstill {
             concern: Concern::StoppedDaemon,
             accounts: vec!["shop1".into()],
             ..found
@@ -539,7 +545,7 @@ mod tests {
 
     #[test]
     fn alerts_that_are_not_delivered_hold_no_payment_up() {
-        let found = finding(None, Concern::Deliveries, "webhook: refused");
+        let found = standstill(None, Concern::Deliveries, "webhook: refused");
         let text = text(
             Uuid::nil(),
             &[&found],
@@ -556,7 +562,7 @@ mod tests {
             changed_by: "dba".into(),
             reason: "moving house".into(),
         };
-        let found = finding(None, Concern::Stop, "");
+        let found = standstill(None, Concern::Stop, "");
         let known = Known {
             stop: Some(&stop),
             ..Known::default()
@@ -570,14 +576,14 @@ mod tests {
 
     #[test]
     fn a_limit_says_until_when_the_account_waits_and_what_helps_against_its_code() {
-        let refused = |until: Option<&str>| Finding {
+        let refused = |until: Option<&str>| Standstill {
             refused: Some(Refused {
                 since: "12:00".into(),
                 code: "too_many_failed_authentications".into(),
                 said: None,
                 until: until.map(str::to_owned),
             }),
-            ..finding(Some("shop"), Concern::Limit, "HTTP 429, since 12:00")
+            ..standstill(Some("shop"), Concern::Limit, "HTTP 429, since 12:00")
         };
         let text = |until| {
             let found = refused(until);

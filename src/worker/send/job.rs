@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tracing::{info, warn};
 
-use crate::db::claim::{self, Claim, Held, Purpose};
+use crate::db::claim::{self, Claim, Purpose};
 use crate::db::fate::{Forgotten, Lost, Recorded};
 use crate::domain::answer::{Answer, NotSent};
 use crate::domain::state::State;
@@ -168,8 +168,8 @@ pub(super) async fn hold(
     )
     .await
     {
-        Ok(Held::Yes) => Some(window_from),
-        Ok(Held::No) => {
+        Ok(true) => Some(window_from),
+        Ok(false) => {
             info!(job.id = %guard.id, account = %guard.account, "its lease ran out before it was sent; nothing was sent");
             None
         }

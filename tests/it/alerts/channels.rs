@@ -23,7 +23,7 @@ async fn a_channel_that_is_new_is_told_only_of_what_is_open_and_of_what_comes_la
     let daemon = world.daemon().await;
     world
         .until_holds("what is open is told", async || {
-            !world.alerts.notices("firing").is_empty()
+            !world.alerts.deliveries("firing").is_empty()
         })
         .await;
     world
@@ -37,14 +37,19 @@ async fn a_channel_that_is_new_is_told_only_of_what_is_open_and_of_what_comes_la
         .await;
     world
         .until_holds("both ends are told", async || {
-            world.alerts.notices("resolved").len() >= 2
+            world.alerts.deliveries("resolved").len() >= 2
         })
         .await;
     let of = |status: &str| {
-        let notices = world.alerts.notices(status);
-        let mut kinds: Vec<String> = notices
+        let deliveries = world.alerts.deliveries(status);
+        let mut kinds: Vec<String> = deliveries
             .iter()
-            .map(|notice| notice["commonLabels"]["kind"].as_str().unwrap().to_owned())
+            .map(|delivery| {
+                delivery["commonLabels"]["kind"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect();
         kinds.sort();
         kinds
@@ -66,7 +71,7 @@ async fn what_a_person_has_seen_to_is_not_told_again_and_ends_with_its_cause() {
     super::as_operator(&world, &seen).await.unwrap();
     // A round of the outbox may be under way.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    let repeats = "apipay.alert_deliveries where notice = 'repeat'";
+    let repeats = "apipay.alert_deliveries where status = 'repeat'";
     let told = world.count(repeats).await;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     assert_eq!(world.count(repeats).await, told);
@@ -90,10 +95,10 @@ async fn say(world: &World, details: &str) {
 
 /// How often the webhook was told of what holds these words.
 fn times_told(world: &World, words: &str) -> usize {
-    let notices = world.alerts.notices("firing");
-    notices
+    let deliveries = world.alerts.deliveries("firing");
+    deliveries
         .iter()
-        .filter(|notice| notice["commonAnnotations"].to_string().contains(words))
+        .filter(|delivery| delivery["commonAnnotations"].to_string().contains(words))
         .count()
 }
 
@@ -123,7 +128,7 @@ async fn what_a_person_has_seen_to_is_told_again_when_it_is_about_something_else
     say(&world, r#"{"job": 1, "sqlstate": "P0001", "message": "order 8", "others_refused": 3, "worker": "b", "epoch": 5}"#).await;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert!(is_acked().await);
-    assert_eq!(world.alerts.notices("firing").len(), 1);
+    assert_eq!(world.alerts.deliveries("firing").len(), 1);
     // Another job, another cause, another session: each is an incident of its own.
     for (details, words) in [
         (
@@ -153,7 +158,7 @@ async fn what_a_person_has_seen_to_is_told_again_when_it_is_about_something_else
     .await;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert!(is_acked().await);
-    assert_eq!(world.alerts.notices("firing").len(), 4);
+    assert_eq!(world.alerts.deliveries("firing").len(), 4);
     let seen = "apipay.events where evidence ->> 'kind' = 'lasting' and reason = 'on it'";
     assert_eq!(world.count(seen).await, 4, "each word of a person is kept");
     world
@@ -170,7 +175,7 @@ async fn the_end_of_an_alert_is_told_however_long_ago_it_was() {
         .await;
     world
         .until_holds("it is told", async || {
-            !world.alerts.notices("firing").is_empty()
+            !world.alerts.deliveries("firing").is_empty()
         })
         .await;
     daemon.stop().await;
@@ -186,7 +191,7 @@ async fn the_end_of_an_alert_is_told_however_long_ago_it_was() {
     let daemon = world.daemon().await;
     world
         .until_holds("its end is told", async || {
-            !world.alerts.notices("resolved").is_empty()
+            !world.alerts.deliveries("resolved").is_empty()
         })
         .await;
     world.end([daemon]).await;
@@ -201,7 +206,7 @@ async fn the_end_of_an_alert_is_told_before_the_next_one_of_its_kind_begins() {
     let told = async |status: &str, times: usize| {
         world
             .until_holds("it is told", async || {
-                world.alerts.notices(status).len() >= times
+                world.alerts.deliveries(status).len() >= times
             })
             .await;
     };
@@ -214,7 +219,7 @@ async fn the_end_of_an_alert_is_told_before_the_next_one_of_its_kind_begins() {
     }
     let order = world
         .value(
-            "select jsonb_agg(notice order by id) from apipay.alert_deliveries where channel = 'webhook'",
+            "select jsonb_agg(status order by id) from apipay.alert_deliveries where channel = 'webhook'",
         )
         .await;
     let expected: Vec<&str> = ["firing"]
@@ -244,14 +249,14 @@ async fn an_alert_is_told_although_what_waits_cannot_be_counted() {
     world.alerts.refuse(0);
     world
         .until_holds("the park is told", async || {
-            !world.alerts.notices("firing").is_empty()
+            !world.alerts.deliveries("firing").is_empty()
         })
         .await;
     locked.rollback().await.unwrap();
     world.sql("select apipay.resume('default', 'done')").await;
     world
         .until_holds("its end is told", async || {
-            !world.alerts.notices("resolved").is_empty()
+            !world.alerts.deliveries("resolved").is_empty()
         })
         .await;
     world.end([daemon]).await;
@@ -270,10 +275,10 @@ async fn that_nobody_can_empty_the_outbox_is_told_past_it() {
         .await;
     world
         .until_holds("it is told", async || {
-            let notices = world.alerts.notices("firing");
-            notices.iter().any(|notice| {
-                notice["commonLabels"]["kind"] == "no_progress"
-                    && notice.to_string().contains("deliveries are frozen")
+            let deliveries = world.alerts.deliveries("firing");
+            deliveries.iter().any(|delivery| {
+                delivery["commonLabels"]["kind"] == "no_progress"
+                    && delivery.to_string().contains("deliveries are frozen")
             })
         })
         .await;
@@ -283,10 +288,10 @@ async fn that_nobody_can_empty_the_outbox_is_told_past_it() {
         .await;
     world
         .until_holds("the park and its end are told", async || {
-            let notices = world.alerts.notices("resolved");
-            notices
+            let deliveries = world.alerts.deliveries("resolved");
+            deliveries
                 .iter()
-                .any(|notice| notice["commonLabels"]["kind"] == "account_parked")
+                .any(|delivery| delivery["commonLabels"]["kind"] == "account_parked")
         })
         .await;
     world.end([daemon]).await;
@@ -311,20 +316,20 @@ async fn a_daemon_that_was_stopped_does_not_tell_again_what_is_over() {
     world.sql(&all("park")).await;
     world
         .until_holds("one is being told", async || {
-            !world.alerts.notices("firing").is_empty()
+            !world.alerts.deliveries("firing").is_empty()
         })
         .await;
     asleep.signal(Signal::STOP);
     let other = world.daemon().await;
     world
         .until_holds("all are told", async || {
-            world.alerts.notices("firing").len() >= names.len()
+            world.alerts.deliveries("firing").len() >= names.len()
         })
         .await;
     world.sql(&all("resume")).await;
     world
         .until_holds("all ends are told", async || {
-            world.alerts.notices("resolved").len() >= names.len()
+            world.alerts.deliveries("resolved").len() >= names.len()
         })
         .await;
     asleep.signal(Signal::CONT);
@@ -333,8 +338,8 @@ async fn a_daemon_that_was_stopped_does_not_tell_again_what_is_over() {
     for name in names {
         let of_account = told.iter().rev();
         let last = of_account
-            .filter(|notice| notice["commonLabels"]["account"] == name)
-            .find(|notice| notice["commonLabels"]["kind"] == "account_parked");
+            .filter(|delivery| delivery["commonLabels"]["account"] == name)
+            .find(|delivery| delivery["commonLabels"]["kind"] == "account_parked");
         assert_eq!(last.unwrap()["status"], "resolved", "{name}: {told:?}");
     }
     world.end([asleep, other]).await;

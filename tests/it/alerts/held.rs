@@ -28,20 +28,20 @@ async fn parked() -> (World, Daemon) {
 async fn until_told(world: &World, words: &str, times: usize) {
     world
         .until_holds(&format!("{words:?} is told {times} times"), async || {
-            let told = world.alerts.notices("firing");
+            let told = world.alerts.deliveries("firing");
             let of_words = told
                 .iter()
-                .filter(|notice| notice.to_string().contains(words));
+                .filter(|delivery| delivery.to_string().contains(words));
             of_words.count() >= times
         })
         .await;
 }
 
 fn told(world: &World, words: &str) -> usize {
-    let told = world.alerts.notices("firing");
+    let told = world.alerts.deliveries("firing");
     let of_words = told
         .iter()
-        .filter(|notice| notice.to_string().contains(words));
+        .filter(|delivery| delivery.to_string().contains(words));
     of_words.count()
 }
 

@@ -54,12 +54,12 @@ async fn each_invoice_that_lives_again_is_told_by_itself_and_ends_when_it_is_can
     }
     world
         .until_holds("both are told", async || {
-            world.alerts.notices("firing").len() == 2
+            world.alerts.deliveries("firing").len() == 2
         })
         .await;
     let prints: Vec<Value> = world
         .alerts
-        .notices("firing")
+        .deliveries("firing")
         .iter()
         .map(|n| n["alerts"][0]["fingerprint"].clone())
         .collect();
@@ -190,16 +190,16 @@ async fn one_that_can_still_be_paid_is_not_ended_by_a_word_and_its_payment_is_to
     assert_eq!(open_still["id"], pending["id"]);
     world
         .until_holds("the first is told", async || {
-            !world.alerts.notices("firing").is_empty()
+            !world.alerts.deliveries("firing").is_empty()
         })
         .await;
     revive(&world, invoice, "paid").await;
     world
         .until_holds("the payment is told", async || {
-            let notices = world.alerts.notices("firing");
-            let texts = notices
+            let deliveries = world.alerts.deliveries("firing");
+            let texts = deliveries
                 .iter()
-                .map(|notice| notice["commonAnnotations"].to_string());
+                .map(|delivery| delivery["commonAnnotations"].to_string());
             texts
                 .into_iter()
                 .any(|text| text.contains("deliver what was ordered"))

@@ -100,7 +100,7 @@ pub(super) fn absurd_hints() -> Vec<Case> {
         body[field] = written;
         cases.push(case(name, too_many(json!({}), body), then));
     }
-    // A code that no column and no notice is made for.
+    // A code that no column and no delivery is made for.
     for (name, code) in [
         ("a code with a NUL", "slow\0down".to_owned()),
         ("a code of 60 kB", "x".repeat(60_000)),

@@ -11,7 +11,7 @@ pub(super) enum Task {
     Create,
     /// The invoice fails: nobody has that number.
     CreateForNobody,
-    /// The invoice fails each time, for a cause that can pass: it is made anew, and given up in the end.
+    /// The invoice fails each time, for a cause that can pass: it is resubmitted, and given up in the end.
     CreateResubmitted,
     Cancel,
     /// Two equal partial refunds of one invoice.

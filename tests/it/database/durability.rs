@@ -61,7 +61,7 @@ async fn lose_a_backend(world: &World) {
     kill_process(pid, Signal::KILL).unwrap();
 }
 
-/// The server starts anew by itself; then outcomes come back from memory, before anything else is claimed.
+/// The server starts again by itself; then outcomes come back from memory, before anything else is claimed.
 async fn until_recorded(world: &World) {
     for _ in 0..400 {
         // Each connection of the test's is found to be broken once.

@@ -272,7 +272,7 @@ async fn an_alert_whose_row_is_locked_keeps_no_other_from_being_told() {
     let told = |account: &str| {
         format!(
             "select count(*) = 2 from apipay.alert_deliveries d join apipay.alerts l on l.id = d.alert_id
-              where l.account = '{account}' and d.channel = 'webhook' and d.notice in ('firing', 'resolved')
+              where l.account = '{account}' and d.channel = 'webhook' and d.status in ('firing', 'resolved')
                 and d.delivered_at is not null"
         )
     };

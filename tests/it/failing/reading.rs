@@ -174,10 +174,14 @@ async fn expect_told(read: &str) {
         }
         let waits = if *kind == "look_up" { "2" } else { "1" };
         let is_told = || {
-            world.alerts.notices("firing").into_iter().any(|notice| {
-                notice["commonLabels"]["account"] == json!(account)
-                    && notice["commonAnnotations"]["jobs_waiting"] == waits
-            })
+            world
+                .alerts
+                .deliveries("firing")
+                .into_iter()
+                .any(|delivery| {
+                    delivery["commonLabels"]["account"] == json!(account)
+                        && delivery["commonAnnotations"]["jobs_waiting"] == waits
+                })
         };
         world
             .until_holds(&format!("{account} is told with what waits"), async || {
@@ -282,7 +286,7 @@ async fn what_fails_is_told_for_what_it_is_when_sends_fail_as_well_and_recover_f
         "told by the same alert"
     );
     world
-        .until_true("select exists (select from apipay.alert_deliveries where notice = 'repeat')")
+        .until_true("select exists (select from apipay.alert_deliveries where status = 'repeat')")
         .await;
     world.sandbox.control("DELETE /faults", Value::Null).await;
     fail("POST /invoices/status/check").await;

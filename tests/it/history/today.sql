@@ -80,7 +80,7 @@ from apipay.accounts, unnest(array['account_parked', 'job_held', 'cap_reached', 
 where state = 'parked' or (name in ('branch-1', 'branch-2') and kind <> 'account_parked');
 insert into apipay.alerts (account, kind, subject, summary, action, details)
 select 'branch-2', 'job_held', 'others', 'They are.', 'Look.', '{"jobs": 1}';
-insert into apipay.alert_deliveries (alert_id, channel, notice)
+insert into apipay.alert_deliveries (alert_id, channel, status)
 select id, 'log', 'firing' from apipay.alerts where resolved_at is null;
 
 set session_replication_role = origin;

@@ -55,7 +55,7 @@ insert into apipay.alerts (account, kind, summary, action, opened_at, resolved_a
 select 'branch-' || 1 + n % 1000, (array['account_parked', 'job_held', 'cap_reached'])[1 + n % 3], 'It was.', 'None.',
        now() - make_interval(hours => n), now() - make_interval(hours => n - 1, secs => 1), 'It is over.'
 from generate_series(2, {JOBS} / 30) n;
-insert into apipay.alert_deliveries (alert_id, channel, notice, created_at, tries, delivered_at)
+insert into apipay.alert_deliveries (alert_id, channel, status, created_at, tries, delivered_at)
 select l.id, c.name, n.name, l.opened_at, 1, l.resolved_at
 from apipay.alerts l cross join (values ('log'), ('webhook')) as c(name) cross join (values ('firing'), ('resolved')) as n(name);
 

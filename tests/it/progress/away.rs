@@ -21,11 +21,14 @@ async fn a_database_that_is_away_is_told_from_memory_and_the_history_has_it() {
             told(&world, "firing").len() >= 4
         })
         .await;
-    let notices = told(&world, "firing");
-    for notice in &notices {
-        let alert = &notice["alerts"][0];
-        assert_eq!(alert["fingerprint"], notices[0]["alerts"][0]["fingerprint"]);
-        let text = notice["commonAnnotations"]["summary"].as_str().unwrap();
+    let deliveries = told(&world, "firing");
+    for delivery in &deliveries {
+        let alert = &delivery["alerts"][0];
+        assert_eq!(
+            alert["fingerprint"],
+            deliveries[0]["alerts"][0]["fingerprint"]
+        );
+        let text = delivery["commonAnnotations"]["summary"].as_str().unwrap();
         assert!(text.starts_with("The database cannot be used"), "{text}");
     }
     for daemon in [&daemon, &second] {
@@ -47,6 +50,6 @@ async fn a_database_that_is_away_is_told_from_memory_and_the_history_has_it() {
     let resolved = told(&world, "resolved").len();
     assert_eq!(resolved, 1, "it is over once");
     // None is told by its row what was told without it.
-    assert!(told(&world, "firing").len() <= notices.len() + 2);
+    assert!(told(&world, "firing").len() <= deliveries.len() + 2);
     world.end([daemon, second]).await;
 }

@@ -12,8 +12,8 @@ async fn rows_that_row_level_security_hides_are_told_with_the_sql_that_shows_the
         .await;
     let job = world.bill(phone::PAID, 1500).await;
     let sql = "alter table apipay.jobs disable row level security;";
-    let notice = until_told(&world, "firing", &["may hide its rows", sql]).await;
-    assert_eq!(notice["commonLabels"]["severity"], "critical");
+    let delivery = until_told(&world, "firing", &["may hide its rows", sql]).await;
+    assert_eq!(delivery["commonLabels"]["severity"], "critical");
     assert_eq!(world.job(job).await["state"], "queued");
     world.sql(sql).await;
     world.until(job, "succeeded").await;
@@ -113,9 +113,9 @@ async fn numbers_that_are_taken_already_are_told_with_the_sql_that_skips_them() 
     world.until(job, "succeeded").await;
     let skip = "select setval('apipay.jobs_id_seq', 2);";
     let words = ["refused or go a slow way", "apipay.jobs_id_seq", skip];
-    let notice = until_told(&world, "firing", &words).await;
-    assert_eq!(notice["commonLabels"]["account"], serde_json::Value::Null);
-    let action = notice["commonAnnotations"]["action"].as_str().unwrap();
+    let delivery = until_told(&world, "firing", &words).await;
+    assert_eq!(delivery["commonLabels"]["account"], serde_json::Value::Null);
+    let action = delivery["commonAnnotations"]["action"].as_str().unwrap();
     let sql = action.strip_prefix("as the schema's owner: ").unwrap();
     let (sql, _) = sql.split_once(" then ").unwrap();
     assert_eq!(sql, skip);

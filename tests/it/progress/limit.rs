@@ -105,7 +105,7 @@ async fn a_cap_hides_no_payment_that_is_not_seen() {
 }
 
 /// A proxy's page proves nothing of a payment: it is looked up each time before it is sent again, and what is told must not
-/// begin anew with each of its steps.
+/// start over with each of its steps.
 #[tokio::test]
 async fn a_page_that_refuses_for_a_limit_is_told_with_its_words_whatever_it_answers() {
     let names = ["default", "asking"];

@@ -38,17 +38,17 @@ pub(super) async fn run(session: &mut PgConnection, statements: &str) {
         .unwrap();
 }
 
-/// Waits for the notice about a table. Each statement of the daemon waits ten seconds for the lock first, and so would the
+/// Waits for the delivery about a table. Each statement of the daemon waits ten seconds for the lock first, and so would the
 /// report of a test that fails.
 pub(super) async fn until_named(world: &World, words: &[&str]) -> Value {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
-        let named = told(world, "firing").into_iter().find(|notice| {
-            let text = notice["commonAnnotations"].to_string();
+        let named = told(world, "firing").into_iter().find(|delivery| {
+            let text = delivery["commonAnnotations"].to_string();
             words.iter().all(|word| text.contains(word))
         });
-        if let Some(notice) = named {
-            return notice;
+        if let Some(delivery) = named {
+            return delivery;
         }
         assert!(
             Instant::now() < deadline,
@@ -59,9 +59,9 @@ pub(super) async fn until_named(world: &World, words: &[&str]) -> Value {
     }
 }
 
-/// The notice names the session, what it calls itself, how it stands and what ends it.
-fn expect_named(notice: &Value, pid: i32, name: &str, words: &[&str]) {
-    let text = notice["commonAnnotations"].to_string();
+/// The delivery names the session, what it calls itself, how it stands and what ends it.
+fn expect_named(delivery: &Value, pid: i32, name: &str, words: &[&str]) {
+    let text = delivery["commonAnnotations"].to_string();
     let end = format!("select pg_terminate_backend({pid});");
     for part in [&format!("session {pid} "), name, &end]
         .into_iter()
@@ -87,14 +87,14 @@ async fn who_keeps_an_account_locked_is_named() {
     )
     .await;
     let job = world.bill(phone::PAID, 1500).await;
-    let notice = until_told(
+    let delivery = until_told(
         &world,
         "firing",
         &["report of the month", "none is taken up"],
     )
     .await;
     expect_named(
-        &notice,
+        &delivery,
         pid,
         "report of the month",
         &["idle in transaction", "select from apipay._quotas where"],
@@ -165,9 +165,9 @@ async fn who_keeps_an_account_from_being_told_what_its_requests_got_is_named() {
     )
     .await;
     let job = world.bill(phone::PAID, 1500).await;
-    let notice = until_told(&world, "firing", &["an audit"]).await;
+    let delivery = until_told(&world, "firing", &["an audit"]).await;
     expect_named(
-        &notice,
+        &delivery,
         pid,
         "an audit",
         &["the row of account default in apipay.accounts"],
@@ -193,9 +193,9 @@ async fn who_keeps_a_parked_account_from_its_probes_is_named() {
     )
     .await;
     world.sandbox.session("active").await;
-    let notice = until_told(&world, "firing", &["psql of aida"]).await;
+    let delivery = until_told(&world, "firing", &["psql of aida"]).await;
     expect_named(
-        &notice,
+        &delivery,
         pid,
         "psql of aida",
         &[
@@ -237,9 +237,9 @@ async fn who_keeps_an_invoice_from_being_checked_is_named_with_it() {
     )
     .await;
     let named = format!("Invoice {invoice} of account default is due to be checked");
-    let notice = until_told(&world, "firing", &[&named]).await;
-    expect_named(&notice, pid, "reconciliation", &["keeps its row locked"]);
-    assert!(!notice.to_string().contains("What ApiPay accepted"));
+    let delivery = until_told(&world, "firing", &[&named]).await;
+    expect_named(&delivery, pid, "reconciliation", &["keeps its row locked"]);
+    assert!(!delivery.to_string().contains("What ApiPay accepted"));
     let mut check = world.spawn(&["check"], &[]);
     check.ended(Duration::from_secs(60)).await;
     let said = check.log_text();
@@ -262,9 +262,9 @@ async fn who_keeps_a_table_locked_is_named_while_nothing_can_be_read() {
         "begin; lock table apipay.jobs in access exclusive mode",
     )
     .await;
-    let notice = until_named(&world, &["migration of the shop"]).await;
+    let delivery = until_named(&world, &["migration of the shop"]).await;
     expect_named(
-        &notice,
+        &delivery,
         pid,
         "migration of the shop",
         &["keeps apipay.jobs locked"],
@@ -290,14 +290,14 @@ async fn who_waits_for_a_table_behind_a_long_transaction_is_named_with_that() {
         )
         .await;
     });
-    let notice = until_named(&world, &["deployment", "waits"]).await;
+    let delivery = until_named(&world, &["deployment", "waits"]).await;
     expect_named(
-        &notice,
+        &delivery,
         alterer,
         "deployment",
         &["waits to lock apipay.jobs"],
     );
-    expect_named(&notice, reader, "long report", &["it waits for session"]);
+    expect_named(&delivery, reader, "long report", &["it waits for session"]);
     run(&mut reading, "rollback").await;
     waiting.await.unwrap();
     let job = world.bill(phone::PAID, 1500).await;

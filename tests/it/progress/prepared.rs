@@ -50,10 +50,10 @@ fn expect_named(said: &str, world: &World, gid: &str) {
     }
 }
 
-fn words(notice: &Value) -> String {
+fn words(delivery: &Value) -> String {
     let (summary, action) = (
-        &notice["commonAnnotations"]["summary"],
-        &notice["commonAnnotations"]["action"],
+        &delivery["commonAnnotations"]["summary"],
+        &delivery["commonAnnotations"]["action"],
     );
     format!("{summary} {action}")
 }
@@ -70,8 +70,8 @@ async fn a_prepared_transaction_that_keeps_a_quota_is_named_and_so_it_is_by_chec
     )
     .await;
     let job = world.bill(phone::PAID, 1500).await;
-    let notice = until_told(&world, "firing", &["none is taken up", "quota"]).await;
-    expect_named(&words(&notice), &world, "quota");
+    let delivery = until_told(&world, "firing", &["none is taken up", "quota"]).await;
+    expect_named(&words(&delivery), &world, "quota");
     let (_, said) = check(&world, &world.database.url()).await;
     let lock = "the row of account default in apipay._quotas is kept locked by prepared transaction 'quota'";
     assert!(said.contains(lock), "{said}");
@@ -172,8 +172,8 @@ async fn a_prepared_transaction_that_keeps_a_table_is_named() {
         "table",
     )
     .await;
-    let notice = super::locked::until_named(&world, &["keeps apipay.jobs locked"]).await;
-    expect_named(&words(&notice), &world, "table");
+    let delivery = super::locked::until_named(&world, &["keeps apipay.jobs locked"]).await;
+    expect_named(&words(&delivery), &world, "table");
     roll_back(&world, "table").await;
     until_told(&world, "resolved", &[]).await;
     world.end([daemon]).await;

@@ -127,8 +127,8 @@ async fn a_unit_that_was_stopped_beside_another_one_is_told_once_with_how_it_is_
     for account in ["c", "d"] {
         world.bill_of(account).await;
     }
-    let notice = until_told(&world, "firing", &["accounts c, d", " was stopped at "]).await;
-    let text = notice["commonAnnotations"].to_string();
+    let delivery = until_told(&world, "firing", &["accounts c, d", " was stopped at "]).await;
+    let text = delivery["commonAnnotations"].to_string();
     for part in [
         "sudo systemctl start apipayd",
         "systemctl list-units",

@@ -38,11 +38,11 @@ async fn an_account_that_nobody_serves_is_told_and_what_only_waits_is_not() {
         .enqueue_with("invoice.create", params, json!({"account": "ghost"}))
         .await;
 
-    let notice = until_told(&world, "firing", &["[accounts.ghost]"]).await;
-    assert_eq!(notice["commonLabels"]["account"], "ghost");
-    assert_eq!(notice["commonLabels"]["alertname"], "ApipayNoProgress");
-    assert_eq!(notice["commonAnnotations"]["jobs_waiting"], "1");
-    assert_eq!(notice["commonAnnotations"]["amount_waiting_kzt"], "700");
+    let delivery = until_told(&world, "firing", &["[accounts.ghost]"]).await;
+    assert_eq!(delivery["commonLabels"]["account"], "ghost");
+    assert_eq!(delivery["commonLabels"]["alertname"], "ApipayNoProgress");
+    assert_eq!(delivery["commonAnnotations"]["jobs_waiting"], "1");
+    assert_eq!(delivery["commonAnnotations"]["amount_waiting_kzt"], "700");
     // The others have waited for as long, and for longer now.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let told: Vec<_> = told(&world, "firing");
@@ -127,7 +127,7 @@ async fn no_phone_number_leaves_by_what_the_database_says() {
             daemon.notified.lock().unwrap().join("\n"),
         ),
         ("check", check.log_text()),
-        ("a notice", world.alerts.raw()),
+        ("a delivery", world.alerts.raw()),
     ] {
         let digits: String = text
             .chars()
@@ -156,13 +156,13 @@ async fn jobs_that_are_all_refused_are_told_by_one_alert_with_their_number() {
         )
         .await;
     let of_all = async || {
-        let firing = world.alerts.notices("firing");
-        firing.iter().any(|notice| {
-            notice["commonLabels"]["kind"] == "job_stuck"
-                && notice["commonAnnotations"]["jobs_waiting"] == "15"
+        let firing = world.alerts.deliveries("firing");
+        firing.iter().any(|delivery| {
+            delivery["commonLabels"]["kind"] == "job_stuck"
+                && delivery["commonAnnotations"]["jobs_waiting"] == "15"
                 && ["the books are closed", "refuses 14 more"]
                     .iter()
-                    .all(|words| notice["commonAnnotations"].to_string().contains(words))
+                    .all(|words| delivery["commonAnnotations"].to_string().contains(words))
         })
     };
     world
@@ -170,7 +170,7 @@ async fn jobs_that_are_all_refused_are_told_by_one_alert_with_their_number() {
         .await;
     // For longer than what stands still is waited for.
     tokio::time::sleep(Duration::from_secs(28)).await;
-    let firing = world.alerts.notices("firing");
+    let firing = world.alerts.deliveries("firing");
     assert_eq!(firing.len(), 1, "{firing:?}");
     world.sql("drop trigger a_refuse on apipay.jobs").await;
     world.until_all_final().await;
@@ -198,7 +198,7 @@ async fn outcomes_that_the_database_does_not_take_are_told_with_what_it_says() {
     world.end([daemon]).await;
 }
 
-/// The row says more once more is known; its next notice will.
+/// The row says more once more is known; its next delivery will.
 async fn until_told_or_kept(world: &World, words: &[&str]) {
     world
         .until_holds(&format!("{words:?} is in the alert"), async || {
@@ -225,8 +225,8 @@ async fn a_claim_that_takes_nothing_without_a_word_is_told() {
         )
         .await;
     let job = world.bill(phone::PAID, 1500).await;
-    let notice = until_told(&world, "firing", &["are due and none is taken up"]).await;
-    assert_eq!(notice["commonLabels"]["account"], "default");
+    let delivery = until_told(&world, "firing", &["are due and none is taken up"]).await;
+    assert_eq!(delivery["commonLabels"]["account"], "default");
     world.sql("drop trigger a_keep on apipay.jobs").await;
     world.until(job, "succeeded").await;
     until_told(&world, "resolved", &[]).await;
@@ -247,8 +247,8 @@ async fn a_refund_whose_turn_has_come_and_that_nobody_lets_go_is_told() {
     // What moves meanwhile says nothing of it.
     let job = world.bill(phone::PAID, 1500).await;
     world.until(job, "succeeded").await;
-    let notice = until_told(&world, "firing", &["do not go on although it has ended"]).await;
-    assert_eq!(notice["commonLabels"]["account"], "default");
+    let delivery = until_told(&world, "firing", &["do not go on although it has ended"]).await;
+    assert_eq!(delivery["commonLabels"]["account"], "default");
     world.sql("drop trigger a_keep on apipay.jobs").await;
     world.until_all_final().await;
     until_told(&world, "resolved", &[]).await;
@@ -266,13 +266,13 @@ async fn a_stop_that_was_forgotten_is_told_as_a_warning() {
     world
         .sql("update apipay._control set changed_at = now() - interval '25 hours'")
         .await;
-    let notice = until_told(
+    let delivery = until_told(
         &world,
         "firing",
         &["moving house", "select apipay.start('why');"],
     )
     .await;
-    assert_eq!(notice["commonLabels"]["severity"], "warning");
+    assert_eq!(delivery["commonLabels"]["severity"], "warning");
     world.sql("select apipay.start('moved')").await;
     world.until_all_final().await;
     until_told(&world, "resolved", &[]).await;
@@ -315,9 +315,9 @@ async fn an_alert_that_the_receiver_refuses_keeps_no_later_one_from_being_told()
     open("second", "repeat('long ', 100000)").await;
     world
         .until_holds("the next one is told", async || {
-            let firing = world.alerts.notices("firing");
-            firing.iter().any(|notice| {
-                let summary = &notice["commonAnnotations"]["summary"];
+            let firing = world.alerts.deliveries("firing");
+            firing.iter().any(|delivery| {
+                let summary = &delivery["commonAnnotations"]["summary"];
                 summary.as_str().unwrap().contains("cut short")
             })
         })

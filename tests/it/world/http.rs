@@ -108,8 +108,8 @@ impl Sink {
         self.state.lock().unwrap().raw.clone()
     }
 
-    /// The bodies of notices with this status.
-    pub(crate) fn notices(&self, status: &str) -> Vec<Value> {
+    /// The bodies of deliveries with this status.
+    pub(crate) fn deliveries(&self, status: &str) -> Vec<Value> {
         let mut bodies = self.bodies();
         bodies.retain(|body| body["status"] == status);
         bodies
