@@ -1,4 +1,6 @@
-//! A parked account: when to probe it, what health means, how fast it starts again.
+//! A parked account: what may park it, when to probe it, what health means, how fast it starts again.
+
+pub mod reads;
 
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use crate::policy::verdict::Reason;
 
 /// How long after the n-th probe (from 1; 0 for the moment of parking) the next one is due.
 ///
-/// A hint of the gateway's only lengthens it.
+/// A hint of the gateway's only lengthens it, up to a day.
 pub fn probe_delay(
     rules: &BreakerRules,
     probes: u32,

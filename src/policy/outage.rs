@@ -61,6 +61,12 @@ pub fn sign_of_read(timed: &Timed, is_usable: bool) -> Sign {
     }
 }
 
+/// What a read says that was answered as if the account were unwell, where that is not believed (see
+/// [`Reads`](super::breaker::reads::Reads)): the read has failed.
+pub fn sign_of_doubted(timed: &Timed) -> Sign {
+    Sign::Failing(fault(timed))
+}
+
 /// Whether one object that was asked for is not there: an answer, and the key's or the object's matter.
 pub fn is_absence(timed: &Timed) -> bool {
     matches!(&timed.answer, Answer::Reply(reply)
@@ -107,6 +113,7 @@ fn fault(timed: &Timed) -> Fault {
             let code = match reply.class() {
                 Class::Unknown(reason) => reason.code(),
                 Class::Busy => Reason::Busy.code(),
+                Class::AccountFault(reason) => reason.code(),
                 _ => Reason::UnreadableAnswer.code(),
             };
             (code, Some(reply.status), words(reply))

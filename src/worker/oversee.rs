@@ -32,6 +32,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
             row.parked_at.is_some(),
             resumed_for,
             ctx.rules.breaker.slow_start,
+            room.age(),
         );
         // What the last probe got says nothing once there are no more.
         if !row.is_probed {

@@ -157,6 +157,7 @@ async fn probe_account(room: &Arc<Room>, probe: &DueProbe) -> Result<(), DbError
     match answered {
         Health::Well => {}
         Health::Unwell(reason) => {
+            room.park.confirm();
             info!(account = %name, reason = reason.code(), probes, "still unwell");
             let said = match &timed.answer {
                 Answer::Reply(reply) => words(reply),
@@ -233,6 +234,7 @@ async fn resume(room: &Room, probe: &DueProbe, resolution: Option<&str>) -> Resu
         return Ok(());
     };
     room.park.doubt(resolution.is_none());
+    room.park.resume(room.age());
     info!(account = %room.name, jobs, was = probe.reason, by_health = resolution.is_none(), "resumed: a probe succeeded");
     room.handles.wake.dispatch.notify_one();
     room.handles.wake.deliver.notify_one();

@@ -40,9 +40,17 @@ impl Start {
         }
         let mut stores = Vec::new();
         for room in open {
-            if !room.client.serving.has_begun() {
-                stores.push(store(ctx, room));
+            if room.client.serving.has_begun() {
+                continue;
             }
+            // What the gateway said of the account, to the room before this one, is not stored yet.
+            if ctx.recorder.turn(&room.name).try_lock().is_err() {
+                ctx.held_up
+                    .hold_up(&ctx.pool, &room.name, Stage::Row, None)
+                    .await;
+                continue;
+            }
+            stores.push(store(ctx, room));
         }
         let stored: Vec<_> = futures_util::stream::iter(stores)
             .buffer_unordered(AT_ONCE)

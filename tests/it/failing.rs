@@ -3,6 +3,7 @@
 
 mod alone;
 mod awaited;
+mod doubted;
 mod held_up;
 mod lasting;
 mod reading;

@@ -327,3 +327,51 @@ async fn a_start_says_which_file_it_waits_for() {
     daemon.until_logged("is not a file").await;
     world.end_unchecked().await;
 }
+
+#[tokio::test]
+async fn an_account_that_comes_back_sends_nothing_before_its_park_is_stored() {
+    let wish = Wish::default().accounts(&["shop", "clinic"]);
+    let world = World::made(wish).await;
+    let daemon = world.daemon().await;
+    let first = world.bill_of("clinic").await;
+    world.until(first, "succeeded").await;
+    let sends = async || world.sandbox.requests_to("POST /invoices").await.len();
+    let set_session = async |state: &str| {
+        let body = json!({"state": state, "organisation": world.key("clinic")});
+        world.sandbox.control("POST /session", body).await;
+    };
+    // Whoever keeps its row locked keeps the park from being stored.
+    let held = world
+        .hold("select from apipay.accounts where name = 'clinic' for no key update")
+        .await;
+    set_session("expired").await;
+    world.bill_of("clinic").await;
+    let before = sends().await;
+    world
+        .until_holds("a bill is answered 503", async || sends().await > before)
+        .await;
+    world.configure(&["shop"]);
+    reload(&daemon).await;
+    world.configure(&["shop", "clinic"]);
+    reload(&daemon).await;
+    let before = sends().await;
+    for _ in 0..5 {
+        world.bill_of("clinic").await;
+    }
+    let other = world.bill_of("shop").await;
+    world.until(other, "succeeded").await;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        sends().await,
+        before + 1,
+        "only the bill of the other account"
+    );
+    held.rollback().await.unwrap();
+    world
+        .until_true("select state = 'parked' from apipay.accounts where name = 'clinic'")
+        .await;
+    set_session("active").await;
+    world.sql("select apipay.resume('clinic')").await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}

@@ -12,7 +12,7 @@ use crate::domain::answer::{Answer, Timed};
 use crate::domain::outage::Read;
 use crate::policy::follow::check_distance;
 use crate::policy::judge::signal_of;
-use crate::policy::outage::{Errand, Sign, is_absence, sign_of_read};
+use crate::policy::outage::{Errand, Sign, is_absence, sign_of_doubted, sign_of_read};
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::failing;
@@ -57,35 +57,38 @@ pub(super) async fn end_check(room: &Room) {
 }
 
 /// Notes what a read says of the gateway, and for the account if it brought nothing: then what it asked
-/// about is due again, and the distance of such reads says when. Returns whether it brought something.
+/// about is due again, and the distance of such reads says when. Returns what it says.
 pub(super) async fn note(
     room: &Room,
     errand: Errand,
     timed: &Timed,
     is_usable: bool,
     due: &[DueMirror],
-) -> bool {
+) -> Sign {
     // A check is about many, and leaves out what is not there.
     let is_check = matches!(
         errand,
         Errand::Read(Read::Check) | Errand::ReadTrial(Read::Check)
     );
     let is_absent = !is_check && is_absence(timed);
-    let signed = Signed {
-        errand,
-        job: None,
-        sign: match is_absent {
-            true => Sign::Clear,
-            false => sign_of_read(timed, is_usable),
-        },
-    };
     let signal = match (&timed.answer, due.first()) {
         (Answer::Reply(reply), Some(mirror)) if !is_usable => {
             signal_of(reply, None, room.circumstances(mirror.now))
         }
         _ => None,
     };
-    room.park.heed(signal.as_ref());
+    let is_heeded = room.park.heed_read(signal.as_ref(), room.age());
+    let signed = Signed {
+        errand,
+        job: None,
+        sign: match is_absent {
+            true => Sign::Clear,
+            false if !is_heeded => sign_of_doubted(timed),
+            false => sign_of_read(timed, is_usable),
+        },
+    };
+    let sign = signed.sign.clone();
+    let signal = signal.filter(|_| is_heeded);
     if signal.is_some() || failing::is_news(room, &signed) {
         let outcome = Outcome {
             signal,
@@ -99,5 +102,5 @@ pub(super) async fn note(
     if !is_usable && !is_absent {
         put_back(room, due).await;
     }
-    is_usable
+    sign
 }

@@ -6,10 +6,9 @@ use tracing::warn;
 
 use super::asking::put_back_for;
 use crate::db::mirrors::DueMirror;
-use crate::domain::answer::Timed;
 use crate::domain::outage::Read;
 use crate::policy::division::{Question, is_answer_to_content};
-use crate::policy::outage::sign_of_read;
+use crate::policy::outage::Sign;
 use crate::worker::jitter::jitter;
 use crate::worker::missing;
 use crate::worker::room::Room;
@@ -34,15 +33,10 @@ pub(super) async fn take_part(room: &Room, due: &[DueMirror]) -> (Question, Vec<
     (question, part)
 }
 
-/// A check that asked this, about these, brought nothing, and they are put back. One that fails by itself waits for
+/// A check that asked this, about these, brought nothing but this sign, and they are put back. One that fails by itself waits for
 /// longer, and is told like any that is not shown.
-pub(super) async fn note_failure(
-    room: &Room,
-    timed: &Timed,
-    question: &Question,
-    due: &[DueMirror],
-) {
-    if !is_answer_to_content(&sign_of_read(timed, false)) {
+pub(super) async fn note_failure(room: &Room, sign: &Sign, question: &Question, due: &[DueMirror]) {
+    if !is_answer_to_content(sign) {
         return;
     }
     let is_slow = room.outages.reads_slowly(Read::Check);

@@ -71,9 +71,9 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
     end_check(room).await;
     // Ids that are not the key's are left out without a word (API, section 2.6): all of them, if need be.
     let rows = wire::read_check(&timed);
-    note(room, errand, &timed, rows.is_some(), due).await;
+    let sign = note(room, errand, &timed, rows.is_some(), due).await;
     let Some(rows) = rows else {
-        divide::note_failure(room, &timed, question, due).await;
+        divide::note_failure(room, &sign, question, due).await;
         return;
     };
     room.division().shown(question);

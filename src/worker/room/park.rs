@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::policy::breaker::reads::Reads;
 use crate::policy::breaker::slow_start_limit;
 use crate::policy::rules::BreakerRules;
 use crate::policy::verdict::AccountSignal;
@@ -24,6 +25,8 @@ struct State {
     waits_for_delivery: bool,
     /// Whether its health alone has ended its last park, and nothing was sent with success since.
     is_doubted: bool,
+    /// How far its reads are believed when they say that it is unwell.
+    reads: Reads,
     /// When something was last sent with success.
     got_through_at: Option<Moment>,
 }
@@ -39,6 +42,13 @@ enum Seen {
     ResumedAt(Moment),
 }
 
+impl State {
+    fn park(&mut self) {
+        self.parked_at = Some(Moment::now());
+        self.is_unstored = true;
+    }
+}
+
 impl Park {
     /// Obeys what an answer means for the account, at once: of one that is unwell nothing that was claimed before is sent,
     /// and nothing more is claimed until the park is [stored](Park::is_stored). Its wait, if it is to wait, begins with
@@ -49,9 +59,25 @@ impl Park {
     pub fn heed(&self, signal: Option<&AccountSignal>) {
         if matches!(signal, Some(AccountSignal::Park { .. })) {
             let mut state = self.state();
-            state.parked_at = Some(Moment::now());
-            state.is_unstored = true;
+            state.reads.confirm();
+            state.park();
         }
+    }
+
+    /// Obeys what the answer to a read means for the account, as [`heed`](Park::heed) does, unless that is not believed.
+    /// Returns whether it is obeyed. `now` is the age of the room.
+    pub fn heed_read(&self, signal: Option<&AccountSignal>, now: Duration) -> bool {
+        let mut state = self.state();
+        let is_heeded = signal.is_none_or(|signal| state.reads.heed(signal, now));
+        if is_heeded && matches!(signal, Some(AccountSignal::Park { .. })) {
+            state.park();
+        }
+        is_heeded
+    }
+
+    /// A probe says that the account is unwell, whatever has parked it.
+    pub fn confirm(&self) {
+        self.state().reads.confirm();
     }
 
     /// The database has been told of the park: claims from before this moment are not sent, and its word of
@@ -64,12 +90,26 @@ impl Park {
     }
 
     /// What the database says of the account: whether it is parked, and if not, for how long it has been resumed.
-    pub fn observe(&self, is_parked: bool, resumed_for: Option<Duration>, slow_start: Duration) {
-        self.state().seen = match resumed_for.filter(|time| *time < slow_start) {
+    /// `now` is the age of the room.
+    pub fn observe(
+        &self,
+        is_parked: bool,
+        resumed_for: Option<Duration>,
+        slow_start: Duration,
+        now: Duration,
+    ) {
+        let mut state = self.state();
+        state.reads.observe(is_parked, now);
+        state.seen = match resumed_for.filter(|time| *time < slow_start) {
             _ if is_parked => Seen::Parked,
             Some(time) => Seen::ResumedAt(Moment::now().before(time)),
             None => Seen::Active,
         };
+    }
+
+    /// A probe has ended its park. `now` is the age of the room.
+    pub fn resume(&self, now: Duration) {
+        self.state().reads.resume(now);
     }
 
     /// From now on its requests start slowly, as after a park.
@@ -161,12 +201,12 @@ mod tests {
         park.heed(Some(&unwell()));
         assert_eq!(park.limit(8, 2, &rules), 0);
         // Its row is locked, and shows what it was before.
-        park.observe(false, None, rules.slow_start);
+        park.observe(false, None, rules.slow_start, Duration::ZERO);
         assert_eq!(park.limit(8, 2, &rules), 0);
         park.is_stored();
         assert_eq!(park.limit(8, 2, &rules), 1);
         // It was refused, or somebody has resumed the account.
-        park.observe(false, None, rules.slow_start);
+        park.observe(false, None, rules.slow_start, Duration::ZERO);
         assert_eq!(park.limit(8, 2, &rules), 10);
     }
 
@@ -185,9 +225,19 @@ mod tests {
     #[test]
     fn after_a_park_it_begins_with_less_than_it_has_slots() {
         let (park, rules) = (Park::default(), rules());
-        park.observe(false, Some(Duration::ZERO), rules.slow_start);
+        park.observe(
+            false,
+            Some(Duration::ZERO),
+            rules.slow_start,
+            Duration::ZERO,
+        );
         assert!(park.limit(8, 2, &rules) < 8);
-        park.observe(false, Some(rules.slow_start), rules.slow_start);
+        park.observe(
+            false,
+            Some(rules.slow_start),
+            rules.slow_start,
+            Duration::ZERO,
+        );
         assert_eq!(park.limit(8, 2, &rules), 10);
         park.resume_slowly();
         assert!(park.limit(8, 2, &rules) < 8);

@@ -9,14 +9,14 @@ use crate::domain::answer::{Answer, NotSent};
 use crate::domain::state::State;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, not_sent};
-use crate::policy::outage::{Errand, Sign};
+use crate::policy::outage::{Errand, Sign, sign_of_doubted};
 use crate::policy::verdict::{Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
 use crate::worker::guard::Guard;
 use crate::worker::in_hand::Hold;
-use crate::worker::outcome::{self, Evidence};
+use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
 use crate::worker::window::SEND_WINDOW;
@@ -102,7 +102,20 @@ pub async fn conclude(
     verdict: Verdict,
     wait: bool,
 ) -> Option<Recorded> {
-    room.park.heed(verdict.signal.as_ref());
+    let is_heeded = match evidence.kind {
+        Kind::Lookup => room.park.heed_read(verdict.signal.as_ref(), room.age()),
+        Kind::Send => {
+            room.park.heed(verdict.signal.as_ref());
+            true
+        }
+    };
+    let signed = match is_heeded {
+        true => evidence.signed.clone(),
+        false => Signed {
+            sign: sign_of_doubted(evidence.timed),
+            ..evidence.signed.clone()
+        },
+    };
     let following = room.following();
     let outcome = Outcome {
         account: evidence.guard.account.clone(),
@@ -110,12 +123,12 @@ pub async fn conclude(
         alert: alert_of(evidence, &verdict),
         delivered: None,
         unspent: None,
-        signed: Some(evidence.signed.clone()),
+        signed: Some(signed),
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
             Answer::NotSent(_) | Answer::Lost(_) => None,
         },
-        signal: verdict.signal,
+        signal: verdict.signal.filter(|_| is_heeded),
     };
     if wait {
         Some(room.handles.recorder.record_now(outcome).await)

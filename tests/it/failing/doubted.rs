@@ -1,0 +1,73 @@
+//! Answers to reads as of an unwell account that are about one object only.
+
+use serde_json::{Value, json};
+
+use crate::world::{Wish, World, phone};
+
+/// As behind a proxy that answers 503 because of one invoice: an account is parked for it once, as for each 503. It turns
+/// out to be well, and from then on it is the invoice that is passed over.
+#[tokio::test]
+async fn an_invoice_that_is_answered_like_an_unwell_account_parks_it_once_and_the_others_go_on() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "100ms")
+        .tune("retry.server_error.max", "200ms")
+        .tune("follow.max", "1s")
+        .tune("breaker.probe_initial", "500ms")
+        .tune("breaker.probe_max", "1s")
+        .tune("breaker.slow_start", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    let odd = world.bill(phone::UNPAID, 666).await;
+    let row = world
+        .until_job(odd, "it is accepted", |row| !row["invoice_id"].is_null())
+        .await;
+    let invoice = row["invoice_id"].to_string();
+    let fault = json!({"route": "POST /invoices/status/check", "match": invoice, "share": 1.0,
+                       "answer": {"preset": "503_html"}});
+    world.sandbox.fault(fault).await;
+    let parks = "apipay.events where subject = 'account' and to_state = 'parked'";
+    world
+        .until_holds("the first such answer parks", async || {
+            world.count(parks).await == 1
+        })
+        .await;
+    for amount in 100..130 {
+        let job = world.bill(phone::PAID, amount).await;
+        world.until(job, "succeeded").await;
+    }
+    assert_eq!(world.count(parks).await, 1);
+    let look_up = json!({"route": "GET /invoices", "share": 1.0, "answer": {"preset": "503_html"}});
+    world.sandbox.fault(look_up).await;
+    // Nor do look-ups park it while its sends are well.
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "times": 1, "cut": "after_effect"}))
+        .await;
+    let unproven = world.bill(phone::PAID, 300).await;
+    world.until(unproven, "uncertain").await;
+    let looked_up = format!(
+        "apipay.attempts where job_id = {unproven} and kind = 'lookup' and http_status = 503"
+    );
+    world
+        .until_holds("it is looked up in vain", async || {
+            world.count(&looked_up).await >= 2
+        })
+        .await;
+    let late = world.bill(phone::PAID, 301).await;
+    world.until(late, "succeeded").await;
+    assert_eq!(world.count(parks).await, 1);
+    // What a send is answered counts as ever.
+    world.sandbox.session("expired").await;
+    let parked = world.bill(phone::PAID, 302).await;
+    world.until(parked, "parked").await;
+    assert_eq!(world.count(parks).await, 2);
+    world.sandbox.session("active").await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    let paid = json!({"status": "paid"});
+    let control = format!("POST /invoices/{invoice}");
+    world.sandbox.control(&control, paid).await;
+    world.until_all_final().await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.end([daemon]).await;
+}
