@@ -324,7 +324,7 @@ comment on column apipay.jobs.error_message is 'Text of the last error.';
 comment on column apipay.jobs.errors is 'Errors by field, as the gateway writes them in a 422.';
 comment on column apipay.jobs.result is 'The gateway''s object, when succeeded.';
 comment on column apipay.jobs.created_at is 'When it was enqueued, by the database''s clock, whatever a program gives here.';
-comment on column apipay.jobs.updated_at is 'When its state last changed.';
+comment on column apipay.jobs.updated_at is 'When the row last changed: its state, its reason or a look-up.';
 comment on column apipay.jobs.finished_at is 'When it became final; null before.';
 comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoice that certainly died and was resubmitted; part of the name at the gateway.';
 comment on column apipay.jobs.spared is 'Internal: how many of its generations died of the account''s trouble and not of their own; they do not count against the limit.';
@@ -495,7 +495,7 @@ create table apipay.attempts (
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
 -- No foreign key to jobs: a check per row on the hottest path, for rows that only our own claim writes.
 create unique index attempts_one_open_send on apipay.attempts (job_id) where kind = 'send' and finished_at is null;
-comment on table apipay.attempts is 'One row per request about a job, written before it is sent and closed with its answer; never deleted by the daemon.';
+comment on table apipay.attempts is 'One row per send and per look-up of a job, written before it is made and closed with the answer that decided; never deleted by the daemon. Further requests that one of them needs (the list before a refund, more pages of a search) and checks of what was accepted have none.';
 comment on column apipay.attempts.job_id is 'The job.';
 comment on column apipay.attempts.epoch is 'The job''s epoch of this attempt.';
 comment on column apipay.attempts.account is 'The account whose key was used.';
@@ -511,7 +511,7 @@ comment on column apipay.attempts.error_code is 'The gateway''s error code, or t
 comment on column apipay.attempts.message is 'The gateway''s message, or what happened.';
 comment on column apipay.attempts.retry_after is 'How long the gateway asked to wait.';
 comment on column apipay.attempts.answer is 'The body of the answer; text that is not JSON or too long is cut and kept as a string.';
-comment on column apipay.attempts.duration_ms is 'Time from the first byte to the end of the answer.';
+comment on column apipay.attempts.duration_ms is 'Time from the beginning of the request, the look-up of the name and the connection included, to the end of the answer.';
 
 -- As with attempts, the mirrors have no foreign key to accounts: their account is that of a job.
 create table apipay.invoices (
@@ -557,7 +557,7 @@ comment on column apipay.invoices.gateway_updated_at is 'When the gateway last c
 comment on column apipay.invoices.paid_at is 'When the customer paid, as the gateway says; while it did not say, when the gateway last changed the invoice before we first saw it paid.';
 comment on column apipay.invoices.created_at is 'When this copy was made.';
 comment on column apipay.invoices.changed_at is 'When its status last changed, as far as we saw.';
-comment on column apipay.invoices.checked_at is 'When the gateway was last asked.';
+comment on column apipay.invoices.checked_at is 'When the gateway last showed it.';
 comment on column apipay.invoices.next_check_at is 'When it will be asked next; does not matter once settled.';
 comment on column apipay.invoices.settled is 'True when it is no longer followed.';
 
@@ -598,7 +598,7 @@ comment on column apipay.refunds.gateway_created_at is 'When the gateway created
 comment on column apipay.refunds.completed_at is 'When the money was given back: when we first saw it so; of one that was completed when we first saw it, when the gateway created it.';
 comment on column apipay.refunds.created_at is 'When this copy was made.';
 comment on column apipay.refunds.changed_at is 'When its status last changed, as far as we saw.';
-comment on column apipay.refunds.checked_at is 'When the gateway was last asked.';
+comment on column apipay.refunds.checked_at is 'When the gateway last showed it.';
 comment on column apipay.refunds.next_check_at is 'When it will be asked next; does not matter once settled.';
 comment on column apipay.refunds.settled is 'True when it is no longer followed.';
 
@@ -751,7 +751,7 @@ create table apipay.daemons (
   started_at  timestamptz not null default now(),
   seen_at     timestamptz not null default now()
 );
-comment on table apipay.daemons is 'Who runs: one row for each start of a daemon, renewed about every 10 s; removed a day after its last sign of life, that of the last one to serve an account after thirty days.';
+comment on table apipay.daemons is 'Who runs: one row for each start of a daemon, renewed about every 5 s; removed a day after its last sign of life, that of the last one to serve an account after thirty days.';
 comment on column apipay.daemons.worker is 'The worker, as in apipay.attempts.';
 comment on column apipay.daemons.host is 'The machine it runs on.';
 comment on column apipay.daemons.version is 'The version of apipayd.';

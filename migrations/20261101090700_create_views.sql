@@ -728,7 +728,7 @@ comment on column apipay.overview.retry_of is 'The final job that this one repea
 comment on column apipay.overview.created_at is 'When it was enqueued.';
 comment on column apipay.overview.run_at is 'Not sent before this moment; for an uncertain job, when it is next looked up.';
 comment on column apipay.overview.expires_at is 'Not sent after this moment; null: no limit.';
-comment on column apipay.overview.updated_at is 'When its state last changed.';
+comment on column apipay.overview.updated_at is 'When its row last changed: its state, its reason or a look-up.';
 comment on column apipay.overview.finished_at is 'When it became final; null before.';
 
 -- What waits is found by one arm for each state, each with its index, so that the final rows, which are nearly all, are

@@ -14,8 +14,9 @@
 //!
 //! - Nothing is sent without an attempt that was committed before.
 //! - What may have had its effect is looked up before anything is sent again.
-//! - Every transition is one autocommit statement, guarded by state and epoch.
-//! - While an account is parked nothing of it leaves but the probe.
+//! - Every transition is one autocommit statement, guarded by the job's token, account, state, epoch and worker; what
+//!   operators do runs in their own transactions.
+//! - While an account is parked nothing of it is sent but its probe and, once health says that it is well, one trial job.
 //!
 //! # One job's walk
 //!

@@ -18,11 +18,10 @@ use super::settings::{
 use super::source::Sources;
 use crate::domain::account::{AccountName, DuplicateProtection};
 use crate::domain::http::HttpLimits;
+use crate::domain::times::SEND_WINDOW;
 use crate::policy::rules::{BreakerRules, Curve, FollowRules, Rules};
 use crate::telemetry::{LogFormat, LogLevel, LogSettings};
 
-/// Between the look at the lease and the first byte, at most.
-const WINDOW: Duration = Duration::from_secs(5);
 /// For clocks and recording.
 const MARGIN: Duration = Duration::from_secs(5);
 /// The gateway's invoices live 24 h: a key is never sent again after that.
@@ -187,7 +186,7 @@ fn account(name: &str, mut section: Section) -> Result<AccountSettings<KeyFile>,
 fn worker(mut section: Section, timeout: &Found<Duration>) -> Result<WorkerSettings, ConfigError> {
     let lease = section.positive_duration("lease")?;
     let grace = section.positive_duration("grace")?;
-    must_exceed(&lease, timeout, WINDOW + MARGIN)?;
+    must_exceed(&lease, timeout, SEND_WINDOW + MARGIN)?;
     must_exceed(&grace, timeout, Duration::ZERO)?;
     let settings = WorkerSettings {
         concurrency: count(section.number("concurrency", 1..=10_000)?),

@@ -19,3 +19,4 @@ pub mod phone;
 pub mod reason;
 pub mod state;
 pub mod statement;
+pub mod times;

@@ -18,10 +18,10 @@ use super::slots::Slots;
 use super::steady::SteadyClock;
 use super::unstored::Unstored;
 use super::wake::Wake;
-use super::window::SEND_WINDOW;
 use crate::alert::Webhook;
 use crate::db::Pool;
 use crate::domain::account::AccountName;
+use crate::domain::times::SEND_WINDOW;
 use crate::policy::outage::longest_trial;
 use crate::policy::rules::Rules;
 

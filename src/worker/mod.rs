@@ -6,7 +6,7 @@
 //!
 //! - [`start`] does what is done once for each account, past those that somebody keeps locked.
 //! - [`organization`] finds out whether an account's key is of its organisation; before that nothing of it is asked.
-//! - [`dispatch`] claims due jobs and hands each to [`send`], within its [`window`]; [`in_hand`] notices when one is given twice.
+//! - [`dispatch`] claims due jobs and hands each to [`send`], within the [send window](crate::domain::times::SEND_WINDOW); [`in_hand`] notices when one is given twice.
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.
 //! - [`find`] asks for a job's objects at the gateway as its look-up says.
@@ -82,7 +82,6 @@ pub mod tell_refused;
 pub mod unserved;
 pub mod unstored;
 pub mod wake;
-pub mod window;
 pub mod writer;
 pub mod written;
 

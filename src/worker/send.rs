@@ -23,6 +23,7 @@ use crate::domain::group::Group;
 use crate::domain::job::JobId;
 use crate::domain::operation::{Operation, Plan, Request, Resend};
 use crate::domain::state::State;
+use crate::domain::times::SEND_WINDOW;
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
 use crate::policy::judge::judge;
@@ -40,7 +41,6 @@ use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
 use crate::worker::room::jobs::Claimed;
 use crate::worker::slots::Slot;
-use crate::worker::window::SEND_WINDOW;
 use job::{circumstances, hold, purpose, put_back, take_quota};
 
 pub use job::{Job, Role, conclude, guard};

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::db::{DbError, refused, troubled, unserved};
+use crate::domain::times::ALIVE_FOR;
 use crate::policy::progress::Patience;
 use crate::worker::alerting;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
-
-/// How long a daemon counts as living after its last sign, at least.
-const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 /// The end of an alert whose cause nobody sees any more.
 const ENDED: &str = "no running apipayd serves it any more, so whether it is still so is not seen";

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use apipayd::policy::rules::{BreakerRules, Curve, FollowRules, Rules};
-use apipayd::worker::window::SEND_WINDOW;
+use apipayd::domain::times::SEND_WINDOW;
 
 /// The length of a tick.
 const TICK: Duration = Duration::from_secs(10);

@@ -2,7 +2,6 @@
 //! accounts that nobody serves, alerts that nobody takes.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use time::format_description::well_known::Rfc3339;
 
@@ -11,11 +10,9 @@ use super::rights::privileges;
 use crate::db::progress::{self, Due, Undelivered};
 use crate::db::schema::{self, Fault};
 use crate::db::{DbError, Pool};
+use crate::domain::times::ALIVE_FOR;
 use crate::policy::unserved;
 use crate::telemetry::Chain;
-
-/// How long a daemon counts as running after its last sign of life.
-const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 /// Asks the database; `configured` are the accounts of this configuration.
 pub(super) async fn gather(pool: &Pool, user: &str, configured: &[String]) -> Vec<CheckResult> {

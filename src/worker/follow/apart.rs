@@ -10,13 +10,13 @@ use crate::db::claim::Purpose;
 use crate::db::mirrors::{self, DueMirror};
 use crate::domain::object::{Invoice, RefundList};
 use crate::domain::outage::Read;
+use crate::domain::times::SEND_WINDOW;
 use crate::gateway::wire;
 use crate::policy::follow::by_id;
 use crate::policy::outage::Errand;
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::room::Room;
-use crate::worker::window::SEND_WINDOW;
 
 /// Reads an invoice by itself. `None` when that is not possible now.
 pub(super) async fn read_whole(

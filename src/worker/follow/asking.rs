@@ -10,6 +10,7 @@ use crate::db::entry::Entry;
 use crate::db::mirrors::{self, DueMirror};
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::outage::Read;
+use crate::domain::times::SEND_WINDOW;
 use crate::policy::follow::check_distance;
 use crate::policy::judge::signal_of;
 use crate::policy::outage::{Errand, Sign, is_absence, sign_of_doubted, sign_of_read};
@@ -19,7 +20,6 @@ use crate::worker::failing;
 use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
 use crate::worker::room::places::Work;
-use crate::worker::window::SEND_WINDOW;
 
 /// Whether a request that was claimed at this moment may still leave. A stop waits for one that is under way, and for
 /// none after it.

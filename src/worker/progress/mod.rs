@@ -20,6 +20,7 @@ use crate::db::progress::{self, Due, Stop, Weight};
 use crate::db::{DbError, schema};
 use crate::domain::account::AccountName;
 use crate::domain::phone::without_phones;
+use crate::domain::times::ALIVE_FOR;
 use crate::policy::progress::{
     AccountFacts, Concern, Facts, Failure, Patience, Refused, Standstill, Stopped, Watch,
 };
@@ -29,7 +30,7 @@ use crate::worker::context::Context;
 use crate::worker::pulse::{Pulse, Step};
 use crate::worker::written::written;
 use schema::Fault;
-use tell::{ALIVE_FOR, Outbox, Over, Teller};
+use tell::{Outbox, Over, Teller};
 
 /// Within how long after the database was away each daemon has given a sign of life.
 const SIGNS_WITHIN: Duration = Duration::from_secs(30);

@@ -15,6 +15,7 @@ use crate::alert::{Delivery, Status};
 use crate::db::DbError;
 use crate::db::accounts::AlertText;
 use crate::db::progress::{self, Stop, Weight};
+use crate::domain::times::ALIVE_FOR;
 use crate::policy::progress::{AccountFacts, Concern, Patience, explanation};
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
@@ -23,9 +24,6 @@ use crate::worker::deliver::{self, LOG, WEBHOOK};
 
 /// The kind of its alerts.
 const KIND: &str = "no_progress";
-
-/// How long a daemon counts as living after its last sign, at least.
-pub(super) const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 /// One account, or all of them, and why nothing moves.
 pub(super) struct Incident {

@@ -2,14 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crate::domain::answer::NotSent;
+use crate::domain::times::KEY_KNOWN;
 use crate::worker::clock::Moment;
-
-/// For how long a key that was seen to be known counts as known. Another one takes its place thirty seconds after the
-/// last sign of life of a daemon at the earliest.
-const KEY_KNOWN: Duration = Duration::from_secs(20);
 
 /// Whether the gateway may be asked anything for an account.
 #[derive(Default)]

@@ -7,6 +7,7 @@ use crate::db::claim::{self, Claim, Purpose};
 use crate::db::fate::{Forgotten, Lost, Recorded};
 use crate::domain::answer::{Answer, NotSent};
 use crate::domain::state::State;
+use crate::domain::times::SEND_WINDOW;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, not_sent};
 use crate::policy::outage::{Errand, Sign, sign_of_doubted};
@@ -19,7 +20,6 @@ use crate::worker::in_hand::Hold;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
-use crate::worker::window::SEND_WINDOW;
 
 /// A job in this worker's hands.
 pub struct Job {
