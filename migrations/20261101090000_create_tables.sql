@@ -703,7 +703,7 @@ comment on column apipay.alerts.resolution is 'How it ended.';
 comment on column apipay.alerts.acked_at is 'When a human said that they have seen to it (apipay.acknowledge): it is not told again until it is about something else (another job, another cause); then this is null again.';
 comment on column apipay.alerts.acked_by is 'Who.';
 comment on column apipay.alerts.acked_for is 'Internal: what it was about each time a human said so, the newest last.';
-comment on column apipay.alerts.incidents is 'Internal: how often it was told again at once: it was about something else than what a human had seen to, or a job is held again or for another reason, or more jobs are held.';
+comment on column apipay.alerts.incidents is 'Internal: how often a delivery was made before the usual repeat, because the alert changed its subject, a job was held again or for another reason, or more jobs were held.';
 
 create table apipay.alert_deliveries (
   id            bigint generated always as identity primary key,
@@ -724,7 +724,7 @@ comment on column apipay.alert_deliveries.id is 'The number of the delivery.';
 comment on column apipay.alert_deliveries.alert_id is 'The alert.';
 comment on column apipay.alert_deliveries.channel is 'log or webhook.';
 comment on column apipay.alert_deliveries.status is 'firing: it began. repeat: it is still open. resolved: it ended.';
-comment on column apipay.alert_deliveries.sequence is 'The number of the repeat; 0 for one that is told early because more was learned, and for other deliveries; less than 0 for one that is told at once because the alert is about something else than before (apipay.alerts.incidents).';
+comment on column apipay.alert_deliveries.sequence is 'The number of the repeat, from 1. It is 0 for firing, for resolved, and for a repeat that is made early because more was learned. It is less than 0 for a repeat that is made at once because the alert is about something else than before (apipay.alerts.incidents).';
 comment on column apipay.alert_deliveries.created_at is 'When it was put here.';
 comment on column apipay.alert_deliveries.next_try_at is 'When it is tried next.';
 comment on column apipay.alert_deliveries.tries is 'How often it was tried.';

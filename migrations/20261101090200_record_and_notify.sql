@@ -264,7 +264,7 @@ comment on function apipay._all_changed(text, bigint, bigint, bigint) is
 
 create function apipay._is_older(seen_at timestamptz, checked_at timestamptz) returns boolean
 language sql stable parallel safe
--- What lies ahead is of a clock that has been set back since.
+-- A checked_at in the future was written before the clock was set back, and is ignored.
 return coalesce(seen_at < checked_at and checked_at <= now(), false);
 comment on function apipay._is_older(timestamptz, timestamptz) is 'Whether what was seen then is older than a mirror that was last checked then.';
 

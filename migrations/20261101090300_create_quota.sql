@@ -259,7 +259,7 @@ begin
   end if;
   update apipay.accounts set failing_trial_at = clock_timestamp() + trial where name = account_name
   returning failing_trial_at into taken_until;
-  -- One that is not put off would be made again and again.
+  -- If the new time was not stored (a trigger), no trial is granted, or it would be repeated without end.
   perform apipay._all_changed('apipay.accounts', 1, found::int, coalesce(taken_until > clock_timestamp(), false)::int);
   return 1;
 end $$;

@@ -443,7 +443,7 @@ comment on function apipay._owner(text, text, bigint, bigint, bigint) is
 create function apipay._object_of(job apipay.jobs) returns text
 language sql immutable parallel safe
 return case job.operation when 'invoice.refund' then 'refund' else 'invoice' end;
-comment on function apipay._object_of(apipay.jobs) is 'What an id of the gateway is an id of that somebody names for a job.';
+comment on function apipay._object_of(apipay.jobs) is 'The noun for the object whose id apipay.resolve takes: invoice or refund.';
 
 -- A look-up that is made at once, because somebody named an object, moves run_at and so ends no quiet period.
 create function apipay._at_work_until(job apipay.jobs) returns timestamptz
@@ -756,8 +756,8 @@ return case
     'account %s: requests are under way, or a daemon died with them; say it again in some minutes, when they are recorded', account_name) end;
 comment on function apipay._why_not_change_organization(text) is 'Why an account cannot be for another organisation from now on; null when it can.';
 
--- Its own lock, as each claim takes it: what is claimed from here on was claimed before, and is seen, or waits until
--- this transaction is over.
+-- Takes the lock that each claim takes. A claim that committed before is visible here; a later one waits until this
+-- transaction ends.
 create function apipay._hold_claims(account_name text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp as $$
   insert into apipay._quotas (account) values (account_name) on conflict do nothing;
@@ -842,7 +842,7 @@ begin
       using errcode = 'object_not_in_prerequisite_state';
   end if;
   ends := told.kind in ('invoice_revived', 'mode_mismatch', 'history_lost', 'other_organization')
-    -- What can still be paid may yet be paid twice.
+    -- An invoice that can still be paid is not acknowledged: the customer might pay twice.
     and not (told.kind = 'invoice_revived' and exists (
       select from apipay.invoices i
       where i.account = told.account and i.id = (told.details ->> 'invoice')::bigint

@@ -461,9 +461,9 @@ return case
     format('. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.', job.id)) end;
 comment on function apipay._explain_failed(apipay.jobs) is 'explain of a job that failed.';
 
--- What a job is over for may live all the same: an invoice that had failed, or was given up, and that Kaspi delivers. It is
--- asked for here, for such jobs alone, and with the owner's rights: beside each job in the views it would make their plans
--- seem so long that they are compiled. It shows no more than the view does.
+-- A job may be final although one of its invoices lives: one that failed or was given up, and was delivered later. It
+-- is asked for here, for such jobs alone, and with the owner's rights: beside each job in the views it would make their
+-- plans seem so long that they are compiled. It shows no more than the view does.
 create function apipay._explain_alive(job apipay.jobs) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 return (

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 thread_local! {
-    /// Of the reading that this thread is at.
+    /// The reading that runs on this thread.
     static OWN: RefCell<Option<Reading>> = const { RefCell::new(None) };
 }
 

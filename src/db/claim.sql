@@ -135,7 +135,8 @@ to_claim as materialized (
 claimed as (
   -- An array, so that the plan is one look-up per job whatever the planner believes of the above.
   update apipay.jobs j
-     -- Looked at by itself, a job may have the number of an earlier one, whose attempts are still here.
+     -- A job that is retried alone ($8) may reuse the number of an earlier job whose attempts still exist; the new
+     -- epoch begins above theirs.
      set state = 'sending', reason = null,
          epoch = 1 + case when $8 is null then j.epoch else greatest(j.epoch, (
            select max(t.epoch) from apipay.attempts t where t.job_id = j.id)) end,

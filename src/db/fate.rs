@@ -64,8 +64,8 @@ pub struct Results {
     pub may_end_waits: bool,
 }
 
-/// Tells stale outcomes from those that a trigger swallows, from those that stand in the history already, because an earlier try was committed
-/// and its answer was lost, and from those whose claim the database has forgotten.
+/// Decides for each outcome that moved no job whether it is stale, was swallowed by a trigger, was recorded already by
+/// an earlier try whose answer was lost, or has a claim that the database has forgotten.
 ///
 /// An epoch belongs to one worker, so nobody else can have made the same move of a claimed job; an accepted
 /// one moves the same way whoever follows it.

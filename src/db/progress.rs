@@ -122,7 +122,7 @@ pub async fn due(
     .task("compare what is due with what moved")
 }
 
-/// What is told not to be stored, and so is due for long: by the keys of the mirrors.
+/// Mirrors about which `job_stuck` is open, so that their overdue checks are no news; by their keys.
 #[derive(Clone, Debug, Default)]
 pub struct Unstored {
     /// Invoices.
@@ -324,7 +324,7 @@ pub async fn resolve(
     .map(|_| ())
 }
 
-/// How an account stands of which something was told that is not found any more.
+/// The state of an account whose `no_progress` alert is about to be resolved.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
     /// Whether it is parked.

@@ -119,7 +119,7 @@ invoice as (
          is_sandbox = coalesce(excluded.is_sandbox, m.is_sandbox),
          gateway_created_at = coalesce(excluded.gateway_created_at, m.gateway_created_at),
          gateway_updated_at = coalesce(excluded.gateway_updated_at, m.gateway_updated_at),
-         -- Whatever stands for it is later than it was.
+         -- Each substitute for paid_at is an upper bound, so the earliest value is the best.
          paid_at = least(m.paid_at, excluded.paid_at),
          shown_to = excluded.shown_to,
          checked_at = excluded.checked_at,

@@ -17,8 +17,9 @@ pub struct Bill {
     pub cancelled_by: Option<JobId>,
 }
 
-/// What there is of a job beside this invoice of it; none when there is no such job, or when it succeeded with this invoice,
-/// has no other that lives, and no job has cancelled it.
+/// The job of an invoice that lives unexpectedly, its other living invoice, and the job that cancelled this one. `None`
+/// when there is nothing to tell: there is no such job, or it succeeded with this invoice, has no other that lives, and
+/// no job has cancelled it.
 pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>, DbError> {
     let row = sqlx::query!(
         r#"select j.state, o.id as "other?", o.status as "other_status?", c.id as "cancelled_by?"

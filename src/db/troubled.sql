@@ -17,8 +17,8 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
               where a.name = any (d.accounts) and not d.has_left and d.seen_at > now() - interval '1 minute' order by 1) as "hosts!"
 from apipay.accounts a
 left join lateral (
-  -- The newest request says for how long it has been so: what only waits since then is not told of, nor what
-  -- goes on with its account.
+  -- The time counts to the newest request. A job that has only waited since is left out, and so is one that goes on
+  -- when its account does.
   select j.id, j.operation, j.failing_since, j.reason from apipay.jobs j
   where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
     and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)

@@ -16,8 +16,8 @@ impl fmt::Display for JobId {
     }
 }
 
-/// Of an account and a state no more jobs are counted, so that a queue of millions is not read for a
-/// line: from here on there may be more.
+/// Jobs of one account and state are counted up to this number, so that a queue of millions is not read for one line;
+/// then the count is shown as `10000+`.
 pub const MOST_COUNTED: i64 = 10_000;
 
 /// The fence of a job: rises with every claim.

@@ -89,7 +89,7 @@ impl Gateway {
         })
     }
 
-    /// That of its key, see [`fingerprint`].
+    /// The fingerprint of the account's key (see [`fingerprint`]).
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
@@ -133,7 +133,7 @@ impl Gateway {
                 Answer::Reply(Reply::new(status, body, limits, request.names_object()))
             }
             Err(error) => {
-                // An address is in the configuration; in a search, a query is in it too.
+                // The error names the URL, whose query may hold a job's name, so that is left out.
                 let error = error.without_url();
                 debug!(error = %Chain(&error), "no answer");
                 fault::answer_of(&error)

@@ -84,7 +84,8 @@ fn replied(
             _ => uncertain(Reason::UnreadableAnswer, quiet),
         },
         Class::DuplicateKey => duplicate_key(reply),
-        // What the state is, a look-up tells; sending again is then harmless by nature.
+        // The refusal is about the object's state. A look-up reads that state, and for this operation sending again is
+        // harmless.
         Class::StateRefused if plan.resend == Resend::Harmless => Verdict {
             effect: Effect::NotApplied,
             next: look_up_soon(Reason::StateRefused, Duration::ZERO),
@@ -208,7 +209,8 @@ pub fn signal_of(
             scope: sent.map_or(Scope::Everything, |sent| Scope::Sends(capped_with(sent))),
             capped: true,
         }),
-        // A proxy's page is not the gateway's word, so the job is looked up; but who asks on would be asked to stop.
+        // A 429 page from a proxy proves nothing about the job, so the job is looked up. The account waits all the
+        // same: further requests would be refused, too.
         (Class::Throttled, _) | (Class::Unknown(_), 429) => Some(AccountSignal::Block {
             wait: rate_wait(reply, at),
             code: code(),
@@ -350,8 +352,8 @@ fn rate_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     )
 }
 
-/// No more than this is added to the wait for a cap, and no more than the wait itself: a share of a wait
-/// of weeks would be days, and a minute on top of four seconds would be a cap of ours.
+/// The jitter of a cap is at most a minute and at most the wait itself: a share of a wait of weeks would add days, and
+/// a full minute would multiply a wait of four seconds.
 pub(super) const CAP_JITTER: Duration = Duration::from_secs(60);
 
 /// A cap without a hint is asked again every quarter of an hour.
@@ -359,7 +361,8 @@ const CAP_WAIT_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
 fn cap_wait(reply: &Reply, at: Circumstances<'_>) -> Duration {
     let hint = hints::wait(reply, at.now).map(|hint| hint.min(hints::CAP_WAIT_MAX));
-    // A moment in the past is a clock that differs: what is used up is not asked for in a loop.
+    // A moment in the past means that the clocks differ. It waits a little all the same, or an exhausted cap would be
+    // asked for in a loop.
     let wait = hint
         .unwrap_or(CAP_WAIT_DEFAULT)
         .max(at.rules.rate_limited.initial);

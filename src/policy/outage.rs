@@ -208,7 +208,7 @@ const SLOW_AFTER: u32 = 3;
 /// So many trials must have failed before a human is told.
 const TRIALS_TOLD: u32 = 3;
 
-/// So many tries of one job, as its back-off spaces them, are the minutes before a human is told.
+/// A person is told after as long as this many tries of one job take.
 const TRIES_TOLD: u32 = 5;
 
 impl Outage {

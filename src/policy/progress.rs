@@ -174,7 +174,7 @@ pub struct Standstill {
     pub refused: Option<Refused>,
 }
 
-/// Due jobs up to which one that is stuck by itself explains why nothing moves.
+/// With at most this many due jobs, one open `job_stuck` alert explains why none is claimed.
 pub const FEW: u32 = 10;
 
 /// With few requests a minute, sends, look-ups and checks take turns.
@@ -195,8 +195,8 @@ const EXPLAINING: [&str; 4] = [
     "clock_jumped",
 ];
 
-/// The alert that says already why nothing moves that needs its account to be active: its probes need that not, nor do
-/// leases that ran out.
+/// The alert that explains why work that needs an active account stands still. Probes and expired leases do not need
+/// one, so it does not explain those.
 const EXPLAINING_A_PARK: &str = "account_parked";
 
 /// The alert that says already why sends of some operations are refused: what else is due has to move.

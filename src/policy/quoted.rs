@@ -8,12 +8,12 @@ use crate::domain::phone::without_phones;
 pub(crate) fn words(reply: &Reply) -> Option<String> {
     const BYTES: usize = 300;
     let said = reply.message().or_else(|| reply.error_code())?.trim();
-    // What is cut first may leave a part of a number that nobody takes for one.
+    // The text is masked before it is cut, since nobody would recognise a part of a phone number.
     let said = storable(beginning(&without_phones(said), BYTES));
     (!said.is_empty()).then_some(said)
 }
 
-/// How that begins which is quoted of a page of somebody else's.
+/// The beginning of a quotation from a page that is not ApiPay's.
 pub(crate) const NOT_IN_ITS_WORDS: &str = "not in ApiPay's words";
 
 /// What came in place of a clear answer, for people.

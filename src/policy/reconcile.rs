@@ -44,7 +44,8 @@ pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>
 
 fn one_of(subject: &Subject<'_>, mut ours: Vec<Object>, at: Circumstances<'_>) -> Verdict {
     if subject.history.is_denied() {
-        // A dead one that is not what was asked for is what the person saw to.
+        // A person has said that nothing was done, so a dead object that differs from the request is left out: they
+        // have dealt with it.
         let is_left =
             |seen: &Object| lives_as_own(subject.name, seen) || seen.agrees(&subject.plan.expected);
         ours.retain(is_left);
@@ -138,7 +139,7 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     let delay = backoff::delay(&at.rules.server_error, history.attempts, at.jitter);
     let is_due_soon = !at.is_slow && delay < at.rules.settle;
     let queued = |proof| {
-        // What was waited for the proof is waited.
+        // The time already spent waiting for the proof is subtracted from the back-off.
         let waited = match proof {
             Proof::NothingApplied => absent_for(history, at),
             Proof::Unchanged => Duration::ZERO,

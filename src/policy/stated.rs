@@ -199,7 +199,7 @@ fn own_instead(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> Vec
     let Finding::Listed(all) = finding else {
         return Vec::new();
     };
-    // What cannot be taken back stays: of several of its own a person can only say which is to count.
+    // A refund cannot be cancelled, so if there are several, a person can only choose which one counts.
     let is_chosen = all.iter().any(|seen| {
         seen.taken_back_by().is_none() && seen.id() == stated.id && subject.name.owns(seen)
     });
@@ -286,7 +286,7 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Optio
         let is_done = matches!(progress, Progress::Done | Progress::UnderWay);
         return (!is_done).then(|| format!("ApiPay has {}", described(seen)));
     }
-    // A new bill would follow a dead one, while our own, of which nothing is known, may live.
+    // To adopt a dead invoice would make a new bill, although the job's own invoice may still be alive.
     let is_dead_strangers = subject.operation.makes_invoice()
         && !subject.name.names(seen)
         && subject.operation.progress(seen) == Progress::Failed;

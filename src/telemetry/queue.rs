@@ -32,11 +32,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     lines: VecDeque<Vec<u8>>,
-    /// Of all lines together.
+    /// Bytes of all queued lines.
     bytes: usize,
     /// Once a line was lost, all are until the queue is empty: then there is one gap, in one place.
     is_full: bool,
-    /// Since it was last told.
+    /// Lines lost since the loss was last logged.
     lost: u64,
     /// The thread has a line in hand.
     is_writing: bool,

@@ -34,7 +34,7 @@ const PACE: Pace = Pace {
 /// Outcomes that are tried together.
 const TOGETHER: usize = 512;
 
-/// Statements that a cause which is mended may cost in vain, and one more for each that is not in vain.
+/// How many retries may fail after a cause seems to be mended; each success allows one more.
 const IN_VAIN: u32 = 16;
 
 /// Alerts that one round of tries opens at the most.

@@ -91,7 +91,8 @@ impl Dispatcher {
         Ok(step)
     }
 
-    /// Claims, but for the jobs that make a claim fail. What has too many of them has none but those tried.
+    /// Claims due jobs except those that are known to make a claim fail. An account with too many such jobs gets no new
+    /// claims; only those jobs are retried.
     async fn claim(
         &mut self,
         ctx: &Context,
@@ -224,8 +225,8 @@ impl Trials {
     }
 }
 
-/// What was granted of what a claim met. It goes on at once if it met anything: behind jobs that stand back from now on
-/// there may be others.
+/// The claimed jobs of what a claim returned. If it returned anything, the next claim follows at once: behind jobs that
+/// now wait in turn there may be others.
 fn apart(met: Vec<Met>) -> (Vec<Granted>, Step) {
     let step = if met.is_empty() {
         Step::Idle

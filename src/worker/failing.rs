@@ -46,7 +46,7 @@ pub async fn note(room: &Room, kind: Option<Read>, signs: &[Signed]) -> Result<(
         }
     }
     // The next request says it again.
-    warn!(account = %room.name, "other daemons stored so much of what fails that our part was not");
+    warn!(account = %room.name, "the state of the outage was not stored, because other daemons kept changing it; the next request stores it");
     Ok(())
 }
 
@@ -66,10 +66,10 @@ fn report(room: &Room, kind: Option<Read>, before: &Course, after: &Course) {
     match (before.is_slow(), after.is_slow()) {
         (false, true) => {
             let code = after.failing.as_ref().map(|row| row.fault.code.as_str());
-            warn!(account = %room.name, what, code, "no clear answer again and again: one tries at a time");
+            warn!(account = %room.name, what, code, "no clear answer several times in a row: the account sends one trial job at a time");
         }
         (true, false) => {
-            info!(account = %room.name, what, "a clear answer: all go on");
+            info!(account = %room.name, what, "a clear answer: the account sends normally again");
             if kind.is_none() {
                 room.park.resume_slowly();
                 room.handles.wake.recover.notify_one();

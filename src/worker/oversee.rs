@@ -45,7 +45,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
         if resumed_for.is_some_and(is_over)
             && let Err(error) = signals::end_doubt(&room).await
         {
-            warn!(account = %room.name, error = %Chain(&error), "that something got through is stored later");
+            warn!(account = %room.name, error = %Chain(&error), "the end of the doubt about the account is not stored yet; it is tried again");
         }
         room.outages.learn(row.outage.clone());
     }

@@ -212,7 +212,7 @@ async fn tell_that_health_is_mistaken(
     let is_news = match changed {
         // Whoever keeps the alert locked keeps no payment from being tried.
         Err(error) if error.fault() == Fault::Lock => {
-            warn!(account = %room.name, error = %Chain(&error), "that health is mistaken is told with a later probe");
+            warn!(account = %room.name, error = %Chain(&error), "the alert could not be updated (health says well, but invoices fail); a later probe updates it");
             false
         }
         changed => changed?,

@@ -86,9 +86,9 @@ pub async fn part(
     })
 }
 
-/// Records what can be recorded of a batch that was refused as a whole, the largest parts first. Returns
-/// the outcomes that were refused alone. No more statements are `in_vain`, if given, than so many and one for each
-/// that is not: then what is left is set aside as it is.
+/// Records what can be recorded of a batch that was refused as a whole, the largest parts first. Returns the outcomes
+/// that were refused alone. `in_vain`, if given, is how many statements may fail; each that succeeds allows one more
+/// failure. When none is left, the remaining outcomes are set aside undivided.
 pub async fn divide(
     ctx: &Arc<Context>,
     refused: Refused,

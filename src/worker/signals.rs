@@ -234,7 +234,7 @@ where
                 wait_for_database(failures, jitter()).await;
             }
             Err(error) => {
-                error!(account = %account, task, error = %Chain(&error), "the database refused what it must be told");
+                error!(account = %account, task, error = %Chain(&error), "the database refused to store an account signal");
                 return None;
             }
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// For so long a request takes a slot of the daemon's. After that its gateway is slow, and it takes one of its account only:
-/// else those of a few accounts whose gateways hang would be all the requests that there may be.
+/// A request holds one of the daemon's slots for at most this long. After that it counts as slow and holds only its
+/// account's slot; otherwise a few accounts whose gateways hang would take all slots.
 const BRISK: Duration = Duration::from_secs(2);
 
 /// The slots of the daemon: so many requests may be under way at once, beside those that are slow.
@@ -29,8 +29,8 @@ impl Slots {
         }
     }
 
-    /// Waits for a slot of these, and of the account's own first, so that who waits for an account's keeps no other account
-    /// out. The semaphores are never closed.
+    /// Waits for a slot of these, and of the account's own first, so that a job that waits for its account's slot holds
+    /// none of the daemon's. The semaphores are never closed.
     pub async fn take(self, of_account: &Arc<Semaphore>) -> Slot {
         let account = of_account.clone().acquire_owned().await.ok();
         let daemon = self.brisk.clone().acquire_owned().await.ok();

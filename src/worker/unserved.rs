@@ -34,8 +34,9 @@ pub struct Unserved {
 }
 
 impl Unserved {
-    /// Looks which these are, and ends what is told of those that have had no daemon for long. Returns the others: of them
-    /// it can end for another cause. A daemon that is started again within that time finds its alerts open.
+    /// Finds the accounts without a daemon, and resolves the alerts of those that have had none for long. Returns the
+    /// others, whose alerts may still end for their own cause. A daemon that is started again within that time finds
+    /// its alerts open.
     pub async fn step(&mut self, ctx: &Context) -> Result<Vec<String>, DbError> {
         let moving = Patience::new(ctx.lease, ctx.rules.follow.max).moving;
         let kinds = kinds();

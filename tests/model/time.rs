@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use apipayd::policy::rules::{BreakerRules, Curve, FollowRules, Rules};
 use apipayd::domain::times::SEND_WINDOW;
+use apipayd::policy::rules::{BreakerRules, Curve, FollowRules, Rules};
 
 /// The length of a tick.
 const TICK: Duration = Duration::from_secs(10);

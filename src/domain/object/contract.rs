@@ -115,7 +115,7 @@ pub enum Outlook {
     OpenByItself,
     /// It is dead, and may come to life all the same.
     MayRevive,
-    /// It failed for good. Its job may have been adopted with it, and is decided where the object is looked at.
+    /// It failed for good. A job may have adopted it; that job is decided at the next check.
     Failed,
     /// It is done, and its invoice has changed by it.
     ChangesInvoice,

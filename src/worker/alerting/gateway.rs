@@ -80,11 +80,9 @@ impl Alert {
                     listed(&named.map(|o| o.in_plural()).collect::<Vec<_>>())
                 };
                 let waiting = named(true).unwrap_or_default();
-                let others = named(false).map_or_else(
-                    || "It does not stop".to_owned(),
-                    |others| format!("It stops neither {others} nor"),
-                );
-                (None, format!("What waits for it: {waiting}. {others} that payments are seen"))
+                let others = named(false)
+                    .map_or_else(String::new, |others| format!("{others} go on, and "));
+                (None, format!("What waits for it: {waiting}; {others}payments are still seen"))
             }
         };
         Alert {
@@ -160,8 +158,8 @@ impl Alert {
                 } = job;
                 let so_too = match others {
                     0 => String::new(),
-                    1 => " So has 1 more job of it.".to_owned(),
-                    more => format!(" So have {more} more jobs of it."),
+                    1 => " 1 more job of the account has got none either.".to_owned(),
+                    more => format!(" {more} more jobs of the account have got none either."),
                 };
                 (
                     format!(
@@ -202,13 +200,13 @@ impl Alert {
         let numbers: Vec<i64> = others.iter().map(|job| job.id.0).collect();
         let so_too = match numbers.as_slice() {
             [] => String::new(),
-            [one] => format!(" So it does job {one}."),
+            [one] => format!(" It refuses job {one}, too."),
             more => {
                 let named: Vec<String> = more.iter().take(NAMED).map(i64::to_string).collect();
                 let rest = more.len().saturating_sub(NAMED);
                 let rest = (rest > 0).then(|| format!(" and {rest} more"));
                 format!(
-                    " So it does jobs {}{}.",
+                    " It refuses jobs {}{}, too.",
                     named.join(", "),
                     rest.unwrap_or_default()
                 )
@@ -237,7 +235,7 @@ impl Alert {
         }
     }
 
-    /// How it ended that the gateway refused jobs.
+    /// The resolution text of a `job_refused` alert.
     pub fn end_of_refusals(told: &refused::Told) -> String {
         match (told.job, told.state.as_deref().and_then(State::parse)) {
             (Some(job), Some(State::Queued | State::Sending | State::Uncertain)) => {

@@ -70,7 +70,7 @@ pub fn revived(
         ),
         (true, None) => (
             format!(
-                "job {job}, for which it was made, is {state}: the customer has paid what no job says"
+                "job {job}, for which it was made, is {state}: the customer has paid, and no job shows it"
             ),
             format!(
                 "deliver what was ordered, or have it refunded: in the ApiPay dashboard, or by your program with \
@@ -108,7 +108,7 @@ pub fn revived(
     }
     AlertText {
         summary: format!(
-            "Invoice {invoice} of account {account} is {status}, although its job goes by another one or by none; {what}."
+            "Invoice {invoice} of account {account} is {status}, although its job counts on another invoice or on none; {what}."
         ),
         action,
         details: json!({ "invoice": invoice, "job": job.0, "status": status.as_str() }),

@@ -1,4 +1,4 @@
-//! How it ended that something was told: only what is true of what is not found any more.
+//! The resolution text of a `no_progress` alert, which says only what is true of what is not found any more.
 
 use crate::db::progress::{Standing, Stop};
 use crate::policy::progress::Concern;

@@ -206,7 +206,7 @@ fn sentence(standstill: &Standstill, stop: Option<&Stop>) -> String {
             format!("Payments of account {account} are due and none is taken up.")
         }
         Concern::Window => format!(
-            "Payments of account {account} are taken up and too late to be sent, each time: the database or this machine is slow."
+            "Payments of account {account} are claimed, but each time too late to be sent: the database or this machine is slow."
         ),
         Concern::LookUps => {
             format!("Uncertain payments of account {account} are due and none is looked up.")
@@ -229,7 +229,7 @@ fn sentence(standstill: &Standstill, stop: Option<&Stop>) -> String {
             until(standstill)
         ),
         Concern::Probing => format!(
-            "Account {account} is parked, and nobody asks ApiPay whether it is well again: a probe of it is {cause} and is not \
+            "Account {account} is parked, and no daemon asks ApiPay whether it is well again: its probe is {cause} and is not \
              made."
         ),
         Concern::Probes => format!(
@@ -322,11 +322,11 @@ fn remedy(standstill: &Standstill) -> String {
             format!("{start}. {}", unserved::give_up(&accounts))
         }
         Concern::Start => {
-            "end what keeps it locked, as said; it is served within seconds after that, and other accounts are served"
+            "end what keeps it locked, as named above; the account is served within seconds after that, and other accounts are served meanwhile"
                 .to_owned()
         }
         Concern::Change => {
-            "mend that, as said; it goes on within seconds, and other accounts are served"
+            "remove the cause that is named above; the account goes on within seconds, and other accounts are served meanwhile"
                 .to_owned()
         }
         Concern::Stop => "select apipay.start('why');".to_owned(),

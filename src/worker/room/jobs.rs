@@ -12,7 +12,7 @@ pub struct Jobs {
     claims: AtomicU64,
     /// Jobs that the database refuses to have claimed, and that are left out.
     refused: AtomicU32,
-    /// Whether the last claim was too old to be sent, and so was each since the last request of a job.
+    /// Whether every claim since the last request that left was too old to be sent.
     is_late: AtomicBool,
 }
 

@@ -62,7 +62,7 @@ pub struct Room {
     pub concurrency: usize,
     /// Its limit at the gateway.
     pub requests_per_minute: u32,
-    /// The way to the gateway, with whether it may be gone.
+    /// The account's HTTP client, and whether it may be used.
     pub client: Client,
     /// Whether it is parked, and how fast it begins again.
     pub park: Park,

@@ -54,7 +54,8 @@ impl Modes {
         }
     }
 
-    /// What is to be compared: another mode than the last that was, or a newer invoice while that is disputed.
+    /// The mode to compare with `accounts.mode`: one that differs from the last comparison, or that of a newer invoice
+    /// while the alert is open.
     pub fn untold(&self) -> Option<Sight> {
         let known = self.known();
         let is_told = |sight: &Sight| match known.told {

@@ -17,7 +17,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Its row is as it is to be, and what is counted for it counts from the start.
+    /// The account's row is up to date, and its quota counts from this start on.
     pub fn begin(&self) {
         self.has_begun.store(true, Ordering::Relaxed);
     }

@@ -44,7 +44,7 @@ async fn bills_of_a_customer_with_too_many_unpaid_ones_are_told_with_what_to_do_
     open(
         &world,
         KIND,
-        &format!("summary like '%So it does job {second}.%'"),
+        &format!("summary like '%It refuses job {second}, too.%'"),
     )
     .await;
     // Of the two the one that stays is named.

@@ -200,7 +200,7 @@ async fn who_keeps_a_parked_account_from_its_probes_is_named() {
         "psql of aida",
         &[
             "the row of account default in apipay.accounts",
-            "nobody asks ApiPay whether it is well again",
+            "no daemon asks ApiPay whether it is well again",
         ],
     );
     let explained = [
