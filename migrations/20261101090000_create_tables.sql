@@ -734,12 +734,14 @@ comment on column apipay.alert_deliveries.last_error is 'Why the last try failed
 create table apipay._channels (
   name       text collate "C" primary key,
   after      bigint not null,
-  filled_at  timestamptz not null default now()
+  filled_at  timestamptz not null default now(),
+  recovered  bigint not null default 0
 );
 comment on table apipay._channels is 'The channels that alerts go to, each from the time on when it was first there.';
 comment on column apipay._channels.name is 'The channel, as in apipay.alert_deliveries.';
 comment on column apipay._channels.after is 'The newest alert that had ended when the channel was first there: of those up to it that had ended it is told nothing.';
 comment on column apipay._channels.filled_at is 'Up to ten minutes before what is to be told on it was last collected: since then alerts may have ended while no daemon was there.';
+comment on column apipay._channels.recovered is 'How often a delivery was made on it while another one waited after a failed try.';
 
 create table apipay.daemons (
   worker      uuid primary key,
@@ -747,6 +749,7 @@ create table apipay.daemons (
   version     text not null,
   accounts    text[] not null,
   doubted     text[] not null default '{}',
+  dropped     jsonb not null default '{}',
   has_left    boolean not null default false,
   started_at  timestamptz not null default now(),
   seen_at     timestamptz not null default now()
@@ -757,6 +760,7 @@ comment on column apipay.daemons.host is 'The machine it runs on.';
 comment on column apipay.daemons.version is 'The version of apipayd.';
 comment on column apipay.daemons.accounts is 'The accounts that it serves: those of its configuration whose key is known to be of the account''s organization.';
 comment on column apipay.daemons.doubted is 'Internal: the other accounts of its configuration, each with a blank and the fingerprint of its key (apipay.accounts.key_fingerprints), which is not known to be of the account''s organization.';
+comment on column apipay.daemons.dropped is 'Internal: the accounts that it served once and serves no more, as after a reload, each with the moment when it was last known to.';
 comment on column apipay.daemons.has_left is 'Whether it was stopped and has recorded all that it did.';
 comment on column apipay.daemons.started_at is 'When it came to this database.';
 comment on column apipay.daemons.seen_at is 'Its last sign of life.';

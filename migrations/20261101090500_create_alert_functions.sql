@@ -8,7 +8,7 @@ return case
   -- Jobs that are stuck for one cause are one incident, whichever of them is named.
   when details ? 'case' then details ->> 'case'
   -- Who tells it, how often something was tried, and what only counts or shows another example of the same.
-  else (details - '{worker,epoch,epoch_now,others_refused,jobs,message,place,said,answered_at}'::text[]
+  else (details - '{worker,epoch,epoch_now,others_refused,jobs,message,place,said,answered_at,well_since,kept_until}'::text[]
           - case when kind = 'mode_mismatch' then 'invoice' else '' end
           -- Of words, all but the numbers of the one row; those of a place in a function say which line of it refuses.
           || jsonb_strip_nulls(jsonb_build_object(
@@ -81,7 +81,11 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   update apipay.alerts a
      set summary = apipay._mask_phones(_change_alert.summary), action = _change_alert.action,
-         details = a.details || coalesce(_change_alert.details, '{}'), changed_at = now()
+         details = a.details - '{well_since,kept_until}'::text[] || coalesce(_change_alert.details, '{}'),
+         -- That it is about the same once more, after it seemed to be over, is none.
+         changed_at = case when a.details ? 'well_since'
+                            and apipay._about(a.kind, a.details) = apipay._about(a.kind, a.details || coalesce(_change_alert.details, '{}'))
+                           then a.changed_at else now() end
    where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _change_alert.kind
      and a.subject = _change_alert.subject and a.resolved_at is null
      and (a.summary, a.action) is distinct from (apipay._mask_phones(_change_alert.summary), _change_alert.action);

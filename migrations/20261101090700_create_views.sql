@@ -136,11 +136,11 @@ language sql stable parallel safe
 return case when served_at is distinct from 'infinity' then coalesce(
   doubted,
   case when served_at is null then concat('no daemon serves account ', account.name,
-    ': name it in the configuration, then sudo systemctl restart apipayd') end,
+    ': name it in the configuration, then sudo systemctl reload apipayd (restart, where systemd loads its key)') end,
   concat('no daemon serves account ', account.name, ' ', apipay._since(served_at),
     format(': see that apipayd runs (systemctl status apipayd) and has [accounts.%s] in its configuration', account.name))) end;
 comment on function apipay._unserved(apipay.accounts, timestamptz, text) is
-  'Since when no daemon serves this account, and what starts one, given when a daemon that served it last gave a sign of life (infinity: one serves it), and what is said of one that runs and doubts its key (apipay._job_facts.doubted); null while one does.';
+  'Since when no daemon serves this account, and what starts one, given when it was last served (infinity: one serves it), and what is said of one that runs and doubts its key (apipay._job_facts.doubted); null while one does.';
 
 -- A daemon takes up a probe that is due within a second or two, unless somebody keeps the row of its account locked.
 create function apipay._until_probed(account apipay.accounts) returns text
@@ -158,14 +158,19 @@ language sql stable parallel safe
 return case
   when control.stopped then concat('all sending is stopped ', apipay._since(control.changed_at), ' by ', control.changed_by,
     ' (' || apipay._mask_phones(left(control.reason, 200)) || ')', ', until select apipay.start(''why'')')
-  when apipay._unserved(account, served_at, doubted) is not null then apipay._unserved(account, served_at, doubted)
+  when account.state = 'parked' and account.parked_by = 'apipayd' and apipay._unserved(account, served_at, doubted) is not null then
+    concat(apipay._unserved(account, served_at, doubted), '; it is parked as well, ', apipay._since(account.parked_at),
+      ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by apipayd), and nobody asks ApiPay whether it is well again')
+  -- What a person has parked needs no daemon: so it is given up.
+  when account.state <> 'parked' and apipay._unserved(account, served_at, doubted) is not null then apipay._unserved(account, served_at, doubted)
   when account.state = 'parked' then concat('account ', account.name, ' is parked ', apipay._since(account.parked_at),
     ' (', apipay._mask_phones(left(account.parked_reason, 200)), ', by ', account.parked_by,
     case when account.parked_by = 'apipayd' then '; ApiPay said: ' else ': ' end || account.parked_message, '; ' || account.taken_over,
     '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(account.delivery_error, 200)), '), ',
     case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
          else apipay._until_probed(account) end,
-    '; to do: ' || account.parked_remedy)
+    '; to do: ' || account.parked_remedy,
+    case when apipay._unserved(account, served_at, doubted) is not null then '; no daemon serves it either' end)
   else apipay._blocked(account) end;
 comment on function apipay._obstacle(apipay.accounts, apipay._control, timestamptz, text) is
   'Why nothing of this account is sent, and until when; null when something is.';
@@ -253,7 +258,8 @@ return case
     format('Its time ran out at %s, and what became of its last request is looked up before it ends.', apipay._clock(job.expires_at))
   when obstacle is not null then
     concat('Waiting: ', obstacle, '.', case
-      when job.run_at > now() then ' It is due ' || apipay._when(job.run_at) || '.'
+      -- Of two moments the later one is true.
+      when job.run_at > now() and (job.run_at < sent_from) is not true then ' It is due ' || apipay._when(job.run_at) || '.'
       -- Then its time has run out.
       when job.expires_at <= sent_from and job.unproven_since is null then null
       else coalesce(' Then it waits for refund job ' || ahead || ' of the same invoice.', ' Then it goes out.') end)
@@ -588,9 +594,10 @@ left join lateral (
      and reads.account = j.account and reads.kind = case when j.state = 'uncertain' then 'look_up' when j.operation = 'invoice.refund' then 'refunds' else 'check' end
    limit 1) as asked on true
 left join lateral (
-  select case when bool_or(not d.has_left and d.seen_at >= now() - interval '1 minute') then 'infinity' else max(d.seen_at) end as seen_at
-    from apipay.daemons d
-   where (j.finished_at is null or (i.invoice).settled is false) and j.account = any (d.accounts)) as served on true
+  select case when bool_or(d.has_it and not d.has_left and d.seen_at >= now() - interval '1 minute') then 'infinity'
+              else max(case when d.has_it then d.seen_at else (d.dropped ->> j.account)::timestamptz end) end as seen_at
+    from (select j.account = any (all_of.accounts) as has_it, all_of.has_left, all_of.seen_at, all_of.dropped from apipay.daemons all_of) d
+   where (j.finished_at is null or (i.invoice).settled is false) and (d.has_it or d.dropped ? j.account)) as served on true
 -- Of an account that nobody serves: a daemon that has it and does not know its key to be of the account's organization.
 left join lateral (
   select concat('the apipayd on ', d.host, ' has a key for account ', j.account, ' that may be of another organisation, and serves nothing of it before that is known',
@@ -958,9 +965,10 @@ return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control,
   case when apipay._obstacle(account, control, served_at, doubted) is null and lost is null and account.failing_trial_at is null
        then '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on'
        else '; besides, ' || apipay._cap_of(account, account.capped_operations) end, '. ',
-  case when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
+  case when waiting = 0 and unsure > 0 then apipay._counted(unsure) || case when unsure = 1 then ' job of unknown outcome waits' else ' jobs of unknown outcome wait' end
+       when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
-  case when unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
+  case when waiting > 0 and unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
 comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
@@ -981,8 +989,10 @@ cross join lateral (
                             floor(extract(epoch from now()) + (c.control).steady_ahead_us / 1e6)::bigint))
                    from apipay._quotas q where q.account = a.name), 0) as used) as quota
 left join lateral (
-  select case when bool_or(not d.has_left and d.seen_at >= now() - interval '1 minute') then 'infinity' else max(d.seen_at) end as seen_at
-    from apipay.daemons d where a.name = any (d.accounts)) as served on true
+  select case when bool_or(d.has_it and not d.has_left and d.seen_at >= now() - interval '1 minute') then 'infinity'
+              else max(case when d.has_it then d.seen_at else (d.dropped ->> a.name)::timestamptz end) end as seen_at
+    from (select a.name = any (all_of.accounts) as has_it, all_of.has_left, all_of.seen_at, all_of.dropped from apipay.daemons all_of) d
+   where d.has_it or d.dropped ? a.name) as served on true
 left join lateral (
   select concat('the apipayd on ', d.host, ' has a key for account ', a.name, ' that may be of another organisation, and serves nothing of it before that is known',
                 (select format(': see alert %s (%s), in apipay.alerts', l.id, l.kind) from apipay.alerts l

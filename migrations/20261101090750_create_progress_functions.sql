@@ -9,12 +9,16 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp as 
           -- The last one to serve an account tells where that account was served.
           or not exists (
             select from unnest(d.accounts) as served (account)
-             where not exists (select from apipay.daemons l where l.seen_at > d.seen_at and served.account = any (l.accounts))));
+             where not exists (select from apipay.daemons l where l.seen_at > d.seen_at and (served.account = any (l.accounts) or l.dropped ? served.account))));
   insert into apipay.daemons (worker, host, version, accounts, doubted) values ($1, $2, $3, $4, $5)
   on conflict on constraint daemons_pkey do update
-    set seen_at = now(), accounts = excluded.accounts, doubted = excluded.doubted, has_left = false;
+    set seen_at = now(), accounts = excluded.accounts, doubted = excluded.doubted, has_left = false,
+        dropped = case when daemons.accounts = excluded.accounts then daemons.dropped else
+          (daemons.dropped || coalesce((
+             select jsonb_object_agg(gone.account, now())
+               from (select unnest(daemons.accounts) except select unnest(excluded.accounts)) as gone (account)), '{}')) - excluded.accounts end;
 $$;
-comment on function apipay._announce(uuid, text, text, text[], text[]) is 'A daemon''s sign of life, with the accounts that it serves, and those whose key it doubts. Forgets those that gave none for a day, and the last one to serve an account after thirty.';
+comment on function apipay._announce(uuid, text, text, text[], text[]) is 'A daemon''s sign of life, with the accounts that it serves, and those whose key it doubts. Notes when it came to serve one no more. Forgets those that gave none for a day, and the last one to serve an account after thirty.';
 
 -- Since when a daemon is not seen tells that it is gone.
 create function apipay._carry_daemons(jump interval) returns void

@@ -70,7 +70,7 @@ declare
     ['apipay_worker', 'select, insert, update on apipay.accounts, apipay._reads, apipay._quotas, apipay.attempts, apipay.invoices, apipay.refunds, apipay.subscriptions, '
        'apipay.alerts, apipay.alert_deliveries, apipay.webhooks, apipay._clocks'],
     ['apipay_worker', 'select on apipay.events'],
-    ['apipay_worker', 'select, insert, update (filled_at) on apipay._channels'],
+    ['apipay_worker', 'select, insert, update (filled_at, recovered) on apipay._channels'],
     ['apipay_worker', 'execute on function ' || apipay._signatures(of_worker)]];
   migrations constant regclass := to_regclass('apipay._migrations');
 begin

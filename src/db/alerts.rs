@@ -291,6 +291,8 @@ pub async fn untold_parks(pool: &Pool) -> Result<Vec<UntoldPark>, DbError> {
                on l.kind = 'account_parked' and l.resolved_at is null and l.subject = '' and coalesce(l.account, '') = a.name
             where a.state = 'parked'
               and (l.id is null
+                   -- Or says that it is well.
+                   or l.details ? 'well_since'
                    or case when a.parked_by = 'apipayd'
                            then l.details ->> 'reason' is distinct from a.parked_reason
                              or (a.delivery_error is not null and l.details ->> 'delivery_error' is distinct from a.delivery_error)
@@ -393,6 +395,42 @@ pub struct Patience {
     /// For how long this daemon has had the database. Before, time has passed in which nothing could be tried, and no
     /// daemon could give a sign of life: it says nothing of whether the cause is gone.
     pub served_for: Duration,
+}
+
+/// Has the alert of a park that is over and may begin again say that the account is well, since when, and until when the alert
+/// is kept open. That is no news.
+pub async fn tell_well(pool: &Pool, patience: Patience) -> Result<(), DbError> {
+    sqlx::query!(
+        r#"with patience as materialized (select set_config('lock_timeout', $3, true)),
+         well as materialized (
+           select l.id, a.name, a.resumed_at, a.doubted_since is not null as is_doubted, l.details ->> 'reason' as reason,
+                  greatest(a.resumed_at, now() - make_interval(secs => $2)) + make_interval(secs => $1) as until
+             from patience, apipay.alerts l
+             join apipay.accounts a on a.name = l.account
+            where l.kind = 'account_parked' and l.resolved_at is null and l.subject = ''
+              and a.state = 'active' and a.resumed_at is not null and (a.doubted_since is not null or a.parks_follow)
+              -- A start begins to count anew.
+              and ((l.details ->> 'well_since')::timestamptz is distinct from a.resumed_at
+                   or (l.details ->> 'kept_until')::timestamptz < now()))
+         update apipay.alerts l
+            set summary = format(
+                  case when w.is_doubted
+                       then 'Account %s was parked%s and is well again since %s, as ApiPay''s answer to a probe says: its payments are sent. This alert is kept open until one has got through, or, if it stays so, until %s.'
+                       else 'Account %s was parked again and again%s and is well again since %s: its payments are sent. This alert is kept open, if it stays so, until %s.' end,
+                  w.name, ' (' || w.reason || ')', to_char(w.resumed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                  to_char(w.until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+                action = 'nothing now: the alert ends by itself, and says so should the account be parked again',
+                details = l.details || jsonb_build_object('well_since', w.resumed_at, 'kept_until', w.until)
+           from well w
+          where l.id = w.id and l.resolved_at is null"#,
+        super::seconds(patience.well_for),
+        super::seconds(patience.served_for),
+        ACCOUNT_PATIENCE_MS,
+    )
+    .execute(pool)
+    .await
+    .task("say that an account is well again")
+    .map(|_| ())
 }
 
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had

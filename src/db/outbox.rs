@@ -209,13 +209,34 @@ pub async fn waiting(pool: &Pool, delivery: &DueDelivery) -> Result<AtStake, DbE
     .task("count what waits for an alert")
 }
 
-/// The delivery was delivered.
-pub async fn delivered(pool: &Pool, id: i64) -> Result<(), DbError> {
+/// The delivery was delivered. Others of its channel that wait after a failed try wait no longer than `lease` from now:
+/// whoever may be making one of them this moment has claimed it for no longer.
+pub async fn delivered(pool: &Pool, id: i64, lease: Duration) -> Result<(), DbError> {
     sqlx::query!(
-        "with patience as materialized (select set_config('lock_timeout', $2, true))
-         update apipay.alert_deliveries set delivered_at = now(), last_error = null from patience where id = $1",
+        "with patience as materialized (select set_config('lock_timeout', $2, true)),
+         done as (
+           update apipay.alert_deliveries d set delivered_at = now(), last_error = null
+             from patience where d.id = $1
+           returning d.channel),
+         waiting as materialized (
+           select d.id, d.channel, d.next_try_at
+             from (select id, channel, next_try_at, last_error from apipay.alert_deliveries where delivered_at is null offset 0) d
+             join done on done.channel = d.channel
+            where d.last_error is not null and d.id <> $1),
+         hurried as (
+           update apipay.alert_deliveries d set next_try_at = now() + make_interval(secs => $3)
+            where d.delivered_at is null
+              and d.id = any (array(
+                select h.id from apipay.alert_deliveries h
+                 where h.id = any (array(select w.id from waiting w where w.next_try_at > now() + make_interval(secs => $3)))
+                   and h.delivered_at is null and h.next_try_at > now() + make_interval(secs => $3)
+                   for no key update skip locked)))
+         update apipay._channels c set recovered = c.recovered + 1
+          where c.name = any (array(
+            select k.name from apipay._channels k where k.name in (select w.channel from waiting w) for no key update skip locked))",
         id,
         ACCOUNT_PATIENCE_MS,
+        lease.as_secs_f64(),
     )
     .execute(pool)
     .await

@@ -162,8 +162,8 @@ pub struct Undelivered {
     pub channel: String,
     /// How many.
     pub deliveries: i64,
-    /// The first of them.
-    pub oldest: i64,
+    /// How often one was delivered while another one waited so.
+    pub recovered: i64,
     /// Why its last try failed.
     pub error: String,
 }
@@ -182,11 +182,12 @@ impl Undelivered {
 pub async fn undelivered(pool: &Pool) -> Result<Vec<Undelivered>, DbError> {
     sqlx::query_as!(
         Undelivered,
-        r#"select channel as "channel!", count(*) as "deliveries!", min(id) as "oldest!",
-                  coalesce((array_agg(last_error order by id))[1], '') as "error!"
-             from apipay.alert_deliveries
-            where delivered_at is null and last_error is not null
-            group by channel order by channel"#
+        r#"select d.channel as "channel!", count(*) as "deliveries!", coalesce(max(c.recovered), 0) as "recovered!",
+                  coalesce((array_agg(d.last_error order by d.id))[1], '') as "error!"
+             from apipay.alert_deliveries d
+             left join apipay._channels c on c.name = d.channel
+            where d.delivered_at is null and d.last_error is not null
+            group by d.channel order by d.channel"#
     )
     .fetch_all(pool)
     .await

@@ -88,6 +88,9 @@ left join lateral (
     select d.worker, d.host, d.started_at, d.seen_at, d.accounts, d.has_left from apipay.daemons d
      where a.name = any (d.accounts) order by d.seen_at desc limit 1) last
   where not exists (
+    -- One that runs on served it later, until its configuration was changed.
+    select from apipay.daemons d where (d.dropped ->> a.name)::timestamptz > last.seen_at)
+   and not exists (
     select from apipay.daemons d
      where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and d.host = last.host
        and d.accounts && last.accounts
@@ -163,4 +166,14 @@ cross join lateral (
 where due.jobs > 0 or lookup.mark is not null or undecided.id is not null or checks.mark is not null or lease.mark is not null
    or refused.sends is not null or refused.reads is not null or turn.mark is not null
    or probe.due_at is not null
+   -- What the daemon has parked is looked after by nobody once it is in no configuration: no probe of it is made.
+   or (a.state = 'parked' and a.parked_by = 'apipayd'
+       and not exists (select from apipay.daemons d
+                        where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and a.name = any (d.accounts))
+       and (exists (select from apipay.jobs j where j.account = a.name and j.state = 'parked')
+            or exists (select from apipay.jobs j where j.account = a.name and j.state = 'queued')
+            or exists (select from apipay.jobs j where j.account = a.name and j.state = 'uncertain')
+            or exists (select from apipay.jobs j where j.account = a.name and j.state = 'accepted')
+            or exists (select from apipay.invoices m where m.account = a.name and not m.settled)
+            or exists (select from apipay.refunds m where m.account = a.name and not m.settled)))
 order by a.name

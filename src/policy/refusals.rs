@@ -17,7 +17,8 @@ pub struct Pace {
     pub initial: Duration,
     /// The distance that it grows to, of a single case; of several, that of any two tries.
     pub apart: Duration,
-    /// No case waits for longer, however many there are.
+    /// No case waits for longer, however many there are and however long a try took: what made one take long, as a pool
+    /// that had no connection free, may be over with the next.
     pub longest: Duration,
 }
 
@@ -34,7 +35,8 @@ impl Pace {
             jitter: 0.2,
             attempts: 0,
         };
-        backoff::delay(&curve, failures, jitter).max(took.saturating_mul(20))
+        let spared = took.saturating_mul(20).min(self.longest);
+        backoff::delay(&curve, failures, jitter).max(spared)
     }
 }
 

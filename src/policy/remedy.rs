@@ -65,7 +65,8 @@ pub fn of_park(reason: Reason) -> Remedy {
     Remedy {
         what,
         action: action.into(),
-        is_of_machine: reason == Reason::RouteNotFound,
+        // Another machine may have another base_url, and another key.
+        is_of_machine: matches!(reason, Reason::RouteNotFound | Reason::KeyRejected),
     }
 }
 
@@ -242,6 +243,14 @@ mod tests {
             of_cap(ACCOUNT, "outstanding_org_limit"),
             of_cap(ACCOUNT, "kyc_daily_limit_reached")
         );
+    }
+
+    #[test]
+    fn what_one_machine_has_wrong_is_mended_there() {
+        for reason in Reason::ALL.iter().copied() {
+            let is_of_machine = matches!(reason, Reason::KeyRejected | Reason::RouteNotFound);
+            assert_eq!(of_park(reason).is_of_machine, is_of_machine, "{reason:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::db::entry::Key;
 use crate::db::fault::Fault;
-use crate::db::locks::{self, Holder, Locked};
+use crate::db::locks::{self, Blocker, Holder, Locked};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
@@ -216,6 +216,7 @@ async fn try_again(ctx: &Arc<Context>, due: Vec<SetAside>) -> Vec<SetAside> {
             since: outcome.since,
             tries: outcome.tries,
             is_told: outcome.is_told,
+            named: outcome.named,
         };
         waited.insert(outcome.place.key, known);
         // Their places are kept until they are recorded or on the shelf again.
@@ -229,7 +230,7 @@ async fn try_again(ctx: &Arc<Context>, due: Vec<SetAside>) -> Vec<SetAside> {
         };
         for outcome in again {
             refused.push(match waited.remove(&outcome.place.key) {
-                Some(before) => outcome.again(&before),
+                Some(before) => outcome.again(before),
                 None => outcome,
             });
         }
@@ -292,8 +293,11 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
             let (cause, blocking) = (&outcome.cause, blocking.as_ref());
             let alert = Alert::stuck(account, transition, cause, blocking, others);
             open::try_to_open(&ctx.pool, &ctx.wake, account, &alert).await;
-            // It may be open since there were few.
-            if ctx.recorder.shelf().is_told_anew(account, others) {
+            let named = blocking.map(Blocker::name);
+            // It may be open since there were few, or name somebody who has gone.
+            let is_another = outcome.is_told && outcome.named != named;
+            outcome.named = named;
+            if ctx.recorder.shelf().is_told_anew(account, others) || is_another {
                 open::try_to_change(&ctx.pool, &ctx.wake, account, &alert).await;
             }
         }
@@ -348,6 +352,7 @@ mod tests {
             since: now - Duration::from_secs(u64::from(tries)),
             tries,
             is_told: tries > 3,
+            named: None,
         }
     }
 

@@ -61,8 +61,26 @@ pub(super) const PACE: Pace = Pace {
 /// How long a row that is tried again waits for a lock: it is expected to be held.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How often it is looked which of the rows have been changed: no more than a fiftieth of the time.
+/// How often it is looked which of the rows have been changed: no more than a fiftieth of the time, unless the look took
+/// long, which may be the wait for a connection.
 const LOOKED_AT_MOST: Duration = Duration::from_secs(1);
+const LOOKED_AT_LEAST: Duration = Duration::from_secs(10);
+
+/// How long after a look that took so long the next one is.
+pub(super) fn look_again_after(took: Duration) -> Duration {
+    took.saturating_mul(50)
+        .clamp(LOOKED_AT_MOST, LOOKED_AT_LEAST)
+}
+
+/// How much of the time that a try took is counted for its distance to the next one: what a row costs. Who waits for a
+/// lock, or is not refused, waits no longer than its patience; what is beyond that was the wait for a connection or a
+/// database that was slow, which may be over.
+pub(super) fn counted(took: Duration, refused: Option<Fault>) -> Duration {
+    match refused {
+        None | Some(Fault::Lock) => took.min(PATIENCE),
+        Some(_) => took,
+    }
+}
 
 /// The jobs that one kind of claim leaves out.
 pub struct Culprits {
@@ -163,7 +181,7 @@ impl Culprits {
                     return Ok(Some(claimed));
                 }
                 Ok(None) => {
-                    self.refusals.put_off(due.id.0, self.tried(began));
+                    self.refusals.put_off(due.id.0, self.tried(began, None));
                     continue;
                 }
                 Err(error) => error,
@@ -373,7 +391,7 @@ impl Culprits {
                 _ => self.forget(job),
             }
         }
-        self.look_at = began + LOOKED_AT_MOST.max(began.elapsed() * 50);
+        self.look_at = began + look_again_after(began.elapsed());
         Ok(())
     }
 
@@ -387,7 +405,7 @@ impl Culprits {
         // No quota, no trial that was due, a lock: none of them was tried. What became of them otherwise is seen by
         // the change of their rows.
         if claims.is_empty() {
-            return self.refusals.untried(&part, self.tried(began));
+            return self.refusals.untried(&part, self.tried(began, None));
         }
         let through: Vec<i64> = claims
             .iter()
@@ -416,10 +434,11 @@ impl Culprits {
         }
     }
 
-    fn tried(&self, began: Instant) -> Tried {
+    /// A try that ended now, and how it was refused if it was.
+    fn tried(&self, began: Instant, error: Option<&DbError>) -> Tried {
         Tried {
             now: self.started.elapsed(),
-            took: began.elapsed(),
+            took: counted(began.elapsed(), error.map(DbError::fault)),
             jitter: jitter(),
         }
     }
@@ -429,7 +448,7 @@ impl Culprits {
         // The cause, not the error: a function of the shop's may put a phone number into it.
         let cause = error.cause();
         let is_again = self.rows.contains_key(&job);
-        let tried = self.tried(began);
+        let tried = self.tried(began, Some(error));
         self.refusals.refuse(job, &cause.case(), tried);
         let bad = self.rows.entry(job).or_insert_with(|| Bad {
             due: due.clone(),
@@ -518,6 +537,18 @@ pub fn is_told(failures: u32, lasted: Duration, fault: Fault) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_for_a_connection_puts_nothing_off_for_minutes() {
+        let long = Duration::from_secs(15);
+        assert_eq!(counted(long, Some(Fault::Lock)), PATIENCE);
+        assert_eq!(counted(long, None), PATIENCE);
+        assert_eq!(counted(long, Some(Fault::Rows)), long);
+        assert_eq!(look_again_after(long), Duration::from_secs(10));
+        let short = Duration::from_millis(100);
+        assert_eq!(look_again_after(short), Duration::from_secs(5));
+        assert_eq!(look_again_after(Duration::ZERO), LOOKED_AT_MOST);
+    }
 
     #[test]
     fn a_lock_is_told_late_and_a_refusal_that_is_repeated_at_once() {

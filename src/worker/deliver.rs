@@ -125,6 +125,7 @@ async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbEr
     {
         round.part(tell_failing::tell(ctx, &troubled).await)?;
     }
+    round.part(alerts::tell_well(&ctx.pool, patience).await)?;
     let refusals = round.part(tell_refused::find(ctx, &accounts).await)?;
     for refused in refusals.unwrap_or_default() {
         round.part(tell_refused::tell(ctx, &refused).await)?;
@@ -154,8 +155,8 @@ pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
         .webhook
         .as_ref()
         .map_or(Duration::ZERO, Webhook::timeout);
-    let claimed =
-        outbox::claim_delivery(&ctx.pool, channel, CARRY_WITHIN + patience + MARGIN).await?;
+    let lease = CARRY_WITHIN + patience + MARGIN;
+    let claimed = outbox::claim_delivery(&ctx.pool, channel, lease).await?;
     let Some(due) = claimed else {
         return Ok(Step::Idle);
     };
@@ -179,7 +180,7 @@ pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
         // The machine slept, or the database did: another daemon may have carried it since.
         return Ok(Step::Worked);
     }
-    deliver(ctx, due, waiting).await?;
+    deliver(ctx, due, waiting, lease).await?;
     Ok(Step::Worked)
 }
 
@@ -207,9 +208,14 @@ impl Round {
     }
 }
 
-async fn deliver(ctx: &Context, due: DueDelivery, waiting: AtStake) -> Result<(), DbError> {
+async fn deliver(
+    ctx: &Context,
+    due: DueDelivery,
+    waiting: AtStake,
+    lease: Duration,
+) -> Result<(), DbError> {
     match carry(ctx, &due.channel, &delivery_of(&due, waiting)).await {
-        Ok(()) => outbox::delivered(&ctx.pool, due.id).await,
+        Ok(()) => outbox::delivered(&ctx.pool, due.id, lease).await,
         Err(reason) => {
             warn!(
                 alert.delivery = due.id,

@@ -20,7 +20,7 @@ use crate::policy::verdict::Reason;
 use crate::worker::alerting::{Alert, Others};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
-use crate::worker::culprits::{AGAIN, PACE, is_our_own_lock, is_told};
+use crate::worker::culprits::{AGAIN, PACE, counted, is_our_own_lock, is_told, look_again_after};
 use crate::worker::jitter::jitter;
 use crate::worker::open;
 use crate::worker::passed_over::FoundBy;
@@ -61,9 +61,6 @@ impl Default for Unmoved {
 
 /// How long one round looks through those that wait for another one; the next goes on where it ended.
 const LOOK_THROUGH: Duration = Duration::from_millis(150);
-
-/// How often it is looked which of the jobs have been changed: no more than a fiftieth of the time.
-const LOOKED_AT_MOST: Duration = Duration::from_secs(1);
 
 impl Recovery {
     /// One round.
@@ -121,7 +118,7 @@ impl Unmoved {
     /// Leaves a job alone for a while that the database refused. What a second try mends is told to nobody.
     async fn refused(&mut self, ctx: &Context, job: &DueJob, error: &DbError, began: Moment) {
         let cause = error.cause();
-        let is_again = self.leave(job, &cause.case(), began);
+        let is_again = self.leave(job, &cause.case(), began, error.fault());
         let (id, account, state) = (job.id, &job.account, job.state);
         if !is_again {
             warn!(job.id = %id, account = %account, sqlstate = cause.sqlstate, cause = cause.message, "the database does not let a job move; it is left alone for a while, the others go on");
@@ -152,7 +149,7 @@ impl Unmoved {
             };
             // Those of one transaction are free together.
             let by = lock.blocker.as_ref().map(Blocker::name);
-            let is_again = self.leave(job, &format!("locked by {by:?}"), began);
+            let is_again = self.leave(job, &format!("locked by {by:?}"), began, Fault::Lock);
             if !is_again {
                 info!(job.id = %job.id, account = %job.account, by, "a job is locked by somebody else; it is left alone for a while, the others go on");
             } else if is_told(0, self.since(job.id), Fault::Lock) {
@@ -163,11 +160,11 @@ impl Unmoved {
     }
 
     /// Leaves a job alone for a while. Whether it was before.
-    fn leave(&mut self, job: &DueJob, case: &str, began: Moment) -> bool {
+    fn leave(&mut self, job: &DueJob, case: &str, began: Moment, fault: Fault) -> bool {
         let id = job.id.0;
         let tried = Tried {
             now: Moment::now().since_boot(),
-            took: began.elapsed(),
+            took: counted(began.elapsed(), Some(fault)),
             jitter: jitter(),
         };
         self.refusals.refuse(id, case, tried);
@@ -261,7 +258,7 @@ impl Unmoved {
                 }
             }
         }
-        self.look_at = began.after(LOOKED_AT_MOST.max(began.elapsed() * 50));
+        self.look_at = began.after(look_again_after(began.elapsed()));
         Ok(())
     }
 

@@ -31,6 +31,8 @@ pub struct SetAside {
     pub(super) tries: u32,
     /// Whether a person was told.
     pub(super) is_told: bool,
+    /// Who was told to keep it locked.
+    pub(super) named: Option<String>,
 }
 
 impl SetAside {
@@ -53,15 +55,17 @@ impl SetAside {
             since: now,
             tries: 1,
             is_told: false,
+            named: None,
             message,
         })
     }
 
     /// The same outcome, refused once more.
-    pub(super) fn again(self, before: &Waited) -> SetAside {
+    pub(super) fn again(self, before: Waited) -> SetAside {
         SetAside {
             since: before.since,
             is_told: before.is_told,
+            named: before.named,
             tries: before.tries + 1,
             ..self
         }
@@ -78,6 +82,7 @@ impl SetAside {
             since: later.since.min(earlier.since),
             tries: later.tries.max(earlier.tries),
             is_told: later.is_told || earlier.is_told,
+            named: later.named.or(earlier.named),
             ..later
         }
     }
@@ -102,4 +107,6 @@ pub(super) struct Waited {
     pub(super) tries: u32,
     /// Whether a person was told.
     pub(super) is_told: bool,
+    /// Who was told to keep it locked.
+    pub(super) named: Option<String>,
 }

@@ -53,6 +53,10 @@ async fn a_park_that_health_alone_has_ended_goes_on_until_something_gets_through
         .await;
     let row = sender(&world).await;
     assert_eq!(row["parked_at"], first, "{row}");
+    // However often it was said to be well meanwhile.
+    world
+        .until_true("select exists (select from apipay.alerts l, apipay.accounts a where a.state = 'parked' and l.summary like 'Account default is parked: %')")
+        .await;
     assert!(row["probes"].as_i64().unwrap() >= 3, "{row}");
     // Its probes are a second apart by then, and not as far as at first.
     world
@@ -125,6 +129,13 @@ async fn the_first_bill_after_a_park_that_health_ended_ends_its_alert_and_the_ne
         assert_eq!(row["doubted_since"], parks[number - 1], "{row}");
         let open = "apipay.alerts where kind = 'account_parked' and resolved_at is null";
         assert_eq!(world.count(open).await, 1, "health may be mistaken");
+        // Whoever is told of it meanwhile is told that, and until when.
+        world
+            .until_true(&format!(
+                "select exists (select from {open} and summary like 'Account default was parked (session_expired) and is well again since %Z, as %'
+                                   and summary like '% until one has got through, or, if it stays so, until 20%Z.' and action not like '%log the cashier in%')"
+            ))
+            .await;
         // Its sends have not failed: nothing else of the account is news.
         let job = world.bill(phone::PAID, 700).await;
         world.until(job, "succeeded").await;
@@ -167,6 +178,8 @@ async fn parks_that_alternate_with_what_gets_through_share_one_alert_which_ends(
     assert_eq!(world.count(open).await, 1, "it is well only for a moment");
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(world.count(open).await, 1);
+    let well = "summary like 'Account default was parked again and again (session_expired) and is well again since %'";
+    assert_eq!(world.count(&format!("{open} and {well}")).await, 1);
     world
         .until_holds("the alert ends", async || world.count(open).await == 0)
         .await;

@@ -110,7 +110,7 @@ async fn what_is_under_way_of_an_account_that_goes_is_ended_and_the_rest_waits_a
         waiting
     );
     world.until_true(&format!("({SERVED}) = '{{shop}}'")).await;
-    let explained = "select explain like 'Waiting: no daemon serves account clinic: name it in the configuration%' from apipay.overview where state = 'queued' limit 1";
+    let explained = "select explain like 'Waiting: no daemon serves account clinic since % s ago): see that apipayd runs %' from apipay.overview where state = 'queued' limit 1";
     world.until_true(explained).await;
     world.sandbox.control("DELETE /faults", Value::Null).await;
     world.configure(&["clinic", "shop"]);

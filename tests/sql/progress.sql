@@ -17,6 +17,13 @@ begin
          (gen_random_uuid(), 'ill', '1', '{}', now() - interval '23 hours');
   perform apipay._announce(worker, 'a', '1', array['shop']);
   assert (select array_agg(host order by host) = array['a', 'ill'] from apipay.daemons);
+  -- What it serves no more it knows with the moment, until it serves it again.
+  assert (select dropped = jsonb_build_object('clinic', now()) from apipay.daemons where host = 'a');
+  perform apipay._announce(worker, 'a', '1', array['shop']);
+  assert (select dropped ? 'clinic' from apipay.daemons where host = 'a');
+  perform apipay._announce(worker, 'a', '1', array['clinic', 'shop']);
+  assert (select dropped = '{}' from apipay.daemons where host = 'a');
+  perform apipay._announce(worker, 'a', '1', array['shop']);
   -- The last one to serve an account is known for longer, until another one serves it.
   insert into apipay.daemons (worker, host, version, accounts, seen_at)
   values (gen_random_uuid(), 'kept', '1', array['shop', 'closed'], now() - interval '20 days'),

@@ -66,7 +66,7 @@ begin
       ('apipay_worker', 'jobs', 'UPDATE', array['run_at', 'state', 'reason', 'attempts', 'epoch', 'leased_by', 'leased_until', 'invoice_id', 'refund_id',
         'subscription_id', 'http_status', 'error_code', 'error_message', 'errors', 'result', 'updated_at', 'finished_at', 'generation', 'spared', 'baseline',
         'unproven_since', 'absent_since', 'failing_since', 'lookups', 'stated_id', 'stated_anyway', 'stated_unwanted', 'quiet_until', 'denied_at']),
-      ('apipay_worker', '_channels', 'UPDATE', array['filled_at']),
+      ('apipay_worker', '_channels', 'UPDATE', array['filled_at', 'recovered']),
       ('apipay_worker', '_control', 'UPDATE', array['steady_ahead_us']))
     select r.role, c.relname, a.attname, p.privilege, has_column_privilege(r.role, c.oid, a.attnum, p.privilege) as has,
            has_table_privilege(r.role, c.oid, p.privilege)

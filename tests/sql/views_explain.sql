@@ -88,6 +88,12 @@ begin
     'Waiting: account undelivered is parked since MOMENT (5 min ago) (session_expired, by apipayd; invoices that ApiPay accepts fail with kaspi_session_invalid), until one is delivered: one job is tried with each probe, the next at MOMENT (in 10 min). Then it goes out.');
   perform pg_temp.explains('{"account": "slow"}',
     'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. Then it goes out.');
+  -- Of its own moment and the account's only the later one is true.
+  perform pg_temp.explains(jsonb_build_object('account', 'slow', 'run_at', now() + interval '7 s', 'reason', 'server_error'),
+    'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. Then it goes out.');
+  perform pg_temp.explains(jsonb_build_object('account', 'slow', 'run_at', now() + interval '50 s', 'reason', 'server_error'),
+    'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. It is due at MOMENT (in 50 s).');
+  delete from apipay.jobs j where j.account = 'slow' and j.run_at > now();
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
     'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known.');
 
@@ -118,7 +124,7 @@ begin
   perform pg_temp.explains('{"account": "left"}',
     'Waiting: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Then it goes out.');
   perform pg_temp.explains('{"account": "strange"}',
-    'Waiting: no daemon serves account strange: name it in the configuration, then sudo systemctl restart apipayd. Then it goes out.');
+    'Waiting: no daemon serves account strange: name it in the configuration, then sudo systemctl reload apipayd (restart, where systemd loads its key). Then it goes out.');
   perform pg_temp.explains('{"account": "left", "operation": "invoice.refund", "params": {"invoice_id": 500}, "reason": "waits_for_refund"}',
     'Waiting: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Then it goes out.');
   perform pg_temp.explains(jsonb_build_object('account', 'left', 'state', 'sending', 'leased_until', now() - interval '1 min'),
@@ -129,6 +135,25 @@ begin
     'Parked; account left is active again, and the daemon puts it back once this is over: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration. Nothing of it had an effect; then it is sent.');
   perform pg_temp.explains('{"account": "left", "state": "accepted", "invoice_id": 501}',
     'The gateway has taken it as invoice 501 and delivers it to the customer. It is asked again at an unknown time, once this is over: no daemon serves account left since MOMENT (5 min ago): see that apipayd runs (systemctl status apipayd) and has [accounts.left] in its configuration.');
+  -- One that runs on served it later than one that died, until its configuration was changed.
+  insert into apipay.daemons (worker, host, version, accounts, dropped)
+  values ('00000000-0000-4000-8000-00000000000c', 'kassa-2', '1', '{}', jsonb_build_object('left', now() - interval '2.5 min'));
+  assert (select a.explain from apipay.account_status a where a.account = 'left') like 'Nothing is sent: no daemon serves account left since % (2 min ago): %';
+  assert (select w.explain from apipay.waiting w where w.account = 'left' limit 1) like '%no daemon serves account left since % (2 min ago): %';
+  delete from apipay.daemons d where d.host = 'kassa-2';
+  -- What a person has parked needs no daemon; what the daemon has parked does.
+  begin
+    perform apipay._park('left', 'parked_by_user', 'aida', null, 'It is.', 'Look.', '{}', 'given up');
+    perform apipay._park('strange', 'key_rejected', 'apipayd', interval '1 h', 'It is.', 'Look.', '{}');
+    assert (select a.explain from apipay.account_status a where a.account = 'left') like
+      'Nothing is sent: account left is parked since % (0 s ago) (parked_by_user, by aida: given up), until select apipay.resume(''left'', ''why''); no daemon serves it either. %',
+      (select a.explain from apipay.account_status a where a.account = 'left');
+    assert (select a.explain from apipay.account_status a where a.account = 'strange') like
+      'Nothing is sent: no daemon serves account strange: name it in %; it is parked as well, since % (0 s ago) (key_rejected, by apipayd), and nobody asks ApiPay whether it is well again. %',
+      (select a.explain from apipay.account_status a where a.account = 'strange');
+    raise exception using errcode = 'UNDO1';
+  exception when sqlstate 'UNDO1' then null;
+  end;
   assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w where w.account in ('left', 'strange'))
        = array['not_followed', 'not_served', 'unproven_request'];
   assert (select a.explain from apipay.account_status a where a.account = 'left') like
@@ -425,7 +450,7 @@ begin
   begin
     perform apipay.cancel(j.id, 'too late') from apipay.jobs j where j.account = 'slow' and j.state = 'queued';
     assert (select a.explain from apipay.account_status a where a.account = 'slow') like
-      'Nothing waits to be sent; the last that was got no clear answer from ApiPay, since % (5 min ago) (HTTP 502: Kaspi API error): the next payment will show whether it answers. No job waits, 1 of unknown outcome.',
+      'Nothing waits to be sent; the last that was got no clear answer from ApiPay, since % (5 min ago) (HTTP 502: Kaspi API error): the next payment will show whether it answers. 1 job of unknown outcome waits.',
       (select a.explain from apipay.account_status a where a.account = 'slow');
     raise exception using errcode = 'UNDO1';
   exception when sqlstate 'UNDO1' then null;

@@ -95,7 +95,7 @@ fn unknown(account: &str) -> CheckResult {
         "accounts",
         format_args!(
             "account {account} has something to do and no running apipayd has it in its configuration; add \
-             [accounts.{account}]. {}",
+             [accounts.{account}], then: sudo systemctl reload apipayd (restart, where systemd loads its key). {}",
             unserved::give_up(&[account])
         ),
     )

@@ -34,6 +34,9 @@ fn a_case_is_tried_every_few_seconds_and_many_cases_no_more_often_together() {
         // Whoever makes us wait is met less often.
         (9, 1, 100, seconds(3)),
         (9, 1, 1_000, seconds(20)),
+        // A try that waited for a connection for long says nothing of the next one.
+        (9, 1, 15_000, seconds(300)),
+        (1, 1, 60_000, seconds(300)),
     ] {
         let took = Duration::from_millis(took_ms);
         let distance = PACE.distance(failures, cases, took, Jitter::NONE);

@@ -111,7 +111,7 @@ pub(super) fn of_all(concerns: &[String]) -> String {
         ),
         (
             Concern::Deliveries,
-            "no delivery waits after a failed try any more",
+            "alerts are delivered again, or none waits after a failed try any more",
         ),
         (Concern::Schema, "the schema stops nothing any more"),
         (Concern::Numbers, "new numbers are free again"),

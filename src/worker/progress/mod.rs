@@ -218,7 +218,8 @@ impl Progress {
             deliveries: undelivered
                 .into_iter()
                 .map(|deliveries| Failure {
-                    mark: deliveries.oldest.to_string(),
+                    // It has moved once one was delivered: then the others are tried at once.
+                    mark: deliveries.recovered.to_string(),
                     cause: format!("{}: {}", deliveries.counted(), deliveries.error),
                     what: deliveries.channel,
                 })

@@ -313,7 +313,8 @@ fn remedy(standstill: &Standstill) -> String {
     let account = standstill.account.as_deref().unwrap_or_default();
     match standstill.concern {
         Concern::Service => format!(
-            "add [accounts.{account}] to a configuration and restart that apipayd. {}",
+            "add [accounts.{account}] to a configuration, then on that machine: sudo systemctl reload apipayd (restart, where \
+             systemd loads its key). {}",
             unserved::give_up(&[account])
         ),
         Concern::StoppedDaemon | Concern::SilentDaemon => {

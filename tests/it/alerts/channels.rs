@@ -297,6 +297,46 @@ async fn that_nobody_can_empty_the_outbox_is_told_past_it() {
     world.end([daemon]).await;
 }
 
+#[tokio::test]
+async fn what_waits_after_failed_tries_is_tried_soon_once_one_is_delivered() {
+    let wish = Wish::default()
+        .accounts(&["a", "b", "c"])
+        .tune("alerts.webhook.timeout", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    world.alerts.refuse(usize::MAX);
+    world
+        .sql("select apipay.park('a', 'drill'), apipay.park('b', 'drill'), apipay.park('c', 'drill')")
+        .await;
+    let failed = "apipay.alert_deliveries where channel = 'webhook' and delivered_at is null and last_error is not null";
+    world
+        .until_holds("all have failed", async || world.count(failed).await == 3)
+        .await;
+    // As after a night without a receiver.
+    world
+        .sql("update apipay.alert_deliveries set next_try_at = now() + interval '4 minutes' where delivered_at is null")
+        .await;
+    world.alerts.refuse(0);
+    world
+        .sql(
+            "update apipay.alert_deliveries set next_try_at = now()
+              where id = (select min(id) from apipay.alert_deliveries where channel = 'webhook' and delivered_at is null)",
+        )
+        .await;
+    world
+        .until_holds("one is delivered", async || world.count(failed).await < 3)
+        .await;
+    // No sooner than whoever might be making one of them this moment is done.
+    world
+        .until_true(&format!(
+            "select not exists (select from {failed} and next_try_at > now() + interval '40 s')"
+        ))
+        .await;
+    world
+        .until_true("select recovered > 0 from apipay._channels where name = 'webhook'")
+        .await;
+    world.end([daemon]).await;
+}
+
 /// A machine may sleep in the middle of its work.
 #[tokio::test]
 async fn a_daemon_that_was_stopped_does_not_tell_again_what_is_over() {

@@ -143,6 +143,52 @@ async fn a_locked_job_waits_by_itself_behind_a_pooler() {
 }
 
 #[tokio::test]
+async fn whoever_has_the_lock_next_is_named_in_place_of_a_session_that_is_gone() {
+    let (world, daemon) = World::running_as(wish()).await;
+    let job = under_way(&world).await;
+    let locking = format!("select from apipay.jobs where id = {job} for update");
+    let mut first = world.pool().begin().await.unwrap();
+    let gone: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut *first)
+        .await
+        .unwrap();
+    first
+        .execute(sqlx::AssertSqlSafe(locking.clone()))
+        .await
+        .unwrap();
+    let told = alert_of(&world, job).await;
+    assert_eq!(told["details"]["blocking_pid"], gone, "{told}");
+    // It waits for the row, and has it as soon as the first has let go.
+    let mut next = world.pool().begin().await.unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut *next)
+        .await
+        .unwrap();
+    let waiting = tokio::spawn(async move {
+        next.execute(sqlx::AssertSqlSafe(locking)).await.unwrap();
+        next
+    });
+    sleep(Duration::from_secs(1)).await;
+    first.rollback().await.unwrap();
+    let next = waiting.await.unwrap();
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'job_stuck' and resolved_at is null and details ->> 'job' = '{job}'
+                               and details ->> 'blocking_pid' = '{pid}' and action like '%pg_terminate_backend({pid})%'
+                               and action not like '%session {gone} %')"
+        ))
+        .await;
+    assert_eq!(
+        world.count("apipay.alerts where kind = 'job_stuck'").await,
+        1
+    );
+    next.rollback().await.unwrap();
+    world.until(job, "succeeded").await;
+    expect_resolved(&world).await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn a_job_that_a_trigger_refuses_waits_by_itself() {
     let (world, daemon) = World::running_as(wish()).await;
     let job = under_way(&world).await;

@@ -171,7 +171,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("interval '1 hour') l", "'{log,webhook}', 14400, '1s'", ALL),
     ("set tries = d.tries + 1", "'webhook', 60", ALL),
-    ("set delivered_at = now()", "10, '1s'", FEW),
+    ("set delivered_at = now()", "10, '1s', 30", FEW),
     ("last_error = $3", "10, 60, 'refused', '1s'", FEW),
     (
         "apipay._resolve_alert($1, $2, $3, $4)",
@@ -294,6 +294,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "{ACCOUNTS}, 20",
         FEW,
     ),
+    ("l.details ->> 'kept_until'", "60, 60, '1s'", FEW),
     (
         "others.jobs > 0 then format",
         "{ACCOUNTS}, 72000, 1000, '1s'",
@@ -380,7 +381,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("d.seen_at > now() - interval '5 minutes'", "'stuck'", ALL),
     ("apipay._sequences_behind()", "", FEW),
     ("extract(epoch from now() - changed_at)", "", FEW),
-    ("array_agg(last_error order by id)", "", ALL),
+    ("array_agg(d.last_error order by d.id)", "", ALL),
     (r#"=select current_user::text as "user!""#, "", FEW),
     ("pg_event_trigger", "", FEW),
     ("apipay._end_check(", "'branch-1', 60", FEW),

@@ -17,17 +17,21 @@ type Told = (&'static str, &'static str, u32, u32, bool);
 async fn seen(world: &World, daemons: &[Told]) -> Due {
     world.sql("truncate apipay.daemons").await;
     for (host, accounts, came, seen, has_left) in daemons {
-        world
-            .sql(&format!(
-                "insert into apipay.daemons (worker, host, version, accounts, started_at, seen_at, has_left)
-                 values (gen_random_uuid(), '{host}', '0', '{{{accounts}}}', now() - interval '{came} s',
-                         now() - interval '{seen} s', {has_left})"
-            ))
-            .await;
+        tell(world, host, accounts, *came, *seen, *has_left).await;
     }
     let all = due(&world.daemon_pool(), ALIVE_FOR, &Unstored::default()).await;
     let mut of_b1 = all.unwrap().into_iter().filter(|due| due.account == "b1");
     of_b1.next().unwrap()
+}
+
+async fn tell(world: &World, host: &str, accounts: &str, came: u32, seen: u32, has_left: bool) {
+    world
+        .sql(&format!(
+            "insert into apipay.daemons (worker, host, version, accounts, started_at, seen_at, has_left)
+             values (gen_random_uuid(), '{host}', '0', '{{{accounts}}}', now() - interval '{came} s',
+                     now() - interval '{seen} s', {has_left})"
+        ))
+        .await;
 }
 
 async fn stopped(world: &World, daemons: &[Told]) -> Option<String> {
@@ -40,6 +44,52 @@ async fn world() -> World {
     let world = World::made(Wish::default().accounts(&["b1"])).await;
     world.bill_of("b1").await;
     world
+}
+
+#[tokio::test]
+async fn what_the_daemon_has_parked_is_missed_once_it_is_in_no_configuration() {
+    let world = world().await;
+    let park = |who: &str| {
+        format!(
+            "select apipay._resume('b1', 'over', 'postgres');
+             select apipay._park('b1', 'key_rejected', '{who}', interval '10 minutes', 'It is.', 'Look.', '{{}}')"
+        )
+    };
+    let seen = async |daemons: &[Told]| {
+        world.sql("truncate apipay.daemons").await;
+        for (host, accounts, came, seen, has_left) in daemons {
+            tell(&world, host, accounts, *came, *seen, *has_left).await;
+        }
+        let all = due(&world.daemon_pool(), ALIVE_FOR, &Unstored::default()).await;
+        all.unwrap().into_iter().find(|due| due.account == "b1")
+    };
+    let other = [("h2", "b2", 500, 1, false)];
+    world.sql(&park("apipayd")).await;
+    let missed = seen(&other).await.unwrap();
+    assert_eq!((missed.served_by, missed.is_left_alone), (0, false));
+    // Its probe lies ahead, and whoever serves it makes that.
+    assert!(seen(&[("h2", "b1", 500, 1, false)]).await.is_none());
+    // A person who has parked it needs nobody to serve it.
+    world.sql(&park("aida")).await;
+    assert!(seen(&other).await.is_none());
+    world.end_unchecked().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_served_it_last_and_runs_on_hides_one_that_died_before() {
+    let world = world().await;
+    let died = ("h1", "b1", 5_000, 300, false);
+    assert_eq!(stopped(&world, &[died]).await.as_deref(), Some("h1"));
+    world
+        .sql(
+            "insert into apipay.daemons (worker, host, version, accounts, dropped)
+             values (gen_random_uuid(), 'h2', '0', '{}', jsonb_build_object('b1', now() - interval '100 s'))",
+        )
+        .await;
+    let all = due(&world.daemon_pool(), ALIVE_FOR, &Unstored::default()).await;
+    let of_b1 = all.unwrap().into_iter().find(|due| due.account == "b1");
+    assert_eq!(of_b1.unwrap().stopped_host, None);
+    world.end_unchecked().await;
 }
 
 #[tokio::test]
