@@ -12,5 +12,5 @@ pub const SEND_WINDOW: Duration = Duration::from_secs(5);
 /// one account.
 pub const KEY_KNOWN: Duration = Duration::from_secs(20);
 
-/// How long a daemon counts as running after its last sign of life, as in the database's views (`apipay._alive_for`).
+/// How long a daemon counts as running after its last sign of life, in the database's views and functions, too.
 pub const ALIVE_FOR: Duration = Duration::from_secs(60);

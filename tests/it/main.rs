@@ -59,6 +59,7 @@ mod strangers;
 mod stuck;
 mod swallowed;
 mod tidy;
+mod times;
 mod turns;
 mod uncertain;
 mod undelivered;
