@@ -504,6 +504,16 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     (
+        "-- Accepted jobs whose object is not followed",
+        "'', 0, 500, '{}'",
+        ALL,
+    ),
+    (
+        "-- Has the objects of accepted jobs asked about again",
+        "array[{JOBS} + 1021], '1s'",
+        FEW,
+    ),
+    (
         "set reason = null",
         "array[{JOBS} + 200012, {JOBS} + 200022]",
         FEW,
