@@ -268,7 +268,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // what blocks, what is due to move
     (
         "select xmax as transaction from apipay.jobs",
-        "{JOBS} + 1021, 1, 'branch-1', 40000000, 50000000",
+        "{JOBS} + 1021, 1, 'branch-1', '{40000000}', 50000000",
         ALL,
     ),
     (
