@@ -93,7 +93,7 @@ pub enum RunError {
     Signals(#[source] std::io::Error),
     /// Outcomes could not be written before the grace was over.
     #[error(
-        "the grace period is over and not everything is recorded; what is missing will be looked up"
+        "the grace period is over and not everything is recorded; what is missing is asked about again"
     )]
     Grace,
 }
@@ -347,8 +347,8 @@ async fn serve(
                 return Ok(());
             }
             () = &mut deadline => {
-                for job in ctx.recorder.shelf().jobs() {
-                    error!(job.id = job, "its outcome is not taken by the database and lost with this process; the job will be looked up");
+                for (job, after) in ctx.recorder.shelf().if_lost() {
+                    error!(job.id = %job, "its outcome is not taken by the database and lost with this process; {after}");
                 }
                 return Err(RunError::Grace);
             }

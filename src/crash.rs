@@ -59,6 +59,8 @@ points! {
     BeforeSettle = "before_settle",
     /// A batch of outcomes is committed.
     AfterSettle = "after_settle",
+    /// Outcomes that the database did not take are about to be tried again; they wait in memory.
+    BeforeAside = "before_aside",
     /// A look-up is claimed and not yet made.
     LookupBeforeRequest = "lookup_before_request",
     /// The answer to a look-up is there.

@@ -409,7 +409,7 @@ pub async fn tell_well(pool: &Pool, patience: Patience) -> Result<(), DbError> {
              join apipay.accounts a on a.name = l.account
             where l.kind = 'account_parked' and l.resolved_at is null and l.subject = ''
               and a.state = 'active' and a.resumed_at is not null and (a.doubted_since is not null or a.parks_follow)
-              -- A start begins to count anew.
+              -- A start begins to count again.
               and ((l.details ->> 'well_since')::timestamptz is distinct from a.resumed_at
                    or (l.details ->> 'kept_until')::timestamptz < now()))
          update apipay.alerts l
@@ -433,7 +433,8 @@ pub async fn tell_well(pool: &Pool, patience: Patience) -> Result<(), DbError> {
     .map(|_| ())
 }
 
-/// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the invoice that had
+/// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the daemon that had the outcome of a
+/// stuck job in its memory has ended, the invoice that had
 /// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, a panic is an hour ago, no
 /// cap has blocked for [`Patience::unblocked_for`], an account is active, and something got through since it was resumed without proof or
 /// it has stayed so for [`Patience::well_for`], as it always must when its parks follow each other, a key is
@@ -448,7 +449,13 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                                          when 'invoice_missing' then 'ApiPay shows all of it again, or it is not followed any more'
                                          when 'job_overdue' then 'the job has moved on'
                                          when 'task_panicked' then 'an hour has passed since; another one is told again'
-                                         when 'job_stuck' then 'the job has moved on'
+                                         when 'job_stuck' then case
+                                           when exists (
+                                             select from apipay.jobs j
+                                             where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
+                                               and j.epoch = (l.details ->> 'epoch')::bigint)
+                                           then 'the apipayd that had the outcome in its memory has ended; what became of the job is asked about again'
+                                           else 'the job has moved on' end
                                          when 'other_organization' then case
                                            when exists (select from apipay.accounts a where a.name = l.account and l.subject = any (a.key_fingerprints))
                                            then 'the key is known to be of the account''s organisation'
@@ -524,7 +531,12 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                      else not exists (
                      select from apipay.jobs j
                      where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
-                       and j.epoch = (l.details ->> 'epoch')::bigint) end
+                       and j.epoch = (l.details ->> 'epoch')::bigint)
+                       -- The outcome was in the memory of a daemon, which has ended.
+                       or l.details ? 'worker' and $3::float8 >= 20 and not exists (
+                         select from apipay.daemons d
+                         where d.worker::text = l.details ->> 'worker'
+                           and d.seen_at > now() - case when d.has_left then interval '20 s' else interval '1 minute' end) end
                    when 'account_parked' then exists (
                        select from apipay.accounts a
                        where a.name = l.account and a.state = 'active'

@@ -249,8 +249,8 @@ pub struct RefundRow {
 pub struct Entry {
     /// The job's move.
     pub transition: Option<Transition>,
-    /// The invoice that was seen.
-    pub invoice: Option<InvoiceRow>,
+    /// The invoices that were seen.
+    pub invoices: Vec<InvoiceRow>,
     /// The refund that was seen.
     pub refund: Option<RefundRow>,
 }

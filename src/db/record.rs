@@ -7,27 +7,25 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::entry::{Entry, InvoiceRow, RefundRow, Transition};
+use super::entry::{Entry, InvoiceRow, Key, RefundRow, Transition};
 use super::fate::{Fates, Recorded, Results, why_unmoved};
 use super::{DbError, Pool, Task, soundness};
 use crate::domain::job::{Epoch, JobId};
 
 /// Records a batch in one statement and tells for each entry with a transition what became of it. All of
-/// it or nothing; nobody's lock is waited for longer than `patience`.
+/// it or nothing; nobody's lock is waited for longer than `patience`. Of several moves of one job the last one counts.
 pub async fn record(
     pool: &Pool,
     entries: &[&Entry],
     patience: Duration,
 ) -> Result<Results, DbError> {
-    let transitions: Vec<&Transition> = entries
-        .iter()
-        .filter_map(|entry| entry.transition.as_ref())
-        .collect();
+    let moves = entries.iter().filter_map(|entry| entry.transition.as_ref());
+    let transitions = last_of_each(moves);
     let rows = sqlx::query_file!(
         "src/db/record.sql",
         json(&transitions)?,
         json(&newest_of_each(
-            entries.iter().filter_map(|entry| entry.invoice.as_ref()),
+            entries.iter().flat_map(|entry| &entry.invoices),
             |row| ((row.account.as_str(), row.id), row.seen_at)
         ))?,
         json(&newest_of_each(
@@ -74,14 +72,15 @@ pub async fn record_without_answer(
     entry: &Entry,
     patience: Duration,
 ) -> Result<Results, DbError> {
+    let bare_invoices = entry.invoices.iter().cloned().map(|row| InvoiceRow {
+        external_order_id: None,
+        kaspi_invoice_id: None,
+        error_message: None,
+        ..row
+    });
     let bare = Entry {
         transition: entry.transition.as_ref().map(Transition::without_answer),
-        invoice: entry.invoice.clone().map(|row| InvoiceRow {
-            external_order_id: None,
-            kaspi_invoice_id: None,
-            error_message: None,
-            ..row
-        }),
+        invoices: bare_invoices.collect(),
         refund: entry.refund.clone().map(|row| RefundRow {
             external_order_id: None,
             reason: None,
@@ -90,6 +89,16 @@ pub async fn record_without_answer(
         }),
     };
     record(pool, &[&bare], patience).await
+}
+
+/// One statement must not touch a row twice: of several moves of a job, as an accepted one may have that was seen twice,
+/// the last one counts.
+fn last_of_each<'a>(moves: impl Iterator<Item = &'a Transition>) -> Vec<&'a Transition> {
+    let mut last: HashMap<Key, &Transition> = HashMap::new();
+    for transition in moves {
+        last.insert(transition.key(), transition);
+    }
+    last.into_values().collect()
 }
 
 /// One statement must not touch a row twice: of several sightings the newest stays, of those of one moment the last.

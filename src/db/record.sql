@@ -5,7 +5,8 @@
 -- A job moves only if it is the job that the decision was made for (ids come again after commits that were
 -- lost, tokens do not), and still in that state, that epoch and that worker's hands. The attempt keeps its
 -- evidence in any case, if it is an attempt of that job and that worker.
--- A mirror takes nothing that was seen before what it shows: an answer may have waited for the database.
+-- A mirror takes nothing that was seen before what it shows: an answer may have waited for the database. It is followed
+-- for as long as an accepted job waits for its object that does not move with it: nothing else finds that job.
 with patience as materialized (
   select set_config('lock_timeout', $4, true)
 ),
@@ -59,7 +60,7 @@ moved as (
      and j.id = t.job_id and j.token = t.token and j.account = t.account
      and j.epoch = t.epoch and j.state = t.from_state
      and j.leased_by is not distinct from case when t.from_state = 'sending' then t.worker end
-  returning j.id, j.epoch, j.token, j.operation = 'invoice.refund' as may_be_waited_for,
+  returning j.id, j.epoch, j.token, j.account, j.state, j.invoice_id, j.refund_id, j.operation = 'invoice.refund' as may_be_waited_for,
             -- A trigger may have had another row stored. One that stays in its state shows it by when it last changed.
             j.state = t.state and j.epoch = t.epoch and (t.state <> t.from_state or j.updated_at >= now()) as is_so
 ),
@@ -93,6 +94,23 @@ seen_invoice as materialized (
     created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean, shown_to text,
     check_after_s float8, settled boolean)
 ),
+seen_refund as materialized (
+  select r.*
+  from patience, jsonb_to_recordset($3::text::jsonb) as r(
+    account text, id bigint, seen_at timestamptz, job_id bigint, token uuid, invoice_id bigint, status text, amount numeric,
+    external_order_id text, reason text, error_code text, error_message text, created_at timestamptz, check_after_s float8,
+    settled boolean)
+),
+waited_for as materialized (
+  select j.account, j.invoice_id, j.refund_id
+  from (select id from seen_invoice where settled union select invoice_id from seen_refund where settled) s
+  cross join lateral (
+    select id, account, invoice_id, refund_id from apipay.jobs where invoice_id = s.id and state = 'accepted'
+    offset 0) j
+  where j.id not in (select id from moved)
+  union all
+  select account, invoice_id, refund_id from moved where state = 'accepted'
+),
 invoice as (
   insert into apipay.invoices as m
     (account, id, job_id, status, amount, total_refunded, external_order_id, kaspi_invoice_id, error_code,
@@ -103,7 +121,8 @@ invoice as (
          i.error_code, i.error_message, i.is_sandbox, i.created_at, i.updated_at,
          -- Without its own word: when it last changed, at the latest. A check months later says no more than that.
          case when i.paid then coalesce(i.paid_at, least(i.updated_at, now())) end,
-         i.shown_to, least(i.seen_at, now()), now() + make_interval(secs => i.check_after_s), i.settled
+         i.shown_to, least(i.seen_at, now()), now() + make_interval(secs => i.check_after_s),
+         i.settled and not exists (select from waited_for w where w.account = i.account and w.invoice_id = i.id and w.refund_id is null)
   from seen_invoice i
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),
@@ -128,13 +147,6 @@ invoice as (
    where not apipay._is_older(excluded.checked_at, m.checked_at)
   returning m.account, m.id, m.status, m.checked_at
 ),
-seen_refund as materialized (
-  select r.*
-  from patience, jsonb_to_recordset($3::text::jsonb) as r(
-    account text, id bigint, seen_at timestamptz, job_id bigint, token uuid, invoice_id bigint, status text, amount numeric,
-    external_order_id text, reason text, error_code text, error_message text, created_at timestamptz, check_after_s float8,
-    settled boolean)
-),
 refund as (
   insert into apipay.refunds as m
     (account, id, job_id, invoice_id, status, amount, external_order_id, reason, error_code, error_message,
@@ -143,7 +155,8 @@ refund as (
          (select j.id from apipay.jobs j where j.id = r.job_id and j.token = r.token and j.account = r.account),
          r.invoice_id, r.status, r.amount, r.external_order_id, r.reason, r.error_code, r.error_message,
          r.created_at, case when r.status = 'completed' then coalesce(least(r.created_at, now()), now()) end,
-         least(r.seen_at, now()), now() + make_interval(secs => r.check_after_s), r.settled
+         least(r.seen_at, now()), now() + make_interval(secs => r.check_after_s),
+         r.settled and not exists (select from waited_for w where w.account = r.account and w.refund_id = r.id)
   from seen_refund r
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{DbError, Pool, Task};
+use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::outage::Wait;
@@ -37,11 +37,14 @@ pub enum Due {
     Turn,
     /// It waited for the end of a cap: claims look at it again.
     Cap,
+    /// It is accepted, and what ApiPay shows of its object is not followed any more, or not known at all: that is asked
+    /// about again. The job itself stays as it is.
+    Unfollowed,
 }
 
 impl Due {
     /// All of them.
-    pub const ALL: [Due; 8] = [
+    pub const ALL: [Due; 9] = [
         Due::Lease,
         Due::LeftOpen,
         Due::Expiry,
@@ -50,6 +53,7 @@ impl Due {
         Due::Answered,
         Due::Turn,
         Due::Cap,
+        Due::Unfollowed,
     ];
 }
 
@@ -81,12 +85,13 @@ pub struct DueJob {
     pub wait: Option<Wait>,
 }
 
-/// How far the invoices that have waiting refunds were gone through. There may be very many, each with a refund that
-/// is rightly waited for, so a look goes on where the one before ended.
+/// How far the invoices that have waiting refunds, or the accepted jobs, were gone through. There may be very many, of
+/// which each waits rightly, so a look goes on where the one before ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     account: String,
-    invoice: i64,
+    /// The invoice, or the job.
+    number: i64,
 }
 
 impl Place {
@@ -105,8 +110,8 @@ struct Row {
 }
 
 /// The jobs whose time has come, but for those to leave alone. What ends a job for good goes by the
-/// database's clock, but not beyond `expected`, what it should show. What waits for its turn is looked through
-/// from `place` on.
+/// database's clock, but not beyond `expected`, what it should show. What waits for its turn, and what is accepted, is looked
+/// through from `place` on.
 pub async fn find(
     pool: &Pool,
     due: Due,
@@ -195,6 +200,7 @@ pub async fn find(
         }
         Due::Answered => return answered(pool, most, except).await,
         Due::Turn => in_turn(pool, place, most, except).await,
+        Due::Unfollowed => unfollowed(pool, place, most, except).await,
         // The first of them meet a cap that is still there, and so soon after its end that the others need not move
         // for nothing: they go on as the first go out, or once the cap has not come back for ten seconds.
         Due::Cap => {
@@ -284,7 +290,7 @@ async fn in_turn(
     let mut invoices = sqlx::query_file!(
         "src/db/in_turn.sql",
         place.account,
-        place.invoice,
+        place.number,
         most,
         except
     )
@@ -293,7 +299,7 @@ async fn in_turn(
     let last = invoices.last().filter(|last| last.nth == most);
     *place = last.map_or_else(Place::default, |last| Place {
         account: last.account.clone(),
-        invoice: last.invoice_id,
+        number: last.invoice_id,
     });
     let due = invoices.drain(..).filter_map(|invoice| {
         Some(Row {
@@ -303,6 +309,37 @@ async fn in_turn(
             epoch: invoice.epoch?,
             version: invoice.version?,
         })
+    });
+    Ok(due.collect())
+}
+
+async fn unfollowed(
+    pool: &Pool,
+    place: &mut Place,
+    most: i64,
+    except: &[i64],
+) -> Result<Vec<Row>, sqlx::Error> {
+    let mut jobs = sqlx::query_file!(
+        "src/db/unfollowed.sql",
+        place.account,
+        place.number,
+        most,
+        except
+    )
+    .fetch_all(pool)
+    .await?;
+    let last = jobs.last().filter(|last| last.nth == most);
+    *place = last.map_or_else(Place::default, |last| Place {
+        account: last.account.clone(),
+        number: last.id,
+    });
+    jobs.retain(|job| job.is_unfollowed);
+    let due = jobs.into_iter().map(|job| Row {
+        id: job.id,
+        account: job.account,
+        state: State::Accepted.to_string(),
+        epoch: job.epoch,
+        version: job.version,
     });
     Ok(due.collect())
 }
@@ -447,6 +484,11 @@ pub async fn advance(
             )
             .fetch_all(pool)
             .await
+        }
+        Due::Unfollowed => {
+            sqlx::query_file_scalar!("src/db/follow_again.sql", jobs, ACCOUNT_PATIENCE_MS)
+                .fetch_all(pool)
+                .await
         }
     };
     moved.task("move the jobs whose time has come")

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use crate::crash::{self, Point};
 use crate::db::entry::Key;
 use crate::db::fault::Fault;
 use crate::db::locks::{self, Blocker, Holder, Locked};
@@ -196,6 +197,7 @@ impl Aside {
 /// Tries outcomes again, all that are not locked any more in one statement at first. Returns those that
 /// are refused again, and tells of them.
 async fn try_again(ctx: &Arc<Context>, due: Vec<SetAside>) -> Vec<SetAside> {
+    crash::reach(Point::BeforeAside);
     let jobs: Vec<i64> = due.iter().map(|outcome| outcome.place.key.0.0).collect();
     let held = match locks::among(&ctx.pool, &jobs, PART_PATIENCE).await {
         Ok(Locked::Jobs(held)) => held,
@@ -291,7 +293,7 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
             };
             let others = ctx.recorder.shelf().others(account);
             let (cause, blocking) = (&outcome.cause, blocking.as_ref());
-            let alert = Alert::stuck(account, transition, cause, blocking, others);
+            let alert = Alert::stuck(account, transition, cause, blocking, others, ctx.worker);
             open::try_to_open(&ctx.pool, &ctx.wake, account, &alert).await;
             let named = blocking.map(Blocker::name);
             // It may be open since there were few, or name somebody who has gone.
@@ -317,12 +319,9 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::db::entry::{Entry, Transition};
     use crate::db::fault::Cause;
-    use crate::domain::job::Epoch;
     use crate::domain::state::State;
     use crate::worker::recorder::shelf::Shelf;
     use crate::worker::recorder::{Message, Outcome};
@@ -330,18 +329,20 @@ mod tests {
     /// What was seen of one accepted job, as the outcome with this number: it is to end in this state.
     fn sight(shelf: &Arc<Shelf>, number: u64, state: State, tries: u32) -> SetAside {
         let account = AccountName::parse("shop").unwrap();
+        let moved = Transition {
+            job_id: 7,
+            from_state: State::Accepted,
+            state,
+            ..Transition::default()
+        };
+        let place = shelf.put(&moved, &account);
         let entry = Entry {
-            transition: Some(Transition {
-                job_id: 7,
-                from_state: State::Accepted,
-                state,
-                ..Transition::default()
-            }),
+            transition: Some(moved),
             ..Entry::default()
         };
         let now = Instant::now();
         SetAside {
-            place: shelf.put((JobId(7), Epoch(1), Uuid::nil()), &account),
+            place,
             message: Message::new(Outcome::plain(&account, entry), number, None),
             fault: Fault::Lock,
             cause: Cause {

@@ -155,12 +155,14 @@ pub fn not_sent(guard: &Guard, cause: NotSent, verdict: &Verdict) -> Entry {
     }
 }
 
-/// The move of an accepted job whose object looks like this. The mirror of that object is not in it; that of another
-/// invoice is, if the job turns out to have that one. `found` is what a human decides on, in words.
+/// The move of an accepted job whose object looks like this, with the mirrors of what was seen: without it nothing may say
+/// how the object stands, for who reads that goes by it. That of another invoice is added, if the job turns out to have
+/// that one. `found` is what a human decides on, in words.
 pub fn followed(
     guard: &Guard,
     next: &Next,
     seen: &Object,
+    mirrors: Entry,
     found: Option<&str>,
     following: Following<'_>,
 ) -> Entry {
@@ -169,11 +171,12 @@ pub fn followed(
         transition.message = seen.error_message().map(str::to_owned);
         transition.error_code = seen.error_code().map(str::to_owned);
     }
-    let mut entry = Entry::default();
+    let mut entry = mirrors;
     match next {
         Next::Accepted { seen: now, .. } | Next::Succeeded(now) => {
             if now.id() != seen.id() {
-                entry = first_mirror(&guard.account, Some(guard), now, following);
+                let other = first_mirror(&guard.account, Some(guard), now, following);
+                entry.invoices.extend(other.invoices);
             }
             if matches!(next, Next::Accepted { .. }) {
                 transition.message = now.error_message().map(str::to_owned);

@@ -1,6 +1,6 @@
 //! Moves jobs whose time has come: expired leases, sends that were left open, expired jobs, parked jobs of active accounts,
 //! what backed off before its account got clear answers again, and jobs whose turn it is after another one or the end of a
-//! cap.
+//! cap. Has the objects of accepted jobs followed again that nobody follows.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,11 +29,11 @@ use crate::worker::pulse::Step;
 /// Jobs of one statement.
 const MOST: usize = 500;
 
-/// The loop's memory: jobs that could not be moved, and how far it looked through those that wait.
+/// The loop's memory: jobs that could not be moved, and how far it looked through those that wait, of each kind.
 #[derive(Default)]
 pub struct Recovery {
     kinds: [Unmoved; Due::ALL.len()],
-    place: Place,
+    places: [Place; Due::ALL.len()],
 }
 
 /// Jobs of one kind that the database did not let move, or that somebody keeps locked. One of those of a cause is tried again every few
@@ -70,7 +70,8 @@ impl Recovery {
             return Ok(Step::Idle);
         }
         let mut step = Step::Idle;
-        for (due, unmoved) in Due::ALL.into_iter().zip(&mut self.kinds) {
+        let kinds = Due::ALL.into_iter().zip(&mut self.kinds);
+        for ((due, unmoved), place) in kinds.zip(&mut self.places) {
             // An end is final: a clock that has just been set may be put right again.
             if due == Due::Expiry && !ctx.clock.is_calm() {
                 continue;
@@ -89,9 +90,8 @@ impl Recovery {
             let began = Moment::now();
             loop {
                 let expected = ctx.clock.expected();
-                let place = &mut self.place;
-                let mut jobs =
-                    recover::find(&ctx.pool, due, expected, place, MOST, &except).await?;
+                let found = recover::find(&ctx.pool, due, expected, place, MOST, &except);
+                let mut jobs = found.await?;
                 let is_full = jobs.len() == MOST;
                 jobs.retain(|job| {
                     let wait = job.wait.as_ref();
@@ -100,8 +100,8 @@ impl Recovery {
                 if !jobs.is_empty() && unmoved.advance(ctx, due, jobs).await? > 0 && is_full {
                     step = Step::Worked;
                 }
-                // Only those that wait for another one are looked through piece by piece.
-                if due != Due::Turn || self.place.is_at_start() || began.elapsed() >= LOOK_THROUGH {
+                // Those that wait for another one are looked through in several pieces a round.
+                if due != Due::Turn || place.is_at_start() || began.elapsed() >= LOOK_THROUGH {
                     break;
                 }
             }
@@ -367,6 +367,10 @@ fn tell(ctx: &Context, due: Due, jobs: &[i64], moved: usize) {
         Due::Cap => {
             info!(moved, "jobs go on: the cap that they waited for is over");
             ctx.wake.dispatch.notify_one();
+        }
+        Due::Unfollowed => {
+            warn!(jobs = ?jobs, moved, "nobody followed the invoices or refunds of these accepted jobs any more: they are asked about again");
+            ctx.wake.follow.notify_one();
         }
     }
 }

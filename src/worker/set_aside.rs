@@ -44,8 +44,7 @@ impl SetAside {
             warn!(account = %message.outcome.account, cause = cause.message, "what was seen could not be stored; it is looked at again");
             return None;
         };
-        let key = transition.key();
-        let place = recorder.shelf().put(key, &message.outcome.account);
+        let place = recorder.shelf().put(transition, &message.outcome.account);
         message.leave_backlog();
         let now = Instant::now();
         Some(SetAside {

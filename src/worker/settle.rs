@@ -1,15 +1,15 @@
 //! Makes a batch of outcomes true in one statement, or divides it until what the database does not take
 //! stands alone.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::crash::{self, Point};
 use crate::db::DbError;
-use crate::db::entry::Entry;
+use crate::db::entry::{Entry, Key};
 use crate::db::fate::Forgotten;
 use crate::db::fate::{Recorded, Results};
 use crate::db::fault::Fault;
@@ -52,9 +52,11 @@ pub async fn batch(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<(), Ref
 /// database that fails.
 pub async fn part(
     ctx: &Arc<Context>,
-    messages: Vec<Message>,
+    mut messages: Vec<Message>,
     patience: Duration,
 ) -> Result<(), Refused> {
+    // Those whose account was told of them first come later than they were seen.
+    messages.sort_by_key(|message| message.number);
     let entries: Vec<&Entry> = messages.iter().map(|m| &m.outcome.entry).collect();
     let mut patient = Patient::new(&ctx.recorder, "record outcomes");
     let (error, locked) = loop {
@@ -202,6 +204,18 @@ async fn refuse_swallowed(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<
     })
 }
 
+/// Of each job that they move the number of the last outcome that does: no other was recorded.
+fn last_moves(messages: &[Message]) -> HashMap<Key, u64> {
+    let mut last: HashMap<Key, u64> = HashMap::new();
+    for message in messages {
+        if let Some(transition) = &message.outcome.entry.transition {
+            let number = last.entry(transition.key()).or_default();
+            *number = message.number.max(*number);
+        }
+    }
+    last
+}
+
 /// What was recorded is told to those who wait for it, and then to the accounts. Returns what was swallowed.
 fn conclude(ctx: &Arc<Context>, messages: Vec<Message>, results: &Results) -> Vec<Message> {
     let is_swallowed = |message: &Message| {
@@ -213,6 +227,7 @@ fn conclude(ctx: &Arc<Context>, messages: Vec<Message>, results: &Results) -> Ve
     if results.may_end_waits {
         ctx.wake.recover.notify_one();
     }
+    let last = last_moves(&messages);
     for message in &mut messages {
         ctx.unstored
             .stored(&message.outcome.account, &message.outcome.entry);
@@ -220,6 +235,14 @@ fn conclude(ctx: &Arc<Context>, messages: Vec<Message>, results: &Results) -> Ve
             message.tell(Recorded::Moved);
             continue;
         };
+        if last.get(&transition.key()) != Some(&message.number) {
+            debug!(
+                job.id = transition.job_id,
+                "an outcome was not recorded: a later one of the same job came with it"
+            );
+            message.tell(Recorded::Stale);
+            continue;
+        }
         let recorded = results.fates.get(&transition.key()).copied();
         let recorded = recorded.unwrap_or(Recorded::Stale);
         match recorded {
@@ -245,4 +268,40 @@ fn conclude(ctx: &Arc<Context>, messages: Vec<Message>, results: &Results) -> Ve
     }
     signals::afterwards(ctx, &messages);
     swallowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::entry::Transition;
+    use crate::domain::account::AccountName;
+    use crate::worker::recorder::Outcome;
+
+    #[test]
+    fn of_two_moves_of_a_job_only_the_later_is_told_as_recorded() {
+        let account = AccountName::parse("shop").unwrap();
+        let message = |number: u64, job: Option<i64>| {
+            let transition = job.map(|job_id| Transition {
+                job_id,
+                ..Transition::default()
+            });
+            let entry = Entry {
+                transition,
+                ..Entry::default()
+            };
+            Message::new(Outcome::plain(&account, entry), number, None)
+        };
+        let messages = [
+            message(4, Some(7)),
+            message(1, Some(8)),
+            message(3, Some(7)),
+            message(2, None),
+        ];
+        let mut last: Vec<(i64, u64)> = last_moves(&messages)
+            .into_iter()
+            .map(|((job, ..), number)| (job.0, number))
+            .collect();
+        last.sort_unstable();
+        assert_eq!(last, [(7, 4), (8, 1)]);
+    }
 }

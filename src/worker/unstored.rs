@@ -82,7 +82,7 @@ impl Unstored {
         if self.refused().is_empty() {
             return;
         }
-        for mirror in in_entry(account, entry).into_iter().flatten() {
+        for mirror in in_entry(account, entry) {
             self.forget(&mirror);
         }
     }
@@ -97,20 +97,20 @@ impl Unstored {
 }
 
 /// The mirrors that an entry changes, what it is about first.
-fn in_entry(account: &AccountName, entry: &Entry) -> [Option<Mirror>; 2] {
+fn in_entry(account: &AccountName, entry: &Entry) -> impl Iterator<Item = Mirror> {
     let refund = entry.refund.as_ref().map(|refund| Mirror {
         kind: Kind::Refund,
         account: account.clone(),
         id: refund.id,
         invoice_id: refund.invoice_id,
     });
-    let invoice = entry.invoice.as_ref().map(|invoice| Mirror {
+    let invoices = entry.invoices.iter().map(|invoice| Mirror {
         kind: Kind::Invoice,
         account: account.clone(),
         id: invoice.id,
         invoice_id: invoice.id,
     });
-    [refund, invoice]
+    refund.into_iter().chain(invoices)
 }
 
 impl Unstored {
@@ -123,7 +123,7 @@ impl Unstored {
         entry: &Entry,
         cause: &Cause,
     ) {
-        if let Some(mirror) = in_entry(account, entry).into_iter().flatten().next() {
+        if let Some(mirror) = in_entry(account, entry).next() {
             self.leave_out(pool, wake, &mirror, cause).await;
         }
     }

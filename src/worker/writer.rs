@@ -30,8 +30,9 @@ const BATCH: usize = 512;
 /// Writes until the recorder is closed and everything is written.
 ///
 /// Two batches may be under way, if the second is worth a statement of its own: while the database
-/// makes one durable, it works on the next. Their order does not matter, for whatever depends on a
-/// record reads it from the database first.
+/// makes one durable, it works on the next. The order of the two does not matter, for whatever depends on a
+/// record reads it from the database first, and each moves a job only from the state that it was decided for. Within
+/// a batch the later of two moves of one job counts.
 pub async fn write(ctx: Arc<Context>, inbox: Inbox, heart: Arc<Heart>) {
     let errands = ctx.recorder.errands.clone();
     Writer::new(ctx, inbox, heart).run().await;
@@ -128,7 +129,7 @@ impl Writer {
             let ctx = self.ctx.clone();
             for message in &mut messages {
                 let transition = message.outcome.entry.transition.as_ref();
-                message.place = transition.map(|t| ctx.recorder.shelf().protect(t.key()));
+                message.place = transition.map(|moved| ctx.recorder.shelf().protect(moved));
                 message.leave_backlog();
             }
             let work = async move { signals::tell(&ctx, &account, messages).await };

@@ -144,7 +144,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
     let entry = outcome::entry(&evidence, &verdict, following);
     let rows = [
         serde_json::to_string(&entry.transition).unwrap(),
-        serde_json::to_string(&entry.invoice).unwrap(),
+        serde_json::to_string(&entry.invoices).unwrap(),
         serde_json::to_string(&entry.refund).unwrap(),
     ];
     for row in rows {

@@ -205,6 +205,9 @@ async fn crash_and_recover(case: &Case) {
         daemon.log_text()
     );
     expect_scene(&world, case, &tap).await;
+    if case.plight == Plight::Frozen {
+        world.sql("drop function public.stand_still cascade").await;
+    }
 
     world.expire_promises().await;
     let heir = world.daemon().await;
@@ -246,6 +249,18 @@ async fn world_for(case: &Case) -> World {
             world.sandbox.fault(fault).await;
         }
         Plight::Parked => world.sandbox.session("expired").await,
+        Plight::Frozen => {
+            world
+                .sql(
+                    "create function public.stand_still() returns trigger language plpgsql as $$
+                     begin
+                       raise exception 'frozen';
+                     end $$;
+                     create trigger stand_still before update on apipay.jobs
+                       for each row when (old.state = 'accepted') execute function public.stand_still()",
+                )
+                .await;
+        }
         Plight::Calm | Plight::Orphaned => {}
     }
     world
@@ -312,6 +327,11 @@ async fn is_scene(world: &World, case: &Case, tap: &Tap) -> bool {
         | Point::CodeAfterAnswer
         | Point::RefundsBeforeRequest
         | Point::RefundsAfterAnswer => world.count(&of_jobs("state = 'accepted'")).await == 1,
+        Point::BeforeAside => {
+            let settled = "(select settled from apipay.invoices union all select settled from apipay.refunds) as mirror where settled";
+            world.count(&of_jobs("state = 'accepted'")).await == 1
+                && world.count(settled).await == 0
+        }
         Point::DeliverBeforePost => world.alerts.bodies().is_empty(),
         Point::DeliverAfterPost => world.alerts.bodies().len() == 1,
         Point::ProbeBeforeRequest | Point::ProbeAfterAnswer => {

@@ -285,7 +285,7 @@ async fn a_bill_that_was_paid_before_is_done() {
 /// An invoice as the gateway showed it at this moment.
 fn seen(status: &str, seen_at: OffsetDateTime) -> Entry {
     Entry {
-        invoice: Some(InvoiceRow {
+        invoices: vec![InvoiceRow {
             account: "default".to_owned(),
             shown_to: String::new(),
             id: 7,
@@ -306,7 +306,7 @@ fn seen(status: &str, seen_at: OffsetDateTime) -> Entry {
             paid: status == "paid",
             check_after_s: 60.0,
             settled: false,
-        }),
+        }],
         ..Entry::default()
     }
 }

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails, and the place says why"
 )]
 
+mod accepted;
 mod alerts;
 mod answers;
 mod bindings;

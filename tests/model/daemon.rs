@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use apipayd::db::entry::Transition;
+use apipayd::db::entry::{Entry, Transition};
 use apipayd::domain::account::AccountName;
 use apipayd::domain::answer::{Answer, Lost, NotSent, Timed};
 use apipayd::domain::job::{Epoch, History, JobId, JobName};
@@ -244,7 +244,14 @@ impl Daemon {
                 );
                 let next = followed.next?;
                 let guard = guard(Status::Accepted);
-                let entry = outcome::followed(&guard, &next, &seen, None, self.following());
+                let entry = outcome::followed(
+                    &guard,
+                    &next,
+                    &seen,
+                    Entry::default(),
+                    None,
+                    self.following(),
+                );
                 Some(Move::of(entry.transition, None))
             }
         }

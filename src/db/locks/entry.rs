@@ -22,7 +22,7 @@ pub async fn holder(
                    union all
                    select xmax from apipay.attempts where job_id = $1 and epoch = $2
                    union all
-                   select xmax from apipay.invoices where account = $3 and id = $4
+                   select xmax from apipay.invoices where account = $3 and id = any ($4)
                    union all
                    select xmax from apipay.refunds where account = $3 and id = $5
                    union all
@@ -34,7 +34,7 @@ pub async fn holder(
         transition.map(|transition| transition.job_id),
         transition.map(|transition| transition.epoch),
         account.as_str(),
-        entry.invoice.as_ref().map(|row| row.id),
+        &entry.invoices.iter().map(|row| row.id).collect::<Vec<_>>(),
         entry.refund.as_ref().map(|row| row.id),
     )
     .fetch_all(pool)

@@ -35,13 +35,15 @@ pub enum Others {
 }
 
 impl Alert {
-    /// The database does not take the outcome of a job, although it takes others.
+    /// The database does not take the outcome of a job, although it takes others. The outcome is in the memory of `worker`,
+    /// and gone with it.
     pub fn stuck(
         account: &AccountName,
         transition: &Transition,
         cause: &Cause,
         blocker: Option<&Blocker>,
         others: Others,
+        worker: Uuid,
     ) -> Alert {
         let job = transition.job_id;
         let rest = match others {
@@ -71,7 +73,7 @@ impl Alert {
                     "job": job, "state": transition.from_state, "epoch": transition.epoch,
                     "case": blocker.map_or_else(|| cause.incident(), Blocker::name),
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
-                    "blocking_pid": blocker.and_then(Blocker::pid), "blocker": blocker.map(Blocker::name),
+                    "blocking_pid": blocker.and_then(Blocker::pid), "blocker": blocker.map(Blocker::name), "worker": worker,
                 }),
             },
             renews: false,

@@ -24,7 +24,6 @@ use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::jitter::jitter;
 use crate::worker::outcome;
-use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
 use crate::worker::{missing, revived};
 
@@ -128,16 +127,11 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
             among: &[],
             unchanged_for,
         };
-        let check = settle_waiting(room, mirror, shown, check, following).await;
-        let row = outcome::invoice_row(name, None, &invoice, check, following);
-        let entry = Entry {
-            invoice: Some(row),
+        let mirrors = |check| Entry {
+            invoices: vec![outcome::invoice_row(name, None, &invoice, check, following)],
             ..Entry::default()
         };
-        room.handles
-            .recorder
-            .record(Outcome::plain(name, entry))
-            .await;
+        settle_waiting(room, mirror, shown, check, mirrors, following).await;
     }
     missing::tell(room, &left_out).await;
 }

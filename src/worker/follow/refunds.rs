@@ -92,8 +92,8 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
             among: &all,
             unchanged_for,
         };
-        let check = settle_waiting(room, mirror, shown, check, following).await;
-        record_refund(room, refund, after.as_ref(), check, following).await;
+        let mirrors = |check| mirrors_of(room, refund, after.as_ref(), check, following);
+        settle_waiting(room, mirror, shown, check, mirrors, following).await;
     }
     missing::tell(room, &left_out).await;
     // What people gave back counts in the invoice's total, so it is shown beside it.
@@ -111,7 +111,9 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
             ..Sighting::FIRST
         };
         let check = next_check_of(room, refund, sighting);
-        record_refund(room, refund, after.as_ref(), check, following).await;
+        let entry = mirrors_of(room, refund, after.as_ref(), check, following);
+        let outcome = Outcome::plain(&room.name, entry);
+        room.handles.recorder.record(outcome).await;
     }
 }
 
@@ -120,25 +122,21 @@ fn next_check_of(room: &Room, refund: &Refund, sighting: Sighting) -> NextCheck 
     next_check(refund.outlook(), sighting, rules, jitter())
 }
 
-/// Records a refund as it was seen, and its invoice as it stands after it, if that was read.
-async fn record_refund(
+/// A refund as it was seen, and its invoice as it stands after it, if that was read.
+fn mirrors_of(
     room: &Room,
     refund: &Refund,
     after: Option<&Invoice>,
     check: NextCheck,
     following: Following<'_>,
-) {
+) -> Entry {
     let of_invoice = after.map_or_else(Entry::default, |invoice| {
         outcome::first_mirror(&room.name, None, &invoice.clone().into(), following)
     });
-    let entry = Entry {
+    Entry {
         refund: Some(outcome::refund_row(
             &room.name, None, refund, after, check, following,
         )),
         ..of_invoice
-    };
-    room.handles
-        .recorder
-        .record(Outcome::plain(&room.name, entry))
-        .await;
+    }
 }

@@ -7,14 +7,17 @@ use tracing::{info, warn};
 use super::earlier;
 use crate::db::entry::Entry;
 use crate::db::mirrors::{AcceptedJob, DueMirror};
-use crate::domain::object::Object;
+use crate::domain::object::{Object, Outlook};
 use crate::domain::state::State;
 use crate::policy::finding::Subject;
-use crate::policy::follow::{Followed, NextCheck, follow, has_double, proves_delivery};
+use crate::policy::follow::{
+    Followed, NextCheck, Sighting, follow, has_double, next_check, proves_delivery,
+};
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::alerting::{Alert, ToCancel};
 use crate::worker::guard::Guard;
+use crate::worker::jitter::jitter;
 use crate::worker::outcome::{self, Following};
 use crate::worker::plan;
 use crate::worker::recorder::Outcome;
@@ -30,29 +33,45 @@ pub(super) struct Shown<'a> {
     pub(super) unchanged_for: Duration,
 }
 
-/// Decides about the jobs that wait for an object; returns when to look again.
+/// Decides about the jobs that wait for an object, and records what becomes of them, each together with how the object
+/// stands (`mirrors`, when it is to be looked at again): a move that is lost takes that along, and the object is asked
+/// about again.
 pub(super) async fn settle_waiting(
     room: &Room,
     mirror: &DueMirror,
     shown: Shown<'_>,
     usual: NextCheck,
+    mirrors: impl Fn(NextCheck) -> Entry,
     following: Following<'_>,
-) -> NextCheck {
+) {
     let mut check = usual;
+    let mut decided = Vec::new();
     for job in &mirror.waiting {
         let followed = match has_double(job.name, shown.object, shown.among) {
             true => Some(Followed::doubled()),
             false => decide(room, mirror, job, shown).await,
         };
-        let Some(followed) = followed else {
-            continue;
-        };
-        if let Some(after) = followed.check_after {
+        if let Some(after) = followed.as_ref().and_then(|followed| followed.check_after) {
             check = NextCheck::After(after);
         }
-        if followed.next.is_none() && followed.signal.is_none() {
-            continue;
-        }
+        let has_news = |followed: &Followed| followed.next.is_some() || followed.signal.is_some();
+        decided.extend(followed.filter(has_news).map(|followed| (job, followed)));
+    }
+    if check == NextCheck::Settled && decided.len() < mirror.waiting.len() {
+        let sighting = Sighting {
+            unchanged_for: shown.unchanged_for,
+            ..Sighting::FIRST
+        };
+        let rules = &room.handles.rules.follow;
+        check = next_check(Outlook::OpenByItself, sighting, rules, jitter());
+    }
+    let mirrors = mirrors(check);
+    if decided.is_empty() {
+        let outcome = Outcome::plain(&mirror.account, mirrors);
+        room.handles.recorder.record(outcome).await;
+        return;
+    }
+    for (job, followed) in decided {
         let guard = Guard {
             account: mirror.account.clone(),
             id: job.id,
@@ -65,9 +84,10 @@ pub(super) async fn settle_waiting(
         let entry = match &followed.next {
             Some(next) => {
                 info!(job.id = %job.id, next = next.state().as_str(), reason = next.reason().map(Reason::code), "followed");
-                outcome::followed(&guard, next, shown.object, found, following)
+                let mirrors = mirrors.clone();
+                outcome::followed(&guard, next, shown.object, mirrors, found, following)
             }
-            None => Entry::default(),
+            None => mirrors.clone(),
         };
         // Nearly always nobody waits for that, and it costs nothing.
         let is_proof = room.park.waits_for_delivery() && proves_delivery(followed.next.as_ref());
@@ -83,7 +103,6 @@ pub(super) async fn settle_waiting(
             .await;
         room.handles.wake.dispatch.notify_one();
     }
-    check
 }
 
 async fn decide(

@@ -39,7 +39,7 @@ pub fn first_mirror(
     let mut entry = Entry::default();
     match seen {
         Object::Invoice(invoice) => {
-            entry.invoice = Some(invoice_row(account, made_by, invoice, check, following));
+            entry.invoices = vec![invoice_row(account, made_by, invoice, check, following)];
         }
         Object::Refund(refund) => {
             entry.refund = Some(refund_row(account, made_by, refund, None, check, following));
@@ -56,7 +56,7 @@ pub fn invoice_row(
     check: NextCheck,
     following: Following<'_>,
 ) -> InvoiceRow {
-    let (check_after_s, settled) = when(check);
+    let (check_after_s, settled) = when(check, following.rules);
     let status = invoice.standing();
     InvoiceRow {
         account: account.to_string(),
@@ -92,7 +92,7 @@ pub fn refund_row(
     check: NextCheck,
     following: Following<'_>,
 ) -> RefundRow {
-    let (check_after_s, settled) = when(check);
+    let (check_after_s, settled) = when(check, following.rules);
     RefundRow {
         account: account.to_string(),
         id: refund.id,
@@ -112,9 +112,10 @@ pub fn refund_row(
     }
 }
 
-fn when(check: NextCheck) -> (f64, bool) {
+/// What is settled is looked at again all the same while an accepted job waits for it, see `record.sql`.
+fn when(check: NextCheck, rules: &FollowRules) -> (f64, bool) {
     match check {
         NextCheck::After(delay) => (seconds(delay), false),
-        NextCheck::Settled => (0.0, true),
+        NextCheck::Settled => (seconds(rules.first), true),
     }
 }

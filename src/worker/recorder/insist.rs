@@ -86,7 +86,7 @@ impl<'a> Patient<'a> {
 /// What a task brought, unless it panicked.
 pub(in crate::worker) fn finished<T>(done: Result<T, JoinError>) -> Option<T> {
     done.inspect_err(|panic| {
-        error!(error = %Chain(panic), "writing outcomes panicked; their jobs will be looked up");
+        error!(error = %Chain(panic), "writing outcomes panicked; what became of their jobs is asked about again");
     })
     .ok()
 }

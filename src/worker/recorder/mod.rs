@@ -168,7 +168,7 @@ impl Recorder {
         let handed_over = heart::beat_until(self.sender.send(message)).await;
         if let Err(mpsc::error::SendError(message)) = handed_over {
             // The writer ends only after everything that could record has ended.
-            error!(account = %message.outcome.account, "the writer of outcomes is gone; the job will be looked up");
+            error!(account = %message.outcome.account, "the writer of outcomes is gone; what became of the job is asked about again");
         }
     }
 }

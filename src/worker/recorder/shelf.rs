@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::mem::discriminant;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::db::entry::Key;
+use crate::db::entry::{Key, Transition};
 use crate::domain::account::AccountName;
+use crate::domain::job::JobId;
+use crate::domain::state::State;
 use crate::worker::alerting::Others;
 
 /// Refused outcomes of an account after which none of its jobs is claimed: each is 100 KB at most.
@@ -20,8 +22,8 @@ pub struct Shelf(Mutex<Places>);
 
 #[derive(Default, Debug)]
 struct Places {
-    /// How many outcomes of each; a job that is followed may have several.
-    outcomes: HashMap<Key, usize>,
+    /// How many outcomes of each, and from which state they move it; a job that is followed may have several.
+    outcomes: HashMap<Key, (usize, State)>,
     accounts: BTreeMap<AccountName, usize>,
     /// What the alert of an account says of its other jobs.
     told: BTreeMap<AccountName, Others>,
@@ -35,6 +37,18 @@ impl Shelf {
             .keys()
             .map(|(job, ..)| job.0)
             .collect()
+    }
+
+    /// The same, each with what follows if its outcome is lost with this process.
+    pub fn if_lost(&self) -> Vec<(JobId, &'static str)> {
+        let after = |state: &State| match state {
+            State::Accepted => "ApiPay is asked again how its invoice or refund stands",
+            _ => "the job will be looked up",
+        };
+        let places = self.places();
+        let outcomes = places.outcomes.iter();
+        let jobs = outcomes.map(|((job, ..), (_, state))| (*job, after(state)));
+        jobs.collect()
     }
 
     /// How many outcomes wait.
@@ -69,9 +83,13 @@ impl Shelf {
     }
 
     /// Puts an outcome of the account aside, until the answer is dropped.
-    pub(in crate::worker) fn put(self: &Arc<Self>, key: Key, account: &AccountName) -> Place {
+    pub(in crate::worker) fn put(
+        self: &Arc<Self>,
+        moved: &Transition,
+        account: &AccountName,
+    ) -> Place {
         let mut places = self.places();
-        *places.outcomes.entry(key).or_default() += 1;
+        let key = places.add(moved);
         *places.accounts.entry(account.clone()).or_default() += 1;
         Place {
             shelf: self.clone(),
@@ -81,8 +99,8 @@ impl Shelf {
     }
 
     /// Has a job left alone until the answer is dropped: its outcome is on its way, and waits for its account.
-    pub(in crate::worker) fn protect(self: &Arc<Self>, key: Key) -> Place {
-        *self.places().outcomes.entry(key).or_default() += 1;
+    pub(in crate::worker) fn protect(self: &Arc<Self>, moved: &Transition) -> Place {
+        let key = self.places().add(moved);
         Place {
             shelf: self.clone(),
             key,
@@ -92,6 +110,15 @@ impl Shelf {
 
     fn places(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn add(&mut self, moved: &Transition) -> Key {
+        let key = moved.key();
+        let place = self.outcomes.entry(key).or_insert((0, moved.from_state));
+        *place = (place.0 + 1, moved.from_state);
+        key
     }
 }
 
@@ -111,7 +138,8 @@ impl Drop for Place {
             *count -= 1;
             *count == 0
         };
-        if places.outcomes.get_mut(&self.key).is_some_and(less) {
+        let of_job = places.outcomes.get_mut(&self.key);
+        if of_job.is_some_and(|(count, _)| less(count)) {
             places.outcomes.remove(&self.key);
         }
         if let Some(account) = &self.account
@@ -125,16 +153,20 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::domain::job::{Epoch, JobId};
 
     #[test]
     fn a_job_whose_outcome_waits_for_its_account_is_left_alone_and_is_not_set_aside() {
         let shelf = Arc::new(Shelf::default());
-        let place = shelf.protect((JobId(7), Epoch(1), Uuid::nil()));
+        let moved = Transition {
+            job_id: 7,
+            from_state: State::Accepted,
+            ..Transition::default()
+        };
+        let place = shelf.protect(&moved);
         assert_eq!((shelf.jobs(), shelf.count()), (vec![7], 0));
+        let (_, after) = shelf.if_lost()[0];
+        assert!(after.starts_with("ApiPay is asked again"), "{after}");
         drop(place);
         assert!(shelf.jobs().is_empty());
     }

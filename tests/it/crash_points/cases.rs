@@ -50,6 +50,8 @@ pub(super) enum Plight {
     Orphaned,
     /// The Kaspi session is gone when the first job is sent, and comes back then.
     Parked,
+    /// The database lets no accepted job move until the daemon has died.
+    Frozen,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +121,11 @@ pub(super) fn cases(point: Point) -> Vec<Case> {
             })
             .collect(),
         Point::BeforeSettle => of(&SENDS).into_iter().chain([parked()]).collect(),
+        // By then whatever was seen of its object is stored, if anything of it is.
+        Point::BeforeAside => of(&SENDS)
+            .into_iter()
+            .map(|case| case.with(Plight::Frozen))
+            .collect(),
         Point::LookupBeforeRequest | Point::LookupAfterAnswer => of(&SENDS)
             .into_iter()
             .flat_map(|case| {

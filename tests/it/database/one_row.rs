@@ -368,7 +368,14 @@ async fn what_is_seen_and_not_taken_is_told_until_it_is_stored() {
                for each row when (new.amount = 488 and new.status = 'paid') execute function public.close_books()",
         )
         .await;
-    let job = world.bill(phone::PAID, 488).await;
+    // Delivered first, so that its job is done and nothing but the invoice is left to be stored.
+    let job = world.bill(phone::HELD, 488).await;
+    let invoice = world.until(job, "accepted").await["invoice_id"].as_i64();
+    let delivered = json!({"status": "pending"});
+    world.sandbox.set_invoice(invoice.unwrap(), delivered).await;
+    world.until(job, "succeeded").await;
+    let paid = json!({"status": "paid"});
+    world.sandbox.set_invoice(invoice.unwrap(), paid).await;
     world
         .until_true("select exists (select from apipay.alerts where kind = 'job_stuck' and resolved_at is null)")
         .await;

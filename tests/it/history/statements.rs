@@ -268,7 +268,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     // what blocks, what is due to move
     (
         "select xmax as transaction from apipay.jobs",
-        "{JOBS} + 1021, 1, 'branch-1', 40000000, 50000000",
+        "{JOBS} + 1021, 1, 'branch-1', '{40000000}', 50000000",
         ALL,
     ),
     (
@@ -503,6 +503,16 @@ const CASES: &[(&str, &str, Limit)] = &[
         "-- The invoices that have refunds which wait",
         "'', 0, 500, '{}'",
         ALL,
+    ),
+    (
+        "-- Accepted jobs whose object is not followed",
+        "'', 0, 500, '{}'",
+        ALL,
+    ),
+    (
+        "-- Has the objects of accepted jobs asked about again",
+        "array[{JOBS} + 1021], '1s'",
+        FEW,
     ),
     (
         "set reason = null",

@@ -1,0 +1,46 @@
+-- Has the objects of accepted jobs asked about again that nobody follows. A mirror that is missing is made anew, as that
+-- of an object of which nothing was seen yet.
+--
+-- $1 the jobs; those that are not accepted any more, or that are followed, stay   $2 how long to wait for a lock
+with patience as materialized (
+  select set_config('lock_timeout', $2, true)
+),
+accepted as materialized (
+  select j.id, j.account, j.operation, j.invoice_id, j.refund_id
+  from patience, apipay.jobs j
+  where j.id = any ($1::bigint[]) and j.state = 'accepted' and j.invoice_id is not null
+),
+unfollowed as materialized (
+  select j.* from accepted j
+  left join lateral (
+    select i.settled as is_ended from apipay.invoices i
+    where j.refund_id is null and i.account = j.account and i.id = j.invoice_id
+    union all
+    select r.settled or r.job_id is null from apipay.refunds r
+    where r.account = j.account and r.id = j.refund_id) mirror on true
+  where coalesce(mirror.is_ended, true)
+),
+unfollowed_invoice as materialized (
+  select account, invoice_id, min(id) filter (where operation = 'invoice.create') as made_by
+  from unfollowed where refund_id is null group by account, invoice_id
+),
+invoice as (
+  insert into apipay.invoices as m (account, id, job_id, status, next_check_at)
+  select account, invoice_id, made_by, 'processing', now() from unfollowed_invoice
+  on conflict (account, id) do update set settled = false, next_check_at = now()
+  returning m.account, m.id, m.settled
+),
+refund as (
+  insert into apipay.refunds as m (account, id, job_id, invoice_id, status, next_check_at)
+  select account, refund_id, id, invoice_id, 'pending', now() from unfollowed where refund_id is not null
+  on conflict (account, id) do update
+     set settled = false, next_check_at = now(), job_id = coalesce(m.job_id, excluded.job_id)
+  returning m.account, m.id, m.settled
+)
+select id as "id!" from unfollowed
+-- Once, whether there is one or not.
+where (select apipay._all_changed('apipay.invoices', (select count(*) from unfollowed_invoice), count(*), count(*) filter (where not settled))
+         from invoice)
+  and (select apipay._all_changed('apipay.refunds', (select count(*) from unfollowed where refund_id is not null), count(*),
+                                  count(*) filter (where not settled))
+         from refund)
