@@ -7,6 +7,7 @@
 )]
 
 mod alerts;
+mod anothers;
 mod answers;
 mod bindings;
 mod books;
