@@ -319,7 +319,7 @@ comment on column apipay.jobs.invoice_id is 'The gateway''s id of the invoice: t
 comment on column apipay.jobs.refund_id is 'The gateway''s id of the refund, once known.';
 comment on column apipay.jobs.subscription_id is 'The gateway''s id of the subscription, once known.';
 comment on column apipay.jobs.http_status is 'HTTP status of the last answer.';
-comment on column apipay.jobs.error_code is 'Code of the last error, the gateway''s or ours (invalid_params).';
+comment on column apipay.jobs.error_code is 'Code of the last error, the gateway''s or ours: invalid_params; differs of a held job whose object is taken with anyway => true.';
 comment on column apipay.jobs.error_message is 'Text of the last error.';
 comment on column apipay.jobs.errors is 'Errors by field, as the gateway writes them in a 422.';
 comment on column apipay.jobs.result is 'The gateway''s object, when succeeded.';
@@ -336,7 +336,7 @@ comment on column apipay.jobs.failing_since is 'Internal: since when its request
 comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
 comment on column apipay.jobs.stated_id is 'Internal: the gateway''s id that somebody named in apipay.resolve, until the gateway was asked about it.';
 comment on column apipay.jobs.stated_anyway is 'Internal: whether that object is to be taken although its amount, payer or order differs.';
-comment on column apipay.jobs.denied_at is 'Internal: when somebody last said in apipay.resolve that nothing was done; look-ups must be in vain for as long as reconcile.give_up from then on before that word alone is enough.';
+comment on column apipay.jobs.denied_at is 'Internal: when somebody last said in apipay.resolve that nothing was done. When look-ups have been in vain for reconcile.give_up since, the job is held again, or ends if it was said that it is to end; nothing is sent on that word alone.';
 comment on column apipay.jobs.stated_unwanted is 'Internal: whether somebody said in apipay.resolve that nothing was done and that it is to end cancelled, until the gateway was asked about it.';
 comment on column apipay.jobs.order_id is 'Internal: the order id in params, as the views show it.';
 comment on column apipay.jobs.amount is 'Internal: the amount in params in tenge, for sums of what waits; null for a cancel, a cart and a refund of all that is left.';

@@ -282,3 +282,14 @@ begin
 end $$;
 comment on function apipay._is_superseded(text, text, bigint, timestamptz) is
   'Why a mirror was not changed by what was seen then: true when it shows something newer, an error when the change was swallowed.';
+
+create function apipay._is_undisputed(disputed bigint) returns boolean
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
+begin
+  if disputed > 0 then
+    raise exception 'another job has taken the same object at this moment';
+  end if;
+  return true;
+end $$;
+comment on function apipay._is_undisputed(bigint) is
+  'True where no object of a record has become another job''s since its statement began, an error otherwise: made again, the record sees that.';

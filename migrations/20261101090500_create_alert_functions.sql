@@ -113,7 +113,13 @@ begin
    where coalesce(a.account, '') = account_name and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null
      and a.details -> 'job' = _tell_held.details -> 'job'
    order by a.id limit 1;
-  if found then
+  if found and told.kind <> _tell_held.kind then
+    -- Who filters by the kind has to see what it is now.
+    update apipay.alerts a
+       set resolved_at = now(), resolution = format('the job is held for another reason now: see its alert %s', _tell_held.kind)
+     where a.id = told.id and a.resolved_at is null;
+    return apipay._open_alert(account_name, kind, severity, summary, action, details, details ->> 'job');
+  elsif found then
     -- It is held for another reason now, or again although somebody has said what became of it (apipay.resolve): who
     -- had seen to it has to look again.
     update apipay.alerts a
@@ -136,7 +142,7 @@ begin
     '{"jobs": 1}', 'others');
 end $$;
 comment on function apipay._tell_held(text, text, text, text, text, jsonb) is
-  'Opens the alert of a held job (in details), or has its open one, of whichever kind, say this from now on, and tells it again when that is news. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
+  'Opens the alert of a held job (in details), or has its open one say this from now on, and tells it again when that is news. One of the other kind ends with it. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
 
 -- Of an account ten jobs that are stuck are told one by one, and those that are stuck for the same cause by one of them.
 -- What is beyond that is counted by one more alert.

@@ -525,13 +525,14 @@ return timestamptz '2000-01-01 00:00:00+00';
 comment on function apipay._denied() is
   'Since when nothing was found of a job of which a person said that nothing was done: so long that one look-up more which finds nothing is enough.';
 
--- What a bill or a refund has made carries its job's name. A refund is looked up before each of its requests anyway, and
--- so only where none follows; a cancel makes nothing.
+-- No request is ever sent on a word alone. What a bill or a refund has made carries its job's name, and whether an invoice
+-- was cancelled it shows itself. A refund is looked up before each of its requests anyway, and so only where none follows;
+-- a cancel that is to end has nothing that anybody could pay.
 create function apipay._is_looked_up_first(operation text, and_cancel boolean) returns boolean
 language sql immutable parallel safe
-return operation = 'invoice.create' or (and_cancel and operation = 'invoice.refund');
+return operation = 'invoice.create' or operation = case when and_cancel then 'invoice.refund' else 'invoice.cancel' end;
 comment on function apipay._is_looked_up_first(text, boolean) is
-  'Whether a held job of which somebody says that nothing was done is looked up by its name before it is sent again, or, with and_cancel, before it ends.';
+  'Whether a held job of which somebody says that nothing was done is looked up before it is sent again, or, with and_cancel, before it ends. A refund that is sent again is looked up before each of its requests in any case.';
 
 create function apipay.resolve(
   job bigint, applied boolean, gateway_id bigint default null, reason text default null, anyway boolean default false,
@@ -569,8 +570,8 @@ begin
   end if;
   if not applied and (apipay._is_looked_up_first(old.operation, and_cancel)
                       or (not and_cancel and (old.state = 'uncertain' or at_work_until is not null))) then
-    -- The request may still be at work, or what it made may be found by its name, so the look-up comes first, when
-    -- that is over. That it finds nothing once is enough now: then it is sent again, or ends.
+    -- The request may still be at work, or what it did may be found, so the look-up comes first, when that is over. That it
+    -- finds nothing once is enough now: then it is sent again, or ends. Without a clear answer it is not sent.
     update apipay.jobs
        set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
            lookups = case when state = 'held' then 0 else lookups end, attempts = case when state = 'held' then 0 else attempts end,
@@ -623,8 +624,15 @@ begin
   perform apipay._all_changed('apipay.jobs', 1, (stored.id is not null)::int,
     coalesce(stored.epoch > old.epoch and stored.reason in ('resolved_applied', 'resolved_not_applied'), false)::int);
   if stored.state = 'uncertain' then
-    -- Should it be held again, its alert is told again, even if it says the same (_tell_held).
-    update apipay.alerts l set details = l.details || jsonb_build_object('answered_at', now())
+    -- What its alert asks for is done, and it says so from now on. Nobody is told of that; but should the job be held again,
+    -- that is told, even if it is for the same reason (_tell_held).
+    update apipay.alerts l
+       set details = l.details || jsonb_build_object('answered_at', now()),
+           summary = format('Job %s of account %s was held. Somebody said at %s that it was %s, and ApiPay is being asked whether that is so.',
+             job, old.account, to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'),
+             case when applied then format('done, as %s %s', apipay._object_of(stored), stored.stated_id)
+                  when and_cancel then 'not done and is to end' else 'not done' end),
+           action = format('nothing is to do now. Nothing of the job is sent before ApiPay has answered; this alert ends then, or says why the job is held again. How it stands: select explain from apipay.overview where id = %s;', job)
      where l.id = any (array(
        select a.id from apipay.alerts a
         where coalesce(a.account, '') = old.account and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null
@@ -637,7 +645,7 @@ begin
   return job;
 end $$;
 comment on function apipay.resolve(bigint, boolean, bigint, text, boolean, boolean) is
-  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied: then it is sent again, if it is a bill or uncertain after one more look-up that finds nothing; or with and_cancel it ends cancelled and is never sent, a bill or a refund after such a look-up too. What lives with its name holds it again. An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order, and believes what was said of a job that was sent while the account was for another organization, of which the gateway cannot be asked. Returns the job''s id.';
+  'Tells of a held or uncertain job whether the gateway did it: applied with the id of the invoice or refund there, or not applied: then it is sent again once the gateway has shown clearly that nothing of it is there, and never on that word alone: without a clear answer for reconcile.give_up it is held again. With and_cancel it ends cancelled and is never sent, a bill or a refund once nothing alive of it was shown, or once there was no clear answer for so long. What lives with its name holds it again. An id is checked at the gateway at once: it is taken and followed if it exists, is no other job''s, and agrees in amount, payer and order; otherwise the job is held again, and its alert names both. anyway takes an object that differs in amount, payer or order, and believes what was said of a job that was sent while the account was for another organization, of which the gateway cannot be asked. Returns the job''s id.';
 
 -- Accounts and all sending.
 

@@ -303,7 +303,9 @@ return concat('A request for ', apipay._deed(job), ' may or may not have had its
   -- While look-ups get no clear answer either, they wait for one another.
   apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
   case when job.stated_unwanted
-       then '. Somebody said that it was not done and is to end: it does when nothing alive with its name is found; otherwise it is held again. Nothing is sent.'
+       then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done and is to end: it does when nothing alive with its name is found, or when there was no clear answer for reconcile.give_up; otherwise it is held again. Nothing is sent, and nothing is to do until then.')
+       when job.absent_since = apipay._denied()
+       then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done: it is sent again once ApiPay shows clearly that nothing of it is there. If ApiPay shows something of it, or gives no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.')
        else '. Nothing is sent before that is known.' end);
 comment on function apipay._explain_uncertain(apipay.jobs, timestamptz, text) is 'explain of an uncertain job.';
 
@@ -373,7 +375,8 @@ return concat(done, ': select apipay.resolve(', job.id, ', true, ',
   case when job.operation = 'invoice.create' and job.reason = 'mismatch' then concat(
     'An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(job.invoice_id::text, 'INVOICE_ID'),
     ', account => ''', job.account, '''), or it holds the job again. ') end,
-  'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again', case when apipay._is_looked_up_first(job.operation, false) then ' once ApiPay shows nothing alive with its name' end, ', or with and_cancel => true never.');
+  'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again once ApiPay shows ',
+  case when job.operation = 'invoice.cancel' then 'that invoice as not cancelled' else 'nothing alive with its name' end, ', or with and_cancel => true never.');
 comment on function apipay._ways_out(apipay.jobs, text, text) is 'The calls that settle a held job.';
 
 create function apipay._explain_held(job apipay.jobs) returns text
@@ -382,13 +385,21 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
   when job.reason = 'not_as_stated' then concat('what was said of ', apipay._deed(job), ' is not what ApiPay has',
     ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
     -- policy::stated says where it is needed.
-    apipay._ways_out(job, 'Done as another one', case when job.error_message like '%anyway => true%' then 'Done as that one, though it differs' end))
+    apipay._ways_out(job, 'Done as another one', case when job.error_code = 'differs' then 'Done as that one, though it differs' end))
   when job.reason = 'mismatch' then concat('what ApiPay has under the name of ', apipay._deed(job), ' is not what was asked for',
     ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
     apipay._ways_out(job, 'Done as another one', 'Done as that one, though it differs'))
   when job.reason = 'duplicate_detected' then concat('more than one object at ApiPay carries the name of ', apipay._deed(job),
     ': ' || apipay._mask_phones(left(job.error_message, 500)),
     '. See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve(', job.id, ', true, ',
+    case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').',
+    case when job.operation = 'invoice.create' then concat(
+      ' An invoice that is not kept can still be paid, so cancel each of those: select apipay.cancel_invoice(INVOICE_ID, account => ''',
+      job.account, '''); one that was paid too has to be refunded.') end)
+  when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given no clear answer about it',
+    ' ' || apipay._since(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', ', so nothing was sent. ',
+    'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing; then enqueue a new payment if one is wanted. ',
+    'Done, as ApiPay''s dashboard shows for ', job.token, ': select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
   when job.reason = 'other_organization' then concat('the account is for another organisation than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the key of now. ',
     'Look for ', job.token, ' in the dashboard of the earlier organisation',
@@ -494,10 +505,12 @@ comment on function apipay._explain_alive(apipay.jobs) is
 
 create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
 language sql stable parallel safe
-return concat('Cancelled', case when job.reason is distinct from 'called_off' then ' by ' || who end, ' at ', apipay._clock(job.finished_at),
+return concat('Cancelled', case when job.reason in ('called_off', 'called_off_unseen') then null else ' by ' || who end, ' at ', apipay._clock(job.finished_at),
   ' (' || apipay._mask_phones(left(coalesce(why, job.reason), 300)) || ')', case
     when job.reason = 'resolved_not_applied' then ': somebody said that no request of it had an effect.'
     when job.reason = 'called_off' then ': somebody said that no request of it had an effect, and no look-up since has shown anything alive with its name.'
+    when job.reason = 'called_off_unseen' then concat(': somebody said that no request of it had an effect, and ApiPay has given no clear answer about it',
+      ' since ' || apipay._clock(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', '. Whether it has something of it is not known; nothing more is sent.')
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     else ', before anything was sent.' end);
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';

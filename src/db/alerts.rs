@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::accounts::AlertText;
@@ -226,17 +227,22 @@ pub struct Untold {
     pub reason: String,
     /// What the gateway was found to have, if that is why.
     pub found: Option<String>,
+    /// The code of its last error.
+    pub error_code: Option<String>,
+    /// When somebody last said that nothing was done.
+    pub denied_at: Option<OffsetDateTime>,
 }
 
 /// Held jobs that no open alert names or counts: an alert may have been resolved between its opening and the record that
 /// it was about. As many of each account as are told one by one, and one more, which begins to count the others.
 pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
     let rows = sqlx::query!(
-        r#"select a.name as "account!", h.id as "id!", h.operation as "operation!", h.reason as "reason!", h.found as "found?"
+        r#"select a.name as "account!", h.id as "id!", h.operation as "operation!", h.reason as "reason!", h.found as "found?",
+                  h.error_code as "error_code?", apipay._past(h.denied_at) as "denied_at?"
              from apipay.accounts a
              cross join lateral (select apipay._told_held(a.name) as jobs offset 0) told
              cross join lateral (
-               select j.id, j.operation, coalesce(j.reason, '') as reason,
+               select j.id, j.operation, coalesce(j.reason, '') as reason, j.error_code, j.denied_at,
                       case when j.reason in ('not_as_stated', 'mismatch', 'duplicate_detected') then j.error_message end as found
                  from apipay.jobs j
                 where j.account = a.name and j.state = 'held' and j.id <> all (told.jobs)
@@ -257,6 +263,8 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
             operation: row.operation,
             reason: row.reason,
             found: row.found,
+            error_code: row.error_code,
+            denied_at: row.denied_at,
         })
     });
     Ok(untold.collect())

@@ -105,6 +105,24 @@ pub struct Transition {
     /// The gateway's object, when succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
+    /// What becomes of the job if the object that it takes is another job's: it is not taken then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Instead>,
+    /// The other job whose object it is, where that is known before the database was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<i64>,
+}
+
+/// What becomes of a job whose answer showed another job's object.
+#[derive(Clone, Debug, Serialize)]
+pub struct Instead {
+    /// The state to move to.
+    pub state: State,
+    /// Why.
+    pub reason: &'static str,
+    /// Not before this many seconds from now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_s: Option<f64>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -115,6 +133,16 @@ impl Transition {
     /// Which one it is.
     pub fn key(&self) -> Key {
         (JobId(self.job_id), Epoch(self.epoch), self.token)
+    }
+
+    /// Whether it makes an object the job's own.
+    pub(super) fn takes_object(&self) -> bool {
+        self.instead.is_some() && self.state != State::Uncertain
+    }
+
+    /// Whether that object bears the job's name: then a human decides whose it is.
+    pub(super) fn is_named(&self) -> bool {
+        (self.instead.as_ref()).is_some_and(|instead| instead.state == State::Held)
     }
 
     /// Without what the gateway wrote, for a database that cannot store it.

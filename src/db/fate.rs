@@ -14,6 +14,8 @@ use crate::domain::job::{Epoch, JobId};
 pub enum Recorded {
     /// The job moved: now, or with an earlier try whose answer was lost.
     Moved,
+    /// The job moved, but not as was decided: the object that it was to take is another job's.
+    NotBelieved,
     /// The job had moved on: the attempt keeps its evidence, the job stays as it is.
     Stale,
     /// The database does not take it now; it waits in memory and is tried again.

@@ -11,6 +11,7 @@ use super::clock::SteadySecond;
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, History, JobId, JobName};
+use crate::domain::object::{InvoiceStatus, RefundStatus};
 use crate::domain::operation::Written;
 
 /// A mirror that is due for a check, with the accepted jobs that wait for its object.
@@ -36,6 +37,17 @@ pub struct DueMirror {
     pub waiting: Vec<AcceptedJob>,
     /// The database's clock.
     pub now: OffsetDateTime,
+}
+
+impl DueMirror {
+    /// Whether it was seen failed.
+    pub fn has_failed(&self) -> bool {
+        let failed = match self.refund_id {
+            Some(_) => RefundStatus::Failed.as_str(),
+            None => InvoiceStatus::Error.as_str(),
+        };
+        self.status == failed
+    }
 }
 
 /// An accepted job that waits for an object.

@@ -1,11 +1,13 @@
 //! Recording decisions: guarded by state and epoch, a batch in one statement.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::entry::{Entry, InvoiceRow, Key, RefundRow, Transition};
 use super::fate::{Fates, Recorded, Results, why_unmoved};
@@ -21,15 +23,18 @@ pub async fn record(
 ) -> Result<Results, DbError> {
     let moves = entries.iter().filter_map(|entry| entry.transition.as_ref());
     let transitions = last_of_each(moves);
+    let owners = disputes(&transitions);
+    let is_taken = |token: Option<Uuid>| token.is_some_and(|token| owners.contains_key(&token));
     let rows = sqlx::query_file!(
         "src/db/record.sql",
-        json(&transitions)?,
+        json(&with_owners(&transitions, &owners))?,
         json(&newest_of_each(
-            entries.iter().flat_map(|entry| &entry.invoices),
+            (entries.iter().flat_map(|entry| &entry.invoices)).filter(|row| !is_taken(row.token)),
             |row| ((row.account.as_str(), row.id), row.seen_at)
         ))?,
         json(&newest_of_each(
-            entries.iter().filter_map(|entry| entry.refund.as_ref()),
+            (entries.iter().filter_map(|entry| entry.refund.as_ref()))
+                .filter(|row| !is_taken(row.token)),
             |row| ((row.account.as_str(), row.id), row.seen_at)
         ))?,
         patience.as_millis().to_string(),
@@ -40,7 +45,12 @@ pub async fn record(
     let may_end_waits = rows.iter().any(|row| row.may_be_waited_for);
     let moved = rows.into_iter().map(|row| {
         let key = (JobId(row.id), Epoch(row.epoch), row.token);
-        (key, Recorded::Moved)
+        let fate = if row.is_anothers {
+            Recorded::NotBelieved
+        } else {
+            Recorded::Moved
+        };
+        (key, fate)
     });
     let mut fates: Fates = moved.collect();
     let unmoved: Vec<&Transition> = transitions
@@ -55,6 +65,46 @@ pub async fn record(
         fates,
         may_end_waits,
     })
+}
+
+/// The account, and an invoice or else a refund of it.
+type Taken<'a> = (&'a str, Option<i64>, Option<i64>);
+
+/// Of several jobs of a batch that take the same object one has it: who can show that it is their own, or else the first.
+/// Returns of the others, by their tokens, which job that is.
+fn disputes(transitions: &[&Transition]) -> HashMap<Uuid, i64> {
+    let mut taken: HashMap<Taken<'_>, Vec<&Transition>> = HashMap::new();
+    for &transition in transitions.iter().filter(|t| t.takes_object()) {
+        let invoice = match transition.refund_id {
+            Some(_) => None,
+            None => transition.invoice_id,
+        };
+        let key = (transition.account.as_str(), invoice, transition.refund_id);
+        taken.entry(key).or_default().push(transition);
+    }
+    let mut owners = HashMap::new();
+    for jobs in taken.into_values().filter(|jobs| jobs.len() > 1) {
+        let Some(owner) = jobs.iter().find(|t| t.is_named()).or(jobs.first()) else {
+            continue;
+        };
+        let others = jobs.iter().filter(|t| t.token != owner.token);
+        owners.extend(others.map(|t| (t.token, owner.job_id)));
+    }
+    owners
+}
+
+fn with_owners<'a>(
+    transitions: &[&'a Transition],
+    owners: &HashMap<Uuid, i64>,
+) -> Vec<Cow<'a, Transition>> {
+    let with_owner = |transition: &&'a Transition| match owners.get(&transition.token) {
+        None => Cow::Borrowed(*transition),
+        Some(&owner) => Cow::Owned(Transition {
+            owner: Some(owner),
+            ..(*transition).clone()
+        }),
+    };
+    transitions.iter().map(with_owner).collect()
 }
 
 /// What may have swallowed a change of a job, as an error of its row: the triggers before an update that are not ours.

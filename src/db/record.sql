@@ -7,16 +7,54 @@
 -- evidence in any case, if it is an attempt of that job and that worker.
 -- A mirror takes nothing that was seen before what it shows: an answer may have waited for the database. It is followed
 -- for as long as an accepted job waits for its object that does not move with it: nothing else finds that job.
+-- An object that is another job's is not taken (`instead` says what becomes of the job then), nor is its mirror changed.
 with patience as materialized (
   select set_config('lock_timeout', $4, true)
 ),
-transition as materialized (
-  select t.* from patience, jsonb_to_recordset($1::text::jsonb) as t(
+told as materialized (
+  select t.*, o.is_anothers_of
+  from patience, jsonb_to_recordset($1::text::jsonb) as t(
     job_id bigint, token uuid, account text, worker uuid, epoch bigint, from_state text, kind text,
     effect text, http_status smallint, error_code text, message text, errors jsonb, retry_after_s float8,
     answer jsonb, request jsonb, request_sha256 text, duration_ms int,
     state text, reason text, after_s float8, counts boolean, unproven boolean, proven boolean, absent boolean, failing boolean, answered boolean,
-    keeps_cause boolean, resubmitted boolean, spared boolean, invoice_id bigint, refund_id bigint, result jsonb)
+    keeps_cause boolean, resubmitted boolean, spared boolean, invoice_id bigint, refund_id bigint, result jsonb,
+    instead jsonb, owner bigint)
+  cross join lateral (
+    select case
+      when t.owner is not null then t.owner
+      when t.instead is null then null
+      when t.refund_id is not null then coalesce(
+        (select m.job_id from apipay.refunds m where m.account = t.account and m.id = t.refund_id and m.job_id <> t.job_id),
+        (select j.id from apipay.jobs j
+          where j.invoice_id = t.invoice_id and j.account = t.account and j.refund_id = t.refund_id and j.id <> t.job_id limit 1))
+      else coalesce(
+        (select m.job_id from apipay.invoices m where m.account = t.account and m.id = t.invoice_id and m.job_id <> t.job_id),
+        (select j.id from apipay.jobs j
+          where j.invoice_id = t.invoice_id and j.account = t.account and j.operation = 'invoice.create' and j.id <> t.job_id limit 1))
+      end as is_anothers_of
+    offset 0) o
+),
+transition as materialized (
+  select job_id, token, account, worker, epoch, from_state, kind, request, request_sha256, duration_ms, answer, http_status,
+         retry_after_s, counts, spared, resubmitted, instead, is_anothers_of,
+         case when is_anothers_of is null then effect else 'unknown' end as effect,
+         case when is_anothers_of is null then state else instead ->> 'state' end as state,
+         case when is_anothers_of is null then reason else instead ->> 'reason' end as reason,
+         case when is_anothers_of is null then after_s else (instead ->> 'after_s')::float8 end as after_s,
+         case when is_anothers_of is null then unproven else kind = 'send' end as unproven,
+         is_anothers_of is null and proven as proven, is_anothers_of is null and absent as absent,
+         is_anothers_of is not null or failing as failing, is_anothers_of is null and answered as answered,
+         is_anothers_of is null and keeps_cause as keeps_cause,
+         case when is_anothers_of is null then invoice_id end as invoice_id,
+         case when is_anothers_of is null then refund_id end as refund_id,
+         case when is_anothers_of is null then result end as result,
+         case when is_anothers_of is null then errors end as errors,
+         case when is_anothers_of is null then error_code end as error_code,
+         case when is_anothers_of is null then message
+              else format('ApiPay showed %s as this job''s, and here it is that of job %s',
+                          coalesce('refund ' || refund_id, 'invoice ' || invoice_id), is_anothers_of) end as message
+  from told
 ),
 moved as (
   update apipay.jobs j
@@ -61,6 +99,7 @@ moved as (
      and j.epoch = t.epoch and j.state = t.from_state
      and j.leased_by is not distinct from case when t.from_state = 'sending' then t.worker end
   returning j.id, j.epoch, j.token, j.account, j.state, j.invoice_id, j.refund_id, j.operation = 'invoice.refund' as may_be_waited_for,
+            t.is_anothers_of is not null as is_anothers,
             -- A trigger may have had another row stored. One that stays in its state shows it by when it last changed.
             j.state = t.state and j.epoch = t.epoch and (t.state <> t.from_state or j.updated_at >= now()) as is_so
 ),
@@ -93,6 +132,7 @@ seen_invoice as materialized (
     external_order_id text, kaspi_invoice_id text, error_code text, error_message text, is_sandbox boolean,
     created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean, shown_to text,
     check_after_s float8, settled boolean)
+  where i.token is null or i.token <> all (array(select token from told where is_anothers_of is not null))
 ),
 seen_refund as materialized (
   select r.*
@@ -100,6 +140,7 @@ seen_refund as materialized (
     account text, id bigint, seen_at timestamptz, job_id bigint, token uuid, invoice_id bigint, status text, amount numeric,
     external_order_id text, reason text, error_code text, error_message text, created_at timestamptz, check_after_s float8,
     settled boolean)
+  where r.token is null or r.token <> all (array(select token from told where is_anothers_of is not null))
 ),
 waited_for as materialized (
   select j.account, j.invoice_id, j.refund_id
@@ -145,7 +186,7 @@ invoice as (
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
    where not apipay._is_older(excluded.checked_at, m.checked_at)
-  returning m.account, m.id, m.status, m.checked_at
+  returning m.account, m.id, m.status, m.checked_at, m.job_id
 ),
 refund as (
   insert into apipay.refunds as m
@@ -173,7 +214,7 @@ refund as (
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
    where not apipay._is_older(excluded.checked_at, m.checked_at)
-  returning m.account, m.id, m.status, m.checked_at
+  returning m.account, m.id, m.status, m.checked_at, m.job_id
 ),
 unstored as (
   select 'invoices' as mirrors, i.account, i.id, i.seen_at from seen_invoice i
@@ -182,7 +223,7 @@ unstored as (
   select 'refunds', r.account, r.id, r.seen_at from seen_refund r
    where (r.account, r.id) not in (select account, id from refund)
 )
-select id as "id!", epoch as "epoch!", token as "token!", may_be_waited_for as "may_be_waited_for!" from moved
+select id as "id!", epoch as "epoch!", token as "token!", may_be_waited_for as "may_be_waited_for!", is_anothers as "is_anothers!" from moved
 -- Once, whether a job moved or not.
 where (select bool_and(apipay._is_superseded(u.mirrors, u.account, u.id, u.seen_at)) from unstored u) is not false
   and (select apipay._all_changed('apipay.jobs', count(*), count(*), count(*) filter (where is_so)) from moved)
@@ -193,3 +234,9 @@ where (select bool_and(apipay._is_superseded(u.mirrors, u.account, u.id, u.seen_
   and (select apipay._all_changed('apipay.refunds', count(*), count(*),
                                   count(*) filter (where m.status = r.status and m.checked_at = least(r.seen_at, now())))
          from refund m join seen_refund r on r.account = m.account and r.id = m.id)
+  -- Another job may have taken it at this very moment: then all of it is made again, and shows that.
+  and (select apipay._is_undisputed(count(*)) from told t
+        where t.instead is not null and t.is_anothers_of is null
+          and case when t.refund_id is not null
+                   then exists (select from refund m where m.account = t.account and m.id = t.refund_id and m.job_id <> t.job_id)
+                   else exists (select from invoice m where m.account = t.account and m.id = t.invoice_id and m.job_id <> t.job_id) end)

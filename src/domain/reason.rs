@@ -109,6 +109,12 @@ reasons! {
     CalledOff = "called_off",
     /// The account was taken out of the daemon's configuration, or changed there, before the request left.
     AccountClosed = "account_closed",
+    /// Somebody said that nothing was done, and no look-up since got a clear answer; nothing was sent.
+    Unconfirmed = "unconfirmed",
+    /// Somebody said that nothing was done and that it is to end, and no look-up since got a clear answer.
+    CalledOffUnseen = "called_off_unseen",
+    /// The answer showed an object that is another job's.
+    AnothersObject = "anothers_object",
 }
 
 #[cfg(test)]
@@ -123,7 +129,8 @@ mod tests {
         duplicate_detected mismatch session_expired key_rejected organization_not_ready \
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
         account_parked quota_spent database_failed history_lost route_not_found not_as_stated key_doubted \
-        other_organization called_off account_closed";
+        other_organization called_off account_closed unconfirmed called_off_unseen \
+        anothers_object";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

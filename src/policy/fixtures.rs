@@ -250,7 +250,7 @@ pub(super) fn show_next(next: &Next) -> String {
             words.extend(absent.then(|| "absent".to_owned()));
         }
         Next::Resubmit(_) => words.push("resubmitted".to_owned()),
-        Next::Failed(_) | Next::Parked(_) | Next::Held(_) | Next::CalledOff(_) => {}
+        Next::Failed(_) | Next::Parked(_) | Next::Held(_) | Next::CalledOff { .. } => {}
     }
     words.join(" ")
 }

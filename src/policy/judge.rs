@@ -332,8 +332,38 @@ fn look_up_soon(reason: Reason, after: Duration) -> Next {
     }
 }
 
+/// What becomes of a job instead, should the object that a verdict takes for its own belong to another job as far as the
+/// database knows. `asked_again` is when it is looked up; `None` where nothing is taken.
+///
+/// A number alone is no proof then, and the job is looked up by its name. An object that bears its name is a human's to
+/// decide about: the other job goes by it already.
+pub fn if_anothers(plan: &Plan, name: JobName, next: &Next, asked_again: Duration) -> Option<Next> {
+    if plan.lookup.acts_on_object() {
+        return None;
+    }
+    match next {
+        Next::Succeeded(seen) | Next::Accepted { seen, .. } if name.owns(seen) => {
+            Some(Next::Held(Reason::Mismatch))
+        }
+        Next::Succeeded(_) | Next::Accepted { .. } => {
+            Some(look_up_soon(Reason::AnothersObject, asked_again))
+        }
+        Next::Uncertain {
+            after,
+            invoice_id: Some(_),
+            ..
+        } => Some(look_up_soon(Reason::AnothersObject, *after)),
+        _ => None,
+    }
+}
+
 fn uncertain(reason: Reason, quiet: Duration) -> Verdict {
     Verdict::unknown(look_up_soon(reason, quiet))
+}
+
+/// When a job is looked up whose answer showed another job's object.
+pub fn asked_again(timed: &Timed, at: Circumstances<'_>) -> Duration {
+    quiet(at.rules.quiet_after_answer, timed.took, at)
 }
 
 /// How long to keep quiet before a look-up: the request may still be at work for as long as its own

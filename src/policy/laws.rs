@@ -21,9 +21,9 @@ use crate::policy::fixtures::*;
 use crate::policy::follow::{NextCheck, Sighting, follow, next_check};
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, conclude, judge, signal_of};
-use crate::policy::reconcile::{is_word_enough, key_may_be_free, reconcile, without_baseline};
+use crate::policy::reconcile::{is_word_unconfirmed, key_may_be_free, reconcile, without_baseline};
 use crate::policy::rules::Jitter;
-use crate::policy::verdict::{AccountSignal, Effect, Next, Proof, Scope, Verdict};
+use crate::policy::verdict::{AccountSignal, Effect, Next, Proof, Reason, Scope, Verdict};
 
 use any::*;
 
@@ -192,14 +192,20 @@ proptest! {
         prop_assert!(!verdict.counts);
         // After a person's word that nothing was done, what is dead was seen to.
         let nothing_ours = if history.is_denied() { !shows_ours_alive(&finding) } else { !shows_ours(&finding) };
-        let on_a_word = is_word_enough(&history, at) && matches!(finding, Finding::Unclear(_));
+        let is_unclear = matches!(finding, Finding::Unclear(_));
+        // No request is sent on a word alone, however long nobody has told otherwise.
+        prop_assert!(!(is_unclear && matches!(verdict.next, Next::Queued { .. })), "{verdict:?}");
+        let is_missing = matches!(verdict.next, Next::Failed(Reason::Refused));
+        if is_unclear && !is_missing && is_word_unconfirmed(&history, at) {
+            prop_assert_eq!(&verdict.next, &Next::Held(Reason::Unconfirmed));
+            prop_assert_eq!(verdict.effect, Effect::Unknown);
+        }
         // Sent twice with one key, which is free again: what the second made may not be shown yet.
         let may_hide_another = !lookup_only && history.attempts > 1 && shows_free_key(&finding);
         let settled = history.absent_since.is_some_and(|since| NOW - since >= rules.settle);
         match &verdict.next {
-            Next::Queued { proof, .. } if on_a_word => prop_assert_eq!(*proof, Proof::NothingApplied),
             Next::Queued { proof, .. } => match kind.plan.resend {
-                Resend::Harmless => prop_assert!(!matches!(finding, Finding::Unclear(_))),
+                Resend::Harmless => {}
                 Resend::ByProtection => {
                     prop_assert!(nothing_ours && (settled || !key_may_be_free(&history, at)));
                     prop_assert!(settled || !lookup_only, "one look-up, no key: {verdict:?}");

@@ -46,7 +46,8 @@ pub fn sign_of_send(timed: &Timed, verdict: &Verdict, read_first: bool) -> Sign 
 pub fn sign_of_lookup(timed: &Timed, verdict: &Verdict) -> Sign {
     let is_unclear = match &verdict.next {
         Next::Uncertain { reason, .. } => *reason == Reason::LookupUnclear,
-        Next::Held(reason) => *reason == Reason::UnknownOutcome,
+        Next::Held(reason) => matches!(reason, Reason::UnknownOutcome | Reason::Unconfirmed),
+        Next::CalledOff { is_seen, .. } => !is_seen,
         _ => false,
     };
     sign_of_read(timed, !is_unclear)

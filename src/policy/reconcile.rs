@@ -20,9 +20,9 @@ use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict, why_failed};
 /// look-up that finds nothing is enough, because the same key is used; without it, two with the
 /// settle time between them. Two are proof, however old the request is, and are waited for as well where
 /// nothing is sent again before they can be had, as with a job that is past its `expires_at`. After a person's word that
-/// nothing was done, one is enough, or none once all have been in vain for `reconcile.give_up`; what lives with the job's
-/// name still speaks first. Where a request was repeated by its key, two are needed as well before a
-/// dead object counts as all there is.
+/// nothing was done, one is enough, and what lives with the job's name still speaks first. That word alone sends nothing:
+/// where no look-up has got a clear answer for `reconcile.give_up` since, the job is held again. Where a request was
+/// repeated by its key, two are needed as well before a dead object counts as all there is.
 pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>) -> Verdict {
     match finding {
         Finding::Unclear(timed) => unclear(subject, timed, at),
@@ -175,14 +175,14 @@ pub fn key_may_be_free(history: &History, at: Circumstances<'_>) -> bool {
         .is_some_and(|since| at.now - since >= at.rules.give_up)
 }
 
-/// Whether the gateway was reached by a request that got no clear answer.
+/// Whether a request that got no clear answer has left at all.
 pub(super) fn has_left(timed: &Timed) -> bool {
     !matches!(timed.answer, Answer::NotSent(_))
 }
 
-/// Whether a person's word that nothing was done is all there will be: every look-up since has been in vain for
-/// `reconcile.give_up`. How old the request is says nothing of that.
-pub fn is_word_enough(history: &History, at: Circumstances<'_>) -> bool {
+/// Whether every look-up since a person's word that nothing was done has been in vain for `reconcile.give_up`. How old the
+/// request is says nothing of that.
+pub fn is_word_unconfirmed(history: &History, at: Circumstances<'_>) -> bool {
     history
         .denied_since
         .is_some_and(|since| at.now - since >= at.rules.give_up)
@@ -203,29 +203,19 @@ fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdi
     if subject.plan.resend == Resend::Harmless && is_missing(timed) {
         return not_applied(Next::Failed(Reason::Refused));
     }
-    let given_up = match history.unproven_since {
-        Some(_) => key_may_be_free(history, at),
-        None => history.lookups >= UNCLEAR_MAX,
+    let held_for = match (history.is_denied(), history.unproven_since) {
+        // The word is asked about for as long as the request was, and it is never a reason to send.
+        (true, _) => is_word_unconfirmed(history, at).then_some(Reason::Unconfirmed),
+        (false, Some(_)) => key_may_be_free(history, at).then_some(Reason::UnknownOutcome),
+        (false, None) => (history.lookups >= UNCLEAR_MAX).then_some(Reason::UnknownOutcome),
     };
     let again = look_again(history, timed, at);
-    if history.is_denied() {
-        // Nobody else can tell, so the person's word counts, unless it is the account that keeps the gateway from telling.
-        return match again.signal {
-            None if is_word_enough(history, at) && has_left(timed) => not_applied(Next::Queued {
-                after: Duration::ZERO,
-                reason: Reason::NotApplied,
-                proof: Proof::NothingApplied,
-            }),
-            _ => again,
-        };
-    }
-    if given_up {
-        Verdict {
-            next: Next::Held(Reason::UnknownOutcome),
+    match held_for {
+        Some(reason) => Verdict {
+            next: Next::Held(reason),
             ..again
-        }
-    } else {
-        again
+        },
+        None => again,
     }
 }
 
@@ -234,7 +224,7 @@ pub(super) fn look_again(history: &History, timed: &Timed, at: Circumstances<'_>
     Verdict {
         effect: Effect::Unknown,
         next: Next::Uncertain {
-            after: backoff::delay(&at.rules.server_error, history.lookups, at.jitter),
+            after: asked_later(history, at),
             reason: Reason::LookupUnclear,
             invoice_id: None,
             absent: false,
@@ -245,6 +235,11 @@ pub(super) fn look_again(history: &History, timed: &Timed, at: Circumstances<'_>
             Answer::NotSent(_) | Answer::Lost(_) => None,
         },
     }
+}
+
+/// How long it is until the next look-up, where one has not decided.
+pub fn asked_later(history: &History, at: Circumstances<'_>) -> Duration {
+    backoff::delay(&at.rules.server_error, history.lookups, at.jitter)
 }
 
 /// With no unproven request to set a term, a human is asked after so many look-ups: a day of them at

@@ -7,7 +7,7 @@ use crate::policy::finding::{Finding, Subject};
 use crate::policy::found::{described, list, named, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
 use crate::policy::reconcile::{
-    has_left, is_missing, is_settled, is_word_enough, lives_as_own, look_again, wait_to_settle,
+    has_left, is_missing, is_settled, is_word_unconfirmed, lives_as_own, look_again, wait_to_settle,
 };
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 
@@ -16,8 +16,42 @@ use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 pub struct Checked {
     /// What becomes of the job.
     pub verdict: Verdict,
-    /// Where the gateway has it otherwise: what was said, and what the gateway has.
-    pub refuted: Option<String>,
+    /// Where the gateway has it otherwise.
+    pub refuted: Option<Refuted>,
+    /// Which of the findings decided, by its place: the request that brought it is the evidence.
+    pub decided_by: usize,
+}
+
+/// Why what was said of a job is not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refuted {
+    /// What was said, and what the gateway has.
+    pub words: String,
+    /// Whether the object that is meant differs from what was asked for, and is taken if that is said (`anyway`).
+    pub is_taken_anyway: bool,
+}
+
+/// What speaks against an object, in words, and whether it is taken all the same if that is said.
+struct Against {
+    words: String,
+    is_taken_anyway: bool,
+}
+
+impl Against {
+    fn all(words: impl Into<String>) -> Against {
+        Against {
+            words: words.into(),
+            is_taken_anyway: false,
+        }
+    }
+
+    /// Nothing but a difference: the words say how the object is taken.
+    fn difference(words: &str) -> Against {
+        Against {
+            words: format!("{words}{TAKEN}"),
+            is_taken_anyway: true,
+        }
+    }
 }
 
 /// Whether the job's own object has to be looked for before what was said can be decided: an invoice was named that
@@ -31,6 +65,9 @@ pub fn needs_own(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> b
     let is_dead = || subject.operation.progress(seen) == Progress::Failed;
     is_bill && !subject.name.names(seen) && (may_be_taken() || is_dead())
 }
+
+/// The place of what a search by the job's name brought, after what was named.
+const OWN: usize = 1;
 
 /// Decides about a job that somebody resolved as applied, once the gateway was asked for the object.
 ///
@@ -55,17 +92,19 @@ pub fn check_stated(
         Finding::Listed(objects) => objects.iter().find(|object| object.id() == stated.id),
     };
     if let Some(Finding::Unclear(timed)) = own {
-        return Checked::of(look_again(subject.history, timed, at));
+        return Checked::of(look_again(subject.history, timed, at)).decided_by(OWN);
     }
+    // What the search by its name shows, or does not show.
+    let by_name = usize::from(own.is_some()) * OWN;
     let living = own_instead(subject, stated, own.unwrap_or(finding));
     let against = match (found, living.is_empty()) {
         (_, false) => Some(comes_first(subject, &living, stated)),
-        (None, true) => Some(missing(subject, finding)),
+        (None, true) => Some(Against::all(missing(subject, finding))),
         (Some(seen), true) => contradiction(subject, stated, seen),
     };
     match (against, found) {
         (None, Some(seen)) if !is_alone(subject, seen, at) => {
-            Checked::of(wait_to_settle(subject.history, at))
+            Checked::of(wait_to_settle(subject.history, at)).decided_by(by_name)
         }
         (None, Some(seen)) => {
             let progress = subject.operation.progress(seen);
@@ -77,12 +116,16 @@ pub fn check_stated(
             })
         }
         (against, _) => Checked {
-            refuted: Some(format!(
-                "{} {} was named; {}",
-                subject.plan.lookup.noun(),
-                stated.id,
-                against.unwrap_or_default()
-            )),
+            decided_by: if living.is_empty() { 0 } else { by_name },
+            refuted: Some(Refuted {
+                is_taken_anyway: (against.as_ref()).is_some_and(|against| against.is_taken_anyway),
+                words: format!(
+                    "{} {} was named; {}",
+                    subject.plan.lookup.noun(),
+                    stated.id,
+                    against.map(|against| against.words).unwrap_or_default()
+                ),
+            }),
             ..Checked::of(Verdict {
                 effect: Effect::Unknown,
                 next: Next::Held(Reason::NotAsStated),
@@ -97,21 +140,28 @@ pub fn check_stated(
 /// `found`: what a search by its name brought, and the invoice that the gateway once named for it, if it did.
 ///
 /// What lives of it speaks first: the job is held again with both facts, for a customer may pay that invoice. As when it
-/// is to be sent again, one clear answer is enough after that word, and none once all have been in vain for
-/// `reconcile.give_up`.
-pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>) -> Checked {
-    let seen = || found.iter().flat_map(Finding::objects);
+/// is to be sent again, one clear answer is enough after that word. Since nothing is sent of it, that word alone ends it
+/// once all look-ups have been in vain for `reconcile.give_up`, unless it is the account that keeps the gateway from
+/// telling.
+pub fn call_off(subject: &Subject<'_>, found: &[&Finding], at: Circumstances<'_>) -> Checked {
+    let seen = || found.iter().flat_map(|finding| finding.objects());
     let living: Vec<Object> = seen()
         .filter(|seen| lives(subject, seen))
         .cloned()
         .collect();
     if !living.is_empty() {
+        let shows_it =
+            |finding: &&Finding| finding.objects().iter().any(|seen| lives(subject, seen));
         return Checked {
-            refuted: Some(format!(
-                "it was said that nothing was made and that the job is to end; ApiPay has {}{}",
-                list(&living),
-                how_it_ends(subject, &living)
-            )),
+            decided_by: found.iter().position(shows_it).unwrap_or_default(),
+            refuted: Some(Refuted {
+                words: format!(
+                    "it was said that nothing was made and that the job is to end; ApiPay has {}{}",
+                    list(&living),
+                    how_it_ends(subject, &living)
+                ),
+                is_taken_anyway: matches!(&living[..], [own] if differs(subject, own)),
+            }),
             ..Checked::of(Verdict {
                 effect: Effect::Unknown,
                 next: Next::Held(Reason::NotAsStated),
@@ -120,23 +170,30 @@ pub fn call_off(subject: &Subject<'_>, found: &[Finding], at: Circumstances<'_>)
             })
         };
     }
-    let unclear = found.iter().find_map(|finding| match finding {
-        Finding::Unclear(timed) if !is_missing(timed) => Some(timed),
+    let unclear = found.iter().enumerate().find_map(|it| match it {
+        (place, Finding::Unclear(timed)) if !is_missing(timed) => Some((place, timed)),
         _ => None,
     });
-    if let Some(timed) = unclear {
+    if let Some((place, timed)) = unclear {
         let again = look_again(subject.history, timed, at);
-        if again.signal.is_some() || !is_word_enough(subject.history, at) || !has_left(timed) {
-            return Checked::of(again);
+        if again.signal.is_some() || !is_word_unconfirmed(subject.history, at) || !has_left(timed) {
+            return Checked::of(again).decided_by(place);
         }
     }
     let own = seen().filter(|seen| subject.name.owns(seen));
     Checked::of(Verdict {
-        effect: Effect::NotApplied,
-        next: Next::CalledOff(own.max_by_key(|seen| seen.id()).cloned()),
+        effect: match unclear {
+            Some(_) => Effect::Unknown,
+            None => Effect::NotApplied,
+        },
+        next: Next::CalledOff {
+            dead: own.max_by_key(|seen| seen.id()).cloned(),
+            is_seen: unclear.is_none(),
+        },
         counts: false,
         signal: None,
     })
+    .decided_by(unclear.map_or(0, |(place, _)| place))
 }
 
 /// Whether an object is the job's own and not dead: by its name, or because it answered to the job's key and shows
@@ -179,17 +236,20 @@ fn taken(subject: &Subject<'_>, seen: &Object) -> &'static str {
     }
 }
 
-/// Whether these words name the argument with which an object is taken that differs.
-pub fn says_anyway(words: &str) -> bool {
-    words.contains("anyway => true")
-}
-
 impl Checked {
-    /// A decision that speaks against nothing that was said.
-    fn of(verdict: Verdict) -> Checked {
+    /// A decision that speaks against nothing that was said, and that the first finding made.
+    pub fn of(verdict: Verdict) -> Checked {
         Checked {
             verdict,
             refuted: None,
+            decided_by: 0,
+        }
+    }
+
+    fn decided_by(self, place: usize) -> Checked {
+        Checked {
+            decided_by: place,
+            ..self
         }
     }
 }
@@ -216,11 +276,11 @@ fn is_alone(subject: &Subject<'_>, seen: &Object, at: Circumstances<'_>) -> bool
 }
 
 /// What lives of the job's own beside what was named, and how a person ends that.
-fn comes_first(subject: &Subject<'_>, living: &[Object], stated: &Stated) -> String {
+fn comes_first(subject: &Subject<'_>, living: &[Object], stated: &Stated) -> Against {
     let numbers = living.iter().take(TOLD).map(named);
     let numbers = numbers.collect::<Vec<_>>().join(" and ");
     let taken_back_by = living.first().and_then(|own| own.taken_back_by());
-    match (living, taken_back_by) {
+    let words = match (living, taken_back_by) {
         ([own], Some(_)) if own.is_paid() => format!(
             "{numbers} carries this job's name, and ApiPay has it as {}: name that one{}",
             described(own),
@@ -239,6 +299,10 @@ fn comes_first(subject: &Subject<'_>, living: &[Object], stated: &Stated) -> Str
             "{numbers} carry this job's name: cancel all of them but one with {function}, and name that one"
         ),
         (_, None) => format!("{numbers} carry this job's name: name one of them"),
+    };
+    Against {
+        words,
+        is_taken_anyway: matches!(living, [own] if taken_back_by.is_some() && differs(subject, own)),
     }
 }
 
@@ -273,18 +337,18 @@ fn others(noun: &str, list: &[Object]) -> String {
 const TAKEN: &str = "; the same with anyway => true takes it, although it differs";
 
 /// What speaks against the object that was named.
-fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Option<String> {
+fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Option<Against> {
     let expected = &subject.plan.expected;
     if let Some(owner) = stated.owner {
-        return Some(format!("it belongs to job {owner}"));
+        return Some(Against::all(format!("it belongs to job {owner}")));
     }
     if subject.name.is_another_in(seen) {
-        return Some("at ApiPay it carries the name of another job".to_owned());
+        return Some(Against::all("at ApiPay it carries the name of another job"));
     }
     if subject.plan.lookup.acts_on_object() {
         let progress = subject.operation.progress(seen);
         let is_done = matches!(progress, Progress::Done | Progress::UnderWay);
-        return (!is_done).then(|| format!("ApiPay has {}", described(seen)));
+        return (!is_done).then(|| Against::all(format!("ApiPay has {}", described(seen))));
     }
     // To adopt a dead invoice would make a new bill, although the job's own invoice may still be alive.
     let is_dead_strangers = subject.operation.makes_invoice()
@@ -296,16 +360,17 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Optio
         } else {
             "without this job's name"
         };
-        return Some(format!("ApiPay has {}, {whose}{TAKEN}", described(seen)));
+        let words = format!("ApiPay has {}, {whose}", described(seen));
+        return Some(Against::difference(&words));
     }
     (differs(subject, seen) && !stated.anyway).then(|| {
         let order = subject.is_denied_by(seen).then_some(seen);
-        format!(
-            "{} was asked for, and ApiPay has {}{}{TAKEN}",
+        Against::difference(&format!(
+            "{} was asked for, and ApiPay has {}{}",
             wanted(expected, order),
             described(seen),
             order.map_or_else(String::new, order_of)
-        )
+        ))
     })
 }
 

@@ -86,9 +86,13 @@ pub enum Next {
     },
     /// A human decides.
     Held(Reason),
-    /// Final: a person said that nothing was done and that it is to end, and nothing alive was found. With what was
-    /// found dead, if anything, which is watched all the same.
-    CalledOff(Option<Object>),
+    /// Final: a person said that nothing was done and that it is to end, and nothing alive was found.
+    CalledOff {
+        /// What was found dead, if anything: it is watched all the same.
+        dead: Option<Object>,
+        /// Whether the gateway has said clearly what it has of the job. If not, the word is all there is.
+        is_seen: bool,
+    },
 }
 
 impl Next {
@@ -102,7 +106,7 @@ impl Next {
             Next::Parked(_) => State::Parked,
             Next::Uncertain { .. } => State::Uncertain,
             Next::Held(_) => State::Held,
-            Next::CalledOff(_) => State::Cancelled,
+            Next::CalledOff { .. } => State::Cancelled,
         }
     }
 
@@ -115,7 +119,8 @@ impl Next {
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Next::Succeeded(_) => None,
-            Next::CalledOff(_) => Some(Reason::CalledOff),
+            Next::CalledOff { is_seen: true, .. } => Some(Reason::CalledOff),
+            Next::CalledOff { is_seen: false, .. } => Some(Reason::CalledOffUnseen),
             Next::Accepted { reason, .. }
             | Next::Queued { reason, .. }
             | Next::Uncertain { reason, .. } => Some(*reason),
@@ -243,6 +248,10 @@ mod tests {
             invoice_id: None,
             absent: false,
         };
+        let called_off = |is_seen| Next::CalledOff {
+            dead: None,
+            is_seen,
+        };
         for (next, state, expected) in [
             (Next::Succeeded(seen), State::Succeeded, None),
             (accepted, State::Accepted, Some(reason)),
@@ -252,10 +261,11 @@ mod tests {
             (Next::Failed(reason), State::Failed, Some(reason)),
             (Next::Parked(reason), State::Parked, Some(reason)),
             (Next::Held(reason), State::Held, Some(reason)),
+            (called_off(true), State::Cancelled, Some(Reason::CalledOff)),
             (
-                Next::CalledOff(None),
+                called_off(false),
                 State::Cancelled,
-                Some(Reason::CalledOff),
+                Some(Reason::CalledOffUnseen),
             ),
         ] {
             assert_eq!((next.state(), next.reason()), (state, expected));

@@ -15,7 +15,7 @@ use crate::db::outbox::{self, AtStake, DueDelivery};
 use crate::domain::account::AccountName;
 use crate::heart;
 use crate::telemetry::{self, Chain};
-use crate::worker::alerting::{self, Alert, HeldJob, ToCancel};
+use crate::worker::alerting::{self, Alert, HeldJob, Known};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::open;
@@ -93,8 +93,12 @@ async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbEr
             account: &held.account,
             id: held.job,
             reason: &held.reason,
-            found: held.found.as_deref(),
-            to_cancel: ToCancel::of(&held.operation),
+            known: Known {
+                found: held.found.as_deref(),
+                is_taken_anyway: held.error_code.as_deref() == Some(alerting::DIFFERS),
+                denied_since: held.denied_at,
+                ..Known::nothing_of(&held.operation)
+            },
         });
         open::try_to_open(&ctx.pool, &ctx.wake, &held.account, &alert).await;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::db::claim::Purpose;
-use crate::domain::answer::{Answer, Lost, Timed};
+use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::job::JobName;
 use crate::domain::object::Object;
 use crate::domain::operation::{Lookup, Request};
@@ -15,14 +15,30 @@ use crate::worker::room::Room;
 /// Pages of a search that are read at most. A job's name is random: more than one page is odd.
 const PAGES: usize = 20;
 
+/// A request, its own answer, and what that comes to with all that was asked before.
+pub struct Asked {
+    /// What was asked last.
+    pub request: Request,
+    /// The answer to that.
+    pub timed: Timed,
+    /// What it comes to.
+    pub finding: Finding,
+}
+
+impl Asked {
+    fn unclear(request: Request, timed: Timed) -> Asked {
+        let finding = Finding::Unclear(timed.clone());
+        Asked {
+            request,
+            timed,
+            finding,
+        }
+    }
+}
+
 /// Asks as `lookup` says, where that is by name for `name`. The quota of the first request is taken already, that of further
-/// pages of a search is taken for `purpose`. Returns what was asked first, the last answer, and what it comes to.
-pub async fn by(
-    room: &Room,
-    lookup: &Lookup,
-    name: &JobName,
-    purpose: Purpose,
-) -> (Request, Timed, Finding) {
+/// pages of a search is taken for `purpose`.
+pub async fn by(room: &Room, lookup: &Lookup, name: &JobName, purpose: Purpose) -> Asked {
     match *lookup {
         Lookup::InvoiceByName => by_name(room, name, purpose).await,
         Lookup::Invoice { id } => {
@@ -38,32 +54,40 @@ pub async fn by(
     }
 }
 
-async fn once(
-    room: &Room,
-    request: Request,
-    read: impl Fn(&Timed) -> Option<Finding>,
-) -> (Request, Timed, Finding) {
+async fn once(room: &Room, request: Request, read: impl Fn(&Timed) -> Option<Finding>) -> Asked {
     let timed = room.call(&request).await;
-    let finding = read(&timed).unwrap_or_else(|| Finding::Unclear(timed.clone()));
-    (request, timed, finding)
+    match read(&timed) {
+        Some(finding) => Asked {
+            request,
+            timed,
+            finding,
+        },
+        None => Asked::unclear(request, timed),
+    }
 }
 
-/// Searches the invoices for those that carry the name, and reads all pages. What shifted while it was read, or could not be read to its end, is unclear. The quota of the
-/// first page is taken already. Returns what was asked first, the last answer, and what it comes to.
-pub async fn by_name(room: &Room, name: &JobName, purpose: Purpose) -> (Request, Timed, Finding) {
-    let first = wire::search_invoices(name, 1);
+/// Searches the invoices for those that carry the name, and reads all pages. What shifted while it was read, or could not
+/// be read to its end, is unclear. The quota of the first page is taken already.
+pub async fn by_name(room: &Room, name: &JobName, purpose: Purpose) -> Asked {
     let mut found: BTreeMap<i64, Object> = BTreeMap::new();
-    let mut last = Timed {
-        answer: Answer::Lost(Lost::Cut),
-        took: Duration::ZERO,
-    };
-    for page in 1..=PAGES {
-        if page > 1 && !matches!(room.take_one(purpose).await, Ok(true)) {
-            break;
+    let mut page = 1;
+    loop {
+        let request = wire::search_invoices(name, page);
+        if page > 1 {
+            let left = match room.take_one(purpose).await {
+                Ok(true) => None,
+                Ok(false) => Some(NotSent::QuotaSpent),
+                Err(_) => Some(NotSent::DatabaseFailed),
+            };
+            if let Some(cause) = left {
+                let answer = Answer::NotSent(cause);
+                let took = Duration::ZERO;
+                return Asked::unclear(request, Timed { answer, took });
+            }
         }
-        last = room.call(&wire::search_invoices(name, page)).await;
-        let Some(read) = wire::read_invoice_page(&last) else {
-            break;
+        let timed = room.call(&request).await;
+        let Some(read) = wire::read_invoice_page(&timed) else {
+            return Asked::unclear(request, timed);
         };
         let rows = read.invoices.len();
         found.extend(
@@ -72,12 +96,15 @@ pub async fn by_name(room: &Room, name: &JobName, purpose: Purpose) -> (Request,
                 .map(|invoice| (invoice.id, invoice.into())),
         );
         if found.len() >= read.total {
-            let finding = Finding::Listed(found.into_values().collect());
-            return (first, last, finding);
+            return Asked {
+                request,
+                timed,
+                finding: Finding::Listed(found.into_values().collect()),
+            };
         }
-        if rows == 0 {
-            break;
+        if rows == 0 || page == PAGES {
+            return Asked::unclear(request, timed);
         }
+        page += 1;
     }
-    (first, last.clone(), Finding::Unclear(last))
 }

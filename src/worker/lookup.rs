@@ -15,16 +15,17 @@ use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::{self, in_words};
+use crate::policy::judge::if_anothers;
 use crate::policy::outage::{Errand, sign_of_lookup};
-use crate::policy::reconcile::reconcile;
+use crate::policy::reconcile::{asked_later, reconcile};
 use crate::policy::stated::{Checked, call_off, check_stated, needs_own};
 use crate::policy::verdict::{Next, Reason};
 use crate::telemetry::Chain;
-use crate::worker::alerting::{Alert, ToCancel};
+use crate::worker::alerting::{Alert, Known, ToCancel};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::culprits::Culprits;
-use crate::worker::find;
+use crate::worker::find::{self, Asked};
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::plan::{self, NoPlan};
@@ -129,8 +130,7 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
         Some(stated) => (&plan.lookup.of_known(Some(stated.id)), claim.name),
         None => (&by_number, claim.name),
     };
-    let asked = find::by(room, lookup, &name, Purpose::Lookup).await;
-    let (mut request, mut timed, finding) = asked;
+    let mut asked = vec![find::by(room, lookup, &name, Purpose::Lookup).await];
     crash::reach(Point::LookupAfterAnswer);
     let known = baseline(claim.baseline.as_ref());
     let subject = Subject {
@@ -141,47 +141,40 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
         protection: room.protection,
         baseline: known.as_ref(),
     };
-    let mut own = None;
-    let mut named_before = None;
-    if claim.is_unwanted && by_number != plan.lookup {
+    let finds_other = match &claim.stated {
+        _ if claim.is_unwanted => by_number != plan.lookup,
+        Some(stated) => needs_own(&subject, stated, &asked[0].finding),
+        None => false,
+    };
+    if finds_other {
         if !matches!(room.take_one(Purpose::Lookup).await, Ok(true)) {
             // When the claim has run out, both are asked for.
             return;
         }
-        let (_, last, found) = find::by(room, &by_number, &claim.name, Purpose::Lookup).await;
-        timed = last;
-        named_before = Some(found);
-    }
-    if (claim.stated.as_ref()).is_some_and(|stated| needs_own(&subject, stated, &finding)) {
-        if !matches!(room.take_one(Purpose::Lookup).await, Ok(true)) {
-            // When the claim has run out, both are asked for.
-            return;
-        }
-        let found;
-        (request, timed, found) = find::by_name(room, &claim.name.first(), Purpose::Lookup).await;
-        own = Some(found);
+        asked.push(if claim.is_unwanted {
+            find::by(room, &by_number, &claim.name, Purpose::Lookup).await
+        } else {
+            find::by_name(room, &claim.name.first(), Purpose::Lookup).await
+        });
     }
     let at = room.circumstances(claim.now + claimed_at.elapsed());
-    let Checked { verdict, refuted } = match &claim.stated {
-        _ if claim.is_unwanted => {
-            let found: Vec<Finding> = [finding.clone()]
-                .into_iter()
-                .chain(named_before.clone())
-                .collect();
-            call_off(&subject, &found, at)
-        }
-        Some(stated) => check_stated(&subject, stated, &finding, own.as_ref(), at),
-        None => Checked {
-            verdict: reconcile(&subject, &finding, at),
-            refuted: None,
-        },
+    let findings: Vec<&Finding> = asked.iter().map(|asked| &asked.finding).collect();
+    let finding = findings[0];
+    let Checked {
+        verdict,
+        refuted,
+        decided_by,
+    } = match &claim.stated {
+        _ if claim.is_unwanted => call_off(&subject, &findings, at),
+        Some(stated) => check_stated(&subject, stated, finding, findings.get(1).copied(), at),
+        None => Checked::of(reconcile(&subject, finding, at)),
     };
-    let found = refuted.or_else(|| in_words(&subject, &finding, &verdict.next));
-    let findings: Vec<&Finding> = [&finding]
-        .into_iter()
-        .chain(&own)
-        .chain(&named_before)
-        .collect();
+    let is_taken_anyway = (refuted.as_ref()).is_some_and(|refuted| refuted.is_taken_anyway);
+    let found = refuted
+        .map(|refuted| refuted.words)
+        .or_else(|| in_words(&subject, finding, &verdict.next));
+    // The request that decided, with its own answer.
+    let Asked { request, timed, .. } = asked.get(decided_by).unwrap_or(&asked[0]);
     let to_take_back = found::to_take_back(&subject, &findings);
     let to_cancel = match (to_take_back.first(), to_take_back.len()) {
         (Some(invoice), 1) if operation.makes_invoice() => ToCancel::Invoice(*invoice),
@@ -195,21 +188,31 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
         guard: &guard,
         kind: Kind::Lookup,
         plan: &plan,
-        request: &request,
-        timed: &timed,
+        request,
+        timed,
         now: at.now,
         signed: Signed {
             errand,
             job: Some(claim.id),
-            sign: sign_of_lookup(&timed, &verdict),
+            sign: sign_of_lookup(timed, &verdict),
         },
         failing_since: claim.history.failing_since,
-        read: match &finding {
+        read: match finding {
             Finding::Read(object) if plan.lookup.acts_on_object() => Some(object),
             _ => None,
         },
-        found: found.as_deref(),
-        to_cancel,
+        instead: if_anothers(
+            &plan,
+            claim.name,
+            &verdict.next,
+            asked_later(&claim.history, at),
+        ),
+        known: Known {
+            found: found.as_deref(),
+            is_taken_anyway,
+            denied_since: claim.history.denied_since,
+            to_cancel,
+        },
     };
     if verdict.next == Next::Held(Reason::DuplicateDetected) && operation.makes_invoice() {
         watch(room, &guard, &found::own(&subject, &findings)).await;
@@ -244,8 +247,10 @@ async fn cannot_read(room: &Room, guard: &Guard, claim: &Claim, message: &str) {
         alert: Alert::of(
             guard,
             &Next::Held(Reason::UnknownOutcome),
-            None,
-            ToCancel::of(&claim.operation),
+            Known {
+                denied_since: claim.history.denied_since,
+                ..Known::nothing_of(&claim.operation)
+            },
         ),
         ..Outcome::plain(&guard.account, outcome::held(guard, Kind::Lookup, message))
     };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::db::entry::{Entry, Transition};
+use crate::db::entry::{Entry, Instead, Transition};
 use crate::db::seconds;
 use crate::domain::answer::{Answer, Body, NotSent, Reply, Timed, beginning};
 use crate::domain::errors::FieldErrors;
@@ -15,7 +15,7 @@ use crate::domain::operation::{Plan, Request};
 use crate::policy::hints;
 use crate::policy::outage::Sign;
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
-use crate::worker::alerting::ToCancel;
+use crate::worker::alerting::{DIFFERS, Known};
 use crate::worker::guard::Guard;
 use crate::worker::recorder::Signed;
 
@@ -42,10 +42,10 @@ pub struct Evidence<'a> {
     pub failing_since: Option<OffsetDateTime>,
     /// The object that the job acts on, if that was read: whatever becomes of the job, its mirror shows it.
     pub read: Option<&'a Object>,
-    /// What the gateway was found to have, in words, if it said so clearly.
-    pub found: Option<&'a str>,
-    /// What may have to be cancelled before the job can be sent again, should a human have to decide.
-    pub to_cancel: ToCancel,
+    /// What becomes of the job instead, should the object that it takes be another job's.
+    pub instead: Option<Next>,
+    /// What is known of the job, should a human have to decide; what was found is said of it in any case.
+    pub known: Known<'a>,
 }
 
 /// What an attempt is for.
@@ -79,8 +79,8 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         ref signed,
         failing_since: _,
         read,
-        found,
-        to_cancel: _,
+        ref instead,
+        known,
     } = *evidence;
     let mut transition = Transition {
         kind: Some(kind.as_str()),
@@ -92,24 +92,32 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         answered: kind == Kind::Send && signed.sign == Sign::Clear,
         request: Some(written(request)),
         request_sha256: request.body.as_ref().map(|body| sha256(&body.to_string())),
+        instead: instead.as_ref().and_then(as_instead),
         ..moved(guard, &verdict.next)
     };
     attach_answer(&mut transition, timed, now);
     if !matches!(verdict.next, Next::Succeeded(_) | Next::Accepted { .. }) {
         let own = transition.message.take();
-        transition.message = found
+        transition.message = (known.found)
             .map(str::to_owned)
             .or(own)
             .or_else(|| explain(&timed.answer));
     }
+    if known.is_taken_anyway {
+        transition.error_code = Some(DIFFERS.to_owned());
+    }
     // A look-up that finds nothing says nothing of why the job is looked up.
-    transition.keeps_cause = found.is_some()
+    transition.keeps_cause = known.found.is_some()
         && matches!(
             verdict.next,
             Next::Uncertain { .. } | Next::Queued { .. } | Next::Failed(Reason::GaveUp)
         );
     let mirror = match &verdict.next {
-        Next::Succeeded(seen) | Next::Accepted { seen, .. } | Next::CalledOff(Some(seen)) => {
+        Next::Succeeded(seen)
+        | Next::Accepted { seen, .. }
+        | Next::CalledOff {
+            dead: Some(seen), ..
+        } => {
             let made_by = (!plan.lookup.acts_on_object()).then_some(guard);
             first_mirror(&guard.account, made_by, seen, following)
         }
@@ -155,6 +163,17 @@ pub fn not_sent(guard: &Guard, cause: NotSent, verdict: &Verdict) -> Entry {
     }
 }
 
+fn as_instead(next: &Next) -> Option<Instead> {
+    Some(Instead {
+        state: next.state(),
+        reason: next.reason()?.code(),
+        after_s: match next {
+            Next::Uncertain { after, .. } => Some(seconds(*after)),
+            _ => None,
+        },
+    })
+}
+
 /// The move of an accepted job whose object looks like this, with the mirrors of what was seen: without it nothing may say
 /// how the object stands, for who reads that goes by it. That of another invoice is added, if the job turns out to have
 /// that one. `found` is what a human decides on, in words.
@@ -188,7 +207,7 @@ pub fn followed(
         | Next::Resubmit(_)
         | Next::Parked(_)
         | Next::Uncertain { .. }
-        | Next::CalledOff(_) => {}
+        | Next::CalledOff { .. } => {}
     }
     entry.transition = Some(transition);
     entry
@@ -214,11 +233,15 @@ pub fn held(guard: &Guard, kind: Kind, message: &str) -> Entry {
 /// Ends a job of which a person said that nothing was done and that it is to end, and whose row cannot be read, so that
 /// nothing can be looked up: their word is all there is.
 pub fn called_off(guard: &Guard, message: &str) -> Entry {
+    let next = Next::CalledOff {
+        dead: None,
+        is_seen: false,
+    };
     let transition = Transition {
         kind: Some(Kind::Lookup.as_str()),
         effect: Some(Effect::Unknown.as_str()),
         message: Some(message.to_owned()),
-        ..moved(guard, &Next::CalledOff(None))
+        ..moved(guard, &next)
     };
     Entry {
         transition: Some(transition),
@@ -281,8 +304,8 @@ fn moved(guard: &Guard, next: &Next) -> Transition {
             transition.invoice_id = *invoice_id;
             transition.absent = *absent;
         }
-        Next::CalledOff(seen) => {
-            if let Some(seen) = seen {
+        Next::CalledOff { dead, .. } => {
+            if let Some(seen) = dead {
                 attach_ids(&mut transition, seen);
             }
             transition.proven = true;
@@ -357,7 +380,7 @@ fn explain(answer: &Answer) -> Option<String> {
             "an earlier request is unproven for too long; it is looked up first, and nothing was sent"
         }
         Answer::NotSent(NotSent::QuotaSpent) => {
-            "the account's limit of requests left none for the list of known refunds; nothing was sent"
+            "the account's limit of requests left none for what had to be read first; nothing was sent"
         }
         Answer::NotSent(NotSent::DatabaseFailed) => {
             "the database did not take what had to be written first; nothing was sent"

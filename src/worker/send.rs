@@ -26,14 +26,14 @@ use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
-use crate::policy::judge::judge;
+use crate::policy::judge::{asked_again, if_anothers, judge};
 use crate::policy::outage::{Sign, sign_of_send};
 use crate::policy::reconcile::{key_may_be_free, made_before, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 use crate::telemetry::Chain;
-use crate::worker::alerting::{Alert, ToCancel};
+use crate::worker::alerting::{Alert, Known};
 use crate::worker::clock::Moment;
-use crate::worker::find;
+use crate::worker::find::{self, Asked};
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, Evidence, Kind};
 use crate::worker::plan::{self, NoPlan};
@@ -198,8 +198,8 @@ async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Tim
         signed: job.signed(sign_of_send(timed, &verdict, false)),
         failing_since: history.failing_since,
         read: None,
-        found: None,
-        to_cancel: ToCancel::of(&job.claim.operation),
+        instead: if_anothers(plan, name, &verdict.next, asked_again(timed, at)),
+        known: Known::nothing_of(&job.claim.operation),
     };
     let recorded = conclude(room, &evidence, verdict, job.role == Role::TrialOfPark).await;
     match recorded {
@@ -251,7 +251,11 @@ async fn read_before(
         return None;
     }
     let asked = find::by(room, &plan.lookup, &job.claim.name, purpose(job));
-    let (request, timed, found) = slot.wait(asked).await;
+    let Asked {
+        request,
+        timed,
+        finding,
+    } = slot.wait(asked).await;
     let at = circumstances(room, job);
     let evidence = |verdict: &Verdict| Evidence {
         guard,
@@ -263,10 +267,10 @@ async fn read_before(
         signed: job.signed(sign_of_send(&timed, verdict, true)),
         failing_since: job.claim.history.failing_since,
         read: None,
-        found: None,
-        to_cancel: ToCancel::of(&job.claim.operation),
+        instead: if_anothers(plan, job.claim.name, &verdict.next, asked_again(&timed, at)),
+        known: Known::nothing_of(&job.claim.operation),
     };
-    let Finding::Listed(listed) = found else {
+    let Finding::Listed(listed) = finding else {
         let verdict = without_baseline(&job.claim.history, &timed, at);
         conclude(
             room,
@@ -291,9 +295,13 @@ async fn read_before(
             "what the job asks for stands at the gateway already, and the database knows nothing of it; it is not sent again"
         );
         let found = in_words(&subject, &Finding::Listed(listed), &verdict.next);
+        let evidence = evidence(&verdict);
         let evidence = Evidence {
-            found: found.as_deref(),
-            ..evidence(&verdict)
+            known: Known {
+                found: found.as_deref(),
+                ..evidence.known
+            },
+            ..evidence
         };
         conclude(room, &evidence, verdict, job.role == Role::TrialOfPark).await;
         return None;
@@ -316,8 +324,7 @@ async fn refuse(room: &Room, guard: &Guard, job: &Job, errors: &FieldErrors) {
             alert: Alert::of(
                 guard,
                 &Next::Held(Reason::UnknownOutcome),
-                None,
-                ToCancel::of(&job.claim.operation),
+                Known::nothing_of(&job.claim.operation),
             ),
             ..Outcome::plain(
                 &guard.account,
@@ -355,7 +362,7 @@ fn log(account: &AccountName, id: &JobId, verdict: &Verdict) {
         Next::Parked(_) => "not done; it waits until its account is well",
         Next::Failed(_) => "it failed",
         Next::Held(_) => "whether it was done cannot be told; a human decides",
-        Next::CalledOff(_) => "nothing alive was found of it; it ends as somebody said",
+        Next::CalledOff { .. } => "nothing alive is known of it; it ends as somebody said",
     };
     if matches!(next, Next::Succeeded(_) | Next::Accepted { .. }) {
         tracing::debug!(job.id = %id, account = %account, "{told}");

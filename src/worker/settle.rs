@@ -247,6 +247,12 @@ fn conclude(ctx: &Arc<Context>, messages: Vec<Message>, results: &Results) -> Ve
         let recorded = recorded.unwrap_or(Recorded::Stale);
         match recorded {
             Recorded::Moved | Recorded::Waiting | Recorded::Swallowed => {}
+            Recorded::NotBelieved => {
+                warn!(
+                    job.id = transition.job_id, account = %message.outcome.account,
+                    "the gateway showed an object as this job's that is another job's here; it is not believed"
+                );
+            }
             Recorded::Stale => {
                 warn!(
                     job.id = transition.job_id,

@@ -10,7 +10,7 @@ use apipayd::policy::outage::{Errand, sign_of_send};
 use apipayd::policy::reconcile::without_baseline;
 use apipayd::policy::rules::Jitter;
 use apipayd::policy::verdict::Next;
-use apipayd::worker::alerting::ToCancel;
+use apipayd::worker::alerting::Known;
 use apipayd::worker::guard::Guard;
 use apipayd::worker::outcome::{self, Evidence, Following, Kind};
 use apipayd::worker::recorder::Signed;
@@ -106,7 +106,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         }
         Next::Parked(_) => assert!(matches!(class, Class::AccountFault(_)), "{reply:?}"),
         Next::Uncertain { .. } | Next::Held(_) | Next::Resubmit(_) => {}
-        Next::CalledOff(_) => panic!("nobody has said that it is to end: {verdict:?}"),
+        Next::CalledOff { .. } => panic!("nobody has said that it is to end: {verdict:?}"),
     }
     assert_lawful(&without_baseline(&history, &timed, at));
 
@@ -132,8 +132,8 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         },
         failing_since: None,
         read: None,
-        found: None,
-        to_cancel: ToCancel::Nothing,
+        instead: None,
+        known: Known::nothing_of(operation.name()),
     };
     let following = Following {
         rules: &at.rules.follow,

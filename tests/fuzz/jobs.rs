@@ -114,7 +114,7 @@ pub(crate) fn assert_lawful(verdict: &Verdict) {
             assert!(parks && !verdict.counts, "{verdict:?}");
         }
         Next::Uncertain { .. } | Next::Held(_) => {}
-        Next::CalledOff(_) => panic!("nobody has said that it is to end: {verdict:?}"),
+        Next::CalledOff { .. } => panic!("nobody has said that it is to end: {verdict:?}"),
         Next::Resubmit(_) => panic!("only what is followed is resubmitted: {verdict:?}"),
     }
     let wait = wait_of(next).unwrap_or_default();

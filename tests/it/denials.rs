@@ -155,6 +155,135 @@ async fn a_held_refund_is_looked_up_before_it_is_cancelled() {
     world.end([daemon]).await;
 }
 
+/// No look-up gets a clear answer for as long as these jobs are looked up.
+fn unanswered() -> Wish {
+    Wish::default()
+        .without_keys()
+        .tune("reconcile.settle", "500ms")
+        .tune("reconcile.give_up", "1500ms")
+}
+
+async fn no_look_up_is_answered(world: &World) {
+    let fails = json!({"route": "GET /invoices", "share": 1.0, "answer": {"preset": "502_html"}});
+    world.sandbox.fault(fails).await;
+}
+
+async fn until_held_for(world: &World, job: Job, reason: &str) {
+    world
+        .until_job(job, reason, |row| {
+            row["state"] == "held" && row["reason"] == reason
+        })
+        .await;
+}
+
+/// A bill was made, and neither its answer nor any look-up tells of it. Whoever says that it was not made is wrong, and
+/// another one sent on that word would be a second bill.
+#[tokio::test]
+async fn a_bill_is_never_sent_again_on_a_word_alone() {
+    let (world, daemon) = World::running_as(unanswered()).await;
+    no_look_up_is_answered(&world).await;
+    let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world.bill(PHONE, 900).await;
+    until_held_for(&world, job, "unknown_outcome").await;
+    let not_made = format!("select apipay.resolve({job}, false, null, 'not in the dashboard')");
+    world.sql(&not_made).await;
+    // Until it is decided there is nothing to do, and whoever looks is told so.
+    let alert = "from apipay.alerts where resolved_at is null and kind = 'job_held'";
+    let (said, todo) = (
+        "Somebody said at %Z that it was not done, and ApiPay is being asked",
+        "nothing is to do now.",
+    );
+    world
+        .until_true(&format!(
+            "select exists (select {alert} and summary like '%{said}%' and action like '{todo}%')"
+        ))
+        .await;
+    until_held_for(&world, job, "unconfirmed").await;
+    let explained = explain(&world, job).await;
+    let words = "was not done, and ApiPay has given no clear answer about it since ";
+    assert!(
+        explained.contains(words)
+            && explained.contains("so nothing was sent. To have ApiPay asked again: "),
+        "{explained}"
+    );
+    world
+        .until_true(&format!(
+            "select exists (select {alert} and summary like '%no clear answer about it since %so nothing was sent%'
+                and action like '%and_cancel => true%enqueue a new payment%' and not details ? 'answered_at')"
+        ))
+        .await;
+    let attempts = world.attempts(job).await;
+    let is_unknown = |attempt: &Value| attempt["effect"] == "unknown";
+    assert!(attempts.iter().all(is_unknown), "{attempts:?}");
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sql(&not_made).await;
+    world.until(job, "succeeded").await;
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world.end([daemon]).await;
+}
+
+/// To end a job sends nothing, so that word is enough after so long; but nobody says that ApiPay has shown anything.
+#[tokio::test]
+async fn what_is_to_end_does_so_unseen_when_no_look_up_is_answered() {
+    let (world, daemon) = World::running_as(unanswered()).await;
+    no_look_up_is_answered(&world).await;
+    let cut = json!({"route": "POST /invoices", "cut": "before_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world.bill(PHONE, 900).await;
+    until_held_for(&world, job, "unknown_outcome").await;
+    world.sql(&not_made_and_unwanted(job)).await;
+    let row = world.until(job, "cancelled").await;
+    assert_eq!(row["reason"], "called_off_unseen", "{row}");
+    let explained = explain(&world, job).await;
+    assert!(
+        explained.contains("ApiPay has given no clear answer about it since ")
+            && explained
+                .ends_with("Whether it has something of it is not known; nothing more is sent."),
+        "{explained}"
+    );
+    let attempts = world.attempts(job).await;
+    let is_unknown = |attempt: &Value| attempt["effect"] == "unknown";
+    assert!(attempts.iter().all(is_unknown), "{attempts:?}");
+    assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);
+    world.end([daemon]).await;
+}
+
+/// Of two requests the evidence is of the one that decided, with its own answer.
+#[tokio::test]
+async fn a_search_that_fails_is_not_told_with_the_answer_to_another_request() {
+    let (world, daemon) =
+        World::running_as(Wish::default().tune("reconcile.quiet_after_timeout", "2s")).await;
+    let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world.bill(PHONE, 900).await;
+    hold(&world, job).await;
+    let dead = json!({"status": "cancelled", "amount": "900.00", "phone": PHONE});
+    let invoice = world.sandbox.invoice(&world.key("default"), dead).await;
+    world
+        .sql(&format!(
+            "update apipay.jobs set invoice_id = {invoice} where id = {job}"
+        ))
+        .await;
+    no_look_up_is_answered(&world).await;
+    world.sql(&not_made_and_unwanted(job)).await;
+    let row = world
+        .until_job(job, "looked up", |row| row["reason"] == "lookup_unclear")
+        .await;
+    assert_eq!(row["http_status"], 502, "{row}");
+    let attempts = world.attempts(job).await;
+    let asked = attempts
+        .iter()
+        .find(|a| a["kind"] == "lookup" && !a["http_status"].is_null());
+    let asked = asked.expect("a look-up");
+    assert_eq!(asked["http_status"], 502, "{asked}");
+    assert_eq!(asked["request"]["path"], "/invoices", "{asked}");
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    until_held_for(&world, job, "not_as_stated").await;
+    world.end([daemon]).await;
+}
+
 /// That is no matter of time: the first daemon on a machine knows nothing of how the database's clock went before.
 #[tokio::test]
 async fn what_somebody_said_outlives_the_start_of_the_machine() {

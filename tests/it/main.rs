@@ -8,6 +8,7 @@
 
 mod accepted;
 mod alerts;
+mod anothers;
 mod answers;
 mod bindings;
 mod books;

@@ -480,7 +480,7 @@ async fn no_job_stays_held_without_an_open_alert() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_looked_up_for_too_long_is_held_and_sent_again_only_on_a_humans_word() {
+async fn what_cannot_be_looked_up_for_too_long_is_held_and_not_sent_again_on_a_word_alone() {
     let wish = Wish::default()
         .tune("reconcile.settle", "500ms")
         .tune("reconcile.give_up", "1500ms");
@@ -505,11 +505,17 @@ async fn what_cannot_be_looked_up_for_too_long_is_held_and_sent_again_only_on_a_
     assert!(refusal.contains("apipay.resolve"), "{refusal}");
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);
 
+    let not_there = format!("select apipay.resolve({job}, false, null, 'not in the dashboard')");
+    world.sql(&not_there).await;
     world
-        .sql(&format!(
-            "select apipay.resolve({job}, false, null, 'not in the dashboard')"
-        ))
+        .until_job(job, "held again, for nobody has confirmed it", |row| {
+            row["state"] == "held" && row["reason"] == "unconfirmed"
+        })
         .await;
+    assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);
+    // Once ApiPay shows clearly that nothing of it is there, it goes out.
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sql(&not_there).await;
     world.until(job, "succeeded").await;
     expect_sends_and_effects(&world, job, 2).await;
     world.end([daemon]).await;

@@ -24,7 +24,7 @@ use apipayd::policy::outage::{Errand, Sign};
 use apipayd::policy::reconcile::{reconcile, without_baseline};
 use apipayd::policy::rules::{Jitter, Rules};
 use apipayd::policy::verdict::{AccountSignal, Verdict};
-use apipayd::worker::alerting::{Alert, ToCancel};
+use apipayd::worker::alerting::{Alert, Known};
 use apipayd::worker::guard::Guard;
 use apipayd::worker::outcome::{self, Evidence, Following, Kind};
 use apipayd::worker::recorder::Signed;
@@ -383,8 +383,8 @@ impl Daemon {
             },
             failing_since: None,
             read: None,
-            found: None,
-            to_cancel: ToCancel::Nothing,
+            instead: None,
+            known: Known::nothing_of("invoice.refund"),
         };
         let entry = outcome::entry(&evidence, verdict, self.following());
         shortened(&guard, entry.transition, verdict)
@@ -430,7 +430,7 @@ impl Move {
 /// The move; one that holds the job must tell a human.
 fn shortened(guard: &Guard, transition: Option<Transition>, verdict: &Verdict) -> Move {
     let decided = Move::of(transition, verdict.signal.as_ref());
-    let tells = Alert::of(guard, &verdict.next, None, ToCancel::Nothing).is_some();
+    let tells = Alert::of(guard, &verdict.next, Known::nothing_of("invoice.refund")).is_some();
     assert_eq!(decided.to == Status::Held, tells, "held without an alert");
     decided
 }

@@ -184,6 +184,12 @@ begin
       assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
       assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
       delete from apipay.jobs where id = job;
+      -- So is a cancel: what became of it, its invoice shows.
+      job := pg_temp.job(state, 'invoice.cancel', true, jsonb_build_object('invoice_id', 40 + job));
+      perform apipay.resolve(job, false, reason => 'not in the dashboard');
+      found := pg_temp.read(job);
+      assert (found.state, found.reason, found.absent_since) = ('uncertain', 'resolved_not_applied', '2000-01-01Z'::timestamptz);
+      delete from apipay.jobs where id = job;
       -- A refund has its look-up before it is sent.
       job := pg_temp.job(state, 'invoice.refund', true, jsonb_build_object('invoice_id', 40 + job));
       insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
@@ -249,7 +255,7 @@ begin
       assert (found.state, found.reason, found.epoch, found.stated_unwanted, found.run_at, found.absent_since)
            = ('uncertain', 'resolved_not_applied', 6, true, now(), '2000-01-01Z'::timestamptz), operation;
       assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
-      assert (select explain from apipay.overview where id = job) like '%Somebody said that it was not done and is to end: %Nothing is sent.';
+      assert (select explain from apipay.overview where id = job) like '%Somebody said at % that it was not done and is to end: %Nothing is sent, and nothing is to do until then.';
       -- Whatever is said of it next takes its place.
       perform apipay.resolve(job, false);
       assert (pg_temp.read(job)).stated_unwanted is null;
@@ -376,18 +382,24 @@ begin
 
   -- What is learned of a held job stands in its alert, of whichever kind, and is told each time.
   perform apipay._tell_held('default', 'duplicate_detected', 'critical', 'two invoices', 'look', jsonb_build_object('job', job));
-  perform apipay._tell_held('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
+  perform apipay._tell_held('default', 'duplicate_detected', 'critical', 'three: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'duplicate_detected'));
   assert (select jsonb_agg(jsonb_build_array(kind, subject, summary, action, details, changed_at is not null, incidents)) from apipay.alerts where account = 'default' and resolved_at is null and kind <> 'account_parked')
-       = jsonb_build_array(jsonb_build_array('duplicate_detected', job::text, 'not as stated: 8700***4321', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'), true, 1));
+       = jsonb_build_array(jsonb_build_array('duplicate_detected', job::text, 'three: 8700***4321', 'look again', jsonb_build_object('job', job, 'reason', 'duplicate_detected'), true, 1));
+  -- One of the other kind takes its place: who filters by the kind sees what it is now.
+  perform apipay._tell_held('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
+  assert (select jsonb_agg(jsonb_build_array(kind, subject, summary, incidents)) from apipay.alerts where account = 'default' and resolved_at is null and kind <> 'account_parked')
+       = jsonb_build_array(jsonb_build_array('job_held', job::text, 'not as stated: 8700***4321', 0));
+  assert (select resolution = 'the job is held for another reason now: see its alert job_held' from apipay.alerts where kind = 'duplicate_detected' order by id desc limit 1);
   -- The same again is news only where somebody has said something meanwhile; who had seen to it has to look again then.
-  perform apipay.acknowledge(id, 'I see') from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null;
+  perform apipay.acknowledge(id, 'I see') from apipay.alerts where kind = 'job_held' and resolved_at is null;
   perform apipay._tell_held('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
-  assert (select incidents = 1 and acked_at is not null from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null);
+  assert (select incidents = 0 and acked_at is not null from apipay.alerts where kind = 'job_held' and resolved_at is null);
   perform apipay.resolve(job, true, 4001, 'that one');
-  assert (select incidents = 1 and acked_at is not null from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null), 'that is no news yet';
+  assert (select incidents = 0 and acked_at is not null and summary like format('Job %s of account default was held. Somebody said at %%Z that it was done, as invoice 4001, and ApiPay is being asked whether that is so.', job)
+              and action like 'nothing is to do now. %' from apipay.alerts where kind = 'job_held' and resolved_at is null), 'that is no news yet';
   perform apipay._tell_held('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
-  assert (select incidents = 2 and acked_at is null and not details ? 'answered_at' from apipay.alerts where kind = 'duplicate_detected' and resolved_at is null);
-  perform apipay._resolve_alert('default', 'duplicate_detected', 'looked', job::text);
+  assert (select incidents = 1 and acked_at is null and summary like 'not as stated: %' and not details ? 'answered_at' from apipay.alerts where kind = 'job_held' and resolved_at is null);
+  perform apipay._resolve_alert('default', 'job_held', 'looked', job::text);
 
   -- Ten are told one by one, and those beyond that by one alert, which stays for them even when some of the ten are settled.
   perform apipay._tell_held('default', 'job_held', 'critical', 'held', 'look', jsonb_build_object('job', n)) from generate_series(1, 12) n;

@@ -247,6 +247,8 @@ begin
     'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked now. Nothing is sent before that is known.');
 
   -- uncertain, and somebody has said what the gateway did
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'reason', 'lookup_unclear', 'unproven_since', now() - interval '1 h', 'absent_since', apipay._denied(), 'denied_at', now() - interval '1 min', 'lookups', 1, 'http_status', 502),
+    'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (60 min ago) (last: HTTP 502). The gateway is asked again (once so far) now. Somebody said at MOMENT that it was not done: it is sent again once ApiPay shows clearly that nothing of it is there. If ApiPay shows something of it, or gives no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.');
   perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'reason', 'resolved_applied', 'unproven_since', now() - interval '1 h', 'stated_id', 123, 'http_status', 504),
     'Somebody said that the invoice of 15 000 tenge to 8700***4321 was done: invoice 123. ApiPay is asked whether that is so now. If it is not, the job is held again; until then nothing is sent.');
   perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'account', 'told', 'operation', 'invoice.refund', 'params', '{"invoice_id": 18}'::jsonb, 'unproven_since', now(), 'stated_id', 55, 'lookups', 3, 'http_status', 502),
@@ -307,13 +309,13 @@ begin
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'gave_up', 'unproven_since', now()),
     'Held (gave_up) since MOMENT (0 s ago): nobody but a human can tell whether the invoice of 15 000 tenge to 8700***4321 was done. Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.refund', 'params', '{"invoice_id": 4}'::jsonb, 'unproven_since', now(), 'http_status', 500),
-    'Held since MOMENT (0 s ago): nobody but a human can tell whether the full refund from invoice 4 was done (last: HTTP 500). Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again, or with and_cancel => true never.');
+    'Held since MOMENT (0 s ago): nobody but a human can tell whether the full refund from invoice 4 was done (last: HTTP 500). Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
 
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'not_as_stated', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 123 was named; ApiPay has none with that number'),
     'Held (not_as_stated) since MOMENT (0 s ago): what was said of the invoice of 15 000 tenge to 8700***4321 is not what ApiPay has: invoice 123 was named; ApiPay has none with that number. Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
 
-  perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.refund', 'params', '{"invoice_id": 44}'::jsonb, 'reason', 'not_as_stated', 'unproven_since', now(), 'error_message', 'it is another one: name it with anyway => true'),
-    'Held (not_as_stated) since MOMENT (0 s ago): what was said of the full refund from invoice 44 is not what ApiPay has: it is another one: name it with anyway => true. Done as another one: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again, or with and_cancel => true never.');
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.refund', 'params', '{"invoice_id": 44}'::jsonb, 'reason', 'not_as_stated', 'unproven_since', now(), 'error_code', 'differs', 'error_message', 'it is another one: name it with anyway => true'),
+    'Held (not_as_stated) since MOMENT (0 s ago): what was said of the full refund from invoice 44 is not what ApiPay has: it is another one: name it with anyway => true. Done as another one: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Done as that one, though it differs: the same with anyway => true. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
 
   delete from apipay.jobs j where j.invoice_id = 44;
 
@@ -322,8 +324,10 @@ begin
   delete from apipay.jobs j where j.reason = 'other_organization';
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'mismatch', 'unproven_since', now(), 'http_status', 200, 'error_message', '15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending)'),
     'Held (mismatch) since MOMENT (0 s ago): what ApiPay has under the name of the invoice of 15 000 tenge to 8700***4321 is not what was asked for: 15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending). Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. An invoice that is wrong and not paid: first select apipay.cancel_invoice(INVOICE_ID, account => ''default''), or it holds the job again. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'reason', 'unconfirmed', 'unproven_since', now(), 'denied_at', now() - interval '20 h', 'http_status', 502),
+    'Held (unconfirmed) since MOMENT (0 s ago): somebody said that the cancellation of invoice 17 was not done, and ApiPay has given no clear answer about it since MOMENT (20 h ago) (last: HTTP 502), so nothing was sent. To have ApiPay asked again: select apipay.resolve({ID}, false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing; then enqueue a new payment if one is wanted. Done, as ApiPay''s dashboard shows for {TOKEN}: select apipay.resolve({ID}, true, null, ''why'').');
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'duplicate_detected', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending)'),
-    'Held (duplicate_detected) since MOMENT (0 s ago): more than one object at ApiPay carries the name of the invoice of 15 000 tenge to 8700***4321: invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending). See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve({ID}, true, INVOICE_ID, ''why'').');
+    'Held (duplicate_detected) since MOMENT (0 s ago): more than one object at ApiPay carries the name of the invoice of 15 000 tenge to 8700***4321: invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending). See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). An invoice that is not kept can still be paid, so cancel each of those: select apipay.cancel_invoice(INVOICE_ID, account => ''default''); one that was paid too has to be refunded.');
 
   -- succeeded: what the customer did
   perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 700}', 'Invoice 700 was delivered.');
@@ -424,7 +428,7 @@ begin
   assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w)
        = array['account_blocked', 'account_parked', 'back_off', 'gateway_failing', 'human_decides', 'not_due', 'not_followed', 'other_refund', 'parked', 'quota', 'unproven_request'];
   assert not exists (select from apipay.waiting w where w.state in ('sending', 'succeeded', 'failed', 'cancelled', 'expired'));
-  assert (select count(*) = 11 and sum(u.at_risk) = 90200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
+  assert (select count(*) = 13 and sum(u.at_risk) = 105200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
   assert (select bool_and((u.state = 'held') = (u.next_lookup_at is null)) from apipay.uncertain u);
   assert (select count(*) = 6 from apipay.parked p), (select jsonb_agg(p) from apipay.parked p)::text;
   assert (select count(*) = 1 from apipay.parked p where p.parked_reason is null);

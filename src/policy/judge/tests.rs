@@ -6,6 +6,7 @@ use time::Duration as Span;
 use super::*;
 use crate::domain::answer::Limits;
 use crate::domain::codes::caps;
+use crate::domain::object::{Invoice, InvoiceStatus};
 use crate::policy::fixtures::*;
 
 #[track_caller]
@@ -878,4 +879,44 @@ fn a_success_that_shows_another_jobs_object_is_looked_up() {
     let accepted = "applied accepted under_way refund 7 pending counts";
     check(&self::refund(), &clean(), &refund(own), accepted);
     check(&self::refund(), &clean(), &refund(other.mark()), UNREADABLE);
+}
+
+/// What the database has as another job's is not this job's because an answer names its number.
+#[test]
+fn what_an_answer_names_is_no_proof_where_it_is_another_jobs() {
+    let after = seconds(7);
+    let unnamed = Object::Invoice(Invoice::bare(15, InvoiceStatus::Pending));
+    let named = Object::Invoice(own_invoice("pending"));
+    let kind = create();
+    let instead = |next: &Next| if_anothers(&kind.plan, NAME, next, after);
+    let looked_up = |after| look_up_soon(Reason::AnothersObject, after);
+    for seen in [&unnamed, &named] {
+        let expected = match seen == &named {
+            // It bears the name of this job, and the other one goes by it: a human has to see to both.
+            true => Next::Held(Reason::Mismatch),
+            false => looked_up(after),
+        };
+        let accepted = Next::Accepted {
+            seen: seen.clone(),
+            reason: Reason::UnderWay,
+        };
+        assert_eq!(
+            instead(&Next::Succeeded(seen.clone())),
+            Some(expected.clone())
+        );
+        assert_eq!(instead(&accepted), Some(expected));
+    }
+    // The key was answered with another job's number: the look-up is by name.
+    let by_key = |invoice_id| Next::Uncertain {
+        after: Duration::ZERO,
+        reason: Reason::DuplicateKey,
+        invoice_id,
+        absent: false,
+    };
+    assert_eq!(instead(&by_key(Some(15))), Some(looked_up(Duration::ZERO)));
+    assert_eq!(instead(&by_key(None)), None);
+    assert_eq!(instead(&Next::Failed(Reason::Refused)), None);
+    // A cancel acts on what another job has made.
+    let done = Next::Succeeded(unnamed);
+    assert_eq!(if_anothers(&cancel().plan, NAME, &done, after), None);
 }

@@ -202,7 +202,7 @@ impl Job {
         let history = &mut self.history;
         match next {
             Next::Succeeded(_) | Next::Failed(_) | Next::Held(_) | Next::Parked(_) => {}
-            Next::CalledOff(_) => panic!("nobody has said that it is to end"),
+            Next::CalledOff { .. } => panic!("nobody has said that it is to end"),
             Next::Queued { proof, .. } => {
                 if proof == Proof::NothingApplied {
                     history.unproven_since = None;

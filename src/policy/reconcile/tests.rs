@@ -84,8 +84,7 @@ fn an_expired_job_is_looked_up_until_it_is_proven_what_became_of_it() {
     }
 }
 
-/// A person said that nothing was done: what lives with the job's name speaks first, what is dead was seen to,
-/// and where look-ups have told nothing for long, the person's word is all there is.
+/// A person said that nothing was done: what lives with the job's name speaks first, and what is dead was seen to.
 #[test]
 fn a_person_who_says_that_nothing_was_done_is_believed_unless_something_of_it_lives() {
     let denied = || History {
@@ -111,19 +110,40 @@ fn a_person_who_says_that_nothing_was_done_is_believed_unless_something_of_it_li
     ] {
         check(&case(create(), denied()), &finding, expected);
     }
-    let failed = unclear(reply(502, Body::Broken));
-    check(&case(create(), denied()), &failed, PROVEN);
-    // One that never left tells nothing, however long ago that was said.
-    let unsent = unclear(Answer::NotSent(NotSent::KeyDoubted));
-    let asked_again = "unknown uncertain lookup_unclear in 5s free";
-    check(&case(create(), denied()), &unsent, asked_again);
-    // However old the request is: nobody has looked in vain for long since that was said.
-    let recently = History {
-        denied_since: Some(NOW - seconds(GIVE_UP - 1)),
-        ..denied()
+}
+
+/// No request is sent on a word alone: where no look-up since has got a clear answer for long, a person is asked again.
+#[test]
+fn a_word_that_no_look_up_confirms_sends_nothing() {
+    let denied_for = |seconds_ago| History {
+        denied_since: Some(NOW - seconds(seconds_ago)),
+        ..history(1, 2 * GIVE_UP, Some(2 * GIVE_UP))
     };
+    let known = Baseline::default();
     let again = "unknown uncertain lookup_unclear in 5s free";
-    check(&case(create(), recently), &failed, again);
+    for kind in [create, refund, cancel] {
+        for protection in [Key, Lookup] {
+            for answer in [
+                reply(502, Body::Broken),
+                Answer::Lost(Lost::Timeout),
+                Answer::NotSent(NotSent::Connect),
+            ] {
+                let subject = |denied_for| Case {
+                    protection,
+                    baseline: Some(&known),
+                    ..case(kind(), denied_for)
+                };
+                let failed = unclear(answer);
+                check(
+                    &subject(denied_for(GIVE_UP)),
+                    &failed,
+                    "unknown held unconfirmed free",
+                );
+                // However old the request is, it is asked about for as long since that was said.
+                check(&subject(denied_for(GIVE_UP - 1)), &failed, again);
+            }
+        }
+    }
 }
 
 /// A create that is found nowhere: with a key that is honoured one look-up lets the same key go out

@@ -49,9 +49,14 @@ impl Alert {
             severity: "warning",
             text: AlertText {
                 summary: format!(
-                    "Job {id} ({}) of account {account} was accepted at {} and was not seen to come to its end: {object}.",
+                    "Job {id} ({}) of account {account} was accepted at {} and {}: {object}.",
                     job.operation,
-                    written(mirror.now - job.accepted_for)
+                    written(mirror.now - job.accepted_for),
+                    if mirror.has_failed() {
+                        "has failed at Kaspi since; it is asked about once more before a new one follows"
+                    } else {
+                        "was not seen to come to its end"
+                    }
                 ),
                 action: format!(
                     "look {object} up in the ApiPay dashboard, or ask ApiPay's support what holds it up; \

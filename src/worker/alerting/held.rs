@@ -1,22 +1,25 @@
 //! Jobs about which a human has to decide.
 
 use serde_json::json;
+use time::OffsetDateTime;
 
 use super::Alert;
 use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::operation;
-use crate::policy::found::says_denied;
-use crate::policy::stated::says_anyway;
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::guard::Guard;
+use crate::worker::written::written;
 
 /// The kind of the alert of a job that a human decides about.
 pub const HELD: &str = "job_held";
 
 /// The same for a job of which the gateway has more than one object.
 pub const DUPLICATE: &str = "duplicate_detected";
+
+/// The `error_code` of a held job whose object is taken if somebody says so, although it differs from what was asked for.
+pub const DIFFERS: &str = "differs";
 
 /// What a person may have to cancel before a held job can be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,31 @@ impl ToCancel {
     }
 }
 
+/// What is known of a job when a human has to decide about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// What the gateway was found to have, in words.
+    pub found: Option<&'a str>,
+    /// Whether the object that is meant is taken if somebody says so, although it differs from what was asked for.
+    pub is_taken_anyway: bool,
+    /// Since when somebody says that nothing was done, if anybody does.
+    pub denied_since: Option<OffsetDateTime>,
+    /// What may have to be cancelled first.
+    pub to_cancel: ToCancel,
+}
+
+impl Known<'_> {
+    /// Of a job with this operation, where nothing more is known.
+    pub fn nothing_of(operation: &str) -> Known<'static> {
+        Known {
+            found: None,
+            is_taken_anyway: false,
+            denied_since: None,
+            to_cancel: ToCancel::of(operation),
+        }
+    }
+}
+
 /// A job that a human has to decide about.
 #[derive(Clone, Copy, Debug)]
 pub struct HeldJob<'a> {
@@ -48,27 +76,19 @@ pub struct HeldJob<'a> {
     pub id: JobId,
     /// The code of why it is held.
     pub reason: &'a str,
-    /// What the gateway was found to have, in words.
-    pub found: Option<&'a str>,
-    /// What may have to be cancelled first.
-    pub to_cancel: ToCancel,
+    /// What is known of it.
+    pub known: Known<'a>,
 }
 
 impl Alert {
-    /// The alert of what becomes of a job, if a human has to decide; `found` and `to_cancel` as in [`HeldJob`].
-    pub fn of(
-        guard: &Guard,
-        next: &Next,
-        found: Option<&str>,
-        to_cancel: ToCancel,
-    ) -> Option<Alert> {
+    /// The alert of what becomes of a job, if a human has to decide.
+    pub fn of(guard: &Guard, next: &Next, known: Known<'_>) -> Option<Alert> {
         match next {
             Next::Held(reason) => Some(Alert::held(HeldJob {
                 account: &guard.account,
                 id: guard.id,
                 reason: reason.code(),
-                found,
-                to_cancel,
+                known,
             })),
             _ => None,
         }
@@ -80,14 +100,18 @@ impl Alert {
             account,
             id,
             reason,
-            found,
-            to_cancel,
+            known:
+                Known {
+                    found,
+                    is_taken_anyway,
+                    denied_since,
+                    to_cancel,
+                },
         } = job;
         let is = |other: Reason| reason == other.code();
-        let again = if found.is_some_and(says_denied) {
-            " again"
-        } else {
-            ""
+        let again = match denied_since {
+            Some(_) => " again",
+            None => "",
         };
         let name_it = format!("select apipay.resolve({id}, true, GATEWAY_ID, 'why');");
         let or_not = format!(
@@ -127,7 +151,7 @@ impl Alert {
             (
                 HELD,
                 "held again: what was said of it is not what ApiPay has".to_owned(),
-                match found.is_some_and(says_anyway) {
+                match is_taken_anyway {
                     true => format!(
                         "{look} name the right one: {name_it} {anyway} {known_first}{or_not}"
                     ),
@@ -145,6 +169,21 @@ impl Alert {
                      select apipay.resolve({id}, true, GATEWAY_ID, 'why', anyway => true); (believed, since it cannot \
                      be asked for); if it was not, or was taken back there, select apipay.resolve({id}, false, null, \
                      'why'); sends it again, to the organisation of now, and with and_cancel => true it ends unsent."
+                ),
+            )
+        } else if is(Reason::Unconfirmed) {
+            (
+                HELD,
+                format!(
+                    "held again: somebody said that its request had no effect, and ApiPay has given no clear answer about \
+                     it{}, so nothing was sent",
+                    denied_since
+                        .map_or_else(String::new, |since| format!(" since {}", written(since)))
+                ),
+                format!(
+                    "to have ApiPay asked again: select apipay.resolve({id}, false, null, 'why'); to end it: \
+                     select apipay.resolve({id}, false, null, 'why', and_cancel => true); which sends nothing, and then \
+                     enqueue a new payment if one is wanted. If ApiPay's dashboard shows that it was done: {name_it}"
                 ),
             )
         } else {

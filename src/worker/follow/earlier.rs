@@ -45,10 +45,10 @@ pub(super) async fn look_back(
         return None;
     }
     let errand = Errand::read(Read::LookUp, room.outages.reads_slowly(Read::LookUp));
-    let (_, timed, found) = find::by_name(room, &job.name.first(), Purpose::Follow).await;
-    let is_found = matches!(found, Finding::Listed(_));
-    note(room, errand, &timed, is_found, due).await;
-    match found {
+    let asked = find::by_name(room, &job.name.first(), Purpose::Follow).await;
+    let is_found = matches!(asked.finding, Finding::Listed(_));
+    note(room, errand, &asked.timed, is_found, due).await;
+    match asked.finding {
         Finding::Listed(named) => Some(Earlier { known, named }),
         Finding::Read(_) | Finding::Unclear(_) => None,
     }

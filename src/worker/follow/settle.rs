@@ -15,7 +15,7 @@ use crate::policy::follow::{
 };
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason};
-use crate::worker::alerting::{Alert, ToCancel};
+use crate::worker::alerting::{Alert, Known};
 use crate::worker::guard::Guard;
 use crate::worker::jitter::jitter;
 use crate::worker::outcome::{self, Following};
@@ -81,6 +81,10 @@ pub(super) async fn settle_waiting(
             state: State::Accepted,
         };
         let found = followed.found.as_deref();
+        let known = Known {
+            found,
+            ..Known::nothing_of(&job.operation)
+        };
         let entry = match &followed.next {
             Some(next) => {
                 info!(job.id = %job.id, next = next.state().as_str(), reason = next.reason().map(Reason::code), "followed");
@@ -95,8 +99,7 @@ pub(super) async fn settle_waiting(
             .recorder
             .record(Outcome {
                 signal: followed.signal,
-                alert: (followed.next.as_ref())
-                    .and_then(|next| Alert::of(&guard, next, found, ToCancel::of(&job.operation))),
+                alert: (followed.next.as_ref()).and_then(|next| Alert::of(&guard, next, known)),
                 delivered: is_proof.then(|| mirror.now - job.accepted_for),
                 ..Outcome::plain(&mirror.account, entry)
             })

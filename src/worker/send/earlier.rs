@@ -14,9 +14,9 @@ use crate::policy::outage::sign_of_send;
 use crate::policy::reconcile::{lives_after_all, without_earlier};
 use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
-use crate::worker::alerting::ToCancel;
+use crate::worker::alerting::Known;
 use crate::worker::clock::Moment;
-use crate::worker::find;
+use crate::worker::find::{self, Asked};
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{Evidence, Kind};
 use crate::worker::room::Room;
@@ -74,8 +74,12 @@ pub(super) async fn look_back(
     }
     let name = job.claim.name.first();
     let search = find::by_name(room, &name, purpose(job));
-    let (request, timed, found) = slot.wait(search).await;
-    let Finding::Listed(named) = found else {
+    let Asked {
+        request,
+        timed,
+        finding,
+    } = slot.wait(search).await;
+    let Finding::Listed(named) = finding else {
         return asking.put_off(&request, &timed).await;
     };
     let subject = Subject {
@@ -130,8 +134,12 @@ impl Asking<'_> {
             signed: job.signed(sign_of_send(timed, &verdict, true)),
             failing_since: job.claim.history.failing_since,
             read: None,
-            found,
-            to_cancel: ToCancel::of(&job.claim.operation),
+            // Whose its invoices are is known by their numbers, or by its name.
+            instead: None,
+            known: Known {
+                found,
+                ..Known::nothing_of(&job.claim.operation)
+            },
         };
         conclude(self.room, &evidence, verdict, job.role == Role::TrialOfPark).await;
     }

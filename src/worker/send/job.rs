@@ -146,7 +146,7 @@ fn alert_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alert> {
             let since = evidence.failing_since.unwrap_or(evidence.now);
             Some(Alert::gave_up(&guard.account, guard.id, since, fault))
         }
-        (_, next) => Alert::of(guard, next, evidence.found, evidence.to_cancel),
+        (_, next) => Alert::of(guard, next, evidence.known),
     }
 }
 

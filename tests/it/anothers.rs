@@ -1,0 +1,116 @@
+//! An answer that shows another job's invoice proves nothing.
+
+use serde_json::{Value, json};
+
+use crate::world::{Job, Wish, World};
+
+const PHONE: &str = "87015550081";
+
+async fn invoice_of(world: &World, job: Job) -> i64 {
+    world.until(job, "succeeded").await["invoice_id"]
+        .as_i64()
+        .expect("a number")
+}
+
+/// The answer to a bill is a number and a status: somebody in the gateway's place gave the one of before.
+fn answers_with(invoice: i64, times: usize) -> Value {
+    json!({"route": "POST /invoices", "effect": "apply", "times": times,
+           "answer": {"status": 201, "json": {"id": invoice, "status": "processing"}}})
+}
+
+/// Its own invoice is found by the job's name, and followed; that of the other job stays what it is.
+#[tokio::test]
+async fn a_bill_does_not_go_by_the_invoice_of_another_job() {
+    let (world, daemon) = World::running().await;
+    let first = world.bill(PHONE, 900).await;
+    let invoice = invoice_of(&world, first).await;
+    world.sandbox.fault(answers_with(invoice, 1)).await;
+    let second = world.bill(PHONE, 900).await;
+    let own = invoice_of(&world, second).await;
+    assert_ne!(own, invoice);
+    assert_eq!(own, world.effects_of(second).await[0]["invoice_id"]);
+    let attempts = world.attempts(second).await;
+    let send = attempts.iter().find(|a| a["kind"] == "send").unwrap();
+    let said = format!(
+        "ApiPay showed invoice {invoice} as this job's, and here it is that of job {first}"
+    );
+    assert_eq!(
+        (&send["effect"], &send["http_status"], &send["message"]),
+        (&json!("unknown"), &json!(201), &json!(said)),
+    );
+    let reasons = format!(
+        "select exists (select from apipay.events where job_id = {second} and to_state = 'uncertain' and reason = 'anothers_object')"
+    );
+    world.until_true(&reasons).await;
+    for (job, invoice) in [(first, invoice), (second, own)] {
+        let is_its = format!("apipay.invoices where id = {invoice} and job_id = {job}");
+        assert_eq!(world.count(&is_its).await, 1);
+    }
+    world.end([daemon]).await;
+}
+
+/// A cache in the gateway's place answers all of them with one: of those that hear it at the same moment one at most has it.
+#[tokio::test]
+async fn of_many_bills_with_one_answer_each_ends_with_its_own_invoice() {
+    let (world, daemon) = World::running().await;
+    let invoice = invoice_of(&world, world.bill(PHONE, 100).await).await + 1;
+    world.sandbox.fault(answers_with(invoice, 20)).await;
+    let mut jobs = Vec::new();
+    for amount in 0..20 {
+        jobs.push(world.bill(PHONE, 200 + amount).await);
+    }
+    for job in jobs {
+        let own = invoice_of(&world, job).await;
+        assert_eq!(own, world.effects_of(job).await[0]["invoice_id"], "{job}");
+    }
+    let shared =
+        "(select invoice_id from apipay.jobs group by invoice_id having count(*) > 1) shared";
+    assert_eq!(world.count(shared).await, 0);
+    world.end([daemon]).await;
+}
+
+/// The gateway says that it has an invoice for the job's key, and names another job's.
+#[tokio::test]
+async fn a_key_that_is_answered_with_another_jobs_invoice_is_looked_up_by_name() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "200ms")
+        .tune("reconcile.settle", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    let first = world.bill(PHONE, 900).await;
+    let invoice = invoice_of(&world, first).await;
+    let taken = json!({"route": "POST /invoices", "effect": "apply", "times": 1,
+                       "answer": {"status": 409, "json": {"error_code": "duplicate_idempotency_key", "invoice_id": invoice}}});
+    world.sandbox.fault(taken).await;
+    let second = world.bill(PHONE, 900).await;
+    let own = invoice_of(&world, second).await;
+    assert_eq!(own, world.effects_of(second).await[0]["invoice_id"]);
+    world.end([daemon]).await;
+}
+
+/// The other job went by it first, and it bears this one's name: nobody but a human can set both right.
+#[tokio::test]
+async fn an_own_invoice_that_another_job_goes_by_is_a_humans_to_decide() {
+    let (world, daemon) =
+        World::running_as(Wish::default().tune("reconcile.quiet_after_timeout", "2s")).await;
+    let first = world.bill(PHONE, 900).await;
+    invoice_of(&world, first).await;
+    let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let second = world.bill(PHONE, 900).await;
+    world.until(second, "uncertain").await;
+    let own = world.effects_of(second).await[0]["invoice_id"].clone();
+    world
+        .sql(&format!(
+            "insert into apipay.invoices (account, id, job_id, status, settled) values ('default', {own}, {first}, 'pending', true)"
+        ))
+        .await;
+    let row = world.until(second, "held").await;
+    assert_eq!(row["reason"], "mismatch", "{row}");
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null
+                and summary like '%invoice {own} as this job''s, and here it is that of job {first}%')"
+        ))
+        .await;
+    world.end([daemon]).await;
+}
