@@ -10,7 +10,7 @@
 -- Who gets how much of it is one function, apipay._quota_room.
 set search_path = pg_catalog, pg_temp;
 
--- A row of its own for each account, which the daemons lock, and who gives the account to another organisation
+-- A row of its own for each account, which the daemons lock, and who gives the account to another organization
 -- (apipay._hold_claims): who holds the account's row, as apipay.park() does in a transaction that is left open, stops no claim. So there is no foreign key
 -- either, whose check would wait for that row.
 create table apipay._quotas (

@@ -758,11 +758,11 @@ return case
     'account %s: whether another apipayd serves it is not seen in a transaction that is %s; say it in one of its own: begin isolation level read committed',
     account_name, current_setting('transaction_isolation'))
   when apipay._serving(account_name, null) is not null then format(
-    'account %s: the apipayd on %s serves it with another key; stop that one first, or give one of the two organisations an account name of its own',
+    'account %s: the apipayd on %s serves it with another key; stop that one first, or give one of the two organizations an account name of its own',
     account_name, apipay._serving(account_name, null))
   when exists (select from apipay.jobs where account = account_name and state = 'sending') then format(
     'account %s: requests are under way, or a daemon died with them; say it again in some minutes, when they are recorded', account_name) end;
-comment on function apipay._why_not_change_organization(text) is 'Why an account cannot be for another organisation from now on; null when it can.';
+comment on function apipay._why_not_change_organization(text) is 'Why an account cannot be for another organization from now on; null when it can.';
 
 -- Takes the lock that each claim takes. A claim that committed before is visible here; a later one waits until this
 -- transaction ends.
@@ -787,11 +787,11 @@ return greatest(
       and (j.state in ('uncertain', 'accepted', 'held') or (j.state in ('queued', 'parked') and (j.unproven_since is not null or j.generation > 1))))
 ) + interval '1 microsecond';
 comment on function apipay._new_organization_since(text) is
-  'The moment from which on the account is for another organisation: later than all that it has at the one that it is for now.';
+  'The moment from which on the account is for another organization: later than all that it has at the one that it is for now.';
 
 -- What was sent with the keys of before cannot be looked up or followed with this one, which finds nothing and proves
 -- nothing: so a person says what became of it. Nor can the invoices of a bill that is about to be resubmitted, of which one
--- may live. What was never sent goes to the organisation of this key.
+-- may live. What was never sent goes to the organization of this key.
 create function apipay._change_organization(account_name text, fingerprint text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp as $$
   select apipay._hold_claims(account_name);
@@ -806,7 +806,7 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$
   update apipay.refunds set settled = true where account = account_name and not settled;
 $$;
 comment on function apipay._change_organization(text, text) is
-  'From now on the account is for the organisation of this key. Its jobs that may have been sent with another one are held, those that were accepted among them, and what is open at the earlier one is not asked about any more.';
+  'From now on the account is for the organization of this key. Its jobs that may have been sent with another one are held, those that were accepted among them, and what is open at the earlier one is not asked about any more.';
 
 -- A transaction may be left open, and a daemon with the earlier key, which is the stored one until the commit, be started
 -- meanwhile.
@@ -822,7 +822,7 @@ begin
   return null;
 end $$;
 comment on function apipay._look_again_at_organization() is
-  'Asks at the commit once more whether the account can be for another organisation, and has the whole transaction fail when it cannot.';
+  'Asks at the commit once more whether the account can be for another organization, and has the whole transaction fail when it cannot.';
 create constraint trigger look_again_at_organization after update of organization_since on apipay.accounts
   deferrable initially deferred for each row
   when (new.organization_since is not null and new.organization_since is distinct from old.organization_since)

@@ -401,13 +401,13 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing; then enqueue a new payment if one is wanted. ',
     'Done, as ApiPay''s dashboard shows for ', job.token, ': select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
-  when job.reason = 'other_organization' then concat('the account is for another organisation than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the key of now. ',
-    'Look for ', job.token, ' in the dashboard of the earlier organisation',
+  when job.reason = 'other_organization' then concat('the account is for another organization than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the key of now. ',
+    'Look for ', job.token, ' in the dashboard of the earlier organization',
     case when job.operation = 'invoice.create' then coalesce(' (invoice ' || job.invoice_id || ')', '') end, '. ',
     'Done there: select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then coalesce(job.invoice_id::text, 'INVOICE_ID') when 'invoice.refund' then 'REFUND_ID' else 'null' end,
     ', ''why'', anyway => true), which is believed. ',
-    'Not done, or taken back there: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again, to the organisation of now; or with and_cancel => true never.')
+    'Not done, or taken back there: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again, to the organization of now; or with and_cancel => true never.')
   else concat('nobody but a human can tell whether ', apipay._deed(job), ' was done', ' (last: ' || apipay._last_answer(job) || ')',
     '. Look for ', job.token, ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null)) end);
 comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
@@ -441,7 +441,7 @@ comment on function apipay._explain_bill(apipay.jobs, apipay.invoices, timestamp
 create function apipay._explain_succeeded(job apipay.jobs, invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return case
-  when job.reason = 'resolved_applied' then concat('Done at the organisation that the account was for before, as somebody said',
+  when job.reason = 'resolved_applied' then concat('Done at the organization that the account was for before, as somebody said',
     ': ' || case job.operation when 'invoice.refund' then 'refund ' || job.refund_id else 'invoice ' || job.invoice_id end,
     '. ApiPay cannot be asked about it with the key of now.')
   else case job.operation
@@ -545,7 +545,7 @@ begin
   when 'succeeded' then apipay._explain_succeeded(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted))
     || case when job.operation = 'invoice.create' and invoice.settled and invoice.status in ('processing', 'pending', 'cancelling')
                  and invoice.created_at < account.organization_since
-            then concat(' It is not asked about any more: the account is for another organisation since ', apipay._clock(account.organization_since), '.')
+            then concat(' It is not asked about any more: the account is for another organization since ', apipay._clock(account.organization_since), '.')
             else '' end
   when 'failed' then coalesce(apipay._explain_alive(job), apipay._explain_failed(job))
   when 'cancelled' then coalesce(apipay._explain_alive(job), apipay._explain_cancelled(job, who, why))
@@ -613,7 +613,7 @@ left join lateral (
    where (j.finished_at is null or (i.invoice).settled is false) and (d.has_it or d.dropped ? j.account)) as served on true
 -- Of an account that nobody serves: a daemon that has it and does not know its key to be of the account's organization.
 left join lateral (
-  select concat('the apipayd on ', d.host, ' has a key for account ', j.account, ' that may be of another organisation, and serves nothing of it before that is known',
+  select concat('the apipayd on ', d.host, ' has a key for account ', j.account, ' that may be of another organization, and serves nothing of it before that is known',
                 (select format(': see alert %s (%s), in apipay.alerts', l.id, l.kind) from apipay.alerts l
                   where coalesce(l.account, '') = j.account and l.resolved_at is null and l.kind in ('other_organization', 'account_parked')
                   order by l.kind = 'other_organization' desc, l.details ->> 'host' = d.host desc, l.id desc limit 1)) as summary
@@ -1007,7 +1007,7 @@ left join lateral (
     from (select a.name = any (all_of.accounts) as has_it, all_of.has_left, all_of.seen_at, all_of.dropped from apipay.daemons all_of) d
    where d.has_it or d.dropped ? a.name) as served on true
 left join lateral (
-  select concat('the apipayd on ', d.host, ' has a key for account ', a.name, ' that may be of another organisation, and serves nothing of it before that is known',
+  select concat('the apipayd on ', d.host, ' has a key for account ', a.name, ' that may be of another organization, and serves nothing of it before that is known',
                 (select format(': see alert %s (%s), in apipay.alerts', l.id, l.kind) from apipay.alerts l
                   where coalesce(l.account, '') = a.name and l.resolved_at is null and l.kind in ('other_organization', 'account_parked')
                   order by l.kind = 'other_organization' desc, l.details ->> 'host' = d.host desc, l.id desc limit 1)) as summary

@@ -273,9 +273,9 @@ impl State {
             Some(key) => key.clone(),
             None => return Ok(None),
         };
-        let organisation = self.world.find_organisation(&owner);
-        let switches = organisation.map_or(&self.world.defaults, |index| {
-            &self.world.organisations[index].switches
+        let organization = self.world.find_organization(&owner);
+        let switches = organization.map_or(&self.world.defaults, |index| {
+            &self.world.organizations[index].switches
         });
         self.limits
             .take(&owner, buckets, switches.requests_per_minute, now.real)

@@ -17,7 +17,7 @@ pub(crate) struct Entry {
     pub(crate) at: OffsetDateTime,
     /// The owner's name or a mask, never the key.
     pub(crate) key: String,
-    /// The key that was used. Two keys of one organisation are told apart by it, and have a minute each.
+    /// The key that was used. Two keys of one organization are told apart by it, and have a minute each.
     pub(crate) masked_key: String,
     pub(crate) method: String,
     pub(crate) path: String,

@@ -39,13 +39,13 @@ pub use world::Mode;
 /// How a stand-in starts; everything else is set through its control API while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The mode of every organisation.
+    /// The mode of every organization.
     pub mode: Mode,
     /// How many times faster than real time invoices and refunds live.
     pub speed: f64,
     /// The general limit of each key; 0 lifts all limits per key.
     pub requests_per_minute: u32,
-    /// Refuse keys that the control API does not know, instead of founding an organisation for each.
+    /// Refuse keys that the control API does not know, instead of founding an organization for each.
     pub strict_keys: bool,
     /// How many requests the log keeps.
     pub request_log: usize,

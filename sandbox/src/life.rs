@@ -11,7 +11,7 @@ use crate::world::Status;
 /// How long after the step before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum After {
-    /// The organisation's usual time in `processing`.
+    /// The organization's usual time in `processing`.
     Processing,
     Seconds(i64),
 }

@@ -21,7 +21,7 @@ struct Arguments {
     /// A file to write the bound `ip:port` to, once it listens.
     #[arg(long)]
     port_file: Option<PathBuf>,
-    /// The mode of every organisation.
+    /// The mode of every organization.
     #[arg(long, value_enum, default_value_t = ModeArgument::Live)]
     mode: ModeArgument,
     /// How many times faster than real time invoices and refunds live.

@@ -466,7 +466,7 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                                            else 'the job has moved on' end
                                          when 'other_organization' then case
                                            when exists (select from apipay.accounts a where a.name = l.account and l.subject = any (a.key_fingerprints))
-                                           then 'the key is known to be of the account''s organisation'
+                                           then 'the key is known to be of the account''s organization'
                                            else 'no apipayd has this key for the account any more' end
                                          else 'the account may send again' end
           where l.id = any (array(

@@ -1,4 +1,4 @@
--- Has the objects of accepted jobs asked about again that nobody follows. A mirror that is missing is made anew, as that
+-- Has the objects of accepted jobs asked about again that nobody follows. A mirror that is missing is made again, as that
 -- of an object of which nothing was seen yet.
 --
 -- $1 the jobs; those that are not accepted any more, or that are followed, stay   $2 how long to wait for a lock

@@ -1,4 +1,4 @@
-//! Which keys are known to be of the organisation that an account is for.
+//! Which keys are known to be of the organization that an account is for.
 
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::domain::account::AccountName;
 pub struct Keys {
     /// The account.
     pub account: String,
-    /// Those of its organisation; none before a daemon has served it.
+    /// Those of its organization; none before a daemon has served it.
     pub stored: Option<Vec<String>>,
 }
 
@@ -31,7 +31,7 @@ pub async fn keys(pool: &Pool, accounts: &[String]) -> Result<Vec<Keys>, DbError
     .task("read the keys of the accounts")
 }
 
-/// Those of these accounts which no open transaction gives to another organisation: it would hold their quota's lock.
+/// Those of these accounts which no open transaction gives to another organization: it would hold their quota's lock.
 /// Who else holds that, as a claim does for a moment, is not waited for either.
 pub async fn settled(pool: &Pool, accounts: &[String]) -> Result<Vec<String>, DbError> {
     if accounts.is_empty() {
@@ -57,19 +57,19 @@ pub async fn settled(pool: &Pool, accounts: &[String]) -> Result<Vec<String>, Db
     )
     .fetch_all(pool)
     .await
-    .task("look whether an account is being given to another organisation")
+    .task("look whether an account is being given to another organization")
 }
 
 /// What a key that is not known has to do with.
 #[derive(Clone, Debug)]
 pub struct Traces {
-    /// The newest invoices that the account's organisation has.
+    /// The newest invoices that the account's organization has.
     pub invoices: Vec<i64>,
     /// Whether a job may have been sent, and its end is not known.
     pub may_have_sent: bool,
     /// The machine of another daemon that serves the account.
     pub served_on: Option<String>,
-    /// Whether a person has given the account to another organisation.
+    /// Whether a person has given the account to another organization.
     pub was_given_over: bool,
 }
 

@@ -235,8 +235,9 @@ where (select bool_and(apipay._is_superseded(u.mirrors, u.account, u.id, u.seen_
                                   count(*) filter (where m.status = r.status and m.checked_at = least(r.seen_at, now())))
          from refund m join seen_refund r on r.account = m.account and r.id = m.id)
   -- Another job may have taken it at this very moment: then all of it is made again, and shows that.
-  and (select apipay._is_undisputed(count(*)) from told t
-        where t.instead is not null and t.is_anothers_of is null
-          and case when t.refund_id is not null
-                   then exists (select from refund m where m.account = t.account and m.id = t.refund_id and m.job_id <> t.job_id)
-                   else exists (select from invoice m where m.account = t.account and m.id = t.invoice_id and m.job_id <> t.job_id) end)
+  and (select apipay._is_undisputed(count(*)) from (
+         select from told t join invoice m on m.account = t.account and m.id = t.invoice_id
+          where t.instead is not null and t.is_anothers_of is null and t.refund_id is null and m.job_id <> t.job_id
+         union all
+         select from told t join refund m on m.account = t.account and m.id = t.refund_id
+          where t.instead is not null and t.is_anothers_of is null and m.job_id <> t.job_id) disputed)

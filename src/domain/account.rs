@@ -1,4 +1,4 @@
-//! The account: one API key of one organisation.
+//! The account: one API key of one organization.
 
 use std::fmt;
 use std::sync::Arc;

@@ -110,7 +110,7 @@ pub enum NotSent {
     UnknownOperation,
     /// The database has forgotten commits: what it says of other jobs cannot be relied on.
     HistoryLost,
-    /// The account's key is not known to be of its organisation.
+    /// The account's key is not known to be of its organization.
     KeyDoubted,
     /// The account was taken out of the configuration, or is about to be served with other settings.
     AccountClosed,

@@ -77,7 +77,7 @@ reasons! {
     SessionExpired = "session_expired",
     /// The API key is not accepted.
     KeyRejected = "key_rejected",
-    /// The organisation is not set up or not allowed.
+    /// The organization is not set up or not allowed.
     OrganizationNotReady = "organization_not_ready",
     /// The tariff is not paid.
     TariffInactive = "tariff_inactive",
@@ -101,9 +101,9 @@ reasons! {
     RouteNotFound = "route_not_found",
     /// What somebody said in `apipay.resolve` is not what the gateway has.
     NotAsStated = "not_as_stated",
-    /// The account's key is not known to be of its organisation.
+    /// The account's key is not known to be of its organization.
     KeyDoubted = "key_doubted",
-    /// The account is for another organisation than the one that it was sent to.
+    /// The account is for another organization than the one that it was sent to.
     OtherOrganization = "other_organization",
     /// Somebody said that nothing was done and that it is to end, and nothing alive was found.
     CalledOff = "called_off",

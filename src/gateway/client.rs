@@ -39,7 +39,7 @@ pub enum GatewayError {
 }
 
 /// What tells a key from others, and does not tell the key: the first 16 hexadecimal digits of a hash. A key is of one
-/// organisation (API, section 1), by whichever address, and long and random, so nobody finds it by trying.
+/// organization (API, section 1), by whichever address, and long and random, so nobody finds it by trying.
 pub fn fingerprint(key: &SecretString) -> String {
     let text = format!("apipayd key\n{}", key.expose_secret());
     let digest = Sha256::digest(text);

@@ -4,7 +4,7 @@
 //! fails because of what was asked, parts of them are asked about, one right after the other: both halves, the quarters,
 //! then single ones, far from each other. When a few of them fail as well there is a pause, as long as is decided elsewhere,
 //! and one part is asked about after each: it may be the gateway. What a part does not show is asked about with all others,
-//! for of which organisation the key is follows from all that is clear.
+//! for of which organization the key is follows from all that is clear.
 
 use std::ops::Range;
 
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// How many questions are asked before one is shown, by a key of the account's organisation.
+    /// How many questions are asked before one is shown, by a key of the account's organization.
     fn questions(newest: &[i64], is_bad: impl Fn(i64) -> bool) -> Option<usize> {
         let mut inquiry = Inquiry::default();
         for question in 1..=1_000 {

@@ -1,6 +1,6 @@
-//! Whether a key is of the organisation that an account is for.
+//! Whether a key is of the organization that an account is for.
 //!
-//! No request of the gateway tells of which organisation a key is, and what another one has looks like what nobody has:
+//! No request of the gateway tells of which organization a key is, and what another one has looks like what nobody has:
 //! a look-up with its key finds nothing, and that would count as proof that nothing was done. So a key counts once it
 //! was seen to know an invoice of the account.
 
@@ -19,7 +19,7 @@ pub struct Known<'a> {
     pub may_have_sent: bool,
     /// Whether another daemon serves it.
     pub is_served: bool,
-    /// Whether a person has given it to another organisation before. Then the earlier one's key is still about, and
+    /// Whether a person has given it to another organization before. Then the earlier one's key is still about, and
     /// invoices from before that are none of `invoices`.
     pub was_given_over: bool,
 }
@@ -48,7 +48,7 @@ pub enum Doubt {
     NothingToAsk,
     /// Nothing was sent yet, and another daemon serves the account with another key.
     ServedByOther,
-    /// A person has given the account to another organisation, and it has no invoice since then to ask for.
+    /// A person has given the account to another organization, and it has no invoice since then to ask for.
     GivenOver,
     /// The gateway gives it no clear answer.
     Unanswered,
@@ -63,7 +63,7 @@ pub enum Telling {
     Nothing,
     /// That the account is unwell, for this reason: it is parked.
     Park(Reason),
-    /// That the key may be of another organisation, or that nothing says so far that it is not.
+    /// That the key may be of another organization, or that nothing says so far that it is not.
     Doubt,
 }
 
@@ -108,7 +108,7 @@ pub fn shown(asked: &[i64], shown: Option<&[i64]>, answer: &Answer) -> Result<()
 /// Keys of one account that are remembered: one that is forgotten is asked about again.
 const REMEMBERED: usize = 16;
 
-/// The account's keys with this one, which was seen to be of the same organisation.
+/// The account's keys with this one, which was seen to be of the same organization.
 pub fn with(stored: &[String], own: &str) -> Vec<String> {
     let forgotten = (stored.len() + 1).saturating_sub(REMEMBERED);
     let kept = stored.iter().skip(forgotten).cloned();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_takes_over_without_proof_what_a_person_has_given_to_another_organisation() {
+    fn no_key_takes_over_without_proof_what_a_person_has_given_to_another_organization() {
         let known = ["a".to_owned()];
         for may_have_sent in [false, true] {
             for is_served in [false, true] {

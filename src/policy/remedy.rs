@@ -40,8 +40,8 @@ pub fn of_park(reason: Reason) -> Remedy {
              key (LoadCredential), sudo systemctl reload apipayd where it is in an api_key_file",
         ),
         Reason::OrganizationNotReady => (
-            "the organisation is not set up or not verified",
-            "contact ApiPay's support by WhatsApp, who connect the organisation; if the business form is not \
+            "the organization is not set up or not verified",
+            "contact ApiPay's support by WhatsApp, who connect the organization; if the business form is not \
              approved yet, complete it in the ApiPay dashboard",
         ),
         Reason::TariffInactive => ("the tariff is not paid", "pay it in the ApiPay dashboard"),

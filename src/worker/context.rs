@@ -90,7 +90,7 @@ impl Context {
         open.any(|room| room.name == *account)
     }
 
-    /// The rooms of the accounts of which the gateway may be asked anything: their key is known to be of their organisation.
+    /// The rooms of the accounts of which the gateway may be asked anything: their key is known to be of their organization.
     pub fn served(&self) -> Vec<Arc<Room>> {
         let open = self.rooms.open().into_iter();
         open.filter(|room| room.serves()).collect()

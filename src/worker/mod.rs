@@ -5,7 +5,7 @@
 //! step is never dropped half-way: an answer of the gateway would be lost with it.
 //!
 //! - [`start`] does what is done once for each account, past those that somebody keeps locked.
-//! - [`organization`] finds out whether an account's key is of its organisation; before that nothing of it is asked.
+//! - [`organization`] finds out whether an account's key is of its organization; before that nothing of it is asked.
 //! - [`dispatch`] claims due jobs and hands each to [`send`], within the [send window](crate::domain::times::SEND_WINDOW); [`in_hand`] notices when one is given twice.
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.

@@ -1,4 +1,4 @@
-//! Finds out whether the keys of the accounts are of their organisations. Of an account whose key is not known to be so
+//! Finds out whether the keys of the accounts are of their organizations. Of an account whose key is not known to be so
 //! nothing is claimed, sent or asked, but whether the gateway shows this key the account's invoices.
 
 use std::collections::{BTreeSet, HashMap};
@@ -351,7 +351,7 @@ impl Organizations {
         });
     }
 
-    /// What the gateway says of the key is what people are told: the account is parked. The organisation of the key
+    /// What the gateway says of the key is what people are told: the account is parked. The organization of the key
     /// stays in doubt, so no probe ends that before it is known.
     fn park(&mut self, ctx: &Arc<Context>, room: &Room, reason: Reason, said: &Timed) {
         let signal = AccountSignal::Park {
@@ -421,7 +421,7 @@ impl Organizations {
             inquiry,
         };
         self.doubted.insert(name.clone(), doubted);
-        warn!(account = %name, ?doubt, "the account's key is not known to be of its organisation; nothing of it is served");
+        warn!(account = %name, ?doubt, "the account's key is not known to be of its organization; nothing of it is served");
         if telling == Telling::Doubt {
             alerts::say(&ctx.pool, &about(room), &text).await?;
             ctx.wake.deliver.notify_one();

@@ -389,7 +389,7 @@ fn explain(answer: &Answer) -> Option<String> {
             "the database has forgotten what was committed; nothing was sent"
         }
         Answer::NotSent(NotSent::KeyDoubted) => {
-            "the account's key is not known to be of its organisation; nothing was sent"
+            "the account's key is not known to be of its organization; nothing was sent"
         }
         Answer::NotSent(NotSent::AccountClosed) => {
             "the account was taken out of the daemon's configuration, or changed there; nothing was sent"

@@ -30,6 +30,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         room.park.observe(
             row.parked_at.is_some(),
+            row.is_doubted,
             resumed_for,
             ctx.rules.breaker.slow_start,
             room.age(),
@@ -39,7 +40,6 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
             room.probing.note(None);
         }
         room.park.wait_for_delivery(row.delivery_error.is_some());
-        room.park.doubt(row.is_doubted);
         // It may have got through before this daemon knew of the doubt.
         let is_over = |time| row.is_doubted && room.park.got_through_within(time);
         if resumed_for.is_some_and(is_over)

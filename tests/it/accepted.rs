@@ -117,7 +117,7 @@ async fn a_stop_says_that_the_object_of_an_accepted_job_will_be_asked_about_agai
     );
     assert!(!said.contains("will be looked up"), "{said}");
 
-    // Nobody has it in memory any more, and the lock is told anew by whoever meets it.
+    // Nobody has it in memory any more, and the lock is told again by whoever meets it.
     let heir = world.daemon().await;
     world
         .sql("update apipay.daemons set seen_at = now() - interval '2 minutes' where has_left or seen_at < now() - interval '1 s'")

@@ -163,12 +163,12 @@ async fn check(operation: Operation, protection: Protection, cases: Vec<Case>) {
     for (case, account) in cases.iter().zip(&names) {
         let mut fault = case.fault.clone();
         fault["route"] = operation.faulted().into();
-        fault["organisation"] = account.as_str().into();
+        fault["organization"] = account.as_str().into();
         fault["name"] = case.name.as_str().into();
         world.sandbox.fault(fault).await;
         if matches!(operation, Operation::Search) {
             let lost =
-                json!({"route": operation.route(), "organisation": account, "cut": "after_effect"});
+                json!({"route": operation.route(), "organization": account, "cut": "after_effect"});
             world.sandbox.fault(lost).await;
         }
         trials.push(Trial {

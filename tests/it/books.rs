@@ -121,7 +121,7 @@ async fn an_answer_of_yesterday_does_not_hide_a_refund() {
         .await;
     world
         .sandbox
-        .organisation(json!({"cached_terminal_ms": 600_000}))
+        .organization(json!({"cached_terminal_ms": 600_000}))
         .await;
     // Reads the invoice, and the gateway remembers what it answered.
     let cancel = world

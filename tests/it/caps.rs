@@ -73,7 +73,7 @@ async fn behind_every_cap_bills_wait_and_everything_else_goes_on() {
         ] {
             let mut fault = fault;
             fault["route"] = "POST /invoices".into();
-            fault["organisation"] = code.into();
+            fault["organization"] = code.into();
             world.sandbox.fault(fault).await;
         }
         let lost = bill(&world, code, LOST).await;
@@ -192,7 +192,7 @@ async fn what_is_no_bill_and_is_answered_with_a_cap_waits_as_well() {
         let answer = refusal("tariff_limit_reached");
         world
             .sandbox
-            .fault(json!({"route": route, "organisation": account, "answer": answer}))
+            .fault(json!({"route": route, "organization": account, "answer": answer}))
             .await;
     }
     let cancel = about(&world, "cancels", "invoice.cancel", "pending").await;

@@ -71,7 +71,7 @@ async fn a_daemon_may_die_between_an_alert_and_the_record_that_holds_its_job() {
     for point in [Point::BeforeSettle, Point::AfterSettle] {
         let world = World::made(Wish::default()).await;
         let wrong = json!({"wrong_amount": true});
-        world.sandbox.organisation(wrong).await;
+        world.sandbox.organization(wrong).await;
         let cut = json!({"route": Task::Create.route(), "cut": "after_effect"});
         world.sandbox.fault(cut).await;
         Task::Create.enqueue(&world).await;

@@ -160,7 +160,7 @@ async fn expect_done(world: &World, job: Job, account: &str) {
     let effects = world.sandbox.effects().await;
     let effects = effects
         .iter()
-        .filter(|effect| effect["organisation"] == account);
+        .filter(|effect| effect["organization"] == account);
     assert_eq!(effects.count(), 1);
 }
 

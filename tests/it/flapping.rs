@@ -202,7 +202,7 @@ async fn a_key_that_is_corrected_lets_the_account_go_on_with_the_start() {
     let (old, new) = (world.key("default"), world.key("renewed"));
     world
         .sandbox
-        .organisation(json!({"organisation": "default", "add_key": new, "revoke_key": old}))
+        .organization(json!({"organization": "default", "add_key": new, "revoke_key": old}))
         .await;
     let job = world.bill(phone::PAID, 1500).await;
     let row = world.until(job, "parked").await;

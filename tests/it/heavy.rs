@@ -37,7 +37,7 @@ async fn answers_without_end_and_without_measure_do_not_fill_the_memory() {
     let world = World::made(wish).await;
     for (account, answer) in &answers {
         let mut rule = answer.clone();
-        rule["organisation"] = (*account).into();
+        rule["organization"] = (*account).into();
         rule["times"] = 3.into();
         for route in [
             "POST /invoices",

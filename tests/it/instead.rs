@@ -35,7 +35,7 @@ async fn search(world: &World, how: &str) {
     let key = world.key("default");
     world
         .sandbox
-        .organisation(json!({"organisation": key, "search": how}))
+        .organization(json!({"organization": key, "search": how}))
         .await;
 }
 

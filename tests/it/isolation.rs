@@ -98,12 +98,12 @@ impl Scene {
     async fn hurt(&self, world: &World) {
         for index in 0..self.hanging {
             let key = world.key(&Scene::account(index));
-            let hang = json!({"route": "*", "organisation": key, "effect": "none", "hang": true, "share": 1.0});
+            let hang = json!({"route": "*", "organization": key, "effect": "none", "hang": true, "share": 1.0});
             world.sandbox.fault(hang).await;
         }
         let [refused, parked, full] = [0, 1, 2].map(|n| Scene::account(self.hanging + n));
         let key = world.key(&refused);
-        let busy = json!({"route": "*", "organisation": key, "effect": "none", "share": 1.0,
+        let busy = json!({"route": "*", "organization": key, "effect": "none", "share": 1.0,
             "answer": {"status": 429, "json": {"message": "Too Many Attempts."}}});
         world.sandbox.fault(busy).await;
         world.sql(&format!("select apipay.park('{parked}')")).await;
@@ -261,7 +261,7 @@ async fn accounts_whose_gateway_hangs_make_no_other_wait() {
         .until_true("select count(*) = 10 from apipay.jobs where state = 'succeeded'")
         .await;
     for account in hanging {
-        let hang = json!({"route": "*", "organisation": world.key(account), "effect": "none", "hang": true, "share": 1.0});
+        let hang = json!({"route": "*", "organization": world.key(account), "effect": "none", "hang": true, "share": 1.0});
         world.sandbox.fault(hang).await;
         for _ in 0..3 {
             world.bill_of(account).await;

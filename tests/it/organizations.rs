@@ -1,4 +1,4 @@
-//! An account is one organisation: what another one's key does not find proves nothing.
+//! An account is one organization: what another one's key does not find proves nothing.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ async fn acknowledge(world: &World) -> Result<(), sqlx::Error> {
 }
 
 #[tokio::test]
-async fn a_second_daemon_with_the_key_of_another_organisation_serves_nothing() {
+async fn a_second_daemon_with_the_key_of_another_organization_serves_nothing() {
     let (world, own) = World::running().await;
     let mut jobs = vec![world.bill(phone::PAID, 500).await];
     world.until(jobs[0], "succeeded").await;
@@ -115,7 +115,7 @@ async fn a_second_daemon_with_the_key_of_another_organisation_serves_nothing() {
 }
 
 #[tokio::test]
-async fn a_bill_without_a_clear_answer_is_not_looked_up_with_the_key_of_another_organisation() {
+async fn a_bill_without_a_clear_answer_is_not_looked_up_with_the_key_of_another_organization() {
     let wish = Wish::default().tune("reconcile.quiet_after_answer", "2s");
     let (world, mut own) = World::running_as(wish).await;
     world.sandbox.fault(unclear()).await;
@@ -151,14 +151,14 @@ async fn a_bill_without_a_clear_answer_is_not_looked_up_with_the_key_of_another_
 }
 
 #[tokio::test]
-async fn another_key_of_the_same_organisation_goes_on_after_one_question() {
+async fn another_key_of_the_same_organization_goes_on_after_one_question() {
     let (world, mut earlier) = World::running().await;
     let first = world.bill(phone::PAID, 500).await;
     world.until(first, "succeeded").await;
     world
         .sandbox
-        .organisation(
-            json!({"organisation": world.key("default"), "add_key": world.key("renewed")}),
+        .organization(
+            json!({"organization": world.key("default"), "add_key": world.key("renewed")}),
         )
         .await;
     earlier.stop().await;
@@ -194,7 +194,7 @@ async fn an_account_for_which_nothing_was_sent_takes_another_key_at_once() {
 }
 
 #[tokio::test]
-async fn an_account_is_for_another_organisation_once_a_person_has_said_so() {
+async fn an_account_is_for_another_organization_once_a_person_has_said_so() {
     let wish = Wish::default().tune("reconcile.quiet_after_answer", "2s");
     let (world, mut earlier) = World::running_as(wish).await;
     let paid = world.bill(phone::PAID, 500).await;
@@ -206,7 +206,7 @@ async fn an_account_is_for_another_organisation_once_a_person_has_said_so() {
     let now = with_key(&world, "other").await;
     until_refused(&world).await;
     acknowledge(&world).await.unwrap();
-    // It may have been sent to the other organisation, where nobody looks any more.
+    // It may have been sent to the other organization, where nobody looks any more.
     world.until(open, "held").await;
     let next = world.bill(phone::PAID, 500).await;
     world.until(next, "succeeded").await;
@@ -217,7 +217,7 @@ async fn an_account_is_for_another_organisation_once_a_person_has_said_so() {
             .await,
         1
     );
-    // The earlier key is not believed any more, although its organisation has invoices of the account.
+    // The earlier key is not believed any more, although its organization has invoices of the account.
     let mut earlier = world.daemon().await;
     let alert = until_refused(&world).await;
     assert!(
@@ -282,7 +282,7 @@ async fn the_alert_stays_open_while_any_daemon_has_the_key_and_while_one_is_rest
 async fn revoke(world: &World, key: &str) {
     world
         .sandbox
-        .organisation(json!({"organisation": world.key(key), "revoked": true}))
+        .organization(json!({"organization": world.key(key), "revoked": true}))
         .await;
 }
 
@@ -371,7 +371,7 @@ async fn as_operator(world: &World, statement: &str) -> Result<(), sqlx::Error> 
 }
 
 #[tokio::test]
-async fn what_the_earlier_organisation_accepted_ends_by_a_persons_word() {
+async fn what_the_earlier_organization_accepted_ends_by_a_persons_word() {
     let (world, mut earlier) = World::running().await;
     let unpaid = world.bill(phone::UNPAID, 500).await;
     world.until(unpaid, "succeeded").await;
@@ -384,7 +384,7 @@ async fn what_the_earlier_organisation_accepted_ends_by_a_persons_word() {
     let invoice = world.job(accepted[0]).await["invoice_id"].clone();
     let theirs = world.job(unpaid).await["invoice_id"].clone();
     earlier.stop().await;
-    // Never sent to the earlier organisation, and about what only that one has.
+    // Never sent to the earlier organization, and about what only that one has.
     let mut about_theirs = Vec::new();
     for (operation, params) in [
         ("invoice.cancel", json!({"invoice_id": theirs})),
@@ -399,11 +399,11 @@ async fn what_the_earlier_organisation_accepted_ends_by_a_persons_word() {
         let row = world.until(*job, "held").await;
         assert_eq!(row["reason"], "other_organization", "{row}");
     }
-    // Nothing of the earlier organisation is asked about any more, and people can read why.
+    // Nothing of the earlier organization is asked about any more, and people can read why.
     assert_eq!(world.count("apipay.invoices where not settled").await, 0);
     for (job, said) in [
         (unpaid, "not asked about any more"),
-        (accepted[0], "the account is for another organisation"),
+        (accepted[0], "the account is for another organization"),
     ] {
         let explain = world
             .value(&format!(
@@ -452,9 +452,9 @@ async fn what_the_earlier_organisation_accepted_ends_by_a_persons_word() {
     )
     .await
     .unwrap();
-    // The present organisation is looked through first, and has nothing of the job's name.
+    // The present organization is looked through first, and has nothing of the job's name.
     world.until(given_up, "cancelled").await;
-    // Cancelled there: it is billed by the present organisation, once.
+    // Cancelled there: it is billed by the present organization, once.
     as_operator(
         &world,
         &format!("select apipay.resolve({resubmitted}, false, null, 'cancelled there')"),
@@ -469,7 +469,7 @@ async fn what_the_earlier_organisation_accepted_ends_by_a_persons_word() {
     let row = world.until(resubmitted, "accepted").await;
     assert_ne!(row["invoice_id"], Value::Null, "{row}");
     let made = world.effects_of(resubmitted).await;
-    assert_ne!(made[0]["organisation"], made[1]["organisation"], "{made:?}");
+    assert_ne!(made[0]["organization"], made[1]["organization"], "{made:?}");
     // A person had it done a second time, so the ledger has what no job may have by itself.
     now.stop().await;
     world.end_unchecked().await;

@@ -153,7 +153,7 @@ async fn the_park_of_one_account_does_not_touch_another() {
         .sandbox
         .control(
             "POST /session",
-            json!({"organisation": "default", "state": "expired"}),
+            json!({"organization": "default", "state": "expired"}),
         )
         .await;
     let unwell = world.bill(phone::PAID, 1500).await;

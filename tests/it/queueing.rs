@@ -365,7 +365,7 @@ async fn a_limit_that_others_use_up_is_waited_for_and_costs_no_attempt() {
     );
     world
         .sandbox
-        .organisation(json!({"requests_per_minute": 0}))
+        .organization(json!({"requests_per_minute": 0}))
         .await;
     // A test does not wait for the minute to be over. Those that were refused wait for themselves, too, once that is known.
     world

@@ -53,7 +53,7 @@ async fn a_refund_that_does_not_end_is_told_to_a_human() {
         .tune("reconcile.give_up", "1500ms");
     let (world, daemon) = World::running_as(wish).await;
     let stuck = json!({"refund_outcome": "stuck"});
-    world.sandbox.organisation(stuck).await;
+    world.sandbox.organization(stuck).await;
     let invoice = paid_invoice(&world).await;
     let job = refund(&world, invoice, 100).await;
     let id = world.until(job, "accepted").await["refund_id"].clone();
@@ -212,7 +212,7 @@ async fn a_refund_that_fails_at_kaspi_fails_with_its_code() {
     let (world, daemon) = World::running().await;
     world
         .sandbox
-        .organisation(json!({"refund_outcome": "refund_window_expired"}))
+        .organization(json!({"refund_outcome": "refund_window_expired"}))
         .await;
     let invoice = paid_invoice(&world).await;
     let job = refund(&world, invoice, 100).await;
@@ -227,7 +227,7 @@ async fn a_refund_that_failed_for_the_moment_is_resubmitted_under_a_new_name() {
     let (world, daemon) = World::running().await;
     world
         .sandbox
-        .organisation(json!({"refund_outcome": "network_unavailable"}))
+        .organization(json!({"refund_outcome": "network_unavailable"}))
         .await;
     let invoice = paid_invoice(&world).await;
     let job = refund(&world, invoice, 100).await;
@@ -238,7 +238,7 @@ async fn a_refund_that_failed_for_the_moment_is_resubmitted_under_a_new_name() {
         .await;
     world
         .sandbox
-        .organisation(json!({"refund_outcome": "completed"}))
+        .organization(json!({"refund_outcome": "completed"}))
         .await;
     let row = world.until(job, "succeeded").await;
     assert_eq!(row["generation"], 2);

@@ -79,7 +79,7 @@ async fn an_account_that_is_added_is_served_and_the_others_go_on() {
 async fn what_is_under_way_of_an_account_that_goes_is_ended_and_the_rest_waits_and_is_explained() {
     let wish = Wish::default().accounts(&["shop", "clinic"]);
     let (world, daemon) = World::running_as(wish).await;
-    let slow = json!({"route": "POST /invoices", "organisation": world.key("clinic"), "effect": "apply",
+    let slow = json!({"route": "POST /invoices", "organization": world.key("clinic"), "effect": "apply",
         "delay_ms": 600, "share": 1.0});
     world.sandbox.fault(slow).await;
     let mut jobs = Vec::new();
@@ -128,8 +128,8 @@ async fn a_key_is_renewed_under_load_and_no_two_keys_are_used_at_a_time() {
         .tune("worker.lease", "20s");
     let (world, daemon) = World::running_as(wish).await;
     let (old, new) = (world.key("default"), world.key("renewed"));
-    let both = json!({"organisation": old, "add_key": new});
-    world.sandbox.organisation(both).await;
+    let both = json!({"organization": old, "add_key": new});
+    world.sandbox.organization(both).await;
     // Longer than it takes until an account is served.
     let slow =
         json!({"route": "POST /invoices", "effect": "apply", "delay_ms": 4_000, "times": 20});
@@ -215,10 +215,10 @@ async fn a_parked_account_that_gets_another_key_is_probed_at_once() {
     let first = world.bill(phone::PAID, 500).await;
     world.until(first, "succeeded").await;
     let (old, new) = (world.key("default"), world.key("renewed"));
-    let both = json!({"organisation": old, "add_key": new});
-    world.sandbox.organisation(both).await;
-    let revoke = json!({"organisation": new, "revoke_key": old});
-    world.sandbox.organisation(revoke).await;
+    let both = json!({"organization": old, "add_key": new});
+    world.sandbox.organization(both).await;
+    let revoke = json!({"organization": new, "revoke_key": old});
+    world.sandbox.organization(revoke).await;
     let second = world.bill(phone::PAID, 500).await;
     world
         .until_true("select parked_reason = 'key_rejected' from apipay.accounts")
@@ -234,7 +234,7 @@ async fn a_parked_account_that_gets_another_key_is_probed_at_once() {
 }
 
 #[tokio::test]
-async fn the_key_of_another_organisation_is_told_once_each_time_it_comes() {
+async fn the_key_of_another_organization_is_told_once_each_time_it_comes() {
     let (world, daemon) = World::running().await;
     let job = world.bill(phone::PAID, 500).await;
     world.until(job, "succeeded").await;
@@ -337,7 +337,7 @@ async fn an_account_that_comes_back_sends_nothing_before_its_park_is_stored() {
     world.until(first, "succeeded").await;
     let sends = async || world.sandbox.requests_to("POST /invoices").await.len();
     let set_session = async |state: &str| {
-        let body = json!({"state": state, "organisation": world.key("clinic")});
+        let body = json!({"state": state, "organization": world.key("clinic")});
         world.sandbox.control("POST /session", body).await;
     };
     // Whoever keeps its row locked keeps the park from being stored.

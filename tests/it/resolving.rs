@@ -398,7 +398,7 @@ async fn a_refund_that_the_gateway_has_twice_holds_its_job_with_an_alert() {
     let paid = world.sandbox.invoice(&key, json!({"status": "paid"})).await;
     world
         .sandbox
-        .organisation(json!({"organisation": key, "refund_outcome": "stuck"}))
+        .organization(json!({"organization": key, "refund_outcome": "stuck"}))
         .await;
     let job = world
         .enqueue("invoice.refund", json!({"invoice_id": paid, "amount": 400}))

@@ -178,7 +178,7 @@ async fn a_key_that_the_gateway_refuses_parks_only_its_account() {
     let world = World::made(Wish::default().accounts(&["default", "other"])).await;
     world
         .sandbox
-        .organisation(json!({"organisation": "other", "revoked": true}))
+        .organization(json!({"organization": "other", "revoked": true}))
         .await;
     let daemon = world.daemon().await;
     let params = json!({"phone_number": phone::PAID, "amount": 100});

@@ -201,7 +201,7 @@ async fn what_the_list_does_not_show_yet_is_found_through_its_key() {
     let (world, daemon) = World::running().await;
     world
         .sandbox
-        .organisation(json!({"list_lag_ms": 600_000}))
+        .organization(json!({"list_lag_ms": 600_000}))
         .await;
     let fault =
         json!({"route": "POST /invoices", "effect": "apply", "answer": {"preset": "502_html"}});
@@ -224,7 +224,7 @@ async fn what_the_list_does_not_show_yet_is_found_through_its_key() {
 #[tokio::test]
 async fn a_search_that_finds_nothing_at_all_does_no_harm() {
     let (world, daemon) = World::running().await;
-    world.sandbox.organisation(json!({"search": "lost"})).await;
+    world.sandbox.organization(json!({"search": "lost"})).await;
     let fault = json!({"route": "POST /invoices", "cut": "after_effect"});
     world.sandbox.fault(fault).await;
     let job = world.bill(PHONE, 900).await;
@@ -280,7 +280,7 @@ async fn held_for_a_mismatch() -> (World, Daemon, Job) {
     let (world, daemon) = World::running().await;
     world
         .sandbox
-        .organisation(json!({"wrong_amount": true}))
+        .organization(json!({"wrong_amount": true}))
         .await;
     let fault = json!({"route": "POST /invoices", "cut": "after_effect"});
     world.sandbox.fault(fault).await;
@@ -562,7 +562,7 @@ async fn a_held_bill_is_looked_up_before_it_is_sent_again() {
     let (world, daemon, job) = held_for_a_mismatch().await;
     world
         .sandbox
-        .organisation(json!({"wrong_amount": false}))
+        .organization(json!({"wrong_amount": false}))
         .await;
     let denied = format!("select apipay.resolve({job}, false, null, 'the amount is wrong')");
     let epoch = world.job(job).await["epoch"].as_i64();

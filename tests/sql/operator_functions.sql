@@ -355,7 +355,7 @@ begin
   perform apipay.resolve(job, true, 770001, 'seen there', anyway => true);
   found := pg_temp.read(job);
   assert (found.state, found.reason, found.invoice_id, found.finished_at) = ('succeeded', 'resolved_applied', 770001, now());
-  assert (select explain from apipay.overview where id = job) like 'Done at the organisation that the account was for before, as somebody said: invoice 770001. %';
+  assert (select explain from apipay.overview where id = job) like 'Done at the organization that the account was for before, as somebody said: invoice 770001. %';
   perform apipay.resolve(other, true, 880001, 'seen there', anyway => true);
   assert ((pg_temp.read(other)).state, (pg_temp.read(other)).refund_id) = ('succeeded', 880001);
   update apipay.accounts set organization_since = null where name = 'other';

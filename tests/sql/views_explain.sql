@@ -164,13 +164,13 @@ begin
   perform apipay._announce('00000000-0000-4000-8000-00000000000d', 'kassa-3', '1', '{}', '{"left 0123456789abcdef", "strange fedcba9876543210"}');
   perform apipay._open_alert('left', 'other_organization', 'critical', 'The key is another one.', 'look', '{"host": "kassa-3"}', '0123456789abcdef');
   perform pg_temp.explains('{"account": "left"}', format(
-    'Waiting: the apipayd on kassa-3 has a key for account left that may be of another organisation, and serves nothing of it before that is known: see alert %s (other_organization), in apipay.alerts. Then it goes out.',
+    'Waiting: the apipayd on kassa-3 has a key for account left that may be of another organization, and serves nothing of it before that is known: see alert %s (other_organization), in apipay.alerts. Then it goes out.',
     (select max(l.id) from apipay.alerts l where l.kind = 'other_organization')));
   perform pg_temp.explains('{"account": "strange"}',
-    'Waiting: the apipayd on kassa-3 has a key for account strange that may be of another organisation, and serves nothing of it before that is known. Then it goes out.');
+    'Waiting: the apipayd on kassa-3 has a key for account strange that may be of another organization, and serves nothing of it before that is known. Then it goes out.');
   assert (select array_agg(distinct w.cause) from apipay.waiting w where w.account in ('left', 'strange')) = array['not_served'];
   assert (select a.explain from apipay.account_status a where a.account = 'left') like
-    'Nothing is sent: the apipayd on kassa-3 has a key for account left that may be of another organisation, and %: see alert % (other_organization), in apipay.alerts. 1 job waits %';
+    'Nothing is sent: the apipayd on kassa-3 has a key for account left that may be of another organization, and %: see alert % (other_organization), in apipay.alerts. 1 job waits %';
   -- Where another one serves the account, that is in nothing''s way; and one that has left has no key.
   perform pg_temp.explains('{}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
   update apipay.daemons d set has_left = true where d.host = 'kassa-3';
@@ -188,8 +188,8 @@ begin
   assert (select array_agg(distinct w.cause) from apipay.waiting w where w.account = 'left') = array['not_served'];
   perform apipay._announce('00000000-0000-4000-8000-00000000000d', 'kassa-4', '1', '{}', '{"left 0123456789abcdef"}');
   perform pg_temp.explains('{"account": "left"}',
-    'Waiting: the apipayd on kassa-4 has a key for account left that may be of another organisation, and serves nothing of it before that is known. Then it goes out.');
-  assert (select a.explain from apipay.account_status a where a.account = 'left') like 'Nothing is sent: the apipayd on kassa-4 has a key for account left that may be of another organisation%';
+    'Waiting: the apipayd on kassa-4 has a key for account left that may be of another organization, and serves nothing of it before that is known. Then it goes out.');
+  assert (select a.explain from apipay.account_status a where a.account = 'left') like 'Nothing is sent: the apipayd on kassa-4 has a key for account left that may be of another organization%';
   delete from apipay.daemons d where d.host = 'kassa-4';
   delete from apipay.jobs where account in ('left', 'strange');
 
@@ -320,7 +320,7 @@ begin
   delete from apipay.jobs j where j.invoice_id = 44;
 
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'other_organization', 'unproven_since', now(), 'invoice_id', 77),
-    'Held (other_organization) since MOMENT (0 s ago): the account is for another organisation than when the invoice of 15 000 tenge to 8700***4321 was sent, and ApiPay shows nothing of it to the key of now. Look for {TOKEN} in the dashboard of the earlier organisation (invoice 77). Done there: select apipay.resolve({ID}, true, 77, ''why'', anyway => true), which is believed. Not done, or taken back there: select apipay.resolve({ID}, false, null, ''why''), which sends it again, to the organisation of now; or with and_cancel => true never.');
+    'Held (other_organization) since MOMENT (0 s ago): the account is for another organization than when the invoice of 15 000 tenge to 8700***4321 was sent, and ApiPay shows nothing of it to the key of now. Look for {TOKEN} in the dashboard of the earlier organization (invoice 77). Done there: select apipay.resolve({ID}, true, 77, ''why'', anyway => true), which is believed. Not done, or taken back there: select apipay.resolve({ID}, false, null, ''why''), which sends it again, to the organization of now; or with and_cancel => true never.');
   delete from apipay.jobs j where j.reason = 'other_organization';
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'mismatch', 'unproven_since', now(), 'http_status', 200, 'error_message', '15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending)'),
     'Held (mismatch) since MOMENT (0 s ago): what ApiPay has under the name of the invoice of 15 000 tenge to 8700***4321 is not what was asked for: 15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending). Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. An invoice that is wrong and not paid: first select apipay.cancel_invoice(INVOICE_ID, account => ''default''), or it holds the job again. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');

@@ -17,8 +17,8 @@ pub(super) fn status(now: Moment) -> Reply {
 }
 
 pub(super) fn health(call: &mut Call<'_>) -> Answer {
-    let organisation = call.organisation();
-    let switches = &organisation.switches;
+    let organization = call.organization();
+    let switches = &organization.switches;
     let lost = switches.session != Session::Active;
     let runs = switches.tariff.refusal_reason().is_none();
     let expires_at =
@@ -32,9 +32,9 @@ pub(super) fn health(call: &mut Call<'_>) -> Answer {
         "connection": {
             "kaspi_connected": !lost,
             "session_status": switches.session,
-            "session_error_at": organisation.session_error_at.map(stamp::almaty),
+            "session_error_at": organization.session_error_at.map(stamp::almaty),
             "needs_reauth": lost,
-            "last_used_at": organisation.last_used_at.map(stamp::almaty),
+            "last_used_at": organization.last_used_at.map(stamp::almaty),
         },
         "tariff": {
             "status": switches.tariff,
@@ -43,7 +43,7 @@ pub(super) fn health(call: &mut Call<'_>) -> Answer {
         },
         "invoicing": {
             "accumulating": switches.accumulating,
-            "held_since": organisation.held_since.map(stamp::almaty),
+            "held_since": organization.held_since.map(stamp::almaty),
         },
     });
     Ok(Reply::json(200, &body))

@@ -16,7 +16,7 @@ pub(super) fn check(call: &mut Call<'_>) -> Answer {
     let ids = read_ids(&mut fields);
     fields.finish()?;
     let own = ids.into_iter().filter_map(|id| call.world.invoice(id));
-    let own = own.filter(|invoice| invoice.organisation == call.origin.organisation);
+    let own = own.filter(|invoice| invoice.organization == call.origin.organization);
     let rows: Vec<Value> = own.map(row).collect();
     Ok(Reply::json(200, &json!({"invoices": rows})))
 }

@@ -186,7 +186,7 @@ fn pass_gates(call: &Call<'_>) -> Result<(), Reply> {
 
 fn refuse_duplicate(call: &Call<'_>, draft: &Draft) -> Result<(), Reply> {
     let holder = draft.idempotency_key.as_deref();
-    let holder = holder.and_then(|key| call.world.key_holder(call.origin.organisation, key));
+    let holder = holder.and_then(|key| call.world.key_holder(call.origin.organization, key));
     if let Some(holder) = holder {
         let body = json!({
             "error": "duplicate_idempotency_key",
@@ -198,7 +198,7 @@ fn refuse_duplicate(call: &Call<'_>, draft: &Draft) -> Result<(), Reply> {
     }
     let switches = call.switches();
     let limit = switches.sandbox_invoice_limit;
-    if switches.mode == Mode::Sandbox && limit > 0 && call.organisation().invoices.len() >= limit {
+    if switches.mode == Mode::Sandbox && limit > 0 && call.organization().invoices.len() >= limit {
         return Err(Reply::business(
             400,
             "sandbox_invoice_limit",

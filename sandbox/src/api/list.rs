@@ -45,9 +45,9 @@ pub(super) fn list(call: &mut Call<'_>) -> Answer {
     let (sort_by, descending) = read_order(&mut query);
     let page = query.page();
     query.finish()?;
-    let organisation = call.organisation();
-    let lost = filter.search.is_some() && organisation.switches.search == Search::Lost;
-    let own = organisation
+    let organization = call.organization();
+    let lost = filter.search.is_some() && organization.switches.search == Search::Lost;
+    let own = organization
         .invoices
         .iter()
         .filter_map(|id| call.world.invoice(*id));
@@ -60,15 +60,15 @@ pub(super) fn list(call: &mut Call<'_>) -> Answer {
     });
     Ok(Reply::json(
         200,
-        &show_page(&rows, page, organisation.switches.list_shift),
+        &show_page(&rows, page, organization.switches.list_shift),
     ))
 }
 
 /// An invoice with everything, for the control API.
-pub(crate) fn full(invoice: &Invoice, organisation: &str) -> Value {
+pub(crate) fn full(invoice: &Invoice, organization: &str) -> Value {
     let mut shown = show::row(invoice);
     if let Some(map) = shown.as_object_mut() {
-        map.insert("organisation".to_owned(), json!(organisation));
+        map.insert("organization".to_owned(), json!(organization));
         map.insert(
             "idempotency_key".to_owned(),
             json!(invoice.draft.idempotency_key),

@@ -28,7 +28,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Moment;
 use crate::envelope::Reply;
-use crate::world::{Invoice, Organisation, Origin, Switches, World};
+use crate::world::{Invoice, Organization, Origin, Switches, World};
 
 /// A request as the gateway's code sees it: the network is already gone.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
 }
 
-/// One call on behalf of an organisation.
+/// One call on behalf of an organization.
 struct Call<'a> {
     world: &'a mut World,
     origin: Origin,
@@ -62,14 +62,14 @@ pub(crate) fn answer(world: &mut World, request: &Request, now: Moment, seq: u64
     if let route::Handler::Open(run) = found.route.handler {
         return run(now);
     }
-    let organisation = match admit(world, request, now) {
-        Ok(organisation) => organisation,
+    let organization = match admit(world, request, now) {
+        Ok(organization) => organization,
         Err(refusal) => return refusal,
     };
     let mut call = Call {
         world,
         origin: Origin {
-            organisation,
+            organization,
             now,
             request: seq,
         },
@@ -87,14 +87,14 @@ fn admit(world: &mut World, request: &Request, now: Moment) -> Result<usize, Rep
     let Some(key) = request.key.as_deref().filter(|key| !key.is_empty()) else {
         return Err(Reply::message_only(401, "API key is required"));
     };
-    let Some(organisation) = world.admit(key) else {
+    let Some(organization) = world.admit(key) else {
         return Err(Reply::error_only(
             401,
             "Invalid API key",
             Some("The API key is unknown, expired or deactivated"),
         ));
     };
-    let owner = &mut world.organisations[organisation];
+    let owner = &mut world.organizations[organization];
     owner.last_used_at = Some(now.life);
     if owner.switches.archived {
         return Err(Reply::business(
@@ -103,16 +103,16 @@ fn admit(world: &mut World, request: &Request, now: Moment) -> Result<usize, Rep
             "Организация в архиве",
         ));
     }
-    Ok(organisation)
+    Ok(organization)
 }
 
 impl Call<'_> {
-    fn organisation(&self) -> &Organisation {
-        &self.world.organisations[self.origin.organisation]
+    fn organization(&self) -> &Organization {
+        &self.world.organizations[self.origin.organization]
     }
 
     fn switches(&self) -> &Switches {
-        &self.organisation().switches
+        &self.organization().switches
     }
 
     /// The invoice of the path; a foreign one does not exist.
@@ -120,7 +120,7 @@ impl Call<'_> {
         let own = self
             .world
             .invoice(self.id)
-            .filter(|invoice| invoice.organisation == self.origin.organisation);
+            .filter(|invoice| invoice.organization == self.origin.organization);
         own.ok_or_else(|| Reply::error_only(404, "Invoice not found", None))
     }
 

@@ -44,8 +44,8 @@ pub(super) fn list(call: &mut Call<'_>) -> Answer {
     let page = query.page();
     query.finish()?;
     let visible_until = visible_until(call);
-    let organisation = call.organisation();
-    let own = organisation
+    let organization = call.organization();
+    let own = organization
         .refunds
         .iter()
         .rev()
@@ -57,13 +57,13 @@ pub(super) fn list(call: &mut Call<'_>) -> Answer {
         .filter(|refund| window.holds(Some(refund.created_at)))
         .collect();
     let data: Vec<Value> = page
-        .cut(&rows, organisation.switches.list_shift)
+        .cut(&rows, organization.switches.list_shift)
         .iter()
         .map(|refund| listed(call.world, refund))
         .collect();
     Ok(Reply::json(
         200,
-        &show_page(organisation.switches.refund_pages, page, data, rows.len()),
+        &show_page(organization.switches.refund_pages, page, data, rows.len()),
     ))
 }
 
@@ -72,8 +72,8 @@ pub(crate) fn full(world: &World, refund: &Refund) -> Value {
     let mut shown = listed(world, refund);
     if let Some(map) = shown.as_object_mut() {
         map.insert(
-            "organisation".to_owned(),
-            json!(world.organisations[refund.organisation].name),
+            "organization".to_owned(),
+            json!(world.organizations[refund.organization].name),
         );
     }
     shown

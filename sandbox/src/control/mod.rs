@@ -1,7 +1,7 @@
 //! The control API under `/_sandbox`: what a test sees and sets behind the client's back.
 
 mod objects;
-mod organisation;
+mod organization;
 mod report;
 mod time;
 
@@ -51,9 +51,9 @@ fn dispatch(state: &mut State, request: &Request, segments: &[&str], now: Moment
                 Err(Reply::message_only(404, "no such fault"))
             }
         }
-        ("POST", ["session"]) => organisation::session(&mut state.world, &request.body, now),
-        ("POST", ["organisation"]) => organisation::change(&mut state.world, &request.body, now),
-        ("GET", ["organisations"]) => Ok(organisation::list(&state.world)),
+        ("POST", ["session"]) => organization::session(&mut state.world, &request.body, now),
+        ("POST", ["organization"]) => organization::change(&mut state.world, &request.body, now),
+        ("GET", ["organizations"]) => Ok(organization::list(&state.world)),
         ("POST", ["invoices"]) => objects::plant_invoice(&mut state.world, &request.body, now),
         ("POST", ["invoices", id]) => {
             objects::force_invoice(&mut state.world, id, &request.body, now)

@@ -14,7 +14,7 @@ use crate::world::{Draft, RefundDraft, RefundStatus, Status, World, read_amount}
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewInvoice {
-    organisation: String,
+    organization: String,
     phone: String,
     #[serde(deserialize_with = "read_amount")]
     amount: Decimal,
@@ -86,7 +86,7 @@ pub(super) fn plant_invoice(world: &mut World, body: &[u8], now: Moment) -> Outc
         return Err(refuse("phone", "expected 8 and ten more digits"));
     }
     let story = read_story(new.story.as_deref())?;
-    let organisation = world.find_or_found(&new.organisation);
+    let organization = world.find_or_found(&new.organization);
     let draft = Draft {
         phone: new.phone,
         amount: new.amount,
@@ -96,7 +96,7 @@ pub(super) fn plant_invoice(world: &mut World, body: &[u8], now: Moment) -> Outc
         idempotency_key: new.idempotency_key,
         ..Draft::default()
     };
-    let id = world.plant_invoice(organisation, now, draft, new.status, story);
+    let id = world.plant_invoice(organization, now, draft, new.status, story);
     if let Some(invoice) = world.invoice_mut(id) {
         invoice.is_imported = new.is_imported;
         invoice.client_name = new.client_name;
@@ -130,7 +130,7 @@ pub(super) fn force_invoice(world: &mut World, id: &str, body: &[u8], now: Momen
     let invoice = world.invoice(id).ok_or_else(no_invoice)?;
     Ok(show_invoice_in_full(
         invoice,
-        &world.organisations[invoice.organisation].name,
+        &world.organizations[invoice.organization].name,
     ))
 }
 

@@ -104,7 +104,7 @@ fn objects(state: &State, order: Option<&str>) -> (Vec<Value>, Vec<Value>) {
     };
     let invoices = world.invoices().iter().filter(|invoice| wanted(invoice.id));
     let invoices = invoices.map(|invoice| {
-        show_invoice_in_full(invoice, &world.organisations[invoice.organisation].name)
+        show_invoice_in_full(invoice, &world.organizations[invoice.organization].name)
     });
     let refunds = world
         .refunds()

@@ -170,9 +170,9 @@ mod tests {
         for (filter, struck) in [
             (json!({"route": "*"}), true),
             (json!({"route": "GET /invoices"}), false),
-            (json!({"route": "*", "organisation": "shop"}), true),
-            (json!({"route": "*", "organisation": "secret"}), true),
-            (json!({"route": "*", "organisation": "other"}), false),
+            (json!({"route": "*", "organization": "shop"}), true),
+            (json!({"route": "*", "organization": "secret"}), true),
+            (json!({"route": "*", "organization": "other"}), false),
             (json!({"route": "*", "match": "job-7"}), true),
             (json!({"route": "*", "match": "job-8"}), false),
         ] {

@@ -53,7 +53,7 @@ pub(crate) struct Rule {
     name: Option<String>,
     route: String,
     #[serde(default)]
-    organisation: Option<String>,
+    organization: Option<String>,
     #[serde(default)]
     r#match: Option<String>,
     #[serde(default)]
@@ -285,10 +285,10 @@ impl Rule {
     }
 
     pub(super) fn aims_at(&self, target: &Target<'_>) -> bool {
-        let organisation = self.organisation.as_deref();
+        let organization = self.organization.as_deref();
         let r#match = self.r#match.as_deref();
         (self.route == "*" || self.route == target.route)
-            && organisation
+            && organization
                 .is_none_or(|wanted| wanted == target.owner || Some(wanted) == target.key)
             && r#match.is_none_or(|text| target.body.contains(text) || target.query.contains(text))
     }

@@ -14,7 +14,7 @@ use crate::life::{Event, Story, story_of_phone};
 /// Who did something and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
-    pub(crate) organisation: usize,
+    pub(crate) organization: usize,
     pub(crate) now: Moment,
     /// The request, by its number in the request log.
     pub(crate) request: u64,
@@ -33,13 +33,13 @@ impl World {
     pub(crate) fn create_invoice(&mut self, origin: Origin, draft: Draft) -> u64 {
         let story = story_of_phone(&draft.phone);
         let id = self.insert_invoice(
-            origin.organisation,
+            origin.organization,
             origin.now,
             draft,
             Status::Processing,
             story,
         );
-        if self.organisations[origin.organisation]
+        if self.organizations[origin.organization]
             .switches
             .wrong_amount
             && let Some(invoice) = self.invoice_mut(id)
@@ -59,7 +59,7 @@ impl World {
         if !matches!(invoice.status, Status::Pending | Status::Processing) {
             return CancelTaken::Refused;
         }
-        let switches = &self.organisations[origin.organisation].switches;
+        let switches = &self.organizations[origin.organization].switches;
         let outcome = invoice
             .cancel_outcome
             .or(switches.cancel_outcome)
@@ -85,12 +85,12 @@ impl World {
     ) -> u64 {
         let marked = draft.reason.as_deref().and_then(RefundOutcome::marked_in);
         let outcome = marked.unwrap_or_else(|| {
-            self.organisations[origin.organisation]
+            self.organizations[origin.organization]
                 .switches
                 .refund_outcome
                 .clone()
         });
-        let id = self.insert_refund(origin.organisation, origin.now, invoice, draft, outcome);
+        let id = self.insert_refund(origin.organization, origin.now, invoice, draft, outcome);
         self.enter(origin, Kind::Refund, invoice, Some(id));
         let at = origin.now.life.saturating_add(REFUND_STEP);
         self.set_timer(
@@ -119,14 +119,14 @@ impl World {
 
     pub(super) fn insert_invoice(
         &mut self,
-        organisation: usize,
+        organization: usize,
         now: Moment,
         draft: Draft,
         status: Status,
         story: &'static Story,
     ) -> u64 {
         let id = FIRST_INVOICE + self.invoices.len() as u64;
-        let owner = &mut self.organisations[organisation];
+        let owner = &mut self.organizations[organization];
         owner.invoices.push(id);
         if let Some(key) = &draft.idempotency_key {
             owner.newest_by_key.insert(key.clone(), id);
@@ -134,7 +134,7 @@ impl World {
         let is_sandbox = owner.switches.shows_sandbox();
         self.invoices.push(Invoice {
             id,
-            organisation,
+            organization,
             draft,
             status,
             shown_status: None,
@@ -160,21 +160,21 @@ impl World {
 
     pub(super) fn insert_refund(
         &mut self,
-        organisation: usize,
+        organization: usize,
         now: Moment,
         invoice: u64,
         draft: RefundDraft,
         outcome: RefundOutcome,
     ) -> u64 {
         let id = FIRST_REFUND + self.refunds.len() as u64;
-        self.organisations[organisation].refunds.push(id);
+        self.organizations[organization].refunds.push(id);
         if let Some(invoice) = self.invoice_mut(invoice) {
             invoice.refunds.push(id);
         }
         self.refunds.push(Refund {
             id,
             invoice,
-            organisation,
+            organization,
             draft,
             status: RefundStatus::Pending,
             error_code: None,
@@ -189,9 +189,9 @@ impl World {
     }
 
     fn enter(&mut self, origin: Origin, kind: Kind, invoice: u64, refund: Option<u64>) {
-        let (Some(invoice), organisation) = (
+        let (Some(invoice), organization) = (
             self.invoice(invoice),
-            &self.organisations[origin.organisation],
+            &self.organizations[origin.organization],
         ) else {
             return;
         };
@@ -200,7 +200,7 @@ impl World {
         let effect = Effect {
             at: origin.now.real,
             kind,
-            organisation: organisation.name.clone(),
+            organization: organization.name.clone(),
             invoice: invoice.id,
             refund: refund.map(|refund| refund.id),
             amount: refund.map_or(draft.amount, |refund| refund.draft.amount),

@@ -30,8 +30,8 @@ impl World {
         if invoice.status != Status::Processing {
             return;
         }
-        let (organisation, steps) = (invoice.organisation, invoice.story.steps);
-        let owner = &mut self.organisations[organisation];
+        let (organization, steps) = (invoice.organization, invoice.story.steps);
+        let owner = &mut self.organizations[organization];
         if owner.switches.accumulating {
             owner.held.push(id);
             return;
@@ -43,7 +43,7 @@ impl World {
         let (Some(step), Some(invoice)) = (steps.first(), self.invoice(id)) else {
             return;
         };
-        let processing_ms = self.organisations[invoice.organisation]
+        let processing_ms = self.organizations[invoice.organization]
             .switches
             .processing_ms;
         let event = Event::Invoice {

@@ -11,14 +11,14 @@ impl World {
     /// Puts an invoice there without an effect or a story of its own.
     pub(crate) fn plant_invoice(
         &mut self,
-        organisation: usize,
+        organization: usize,
         now: Moment,
         draft: Draft,
         status: Status,
         story: Option<&'static Story>,
     ) -> u64 {
         let told = story.unwrap_or_else(|| story_of_phone(&draft.phone));
-        let id = self.insert_invoice(organisation, now, draft, status, told);
+        let id = self.insert_invoice(organization, now, draft, status, told);
         self.become_status(id, status, now.life);
         if story.is_some() {
             self.schedule(id, told.steps, now.life);
@@ -59,8 +59,8 @@ impl World {
         draft: RefundDraft,
         status: RefundStatus,
     ) -> Option<u64> {
-        let organisation = self.invoice(invoice)?.organisation;
-        let id = self.insert_refund(organisation, now, invoice, draft, RefundOutcome::Completed);
+        let organization = self.invoice(invoice)?.organization;
+        let id = self.insert_refund(organization, now, invoice, draft, RefundOutcome::Completed);
         self.force_refund(id, status, None, now.life);
         Some(id)
     }
@@ -97,18 +97,18 @@ impl World {
     /// Stops or resumes holding invoices back; resuming sends the held ones.
     pub(crate) fn set_accumulating(
         &mut self,
-        organisation: usize,
+        organization: usize,
         accumulating: bool,
         now: Moment,
     ) {
-        let organisation = &mut self.organisations[organisation];
-        organisation.switches.accumulating = accumulating;
+        let organization = &mut self.organizations[organization];
+        organization.switches.accumulating = accumulating;
         if accumulating {
-            organisation.held_since.get_or_insert(now.life);
+            organization.held_since.get_or_insert(now.life);
             return;
         }
-        organisation.held_since = None;
-        for id in std::mem::take(&mut organisation.held) {
+        organization.held_since = None;
+        for id in std::mem::take(&mut organization.held) {
             self.send_to_kaspi(id, now.life);
         }
     }

@@ -92,7 +92,7 @@ pub(crate) struct Draft {
 #[derive(Clone, Debug)]
 pub(crate) struct Invoice {
     pub(crate) id: u64,
-    pub(crate) organisation: usize,
+    pub(crate) organization: usize,
     pub(crate) draft: Draft,
     pub(crate) status: Status,
     /// Shown instead of the status, to test clients against words the documentation does not know.

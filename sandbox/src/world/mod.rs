@@ -1,4 +1,4 @@
-//! The gateway's world as a plain state machine: organisations, invoices, refunds, and timers.
+//! The gateway's world as a plain state machine: organizations, invoices, refunds, and timers.
 //!
 //! It knows neither HTTP nor a clock; every call is told what time it is.
 
@@ -6,16 +6,16 @@ mod effects;
 mod fate;
 mod hand;
 mod invoice;
-mod organisation;
+mod organization;
 mod refund;
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
 pub(crate) use effects::{CancelTaken, Origin};
 pub(crate) use invoice::{Discount, Draft, Invoice, Line, Status};
-pub use organisation::Mode;
-pub(crate) use organisation::{
-    CatalogItem, Kyc, Organisation, RefundPages, Search, Session, Switches, Tariff,
+pub use organization::Mode;
+pub(crate) use organization::{
+    CatalogItem, Kyc, Organization, RefundPages, Search, Session, Switches, Tariff,
     amount as read_amount,
 };
 pub(crate) use refund::{Refund, RefundDraft, RefundOutcome, RefundStatus, ReturnedItem};
@@ -28,7 +28,7 @@ const FIRST_REFUND: u64 = 500_001;
 
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) organisations: Vec<Organisation>,
+    pub(crate) organizations: Vec<Organization>,
     pub(crate) ledger: Ledger,
     pub(crate) defaults: Switches,
     strict_keys: bool,
@@ -43,7 +43,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(defaults: Switches, strict_keys: bool) -> Self {
         Self {
-            organisations: Vec::new(),
+            organizations: Vec::new(),
             ledger: Ledger::default(),
             defaults,
             strict_keys,
@@ -56,39 +56,39 @@ impl World {
         }
     }
 
-    /// The organisation a request's key belongs to; an unknown key founds one unless keys are strict.
+    /// The organization a request's key belongs to; an unknown key founds one unless keys are strict.
     pub(crate) fn admit(&mut self, key: &str) -> Option<usize> {
         if self.revoked_keys.contains(key) {
             return None;
         }
         let known = self.keys.get(key).copied();
-        let organisation = match known {
-            Some(organisation) => organisation,
+        let organization = match known {
+            Some(organization) => organization,
             None if self.strict_keys => return None,
             None => self.found(key),
         };
-        (!self.organisations[organisation].switches.revoked).then_some(organisation)
+        (!self.organizations[organization].switches.revoked).then_some(organization)
     }
 
-    /// The organisation with this key or name.
-    pub(crate) fn find_organisation(&self, key_or_name: &str) -> Option<usize> {
+    /// The organization with this key or name.
+    pub(crate) fn find_organization(&self, key_or_name: &str) -> Option<usize> {
         let by_key = self.keys.get(key_or_name).copied();
         by_key.or_else(|| {
-            self.organisations
+            self.organizations
                 .iter()
-                .position(|organisation| organisation.name == key_or_name)
+                .position(|organization| organization.name == key_or_name)
         })
     }
 
-    /// As [`Self::find_organisation`], but an unknown text is taken for a new key.
+    /// As [`Self::find_organization`], but an unknown text is taken for a new key.
     pub(crate) fn find_or_found(&mut self, key_or_name: &str) -> usize {
-        self.find_organisation(key_or_name)
+        self.find_organization(key_or_name)
             .unwrap_or_else(|| self.found(key_or_name))
     }
 
-    pub(crate) fn add_key(&mut self, organisation: usize, key: String) {
+    pub(crate) fn add_key(&mut self, organization: usize, key: String) {
         self.revoked_keys.remove(&key);
-        self.keys.insert(key, organisation);
+        self.keys.insert(key, organization);
     }
 
     pub(crate) fn revoke_key(&mut self, key: String) {
@@ -100,7 +100,7 @@ impl World {
         let known = self
             .keys
             .get(key)
-            .map(|organisation| self.organisations[*organisation].name.clone());
+            .map(|organization| self.organizations[*organization].name.clone());
         known.unwrap_or_else(|| masked(key))
     }
 
@@ -125,23 +125,23 @@ impl World {
     }
 
     /// The alive or paid invoice that holds an idempotency key.
-    pub(crate) fn key_holder(&self, organisation: usize, key: &str) -> Option<&Invoice> {
-        let organisation = &self.organisations[organisation];
-        if !organisation.switches.honour_idempotency_key {
+    pub(crate) fn key_holder(&self, organization: usize, key: &str) -> Option<&Invoice> {
+        let organization = &self.organizations[organization];
+        if !organization.switches.honour_idempotency_key {
             return None;
         }
-        let newest = self.invoice(*organisation.newest_by_key.get(key)?)?;
+        let newest = self.invoice(*organization.newest_by_key.get(key)?)?;
         let released =
-            organisation.switches.idempotency_key_released && newest.status.releases_key();
+            organization.switches.idempotency_key_released && newest.status.releases_key();
         (!released).then_some(newest)
     }
 
     fn found(&mut self, key: &str) -> usize {
-        let organisation = self.organisations.len();
-        self.organisations
-            .push(Organisation::new(masked(key), self.defaults.clone()));
-        self.keys.insert(key.to_owned(), organisation);
-        organisation
+        let organization = self.organizations.len();
+        self.organizations
+            .push(Organization::new(masked(key), self.defaults.clone()));
+        self.keys.insert(key.to_owned(), organization);
+        organization
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) struct RefundDraft {
 pub(crate) struct Refund {
     pub(crate) id: u64,
     pub(crate) invoice: u64,
-    pub(crate) organisation: usize,
+    pub(crate) organization: usize,
     pub(crate) draft: RefundDraft,
     pub(crate) status: RefundStatus,
     pub(crate) error_code: Option<String>,

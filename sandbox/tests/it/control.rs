@@ -8,16 +8,16 @@ use crate::client::{Bench, KEY};
 async fn bad_control_input_names_the_field() {
     let bench = Bench::new().await;
     for (call, body, field) in [
-        ("POST /organisation", json!({"mode": "real"}), "mode"),
-        ("POST /organisation", json!({"list_lag": 5}), "list_lag"),
+        ("POST /organization", json!({"mode": "real"}), "mode"),
+        ("POST /organization", json!({"list_lag": 5}), "list_lag"),
         (
-            "POST /organisation",
+            "POST /organization",
             json!({"catalog": [{"id": 1, "name": "tea", "price": "x"}]}),
             "catalog[0].price",
         ),
-        ("POST /organisation", json!({"name": "shop"}), "name"),
+        ("POST /organization", json!({"name": "shop"}), "name"),
         (
-            "POST /organisation",
+            "POST /organization",
             json!({"refund_outcome": "No!"}),
             "refund_outcome",
         ),
@@ -42,12 +42,12 @@ async fn bad_control_input_names_the_field() {
         ("POST /clock", json!({"speed": -1}), "speed"),
         (
             "POST /invoices",
-            json!({"organisation": "k", "phone": "1", "amount": 1}),
+            json!({"organization": "k", "phone": "1", "amount": 1}),
             "phone",
         ),
         (
             "POST /invoices",
-            json!({"organisation": "k", "phone": "87011234567", "amount": 1, "story": "x"}),
+            json!({"organization": "k", "phone": "87011234567", "amount": 1, "story": "x"}),
             "story",
         ),
         (
@@ -86,7 +86,7 @@ async fn unknown_objects_are_not_found() {
 #[tokio::test]
 async fn any_transition_can_be_forced() {
     let bench = Bench::new().await;
-    let new = json!({"organisation": KEY, "phone": "87011234567", "amount": 700, "status": "expired", "external_order_id": "o"});
+    let new = json!({"organization": KEY, "phone": "87011234567", "amount": 700, "status": "expired", "external_order_id": "o"});
     let id = bench.control("POST /invoices", new).await["id"].clone();
     let path = format!("/invoices/{id}");
     for (change, status, code) in [
@@ -126,7 +126,7 @@ async fn any_transition_can_be_forced() {
 #[tokio::test]
 async fn refunds_of_others_appear_and_can_be_undone() {
     let bench = Bench::new().await;
-    let new = json!({"organisation": KEY, "phone": "87011234567", "amount": 700});
+    let new = json!({"organization": KEY, "phone": "87011234567", "amount": 700});
     let id = bench.control("POST /invoices", new).await["id"].clone();
     let refund = bench
         .control(
@@ -169,8 +169,8 @@ async fn the_ledger_tells_everything_of_an_effect() {
     let bench = Bench::new().await;
     bench
         .control(
-            "POST /organisation",
-            json!({"organisation": KEY, "name": "shop"}),
+            "POST /organization",
+            json!({"organization": KEY, "name": "shop"}),
         )
         .await;
     let body = json!({
@@ -197,7 +197,7 @@ async fn the_ledger_tells_everything_of_an_effect() {
     }
     let expected = |seq, kind: &str, amount: &str, refund: Value, reason: Value, request| {
         json!({
-            "seq": seq, "kind": kind, "organisation": "shop", "invoice_id": id, "refund_id": refund,
+            "seq": seq, "kind": kind, "organization": "shop", "invoice_id": id, "refund_id": refund,
             "amount": amount, "phone": "87011234567", "external_order_id": "o-1", "idempotency_key": "k-1",
             "internal_comment": "note", "reason": reason, "request": request,
         })
@@ -261,7 +261,7 @@ async fn reports_filter_and_hide_keys() {
         "GET /ledger",
         "GET /requests",
         "GET /stats",
-        "GET /organisations",
+        "GET /organizations",
     ] {
         let text = bench.control(report, Value::Null).await.to_string();
         assert!(
@@ -300,7 +300,7 @@ async fn wrong_amounts_and_modes_are_shown() {
     let bench = Bench::new().await;
     bench
         .control(
-            "POST /organisation",
+            "POST /organization",
             json!({"wrong_amount": true, "flip_is_sandbox": true}),
         )
         .await;
@@ -323,7 +323,7 @@ async fn wrong_amounts_and_modes_are_shown() {
 async fn a_reset_forgets_everything() {
     let bench = Bench::new().await;
     bench
-        .control("POST /organisation", json!({"archived": true}))
+        .control("POST /organization", json!({"archived": true}))
         .await;
     bench
         .fault(json!({"route": "*", "answer": {"preset": "500_json"}}))

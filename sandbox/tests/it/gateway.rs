@@ -24,7 +24,7 @@ async fn a_repeated_key_is_a_conflict_until_it_is_ignored() {
     assert_eq!(bench.effects().await.len(), 1);
     bench
         .control(
-            "POST /organisation",
+            "POST /organization",
             json!({"honour_idempotency_key": false}),
         )
         .await;
@@ -79,7 +79,7 @@ async fn magic_phones_live_faster_on_a_fast_clock() {
 #[tokio::test]
 async fn refunds_come_to_their_ends() {
     let bench = Bench::new().await;
-    let planted = json!({"organisation": KEY, "phone": "87011234567", "amount": "1000.00"});
+    let planted = json!({"organization": KEY, "phone": "87011234567", "amount": "1000.00"});
     let id = bench.control("POST /invoices", planted).await["id"].clone();
     for body in [
         json!({"amount": 100}),
@@ -182,7 +182,7 @@ async fn a_lost_session_refuses_and_comes_back() {
         .body["id"]
         .clone();
     for (answer, status) in [("503", 503), ("409", 409)] {
-        let lost = json!({"organisation": KEY, "state": "expired", "answer": answer});
+        let lost = json!({"organization": KEY, "state": "expired", "answer": answer});
         bench.control("POST /session", lost).await;
         assert_eq!(
             bench
@@ -242,7 +242,7 @@ async fn a_lost_session_refuses_and_comes_back() {
 async fn lists_can_lag_and_lose() {
     let bench = Bench::new().await;
     bench
-        .control("POST /organisation", json!({"list_lag_ms": 150}))
+        .control("POST /organization", json!({"list_lag_ms": 150}))
         .await;
     let id = bench
         .api("POST /invoices", keyed("87011234567", "o-1"))
@@ -267,7 +267,7 @@ async fn lists_can_lag_and_lose() {
     sleep(Duration::from_millis(200)).await;
     assert_eq!(found().await, 1);
     bench
-        .control("POST /organisation", json!({"search": "lost"}))
+        .control("POST /organization", json!({"search": "lost"}))
         .await;
     assert_eq!(found().await, 0);
     assert_eq!(
@@ -285,7 +285,7 @@ async fn pages_can_shift() {
             .await;
     }
     bench
-        .control("POST /organisation", json!({"list_shift": true}))
+        .control("POST /organization", json!({"list_shift": true}))
         .await;
     let mut seen = Vec::new();
     for page in 1..=3 {
@@ -319,8 +319,8 @@ async fn keys_are_needed_and_can_be_revoked() {
         (401, &Value::Null)
     );
     assert_eq!(bench.api("GET /invoices", Value::Null).await.status, 200);
-    let change = json!({"organisation": KEY, "add_key": "second", "revoke_key": KEY});
-    bench.control("POST /organisation", change).await;
+    let change = json!({"organization": KEY, "add_key": "second", "revoke_key": KEY});
+    bench.control("POST /organization", change).await;
     assert_eq!(bench.api("GET /invoices", Value::Null).await.status, 401);
     assert_eq!(
         bench
@@ -348,8 +348,8 @@ async fn strict_keys_must_be_named_first() {
     assert_eq!(bench.api("GET /invoices", Value::Null).await.status, 401);
     bench
         .control(
-            "POST /organisation",
-            json!({"organisation": KEY, "name": "shop"}),
+            "POST /organization",
+            json!({"organization": KEY, "name": "shop"}),
         )
         .await;
     assert_eq!(bench.api("GET /invoices", Value::Null).await.status, 200);

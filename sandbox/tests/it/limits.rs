@@ -96,7 +96,7 @@ async fn a_limited_request_spends_no_fault() {
     assert_eq!(bench.api("GET /invoices", Value::Null).await.status, 200);
     assert_eq!(bench.api("GET /invoices", Value::Null).await.status, 429);
     bench
-        .control("POST /organisation", json!({"requests_per_minute": 0}))
+        .control("POST /organization", json!({"requests_per_minute": 0}))
         .await;
     assert_eq!(bench.api("GET /invoices", Value::Null).await.status, 500);
 }

@@ -120,7 +120,7 @@ async fn ask_for_keys(
             format_args!(
                 "account {name}: the database does not know this key for it; once started, apipayd asks \
                  ApiPay by it for the account's invoices, and serves nothing of the account if it shows none. A second \
-                 organisation gets an account name of its own"
+                 organization gets an account name of its own"
             ),
         )
     })

@@ -12,7 +12,7 @@ use crate::domain::object::{Expected, Invoice, InvoiceStatus, Object, ObjectKind
 /// The field in which the gateway takes the key of a request.
 const KEY: &str = "external_order_id_idempotency";
 
-/// What older organisations may write; for newer ones the gateway itself refuses more than 60.
+/// What older organizations may write; for newer ones the gateway itself refuses more than 60.
 const DESCRIPTION_MAX: usize = 500;
 
 /// What the gateway takes in `internal_comment`, the job's mark included.

@@ -38,7 +38,7 @@ pub fn missing(account: &AccountName, mut all: Vec<Missing>, most: usize) -> Ale
         ),
         action: format!(
             "look them up in the ApiPay dashboard. If they are there, see that the API key of account {account} is of \
-             their organisation, and put it right; if it is, or they are not there, ask ApiPay's support. What was paid there and is \
+             their organization, and put it right; if it is, or they are not there, ask ApiPay's support. What was paid there and is \
              not paid here has to be delivered by you. apipayd goes on asking, and this ends once ApiPay shows all of \
              them. Their jobs: select o.* from apipay.overview o where o.account = '{account}' and exists (select from \
              apipay.alerts l where l.account = o.account and l.kind = '{MISSING}' and l.resolved_at is null and \

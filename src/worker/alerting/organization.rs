@@ -1,4 +1,4 @@
-//! A key that is not known to be of an account's organisation.
+//! A key that is not known to be of an account's organization.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use crate::policy::organization::Doubt;
 use crate::policy::remedy::{self, READ_KEY};
 use crate::policy::verdict::Reason;
 
-/// The kind of the alert: an account's key may be of another organisation.
+/// The kind of the alert: an account's key may be of another organization.
 pub const ORGANIZATION: &str = "other_organization";
 
 /// What is told when the daemon on a machine has such a key: so many invoices say so, and this came in place of a clear
@@ -41,12 +41,12 @@ pub fn other_organization(
         }
         Doubt::ServedByOther => "another apipayd serves the account with another key".to_owned(),
         Doubt::GivenOver => {
-            "somebody has given the account to another organisation before, and it has no invoice since then that ApiPay \
+            "somebody has given the account to another organization before, and it has no invoice since then that ApiPay \
              could be asked for"
                 .to_owned()
         }
     };
-    // What was not seen says nothing of the organisation.
+    // What was not seen says nothing of the organization.
     let seems = match doubt {
         Doubt::SomeNotShown | Doubt::GivenOver => "may be",
         _ => "seems to be",
@@ -54,16 +54,16 @@ pub fn other_organization(
     AlertText {
         summary: format!(
             "The API key of account {account} on {host} is not the one that the account had, and {seems} \
-             of another organisation at ApiPay: {why}. The apipayd there sends and asks nothing of the account."
+             of another organization at ApiPay: {why}. The apipayd there sends and asks nothing of the account."
         ),
         action: format!(
             "on {host}, put the account's own key back and {READ_KEY}; or, if the key is of a second \
-             organisation, give that an account name of its own. An account is one organisation. Only if the account \
-             is to be for the organisation of this key from now on, or this is the same organisation after all: stop \
+             organization, give that an account name of its own. An account is one organization. Only if the account \
+             is to be for the organization of this key from now on, or this is the same organization after all: stop \
              every apipayd that serves the account with another key, then select apipay.acknowledge(id, 'why') from \
              apipay.alerts where kind = '{ORGANIZATION}' and account = '{account}' and resolved_at is null; payments \
              that may have been sent with the earlier key, those that ApiPay accepted among them, are held then, for you to \
-             say what became of them: select * from apipay.uncertain; bills that are open at the earlier organisation \
+             say what became of them: select * from apipay.uncertain; bills that are open at the earlier organization \
              are not asked about any more"
         ),
         details: json!({ "worker": worker, "host": host }),
@@ -76,7 +76,7 @@ fn unwell(account: &AccountName, reason: Reason, worker: Uuid, host: &str) -> Al
     AlertText {
         summary: format!(
             "The apipayd on {host} serves nothing of account {account}, which another one serves with another key: {}. \
-             Whether its key is of the same organisation cannot be asked before that is mended.",
+             Whether its key is of the same organization cannot be asked before that is mended.",
             remedy.what
         ),
         action: format!(
@@ -101,14 +101,14 @@ fn unanswered(account: &AccountName, fault: Option<&Fault>, worker: Uuid, host: 
     AlertText {
         summary: format!(
             "The API key of account {account} on {host} is not the one that the account had, and whether it is of the \
-             account's organisation is not known yet: {failed}. The apipayd there serves nothing of the account before \
+             account's organization is not known yet: {failed}. The apipayd there serves nothing of the account before \
              ApiPay shows it one of them."
         ),
         action: format!(
             "on {host}, see whether ApiPay can be reached (apipayd check); if it can, ask ApiPay's support why it fails. \
              apipayd asks on by itself, for all of the newest invoices and for some of them at a time, and goes on once \
              one is shown; so it does at once with a key that the account had before. To acknowledge this is no remedy: \
-             it gives the account to the organisation of this key, and holds what is under way"
+             it gives the account to the organization of this key, and holds what is under way"
         ),
         details: json!({ "worker": worker, "host": host }),
     }

@@ -115,7 +115,7 @@ pub fn revived(
     }
 }
 
-/// The key's organisation has moved between sandbox and live, as this invoice shows.
+/// The key's organization has moved between sandbox and live, as this invoice shows.
 pub fn mode_changed(account: &AccountName, before: &str, now: &str, invoice: i64) -> AlertText {
     let meaning = if now == "sandbox" {
         "no customer gets its bills, and no money moves"
@@ -127,8 +127,8 @@ pub fn mode_changed(account: &AccountName, before: &str, now: &str, invoice: i64
             "Account {account} was {before}, and its newest invoices are {now} (invoice {invoice}): {meaning}."
         ),
         action: format!(
-            "see in the ApiPay dashboard which organisation the API key of account {account} belongs to, and put the \
-             key or the organisation right; this ends with the first new invoice that is {before} again \
+            "see in the ApiPay dashboard which organization the API key of account {account} belongs to, and put the \
+             key or the organization right; this ends with the first new invoice that is {before} again \
              (apipay.park holds the account's payments until then). If {now} is right from now on: {}",
             acknowledge(MODE, account, "")
         ),

@@ -24,7 +24,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client whose key is not known to be of the account's organisation yet.
+    /// A client whose key is not known to be of the account's organization yet.
     pub fn new(gateway: Gateway) -> Client {
         Client {
             gateway,
@@ -35,7 +35,7 @@ impl Client {
     }
 
     /// Asks the gateway, once, counts refusals for the rate and notes in which mode the account is. Never fails:
-    /// what went wrong is an answer. With a key that is not known to be of the account's organisation nothing leaves,
+    /// what went wrong is an answer. With a key that is not known to be of the account's organization nothing leaves,
     /// whoever asks.
     pub async fn call(&self, request: &Request) -> Timed {
         if !self.serving.serves() {
@@ -56,7 +56,7 @@ impl Client {
     }
 
     /// Asks the gateway whether it knows these invoices by the account's key: the one question that a key may be used
-    /// for before it is known to be of the account's organisation. What it shows says nothing of the account yet.
+    /// for before it is known to be of the account's organization. What it shows says nothing of the account yet.
     pub async fn ask_for_invoices(&self, invoices: &[i64]) -> Timed {
         self.gateway.call(&wire::check_invoices(invoices)).await
     }

@@ -89,17 +89,20 @@ impl Park {
         state.seen = Seen::Parked;
     }
 
-    /// What the database says of the account: whether it is parked, and if not, for how long it has been resumed.
+    /// What the database says of the account: whether it is parked, and if not, whether its health alone has ended its last
+    /// park (see [`is_doubted`](Park::is_doubted)) and for how long it has been resumed.
     /// `now` is the age of the room.
     pub fn observe(
         &self,
         is_parked: bool,
+        is_doubted: bool,
         resumed_for: Option<Duration>,
         slow_start: Duration,
         now: Duration,
     ) {
         let mut state = self.state();
-        state.reads.observe(is_parked, now);
+        state.is_doubted = is_doubted;
+        state.reads.observe(!is_parked && !is_doubted, now);
         state.seen = match resumed_for.filter(|time| *time < slow_start) {
             _ if is_parked => Seen::Parked,
             Some(time) => Seen::ResumedAt(Moment::now().before(time)),
@@ -107,7 +110,7 @@ impl Park {
         };
     }
 
-    /// A probe has ended its park. `now` is the age of the room.
+    /// The trial job of a probe has got through, which ends its park. `now` is the age of the room.
     pub fn resume(&self, now: Duration) {
         self.state().reads.resume(now);
     }
@@ -201,12 +204,12 @@ mod tests {
         park.heed(Some(&unwell()));
         assert_eq!(park.limit(8, 2, &rules), 0);
         // Its row is locked, and shows what it was before.
-        park.observe(false, None, rules.slow_start, Duration::ZERO);
+        park.observe(false, false, None, rules.slow_start, Duration::ZERO);
         assert_eq!(park.limit(8, 2, &rules), 0);
         park.is_stored();
         assert_eq!(park.limit(8, 2, &rules), 1);
         // It was refused, or somebody has resumed the account.
-        park.observe(false, None, rules.slow_start, Duration::ZERO);
+        park.observe(false, false, None, rules.slow_start, Duration::ZERO);
         assert_eq!(park.limit(8, 2, &rules), 10);
     }
 
@@ -227,12 +230,14 @@ mod tests {
         let (park, rules) = (Park::default(), rules());
         park.observe(
             false,
+            false,
             Some(Duration::ZERO),
             rules.slow_start,
             Duration::ZERO,
         );
         assert!(park.limit(8, 2, &rules) < 8);
         park.observe(
+            false,
             false,
             Some(rules.slow_start),
             rules.slow_start,

@@ -1,4 +1,4 @@
-//! Whether an account is served: from the end of its start to its close, while its key is known to be of its organisation.
+//! Whether an account is served: from the end of its start to its close, while its key is known to be of its organization.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,7 @@ impl Serving {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Its key is known to be of the account's organisation, now. True when that is news.
+    /// Its key is known to be of the account's organization, now. True when that is news.
     pub fn know(&self) -> bool {
         let served = self.serves();
         *self.known_at() = Some(Moment::now());

@@ -160,7 +160,7 @@ async fn mismatched() -> (World, Daemon, Job, i64) {
     let (world, daemon) = World::running().await;
     world
         .sandbox
-        .organisation(json!({"wrong_amount": true}))
+        .organization(json!({"wrong_amount": true}))
         .await;
     world
         .sandbox
@@ -179,7 +179,7 @@ async fn mismatched() -> (World, Daemon, Job, i64) {
     .await;
     world
         .sandbox
-        .organisation(json!({"wrong_amount": false}))
+        .organization(json!({"wrong_amount": false}))
         .await;
     (world, daemon, job, own)
 }

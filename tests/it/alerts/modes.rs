@@ -1,4 +1,4 @@
-//! An account whose organisation moves between sandbox and live.
+//! An account whose organization moves between sandbox and live.
 
 use serde_json::json;
 
@@ -8,8 +8,8 @@ use crate::world::{Daemon, World, phone};
 const KIND: &str = "mode_mismatch";
 
 async fn turn(world: &World, mode: &str) {
-    let switches = json!({"organisation": world.key("default"), "name": "default", "mode": mode});
-    world.sandbox.organisation(switches).await;
+    let switches = json!({"organization": world.key("default"), "name": "default", "mode": mode});
+    world.sandbox.organization(switches).await;
 }
 
 /// A new daemon believes nothing that it has not seen itself.

@@ -37,7 +37,7 @@ async fn bill(world: &World, account: &str, phone: &str) -> i64 {
 }
 
 async fn fault(world: &World, account: &str, mut rule: Value) {
-    rule["organisation"] = account.into();
+    rule["organization"] = account.into();
     world.sandbox.fault(rule).await;
 }
 

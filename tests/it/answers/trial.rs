@@ -136,7 +136,7 @@ impl Trial<'_> {
         expect(sent == sends, &format!("{sent} requests, not {sends}"))?;
         let done = books.effects.iter();
         let done = done
-            .filter(|effect| effect["organisation"] == self.account)
+            .filter(|effect| effect["organization"] == self.account)
             .count();
         expect(done == effects, &format!("{done} effects, not {effects}"))
     }

@@ -265,7 +265,7 @@ async fn a_job_that_cannot_be_recovered_keeps_no_other_from_it() {
 async fn an_account_whose_row_is_locked_keeps_no_other_account_waiting() {
     let (world, daemon) = World::running_as(wish()).await;
     let expired = json!({
-        "route": "POST /invoices", "organisation": world.key("clinic"), "effect": "none", "delay_ms": 1000,
+        "route": "POST /invoices", "organization": world.key("clinic"), "effect": "none", "delay_ms": 1000,
         "answer": {"preset": "503_kaspi_session_invalid"},
     });
     world.sandbox.fault(expired).await;

@@ -68,7 +68,7 @@ async fn a_job_that_gets_no_clear_answer_is_named_with_what_tries_it_now_and_so_
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let both = format!("Job {first} %So has 1 more job of it.%");
+    let both = format!("Job {first} %1 more job of the account has got none either.%");
     tokio::select! {
         () = until_summary(&world, &both) => {}
         () = go_on => {}

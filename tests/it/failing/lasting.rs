@@ -38,7 +38,7 @@ fn lasting() -> Vec<Lasting> {
     let reconnect = "contact ApiPay's support to reconnect the Kaspi Business session";
     let cashier = "log the cashier in again";
     let key = "check the key in the ApiPay dashboard, Settings, Connection";
-    let whats_app = "contact ApiPay's support by WhatsApp, who connect the organisation";
+    let whats_app = "contact ApiPay's support by WhatsApp, who connect the organization";
     vec![
         failing(
             said(502, "Kaspi API error"),
@@ -168,7 +168,7 @@ async fn check(operation: &str, route: &str) {
     for (case, account) in cases.iter().zip(&names) {
         let mut fault = case.fault.clone();
         fault["route"] = route.into();
-        fault["organisation"] = account.as_str().into();
+        fault["organization"] = account.as_str().into();
         fault["share"] = json!(1.0);
         world.sandbox.fault(fault).await;
         for _ in 0..JOBS {

@@ -109,7 +109,7 @@ async fn expect_told(read: &str) {
     for (account, kind, route, _, fault, ..) in &cases {
         let mut rule = fault.clone();
         rule["route"] = json!(route);
-        rule["organisation"] = json!(account);
+        rule["organization"] = json!(account);
         // A refund reads the list before it is sent.
         rule["skip"] = json!(usize::from(*kind == "refunds"));
         rule["times"] = json!(100_000);
@@ -117,7 +117,7 @@ async fn expect_told(read: &str) {
         let job = json!({"account": account});
         match *kind {
             "look_up" => {
-                let unclear = json!({"route": "POST /invoices", "organisation": account, "times": 2,
+                let unclear = json!({"route": "POST /invoices", "organization": account, "times": 2,
                                      "effect": "apply", "answer": {"preset": "502_html"}});
                 world.sandbox.fault(unclear).await;
                 for amount in [700, 800] {
@@ -309,7 +309,7 @@ async fn checks_that_fail_are_not_made_for_refunds_out_of_their_turn() {
     let (world, daemon) = World::running_as(wish).await;
     world
         .sandbox
-        .organisation(json!({"cached_terminal_ms": 3_600_000, "refund_outcome": "stuck"}))
+        .organization(json!({"cached_terminal_ms": 3_600_000, "refund_outcome": "stuck"}))
         .await;
     let mut refunds = Vec::new();
     for _ in 0..6 {

@@ -1,4 +1,4 @@
-//! While an account is being given to another organisation, and after: no key of the earlier one is believed.
+//! While an account is being given to another organization, and after: no key of the earlier one is believed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{
 use crate::world::{Wish, World, phone};
 
 #[tokio::test]
-async fn no_daemon_serves_while_its_account_is_being_given_to_another_organisation() {
+async fn no_daemon_serves_while_its_account_is_being_given_to_another_organization() {
     let (world, mut own) = World::running().await;
     let first = world.bill(phone::PAID, 500).await;
     world.until(first, "succeeded").await;
@@ -102,7 +102,7 @@ async fn a_daemon_that_starts_after_the_last_look_of_a_change_serves_nothing() {
         world.effects_of(first).await.remove(0),
         world.effects_of(second).await.remove(0),
     ];
-    assert_ne!(made[0]["organisation"], made[1]["organisation"], "{made:?}");
+    assert_ne!(made[0]["organization"], made[1]["organization"], "{made:?}");
     expect_one_effect_each(&world, &[first, second]).await;
     own.stop().await;
     until_accepted(&world).await;
@@ -150,7 +150,7 @@ async fn the_earlier_key_is_not_believed_again_after_the_clock_was_put_right() {
     let mut earlier = world.daemon().await;
     let alert = until_refused(&world).await;
     let summary = alert["summary"].as_str().unwrap();
-    // What the present organisation was shown since is asked for, whatever the clock says.
+    // What the present organization was shown since is asked for, whatever the clock says.
     assert!(summary.contains("ApiPay shows it none of the"), "{alert}");
     let next = world.bill(phone::PAID, 500).await;
     sleep(Duration::from_secs(4)).await;

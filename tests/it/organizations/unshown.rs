@@ -22,8 +22,8 @@ async fn renewed(bills: usize) -> (World, Daemon, Vec<i64>) {
         let row = world.until(bill, "succeeded").await;
         invoices.push(row["invoice_id"].as_i64().unwrap());
     }
-    let keys = json!({"organisation": world.key("default"), "add_key": world.key("renewed")});
-    world.sandbox.organisation(keys).await;
+    let keys = json!({"organization": world.key("default"), "add_key": world.key("renewed")});
+    world.sandbox.organization(keys).await;
     earlier.stop().await;
     (world, earlier, invoices)
 }
@@ -70,8 +70,8 @@ async fn a_gateway_that_fails_when_asked_for_invoices_is_told_as_what_was_seen()
     );
     assert!(summary.contains("failed when asked"), "{summary}");
     assert!(summary.contains("HTTP 500"), "{summary}");
-    assert!(!summary.contains("of another organisation"), "{summary}");
-    assert!(!action.contains("of a second organisation"), "{action}");
+    assert!(!summary.contains("of another organization"), "{summary}");
+    assert!(!action.contains("of a second organization"), "{action}");
     // Never so often that it is a burden.
     let checks = async || world.sandbox.requests_to(CHECK).await.len();
     let before = checks().await;

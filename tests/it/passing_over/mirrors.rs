@@ -119,7 +119,7 @@ async fn a_refund_that_cannot_even_be_claimed_keeps_no_other_from_being_followed
     let (world, daemon) = World::running().await;
     world
         .sandbox
-        .organisation(json!({"refund_outcome": "stuck"}))
+        .organization(json!({"refund_outcome": "stuck"}))
         .await;
     let mut jobs = Vec::new();
     for _ in 0..2 {

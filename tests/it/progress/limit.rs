@@ -12,7 +12,7 @@ async fn a_limit_that_lets_nothing_through_is_told_once_and_a_cap_only_as_such()
     let refuse = async |account: &str, route: &str, answer: Value, skip: usize| {
         world
             .sandbox
-            .fault(json!({"route": route, "organisation": account, "skip": skip, "times": 100_000, "answer": answer}))
+            .fault(json!({"route": route, "organization": account, "skip": skip, "times": 100_000, "answer": answer}))
             .await;
     };
     let plain = json!({"status": 429, "headers": {"Retry-After": "1"}, "json": {"message": "Too Many Attempts."}});
@@ -116,7 +116,7 @@ async fn a_page_that_refuses_for_a_limit_is_told_with_its_words_whatever_it_answ
     ] {
         world
             .sandbox
-            .fault(json!({"route": route, "organisation": account, "times": 100_000, "answer": {"preset": "429_html"}}))
+            .fault(json!({"route": route, "organization": account, "times": 100_000, "answer": {"preset": "429_html"}}))
             .await;
         let params = json!({"phone_number": phone::PAID, "amount": 700});
         world

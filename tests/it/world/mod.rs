@@ -69,8 +69,8 @@ pub(crate) struct Wish {
     /// The accounts' `duplicate_protection`.
     pub(crate) protection: &'static str,
     pub(crate) sandbox: apipay_sandbox::Settings,
-    /// What the gateway does otherwise than it says: switches of all organisations.
-    pub(crate) organisations: Value,
+    /// What the gateway does otherwise than it says: switches of all organizations.
+    pub(crate) organizations: Value,
     /// A cluster that the test may stop.
     pub(crate) own_cluster: bool,
     /// A cluster whose clock the test sets.
@@ -93,7 +93,7 @@ impl Default for Wish {
                 requests_per_minute: 0,
                 ..Default::default()
             },
-            organisations: Value::Null,
+            organizations: Value::Null,
             own_cluster: false,
             own_clock: false,
             roots: None,
@@ -117,13 +117,13 @@ impl Wish {
     /// from being made twice.
     pub(crate) fn without_keys(mut self) -> Wish {
         self.protection = "lookup";
-        self.organisations["honour_idempotency_key"] = false.into();
+        self.organizations["honour_idempotency_key"] = false.into();
         self
     }
 
     /// Lists show what is new only so much later, and the settings leave twice the time.
     pub(crate) fn late_lists(mut self, lag: Duration) -> Wish {
-        self.organisations["list_lag_ms"] = json!(lag.as_millis());
+        self.organizations["list_lag_ms"] = json!(lag.as_millis());
         let ms = |time: Duration| format!("{}ms", time.as_millis());
         // What the list does not show yet is asked about again a lease later.
         let follow = ms(lag + Duration::from_millis(500));
@@ -256,15 +256,15 @@ impl World {
             canary: format!("canary{}", Uuid::new_v4().simple()),
             ended: false,
         };
-        if !world.wish.organisations.is_null() {
-            let switches = world.wish.organisations.clone();
-            world.sandbox.organisation(switches).await;
+        if !world.wish.organizations.is_null() {
+            let switches = world.wish.organizations.clone();
+            world.sandbox.organization(switches).await;
         }
         for account in &world.wish.accounts {
             let key = world.key(account);
             world
                 .sandbox
-                .organisation(json!({"organisation": key, "name": account}))
+                .organization(json!({"organization": key, "name": account}))
                 .await;
         }
         world.write_config();

@@ -30,8 +30,8 @@ impl Sandbox {
         self.control("POST /faults", rule).await;
     }
 
-    pub(crate) async fn organisation(&self, settings: Value) {
-        self.control("POST /organisation", settings).await;
+    pub(crate) async fn organization(&self, settings: Value) {
+        self.control("POST /organization", settings).await;
     }
 
     pub(crate) async fn session(&self, state: &str) {
@@ -70,7 +70,7 @@ impl Sandbox {
 
     /// An invoice that no job made, as an operator would have made it by hand.
     pub(crate) async fn invoice(&self, key: &str, fields: Value) -> i64 {
-        let mut invoice = json!({"organisation": key, "phone": "87011112233", "amount": "1000.00"});
+        let mut invoice = json!({"organization": key, "phone": "87011112233", "amount": "1000.00"});
         for (field, value) in fields.as_object().unwrap() {
             invoice[field] = value.clone();
         }

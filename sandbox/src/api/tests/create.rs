@@ -158,7 +158,7 @@ fn a_key_blocks_while_its_invoice_lives_and_is_released_after() {
 }
 
 #[test]
-fn a_key_ignores_the_payload_and_other_organisations() {
+fn a_key_ignores_the_payload_and_other_organizations() {
     let mut bench = Bench::new();
     let keyed = |amount| {
         valid(&[
@@ -350,11 +350,11 @@ fn gates_stand_before_the_idempotency_key() {
         (|switches| switches.revoked = true, 401, "Invalid API key"),
     ];
     for (close, status, error) in closed {
-        let before = bench.world.organisations[0].switches.clone();
-        close(&mut bench.world.organisations[0].switches);
+        let before = bench.world.organizations[0].switches.clone();
+        close(&mut bench.world.organizations[0].switches);
         let (got, body) = bench.call("POST /invoices", keyed.clone());
         assert_eq!((got, &body["error"]), (status, &json!(error)));
-        bench.world.organisations[0].switches = before;
+        bench.world.organizations[0].switches = before;
     }
     assert_eq!(bench.call("POST /invoices", keyed).0, 409);
 }

@@ -1,4 +1,4 @@
-//! An organisation: the owner of keys, invoices and refunds, and the switches that set how the gateway treats it.
+//! An organization: the owner of keys, invoices and refunds, and the switches that set how the gateway treats it.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::refund::RefundOutcome;
 use crate::life::CancelOutcome;
 
-/// Whether invoices of an organisation would reach real payers.
+/// Whether invoices of an organization would reach real payers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -166,7 +166,7 @@ impl Switches {
 }
 
 #[derive(Debug)]
-pub(crate) struct Organisation {
+pub(crate) struct Organization {
     /// What control answers and logs call it; never the key itself unless somebody chose so.
     pub(crate) name: String,
     pub(crate) switches: Switches,
@@ -174,14 +174,14 @@ pub(crate) struct Organisation {
     pub(crate) invoices: Vec<u64>,
     pub(crate) refunds: Vec<u64>,
     pub(crate) newest_by_key: HashMap<String, u64>,
-    /// Accepted but not sent to Kaspi while the organisation accumulates.
+    /// Accepted but not sent to Kaspi while the organization accumulates.
     pub(crate) held: Vec<u64>,
     pub(crate) held_since: Option<OffsetDateTime>,
     pub(crate) session_error_at: Option<OffsetDateTime>,
     pub(crate) last_used_at: Option<OffsetDateTime>,
 }
 
-impl Organisation {
+impl Organization {
     pub(crate) fn new(name: String, switches: Switches) -> Self {
         Self {
             name,

@@ -1,4 +1,4 @@
-//! Switches of organisations: one, or all present and future ones.
+//! Switches of organizations: one, or all present and future ones.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::world::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
-    organisation: Option<String>,
+    organization: Option<String>,
     name: Option<String>,
     add_key: Option<String>,
     revoke_key: Option<String>,
@@ -45,7 +45,7 @@ struct Change {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SessionChange {
-    organisation: Option<String>,
+    organization: Option<String>,
     state: Session,
     #[serde(default)]
     answer: SessionAnswer,
@@ -79,18 +79,18 @@ pub(super) fn change(world: &mut World, body: &[u8], now: Moment) -> Outcome {
     ];
     if let Some((field, _)) = personal
         .iter()
-        .find(|(_, value)| value.is_some() && change.organisation.is_none())
+        .find(|(_, value)| value.is_some() && change.organization.is_none())
     {
-        return Err(refuse(field, "needs an organisation"));
+        return Err(refuse(field, "needs an organization"));
     }
-    let touched = touched(world, change.organisation.as_deref());
+    let touched = touched(world, change.organization.as_deref());
     if touched.is_everyone {
         change.apply_to(&mut world.defaults, refund_outcome.as_ref());
         world.defaults.accumulating = change.accumulating.unwrap_or(world.defaults.accumulating);
     }
-    for index in touched.organisations.iter().copied() {
+    for index in touched.organizations.iter().copied() {
         change.apply_to(
-            &mut world.organisations[index].switches,
+            &mut world.organizations[index].switches,
             refund_outcome.as_ref(),
         );
         if let Some(accumulating) = change.accumulating {
@@ -98,7 +98,7 @@ pub(super) fn change(world: &mut World, body: &[u8], now: Moment) -> Outcome {
         }
         change.rename(world, index);
     }
-    Ok(names(world, &touched.organisations))
+    Ok(names(world, &touched.organizations))
 }
 
 pub(super) fn session(world: &mut World, body: &[u8], now: Moment) -> Outcome {
@@ -107,59 +107,59 @@ pub(super) fn session(world: &mut World, body: &[u8], now: Moment) -> Outcome {
         SessionAnswer::Invalid => 503,
         SessionAnswer::Expired => 409,
     };
-    let touched = touched(world, change.organisation.as_deref());
+    let touched = touched(world, change.organization.as_deref());
     if touched.is_everyone {
         (world.defaults.session, world.defaults.session_answer) = (change.state, answer);
     }
-    for index in touched.organisations.iter().copied() {
-        let organisation = &mut world.organisations[index];
+    for index in touched.organizations.iter().copied() {
+        let organization = &mut world.organizations[index];
         (
-            organisation.switches.session,
-            organisation.switches.session_answer,
+            organization.switches.session,
+            organization.switches.session_answer,
         ) = (change.state, answer);
-        organisation.session_error_at = (change.state != Session::Active).then_some(now.life);
+        organization.session_error_at = (change.state != Session::Active).then_some(now.life);
     }
-    Ok(names(world, &touched.organisations))
+    Ok(names(world, &touched.organizations))
 }
 
 pub(super) fn list(world: &World) -> Value {
-    let organisations = world.organisations.iter().map(|organisation| {
+    let organizations = world.organizations.iter().map(|organization| {
         json!({
-            "name": organisation.name,
-            "mode": organisation.switches.mode,
-            "session": organisation.switches.session,
-            "tariff": organisation.switches.tariff,
-            "invoices": organisation.invoices.len(),
-            "refunds": organisation.refunds.len(),
+            "name": organization.name,
+            "mode": organization.switches.mode,
+            "session": organization.switches.session,
+            "tariff": organization.switches.tariff,
+            "invoices": organization.invoices.len(),
+            "refunds": organization.refunds.len(),
         })
     });
-    json!({"organisations": organisations.collect::<Vec<_>>()})
+    json!({"organizations": organizations.collect::<Vec<_>>()})
 }
 
 struct Touched {
-    organisations: Vec<usize>,
+    organizations: Vec<usize>,
     /// Those to come as well.
     is_everyone: bool,
 }
 
-fn touched(world: &mut World, organisation: Option<&str>) -> Touched {
-    match organisation {
+fn touched(world: &mut World, organization: Option<&str>) -> Touched {
+    match organization {
         Some(key_or_name) => Touched {
-            organisations: vec![world.find_or_found(key_or_name)],
+            organizations: vec![world.find_or_found(key_or_name)],
             is_everyone: false,
         },
         None => Touched {
-            organisations: (0..world.organisations.len()).collect(),
+            organizations: (0..world.organizations.len()).collect(),
             is_everyone: true,
         },
     }
 }
 
-fn names(world: &World, organisations: &[usize]) -> Value {
-    let names = organisations
+fn names(world: &World, organizations: &[usize]) -> Value {
+    let names = organizations
         .iter()
-        .map(|index| world.organisations[*index].name.as_str());
-    json!({"organisations": names.collect::<Vec<_>>()})
+        .map(|index| world.organizations[*index].name.as_str());
+    json!({"organizations": names.collect::<Vec<_>>()})
 }
 
 impl Change {
@@ -210,7 +210,7 @@ impl Change {
     }
 
     fn rename(&self, world: &mut World, index: usize) {
-        set(&mut world.organisations[index].name, self.name.as_ref());
+        set(&mut world.organizations[index].name, self.name.as_ref());
         if let Some(key) = &self.add_key {
             world.add_key(index, key.clone());
         }
