@@ -454,7 +454,7 @@ return greatest(case when job.state = 'uncertain' and job.lookups = 0 and job.ru
 comment on function apipay._at_work_until(apipay.jobs) is 'Until when the last request of a job may still be at work; null when that is over.';
 
 create function apipay._why_not_resolve(
-  job apipay.jobs, applied boolean, gateway_id bigint, and_cancel boolean, out message text, out code text)
+  job apipay.jobs, applied boolean, gateway_id bigint, anyway boolean, and_cancel boolean, out message text, out code text)
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
   -- What the gateway's id is an id of.
@@ -498,12 +498,13 @@ begin
       return;
     end if;
     other := apipay._owner(job.account, job.operation, gateway_id, job.invoice_id, job.id);
-    if other is not null then
+    -- Should it carry this job's name at ApiPay, that is stronger than what is stored here: the look-up decides.
+    if other is not null and not anyway then
       message := apipay._refusal(job, 'resolved so', format('%s %s belongs to another job (%s)', object, gateway_id, other));
     end if;
   end if;
 end $$;
-comment on function apipay._why_not_resolve(apipay.jobs, boolean, bigint, boolean) is
+comment on function apipay._why_not_resolve(apipay.jobs, boolean, bigint, boolean, boolean) is
   'Why apipay.resolve refuses what was said of a job, with the code of the error; no message when it does not.';
 
 -- Whatever was sent of it was sent before the account was given to the organization that it is for now.
@@ -541,7 +542,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   old constant apipay.jobs := apipay._lock_job(job);
   at_work_until constant timestamptz := apipay._at_work_until(old);
-  refusal record := apipay._why_not_resolve(old, applied, gateway_id, and_cancel);
+  refusal record := apipay._why_not_resolve(old, applied, gateway_id, anyway, and_cancel);
   stored apipay.jobs;
   unclosed bigint;
   changed bigint;
@@ -616,7 +617,7 @@ begin
         raise;
       end if;
       -- Somebody else has named it at the same moment.
-      refusal := apipay._why_not_resolve(old, applied, gateway_id, and_cancel);
+      refusal := apipay._why_not_resolve(old, applied, gateway_id, anyway, and_cancel);
       raise exception using errcode = 'object_not_in_prerequisite_state', message = coalesce(refusal.message,
         apipay._refusal(old, 'resolved so', format('%s %s was named for another job at this moment', apipay._object_of(old), gateway_id)));
     end;
@@ -632,7 +633,8 @@ begin
              job, old.account, to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'),
              case when applied then format('done, as %s %s', apipay._object_of(stored), stored.stated_id)
                   when and_cancel then 'not done and is to end' else 'not done' end),
-           action = format('nothing is to do now. Nothing of the job is sent before ApiPay has answered; this alert ends then, or says why the job is held again. How it stands: select explain from apipay.overview where id = %s;', job)
+           action = format('nothing is to do now. Nothing of the job is sent before ApiPay has answered; this alert ends then, or says why the job is held again.%s How it stands: select explain from apipay.overview where id = %s;',
+             case when and_cancel then ' Without a clear answer for reconcile.give_up the job ends all the same: see then in ApiPay''s dashboard that nothing of it is there, before you enqueue a new payment.' end, job)
      where l.id = any (array(
        select a.id from apipay.alerts a
         where coalesce(a.account, '') = old.account and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null

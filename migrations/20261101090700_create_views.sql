@@ -305,7 +305,7 @@ return concat('A request for ', apipay._deed(job), ' may or may not have had its
   case when job.stated_unwanted
        then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done and is to end: it does when nothing alive with its name is found, or when there was no clear answer for reconcile.give_up; otherwise it is held again. Nothing is sent, and nothing is to do until then.')
        when job.absent_since = apipay._denied()
-       then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done: it is sent again once ApiPay shows clearly that nothing of it is there. If ApiPay shows something of it, or gives no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.')
+       then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done: it is sent again once ApiPay shows clearly that nothing of it is there. If ApiPay shows that it was done, it is taken as done. If what ApiPay shows does not fit, or there is no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.')
        else '. Nothing is sent before that is known.' end);
 comment on function apipay._explain_uncertain(apipay.jobs, timestamptz, text) is 'explain of an uncertain job.';
 
@@ -386,7 +386,7 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
     -- policy::stated says where it is needed.
     apipay._ways_out(job, 'Done as another one', case when job.error_code = 'differs' then 'Done as that one, though it differs' end))
-  when job.reason = 'mismatch' then concat('what ApiPay has under the name of ', apipay._deed(job), ' is not what was asked for',
+  when job.reason = 'mismatch' then concat('what ApiPay has under the name of ', apipay._deed(job), ' does not fit',
     ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
     apipay._ways_out(job, 'Done as another one', 'Done as that one, though it differs'))
   when job.reason = 'duplicate_detected' then concat('more than one object at ApiPay carries the name of ', apipay._deed(job),
@@ -398,7 +398,7 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
       job.account, '''); one that was paid too has to be refunded.') end)
   when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given no clear answer about it',
     ' ' || apipay._since(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', ', so nothing was sent. ',
-    'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing; then enqueue a new payment if one is wanted. ',
+    'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. ',
     'Done, as ApiPay''s dashboard shows for ', job.token, ': select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
   when job.reason = 'other_organization' then concat('the account is for another organization than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the key of now. ',

@@ -451,7 +451,13 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
     sqlx::query!(
         "update apipay.alerts l
             set resolved_at = now(),
-                resolution = case l.kind when 'job_held' then case l.subject when 'others' then 'no other job is held any more' else 'the job is not held any more' end
+                resolution = case l.kind when 'job_held' then case l.subject when 'others' then 'no other job is held any more' else coalesce(
+                                           (select case
+                                              when j.reason = 'called_off_unseen'
+                                              then 'the job ended as somebody said, and ApiPay has not answered whether it has anything of it: look there before you enqueue a new payment'
+                                              when j.state in ('accepted', 'succeeded') then 'ApiPay shows that it was done, and the job is ' || j.state || ' now' end
+                                              from apipay.jobs j where j.id = (l.details ->> 'job')::bigint),
+                                           'the job is not held any more') end
                                          when 'duplicate_detected' then 'the job is not held any more'
                                          when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
                                          when 'invoice_missing' then 'ApiPay shows all of it again, or it is not followed any more'

@@ -11,6 +11,7 @@ use crate::domain::operation::{Operation, Plan, Progress, Resend};
 use crate::domain::outage::Undelivered;
 use crate::policy::asynchronous::{AsyncClass, classify_async};
 use crate::policy::backoff;
+use crate::policy::found::named;
 use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::Living;
 use crate::policy::rules::{Curve, FollowRules, Jitter, Rules};
@@ -42,6 +43,18 @@ impl Followed {
         Followed {
             found: Some(living.found),
             ..Followed::becomes(living.verdict.next)
+        }
+    }
+
+    /// Its object carries the name of another job, and none of its own: it goes by a number that an answer named, and a
+    /// human decides.
+    pub fn anothers(seen: &Object) -> Followed {
+        Followed {
+            found: Some(format!(
+                "{} carries the name of another job at ApiPay",
+                named(seen)
+            )),
+            ..Followed::becomes(Next::Held(Reason::Mismatch))
         }
     }
 
@@ -94,6 +107,11 @@ pub fn follow(
         }
         Progress::Failed => failed(plan, history, seen, unchanged_for, accepted_for, at),
     }
+}
+
+/// Whether what an accepted job goes by carries the name of another job: what it made itself is another object then.
+pub fn is_anothers(plan: &Plan, name: JobName, seen: &Object) -> bool {
+    !plan.lookup.acts_on_object() && name.is_another_in(seen)
 }
 
 /// Whether the list that shows an accepted refund shows another one of the same job's name.

@@ -170,8 +170,12 @@ pub fn call_off(subject: &Subject<'_>, found: &[&Finding], at: Circumstances<'_>
             })
         };
     }
+    let is_by_number = subject.plan.lookup.acts_on_object();
     let unclear = found.iter().enumerate().find_map(|it| match it {
-        (place, Finding::Unclear(timed)) if !is_missing(timed) => Some((place, timed)),
+        // What was read by its number may be missing. A list or a search that is missing shows nothing.
+        (place, Finding::Unclear(timed)) if place == 0 && !is_by_number || !is_missing(timed) => {
+            Some((place, timed))
+        }
         _ => None,
     });
     if let Some((place, timed)) = unclear {
@@ -339,7 +343,7 @@ const TAKEN: &str = "; the same with anyway => true takes it, although it differ
 /// What speaks against the object that was named.
 fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Option<Against> {
     let expected = &subject.plan.expected;
-    if let Some(owner) = stated.owner {
+    if let Some(owner) = stated.owner.filter(|_| !subject.name.names(seen)) {
         return Some(Against::all(format!("it belongs to job {owner}")));
     }
     if subject.name.is_another_in(seen) {

@@ -10,6 +10,7 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Lookups, Purpose, Share};
 use crate::domain::account::AccountName;
+use crate::domain::job::{JobName, Stated};
 use crate::domain::object::Object;
 use crate::domain::outage::Read;
 use crate::domain::state::State;
@@ -206,7 +207,8 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
             claim.name,
             &verdict.next,
             asked_later(&claim.history, at),
-        ),
+        )
+        .filter(|_| !is_taken_as_own(claim.stated.as_ref(), claim.name, &verdict.next)),
         known: Known {
             found: found.as_deref(),
             is_taken_anyway,
@@ -218,6 +220,15 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
         watch(room, &guard, &found::own(&subject, &findings)).await;
     }
     conclude(room, &evidence, verdict, true).await;
+}
+
+/// Whether a person has said that the job goes by an object that another job has here, and it carries this job's name.
+fn is_taken_as_own(stated: Option<&Stated>, name: JobName, next: &Next) -> bool {
+    let is_said = stated.is_some_and(|stated| stated.anyway);
+    match next {
+        Next::Succeeded(seen) | Next::Accepted { seen, .. } => is_said && name.names(seen),
+        _ => false,
+    }
 }
 
 /// Follows each of the invoices that a bill has from now on: whichever its job goes by in the end, the other one may be paid

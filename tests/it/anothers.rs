@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Job, Wish, World};
+use crate::world::{Job, Wish, World, phone};
 
 const PHONE: &str = "87015550081";
 
@@ -112,5 +112,52 @@ async fn an_own_invoice_that_another_job_goes_by_is_a_humans_to_decide() {
                 and summary like '%invoice {own} as this job''s, and here it is that of job {first}%')"
         ))
         .await;
+    // As the alert says, where it is that one: at ApiPay it carries the name of this job.
+    world
+        .sql(&format!(
+            "select apipay.resolve({second}, true, {own}, 'seen there', anyway => true)"
+        ))
+        .await;
+    let row = world
+        .until_job(second, "it goes by its own", |row| {
+            row["state"] == "accepted" || row["state"] == "succeeded"
+        })
+        .await;
+    assert_eq!(row["invoice_id"], own, "{row}");
+    world.end([daemon]).await;
+}
+
+/// An answer named a number that became another job's invoice: once that is read, it says whose it is.
+#[tokio::test]
+async fn a_job_that_goes_by_an_invoice_with_another_jobs_name_is_held_once_that_is_read() {
+    let (world, daemon) =
+        World::running_as(Wish::default().tune("reconcile.quiet_after_timeout", "2s")).await;
+    let next = invoice_of(&world, world.bill(PHONE, 100).await).await + 1;
+    let answer = json!({"status": 201, "json": {"id": next, "status": "processing"}});
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "effect": "none", "times": 1, "answer": answer}))
+        .await;
+    let first = world.bill(PHONE, 900).await;
+    world.until(first, "accepted").await;
+    // It fails at Kaspi, and is read for the code of that.
+    let second = world.bill(phone::CLIENT_NOT_FOUND, 901).await;
+    let row = world.until(first, "held").await;
+    assert_eq!(row["reason"], "mismatch", "{row}");
+    let told = format!(
+        "select exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null
+            and summary like '%invoice {next} carries the name of another job at ApiPay%')"
+    );
+    world.until_true(&told).await;
+    assert_eq!(world.effects_of(second).await[0]["invoice_id"], next);
+    // Nothing of it is there: it is sent, and goes by its own.
+    world
+        .sql(&format!(
+            "select apipay.resolve({first}, false, null, 'not there')"
+        ))
+        .await;
+    let own = invoice_of(&world, first).await;
+    assert_ne!(own, next);
+    assert_eq!(world.effects_of(first).await.len(), 1);
     world.end([daemon]).await;
 }

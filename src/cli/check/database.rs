@@ -82,6 +82,8 @@ pub(super) async fn gather(
         if is_usable {
             results.extend(holdups::gather(pool, configured).await);
             results.extend(ask_for_keys(pool, configured, accounts).await);
+        } else {
+            results.extend(holdups::told(pool, configured).await);
         }
         results.push(match health::missing_roles(pool).await {
             Ok(missing) => roles(&missing),

@@ -19,6 +19,14 @@ const OVERDUE: Duration = Duration::from_secs(15);
 /// Alerts that are told one by one.
 const TOLD: i64 = 20;
 
+/// What is told of these accounts: of a database that is not usable the open alerts may say why.
+pub(super) async fn told(pool: &Pool, configured: &[String]) -> Vec<CheckResult> {
+    match alerts::open_now(pool, configured, TOLD).await {
+        Ok(open) => open.iter().map(alert).chain(more(&open)).collect(),
+        Err(error) => vec![CheckResult::failed("alerts", Chain(&error))],
+    }
+}
+
 /// Asks the database; `configured` are the accounts of this configuration.
 pub(super) async fn gather(pool: &Pool, configured: &[String]) -> Vec<CheckResult> {
     let asked = async {

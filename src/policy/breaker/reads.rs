@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::policy::verdict::{AccountSignal, Reason};
+use crate::policy::verdict::AccountSignal;
 
 /// For how long after such a park, and after each further such answer, the reads of an account park it no more. What a
 /// send or a probe is answered parks it all the same.
@@ -36,12 +36,7 @@ pub enum Reads {
 impl Reads {
     /// A read was answered with this signal. Returns whether the account has to obey it.
     pub fn heed(&mut self, signal: &AccountSignal, now: Duration) -> bool {
-        let AccountSignal::Park { reason, .. } = signal else {
-            return true;
-        };
-        // A key is refused whatever it asks for.
-        if *reason == Reason::KeyRejected {
-            self.confirm();
+        if !matches!(signal, AccountSignal::Park { .. }) {
             return true;
         }
         match self {
@@ -82,6 +77,7 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::verdict::Reason;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -110,6 +106,8 @@ mod tests {
             let now = SECOND * 3600 * hours;
             assert!(!reads.heed(&unwell(Reason::ServiceUnavailable), now));
             assert!(!reads.heed(&unwell(Reason::SessionExpired), now));
+            // The key has just been good for a send.
+            assert!(!reads.heed(&unwell(Reason::KeyRejected), now));
         }
         assert!(reads.heed(&unwell(Reason::ServiceUnavailable), SECOND * 3600 * 85));
     }
@@ -140,10 +138,5 @@ mod tests {
         assert!(reads.heed(&unwell(Reason::ServiceUnavailable), SECOND));
         reads.resume(SECOND);
         assert!(!reads.heed(&unwell(Reason::ServiceUnavailable), SECOND));
-    }
-
-    #[test]
-    fn a_refused_key_is_believed_always() {
-        assert!(doubted().heed(&unwell(Reason::KeyRejected), SECOND));
     }
 }

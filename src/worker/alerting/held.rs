@@ -144,7 +144,7 @@ impl Alert {
         } else if is(Reason::Mismatch) {
             (
                 HELD,
-                format!("held{again}: the object with its name or key is not what was asked for"),
+                format!("held{again}: the object with its name or key does not fit"),
                 format!("{look}: {name_it} {anyway} {first}{or_not}"),
             )
         } else if is(Reason::NotAsStated) {
@@ -182,8 +182,9 @@ impl Alert {
                 ),
                 format!(
                     "to have ApiPay asked again: select apipay.resolve({id}, false, null, 'why'); to end it: \
-                     select apipay.resolve({id}, false, null, 'why', and_cancel => true); which sends nothing, and then \
-                     enqueue a new payment if one is wanted. If ApiPay's dashboard shows that it was done: {name_it}"
+                     select apipay.resolve({id}, false, null, 'why', and_cancel => true); which sends nothing. Before \
+                     you enqueue a new payment, see in ApiPay's dashboard that nothing of this job is there, and cancel \
+                     what is. If the dashboard shows that it was done: {name_it}"
                 ),
             )
         } else {

@@ -11,7 +11,7 @@ use crate::domain::object::{Object, Outlook};
 use crate::domain::state::State;
 use crate::policy::finding::Subject;
 use crate::policy::follow::{
-    Followed, NextCheck, Sighting, follow, has_double, next_check, proves_delivery,
+    Followed, NextCheck, Sighting, follow, has_double, is_anothers, next_check, proves_delivery,
 };
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason};
@@ -129,6 +129,9 @@ async fn decide(
             return None;
         }
     };
+    if is_anothers(&plan, job.name, shown.object) {
+        return Some(Followed::anothers(shown.object));
+    }
     let at = room.circumstances(mirror.now);
     let followed = follow(
         operation,

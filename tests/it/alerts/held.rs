@@ -188,7 +188,7 @@ async fn mismatched() -> (World, Daemon, Job, i64) {
 async fn that_a_job_was_not_done_is_refused_aloud_each_time_until_what_lives_is_cancelled() {
     let (world, daemon, job, own) = mismatched().await;
     let again = format!(
-        "Job {job} of account default is held again: the object with its name or key is not what was asked for: \
+        "Job {job} of account default is held again: the object with its name or key does not fit: \
          it was said that it was not done; "
     );
     let cancel = format!("select apipay.cancel_invoice({own}, account => 'default');");
