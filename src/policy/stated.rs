@@ -170,10 +170,10 @@ pub fn call_off(subject: &Subject<'_>, found: &[&Finding], at: Circumstances<'_>
             })
         };
     }
-    let is_by_number = subject.plan.lookup.acts_on_object();
+    let is_search = subject.plan.lookup.is_search();
     let unclear = found.iter().enumerate().find_map(|it| match it {
-        // What was read by its number may be missing. A list or a search that is missing shows nothing.
-        (place, Finding::Unclear(timed)) if place == 0 && !is_by_number || !is_missing(timed) => {
+        // What was asked for by a number may be missing. A search that is missing shows nothing.
+        (place, Finding::Unclear(timed)) if place == 0 && is_search || !is_missing(timed) => {
             Some((place, timed))
         }
         _ => None,

@@ -15,6 +15,7 @@ use crate::domain::object::Object;
 use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::policy::finding::{Baseline, Finding, Subject};
+use crate::policy::follow::is_anothers;
 use crate::policy::found::{self, in_words};
 use crate::policy::judge::if_anothers;
 use crate::policy::outage::{Errand, sign_of_lookup};
@@ -133,6 +134,15 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
     };
     let mut asked = vec![find::by(room, lookup, &name, Purpose::Lookup).await];
     crash::reach(Point::LookupAfterAnswer);
+    // What is read by its number and carries another job's name is not this job's, which is looked for by its own.
+    let shows_anothers = |seen: &Object| is_anothers(&plan, claim.name, seen);
+    let is_by_number = claim.stated.is_none() && !claim.is_unwanted && by_number != plan.lookup;
+    if is_by_number && asked[0].finding.objects().iter().any(shows_anothers) {
+        if !matches!(room.take_one(Purpose::Lookup).await, Ok(true)) {
+            return;
+        }
+        asked = vec![find::by(room, &plan.lookup, &claim.name, Purpose::Lookup).await];
+    }
     let known = baseline(claim.baseline.as_ref());
     let subject = Subject {
         operation,

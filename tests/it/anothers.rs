@@ -159,5 +159,10 @@ async fn a_job_that_goes_by_an_invoice_with_another_jobs_name_is_held_once_that_
     let own = invoice_of(&world, first).await;
     assert_ne!(own, next);
     assert_eq!(world.effects_of(first).await.len(), 1);
+    // The other job's invoice was taken by then, so a human hears of that job, too.
+    let told = format!(
+        "select exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null and details -> 'job' = '{second}')"
+    );
+    world.until_true(&told).await;
     world.end([daemon]).await;
 }

@@ -50,6 +50,11 @@ impl Lookup {
         }
     }
 
+    /// Whether objects are searched for by name, and not asked for by the number of one.
+    pub fn is_search(&self) -> bool {
+        matches!(self, Lookup::InvoiceByName)
+    }
+
     /// Whether the job acts on an object that was there before it, and makes none: that object bears no name of the
     /// job's.
     pub fn acts_on_object(&self) -> bool {

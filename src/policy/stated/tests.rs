@@ -542,6 +542,12 @@ fn a_job_that_is_to_end_does_so_when_nothing_of_it_lives() {
     assert_eq!(ends(&create(), &[Finding::listed(vec![stranger])]), None);
     let dead = own_invoice("error");
     assert_eq!(ends(&create(), &[Finding::listed(vec![dead])]), Some(15));
+    // A search that is not there shows nothing of a bill.
+    let (verdict, _) = ended(&create(), &unproven(), &[unclear(coded(404, "not_found"))]);
+    assert!(
+        matches!(verdict.next, Next::Uncertain { .. }),
+        "{verdict:?}"
+    );
     // The invoice of a refund does not exist.
     assert_eq!(ends(&refund(), &[unclear(coded(404, "not_found"))]), None);
     let failed = refund_row(7, "failed", Some(&NAME.mark()));
