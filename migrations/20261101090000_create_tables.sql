@@ -319,7 +319,7 @@ comment on column apipay.jobs.invoice_id is 'The gateway''s id of the invoice: t
 comment on column apipay.jobs.refund_id is 'The gateway''s id of the refund, once known.';
 comment on column apipay.jobs.subscription_id is 'The gateway''s id of the subscription, once known.';
 comment on column apipay.jobs.http_status is 'HTTP status of the last answer.';
-comment on column apipay.jobs.error_code is 'Code of the last error, the gateway''s or ours: invalid_params; differs of a held job whose object is taken with anyway => true.';
+comment on column apipay.jobs.error_code is 'Code of the last error, the gateway''s or ours: invalid_params; differs of a held job whose object is taken with anyway => true; anothers_object of one that went by an object with another job''s name.';
 comment on column apipay.jobs.error_message is 'Text of the last error.';
 comment on column apipay.jobs.errors is 'Errors by field, as the gateway writes them in a 422.';
 comment on column apipay.jobs.result is 'The gateway''s object, when succeeded.';

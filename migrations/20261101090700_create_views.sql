@@ -372,7 +372,7 @@ language sql immutable parallel safe
 return concat(done, ': select apipay.resolve(', job.id, ', true, ',
   case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why''). ',
   as_that_one || ': the same with anyway => true. ',
-  case when job.operation = 'invoice.create' and job.reason = 'mismatch' then concat(
+  case when job.operation = 'invoice.create' and job.reason = 'mismatch' and job.error_code is distinct from 'anothers_object' then concat(
     'An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(job.invoice_id::text, 'INVOICE_ID'),
     ', account => ''', job.account, '''), or it holds the job again. ') end,
   'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again once ApiPay shows ',
@@ -398,7 +398,8 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
       job.account, '''); one that was paid too has to be refunded.') end)
   when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given no clear answer about it',
     ' ' || apipay._since(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', ', so nothing was sent. ',
-    'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. ',
+    'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. ',
+    case when job.operation = 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. ' end,
     'Done, as ApiPay''s dashboard shows for ', job.token, ': select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
   when job.reason = 'other_organization' then concat('the account is for another organization than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the key of now. ',

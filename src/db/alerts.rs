@@ -451,14 +451,15 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
     sqlx::query!(
         "update apipay.alerts l
             set resolved_at = now(),
-                resolution = case l.kind when 'job_held' then case l.subject when 'others' then 'no other job is held any more' else coalesce(
-                                           (select case
-                                              when j.reason = 'called_off_unseen'
-                                              then 'the job ended as somebody said, and ApiPay has not answered whether it has anything of it: look there before you enqueue a new payment'
-                                              when j.state in ('accepted', 'succeeded') then 'ApiPay shows that it was done, and the job is ' || j.state || ' now' end
-                                              from apipay.jobs j where j.id = (l.details ->> 'job')::bigint),
-                                           'the job is not held any more') end
-                                         when 'duplicate_detected' then 'the job is not held any more'
+                resolution = case when l.kind in ('job_held', 'duplicate_detected') and l.subject = 'others' then 'no other job is held any more'
+                                  when l.kind in ('job_held', 'duplicate_detected') then coalesce(
+                                    (select case
+                                       when j.reason = 'called_off_unseen'
+                                       then 'the job ended as somebody said, and ApiPay has not answered whether it has anything of it: look there before you enqueue a new payment'
+                                       when j.state in ('accepted', 'succeeded') then 'ApiPay shows that it was done, and the job is ' || j.state || ' now' end
+                                       from apipay.jobs j where j.id = (l.details ->> 'job')::bigint),
+                                    'the job is not held any more')
+                                  else case l.kind
                                          when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
                                          when 'invoice_missing' then 'ApiPay shows all of it again, or it is not followed any more'
                                          when 'job_overdue' then 'the job has moved on'
@@ -474,7 +475,7 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                                            when exists (select from apipay.accounts a where a.name = l.account and l.subject = any (a.key_fingerprints))
                                            then 'the key is known to be of the account''s organization'
                                            else 'no apipayd has this key for the account any more' end
-                                         else 'the account may send again' end
+                                         else 'the account may send again' end end
           where l.id = any (array(
             select l.id from apipay.alerts l
              where l.resolved_at is null

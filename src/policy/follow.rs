@@ -28,6 +28,8 @@ pub struct Followed {
     pub signal: Option<AccountSignal>,
     /// What the gateway has, in words, where a human decides.
     pub found: Option<String>,
+    /// Whether the object is another job's: whatever becomes of this one, that is not to be cancelled.
+    pub is_anothers: bool,
 }
 
 impl Followed {
@@ -36,6 +38,7 @@ impl Followed {
         check_after: None,
         signal: None,
         found: None,
+        is_anothers: false,
     };
 
     /// It is not given up: an invoice of it lives.
@@ -54,6 +57,7 @@ impl Followed {
                 "{} carries the name of another job at ApiPay",
                 named(seen)
             )),
+            is_anothers: true,
             ..Followed::becomes(Next::Held(Reason::Mismatch))
         }
     }
@@ -196,6 +200,7 @@ fn failed(
         check_after: Some(wait.saturating_sub(unchanged_for)),
         signal,
         found: None,
+        is_anothers: false,
     }
 }
 

@@ -96,6 +96,7 @@ async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbEr
             known: Known {
                 found: held.found.as_deref(),
                 is_taken_anyway: held.error_code.as_deref() == Some(alerting::DIFFERS),
+                is_anothers: held.error_code.as_deref() == Some(alerting::ANOTHERS),
                 denied_since: held.denied_at,
                 ..Known::nothing_of(&held.operation)
             },

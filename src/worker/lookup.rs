@@ -222,6 +222,7 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
         known: Known {
             found: found.as_deref(),
             is_taken_anyway,
+            is_anothers: false,
             denied_since: claim.history.denied_since,
             to_cancel,
         },

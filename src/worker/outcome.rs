@@ -15,7 +15,7 @@ use crate::domain::operation::{Plan, Request};
 use crate::policy::hints;
 use crate::policy::outage::Sign;
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict};
-use crate::worker::alerting::{DIFFERS, Known};
+use crate::worker::alerting::{ANOTHERS, DIFFERS, Known};
 use crate::worker::guard::Guard;
 use crate::worker::recorder::Signed;
 
@@ -176,13 +176,13 @@ fn as_instead(next: &Next) -> Option<Instead> {
 
 /// The move of an accepted job whose object looks like this, with the mirrors of what was seen: without it nothing may say
 /// how the object stands, for who reads that goes by it. That of another invoice is added, if the job turns out to have
-/// that one. `found` is what a human decides on, in words.
+/// that one. `known` is what a human decides on.
 pub fn followed(
     guard: &Guard,
     next: &Next,
     seen: &Object,
     mirrors: Entry,
-    found: Option<&str>,
+    known: Known<'_>,
     following: Following<'_>,
 ) -> Entry {
     let mut transition = moved(guard, next);
@@ -201,7 +201,10 @@ pub fn followed(
                 transition.message = now.error_message().map(str::to_owned);
             }
         }
-        Next::Held(_) => transition.message = found.map(str::to_owned),
+        Next::Held(_) => {
+            transition.message = known.found.map(str::to_owned);
+            transition.error_code = known.is_anothers.then(|| ANOTHERS.to_owned());
+        }
         Next::Failed(_)
         | Next::Queued { .. }
         | Next::Resubmit(_)

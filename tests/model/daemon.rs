@@ -249,7 +249,7 @@ impl Daemon {
                     &next,
                     &seen,
                     Entry::default(),
-                    None,
+                    Known::nothing_of(self.operation.name()),
                     self.following(),
                 );
                 Some(Move::of(entry.transition, None))

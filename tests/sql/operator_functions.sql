@@ -415,6 +415,7 @@ begin
   perform apipay.resolve(other, true, 5000);
   perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5000)', job), '55000',
     format('job %s is held: it cannot be resolved so; invoice 5000 belongs to another job (%s)', job, other));
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5000, anyway => null)', job), '55000', '%invoice 5000 belongs to another job%');
   insert into apipay.invoices (account, id, job_id, status) values ('default', 5001, other, 'pending'), ('default', 5002, null, 'pending');
   perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5001)', job), '55000', format('%%invoice 5001 belongs to another job (%s)', other));
   perform apipay.resolve(job, true, 5002);

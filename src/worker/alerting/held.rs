@@ -21,6 +21,9 @@ pub const DUPLICATE: &str = "duplicate_detected";
 /// The `error_code` of a held job whose object is taken if somebody says so, although it differs from what was asked for.
 pub const DIFFERS: &str = "differs";
 
+/// The `error_code` of a held job that went by an object which carries another job's name.
+pub const ANOTHERS: &str = "anothers_object";
+
 /// What a person may have to cancel before a held job can be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToCancel {
@@ -49,6 +52,8 @@ pub struct Known<'a> {
     pub found: Option<&'a str>,
     /// Whether the object that is meant is taken if somebody says so, although it differs from what was asked for.
     pub is_taken_anyway: bool,
+    /// Whether the job went by an object that carries another job's name, which is not to be cancelled for it.
+    pub is_anothers: bool,
     /// Since when somebody says that nothing was done, if anybody does.
     pub denied_since: Option<OffsetDateTime>,
     /// What may have to be cancelled first.
@@ -61,6 +66,7 @@ impl Known<'_> {
         Known {
             found: None,
             is_taken_anyway: false,
+            is_anothers: false,
             denied_since: None,
             to_cancel: ToCancel::of(operation),
         }
@@ -104,6 +110,7 @@ impl Alert {
                 Known {
                     found,
                     is_taken_anyway,
+                    is_anothers,
                     denied_since,
                     to_cancel,
                 },
@@ -120,6 +127,7 @@ impl Alert {
         );
         // What lives of it holds the job again, whatever is said.
         let first = match to_cancel {
+            _ if is_anothers => String::new(),
             ToCancel::Nothing => String::new(),
             ToCancel::Any => cancel_first("INVOICE_ID", account),
             ToCancel::Invoice(invoice) => cancel_first(&invoice.to_string(), account),
@@ -172,6 +180,13 @@ impl Alert {
                 ),
             )
         } else if is(Reason::Unconfirmed) {
+            let before = match to_cancel {
+                ToCancel::Nothing => "",
+                ToCancel::Any | ToCancel::Invoice(_) => {
+                    "Before you enqueue a new payment, see in ApiPay's dashboard that nothing of this job is there, and \
+                     cancel what is. "
+                }
+            };
             (
                 HELD,
                 format!(
@@ -182,9 +197,8 @@ impl Alert {
                 ),
                 format!(
                     "to have ApiPay asked again: select apipay.resolve({id}, false, null, 'why'); to end it: \
-                     select apipay.resolve({id}, false, null, 'why', and_cancel => true); which sends nothing. Before \
-                     you enqueue a new payment, see in ApiPay's dashboard that nothing of this job is there, and cancel \
-                     what is. If the dashboard shows that it was done: {name_it}"
+                     select apipay.resolve({id}, false, null, 'why', and_cancel => true); which sends nothing. {before}\
+                     If the dashboard shows that it was done: {name_it}"
                 ),
             )
         } else {

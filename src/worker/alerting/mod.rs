@@ -14,7 +14,7 @@ use crate::db::accounts::AlertText;
 pub use database::{HISTORY, Others, STUCK, clock_jumped, held_up, history_lost};
 pub use fault::PANICKED;
 pub use gateway::{Appearance, OVERDUE, of_park, parked, parked_undelivered, undelivered};
-pub use held::{DIFFERS, DUPLICATE, HELD, HeldJob, Known, ToCancel};
+pub use held::{ANOTHERS, DIFFERS, DUPLICATE, HELD, HeldJob, Known, ToCancel};
 pub use lock::blocker;
 pub use missing::{MISSING, missing};
 pub use organization::{ORGANIZATION, other_organization};

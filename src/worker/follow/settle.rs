@@ -83,13 +83,14 @@ pub(super) async fn settle_waiting(
         let found = followed.found.as_deref();
         let known = Known {
             found,
+            is_anothers: followed.is_anothers,
             ..Known::nothing_of(&job.operation)
         };
         let entry = match &followed.next {
             Some(next) => {
                 info!(job.id = %job.id, next = next.state().as_str(), reason = next.reason().map(Reason::code), "followed");
                 let mirrors = mirrors.clone();
-                outcome::followed(&guard, next, shown.object, mirrors, found, following)
+                outcome::followed(&guard, next, shown.object, mirrors, known, following)
             }
             None => mirrors.clone(),
         };
