@@ -234,9 +234,7 @@ async fn resume(room: &Room, probe: &DueProbe, resolution: Option<&str>) -> Resu
         return Ok(());
     };
     room.park.doubt(resolution.is_none());
-    if resolution.is_some() {
-        room.park.resume(room.age());
-    }
+    room.park.resume(room.age());
     info!(account = %room.name, jobs, was = probe.reason, by_health = resolution.is_none(), "resumed: a probe succeeded");
     room.handles.wake.dispatch.notify_one();
     room.handles.wake.deliver.notify_one();

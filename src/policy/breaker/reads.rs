@@ -1,9 +1,10 @@
 //! Whether the answer to a read may park its account.
 //!
 //! A read that is answered as if the account were unwell parks it, since sends would be answered in the same way. But such
-//! an answer may be about the one object that was asked for. When something was sent with success after a park that a read
-//! began, and a read is answered so again, only that read has failed: reads slow down, and sends go on. That health says
-//! well is not enough: it may be mistaken.
+//! an answer may be about the one object that was asked for. When a read is answered so again after a park that a read
+//! began, only that read has failed: reads slow down, their failure is told as any other, and sends go on. It does not
+//! matter what ended that park. Where only health said well, and was mistaken, the next send is refused without an effect
+//! and parks the account itself.
 //!
 //! `now` is the time of a clock that nobody sets.
 
@@ -26,7 +27,7 @@ pub enum Reads {
         /// Whether the database has shown that park.
         is_shown: bool,
     },
-    /// Something was sent with success after such a park. Until this moment such an answer does not park the account.
+    /// Such a park has ended. Until this moment such an answer does not park the account.
     Doubted {
         /// Until when.
         until: Duration,
@@ -51,17 +52,16 @@ impl Reads {
         }
     }
 
-    /// The database shows the account as proven to be well or not: it is not while the account is parked, nor after a park
-    /// that health alone has ended.
-    pub fn observe(&mut self, is_proven: bool, now: Duration) {
+    /// The database shows the account as parked, or as not parked.
+    pub fn observe(&mut self, is_parked: bool, now: Duration) {
         match self {
-            Reads::Parked { is_shown } if !is_proven => *is_shown = true,
+            Reads::Parked { is_shown } if is_parked => *is_shown = true,
             Reads::Parked { is_shown: true } => self.resume(now),
             _ => {}
         }
     }
 
-    /// The trial job of a probe has got through, which ends the park.
+    /// A probe has ended the park.
     pub fn resume(&mut self, now: Duration) {
         if matches!(self, Reads::Parked { .. }) {
             *self = Reads::Doubted { until: now + DOUBT };
@@ -94,8 +94,8 @@ mod tests {
     fn doubted() -> Reads {
         let mut reads = Reads::default();
         assert!(reads.heed(&unwell(Reason::ServiceUnavailable), SECOND));
-        reads.observe(false, SECOND);
         reads.observe(true, SECOND);
+        reads.observe(false, SECOND);
         reads
     }
 
@@ -116,7 +116,7 @@ mod tests {
     fn a_row_that_was_read_before_the_park_was_stored_ends_no_belief() {
         let mut reads = Reads::default();
         assert!(reads.heed(&unwell(Reason::SessionExpired), SECOND));
-        reads.observe(true, SECOND);
+        reads.observe(false, SECOND);
         assert!(reads.heed(&unwell(Reason::SessionExpired), SECOND));
     }
 
@@ -126,8 +126,8 @@ mod tests {
         reads.confirm();
         assert!(reads.heed(&unwell(Reason::ServiceUnavailable), SECOND));
         reads.confirm();
-        reads.observe(false, SECOND);
         reads.observe(true, SECOND);
+        reads.observe(false, SECOND);
         assert!(reads.heed(&unwell(Reason::ServiceUnavailable), SECOND));
     }
 

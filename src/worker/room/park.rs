@@ -102,7 +102,7 @@ impl Park {
     ) {
         let mut state = self.state();
         state.is_doubted = is_doubted;
-        state.reads.observe(!is_parked && !is_doubted, now);
+        state.reads.observe(is_parked, now);
         state.seen = match resumed_for.filter(|time| *time < slow_start) {
             _ if is_parked => Seen::Parked,
             Some(time) => Seen::ResumedAt(Moment::now().before(time)),
@@ -110,7 +110,7 @@ impl Park {
         };
     }
 
-    /// The trial job of a probe has got through, which ends its park. `now` is the age of the room.
+    /// A probe has ended its park. `now` is the age of the room.
     pub fn resume(&self, now: Duration) {
         self.state().reads.resume(now);
     }

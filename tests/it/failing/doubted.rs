@@ -4,6 +4,84 @@ use serde_json::{Value, json};
 
 use crate::world::{Wish, World, phone};
 
+const PARKS: &str = "apipay.events where subject = 'account' and to_state = 'parked'";
+
+/// An account that has nothing to send, so that nothing but its health ends the park.
+#[tokio::test]
+async fn an_invoice_that_is_answered_so_parks_an_account_once_that_sends_nothing() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "100ms")
+        .tune("retry.server_error.max", "200ms")
+        .tune("follow.max", "1s")
+        .tune("breaker.probe_initial", "500ms")
+        .tune("breaker.probe_max", "1s")
+        .tune("breaker.slow_start", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    let mut invoices = Vec::new();
+    for amount in 600..606 {
+        let job = world.bill(phone::UNPAID, amount).await;
+        world.until(job, "succeeded").await;
+        invoices.push(world.job(job).await["invoice_id"].as_i64().unwrap());
+    }
+    let odd = invoices.remove(2);
+    let fault = json!({"route": "POST /invoices/status/check", "match": odd.to_string(), "share": 1.0,
+                       "answer": {"preset": "503_html"}});
+    world.sandbox.fault(fault).await;
+    world
+        .until_holds("the first such answer parks", async || {
+            world.count(PARKS).await == 1
+        })
+        .await;
+    world
+        .until_true("select state = 'active' from apipay.accounts")
+        .await;
+    for invoice in invoices {
+        world
+            .sandbox
+            .set_invoice(invoice, json!({"status": "paid"}))
+            .await;
+        world
+            .until_true(&format!(
+                "select status = 'paid' from apipay.invoices where id = {invoice}"
+            ))
+            .await;
+    }
+    let parked = "apipay.alerts where kind = 'account_parked' and resolved_at is null";
+    world
+        .until_holds("its park ends for good", async || {
+            world.count(parked).await == 0
+        })
+        .await;
+    // The invoice is asked about by itself, and what that is answered parks nothing.
+    let asked = async || {
+        let checks = world
+            .sandbox
+            .requests_to("POST /invoices/status/check")
+            .await;
+        let about_it = |check: &&Value| check["body"].to_string().contains(&odd.to_string());
+        checks.iter().filter(about_it).count()
+    };
+    let before = asked().await;
+    world
+        .until_holds("it is asked about again", async || asked().await > before)
+        .await;
+    assert_eq!(world.count(PARKS).await, 1);
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world
+        .sandbox
+        .set_invoice(odd, json!({"status": "paid"}))
+        .await;
+    world
+        .until_true(&format!(
+            "select status = 'paid' from apipay.invoices where id = {odd}"
+        ))
+        .await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.end([daemon]).await;
+}
+
 /// As behind a proxy that answers 503 because of one invoice: an account is parked for it once, as for each 503. It turns
 /// out to be well, and from then on it is the invoice that is passed over.
 #[tokio::test]
@@ -24,17 +102,16 @@ async fn an_invoice_that_is_answered_like_an_unwell_account_parks_it_once_and_th
     let fault = json!({"route": "POST /invoices/status/check", "match": invoice, "share": 1.0,
                        "answer": {"preset": "503_html"}});
     world.sandbox.fault(fault).await;
-    let parks = "apipay.events where subject = 'account' and to_state = 'parked'";
     world
         .until_holds("the first such answer parks", async || {
-            world.count(parks).await == 1
+            world.count(PARKS).await == 1
         })
         .await;
     for amount in 100..130 {
         let job = world.bill(phone::PAID, amount).await;
         world.until(job, "succeeded").await;
     }
-    assert_eq!(world.count(parks).await, 1);
+    assert_eq!(world.count(PARKS).await, 1);
     let look_up = json!({"route": "GET /invoices", "share": 1.0, "answer": {"preset": "503_html"}});
     world.sandbox.fault(look_up).await;
     // Nor do look-ups park it while its sends are well.
@@ -54,12 +131,12 @@ async fn an_invoice_that_is_answered_like_an_unwell_account_parks_it_once_and_th
         .await;
     let late = world.bill(phone::PAID, 301).await;
     world.until(late, "succeeded").await;
-    assert_eq!(world.count(parks).await, 1);
+    assert_eq!(world.count(PARKS).await, 1);
     // What a send is answered counts as ever.
     world.sandbox.session("expired").await;
     let parked = world.bill(phone::PAID, 302).await;
     world.until(parked, "parked").await;
-    assert_eq!(world.count(parks).await, 2);
+    assert_eq!(world.count(PARKS).await, 2);
     world.sandbox.session("active").await;
     world.sandbox.control("DELETE /faults", Value::Null).await;
     let paid = json!({"status": "paid"});
