@@ -16,6 +16,8 @@ pub struct Missing {
     pub job: Option<i64>,
     /// When it was last shown; when our copy of it was made, if it never was.
     pub last_shown: OffsetDateTime,
+    /// What the gateway answered when it was asked for nothing else; none where it left the object out without a word.
+    pub answer: Option<String>,
 }
 
 /// Those that the open alert of the account names and that were not shown since.
@@ -25,7 +27,8 @@ pub async fn told(pool: &Pool, account: &AccountName) -> Result<Vec<Missing>, Db
         r#"with told as materialized (
              select l.account, l.details from apipay.alerts l
               where l.account = $1 and l.kind = 'invoice_missing' and l.resolved_at is null)
-           select m.id as "invoice!", null::bigint as refund, m.job_id as "job?", m.last_shown as "last_shown!"
+           select m.id as "invoice!", null::bigint as refund, m.job_id as "job?", m.last_shown as "last_shown!",
+                  l.details -> 'answers' ->> t.id as answer
              from told l
              cross join lateral jsonb_each_text(l.details -> 'invoices') t (id, shown)
              cross join lateral (
@@ -33,7 +36,7 @@ pub async fn told(pool: &Pool, account: &AccountName) -> Result<Vec<Missing>, Db
                  from apipay.invoices i where i.account = l.account and i.id = t.id::bigint offset 0) m
             where not m.settled and m.last_shown <= t.shown::timestamptz
            union all
-           select m.invoice_id, m.id, m.job_id, m.last_shown
+           select m.invoice_id, m.id, m.job_id, m.last_shown, null
              from told l
              cross join lateral jsonb_each_text(l.details -> 'refunds') t (id, shown)
              cross join lateral (

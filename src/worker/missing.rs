@@ -19,15 +19,15 @@ use crate::worker::room::Room;
 const MOST: usize = 1000;
 
 /// Tells of those that an answer of the gateway's has just left out, if they were not shown for long. By a clock that
-/// was set just now nobody can tell.
-pub async fn tell(room: &Room, left_out: &[&DueMirror]) {
+/// was set just now nobody can tell. `answer` is what came in place of the one that was asked for by itself.
+pub async fn tell(room: &Room, left_out: &[&DueMirror], answer: Option<&str>) {
     if !room.handles.clock.is_calm() {
         return;
     }
     let missing = left_out.iter().filter(|mirror| {
         is_missing(Duration::try_from(mirror.now - mirror.last_shown).unwrap_or_default())
     });
-    let missing: Vec<Missing> = missing.map(|mirror| of(mirror)).collect();
+    let missing: Vec<Missing> = missing.map(|mirror| of(mirror, answer)).collect();
     if missing.is_empty() {
         return;
     }
@@ -36,13 +36,14 @@ pub async fn tell(room: &Room, left_out: &[&DueMirror]) {
     }
 }
 
-fn of(mirror: &DueMirror) -> Missing {
+fn of(mirror: &DueMirror, answer: Option<&str>) -> Missing {
     let waiting = mirror.waiting.first().map(|job| job.id.0);
     Missing {
         invoice: mirror.invoice_id,
         refund: mirror.refund_id,
         job: mirror.made_by.or(waiting),
         last_shown: mirror.last_shown,
+        answer: answer.map(str::to_owned),
     }
 }
 

@@ -31,20 +31,29 @@ pub fn missing(account: &AccountName, mut all: Vec<Missing>, most: usize) -> Ale
         let id = |one: &Missing| one.refund.unwrap_or(one.invoice).to_string();
         those.map(|one| (id(one), exactly(one).into())).collect()
     };
+    let answers: Map<String, Value> = (all.iter())
+        .filter_map(|one| Some((one.invoice.to_string(), one.answer.clone()?.into())))
+        .collect();
+    let fails = if answers.is_empty() {
+        ""
+    } else {
+        "Where an answer stands beside one, ApiPay, or a proxy that base_url leads through, fails because of that \
+         invoice: tell their support, with that answer. "
+    };
     AlertText {
         summary: format!(
             "ApiPay does not show these any more to the key of account {account}, although it is asked for them: \
              {what}{more}; the first was last shown at {since}. Whether they are paid is not seen here."
         ),
         action: format!(
-            "look them up in the ApiPay dashboard. If they are there, see that the API key of account {account} is of \
+            "look them up in the ApiPay dashboard. {fails}If they are there, see that the API key of account {account} is of \
              their organization, and put it right; if it is, or they are not there, ask ApiPay's support. What was paid there and is \
              not paid here has to be delivered by you. apipayd goes on asking, and this ends once ApiPay shows all of \
              them. Their jobs: select o.* from apipay.overview o where o.account = '{account}' and exists (select from \
              apipay.alerts l where l.account = o.account and l.kind = '{MISSING}' and l.resolved_at is null and \
              (l.details -> 'invoices' ? o.invoice_id::text or l.details -> 'refunds' ? o.refund_id::text));"
         ),
-        details: json!({ "invoices": of(false), "refunds": of(true) }),
+        details: json!({ "invoices": of(false), "refunds": of(true), "answers": answers }),
     }
 }
 
@@ -61,10 +70,14 @@ fn in_words(one: &Missing) -> String {
         Some(refund) => format!("refund {refund} of invoice {}", one.invoice),
         None => format!("invoice {}", one.invoice),
     };
-    match one.job {
-        Some(job) => format!("{what} (job {job})"),
-        None => what,
+    let job = one.job.map(|job| format!("job {job}"));
+    let answer = one.answer.as_ref();
+    let answer = answer.map(|answer| format!("asked for by itself: {answer}"));
+    let more: Vec<String> = job.into_iter().chain(answer).collect();
+    if more.is_empty() {
+        return what;
     }
+    format!("{what} ({})", more.join(", "))
 }
 
 #[cfg(test)]
@@ -78,6 +91,7 @@ mod tests {
             refund: None,
             job: Some(invoice + 100),
             last_shown: OffsetDateTime::UNIX_EPOCH + time::Duration::hours(invoice),
+            answer: None,
         }
     }
 
@@ -98,6 +112,26 @@ mod tests {
         assert_eq!(named["2"], "1970-01-01T02:00:00Z");
         let capped = missing(&shop, (1..=7).map(one).collect(), 7).summary;
         assert!(capped.contains("and 2 or more others;"), "{capped}");
+    }
+
+    #[test]
+    fn what_came_in_place_of_one_is_quoted_beside_it() {
+        let shop = AccountName::parse("shop").unwrap();
+        let fails = Missing {
+            answer: Some("HTTP 503: Service Unavailable".to_owned()),
+            ..one(1)
+        };
+        let text = missing(&shop, vec![fails, one(2)], 1000);
+        let named = "invoice 2 (job 102), invoice 1 (job 101, asked for by itself: HTTP 503: Service Unavailable);";
+        assert!(text.summary.contains(named), "{}", text.summary);
+        assert!(text.action.contains("with that answer"), "{}", text.action);
+        assert_eq!(text.details["answers"].as_object().unwrap().len(), 1);
+        let silent = missing(&shop, vec![one(2)], 1000);
+        assert!(
+            !silent.action.contains("answer stands"),
+            "{}",
+            silent.action
+        );
     }
 
     #[test]

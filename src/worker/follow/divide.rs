@@ -33,9 +33,15 @@ pub(super) async fn take_part(room: &Room, due: &[DueMirror]) -> (Question, Vec<
     (question, part)
 }
 
-/// A check that asked this, about these, brought nothing but this sign, and they are put back. One that fails by itself waits for
-/// longer, and is told like any that is not shown.
-pub(super) async fn note_failure(room: &Room, sign: &Sign, question: &Question, due: &[DueMirror]) {
+/// A check that asked this, about these, brought nothing but this sign, which people read as `answer`, and they are put
+/// back. One that fails by itself waits for longer, and is told like any that is not shown.
+pub(super) async fn note_failure(
+    room: &Room,
+    sign: &Sign,
+    answer: &str,
+    question: &Question,
+    due: &[DueMirror],
+) {
     if !is_answer_to_content(sign) {
         return;
     }
@@ -45,7 +51,7 @@ pub(super) async fn note_failure(room: &Room, sign: &Sign, question: &Question, 
     let Some(wait) = passed_over else {
         return;
     };
-    warn!(account = %room.name, invoices = ?question.ids, "a check fails because of this invoice; it is passed over for a while, the others go on");
+    warn!(account = %room.name, invoices = ?question.ids, answer, "a check fails because of this invoice; it is passed over for a while, the others go on");
     put_back_for(room, due, wait).await;
-    missing::tell(room, &due.iter().collect::<Vec<_>>()).await;
+    missing::tell(room, &due.iter().collect::<Vec<_>>(), Some(answer)).await;
 }

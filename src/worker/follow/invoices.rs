@@ -19,6 +19,7 @@ use crate::policy::follow::{
     Crowd, Sighting, by_id, is_to_be_read, lives_unexpectedly, next_check,
 };
 use crate::policy::outage::Errand;
+use crate::policy::quoted::got;
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
@@ -72,7 +73,7 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
     let rows = wire::read_check(&timed);
     let sign = note(room, errand, &timed, rows.is_some(), due).await;
     let Some(rows) = rows else {
-        divide::note_failure(room, &sign, question, due).await;
+        divide::note_failure(room, &sign, &got(&timed.answer), question, due).await;
         return;
     };
     room.division().shown(question);
@@ -133,7 +134,7 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
         };
         settle_waiting(room, mirror, shown, check, mirrors, following).await;
     }
-    missing::tell(room, &left_out).await;
+    missing::tell(room, &left_out, None).await;
 }
 
 /// Whether the job that made an invoice still waits for it.

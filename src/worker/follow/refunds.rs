@@ -60,7 +60,7 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
     let Some(list) = list else {
         // An invoice that is not there has no refunds that are.
         if is_absence(&timed) {
-            missing::tell(room, &due.iter().collect::<Vec<_>>()).await;
+            missing::tell(room, &due.iter().collect::<Vec<_>>(), None).await;
         }
         return;
     };
@@ -95,7 +95,7 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
         let mirrors = |check| mirrors_of(room, refund, after.as_ref(), check, following);
         settle_waiting(room, mirror, shown, check, mirrors, following).await;
     }
-    missing::tell(room, &left_out).await;
+    missing::tell(room, &left_out, None).await;
     // What people gave back counts in the invoice's total, so it is shown beside it.
     let is_ours = |refund: &&Refund| {
         let is_due = due.iter().any(|mirror| mirror.refund_id == Some(refund.id));

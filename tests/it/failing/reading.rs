@@ -401,7 +401,8 @@ async fn an_invoice_that_cannot_be_shown_is_found_and_passed_over_and_the_others
     world.until(late, "succeeded").await;
     let named = format!(
         "select count(*) = 1 from apipay.alerts where kind = 'invoice_missing' and resolved_at is null
-            and details -> 'invoices' ? '{invoice}'"
+            and details -> 'invoices' ? '{invoice}'
+            and summary like '%invoice {invoice} (job {bad}, asked for by itself: HTTP 500: %'"
     );
     world.until_true(&named).await;
     world.sandbox.control("DELETE /faults", Value::Null).await;
