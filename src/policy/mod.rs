@@ -15,6 +15,7 @@
 //! - [`division`]: invoices that the gateway cannot show → about which of the others a check asks.
 //! - [`remedy`]: what is wrong with a parked or failing account, and what to do.
 //! - [`breaker`]: when a parked account is probed, and how fast it starts again.
+//! - [`combined`]: what answers that come together mean for their account.
 //! - [`backoff`]: the curves of delays.
 //! - [`finding`]: what a look-up brought, and whose it is; [`found`]: the same in words.
 //! - [`quoted`]: what an answer says, for people.
@@ -28,6 +29,7 @@ pub mod backoff;
 pub mod bounds;
 pub mod breaker;
 pub mod clock;
+pub mod combined;
 pub mod division;
 pub mod finding;
 #[cfg(test)]

@@ -29,7 +29,8 @@
 //!   [`plan`] reads a job's params.
 //! - [`recorder`] is the way to the one [`writer`] of outcomes: [`settle`] records them, [`aside`] holds those that the
 //!   database does not take ([`set_aside`]), [`signals`] tells their accounts, with [`failing`], which gathers what
-//!   answers say of the gateway. [`outcome`] turns decisions into its rows.
+//!   answers say of the gateway, and [`quotas`] corrects what is left of their quotas. [`outcome`] turns decisions into
+//!   its rows.
 //! - [`alerting`] has the words for people, [`open`] opens an alert, and [`held_up`] knows which accounts cannot begin or
 //!   be changed.
 //! - [`wake`] wakes the loops, [`patience`] says how long they wait for a database that fails, and [`jitter`] is the
@@ -64,6 +65,7 @@ pub mod plan;
 pub mod probe;
 pub mod progress;
 pub mod pulse;
+pub mod quotas;
 pub mod recorder;
 pub mod recover;
 pub mod revived;

@@ -18,10 +18,10 @@ use crate::db::record;
 use crate::domain::job::JobId;
 use crate::telemetry::Chain;
 use crate::worker::context::Context;
+use crate::worker::quotas;
 use crate::worker::recorder::Message;
 use crate::worker::recorder::insist::{Patient, insist};
 use crate::worker::set_aside::SetAside;
-use crate::worker::signals;
 
 /// How long a batch waits for somebody else's lock: short, for the others in it wait with the one.
 const BATCH_PATIENCE: Duration = Duration::from_millis(300);
@@ -272,7 +272,7 @@ fn conclude(ctx: &Arc<Context>, messages: Vec<Message>, results: &Results) -> Ve
         }
         message.tell(recorded);
     }
-    signals::afterwards(ctx, &messages);
+    quotas::correct(ctx, &messages);
     swallowed
 }
 
