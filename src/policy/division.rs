@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::policy::follow::left_out_distance;
+use crate::policy::checks::left_out_distance;
 use crate::policy::outage::Sign;
 use crate::policy::rules::Jitter;
 

@@ -8,7 +8,7 @@
 //! - [`check_stated`](stated::check_stated): what somebody said of a job → adopt it, or hold it again; and
 //!   [`call_off`](stated::call_off): that it is to end → end it, or hold it again.
 //! - [`follow`](follow::follow): what an accepted object looks like → done, failed, keep watching; [`asynchronous`]: what
-//!   the code means with which it failed at Kaspi.
+//!   the code means with which it failed at Kaspi; [`checks`]: when it is looked at again.
 //! - [`organization`]: whether a key is of the organization that its account is for; [`inquiry`]: which invoices it is
 //!   asked for, so that one is shown.
 //! - [`outage`]: a gateway that gives no clear answer → one trial at a time, and who is told.
@@ -28,6 +28,7 @@ pub mod asynchronous;
 pub mod backoff;
 pub mod bounds;
 pub mod breaker;
+pub mod checks;
 pub mod clock;
 pub mod combined;
 pub mod division;

@@ -10,7 +10,7 @@ use crate::db::DbError;
 use crate::db::alerts::{self, About};
 use crate::db::mirrors::DueMirror;
 use crate::db::missing::{Missing, told};
-use crate::policy::follow::is_missing;
+use crate::policy::checks::is_missing;
 use crate::telemetry::Chain;
 use crate::worker::alerting;
 use crate::worker::room::Room;

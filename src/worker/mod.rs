@@ -19,8 +19,9 @@
 //! - [`probe`] asks whether parked accounts are well again.
 //! - [`recover`] moves jobs whose time has come: expired leases, expired jobs, the end of an outage, those that
 //!   waited for another.
-//! - [`deliver`] carries alerts out, each channel in a loop of its own; [`tell_failing`], [`tell_refused`] and [`tell_mode`]
-//!   keep three of them up to date, and [`unserved`] ends what was told of accounts that nobody serves any more.
+//! - [`alerts`] opens those that are missing and ends those whose cause is gone; [`tell_failing`], [`tell_refused`] and
+//!   [`tell_mode`] keep three kinds up to date, and [`unserved`] ends what was told of accounts that nobody serves any
+//!   more. [`deliver`] carries them out, each channel in a loop of its own.
 //! - [`pulse`] runs each loop, and has what a loop shows of itself.
 //! - [`progress`] looks from outside whether all that moves anything.
 //! - [`keep_time`] notices when the database's clock is set.
@@ -37,6 +38,7 @@
 //!   randomness of decisions.
 
 pub mod alerting;
+pub mod alerts;
 pub mod aside;
 pub mod clock;
 pub mod context;
@@ -189,12 +191,12 @@ pub fn spawn_loops(
         |_| None,
         async move |ctx| probes.step(ctx).await
     );
-    let mut standing = deliver::Standing::default();
+    let mut standing = alerts::Standing::default();
     spawn!(
         "deliver",
         Duration::from_secs(2),
         |ctx| Some(&ctx.wake.deliver),
-        async move |ctx| deliver::step(ctx, &mut standing).await
+        async move |ctx| alerts::step(ctx, &mut standing).await
     );
     spawn!(
         "deliver to the log",

@@ -16,7 +16,7 @@ use crate::db::fault::Cause;
 use crate::db::mirrors::{self, AmongMirrors, DueMirror, Kind, Mirror};
 use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
-use crate::policy::follow::left_out_distance;
+use crate::policy::checks::left_out_distance;
 use crate::policy::rules::Jitter;
 use crate::telemetry::Chain;
 use crate::worker::alerting::Alert;

@@ -12,7 +12,7 @@ use crate::domain::object::{Invoice, RefundList};
 use crate::domain::outage::Read;
 use crate::domain::times::SEND_WINDOW;
 use crate::gateway::wire;
-use crate::policy::follow::by_id;
+use crate::policy::checks::by_id;
 use crate::policy::outage::Errand;
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;

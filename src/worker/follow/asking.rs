@@ -11,7 +11,7 @@ use crate::db::mirrors::{self, DueMirror};
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::outage::Read;
 use crate::domain::times::SEND_WINDOW;
-use crate::policy::follow::check_distance;
+use crate::policy::checks::check_distance;
 use crate::policy::judge::signal_of;
 use crate::policy::outage::{Errand, Sign, is_absence, sign_of_doubted, sign_of_read};
 use crate::telemetry::Chain;

@@ -15,7 +15,7 @@ use crate::db::mirrors::{self, AcceptedJob, DueMirror, Kind};
 use crate::domain::object::{InvoiceStatus, Object};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
-use crate::policy::follow::{
+use crate::policy::checks::{
     Crowd, Sighting, by_id, is_to_be_read, lives_unexpectedly, next_check,
 };
 use crate::policy::outage::Errand;

@@ -13,7 +13,7 @@ use crate::domain::job::JobName;
 use crate::domain::object::{Invoice, Object, ObjectKind, Refund, RefundStatus};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
-use crate::policy::follow::{NextCheck, Sighting, next_check};
+use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::outage::{Errand, is_absence};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;

@@ -9,10 +9,9 @@ use crate::db::entry::Entry;
 use crate::db::mirrors::{AcceptedJob, DueMirror};
 use crate::domain::object::{Object, Outlook};
 use crate::domain::state::State;
+use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::finding::Subject;
-use crate::policy::follow::{
-    Followed, NextCheck, Sighting, follow, has_double, is_anothers, next_check, proves_delivery,
-};
+use crate::policy::follow::{Followed, follow, has_double, is_anothers, proves_delivery};
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::alerting::{Alert, Known};

@@ -6,7 +6,7 @@ use crate::db::entry::{Entry, InvoiceRow, RefundRow};
 use crate::db::seconds;
 use crate::domain::account::AccountName;
 use crate::domain::object::{Invoice, Object, Refund};
-use crate::policy::follow::{NextCheck, Sighting, next_check};
+use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::rules::{FollowRules, Jitter};
 use crate::worker::guard::Guard;
 

@@ -1,0 +1,156 @@
+//! Opens the alerts that are missing, resolves those whose cause is gone, and fills the outbox of each channel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::db::DbError;
+use crate::db::alerts::{self, About, Patience};
+use crate::db::fault::Fault;
+use crate::db::outbox;
+use crate::domain::account::AccountName;
+use crate::worker::alerting::{self, Alert, HeldJob, Known};
+use crate::worker::clock::Moment;
+use crate::worker::context::Context;
+use crate::worker::deliver::{LOG, WEBHOOK};
+use crate::worker::open;
+use crate::worker::pulse::Step;
+use crate::worker::unserved::Unserved;
+use crate::worker::{revived, tell_failing, tell_mode, tell_refused};
+
+/// One round. What fails one part of it, or one account's alert, keeps no other from its turn; when it is the
+/// database that fails, the round is over.
+pub async fn step(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbError> {
+    let done = round(ctx, standing).await;
+    standing.note(&done);
+    done
+}
+
+/// What rounds have seen: how long the database has been there without a break, and which accounts nobody has served.
+#[derive(Debug, Default)]
+pub struct Standing {
+    since: Option<Moment>,
+    unserved: Unserved,
+}
+
+impl Standing {
+    fn served_for(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn note(&mut self, done: &Result<Step, DbError>) {
+        match done {
+            Err(error) if error.fault() == Fault::Database => {
+                self.since = None;
+                self.unserved.forget();
+            }
+            _ => {
+                self.since.get_or_insert_with(Moment::now);
+            }
+        }
+    }
+}
+
+async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbError> {
+    let served_for = standing.served_for();
+    let mut channels = vec![LOG.to_owned()];
+    channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
+    let mut round = Round::default();
+    if let Some(forgotten) = ctx.recorder.forgotten() {
+        let accounts = ctx.account_names();
+        let text = alerting::history_lost(forgotten, ctx.worker, &ctx.host, &accounts);
+        let about = About {
+            account: None,
+            kind: alerting::HISTORY,
+            subject: &ctx.host,
+            severity: "critical",
+        };
+        round.part(alerts::say(&ctx.pool, &about, &text).await)?;
+    }
+    let untold = round.part(alerts::untold(&ctx.pool).await)?;
+    for held in untold.unwrap_or_default() {
+        let alert = Alert::held(HeldJob {
+            account: &held.account,
+            id: held.job,
+            reason: &held.reason,
+            known: Known {
+                found: held.found.as_deref(),
+                is_taken_anyway: held.error_code.as_deref() == Some(alerting::DIFFERS),
+                is_anothers: held.error_code.as_deref() == Some(alerting::ANOTHERS),
+                denied_since: held.denied_at,
+                ..Known::nothing_of(&held.operation)
+            },
+        });
+        open::try_to_open(&ctx.pool, &ctx.wake, &held.account, &alert).await;
+    }
+    let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
+    for park in untold.unwrap_or_default() {
+        let Some(account) = AccountName::parse(&park.account) else {
+            continue;
+        };
+        let about = About::account(&account, "account_parked", "critical");
+        round.part(alerts::say(&ctx.pool, &about, &alerting::of_park(&account, &park)).await)?;
+    }
+    let unserved = round.part(standing.unserved.step(ctx).await)?;
+    // Whatever is told of those, any daemon ends.
+    let mut accounts = ctx.account_names();
+    accounts.extend(unserved.unwrap_or_default());
+    let overdue_after = ctx.rules.give_up;
+    round.part(alerts::count_overdue(&ctx.pool, &accounts, overdue_after).await)?;
+    round.part(alerts::count_held(&ctx.pool, &accounts).await)?;
+    // What was refused may be asked for again only so much later.
+    let patience = Patience {
+        well_for: ctx.rules.breaker.slow_start.max(ctx.longest_trial()),
+        unblocked_for: ctx.rules.rate_limited.initial,
+        served_for,
+    };
+    for troubled in round
+        .part(tell_failing::find(ctx, &accounts).await)?
+        .unwrap_or_default()
+    {
+        round.part(tell_failing::tell(ctx, &troubled).await)?;
+    }
+    round.part(alerts::tell_well(&ctx.pool, patience).await)?;
+    let refusals = round.part(tell_refused::find(ctx, &accounts).await)?;
+    for refused in refusals.unwrap_or_default() {
+        round.part(tell_refused::tell(ctx, &refused).await)?;
+    }
+    round.part(revived::tell_on(ctx).await)?;
+    round.part(tell_mode::compare(ctx).await)?;
+    let filled = outbox::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await;
+    if round.part(filled)?.is_some_and(|deliveries| deliveries > 0) {
+        ctx.wake.log.notify_one();
+        ctx.wake.webhook.notify_one();
+    }
+    // Only after the outbox was filled: a new channel is told of alerts that are open then, and of none that ended before.
+    let resolved = alerts::resolve_cleared(&ctx.pool, patience);
+    let has_resolved = round.part(resolved.await)?.is_some_and(|alerts| alerts > 0);
+    round.end(if has_resolved {
+        Step::Worked
+    } else {
+        Step::Idle
+    })
+}
+
+/// What failed first in a round that went on.
+#[derive(Default)]
+struct Round {
+    failed: Option<DbError>,
+}
+
+impl Round {
+    /// What a part brought; `None` when it failed by itself. An error is the database's own.
+    fn part<T>(&mut self, done: Result<T, DbError>) -> Result<Option<T>, DbError> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.fault() == Fault::Database => Err(error),
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn end(self, step: Step) -> Result<Step, DbError> {
+        self.failed.map_or(Ok(step), Err)
+    }
+}
