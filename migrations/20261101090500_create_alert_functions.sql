@@ -146,6 +146,12 @@ comment on function apipay._tell_held(text, text, text, text, text, jsonb) is
 
 -- Of an account ten jobs that are stuck are told one by one, and those that are stuck for the same cause by one of them.
 -- What is beyond that is counted by one more alert.
+create function apipay._is_looked_up(job bigint, state text, epoch bigint) returns boolean
+language sql stable parallel safe
+return state = 'uncertain' and exists (
+  select from apipay.attempts a where a.job_id = job and a.epoch = _is_looked_up.epoch and a.kind = 'lookup' and a.finished_at is null);
+comment on function apipay._is_looked_up(bigint, text, bigint) is 'Whether a job of this state and epoch is uncertain and its look-up has been recorded by nobody.';
+
 create function apipay._tell_stuck(
   account_name text, severity text, summary text, action text, details jsonb, renew boolean) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$

@@ -126,7 +126,9 @@ return case when apipay._capped(account) && operations then concat('ApiPay takes
     (select string_agg(apipay._in_plural(o), ', ' order by o) from unnest(operations) as o where o = any (apipay._capped(account))),
     ' of account ', account.name, ' until ', apipay._clock(account.capped_until),
     ' (in ', apipay._span(least(apipay._seconds_until(account.capped_until), 1e9)), '): a cap is reached (',
-    apipay._mask_phones(left(account.capped_reason, 200)), '; ApiPay said: ' || account.capped_message, ')') end;
+    apipay._mask_phones(left(account.capped_reason, 200)), '; ApiPay said: ' || account.capped_message, ')',
+    case when account.state = 'active' then concat('; none is tried before that, unless its cause is mended and somebody says so: ',
+                                                   'select apipay.resume(''', account.name, ''', ''why'')') end) end;
 comment on function apipay._cap_of(apipay.accounts, text[]) is
   'Which of these operations a cap of the gateway keeps from being sent, until when, and what the gateway said; null when none.';
 

@@ -37,7 +37,7 @@ declare
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_all_changed', '_phone', '_number_within', '_id',
     '_wrong', '_wrong_length', '_fields', '_names_of', '_number', '_wrong_phone', '_wrong_number', '_wrong_text', '_wrong_items', '_wrong_value', '_wrong_name',
     '_wrong_choice', '_wrong_discount', '_wrong_object', '_bytes', '_params_alone', '_wrong_params', '_wrong_job', '_bill', '_refund'];
-  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_about', '_open_alert', '_change_alert', '_told_held', '_tell_held', '_tell_stuck', '_alert_is_free', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_is_behind_refund', '_refund_in_turn',
+  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_about', '_open_alert', '_change_alert', '_told_held', '_tell_held', '_tell_stuck', '_is_looked_up', '_alert_is_free', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_is_behind_refund', '_refund_in_turn',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_leave', '_carry_daemons', '_serving', '_recall', '_recall_park', '_ends_of_park', '_sequences_behind',
     '_bytes', '_past', '_at_most', '_moved', '_carried_since', '_carried_until', '_params_among_others', '_params_alone',

@@ -468,7 +468,7 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                                            when exists (
                                              select from apipay.jobs j
                                              where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
-                                               and j.epoch = (l.details ->> 'epoch')::bigint)
+                                               and (j.epoch = (l.details ->> 'epoch')::bigint or apipay._is_looked_up(j.id, j.state, j.epoch)))
                                            then 'the apipayd that had the outcome in its memory has ended; what became of the job is asked about again'
                                            else 'the job has moved on' end
                                          when 'other_organization' then case
@@ -539,14 +539,17 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                        select from jsonb_each(l.details -> 'jobs') as told (job, was)
                         cross join lateral (
                           select j.state, j.epoch from apipay.jobs j where j.id = told.job::bigint offset 0) j
-                        where j.state = told.was ->> 'state' and j.epoch = (told.was ->> 'epoch')::bigint)
+                        where j.state = told.was ->> 'state'
+                          and (j.epoch = (told.was ->> 'epoch')::bigint or apipay._is_looked_up(told.job::bigint, j.state, j.epoch)))
                      when l.details ? 'refund' then exists (
                        select from apipay.refunds r
                        where r.account = l.account and r.id = (l.details ->> 'refund')::bigint and r.checked_at > l.opened_at)
                      else not exists (
                      select from apipay.jobs j
                      where j.id = (l.details ->> 'job')::bigint and j.state = l.details ->> 'state'
-                       and j.epoch = (l.details ->> 'epoch')::bigint)
+                       and (j.epoch = (l.details ->> 'epoch')::bigint
+                            -- Another daemon looks it up, and has not been refused what it found yet.
+                            or l.details ? 'worker' and apipay._is_looked_up(j.id, j.state, j.epoch)))
                        -- The outcome was in the memory of a daemon, which has ended.
                        or l.details ? 'worker' and $3::float8 >= 20 and not exists (
                          select from apipay.daemons d

@@ -65,7 +65,9 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
         trial: ctx.trial(),
     };
     let claims = culprits
-        .run(&accounts, most, |among| {
+        .run(&accounts, most, |mut among| {
+            // What was found out about these is known, and not stored yet.
+            among.without.extend(ctx.recorder.shelf().jobs());
             claim::claim_lookups(&ctx.pool, ctx.worker, lookups, among, ctx.clock.second())
         })
         .await?;

@@ -129,7 +129,11 @@ async fn behind_every_cap_bills_wait_and_everything_else_goes_on() {
         let text = status["explain"].as_str().unwrap();
         assert!(text.starts_with("Sending: "), "{text}");
         assert!(
-            text.contains(said) && text.contains("everything else goes on"),
+            text.contains(said)
+                && text.contains("everything else goes on")
+                && text.contains(&format!(
+                    "none is tried before that, unless its cause is mended and somebody says so: select apipay.resume('{code}', 'why')"
+                )),
             "{text}"
         );
         assert_eq!(status["capped_reason"], *code);
@@ -149,6 +153,9 @@ async fn behind_every_cap_bills_wait_and_everything_else_goes_on() {
         ] {
             assert!(summary.contains(part), "{summary}");
         }
+        let action = alert["action"].as_str().unwrap();
+        let mended = format!("once the cause is mended: select apipay.resume('{code}', 'why');");
+        assert!(action.contains(&mended), "{action}");
         waiting.push(later);
     }
     daemon

@@ -1,5 +1,7 @@
 //! Jobs that the database does not let go on are told one by one, as long as they are few.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::world::{Job, World, phone};
@@ -154,4 +156,62 @@ async fn beyond_ten_they_are_counted() {
         .until_holds("all have ended", async || open(&world).await.is_empty())
         .await;
     world.end([daemon]).await;
+}
+
+/// What a look-up found is not stored. As long as that is so the job is uncertain, and the claim of its look-up runs out.
+#[tokio::test]
+async fn what_a_look_up_found_and_cannot_be_stored_is_one_alert_with_one_daemon_and_with_two() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql(
+            "create function public.refuse() returns trigger language plpgsql as $$
+             begin raise exception 'the books are closed'; end $$;
+             create trigger refuse before update on apipay.jobs
+               for each row when (old.state = 'uncertain' and new.state in ('accepted', 'succeeded')) execute function public.refuse()",
+        )
+        .await;
+    let fault = json!({"route": "POST /invoices", "times": 1, "effect": "apply", "answer": {"preset": "502_html"}});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(phone::PAID, 700).await;
+    world
+        .until_holds("it is told", async || open(&world).await.len() == 1)
+        .await;
+    let told = open(&world).await;
+    assert_eq!(told[0]["details"]["state"], "uncertain", "{told:?}");
+    world
+        .sql(&format!(
+            "select apipay.acknowledge({}, 'seen')",
+            told[0]["id"]
+        ))
+        .await;
+    let look_ups = format!("apipay.attempts where job_id = {job} and kind = 'lookup'");
+    let end_of_lease = format!("update apipay.jobs set run_at = now() where id = {job}");
+    for _ in 0..3 {
+        world.sql(&end_of_lease).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    assert_eq!(world.count(&look_ups).await, 1, "nothing more can be known");
+    let second = world.daemon().await;
+    for seen in 2..=4 {
+        world.sql(&end_of_lease).await;
+        world
+            .until_holds("the other one looks as well", async || {
+                world.count(&look_ups).await >= seen
+            })
+            .await;
+        // For as long as two rounds of alerts.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    assert_eq!(
+        world.count("apipay.alerts where kind = 'job_stuck'").await,
+        1
+    );
+    assert_eq!(open(&world).await[0]["id"], told[0]["id"]);
+    world.sql("drop trigger refuse on apipay.jobs").await;
+    world.until(job, "succeeded").await;
+    world
+        .until_holds("it has ended", async || open(&world).await.is_empty())
+        .await;
+    assert_eq!(world.sandbox.effects().await.len(), 1);
+    world.end([daemon, second]).await;
 }

@@ -95,7 +95,7 @@ begin
       ('apipay_auditor', array['']),
       ('apipay_operator', array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start', 'cancel_invoice', 'acknowledge']),
       ('apipay_enqueuer', array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue']),
-      ('apipay_worker', array['_open_alert', '_change_alert', '_tell_held', '_tell_stuck', '_alert_is_free', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota', '_announce', '_leave', '_carry_daemons', '_recall', '_recall_park', '_is_superseded']))
+      ('apipay_worker', array['_open_alert', '_change_alert', '_tell_held', '_tell_stuck', '_is_looked_up', '_alert_is_free', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota', '_announce', '_leave', '_carry_daemons', '_recall', '_recall_park', '_is_superseded']))
     select r.role, p.proname, has_function_privilege(r.role, p.oid, 'EXECUTE') as has, p.proname = any (e.functions) as wanted
     from unnest(apipay._roles()) as r (role) join expected e using (role), pg_proc p
     where p.pronamespace = 'apipay'::regnamespace and p.provolatile = 'v' and p.proname <> all (array['_notify', '_is_ahead_of_sequence', '_next_job'])

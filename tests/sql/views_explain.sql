@@ -110,7 +110,7 @@ begin
     'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. It ends expired, unsent, at MOMENT (in 30 s), unless it is sent before.');
   update apipay.accounts a set capped_until = now() + interval '90.5 min', capped_operations = '{invoice.create}', capped_reason = 'trial_daily_limit' where a.name = 'default';
   perform pg_temp.explains(jsonb_build_object('expires_at', now() + interval '35.5 min', 'run_at', now() + interval '90.5 min', 'reason', 'cap_reached'),
-    'Waiting: ApiPay takes no new bills of account default until MOMENT (in 1 h): a cap is reached (trial_daily_limit). It is due at MOMENT (in 1 h). It ends expired, unsent, at MOMENT (in 35 min), unless it is sent before.');
+    'Waiting: ApiPay takes no new bills of account default until MOMENT (in 1 h): a cap is reached (trial_daily_limit); none is tried before that, unless its cause is mended and somebody says so: select apipay.resume(''default'', ''why''). It is due at MOMENT (in 1 h). It ends expired, unsent, at MOMENT (in 35 min), unless it is sent before.');
   update apipay.accounts a set capped_until = null, capped_operations = null, capped_reason = null where a.name = 'default';
   perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '2 h', 'expires_at', now() + interval '1 h'),
     'Due at MOMENT (in 2 h), as asked. It ends expired, unsent, at MOMENT (in 60 min), unless it is sent before.');

@@ -98,9 +98,10 @@ impl Alert {
                     "Account {account} has reached a cap of ApiPay's ({code}): {what}{quoted}. {waiting}."
                 ),
                 action: format!(
-                    "{action}. What waits goes on by itself when ApiPay takes it; until when it waits: \
-                     select explain from apipay.account_status where account = '{account}'; to have one tried at \
-                     once: select apipay.resume('{account}', 'why');"
+                    "{action}. Nothing is tried before the wait is over that ApiPay asked for; until when that is: \
+                     select explain from apipay.account_status where account = '{account}'; so once the cause is mended: \
+                     select apipay.resume('{account}', 'why'); which has one tried at once, and the others go on if it is \
+                     taken."
                 ),
                 details: json!({ "code": code, "stops": stops }),
             },

@@ -30,7 +30,7 @@ struct Places {
 }
 
 impl Shelf {
-    /// The jobs whose outcomes wait here: a look-up knows less of them.
+    /// The jobs whose outcomes wait here, which are not looked up meanwhile: that would show no more.
     pub fn jobs(&self) -> Vec<i64> {
         self.places()
             .outcomes
