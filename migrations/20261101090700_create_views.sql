@@ -340,15 +340,19 @@ language sql stable parallel safe
 return concat(case when apipay._fallen(job, invoice, refund) is not null then concat('The gateway had taken it as ', apipay._fallen(job, invoice, refund))
   else concat(case job.operation
     when 'invoice.create' then concat('The gateway has taken it as invoice ', job.invoice_id, ' and delivers it to the customer')
-    when 'invoice.cancel' then concat('The gateway is cancelling invoice ', job.invoice_id)
+    when 'invoice.cancel' then concat(case when invoice.status in ('pending', 'processing') then 'The gateway has accepted the cancellation of invoice '
+                                           else 'The gateway is cancelling invoice ' end, job.invoice_id)
     when 'invoice.refund' then concat('The gateway is making refund ', job.refund_id, ' of invoice ', job.invoice_id)
     else concat('The gateway has taken ', job.operation) end,
   ' (status ' || case when job.operation = 'invoice.refund' then refund.status else invoice.status end || ')') end,
+  case when job.operation = 'invoice.cancel' and invoice.status in ('pending', 'processing') then ', which can still be paid' end,
   '. It is asked again ',
   apipay._when(greatest(case when job.operation = 'invoice.refund' then refund.next_check_at else invoice.next_check_at end, asked_from)),
   ', ' || 'once this is over: ' || obstacle, '.',
   case when apipay._fallen(job, invoice, refund) is not null
-       then ' If it has still failed then, a new one is sent, unless that was tried as often as retry.async_error.attempts allows.' end);
+       then ' If it has still failed then, a new one is sent, unless it has failed as often as retry.async_error.attempts allows, which does not count what its account was to blame for.' end,
+  case when job.operation = 'invoice.cancel' and invoice.status in ('pending', 'processing')
+       then concat(' If nothing has come of it ', apipay._when(job.updated_at + interval '10 minutes'), ', it is sent again.') end);
 comment on function apipay._explain_accepted(apipay.jobs, apipay.invoices, apipay.refunds, timestamptz, text) is 'explain of an accepted job.';
 
 create function apipay._explain_parked(job apipay.jobs, account apipay.accounts, obstacle text, unserved text) returns text

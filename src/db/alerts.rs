@@ -462,7 +462,9 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                                   else case l.kind
                                          when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
                                          when 'invoice_missing' then 'ApiPay shows all of it again, or it is not followed any more'
-                                         when 'job_overdue' then 'the job has moved on'
+                                         when 'job_overdue' then coalesce(
+                                           (select 'job ' || j.id || ' is ' || j.state || ' now' from apipay.jobs j where j.id = (l.details ->> 'job')::bigint),
+                                           'the job is gone')
                                          when 'task_panicked' then 'an hour has passed since; another one is told again'
                                          when 'job_stuck' then case
                                            when exists (
@@ -529,7 +531,8 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                             <= now() - make_interval(secs => $2)) is not false)
                    when 'task_panicked' then l.opened_at < now() - interval '1 hour'
                    when 'job_overdue' then not exists (
-                     select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state = 'accepted')
+                     select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint
+                        and (j.state = 'accepted' or l.details ? 'dropped' and j.state in ('queued', 'sending', 'uncertain', 'parked')))
                    -- What was seen of an invoice or refund, until it is stored.
                    when 'job_stuck' then case
                      when l.details ? 'invoice' then exists (

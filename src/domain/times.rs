@@ -14,3 +14,7 @@ pub const KEY_KNOWN: Duration = Duration::from_secs(20);
 
 /// How long a daemon counts as running after its last sign of life, in the database's views and functions, too.
 pub const ALIVE_FOR: Duration = Duration::from_secs(60);
+
+/// How long a cancellation may be accepted without a trace before it is asked for again: the gateway promises the real
+/// status within minutes (API, section 2.5). `explain` says it as well (`apipay._explain_accepted`).
+pub const SILENT_CANCEL: Duration = Duration::from_secs(600);

@@ -8,6 +8,7 @@ use crate::domain::job::{History, JobName};
 use crate::domain::object::Object;
 use crate::domain::operation::{Operation, Plan, Progress, Resend};
 use crate::domain::outage::Undelivered;
+use crate::domain::times::SILENT_CANCEL;
 use crate::policy::asynchronous::{AsyncClass, classify_async};
 use crate::policy::backoff;
 use crate::policy::found::named;
@@ -74,10 +75,6 @@ impl Followed {
     }
 }
 
-/// How long a cancel may be without a trace before it is asked for again: the gateway promises the
-/// real status within minutes (API, section 2.5).
-const SILENT_CANCEL: Duration = Duration::from_secs(600);
-
 /// Decides about an accepted job whose object looks like this now.
 ///
 /// `unchanged_for` is how long it has been seen so, nought at first sight: a new object is sent, or
@@ -122,6 +119,19 @@ pub fn has_double(name: JobName, seen: &Object, among: &[Object]) -> bool {
     let is_other = |object: &&Object| object.noun() == seen.noun() && object.id() != seen.id();
     let mut others = among.iter().filter(is_other);
     others.any(|object| name.names(object))
+}
+
+/// Whether a job is asked for again, and not for the first time, because nothing came of what the gateway had accepted: it
+/// may go on so until a human sees to it.
+pub fn is_dropped_again(history: &History, next: Option<&Next>) -> bool {
+    let is_dropped = matches!(
+        next,
+        Some(Next::Queued {
+            reason: Reason::NotApplied,
+            ..
+        })
+    );
+    is_dropped && history.attempts >= 2
 }
 
 /// Whether a job has been accepted for so long that a human must know: the gateway says nowhere when

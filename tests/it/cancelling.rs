@@ -126,6 +126,71 @@ async fn a_cancel_that_was_silently_dropped_is_asked_for_again_after_ten_minutes
     world.end([daemon]).await;
 }
 
+/// Each time the gateway accepts the cancellation, and the invoice is pending again.
+#[tokio::test]
+async fn a_cancel_that_is_dropped_again_is_told_until_it_has_ended() {
+    let (world, daemon) = World::running().await;
+    let invoice = pending_invoice(&world, "pending").await;
+    let job = cancel(&world, invoice).await;
+    let told = "select count(*) > 0 from apipay.alerts where kind = 'job_overdue'";
+    let sent = async || {
+        let requests = world.sandbox.requests_to("POST /invoices/{id}/cancel");
+        requests.await.len()
+    };
+    for times in 1..=3 {
+        world
+            .until_holds("it is sent", async || sent().await == times)
+            .await;
+        world.until(job, "accepted").await;
+        world
+            .until_true(&format!(
+                "select status = 'pending' from apipay.invoices where id = {invoice}"
+            ))
+            .await;
+        let is_told = world.value(&format!("select to_jsonb(({told}))")).await;
+        assert_eq!(is_told, json!(times > 2), "after {times} times");
+        let explain = world
+            .value(&format!(
+                "select to_jsonb(explain) from apipay.overview where id = {job}"
+            ))
+            .await;
+        let explain = explain.as_str().unwrap();
+        assert!(
+            explain.contains("which can still be paid")
+                && explain.contains("If nothing has come of it "),
+            "{explain}"
+        );
+        world
+            .sql(&format!(
+                "update apipay.jobs set updated_at = now() - interval '11 minutes' where id = {job}"
+            ))
+            .await;
+    }
+    let open = "apipay.alerts where kind = 'job_overdue' and resolved_at is null";
+    world
+        .until_true(&format!(
+            "select exists (select from {open} and summary like 'Job {job} (invoice.cancel) of account default was sent 2 times%invoice {invoice} is pending.')"
+        ))
+        .await;
+    // It is one alert, however often the job is sent meanwhile.
+    world
+        .until_holds("it is sent once more", async || sent().await == 4)
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(world.count(open).await, 1);
+    world
+        .sandbox
+        .set_invoice(invoice, json!({"status": "cancelled"}))
+        .await;
+    world.until(job, "succeeded").await;
+    world
+        .until_true(&format!(
+            "select bool_and(resolution = 'job {job} is succeeded now') from apipay.alerts where kind = 'job_overdue'"
+        ))
+        .await;
+    world.end([daemon]).await;
+}
+
 #[tokio::test]
 async fn a_bill_can_be_cancelled_by_the_id_that_its_job_brought_back() {
     let (world, daemon) = World::running().await;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use apipayd::domain::times::{ALIVE_FOR, KEY_KNOWN, SEND_WINDOW};
+use apipayd::domain::times::{ALIVE_FOR, KEY_KNOWN, SEND_WINDOW, SILENT_CANCEL};
 
 use crate::world::{Cluster, Database, ROOT};
 
@@ -51,4 +51,11 @@ async fn whether_a_daemon_runs_is_measured_by_the_same_length_everywhere() {
     assert_eq!(ALIVE_FOR, Duration::from_secs(60));
     written.retain(|it| it != serving);
     assert!(written.iter().all(|it| it == "1 minute"), "{written:?}");
+}
+
+#[test]
+fn explain_says_when_a_cancellation_without_a_trace_is_sent_again() {
+    let written = intervals_after("apipay._when(job.updated_at + interval '");
+    assert_eq!(written, ["10 minutes"]);
+    assert_eq!(SILENT_CANCEL, Duration::from_mins(10));
 }

@@ -277,6 +277,10 @@ begin
   perform pg_temp.invoice(2, 'cancelling', '{"settled": false}');
   perform pg_temp.explains('{"state": "accepted", "operation": "invoice.cancel", "params": {"invoice_id": 2}, "invoice_id": 2}',
     'The gateway is cancelling invoice 2 (status cancelling). It is asked again at MOMENT (in 60 s).');
+  -- Accepted without a trace.
+  perform pg_temp.invoice(90, 'pending', '{"settled": false}');
+  perform pg_temp.explains('{"state": "accepted", "operation": "invoice.cancel", "params": {"invoice_id": 90}, "invoice_id": 90}',
+    'The gateway has accepted the cancellation of invoice 90 (status pending), which can still be paid. It is asked again at MOMENT (in 60 s). If nothing has come of it at MOMENT (in 10 min), it is sent again.');
   insert into apipay.refunds (account, id, invoice_id, status, amount, next_check_at) values ('default', 7, 3, 'pending', 200, now());
   perform pg_temp.explains('{"state": "accepted", "operation": "invoice.refund", "params": {"invoice_id": 3}, "invoice_id": 3, "refund_id": 7}',
     'The gateway is making refund 7 of invoice 3 (status pending). It is asked again now.');
@@ -284,13 +288,13 @@ begin
   -- accepted, and failed at Kaspi afterwards
   perform pg_temp.invoice(3, 'error', '{"settled": false, "error_code": "network_unavailable", "error_message": "no answer from +7 700 765-43-21"}');
   perform pg_temp.explains('{"state": "accepted", "reason": "async_retry", "invoice_id": 3}',
-    'The gateway had taken it as invoice 3, and that failed at Kaspi (network_unavailable: no answer from 8700***4321). It is asked again at MOMENT (in 60 s). If it has still failed then, a new one is sent, unless that was tried as often as retry.async_error.attempts allows.');
+    'The gateway had taken it as invoice 3, and that failed at Kaspi (network_unavailable: no answer from 8700***4321). It is asked again at MOMENT (in 60 s). If it has still failed then, a new one is sent, unless it has failed as often as retry.async_error.attempts allows, which does not count what its account was to blame for.');
   perform pg_temp.invoice(4, 'error', '{"settled": false}');
   perform pg_temp.explains('{"state": "accepted", "invoice_id": 4}',
-    'The gateway had taken it as invoice 4, and that failed at Kaspi (why is not known yet). It is asked again at MOMENT (in 60 s). If it has still failed then, a new one is sent, unless that was tried as often as retry.async_error.attempts allows.');
+    'The gateway had taken it as invoice 4, and that failed at Kaspi (why is not known yet). It is asked again at MOMENT (in 60 s). If it has still failed then, a new one is sent, unless it has failed as often as retry.async_error.attempts allows, which does not count what its account was to blame for.');
   insert into apipay.refunds (account, id, invoice_id, status, amount, next_check_at, error_code) values ('default', 8, 6, 'failed', 200, now(), 'kaspi_throttled');
   perform pg_temp.explains('{"state": "accepted", "operation": "invoice.refund", "params": {"invoice_id": 6}, "invoice_id": 6, "refund_id": 8}',
-    'The gateway had taken it as refund 8 of invoice 6, and that failed at Kaspi (kaspi_throttled). It is asked again now. If it has still failed then, a new one is sent, unless that was tried as often as retry.async_error.attempts allows.');
+    'The gateway had taken it as refund 8 of invoice 6, and that failed at Kaspi (kaspi_throttled). It is asked again now. If it has still failed then, a new one is sent, unless it has failed as often as retry.async_error.attempts allows, which does not count what its account was to blame for.');
 
   -- parked
   perform pg_temp.explains('{"state": "parked", "reason": "session_expired", "account": "owned"}',

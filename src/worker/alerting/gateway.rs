@@ -11,9 +11,11 @@ use crate::db::refused;
 use crate::db::troubled::{self, Told};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
+use crate::domain::object::Object;
 use crate::domain::operation::OPERATIONS;
 use crate::domain::outage::{FailingJob, Fault, Read, RefusedJob, Undelivered};
 use crate::domain::state::State;
+use crate::domain::times::SILENT_CANCEL;
 use crate::policy::outage::telling::{Ending, Telling};
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Reason, Scope};
@@ -64,6 +66,32 @@ impl Alert {
                      select * from apipay.overview where state = 'accepted' order by updated_at;"
                 ),
                 details,
+            },
+            renews: false,
+        }
+    }
+
+    /// Nothing comes of what the gateway accepts of a job, which is asked for again and again.
+    pub fn dropped(mirror: &DueMirror, job: &AcceptedJob, shown: &Object) -> Alert {
+        let (account, id, invoice) = (&mirror.account, job.id, mirror.invoice_id);
+        let (sent, status) = (job.history.attempts, shown.status());
+        Alert {
+            kind: OVERDUE,
+            severity: "warning",
+            text: AlertText {
+                summary: format!(
+                    "Job {id} ({}) of account {account} was sent {sent} times, ApiPay accepted it, the last time at {}, \
+                     and shows nothing of it: invoice {invoice} is {status}.",
+                    job.operation,
+                    written(mirror.now - job.accepted_for),
+                ),
+                action: format!(
+                    "ask ApiPay's support why nothing comes of it, or do it in the ApiPay dashboard; until then the customer \
+                     can pay that invoice. The daemon asks for it again, {} minutes after each time, until it is done or can \
+                     no longer be: select explain from apipay.overview where id = {id};",
+                    SILENT_CANCEL.as_secs() / 60
+                ),
+                details: json!({ "job": id.0, "invoice": invoice, "dropped": true }),
             },
             renews: false,
         }

@@ -11,7 +11,9 @@ use crate::domain::object::{Object, Outlook};
 use crate::domain::state::State;
 use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::finding::Subject;
-use crate::policy::follow::{Followed, follow, has_double, is_anothers, proves_delivery};
+use crate::policy::follow::{
+    Followed, follow, has_double, is_anothers, is_dropped_again, proves_delivery,
+};
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::alerting::{Alert, Known};
@@ -85,7 +87,11 @@ pub(super) async fn settle_waiting(
             is_anothers: followed.is_anothers,
             ..Known::nothing_of(&job.operation)
         };
-        let entry = match &followed.next {
+        let next = followed.next.as_ref();
+        let is_dropped = is_dropped_again(&job.history, next);
+        let alert = next.and_then(|next| Alert::of(&guard, next, known));
+        let alert = alert.or_else(|| is_dropped.then(|| Alert::dropped(mirror, job, shown.object)));
+        let entry = match next {
             Some(next) => {
                 info!(job.id = %job.id, next = next.state().as_str(), reason = next.reason().map(Reason::code), "followed");
                 let mirrors = mirrors.clone();
@@ -94,12 +100,12 @@ pub(super) async fn settle_waiting(
             None => mirrors.clone(),
         };
         // Nearly always nobody waits for that, and it costs nothing.
-        let is_proof = room.park.waits_for_delivery() && proves_delivery(followed.next.as_ref());
+        let is_proof = room.park.waits_for_delivery() && proves_delivery(next);
         room.handles
             .recorder
             .record(Outcome {
                 signal: followed.signal,
-                alert: (followed.next.as_ref()).and_then(|next| Alert::of(&guard, next, known)),
+                alert,
                 delivered: is_proof.then(|| mirror.now - job.accepted_for),
                 ..Outcome::plain(&mirror.account, entry)
             })
