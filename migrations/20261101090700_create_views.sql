@@ -528,28 +528,33 @@ return concat('Nothing was sent by its expires_at, ', apipay._clock(job.expires_
   format('. select apipay.retry(%s, ''why'') enqueues a copy without a limit.', job.id));
 comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expired job.';
 
+create function apipay._of_alert(told apipay.alerts) returns text
+language sql stable parallel safe
+return concat(case told.kind when 'history_lost' then 'a daemon sends nothing any more' else 'payments do not move' end,
+  ', and what to do stands in the alert ', told.kind, ', in apipay.alerts: ', rtrim(told.summary, '.'));
+comment on function apipay._of_alert(apipay.alerts) is 'What an alert that holds up many jobs says, for the sentence of one of them or of its account.';
+
 -- In PL/pgSQL, so that it stays a call: a function in SQL becomes part of each statement that reads a view, and with it
 -- all that it calls. To plan that would take longer than to run it, and to compile it (jit) a hundred times as long.
 --
--- `stuck` is what the alert says of a job that the database does not let move; `lost`, what it says of commits
--- that the database has forgotten.
+-- `stuck` is what the alert says of a job that the database does not let move; `halted`, what one says that holds up all
+-- such jobs.
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
   invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
-  served_at timestamptz, stuck text, lost text, doubted text default null, unshown timestamptz default null) returns text
+  served_at timestamptz, stuck text, halted text, doubted text default null, unshown timestamptz default null) returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
   return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
-  when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at, doubted),
-    'a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
+  when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at, doubted), halted,
     apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation))
   when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at, doubted))
-  when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted))
-                             else apipay._explain_stated(job, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted)) end
-  when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted))
+  when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted))
+                             else apipay._explain_stated(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted)) end
+  when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted))
   when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control, served_at, doubted), apipay._unserved(account, served_at, doubted))
   when 'held' then apipay._explain_held(job)
-  when 'succeeded' then apipay._explain_succeeded(job, invoice, refund, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted))
+  when 'succeeded' then apipay._explain_succeeded(job, invoice, refund, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted))
     || case when job.operation = 'invoice.create' and invoice.settled and invoice.status in ('processing', 'pending', 'cancelling')
                  and invoice.created_at < account.organization_since
             then concat(' It is not asked about any more: the account is for another organization since ', apipay._clock(account.organization_since), '.')
@@ -597,7 +602,7 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 create view apipay._job_facts as
 select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id as ahead,
        cancelled.actor as cancelled_by, cancelled.reason as cancelled_why,
-       served.seen_at as served_at, stuck.summary as stuck, lost.summary as lost, doubted.summary as doubted,
+       served.seen_at as served_at, stuck.summary as stuck, halted.summary as halted, doubted.summary as doubted,
        missing.last_shown as unshown
 from apipay.jobs j
 cross join (select control from apipay._control as control limit 1) as c
@@ -651,11 +656,21 @@ left join lateral (
           or (mirror.is_open and mirror.next_check_at < now() - interval '30 s' and told.details ?| array['invoice', 'refund']))
    order by of_it.yes desc
    limit 1) as stuck on true
+-- An alert that says why nothing like it moves: of commits that the database has forgotten; or of standstills of which the
+-- job, which is due for long, is one.
 left join lateral (
-  select lost.summary from apipay.alerts lost
-   where j.state = 'queued' and lost.resolved_at is null and lost.kind = 'history_lost' and coalesce(lost.account, '') = ''
-     and coalesce(lost.details -> 'accounts' ? j.account, true)
-   limit 1) as lost on true
+  select apipay._of_alert(told) as summary from apipay.alerts told
+   where told.resolved_at is null and told.kind in ('history_lost', 'no_progress') and coalesce(told.account, '') in ('', j.account)
+     and (j.finished_at is null or mirror.is_open)
+     and case when told.kind = 'history_lost' then j.state = 'queued' and coalesce(told.details -> 'accounts' ? j.account, true)
+              when j.state = 'queued' then j.run_at < now() - interval '30 s' and apipay._is_in_turn(j.reason)
+                                           and told.details -> 'concerns' ?| '{claims,window,loop,outcomes,schema}'
+              when j.state = 'uncertain' then j.run_at < now() - interval '30 s'
+                                              and told.details -> 'concerns' ?| '{look_ups,answers,loop,outcomes,schema}'
+              when mirror.is_open then mirror.next_check_at < now() - interval '30 s'
+                                       and told.details -> 'concerns' ?| '{checks,loop,outcomes,schema}' end
+   order by told.kind, told.account, told.id
+   limit 1) as halted on true
 -- Named with the moment when it was last shown, which is over once it is shown again.
 left join lateral (
   select told.last_shown from (
@@ -706,14 +721,14 @@ comment on column apipay._job_facts.cancelled_why is 'Why.';
 comment on column apipay._job_facts.served_at is 'Infinity while a daemon serves its account: one that has not left and gave a sign of life within the last minute. Otherwise when one that served it last gave one.';
 comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
 comment on column apipay._job_facts.unshown is 'When the gateway last showed its invoice or refund, if an alert says that it does not any more.';
-comment on column apipay._job_facts.lost is 'What the alert says, if the database has forgotten commits.';
+comment on column apipay._job_facts.halted is 'What an alert says of why nothing like it moves, if one does.';
 comment on column apipay._job_facts.doubted is 'What a daemon says that has the account while nobody serves it: that its key may be of another organization.';
 
 create view apipay.overview as
 select (f.job).id, (f.job).account, (f.job).operation, (f.job).state,
        apipay._mask_phones((f.job).reason) as reason,
        apipay._explain(f.job, f.sender, f.control, f.invoice, f.refund, f.trial_at, f.ahead, f.cancelled_by, f.cancelled_why,
-         f.served_at, f.stuck, f.lost, f.doubted, f.unshown) as explain,
+         f.served_at, f.stuck, f.halted, f.doubted, f.unshown) as explain,
        apipay._mask_phone(apipay._phone((f.job).params ->> 'phone_number')) as phone,
        apipay._job_amount(f.job, case when (f.job).operation = 'invoice.refund' then (f.refund).amount else (f.invoice).amount end) as amount,
        (f.job).order_id as external_order_id,
@@ -787,7 +802,7 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            else 'not_due' end end as cause,
        apipay._mask_phones(w.reason) as reason,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost, o.doubted, o.unshown) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown) as explain,
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        w.run_at, w.created_at
@@ -835,7 +850,7 @@ select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as r
        w.invoice_id, w.lookups, case when w.state = 'uncertain' then w.run_at end as next_lookup_at, w.http_status,
        apipay._mask_phones(left(w.error_code, 200)) as error_code,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost, o.doubted, o.unshown) as explain
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown) as explain
 from (
   select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
@@ -866,7 +881,7 @@ select w.account, apipay._mask_phones((o.sender).parked_reason) as parked_reason
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost, o.doubted, o.unshown) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown) as explain,
        w.created_at
 from (
   select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id
@@ -973,16 +988,16 @@ return jobs || case when jobs >= apipay._most_counted() then '+' else '' end;
 comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 10000+ when there may be more.';
 
 create function apipay._explain_account(
-  account apipay.accounts, control apipay._control, served_at timestamptz, lost text, used bigint, waiting bigint, tenge numeric, unsure bigint, under_way bigint,
+  account apipay.accounts, control apipay._control, served_at timestamptz, halted text, used bigint, waiting bigint, tenge numeric, unsure bigint, under_way bigint,
   doubted text default null) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at, doubted),
-    'A daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
+    upper(left(halted, 1)) || substr(halted, 2),
     case when waiting + under_way > 0 then 'Hardly anything is sent: ' || apipay._slowness(account)
          when account.failing_trial_at is not null then concat('Nothing waits to be sent; the last that was got no clear answer from ApiPay, ',
            apipay._since(account.failing_since), ' (' || apipay._failure(account) || ')', ': the next payment will show whether it answers') end,
     format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)),
-  case when apipay._obstacle(account, control, served_at, doubted) is null and lost is null and account.failing_trial_at is null
+  case when apipay._obstacle(account, control, served_at, doubted) is null and halted is null and account.failing_trial_at is null
        then '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on'
        else '; besides, ' || apipay._cap_of(account, account.capped_operations) end, '. ',
   case when waiting = 0 and unsure > 0 then apipay._counted(unsure) || case when unsure = 1 then ' job of unknown outcome waits' else ' jobs of unknown outcome wait' end
@@ -1000,7 +1015,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        greatest(a.requests_per_minute - quota.used, 0) as quota_left,
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
-       apipay._explain_account(a, c.control, served.seen_at, lost.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
+       apipay._explain_account(a, c.control, served.seen_at, halted.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
          coalesce(s.jobs, 0), doubted.summary) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
@@ -1023,10 +1038,12 @@ left join lateral (
      and not d.has_left and d.seen_at >= now() - interval '1 minute' and split_part(one.key, ' ', 1) = a.name
    order by d.seen_at desc limit 1) as doubted on true
 left join lateral (
-  select lost.summary from apipay.alerts lost
-   where lost.resolved_at is null and lost.kind = 'history_lost' and coalesce(lost.account, '') = ''
-     and coalesce(lost.details -> 'accounts' ? a.name, true)
-   limit 1) as lost on true
+  select apipay._of_alert(told) as summary from apipay.alerts told
+   where told.resolved_at is null and told.kind in ('history_lost', 'no_progress') and coalesce(told.account, '') in ('', a.name)
+     and case told.kind when 'history_lost' then coalesce(told.details -> 'accounts' ? a.name, true)
+                        else told.details -> 'concerns' ?| '{claims,window,loop,outcomes,schema}' end
+   order by told.kind, told.account, told.id
+   limit 1) as halted on true
 left join (
   select j.account, count(*) as jobs
   from (select jobs.account from apipay.jobs where jobs.state = 'sending' offset 0) as j group by j.account) as s on s.account = a.name

@@ -214,15 +214,26 @@ fn without(expected: &str, there: &BTreeSet<&str>, user: &str) -> Vec<Fault> {
         .iter()
         .filter_map(|line| line.strip_prefix("function "))
         .collect();
+    // What may be done with a column goes with it.
+    let is_of_gone_column = |line: &str| {
+        let privilege = line.strip_prefix("privilege update of ");
+        let column = privilege.and_then(|it| it.split_once(" on "));
+        column.is_some_and(|(column, table)| {
+            let there_as = format!("column {table}.{column} ");
+            !there.iter().any(|line| line.starts_with(&there_as))
+        })
+    };
     let is_part = |line: &str| {
-        relations.iter().any(|name| {
-            !line.starts_with("table ")
-                && !line.starts_with("view ")
-                && (line.ends_with(name.as_str())
-                    || (name.ends_with('.') && line.contains(name.as_str())))
-        }) || line
-            .strip_prefix("privilege execute on ")
-            .is_some_and(|name| functions.contains(&name))
+        is_of_gone_column(line)
+            || relations.iter().any(|name| {
+                !line.starts_with("table ")
+                    && !line.starts_with("view ")
+                    && (line.ends_with(name.as_str())
+                        || (name.ends_with('.') && line.contains(name.as_str())))
+            })
+            || line
+                .strip_prefix("privilege execute on ")
+                .is_some_and(|name| functions.contains(&name))
     };
     gone.iter()
         .filter(|line| !is_part(line))
@@ -289,6 +300,17 @@ mod tests {
             4,
             "each part that is gone of what is there"
         );
+    }
+
+    #[test]
+    fn what_may_be_done_with_a_column_goes_with_it() {
+        let expected = "column apipay.jobs.state text\nprivilege update of state on apipay.jobs";
+        assert_eq!(
+            without(expected, &BTreeSet::new(), "shop"),
+            [missing("column apipay.jobs.state text")]
+        );
+        let another = BTreeSet::from(["column apipay.jobs.state bigint"]);
+        assert_eq!(without(expected, &another, "shop").len(), 2);
     }
 
     #[test]

@@ -214,6 +214,19 @@ begin
   perform pg_temp.explains('{}',
     'Waiting: a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: The database has lost commits. Then it goes out.');
   perform apipay._resolve_alert(null, 'history_lost', 'looked');
+  -- What is due for long, and what holds it up with others of its kind.
+  perform apipay._open_alert(null, 'no_progress', 'critical', 'The books are closed.', 'open', '{"concerns": ["outcomes"]}');
+  perform apipay._open_alert('default', 'no_progress', 'critical', 'None is looked up.', 'see', '{"concerns": ["look_ups"]}');
+  perform pg_temp.explains('{}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
+  perform pg_temp.explains(jsonb_build_object('run_at', now() - interval '1 min'),
+    'Waiting: payments do not move, and what to do stands in the alert no_progress, in apipay.alerts: The books are closed. Then it goes out.');
+  perform apipay._resolve_alert(null, 'no_progress', 'opened');
+  perform pg_temp.explains(jsonb_build_object('run_at', now() - interval '1 min'),
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'unproven_since', now(), 'run_at', now() - interval '1 min'),
+    'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked now, once this is over: payments do not move, and what to do stands in the alert no_progress, in apipay.alerts: None is looked up. Nothing is sent before that is known.');
+  perform apipay._resolve_alert('default', 'no_progress', 'looked up');
+  delete from apipay.jobs j where j.run_at = now() - interval '1 min';
   -- a try that was never sent for a cause of ours
   perform pg_temp.explains('{"reason": "window_closed", "error_code": "window_closed", "error_message": "too much of the lease was gone; nothing was sent"}',
     'Due now: it goes out in its turn, as fast as the account''s quota of requests allows; last: window_closed: too much of the lease was gone; nothing was sent.');
@@ -452,6 +465,11 @@ begin
     'A daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: Commits are lost. %';
   assert (select a.explain from apipay.account_status a where a.account = 'slow') not like '%history_lost%';
   perform apipay._resolve_alert(null, 'history_lost', 'read', 'kassa');
+  perform apipay._open_alert('default', 'no_progress', 'critical', 'Payments are due.', 'look', '{"concerns": ["claims"]}');
+  assert (select a.explain from apipay.account_status a where a.account = 'default') like
+    'Payments do not move, and what to do stands in the alert no_progress, in apipay.alerts: Payments are due. %';
+  assert (select a.explain from apipay.account_status a where a.account = 'slow') not like '%no_progress%';
+  perform apipay._resolve_alert('default', 'no_progress', 'read');
   assert (select a.explain from apipay.account_status a where a.account = 'slow') like
     'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
   -- With nothing to send there is no next try.

@@ -85,7 +85,7 @@ pub(super) fn text(
         .map(Fault::remedy)
         .collect();
     if !sql.is_empty() {
-        action.insert(0, format!("as the schema's owner: {}", sql.join(" ")));
+        action.insert(0, format!("as the schema's owner: {}", joined(&sql)));
     }
     let first = known.in_the_way.first().map(|way| &way.blocker);
     let blocker = first.or_else(|| of_mirrors().next());
