@@ -48,7 +48,8 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
         hosts,
     } = troubled;
     let fails = told.as_ref().and_then(|told| told.fails.as_deref());
-    let telling = telling(outage, *is_parked, awaited, job.as_ref(), fails);
+    let now = ctx.clock.expected();
+    let telling = telling(outage, *is_parked, awaited, job.as_ref(), fails, now);
     match (telling, told) {
         (None, None) => Ok(()),
         (None, Some(told)) => {

@@ -1,5 +1,7 @@
 //! What people are told of an account whose requests get no clear answer: one thing at a time, the worst.
 
+use time::OffsetDateTime;
+
 use crate::domain::answer::NotSent;
 use crate::domain::outage::{Awaited, Course, FailingJob, Fault, Outage, Read, Row};
 use crate::policy::verdict::Reason;
@@ -33,13 +35,17 @@ impl Telling<'_> {
 
 /// What is to be told of an account; `None` when all goes well, when nothing waits for what fails, or when another
 /// alert tells: of one that is parked nothing is asked but by probes. `job` is the one that has got no clear answer for
-/// longest, if that is long; `told` is the word for what is told now.
+/// longest, if that is long; `told` is the word for what is told now; `now` is the database's time.
+///
+/// Where nothing is told yet, that sends fail is no news while their next trial is due and nothing has failed since: the
+/// trial, which is made within moments, shows whether they still do.
 pub fn telling<'a>(
     outage: &'a Outage,
     is_parked: bool,
     awaited: &Awaited,
     job: Option<&'a FailingJob>,
     told: Option<&str>,
+    now: OffsetDateTime,
 ) -> Option<Telling<'a>> {
     if is_parked {
         return None;
@@ -53,17 +59,25 @@ pub fn telling<'a>(
         reads.filter(|(read, course)| awaited.reads.contains(read) && course.tells())
     };
     let rows = || reads().filter_map(|(_, course)| course.failing.as_ref());
-    let now = |sends: &'a Row| {
+    let failed_since_due = |sends: &Row| {
         let since_due = |read: &&Row| sends.trial_at.is_some_and(|due| due < read.failed_at);
-        let newest = rows().filter(since_due).max_by_key(|read| read.failed_at);
-        &newest.unwrap_or(sends).fault
+        rows().filter(since_due).max_by_key(|read| read.failed_at)
     };
-    match (sends, rows().min_by_key(|row| row.since)) {
-        (Some(row), _) => Some(Telling::Sends(row, now(row))),
+    let is_known = |sends: &&Row| {
+        let is_due = sends.trial_at.is_some_and(|due| due < now);
+        told.is_some() || !is_due || failed_since_due(sends).is_some()
+    };
+    match (sends.filter(is_known), rows().min_by_key(|row| row.since)) {
+        (Some(row), _) => {
+            let newest = failed_since_due(row).unwrap_or(row);
+            Some(Telling::Sends(row, &newest.fault))
+        }
         (None, Some(row)) => Some(Telling::Reads(
             reads().map(|(read, _)| *read).collect(),
             row,
         )),
+        // It waits with all of the account for the trial.
+        (None, None) if sends.is_some() => None,
         (None, None) => job.map(Telling::Job),
     }
 }

@@ -5,6 +5,9 @@ use crate::domain::job::JobId;
 use crate::domain::outage::Course;
 use crate::policy::fixtures::NOW;
 
+/// A moment at which no trial of these is due.
+const BEFORE_TRIAL: OffsetDateTime = NOW.saturating_sub(time::Duration::SECOND);
+
 fn fault() -> Fault {
     Fault {
         code: "server_error".into(),
@@ -69,11 +72,11 @@ fn the_worst_is_told_and_what_is_parked_is_told_otherwise() {
             reads: [(Read::Check, failed(checks))].into(),
         };
         let job = has_job.then(job);
-        let told = telling(&outage, false, &all(), job.as_ref(), None);
+        let told = telling(&outage, false, &all(), job.as_ref(), None, BEFORE_TRIAL);
         let case = format!("{sends} {checks} {has_job}");
         assert_eq!(told.map(|told| told.fails()), expected, "{case}");
         assert_eq!(
-            telling(&outage, true, &all(), job.as_ref(), None),
+            telling(&outage, true, &all(), job.as_ref(), None, BEFORE_TRIAL),
             None,
             "{case}"
         );
@@ -103,9 +106,30 @@ fn sends_that_cannot_be_tried_are_told_with_what_reads_get_since() {
         };
         let sends = failed(6).failing.unwrap();
         assert_eq!(
-            telling(&outage, false, &all(), None, None),
+            telling(&outage, false, &all(), None, None, BEFORE_TRIAL),
             Some(Telling::Sends(&sends, &expected))
         );
+    }
+}
+
+/// Nothing has waited for the account since its outage, and it may be over.
+#[test]
+fn that_sends_fail_is_no_news_while_their_trial_is_due() {
+    let outage = Outage {
+        sends: failed(6),
+        ..Outage::default()
+    };
+    let after = NOW + time::Duration::SECOND;
+    for job in [None, Some(job())] {
+        let fails = |told, now| {
+            let told = telling(&outage, false, &all(), job.as_ref(), told, now);
+            told.map(|told| told.fails())
+        };
+        assert_eq!(fails(None, BEFORE_TRIAL), Some("sends"));
+        assert_eq!(fails(None, after), None);
+        for told in ["sends", "reads", "job"] {
+            assert_eq!(fails(Some(told), after), Some("sends"));
+        }
     }
 }
 
@@ -118,7 +142,7 @@ fn each_kind_of_reads_that_fails_is_told_with_what_the_first_of_them_gets() {
         };
         let row = failed(6).failing.unwrap();
         assert_eq!(
-            telling(&outage, false, &all(), None, None),
+            telling(&outage, false, &all(), None, None, BEFORE_TRIAL),
             Some(Telling::Reads(vec![read], &row))
         );
     }
@@ -138,7 +162,10 @@ fn each_kind_of_reads_that_fails_is_told_with_what_the_first_of_them_gets() {
         vec![Read::LookUp, Read::Refunds],
         older.failing.as_ref().unwrap(),
     );
-    assert_eq!(telling(&outage, false, &all(), None, None), Some(expected));
+    assert_eq!(
+        telling(&outage, false, &all(), None, None, BEFORE_TRIAL),
+        Some(expected)
+    );
 }
 
 #[test]
@@ -151,7 +178,7 @@ fn what_nothing_waits_for_is_not_told_and_ends_for_that() {
         sends: failed(6),
         reads: [(Read::LookUp, failed(7)), (Read::Check, failed(6))].into(),
     };
-    let told = |awaited: &Awaited| telling(&both, false, awaited, None, None);
+    let told = |awaited: &Awaited| telling(&both, false, awaited, None, None, BEFORE_TRIAL);
     assert_eq!(told(&reads(&[])), None);
     assert_eq!(told(&reads(&[Read::Code, Read::Refunds])), None);
     let check = failed(6).failing.unwrap();
@@ -176,7 +203,9 @@ fn what_is_told_of_a_slow_account_stays_while_others_wait() {
         sends: failed(4),
         ..Outage::default()
     };
-    let told = |before| telling(&outage, false, &all(), None, before).map(|told| told.fails());
+    let told = |before| {
+        telling(&outage, false, &all(), None, before, BEFORE_TRIAL).map(|told| told.fails())
+    };
     assert_eq!(told(None), None);
     assert_eq!(told(Some("job")), None);
     assert_eq!(told(Some("sends")), Some("sends"));
