@@ -500,7 +500,8 @@ begin
     other := apipay._owner(job.account, job.operation, gateway_id, job.invoice_id, job.id);
     -- Should it carry this job's name at ApiPay, that is stronger than what is stored here: the look-up decides.
     if other is not null and anyway is not true then
-      message := apipay._refusal(job, 'resolved so', format('%s %s belongs to another job (%s)', object, gateway_id, other));
+      message := apipay._refusal(job, 'resolved so', format('%s %s belongs to another job (%s)', object, gateway_id, other)
+        || case when object = 'invoice' then '; if it carries this job''s own name at ApiPay, add anyway => true, and ApiPay is asked' else '' end);
     end if;
   end if;
 end $$;

@@ -91,7 +91,7 @@ pub async fn run_loop<F>(
         match result {
             Ok(done) => {
                 if failures > 0 {
-                    info!(task = pulse.name, failures, "working again");
+                    info!(task = pulse.name, failures, "it fails no more");
                     failures = 0;
                 }
                 if done == Step::Worked {

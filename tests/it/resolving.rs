@@ -451,7 +451,7 @@ async fn an_invoice_that_is_named_for_two_jobs_at_once_is_refused_for_the_second
     let refused = second.await.unwrap().unwrap_err();
     let refused = refused.as_database_error().unwrap();
     let said = format!(
-        "job {other} is held: it cannot be resolved so; invoice 123 belongs to another job ({one})"
+        "job {other} is held: it cannot be resolved so; invoice 123 belongs to another job ({one}); if it carries this job's own name at ApiPay, add anyway => true, and ApiPay is asked"
     );
     assert_eq!(refused.message(), said);
     let refused = refused.downcast_ref::<sqlx::postgres::PgDatabaseError>();

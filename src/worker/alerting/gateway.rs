@@ -164,8 +164,8 @@ impl Alert {
                 let unseen: Vec<&str> = reads.iter().map(|read| unseen(*read)).collect();
                 (
                     format!(
-                        "ApiPay {} when asked about payments of account {account} since {} ({}): {}. This does not \
-                         stop what is sent.",
+                        "ApiPay {} when asked about payments of account {account} since {} ({}): {}. Payments \
+                         are tried as usual.",
                         remedy::of_fault(fault).what,
                         written(row.since),
                         seen(fault),

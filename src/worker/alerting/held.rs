@@ -122,8 +122,8 @@ impl Alert {
         };
         let name_it = format!("select apipay.resolve({id}, true, GATEWAY_ID, 'why');");
         let or_not = format!(
-            "if it is not there, select apipay.resolve({id}, false, null, 'why'); sends it again, and with \
-             and_cancel => true it ends unsent."
+            "if it is not there, select apipay.resolve({id}, false, null, 'why'); sends it again once ApiPay shows nothing \
+             alive with its name, and with and_cancel => true it ends unsent."
         );
         // What lives of it holds the job again, whatever is said.
         let first = match to_cancel {
