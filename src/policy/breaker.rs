@@ -1,6 +1,6 @@
 //! A parked account: what may park it, when to probe it, what health means, how fast it starts again.
 
-pub mod reads;
+pub mod belief;
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! Answers to reads as of an unwell account that are about one object only.
+//! Answers as of an unwell account that are about one object, one operation or one job only.
 
 use serde_json::{Value, json};
 
-use crate::world::{Wish, World, phone};
+use crate::world::{Job, Wish, World, phone};
 
 const PARKS: &str = "apipay.events where subject = 'account' and to_state = 'parked'";
 
@@ -142,6 +142,77 @@ async fn an_invoice_that_is_answered_like_an_unwell_account_parks_it_once_and_th
     let paid = json!({"status": "paid"});
     let control = format!("POST /invoices/{invoice}");
     world.sandbox.control(&control, paid).await;
+    world.until_all_final().await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.end([daemon]).await;
+}
+
+fn brisk() -> Wish {
+    Wish::default()
+        .tune("retry.server_error.initial", "100ms")
+        .tune("retry.server_error.max", "200ms")
+        .tune("breaker.probe_initial", "500ms")
+        .tune("breaker.probe_max", "1s")
+        .tune("breaker.slow_start", "1s")
+}
+
+/// Has this route refuse everything, as the gateway refuses what a key may not do.
+async fn deny(world: &World, route: &str) {
+    let answer = json!({"status": 403, "json": {"message": "This action is unauthorized."}});
+    world
+        .sandbox
+        .fault(json!({"route": route, "share": 1, "answer": answer}))
+        .await;
+}
+
+async fn sends(world: &World, job: Job) -> i64 {
+    let sends = "apipay.attempts where kind = 'send' and http_status = 403 and job_id = ";
+    world.count(&format!("{sends}{job}")).await
+}
+
+/// Until the account is told to be well and the job is told of by itself.
+async fn until_told_alone(world: &World, job: Job, operation: &str) {
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'gateway_failing' and resolved_at is null
+                and summary like 'Job {job} ({operation}) of account default has got no clear answer since % (HTTP 403: This action is unauthorized.).% The account''s other payments are tried as usual.'
+                and action like 'ask ApiPay''s support why. %')"
+        ))
+        .await;
+    let parked = "apipay.alerts where kind = 'account_parked' and resolved_at is null";
+    world
+        .until_holds("the alert of the park ends", async || {
+            world.count(parked).await == 0
+        })
+        .await;
+}
+
+/// With steady bills, which the probes reach, so that the account goes on again and again.
+#[tokio::test]
+async fn a_refund_that_is_refused_among_steady_bills_parks_the_account_once() {
+    let (world, daemon) = World::running_as(brisk()).await;
+    let key = world.key("default");
+    let invoice = world.sandbox.invoice(&key, json!({"status": "paid"})).await;
+    deny(&world, "POST /invoices/{id}/refund").await;
+    let params = json!({"invoice_id": invoice, "amount": 100});
+    let refund = world.enqueue("invoice.refund", params).await;
+    world.until(refund, "parked").await;
+    for amount in 100..115 {
+        let bill = world.bill(phone::PAID, amount).await;
+        world.until(bill, "succeeded").await;
+    }
+    until_told_alone(&world, refund, "invoice.refund").await;
+    assert!(sends(&world, refund).await >= 3);
+    assert_eq!(world.count(PARKS).await, 1);
+    // What another operation is answered counts as ever.
+    world.sandbox.session("expired").await;
+    let bill = world.bill(phone::PAID, 300).await;
+    world.until(bill, "parked").await;
+    assert_eq!(world.count(PARKS).await, 2);
+    world.sandbox.session("active").await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
     world.until_all_final().await;
     world
         .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
