@@ -11,7 +11,7 @@ use crate::domain::times::SEND_WINDOW;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, alone, not_sent};
 use crate::policy::outage::{Errand, Sign, sign_of_doubted};
-use crate::policy::verdict::{Next, Reason, Verdict};
+use crate::policy::verdict::{AccountSignal, Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
@@ -130,6 +130,9 @@ pub(super) fn hear(
     if verdict.next.is_taken() && !read_first {
         let left_at = now.saturating_sub(timed.took);
         room.park.got_through(operation, *id, left_at, now);
+    }
+    if matches!(signal, Some(AccountSignal::Park { .. })) {
+        room.probing.trials().note_refused(operation, *id);
     }
     let is_believed = room.park.heed_send(operation, *id, signal, now);
     if !is_believed {

@@ -189,6 +189,60 @@ async fn until_told_alone(world: &World, job: Job, operation: &str) {
         .await;
 }
 
+/// Only cancels are refused: the account is parked for the first, and the next probe finds that bills are taken.
+#[tokio::test]
+async fn a_cancel_that_is_refused_parks_the_account_once_and_bills_go_on() {
+    let (world, daemon) = World::running_as(brisk()).await;
+    let mut invoices = Vec::new();
+    for amount in 600..603 {
+        let job = world.bill(phone::UNPAID, amount).await;
+        world.until(job, "succeeded").await;
+        invoices.push(world.job(job).await["invoice_id"].as_i64().unwrap());
+    }
+    deny(&world, "POST /invoices/{id}/cancel").await;
+    let cancel = async |invoice: i64| {
+        world
+            .enqueue("invoice.cancel", json!({"invoice_id": invoice}))
+            .await
+    };
+    let first = cancel(invoices[0]).await;
+    world.until(first, "parked").await;
+    // There is nothing else to try.
+    world
+        .until_holds("it is tried by probes", async || {
+            sends(&world, first).await >= 3
+        })
+        .await;
+    for amount in 700..703 {
+        let bill = world.bill(phone::PAID, amount).await;
+        world.until(bill, "succeeded").await;
+    }
+    until_told_alone(&world, first, "invoice.cancel").await;
+    // Nor do others of the operation park it, or have the account slow down.
+    let others = [cancel(invoices[1]).await, cancel(invoices[2]).await];
+    for other in others {
+        world
+            .until_holds("it is tried on by itself", async || {
+                sends(&world, other).await >= 3
+            })
+            .await;
+        let row = world.job(other).await;
+        assert_ne!(row["state"], "parked", "{row}");
+        let late = world.bill(phone::PAID, 800).await;
+        world.until(late, "succeeded").await;
+    }
+    world
+        .until_true("select failing_trial_at is null from apipay.accounts")
+        .await;
+    assert_eq!(world.count(PARKS).await, 1);
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until_all_final().await;
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.end([daemon]).await;
+}
+
 /// With steady bills, which the probes reach, so that the account goes on again and again.
 #[tokio::test]
 async fn a_refund_that_is_refused_among_steady_bills_parks_the_account_once() {
@@ -217,5 +271,38 @@ async fn a_refund_that_is_refused_among_steady_bills_parks_the_account_once() {
     world
         .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
         .await;
+    world.end([daemon]).await;
+}
+
+/// One bill is refused, and the others are taken: after the first time it is that bill's own trouble.
+#[tokio::test]
+async fn a_bill_that_is_refused_by_itself_parks_the_account_once() {
+    let (world, daemon) = World::running_as(brisk()).await;
+    let answer = json!({"status": 503, "json": {"message": "Service Unavailable"}});
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "match": "66613", "share": 1, "answer": answer}))
+        .await;
+    let odd = world.bill(phone::PAID, 66613).await;
+    world.until(odd, "parked").await;
+    let mut last = odd;
+    for amount in 100..110 {
+        last = world.bill(phone::PAID, amount).await;
+        world.until(last, "succeeded").await;
+    }
+    world
+        .until_job(odd, "it backs off by itself", |row| {
+            row["state"] == "queued" && row["reason"] == "service_unavailable"
+        })
+        .await;
+    assert_eq!(world.count(PARKS).await, 1);
+    let refused = format!("apipay.attempts where job_id = {odd} and http_status = 503");
+    world
+        .until_holds("it is tried on", async || world.count(&refused).await >= 4)
+        .await;
+    assert_eq!(world.job(last).await["state"], "succeeded");
+    assert_eq!(world.count(PARKS).await, 1);
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.until_all_final().await;
     world.end([daemon]).await;
 }
