@@ -252,7 +252,7 @@ async fn learn(
     if !is_vague && !is_specific(reason) {
         return Ok(());
     }
-    let park = alerting::parked(&room.name, reason, said, &room.handles.host);
+    let park = alerting::parked(&room.name, reason, said, None, &room.handles.host);
     if accounts::learn_of_park(&room.handles.pool, &room.name, &park).await? {
         info!(account = %room.name, reason = reason.code(), was = probe.reason, "a probe learned more");
         room.handles.wake.deliver.notify_one();

@@ -8,6 +8,7 @@ use crate::db::fate::{Forgotten, Lost, Recorded};
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
+use crate::policy::combined::RefusedSend;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, alone, not_sent};
 use crate::policy::outage::{Errand, Sign, sign_of_doubted};
@@ -101,6 +102,8 @@ pub struct Heard {
     pub verdict: Verdict,
     /// Whether what it says of the account is believed.
     is_believed: bool,
+    /// What was refused, if that parks the account.
+    refused: Option<RefusedSend>,
 }
 
 /// Has the account obey what the answer to a look-up means for it.
@@ -112,6 +115,7 @@ pub fn hear_lookup(room: &Room, verdict: Verdict) -> Heard {
             ..verdict
         },
         is_believed,
+        refused: None,
     }
 }
 
@@ -140,11 +144,17 @@ pub(super) fn hear(
         return Heard {
             verdict: alone(verdict, &job.claim.history, circumstances(room, job)),
             is_believed,
+            refused: None,
         };
     }
+    let refused = matches!(verdict.next, Next::Parked(_)).then(|| RefusedSend {
+        job: *id,
+        operation: operation.clone(),
+    });
     Heard {
         verdict,
         is_believed,
+        refused,
     }
 }
 
@@ -158,6 +168,7 @@ pub async fn conclude(
     let Heard {
         verdict,
         is_believed,
+        refused,
     } = heard;
     let mut evidence = evidence.clone();
     let mut signed = evidence.signed.clone();
@@ -181,6 +192,7 @@ pub async fn conclude(
         delivered: None,
         unspent: None,
         signed: Some(signed),
+        refused,
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
             Answer::NotSent(_) | Answer::Lost(_) => None,

@@ -207,6 +207,27 @@ async fn a_cancel_that_is_refused_parks_the_account_once_and_bills_go_on() {
     };
     let first = cancel(invoices[0]).await;
     world.until(first, "parked").await;
+    // People are told what was refused, and what ends it if it is that alone.
+    let named = format!("job {first} (invoice.cancel)");
+    let takes_back = format!("select apipay.cancel({first}, 'why'), ");
+    let alert = &world
+        .rows("select * from apipay.alerts where kind = 'account_parked'")
+        .await[0];
+    let summary = alert["summary"].as_str().unwrap();
+    assert!(
+        summary.contains(&format!("ApiPay refused {named} so.")),
+        "{summary}"
+    );
+    let action = alert["action"].as_str().unwrap();
+    assert!(action.contains(&takes_back), "{action}");
+    let explain = world
+        .value("select to_jsonb(explain) from apipay.account_status")
+        .await;
+    let explain = explain.as_str().unwrap();
+    assert!(
+        explain.contains(&named) && explain.contains(&takes_back),
+        "{explain}"
+    );
     // There is nothing else to try.
     world
         .until_holds("it is tried by probes", async || {
