@@ -9,7 +9,7 @@ return case
   when details ? 'case' then details ->> 'case'
   -- Who tells it, how often something was tried, and what only counts or shows another example of the same.
   else (details - '{worker,epoch,epoch_now,others_refused,jobs,message,place,said,answered_at,well_since,kept_until}'::text[]
-          - case when kind = 'mode_mismatch' then 'invoice' else '' end
+          - case kind when 'mode_mismatch' then 'invoice' when 'account_parked' then 'job' else '' end
           -- Of words, all but the numbers of the one row; those of a place in a function say which line of it refuses.
           || jsonb_strip_nulls(jsonb_build_object(
                'place', case when details ->> 'place' like '%function %' and details ->> 'place' not like 'SQL statement%' then details ->> 'place'
@@ -82,8 +82,9 @@ begin
   update apipay.alerts a
      set summary = apipay._mask_phones(_change_alert.summary), action = _change_alert.action,
          details = a.details - '{well_since,kept_until}'::text[] || coalesce(_change_alert.details, '{}'),
-         -- That it is about the same once more, after it seemed to be over, is none.
-         changed_at = case when a.details ? 'well_since'
+         -- That it is about the same once more, after it seemed to be over, is none; nor is that another job was refused so.
+         changed_at = case when (a.details ? 'well_since'
+                                 or (a.kind = 'account_parked' and a.details ->> 'job' is distinct from _change_alert.details ->> 'job'))
                             and apipay._about(a.kind, a.details) = apipay._about(a.kind, a.details || coalesce(_change_alert.details, '{}'))
                            then a.changed_at else now() end
    where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _change_alert.kind

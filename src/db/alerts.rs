@@ -281,6 +281,8 @@ pub struct UntoldPark {
     pub reason: String,
     /// What the gateway said, or that role.
     pub said: Option<String>,
+    /// What a human can do, and what ends it if it is about one job.
+    pub remedy: Option<String>,
     /// What accepted invoices fail with, when that is why.
     pub delivery_error: Option<String>,
     /// When an operator took it over from the daemon, and why that had parked it.
@@ -293,7 +295,7 @@ pub async fn untold_parks(pool: &Pool) -> Result<Vec<UntoldPark>, DbError> {
     sqlx::query_as!(
         UntoldPark,
         r#"select a.name as "account!", coalesce(a.parked_by, '') as "parked_by!", a.parked_reason as "reason!",
-                  a.parked_message as said, a.delivery_error, a.taken_over
+                  a.parked_message as said, a.parked_remedy as remedy, a.delivery_error, a.taken_over
              from apipay.accounts a
              left join apipay.alerts l
                on l.kind = 'account_parked' and l.resolved_at is null and l.subject = '' and coalesce(l.account, '') = a.name

@@ -1,6 +1,7 @@
 //! A parked account: what may park it, when to probe it, what health means, how fast it starts again.
 
-pub mod reads;
+pub mod belief;
+pub mod trials;
 
 use std::time::Duration;
 

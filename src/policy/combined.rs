@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::domain::job::JobId;
 use crate::domain::outage::Undelivered;
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{AccountSignal, Reason, Scope};
@@ -35,6 +36,15 @@ pub struct Block {
     pub capped: bool,
 }
 
+/// The job whose send was refused with an answer that parks its account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedSend {
+    /// The job.
+    pub job: JobId,
+    /// The name of its operation.
+    pub operation: String,
+}
+
 /// A park because of an answer; the fields are those of [`AccountSignal::Park`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Park {
@@ -44,11 +54,14 @@ pub struct Park {
     pub hint: Option<Duration>,
     /// The gateway's own words, or the beginning.
     pub said: Option<String>,
+    /// What was refused so; none when something was only asked.
+    pub refused: Option<RefusedSend>,
 }
 
 impl Combined {
-    /// Adds what a later answer means. Of several reasons for a park the last specific one counts, or else the first.
-    pub fn add(&mut self, signal: &AccountSignal) {
+    /// Adds what a later answer means, with what it has refused. Of several reasons for a park the last specific one counts,
+    /// or else the first.
+    pub fn add(&mut self, signal: &AccountSignal, refused: Option<&RefusedSend>) {
         match signal.clone() {
             AccountSignal::Block {
                 wait,
@@ -80,7 +93,12 @@ impl Combined {
                 undelivered: None,
             } => {
                 if self.park.is_none() || is_specific(reason) {
-                    self.park = Some(Park { reason, hint, said });
+                    self.park = Some(Park {
+                        reason,
+                        hint,
+                        said,
+                        refused: refused.cloned(),
+                    });
                 }
             }
         }
@@ -108,7 +126,7 @@ mod tests {
     fn combined(signals: &[AccountSignal]) -> Combined {
         let mut combined = Combined::default();
         for signal in signals {
-            combined.add(signal);
+            combined.add(signal, None);
         }
         combined
     }
@@ -126,6 +144,19 @@ mod tests {
         }
         let park = combined(&[vague.clone(), vague]).park.unwrap();
         assert_eq!(park.reason, Reason::ServiceUnavailable);
+    }
+
+    #[test]
+    fn what_was_refused_is_that_of_the_reason_that_counts() {
+        let of = |job, operation: &str| RefusedSend {
+            job: JobId(job),
+            operation: operation.to_owned(),
+        };
+        let (bill, cancel) = (of(1, "invoice.create"), of(2, "invoice.cancel"));
+        let mut combined = Combined::default();
+        combined.add(&park(Reason::ServiceUnavailable, None), Some(&bill));
+        combined.add(&park(Reason::SessionExpired, None), Some(&cancel));
+        assert_eq!(combined.park.unwrap().refused, Some(cancel));
     }
 
     #[test]

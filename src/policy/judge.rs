@@ -295,6 +295,19 @@ pub fn not_sent(cause: NotSent, history: &History, at: Circumstances<'_>) -> Ver
     }
 }
 
+/// What becomes of a job whose send was answered as if its account were unwell, where that is not believed (see
+/// [`Beliefs`](super::breaker::belief::Beliefs)): nothing of it was done, and it backs off by itself. One of which it is not
+/// known whether it was done is looked up, as ever.
+pub fn alone(verdict: Verdict, history: &History, at: Circumstances<'_>) -> Verdict {
+    match verdict.next {
+        Next::Parked(reason) => back_off(history, reason, at),
+        _ => Verdict {
+            signal: None,
+            ..verdict
+        },
+    }
+}
+
 /// Sends again later something the gateway did not do.
 pub(crate) fn back_off(history: &History, reason: Reason, at: Circumstances<'_>) -> Verdict {
     back_off_on(&at.rules.server_error, history, reason, at)

@@ -62,8 +62,8 @@ pub fn sign_of_read(timed: &Timed, is_usable: bool) -> Sign {
     }
 }
 
-/// What a read says that was answered as if the account were unwell, where that is not believed (see
-/// [`Reads`](super::breaker::reads::Reads)): the read has failed.
+/// What a request says that was answered as if the account were unwell, where that is not believed (see
+/// [`Beliefs`](super::breaker::belief::Beliefs)): it has failed.
 pub fn sign_of_doubted(timed: &Timed) -> Sign {
     Sign::Failing(fault(timed))
 }

@@ -177,6 +177,13 @@ pub fn of_fault(fault: &Fault) -> Remedy {
             "says that Kaspi is busy",
             "nothing at first: the daemon tries again; if it persists, contact ApiPay's support",
         ),
+        // Of one operation or job, while others of the account are taken.
+        Some(_) if let Some(reason) = unwell(&fault.code) => {
+            return Remedy {
+                what: "answers as if the account were unwell",
+                ..of_park(reason)
+            };
+        }
         Some(500..) => (
             "fails",
             "nothing at first: after a short delay the daemon tries again; if it persists, contact ApiPay's \
@@ -194,6 +201,20 @@ pub fn of_fault(fault: &Fault) -> Remedy {
         is_of_machine: fault.code != Reason::Busy.code()
             && fault.status.is_none_or(|status| status < 500),
     }
+}
+
+/// The reason with this code, if it says what is wrong with an account, and not merely that something is.
+pub fn unwell(code: &str) -> Option<Reason> {
+    let unwell = [
+        Reason::SessionExpired,
+        Reason::KeyRejected,
+        Reason::OrganizationNotReady,
+        Reason::TariffInactive,
+        Reason::InvoicesDisabled,
+        Reason::RouteNotFound,
+        Reason::AccessDenied,
+    ];
+    unwell.into_iter().find(|reason| reason.code() == code)
 }
 
 /// About a job that the gateway refuses with this code again and again, for a reason of the job's own. Nothing of it
@@ -251,6 +272,27 @@ mod tests {
             let is_of_machine = matches!(reason, Reason::KeyRejected | Reason::RouteNotFound);
             assert_eq!(of_park(reason).is_of_machine, is_of_machine, "{reason:?}");
         }
+    }
+
+    #[test]
+    fn what_one_operation_is_refused_for_has_the_remedy_of_a_park() {
+        let remedy = |code: &str, status| {
+            of_fault(&Fault {
+                code: code.to_owned(),
+                status: Some(status),
+                said: None,
+            })
+        };
+        for reason in Reason::ALL.iter().copied() {
+            let expected = unwell(reason.code()).map(|_| of_park(reason).action);
+            let told = remedy(reason.code(), 403);
+            assert_eq!(
+                Some(told.action) == expected,
+                expected.is_some(),
+                "{reason:?}"
+            );
+        }
+        assert_eq!(remedy("service_unavailable", 503).what, "fails");
     }
 
     #[test]

@@ -110,6 +110,12 @@ impl Next {
         }
     }
 
+    /// Whether the gateway has taken it: it is done, or under way. What is refused for a reason of its own is not, for the
+    /// gateway may have refused it before it looked at the account.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Next::Succeeded(_) | Next::Accepted { .. })
+    }
+
     /// Whether the generation that died counts against no limit, for it was not the job's trouble.
     pub fn is_spared(&self) -> bool {
         matches!(self, Next::Resubmit(reason) if *reason != Reason::AsyncRetry)
@@ -269,6 +275,8 @@ mod tests {
             ),
         ] {
             assert_eq!((next.state(), next.reason()), (state, expected));
+            let is_taken = [State::Succeeded, State::Accepted].contains(&state);
+            assert_eq!(next.is_taken(), is_taken, "{next:?}");
         }
     }
 }

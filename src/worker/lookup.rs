@@ -36,7 +36,7 @@ use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
 use crate::worker::room::places::Work;
 use crate::worker::rooms::named;
-use crate::worker::send::{conclude, guard};
+use crate::worker::send::{conclude, guard, hear_lookup};
 
 /// Claims the jobs that are due, but for those that make their claim fail, and hands each to a task of its room. As
 /// many of an account as it has places for.
@@ -232,7 +232,8 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
     if verdict.next == Next::Held(Reason::DuplicateDetected) && operation.makes_invoice() {
         watch(room, &guard, &found::own(&subject, &findings)).await;
     }
-    conclude(room, &evidence, verdict, true).await;
+    let heard = hear_lookup(room, verdict);
+    conclude(room, &evidence, heard, true).await;
 }
 
 /// Whether a person has said that the job goes by an object that another job has here, and it carries this job's name.

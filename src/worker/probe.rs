@@ -15,7 +15,6 @@ use crate::db::probes::{self, DueProbe};
 use crate::db::{DbError, accounts, alerts, among};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
-use crate::domain::operation::OPERATIONS;
 use crate::gateway::wire;
 use crate::heart;
 use crate::policy::breaker::{Health, Probed, Trial, health, is_accumulating, probe_delay, probed};
@@ -177,6 +176,7 @@ async fn probe_account(room: &Arc<Room>, probe: &DueProbe) -> Result<(), DbError
     let mut culprits = room.probing.culprits.lock().await;
     if probe.probes == 0 {
         culprits.forget_account(name);
+        room.probing.trials().begin();
     }
     let trial = let_one_through(room, &mut culprits).await?;
     drop(culprits);
@@ -252,7 +252,7 @@ async fn learn(
     if !is_vague && !is_specific(reason) {
         return Ok(());
     }
-    let park = alerting::parked(&room.name, reason, said, &room.handles.host);
+    let park = alerting::parked(&room.name, reason, said, None, &room.handles.host);
     if accounts::learn_of_park(&room.handles.pool, &room.name, &park).await? {
         info!(account = %room.name, reason = reason.code(), was = probe.reason, "a probe learned more");
         room.handles.wake.deliver.notify_one();
@@ -260,8 +260,7 @@ async fn learn(
     Ok(())
 }
 
-/// Sends one job of the account. Health is what the gateway says; a job is the proof: one that is safe to
-/// try, if there is one.
+/// Sends one job of the account. Health is what the gateway says; a job is the proof.
 async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Trial, DbError> {
     let slot = heart::beat_until(room.clone().slot()).await;
     let claimed_at = Moment::now();
@@ -276,6 +275,8 @@ async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Tr
                 claim.now = asked.now(claim.now);
             }
             crash::reach(Point::TrialOfParkClaimed);
+            let first = granted.claims.first();
+            let tried = (first.operation.clone(), first.id);
             let Some(sending) = Sending::take(room, granted, claimed_at, Role::TrialOfPark) else {
                 return Ok(Trial::NotNow);
             };
@@ -287,7 +288,12 @@ async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Tr
                     send::send(&for_send, sending, slot).await
                 }))
                 .await;
-            Ok(match sent.unwrap_or(Sent::NotWell) {
+            let sent = sent.unwrap_or(Sent::NotWell);
+            if sent == Sent::NotWell {
+                let (operation, job) = tried;
+                room.probing.trials().note_tried(&operation, job);
+            }
+            Ok(match sent {
                 Sent::Done => Trial::Done,
                 Sent::Well => Trial::Taken,
                 Sent::NotWell => Trial::NotTaken,
@@ -303,22 +309,22 @@ async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Tr
     }
 }
 
-/// Claims the first job that can be claimed: one of an operation that is safe to try, or else another.
+/// Claims the first job that can be claimed, of those whose turn it is (see
+/// [`Trials`](crate::policy::breaker::trials::Trials)).
 async fn claim_one(
     room: &Room,
     culprits: &mut Culprits,
     taken: SteadySecond,
 ) -> Result<Option<Granted>, DbError> {
-    for is_safe in [true, false] {
-        let wanted = OPERATIONS.iter();
-        let wanted = wanted.filter(|operation| operation.is_safe_to_try() == is_safe);
-        let wanted: Vec<String> = wanted
-            .map(|operation| operation.name().to_owned())
-            .collect();
+    let order = room.probing.trials().order();
+    for operations in order {
+        let wanted: Vec<String> = operations.iter().map(ToString::to_string).collect();
         let (without, passed_over) = (culprits.jobs(), room.handles.passed_over.jobs());
         let name = &room.name;
         let due =
             among::due_for_probe(&room.handles.pool, name, &wanted, &without, &passed_over).await?;
+        let trials = room.probing.trials().clone();
+        let due = trials.in_turn(&operations, due, |due| due.id);
         let claimed = culprits
             .run_one(due, |among| {
                 claim::claim_trial_of_park(

@@ -41,9 +41,9 @@ use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
 use crate::worker::room::jobs::Claimed;
 use crate::worker::slots::Slot;
-use job::{circumstances, hold, purpose, put_back, take_quota};
+use job::{circumstances, hear, hold, purpose, put_back, take_quota};
 
-pub use job::{Job, Role, conclude, guard};
+pub use job::{Job, Role, conclude, guard, hear_lookup};
 pub use sending::Sending;
 
 /// What the account looks like after a send, from the best to the worst.
@@ -187,7 +187,9 @@ async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Tim
     let (name, history) = (job.claim.name, &job.claim.history);
     let verdict = judge(*operation, plan, name, history, timed, at);
     let sent = wellness(timed, &verdict);
-    log(&guard.account, &guard.id, &verdict);
+    let heard = hear(room, job, timed, verdict, false);
+    let verdict = &heard.verdict;
+    log(&guard.account, &guard.id, verdict);
     let evidence = Evidence {
         guard,
         kind: Kind::Send,
@@ -195,13 +197,13 @@ async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Tim
         request,
         timed,
         now: at.now,
-        signed: job.signed(sign_of_send(timed, &verdict, false)),
+        signed: job.signed(sign_of_send(timed, verdict, false)),
         failing_since: history.failing_since,
         read: None,
         instead: if_anothers(plan, name, &verdict.next, asked_again(timed, at)),
         known: Known::nothing_of(&job.claim.operation),
     };
-    let recorded = conclude(room, &evidence, verdict, job.role == Role::TrialOfPark).await;
+    let recorded = conclude(room, &evidence, heard, job.role == Role::TrialOfPark).await;
     match recorded {
         None | Some(Recorded::Moved) => sent,
         Some(_) => Sent::NotWell,
@@ -272,10 +274,11 @@ async fn read_before(
     };
     let Finding::Listed(listed) = finding else {
         let verdict = without_baseline(&job.claim.history, &timed, at);
+        let heard = hear(room, job, &timed, verdict, true);
         conclude(
             room,
-            &evidence(&verdict),
-            verdict,
+            &evidence(&heard.verdict),
+            heard,
             job.role == Role::TrialOfPark,
         )
         .await;
@@ -295,7 +298,8 @@ async fn read_before(
             "what the job asks for stands at the gateway already, and the database knows nothing of it; it is not sent again"
         );
         let found = in_words(&subject, &Finding::Listed(listed), &verdict.next);
-        let evidence = evidence(&verdict);
+        let heard = hear(room, job, &timed, verdict, true);
+        let evidence = evidence(&heard.verdict);
         let evidence = Evidence {
             known: Known {
                 found: found.as_deref(),
@@ -303,7 +307,7 @@ async fn read_before(
             },
             ..evidence
         };
-        conclude(room, &evidence, verdict, job.role == Role::TrialOfPark).await;
+        conclude(room, &evidence, heard, job.role == Role::TrialOfPark).await;
         return None;
     }
     let baseline = json!(Baseline::of(&listed));

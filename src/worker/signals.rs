@@ -42,8 +42,10 @@ pub async fn tell(
     let _turn = heart::beat_until(turn.lock()).await;
     let outcomes = || messages.iter().map(|message| &message.outcome);
     let mut combined = Combined::default();
-    for signal in outcomes().filter_map(|outcome| outcome.signal.as_ref()) {
-        combined.add(signal);
+    for outcome in outcomes() {
+        if let Some(signal) = &outcome.signal {
+            combined.add(signal, outcome.refused.as_ref());
+        }
     }
     let got_through = outcomes().any(Outcome::got_through);
     let delivered = outcomes().filter_map(|outcome| outcome.delivered).max();
@@ -67,7 +69,8 @@ pub async fn tell(
         turn.persist(task, || end_doubt(&room)).await;
     }
     if let Some(park) = combined.park {
-        let stored = alerting::parked(account, park.reason, park.said.as_deref(), &ctx.host);
+        let (said, refused) = (park.said.as_deref(), park.refused.as_ref());
+        let stored = alerting::parked(account, park.reason, said, refused, &ctx.host);
         store_park(&mut turn, park.reason, park.hint, &stored).await;
     }
     if let Some((reason, failed)) = combined.undelivered {

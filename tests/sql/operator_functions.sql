@@ -713,6 +713,20 @@ begin
   assert apipay._about('job_stuck', '{"place": "while locking tuple (0,7)"}') = apipay._about('job_stuck', '{"place": "while locking tuple (1,12)"}');
 end $$;
 
+-- Parks for one reason that share an alert are one incident, whichever job was refused.
+do $$
+declare
+  parked bigint := apipay._open_alert('other', 'account_parked', 'critical', 'refused job 1', 'look', '{"reason": "access_denied", "job": 1}');
+begin
+  perform apipay.acknowledge(parked, 'on it');
+  assert apipay._change_alert('other', 'account_parked', 'refused job 2', 'look', '{"reason": "access_denied", "job": 2}');
+  assert apipay._change_alert('other', 'account_parked', 'asked', 'look', '{"reason": "access_denied", "job": null}');
+  assert (select changed_at is null and acked_at is not null and summary = 'asked' from apipay.alerts where id = parked), 'it is no news';
+  assert apipay._change_alert('other', 'account_parked', 'refused job 2', 'look', '{"reason": "session_expired", "job": 2}');
+  assert (select changed_at is not null and acked_at is null from apipay.alerts where id = parked), 'another reason is';
+  perform apipay._resolve_alert('other', 'account_parked', 'over');
+end $$;
+
 -- acknowledge
 do $$
 declare

@@ -775,6 +775,39 @@ fn a_park_carries_the_gateways_hint() {
 }
 
 #[test]
+fn a_job_whose_answer_is_not_believed_of_its_account_backs_off_by_itself() {
+    let rules = rules();
+    let page = reply(503, Body::Text("<html>".to_owned()));
+    for kind in kinds() {
+        for (answer, history, expected) in [
+            (
+                coded(403, "brand_new"),
+                clean(),
+                "not_applied queued access_denied in 5s counts",
+            ),
+            (
+                coded(503, "kaspi_session_invalid"),
+                attempted(1, clean()),
+                "not_applied queued session_expired in 10s counts",
+            ),
+            (
+                coded(401, "brand_new"),
+                unproven(),
+                "not_applied uncertain key_rejected in 10s counts",
+            ),
+            // What may have been done is looked up.
+            (page.clone(), clean(), SERVER_ERROR),
+            (coded(409, "catalog_busy"), clean(), BUSY),
+        ] {
+            let timed = timed(answer);
+            let at = at(&rules);
+            let verdict = judge(kind.operation, &kind.plan, NAME, &history, &timed, at);
+            assert_eq!(show(&alone(verdict, &history, at)), expected, "{timed:?}");
+        }
+    }
+}
+
+#[test]
 fn randomness_only_lengthens() {
     let rules = rules();
     let whole = Circumstances {

@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 
 use crate::domain::answer::NotSent;
 use crate::domain::outage::{Awaited, Course, FailingJob, Fault, Outage, Read, Row};
+use crate::policy::remedy::unwell;
 use crate::policy::verdict::Reason;
 
 /// What fails, as it is told.
@@ -112,6 +113,7 @@ pub fn named(kept: Fault) -> Fault {
     let code = match kept.status {
         None => return kept,
         Some(_) if kept.code == Reason::Busy.code() => Reason::Busy,
+        Some(_) if unwell(&kept.code).is_some() => return kept,
         Some(500..) => Reason::ServerError,
         Some(200..=299) => Reason::UnreadableAnswer,
         Some(_) => Reason::UnlistedAnswer,

@@ -16,6 +16,7 @@ use crate::domain::operation::OPERATIONS;
 use crate::domain::outage::{FailingJob, Fault, Read, RefusedJob, Undelivered};
 use crate::domain::state::State;
 use crate::domain::times::SILENT_CANCEL;
+use crate::policy::combined::RefusedSend;
 use crate::policy::outage::telling::{Ending, Telling};
 use crate::policy::remedy::{self, Remedy};
 use crate::policy::verdict::{Reason, Scope};
@@ -395,25 +396,54 @@ fn listed(words: &[&str]) -> Option<String> {
     })
 }
 
-/// A park for this reason, with what the gateway said of it to this machine.
-pub fn parked(account: &AccountName, reason: Reason, said: Option<&str>, host: &str) -> Park {
+/// A park for this reason, with what the gateway said of it to this machine, and what it has refused so.
+pub fn parked(
+    account: &AccountName,
+    reason: Reason,
+    said: Option<&str>,
+    refused: Option<&RefusedSend>,
+    host: &str,
+) -> Park {
     let remedy = remedy::of_park(reason);
     let (what, action) = (remedy.what, on_machine(&remedy, host));
     let quoted = quoted(said);
+    let named = refused.map_or_else(String::new, |RefusedSend { job, operation }| {
+        format!(" ApiPay refused job {job} ({operation}) so.")
+    });
+    let alone = refused.map(|RefusedSend { job, operation }| {
+        format!(
+            "if ApiPay refuses nothing but job {job} ({operation}), what ends it is select apipay.cancel({job}, 'why'), and \
+             select apipay.retry({job}, 'why') makes a new one of it later"
+        )
+    });
+    let or_alone = alone.as_ref();
+    let or_alone = or_alone.map_or_else(String::new, |alone| format!(" Or, {alone}."));
     Park {
         reason: reason.code(),
         said: said.map(str::to_owned),
         text: AlertText {
-            summary: format!("Account {account} is parked: {what}{quoted}. Its payments wait."),
-            action: format!(
-                "{action}. Payments go on by themselves once a probe succeeds, or at once with: \
-                 select apipay.resume('{account}', 'why');"
+            summary: format!(
+                "Account {account} is parked: {what}{quoted}.{named} Its payments wait."
             ),
-            details: json!({ "reason": reason.code() }),
+            action: format!("{action}. {}{or_alone}", goes_on(account)),
+            details: json!({
+                "reason": reason.code(), "job": refused.map(|refused| refused.job.0),
+            }),
         },
-        remedy: action,
+        remedy: match alone {
+            Some(alone) => format!("{action}; or, {alone}"),
+            None => action,
+        },
         undelivered: None,
     }
+}
+
+/// What ends a park because of an answer, in a sentence.
+fn goes_on(account: &AccountName) -> String {
+    format!(
+        "Payments go on by themselves once a probe succeeds, or at once with: \
+         select apipay.resume('{account}', 'why');"
+    )
 }
 
 /// What is told of a park that was stored while its alert could not say so.
@@ -446,10 +476,14 @@ pub fn of_park(account: &AccountName, park: &UntoldPark) -> AlertText {
         .iter()
         .find(|reason| reason.code() == park.reason);
     let reason = known.copied().unwrap_or(Reason::ServiceUnavailable);
-    let text = match &park.delivery_error {
+    let mut text = match &park.delivery_error {
         Some(code) => undelivered(account, reason, code, Appearance::Unknown),
-        None => parked(account, reason, park.said.as_deref(), &machines(&[])).text,
+        None => parked(account, reason, park.said.as_deref(), None, &machines(&[])).text,
     };
+    // What was refused stands there.
+    if let (None, Some(remedy)) = (&park.delivery_error, &park.remedy) {
+        text.action = format!("{remedy}. {}", goes_on(account));
+    }
     let mut details = text.details;
     // One that a later version gave is not known here.
     details["reason"] = json!(park.reason);
@@ -498,5 +532,49 @@ pub fn undelivered(
              or at once with: select apipay.resume('{account}', 'why');"
         ),
         details: json!({ "reason": reason.code(), "delivery_error": code }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_park_names_what_was_refused_and_what_ends_it_also_when_it_is_told_late() {
+        let account = AccountName::parse("shop").unwrap();
+        let refused = RefusedSend {
+            job: JobId(16),
+            operation: "invoice.cancel".to_owned(),
+        };
+        let reason = Reason::AccessDenied;
+        let park = parked(&account, reason, Some("No."), Some(&refused), "till-1");
+        assert_eq!(
+            park.text.summary,
+            "Account shop is parked: ApiPay denies access (ApiPay said: No.). ApiPay refused job 16 (invoice.cancel) so. \
+             Its payments wait."
+        );
+        let told_late = of_park(
+            &account,
+            &UntoldPark {
+                account: account.to_string(),
+                parked_by: "apipayd".to_owned(),
+                reason: reason.code().to_owned(),
+                said: park.said.clone(),
+                remedy: Some(park.remedy.clone()),
+                delivery_error: None,
+                taken_over: None,
+            },
+        );
+        let ends = "if ApiPay refuses nothing but job 16 (invoice.cancel), what ends it is select apipay.cancel(16, 'why'), and \
+                    select apipay.retry(16, 'why') makes a new one of it later";
+        for text in [&park.remedy, &park.text.action, &told_late.action] {
+            assert!(text.contains(ends), "{text}");
+        }
+        let resume = "select apipay.resume('shop', 'why');";
+        for text in [&park.text.action, &told_late.action] {
+            assert!(text.contains(resume), "{text}");
+        }
+        let asked = parked(&account, reason, None, None, "till-1");
+        assert!(!asked.text.summary.contains("job") && !asked.remedy.contains("job"));
     }
 }

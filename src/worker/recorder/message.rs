@@ -11,6 +11,7 @@ use crate::db::entry::Entry;
 use crate::db::fate::Recorded;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
+use crate::policy::combined::RefusedSend;
 use crate::policy::hints::Remaining;
 use crate::policy::outage::{Errand, Sign};
 use crate::policy::verdict::AccountSignal;
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub entry: Entry,
     /// What it means for the account.
     pub signal: Option<AccountSignal>,
+    /// What was refused with that.
+    pub refused: Option<RefusedSend>,
     /// An alert that belongs to it.
     pub alert: Option<Alert>,
     /// When the gateway accepted what Kaspi has delivered now, if that may show that its account is well again.
@@ -44,6 +47,7 @@ impl Outcome {
             account: account.clone(),
             entry,
             signal: None,
+            refused: None,
             alert: None,
             delivered: None,
             signed: None,

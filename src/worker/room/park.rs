@@ -3,7 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::policy::breaker::reads::Reads;
+use crate::domain::job::JobId;
+use crate::policy::breaker::belief::Beliefs;
 use crate::policy::breaker::slow_start_limit;
 use crate::policy::rules::BreakerRules;
 use crate::policy::verdict::AccountSignal;
@@ -25,8 +26,8 @@ struct State {
     waits_for_delivery: bool,
     /// Whether its health alone has ended its last park, and nothing was sent with success since.
     is_doubted: bool,
-    /// How far its reads are believed when they say that it is unwell.
-    reads: Reads,
+    /// How far answers are believed that say that it is unwell.
+    beliefs: Beliefs,
     /// When something was last sent with success.
     got_through_at: Option<Moment>,
 }
@@ -50,7 +51,7 @@ impl State {
 }
 
 impl Park {
-    /// Obeys what an answer means for the account, at once: of one that is unwell nothing that was claimed before is sent,
+    /// Obeys what health says of the account, or what was asked for its key, at once: of one that is unwell nothing that was claimed before is sent,
     /// and nothing more is claimed until the park is [stored](Park::is_stored). Its wait, if it is to wait, begins with
     /// the record of the answer, for the claim of every daemon respects that.
     ///
@@ -59,7 +60,7 @@ impl Park {
     pub fn heed(&self, signal: Option<&AccountSignal>) {
         if matches!(signal, Some(AccountSignal::Park { .. })) {
             let mut state = self.state();
-            state.reads.confirm();
+            state.beliefs.confirm();
             state.park();
         }
     }
@@ -67,17 +68,44 @@ impl Park {
     /// Obeys what the answer to a read means for the account, as [`heed`](Park::heed) does, unless that is not believed.
     /// Returns whether it is obeyed. `now` is the age of the room.
     pub fn heed_read(&self, signal: Option<&AccountSignal>, now: Duration) -> bool {
+        self.heed_if(signal, |beliefs, signal| beliefs.heed_read(signal, now))
+    }
+
+    /// The same for the answer to the send of a job of this operation.
+    pub fn heed_send(
+        &self,
+        operation: &str,
+        job: JobId,
+        signal: Option<&AccountSignal>,
+        now: Duration,
+    ) -> bool {
+        self.heed_if(signal, |beliefs, signal| {
+            beliefs.heed_send(operation, job, signal, now)
+        })
+    }
+
+    fn heed_if(
+        &self,
+        signal: Option<&AccountSignal>,
+        is_believed: impl FnOnce(&mut Beliefs, &AccountSignal) -> bool,
+    ) -> bool {
         let mut state = self.state();
-        let is_heeded = signal.is_none_or(|signal| state.reads.heed(signal, now));
+        let is_heeded = signal.is_none_or(|signal| is_believed(&mut state.beliefs, signal));
         if is_heeded && matches!(signal, Some(AccountSignal::Park { .. })) {
             state.park();
         }
         is_heeded
     }
 
+    /// A job of this operation was sent with success, by a request that left at this moment of the room's age.
+    pub fn got_through(&self, operation: &str, job: JobId, left_at: Duration, now: Duration) {
+        let mut state = self.state();
+        state.beliefs.got_through(operation, job, left_at, now);
+    }
+
     /// A probe says that the account is unwell, whatever has parked it.
     pub fn confirm(&self) {
-        self.state().reads.confirm();
+        self.state().beliefs.confirm();
     }
 
     /// The database has been told of the park: claims from before this moment are not sent, and its word of
@@ -102,7 +130,7 @@ impl Park {
     ) {
         let mut state = self.state();
         state.is_doubted = is_doubted;
-        state.reads.observe(is_parked, now);
+        state.beliefs.observe(is_parked, now);
         state.seen = match resumed_for.filter(|time| *time < slow_start) {
             _ if is_parked => Seen::Parked,
             Some(time) => Seen::ResumedAt(Moment::now().before(time)),
@@ -112,7 +140,7 @@ impl Park {
 
     /// A probe has ended its park. `now` is the age of the room.
     pub fn resume(&self, now: Duration) {
-        self.state().reads.resume(now);
+        self.state().beliefs.resume(now);
     }
 
     /// From now on its requests start slowly, as after a park.

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::job::{Job, Role, circumstances, conclude, hold, purpose, put_back, take_quota};
+use super::job::{Job, Role, circumstances, conclude, hear, hold, purpose, put_back, take_quota};
 use crate::crash::{self, Point};
 use crate::db::mirrors;
 use crate::domain::answer::{NotSent, Timed};
@@ -120,6 +120,8 @@ impl Asking<'_> {
         found: Option<&str>,
     ) {
         let (guard, job) = (self.guard, self.job);
+        let heard = hear(self.room, job, timed, verdict, true);
+        let verdict = &heard.verdict;
         info!(
             job.id = %guard.id, account = %self.room.name, next = verdict.next.state().as_str(),
             reason = verdict.next.reason().map(Reason::code), "it is not resubmitted"
@@ -131,7 +133,7 @@ impl Asking<'_> {
             request,
             timed,
             now: circumstances(self.room, job).now,
-            signed: job.signed(sign_of_send(timed, &verdict, true)),
+            signed: job.signed(sign_of_send(timed, verdict, true)),
             failing_since: job.claim.history.failing_since,
             read: None,
             // Whose its invoices are is known by their numbers, or by its name.
@@ -141,6 +143,6 @@ impl Asking<'_> {
                 ..Known::nothing_of(&job.claim.operation)
             },
         };
-        conclude(self.room, &evidence, verdict, job.role == Role::TrialOfPark).await;
+        conclude(self.room, &evidence, heard, job.role == Role::TrialOfPark).await;
     }
 }

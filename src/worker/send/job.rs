@@ -5,13 +5,14 @@ use tracing::{info, warn};
 
 use crate::db::claim::{self, Claim, Purpose};
 use crate::db::fate::{Forgotten, Lost, Recorded};
-use crate::domain::answer::{Answer, NotSent};
+use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
+use crate::policy::combined::RefusedSend;
 use crate::policy::hints;
-use crate::policy::judge::{Circumstances, not_sent};
+use crate::policy::judge::{Circumstances, alone, not_sent};
 use crate::policy::outage::{Errand, Sign, sign_of_doubted};
-use crate::policy::verdict::{Next, Reason, Verdict};
+use crate::policy::verdict::{AccountSignal, Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
@@ -95,27 +96,94 @@ pub fn guard(room: &Room, claim: &Claim, state: State) -> Guard {
     }
 }
 
-/// Has the account obey a verdict, and records it with its evidence; waits for that only if asked to.
+/// A verdict that the account has obeyed, as far as its answer is believed.
+pub struct Heard {
+    /// The verdict, as it is recorded.
+    pub verdict: Verdict,
+    /// Whether what it says of the account is believed.
+    is_believed: bool,
+    /// What was refused, if that parks the account.
+    refused: Option<RefusedSend>,
+}
+
+/// Has the account obey what the answer to a look-up means for it.
+pub fn hear_lookup(room: &Room, verdict: Verdict) -> Heard {
+    let is_believed = room.park.heed_read(verdict.signal.as_ref(), room.age());
+    Heard {
+        verdict: Verdict {
+            signal: verdict.signal.filter(|_| is_believed),
+            ..verdict
+        },
+        is_believed,
+        refused: None,
+    }
+}
+
+/// Has the account obey what the answer to a job's send means for it, or to what is read first, before that. What is not
+/// believed has the job back off by itself.
+pub(super) fn hear(
+    room: &Room,
+    job: &Job,
+    timed: &Timed,
+    verdict: Verdict,
+    read_first: bool,
+) -> Heard {
+    let Claim { id, operation, .. } = &job.claim;
+    let now = room.age();
+    let signal = verdict.signal.as_ref();
+    if verdict.next.is_taken() && !read_first {
+        let left_at = now.saturating_sub(timed.took);
+        room.park.got_through(operation, *id, left_at, now);
+    }
+    if matches!(signal, Some(AccountSignal::Park { .. })) {
+        room.probing.trials().note_refused(operation, *id);
+    }
+    let is_believed = room.park.heed_send(operation, *id, signal, now);
+    if !is_believed {
+        info!(job.id = %id, account = %room.name, "it was answered as if the account were unwell, and others were not; the account goes on, and the job backs off by itself");
+        return Heard {
+            verdict: alone(verdict, &job.claim.history, circumstances(room, job)),
+            is_believed,
+            refused: None,
+        };
+    }
+    let refused = matches!(verdict.next, Next::Parked(_)).then(|| RefusedSend {
+        job: *id,
+        operation: operation.clone(),
+    });
+    Heard {
+        verdict,
+        is_believed,
+        refused,
+    }
+}
+
+/// Records a verdict that the account has obeyed, with its evidence; waits for that only if asked to.
 pub async fn conclude(
     room: &Room,
     evidence: &Evidence<'_>,
-    verdict: Verdict,
+    heard: Heard,
     wait: bool,
 ) -> Option<Recorded> {
-    let is_heeded = match evidence.kind {
-        Kind::Lookup => room.park.heed_read(verdict.signal.as_ref(), room.age()),
-        Kind::Send => {
-            room.park.heed(verdict.signal.as_ref());
-            true
+    let Heard {
+        verdict,
+        is_believed,
+        refused,
+    } = heard;
+    let mut evidence = evidence.clone();
+    let mut signed = evidence.signed.clone();
+    if !is_believed {
+        let doubted = sign_of_doubted(evidence.timed);
+        match evidence.kind {
+            Kind::Lookup => signed.sign = doubted,
+            // A job that fails by itself does not slow down the sends of its account.
+            Kind::Send => {
+                evidence.signed.sign = doubted;
+                signed.sign = Sign::Silent;
+            }
         }
-    };
-    let signed = match is_heeded {
-        true => evidence.signed.clone(),
-        false => Signed {
-            sign: sign_of_doubted(evidence.timed),
-            ..evidence.signed.clone()
-        },
-    };
+    }
+    let evidence = &evidence;
     let following = room.following();
     let outcome = Outcome {
         account: evidence.guard.account.clone(),
@@ -124,11 +192,12 @@ pub async fn conclude(
         delivered: None,
         unspent: None,
         signed: Some(signed),
+        refused,
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
             Answer::NotSent(_) | Answer::Lost(_) => None,
         },
-        signal: verdict.signal.filter(|_| is_heeded),
+        signal: verdict.signal,
     };
     if wait {
         Some(room.handles.recorder.record_now(outcome).await)

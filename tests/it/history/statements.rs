@@ -159,7 +159,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("apipay._told_held(a.name)", "", ALL),
     (
-        "a.parked_message as said, a.delivery_error, a.taken_over",
+        "a.parked_message as said, a.parked_remedy as remedy",
         "",
         ALL,
     ),
