@@ -18,7 +18,7 @@ use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
 use crate::worker::guard::Guard;
 use crate::worker::in_hand::Hold;
-use crate::worker::outcome::{self, Evidence, Kind};
+use crate::worker::outcome::{self, Evidence};
 use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
 
@@ -171,17 +171,9 @@ pub async fn conclude(
         refused,
     } = heard;
     let mut evidence = evidence.clone();
-    let mut signed = evidence.signed.clone();
     if !is_believed {
-        let doubted = sign_of_doubted(evidence.timed);
-        match evidence.kind {
-            Kind::Lookup => signed.sign = doubted,
-            // A job that fails by itself does not slow down the sends of its account.
-            Kind::Send => {
-                evidence.signed.sign = doubted;
-                signed.sign = Sign::Silent;
-            }
-        }
+        // A job that fails by itself counts once, however often it is tried, and slows nothing down; many of them do.
+        evidence.signed.sign = sign_of_doubted(evidence.timed);
     }
     let evidence = &evidence;
     let following = room.following();
@@ -191,7 +183,7 @@ pub async fn conclude(
         alert: alert_of(evidence, &verdict),
         delivered: None,
         unspent: None,
-        signed: Some(signed),
+        signed: Some(evidence.signed.clone()),
         refused,
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),
