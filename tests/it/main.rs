@@ -54,6 +54,7 @@ mod reloading;
 mod resolving;
 mod restoring;
 mod schema;
+mod shares;
 mod starting;
 mod states;
 mod stopping;
