@@ -43,7 +43,7 @@ comment on function apipay._span(numeric) is 'A length of time for a sentence: 4
 create function apipay._clock(moment timestamptz) returns text
 language sql stable parallel safe
 return case
-  when isfinite(moment) then to_char(moment, 'YYYY-MM-DD HH24:MI:SS OF')
+  when isfinite(moment) then to_char(moment, 'YYYY-MM-DD HH24:MI:SS OF') || case when extract(year from moment) < 0 then ' BC' else '' end
   when moment > now() then 'the end of time'
   when moment < now() then 'the beginning of time' end;
 comment on function apipay._clock(timestamptz) is 'A moment for a sentence, in the time zone of the session.';
@@ -248,8 +248,9 @@ return greatest(case when account.blocked_until > now() then account.blocked_unt
 comment on function apipay._sent_from(apipay.accounts, text) is
   'The moment before which nothing of this operation is expected to be sent for an account, as far as that is known; null when nothing is.';
 
--- `ahead` is the job that it waits for, if there is one; `sent_from` as in apipay._sent_from.
-create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz) returns text
+-- `ahead` is the job that it waits for, if there is one; `sent_from` as in apipay._sent_from; `expired`, whether jobs of its
+-- account have expired and are not ended yet.
+create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz, expired boolean) returns text
 language sql stable parallel safe
 return case
   when job.expires_at <= now() and job.unproven_since is null then
@@ -277,11 +278,12 @@ return case
       ' that it waited for has ended: it goes out within moments, unless the database does not let it be changed (see apipay.alerts).')
   else
     concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows',
+      case when expired then ', after jobs of the account that have expired: where those stand before it, they are ended first' end,
       '; last: ' || apipay._last_answer(job), '.') end
   || case when job.expires_at > now() then coalesce(apipay._time_limit(job, greatest(job.run_at, sent_from)), '') else '' end
   || case when job.unproven_since is not null
           then ' It goes out under the same name as before, so that the gateway sees a repetition.' else '' end;
-comment on function apipay._explain_queued(apipay.jobs, text, bigint, timestamptz) is 'explain of a queued job.';
+comment on function apipay._explain_queued(apipay.jobs, text, bigint, timestamptz, boolean) is 'explain of a queued job.';
 
 create function apipay._explain_sending(job apipay.jobs, unserved text) returns text
 language sql stable parallel safe
@@ -530,13 +532,14 @@ comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expir
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
   invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
-  served_at timestamptz, stuck text, lost text, doubted text default null, unshown timestamptz default null) returns text
+  served_at timestamptz, stuck text, lost text, doubted text default null, unshown timestamptz default null,
+  expired boolean default false) returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
   return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at, doubted),
     'a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: ' || rtrim(lost, '.'),
-    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation))
+    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation), expired)
   when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at, doubted))
   when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted))
                              else apipay._explain_stated(job, asked_from, apipay._obstacle_to_asking(account, control, served_at, doubted)) end
@@ -555,7 +558,7 @@ begin
        || ' ' || apipay._since(unshown) || ', although it is asked for it: what to do stands in the alert invoice_missing, in apipay.alerts.', '')
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
 end $$;
-comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text, text, timestamptz) is
+comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text, text, timestamptz, boolean) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
 -- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
@@ -592,7 +595,7 @@ create view apipay._job_facts as
 select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id as ahead,
        cancelled.actor as cancelled_by, cancelled.reason as cancelled_why,
        served.seen_at as served_at, stuck.summary as stuck, lost.summary as lost, doubted.summary as doubted,
-       missing.last_shown as unshown
+       missing.last_shown as unshown, expired.yes as expired
 from apipay.jobs j
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (select sender from apipay.accounts as sender where sender.name = j.account limit 1) as a
@@ -661,6 +664,11 @@ left join lateral (
      limit 1) told
    where told.last_shown >= case when j.refund_id is null then coalesce((i.invoice).checked_at, (i.invoice).created_at)
                                  else coalesce((r.refund).checked_at, (r.refund).created_at) end) as missing on true
+-- They are ended within seconds, unless there are very many, or something keeps them.
+left join lateral (
+  select true as yes from apipay.jobs x
+   where j.state = 'queued' and x.account = j.account and x.state = 'queued' and x.expires_at < now() - interval '10 s'
+   limit 1) as expired on true
 left join lateral (
   select e.actor, e.reason from apipay.events e
    where j.state = 'cancelled' and e.job_id = j.id and e.subject = 'job' and e.to_state = 'cancelled'
@@ -700,6 +708,7 @@ comment on column apipay._job_facts.cancelled_why is 'Why.';
 comment on column apipay._job_facts.served_at is 'Infinity while a daemon serves its account: one that has not left and gave a sign of life within the last minute. Otherwise when one that served it last gave one.';
 comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
 comment on column apipay._job_facts.unshown is 'When the gateway last showed its invoice or refund, if an alert says that it does not any more.';
+comment on column apipay._job_facts.expired is 'True when its account has queued jobs that expired some seconds ago, while it is queued itself; else null.';
 comment on column apipay._job_facts.lost is 'What the alert says, if the database has forgotten commits.';
 comment on column apipay._job_facts.doubted is 'What a daemon says that has the account while nobody serves it: that its key may be of another organization.';
 
@@ -707,7 +716,7 @@ create view apipay.overview as
 select (f.job).id, (f.job).account, (f.job).operation, (f.job).state,
        apipay._mask_phones((f.job).reason) as reason,
        apipay._explain(f.job, f.sender, f.control, f.invoice, f.refund, f.trial_at, f.ahead, f.cancelled_by, f.cancelled_why,
-         f.served_at, f.stuck, f.lost, f.doubted, f.unshown) as explain,
+         f.served_at, f.stuck, f.lost, f.doubted, f.unshown, f.expired) as explain,
        apipay._mask_phone(apipay._phone((f.job).params ->> 'phone_number')) as phone,
        apipay._job_amount(f.job, case when (f.job).operation = 'invoice.refund' then (f.refund).amount else (f.invoice).amount end) as amount,
        (f.job).order_id as external_order_id,
@@ -781,7 +790,7 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            else 'not_due' end end as cause,
        apipay._mask_phones(w.reason) as reason,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost, o.doubted, o.unshown) as explain,
+         o.served_at, o.stuck, o.lost, o.doubted, o.unshown, o.expired) as explain,
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        w.run_at, w.created_at
@@ -829,7 +838,7 @@ select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as r
        w.invoice_id, w.lookups, case when w.state = 'uncertain' then w.run_at end as next_lookup_at, w.http_status,
        apipay._mask_phones(left(w.error_code, 200)) as error_code,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost, o.doubted, o.unshown) as explain
+         o.served_at, o.stuck, o.lost, o.doubted, o.unshown, o.expired) as explain
 from (
   select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
@@ -860,7 +869,7 @@ select w.account, apipay._mask_phones((o.sender).parked_reason) as parked_reason
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.lost, o.doubted, o.unshown) as explain,
+         o.served_at, o.stuck, o.lost, o.doubted, o.unshown, o.expired) as explain,
        w.created_at
 from (
   select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id

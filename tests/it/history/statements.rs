@@ -393,7 +393,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("d.seen_at > now() - interval '5 minutes'", "'stuck'", ALL),
     ("apipay._sequences_behind()", "", FEW),
     ("extract(epoch from now() - changed_at)", "", FEW),
-    ("array_agg(d.last_error order by d.id)", "", ALL),
+    ("array_agg(d.last_error order by d.id)", "true", ALL),
     (r#"=select current_user::text as "user!""#, "", FEW),
     ("pg_event_trigger", "", FEW),
     ("apipay._end_check(", "'branch-1', 60", FEW),
