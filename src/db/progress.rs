@@ -286,6 +286,8 @@ pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<()
          select id, channel, case sequence when 0 then 'firing' else 'repeat' end, sequence, now()
            from (select id from known union all select id from opened) alert,
                 unnest($8::text[]) as channel, generate_series(0, $9) as sequence
+          -- Once, whether one was opened or not.
+          where (select apipay._all_changed('apipay.alerts', (select 1 - count(*) from known), (select count(*) from opened)))
          on conflict (alert_id, channel, status, sequence) do update
             set delivered_at = coalesce(alert_deliveries.delivered_at, now()), last_error = null",
         incident.account,

@@ -39,6 +39,7 @@ mod instead;
 mod isolation;
 mod mended;
 mod migrating;
+mod muted;
 mod notifications;
 mod one_at_a_time;
 mod organizations;

@@ -167,6 +167,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "",
         ALL,
     ),
+    ("apipay._all_changed('apipay.alerts', 1, 0)", "", FEW),
     ("'the job is not held any more'", "3600, 60, 3600", ALL),
     (
         "l.details ->> 'blocker' as blocker",

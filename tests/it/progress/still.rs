@@ -315,6 +315,10 @@ async fn a_receiver_that_is_taken_out_of_the_configuration_is_told_of_no_more() 
         .map_or(with.len(), |end| webhook + end);
     let without = format!("{}{}", &with[..webhook], &with[end..]);
     std::fs::write(world.config(), without).unwrap();
+    // What a daemon has told is its own for some minutes after its last sign of life.
+    world
+        .sql("update apipay.daemons set seen_at = now() - interval '6 minutes'")
+        .await;
     let mut daemon = world.daemon().await;
     // A daemon ends what an earlier one has told once it has looked for so long that it would tell it itself.
     world
