@@ -12,11 +12,14 @@ language sql immutable parallel safe
 return case when phone ~ '^8[0-9]{10}$' then left(phone, 4) || '***' || right(phone, 4) end;
 comment on function apipay._mask_phone(text) is 'A phone number with its middle hidden: 8700***4567.';
 
--- With a prefix (+7, 7, 8) any ten digits, without one those of a mobile number; separators as people write them.
+-- With a prefix (+7, 7, 8) any ten digits, without one those of a mobile number; separators as people write them, and
+-- digits of Arabic and full-width scripts as well. First what is written digit by digit: such groups are never amounts.
 create function apipay._mask_phones(written text) returns text
 language sql immutable parallel safe
-return regexp_replace(written,
-  E'(?<![0-9])(?:(?:\\+?7|8)[\\s().\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}([0-9]{3})|(7[0-9]{2}))[\\s().\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}[0-9]{3}[\\s.\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9]{2})[\\s.\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9]{2})(?![0-9])',
+return regexp_replace(regexp_replace(written,
+  E'(?<![0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19])(?:(?:[7\\u0667\\u06f7\\uff17]|[8\\u0668\\u06f8\\uff18])(?:[\\s()._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-][0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]){10}|[7\\u0667\\u06f7\\uff17](?:[\\s()._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-][0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]){9})(?![0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19])',
+  '***', 'g'),
+  E'(?<![0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19])(?:(?:\\+?[7\\u0667\\u06f7\\uff17]|[8\\u0668\\u06f8\\uff18])[\\s()._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}([0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{3})|([7\\u0667\\u06f7\\uff17][0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{2}))[\\s()._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}[0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{3}[\\s._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{2})[\\s._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{2})(?![0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19])',
   E'8\\1\\2***\\3\\4', 'g');
 comment on function apipay._mask_phones(text) is 'A text with the middle of everything hidden that looks like a phone number.';
 
