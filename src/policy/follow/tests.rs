@@ -351,7 +351,6 @@ fn two_refunds_of_one_name_are_a_humans_to_see() {
     );
 }
 
-#[test]
 /// An object of the wrong kind can neither end a job nor allow another request.
 #[test]
 fn an_object_of_another_kind_says_nothing() {
