@@ -96,11 +96,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "array[{JOBS} + 1021], '{network}', '{lookup_unclear}'",
         FEW,
     ),
-    (
-        "-- Jobs that failed with all others of their account",
-        "500, '{}', ''",
-        ALL,
-    ),
+    ("-- Jobs that failed with all others", "500, '{}', ''", ALL),
     ("j.failing_since <= a.answered_at", "500, '{}', ''", ALL),
     (
         "set run_at = least(j.run_at, now())\n                   where",
@@ -281,17 +277,9 @@ const CASES: &[(&str, &str, Limit)] = &[
         "array[{JOBS} + 1021], '1s'",
         FEW,
     ),
-    (
-        "-- Parked jobs whose account is active again",
-        "500, '{}', ''",
-        ALL,
-    ),
+    ("-- Parked jobs whose account is", "500, '{}', ''", ALL),
     ("order by leased_until limit $1", "500, '{}'", ALL),
-    (
-        "-- Queued jobs that are past their end",
-        "500, '{}', '', now()",
-        ALL,
-    ),
+    ("-- Queued jobs that are past", "500, '{}', '', now()", ALL),
     (
         "l.details -> 'accounts' ?|",
         "'a host', {ACCOUNTS}, '{WORKER}'",
@@ -509,11 +497,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "60, array[{JOBS} + 1021]",
         ALL,
     ),
-    (
-        "-- Jobs that waited for the end of a cap",
-        "500, '{}', ''",
-        ALL,
-    ),
+    ("-- Jobs that waited for the end", "500, '{}', ''", ALL),
     ("'expired_unproven'", "array[{JOBS} + 1013]", ALL),
     ("reason = 'resumed'", "array[{JOBS} + 1061]", ALL),
     (
