@@ -391,7 +391,7 @@ create index jobs_put_off on apipay.jobs (run_at)
   where state = 'queued' and reason is not null and apipay._is_in_turn(reason);
 create index jobs_lookup on apipay.jobs (account, run_at, id) where state = 'uncertain';
 create index jobs_lease on apipay.jobs (leased_until) where state = 'sending';
-create index jobs_expiry on apipay.jobs (expires_at) where state = 'queued' and expires_at is not null;
+create index jobs_expiry on apipay.jobs (account, expires_at) where state = 'queued' and expires_at is not null;
 -- What is counted, put back and released of an account, and how its rare ends are found.
 create index jobs_account_state on apipay.jobs (account, state, id)
   where state in ('accepted', 'parked', 'held', 'failed', 'cancelled', 'expired');

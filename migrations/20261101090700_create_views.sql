@@ -12,11 +12,14 @@ language sql immutable parallel safe
 return case when phone ~ '^8[0-9]{10}$' then left(phone, 4) || '***' || right(phone, 4) end;
 comment on function apipay._mask_phone(text) is 'A phone number with its middle hidden: 8700***4567.';
 
--- With a prefix (+7, 7, 8) any ten digits, without one those of a mobile number; separators as people write them.
+-- With a prefix (+7, 7, 8) any ten digits, without one those of a mobile number; separators as people write them, and
+-- digits of Arabic and full-width scripts as well. First what is written digit by digit: such groups are never amounts.
 create function apipay._mask_phones(written text) returns text
 language sql immutable parallel safe
-return regexp_replace(written,
-  E'(?<![0-9])(?:(?:\\+?7|8)[\\s().\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}([0-9]{3})|(7[0-9]{2}))[\\s().\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}[0-9]{3}[\\s.\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9]{2})[\\s.\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9]{2})(?![0-9])',
+return regexp_replace(regexp_replace(written,
+  E'(?<![0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19])(?:(?:[7\\u0667\\u06f7\\uff17]|[8\\u0668\\u06f8\\uff18])(?:[\\s()._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-][0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]){10}|[7\\u0667\\u06f7\\uff17](?:[\\s()._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-][0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]){9})(?![0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19])',
+  '***', 'g'),
+  E'(?<![0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19])(?:(?:\\+?[7\\u0667\\u06f7\\uff17]|[8\\u0668\\u06f8\\uff18])[\\s()._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}([0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{3})|([7\\u0667\\u06f7\\uff17][0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{2}))[\\s()._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,3}[0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{3}[\\s._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{2})[\\s._/\\u00a0\\u2007\\u2009\\u202f\\u2010-\\u2015\\u2212-]{0,2}([0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19]{2})(?![0-9\\u0660-\\u0669\\u06f0-\\u06f9\\uff10-\\uff19])',
   E'8\\1\\2***\\3\\4', 'g');
 comment on function apipay._mask_phones(text) is 'A text with the middle of everything hidden that looks like a phone number.';
 
@@ -43,7 +46,7 @@ comment on function apipay._span(numeric) is 'A length of time for a sentence: 4
 create function apipay._clock(moment timestamptz) returns text
 language sql stable parallel safe
 return case
-  when isfinite(moment) then to_char(moment, 'YYYY-MM-DD HH24:MI:SS OF')
+  when isfinite(moment) then to_char(moment, 'YYYY-MM-DD HH24:MI:SS OF') || case when extract(year from moment) < 0 then ' BC' else '' end
   when moment > now() then 'the end of time'
   when moment < now() then 'the beginning of time' end;
 comment on function apipay._clock(timestamptz) is 'A moment for a sentence, in the time zone of the session.';
@@ -250,8 +253,9 @@ return greatest(case when account.blocked_until > now() then account.blocked_unt
 comment on function apipay._sent_from(apipay.accounts, text) is
   'The moment before which nothing of this operation is expected to be sent for an account, as far as that is known; null when nothing is.';
 
--- `ahead` is the job that it waits for, if there is one; `sent_from` as in apipay._sent_from.
-create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz) returns text
+-- `ahead` is the job that it waits for, if there is one; `sent_from` as in apipay._sent_from; `expired`, whether jobs of its
+-- account have expired and are not ended yet.
+create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz, expired boolean) returns text
 language sql stable parallel safe
 return case
   when job.expires_at <= now() and job.unproven_since is null then
@@ -279,11 +283,12 @@ return case
       ' that it waited for has ended: it goes out within moments, unless the database does not let it be changed (see apipay.alerts).')
   else
     concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows',
+      case when expired then ', after jobs of the account that have expired: where those stand before it, they are ended first' end,
       '; last: ' || apipay._last_answer(job), '.') end
   || case when job.expires_at > now() then coalesce(apipay._time_limit(job, greatest(job.run_at, sent_from)), '') else '' end
   || case when job.unproven_since is not null
           then ' It goes out under the same name as before, so that the gateway sees a repetition.' else '' end;
-comment on function apipay._explain_queued(apipay.jobs, text, bigint, timestamptz) is 'explain of a queued job.';
+comment on function apipay._explain_queued(apipay.jobs, text, bigint, timestamptz, boolean) is 'explain of a queued job.';
 
 create function apipay._explain_sending(job apipay.jobs, unserved text) returns text
 language sql stable parallel safe
@@ -542,12 +547,13 @@ comment on function apipay._of_alert(apipay.alerts) is 'What an alert that holds
 create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
   invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
-  served_at timestamptz, stuck text, halted text, doubted text default null, unshown timestamptz default null) returns text
+  served_at timestamptz, stuck text, halted text, doubted text default null, unshown timestamptz default null,
+  expired boolean default false) returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
   return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at, doubted), halted,
-    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation))
+    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation), expired)
   when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at, doubted))
   when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted))
                              else apipay._explain_stated(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted)) end
@@ -566,7 +572,7 @@ begin
        || ' ' || apipay._since(unshown) || ', although it is asked for it: what to do stands in the alert invoice_missing, in apipay.alerts.', '')
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
 end $$;
-comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text, text, timestamptz) is
+comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text, text, timestamptz, boolean) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
 -- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
@@ -603,7 +609,7 @@ create view apipay._job_facts as
 select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id as ahead,
        cancelled.actor as cancelled_by, cancelled.reason as cancelled_why,
        served.seen_at as served_at, stuck.summary as stuck, halted.summary as halted, doubted.summary as doubted,
-       missing.last_shown as unshown
+       missing.last_shown as unshown, expired.yes as expired
 from apipay.jobs j
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (select sender from apipay.accounts as sender where sender.name = j.account limit 1) as a
@@ -682,6 +688,11 @@ left join lateral (
      limit 1) told
    where told.last_shown >= case when j.refund_id is null then coalesce((i.invoice).checked_at, (i.invoice).created_at)
                                  else coalesce((r.refund).checked_at, (r.refund).created_at) end) as missing on true
+-- They are ended within seconds, unless there are very many, or something keeps them.
+left join lateral (
+  select true as yes from apipay.jobs x
+   where j.state = 'queued' and x.account = j.account and x.state = 'queued' and x.expires_at < now() - interval '10 s'
+   limit 1) as expired on true
 left join lateral (
   select e.actor, e.reason from apipay.events e
    where j.state = 'cancelled' and e.job_id = j.id and e.subject = 'job' and e.to_state = 'cancelled'
@@ -721,6 +732,7 @@ comment on column apipay._job_facts.cancelled_why is 'Why.';
 comment on column apipay._job_facts.served_at is 'Infinity while a daemon serves its account: one that has not left and gave a sign of life within the last minute. Otherwise when one that served it last gave one.';
 comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
 comment on column apipay._job_facts.unshown is 'When the gateway last showed its invoice or refund, if an alert says that it does not any more.';
+comment on column apipay._job_facts.expired is 'True when its account has queued jobs that expired some seconds ago, while it is queued itself; else null.';
 comment on column apipay._job_facts.halted is 'What an alert says of why nothing like it moves, if one does.';
 comment on column apipay._job_facts.doubted is 'What a daemon says that has the account while nobody serves it: that its key may be of another organization.';
 
@@ -728,7 +740,7 @@ create view apipay.overview as
 select (f.job).id, (f.job).account, (f.job).operation, (f.job).state,
        apipay._mask_phones((f.job).reason) as reason,
        apipay._explain(f.job, f.sender, f.control, f.invoice, f.refund, f.trial_at, f.ahead, f.cancelled_by, f.cancelled_why,
-         f.served_at, f.stuck, f.halted, f.doubted, f.unshown) as explain,
+         f.served_at, f.stuck, f.halted, f.doubted, f.unshown, f.expired) as explain,
        apipay._mask_phone(apipay._phone((f.job).params ->> 'phone_number')) as phone,
        apipay._job_amount(f.job, case when (f.job).operation = 'invoice.refund' then (f.refund).amount else (f.invoice).amount end) as amount,
        (f.job).order_id as external_order_id,
@@ -802,7 +814,7 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            else 'not_due' end end as cause,
        apipay._mask_phones(w.reason) as reason,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired) as explain,
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        w.run_at, w.created_at
@@ -850,7 +862,7 @@ select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as r
        w.invoice_id, w.lookups, case when w.state = 'uncertain' then w.run_at end as next_lookup_at, w.http_status,
        apipay._mask_phones(left(w.error_code, 200)) as error_code,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown) as explain
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired) as explain
 from (
   select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
@@ -881,7 +893,7 @@ select w.account, apipay._mask_phones((o.sender).parked_reason) as parked_reason
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired) as explain,
        w.created_at
 from (
   select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id

@@ -10,8 +10,9 @@ use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 
-/// Opens an alert unless one of its kind is open about the same.
-pub async fn open(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<(), DbError> {
+/// Opens an alert unless one of its kind is open about the same. False when it is not there all the same:
+/// [`why_not_written`] says why.
+pub async fn open(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<bool, DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $8, true))
            select apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as "id?" from patience"#,
@@ -27,7 +28,17 @@ pub async fn open(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<()
     .fetch_one(pool)
     .await
     .task("open an alert")
-    .map(|_| ())
+    .map(|id| id.is_some())
+}
+
+/// Why an alert is not there although the statement that opens it succeeded: an error, if triggers or rules that are not of
+/// the schema may be why.
+pub async fn why_not_written(pool: &Pool) -> Result<(), DbError> {
+    sqlx::query_scalar!(r#"select apipay._all_changed('apipay.alerts', 1, 0) as "nothing!""#)
+        .fetch_one(pool)
+        .await
+        .task("open an alert")
+        .map(|_| ())
 }
 
 /// The open alert of the account, this kind and this subject says this from now on, and is told once more. True when that is
@@ -56,14 +67,14 @@ pub async fn change(
 }
 
 /// Opens the alert of a job that is stuck, unless one is open about it or about its case; with `renew` that one says this
-/// from now on. Beyond ten of an account they are counted by one alert.
+/// from now on. Beyond ten of an account they are counted by one alert. False as with [`open`].
 pub async fn tell_stuck(
     pool: &Pool,
     account: &AccountName,
     severity: &str,
     text: &AlertText,
     renew: bool,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $7, true))
            select apipay._tell_stuck($1, $2, $3, $4, $5, $6) as "id?" from patience"#,
@@ -78,18 +89,18 @@ pub async fn tell_stuck(
     .fetch_one(pool)
     .await
     .task("tell of a stuck job")
-    .map(|_| ())
+    .map(|id| id.is_some())
 }
 
 /// Opens the alert of a held job, or has its open one, whatever its kind, say this from now on; when that is news it is
-/// told again. Beyond ten of an account they are counted by one alert.
+/// told again. Beyond ten of an account they are counted by one alert. False as with [`open`].
 pub async fn tell_held(
     pool: &Pool,
     account: &AccountName,
     kind: &str,
     severity: &str,
     text: &AlertText,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $7, true))
            select apipay._tell_held($1, $2, $3, $4, $5, $6) as "id?" from patience"#,
@@ -104,7 +115,7 @@ pub async fn tell_held(
     .fetch_one(pool)
     .await
     .task("tell of a held job")
-    .map(|_| ())
+    .map(|id| id.is_some())
 }
 
 /// One alert among those of its kind.
@@ -132,13 +143,16 @@ impl<'a> About<'a> {
     }
 }
 
-/// Opens this very alert, or has it say this from now on.
-pub async fn say(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<(), DbError> {
-    sqlx::query!(
+/// Opens this very alert, or has it say this from now on. False as with [`open`].
+pub async fn say(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<bool, DbError> {
+    sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $8, true)),
          opened as materialized (
-           select apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as id from patience)
-         select apipay._change_alert($1, $2, $4, $5, $6, $7) from opened where id is not null"#,
+           select apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as id from patience),
+         changed as materialized (
+           select apipay._change_alert($1, $2, $4, $5, $6, $7) from opened where id is not null)
+         -- Where none was opened there is none to change.
+         select opened.id as "id?" from opened left join changed on true"#,
         about.account.map(AccountName::as_str),
         about.kind,
         about.severity,
@@ -151,7 +165,7 @@ pub async fn say(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<(),
     .fetch_one(pool)
     .await
     .task("open an alert")
-    .map(|_| ())
+    .map(|id| id.is_some())
 }
 
 /// Resolves what a daemon of this machine and these accounts has told of commits that the database lost: whoever

@@ -56,19 +56,19 @@ in_lanes as (
     where j.account = l.account and j.priority = l.priority and j.state = 'queued' and apipay._is_in_turn(j.reason)
       and j.run_at <= now()
       and j.id <> all ($7::bigint[]) and ($8::bigint[] is null or j.id = any ($8))
-      -- An expired one takes a place until apipay's expiry has ended it, so that a claim never reads
-      -- through thousands of them. One that waits for another job, or for the end of a cap, takes one too, and then
-      -- stands back; where the first of a lane is such a one there may be very many, and more of them are read.
+      -- An expired one takes a place until apipay's expiry has ended it, so that a claim never reads through thousands
+      -- of them. One that waits for another job, or for the end of a cap, takes one too, and then stands back. Where the
+      -- first of a lane is such a one there may be very many, and some hundred more are read.
       and (j.expires_at is null or j.expires_at > now() or j.unproven_since is null)
     order by j.run_at, j.id
     limit l.room + case when exists (
         select from (
-          select j.operation, j.unproven_since, j.invoice_id, j.run_at, j.id from apipay.jobs j
+          select j.operation, j.unproven_since, j.expires_at, j.invoice_id, j.run_at, j.id from apipay.jobs j
           where j.account = l.account and j.priority = l.priority and j.state = 'queued' and apipay._is_in_turn(j.reason)
             and j.run_at <= now()
           order by j.run_at, j.id
           limit 1) j
-        where j.operation = any (l.capped)
+        where j.operation = any (l.capped) or j.expires_at <= now()
           or (j.operation = 'invoice.refund' and j.unproven_since is null
               and apipay._is_behind_refund(l.account, j.invoice_id, l.priority, j.run_at, j.id, $7))) then 500 else 0 end
     for no key update of j skip locked) d

@@ -41,6 +41,8 @@ pub struct Due {
     pub blocked_until: Option<OffsetDateTime>,
     /// A job that waited for another one, whose turn has come.
     pub turn: Option<String>,
+    /// Whether jobs of it expired more than a minute ago and have not been ended.
+    pub has_expired: bool,
     /// When the probe was due that was not made, while the account is parked.
     pub probe: Option<OffsetDateTime>,
     /// Living daemons that have the account in their configuration.
@@ -178,16 +180,18 @@ impl Undelivered {
     }
 }
 
-/// What channels do not take.
-pub async fn undelivered(pool: &Pool) -> Result<Vec<Undelivered>, DbError> {
+/// What channels do not take: the log, and the webhook if this configuration has it. What is left of one that was taken out
+/// of every configuration is tried by nobody, and waits until it is put back.
+pub async fn undelivered(pool: &Pool, has_webhook: bool) -> Result<Vec<Undelivered>, DbError> {
     sqlx::query_as!(
         Undelivered,
         r#"select d.channel as "channel!", count(*) as "deliveries!", coalesce(max(c.recovered), 0) as "recovered!",
                   coalesce((array_agg(d.last_error order by d.id))[1], '') as "error!"
              from apipay.alert_deliveries d
              left join apipay._channels c on c.name = d.channel
-            where d.delivered_at is null and d.last_error is not null
-            group by d.channel order by d.channel"#
+            where d.delivered_at is null and d.last_error is not null and (d.channel <> 'webhook' or $1)
+            group by d.channel order by d.channel"#,
+        has_webhook
     )
     .fetch_all(pool)
     .await
@@ -282,6 +286,8 @@ pub async fn keep(pool: &Pool, kind: &str, incident: &Incident<'_>) -> Result<()
          select id, channel, case sequence when 0 then 'firing' else 'repeat' end, sequence, now()
            from (select id from known union all select id from opened) alert,
                 unnest($8::text[]) as channel, generate_series(0, $9) as sequence
+          -- Once, whether one was opened or not.
+          where (select apipay._all_changed('apipay.alerts', (select 1 - count(*) from known), (select count(*) from opened)))
          on conflict (alert_id, channel, status, sequence) do update
             set delivered_at = coalesce(alert_deliveries.delivered_at, now()), last_error = null",
         incident.account,
@@ -336,6 +342,8 @@ pub struct Standing {
     pub is_waiting: bool,
     /// Until when ApiPay limits it.
     pub blocked_until: Option<OffsetDateTime>,
+    /// Whether jobs of it were claimed to be sent since it was told.
+    pub was_claimed: bool,
     /// Jobs that came to be held since it was told.
     pub held: i64,
     /// Jobs that ApiPay has accepted and that are not at their end, and invoices that may still be paid, as far as they are
@@ -365,6 +373,9 @@ pub async fn standing(
                                 where j.account = a.name and j.state in ('queued', 'uncertain')
                                   and j.reason in ('retry_after', 'cap_reached')) as "is_waiting!",
                   case when a.blocked_until > now() then a.blocked_until end as blocked_until,
+                  coalesce((select q.claimed_at from apipay._quotas q where q.account = a.name)
+                           >= (select min(l.opened_at) from apipay.alerts l
+                                where coalesce(l.account, '') = a.name and l.kind = $4 and l.resolved_at is null), false) as "was_claimed!",
                   (select count(*) from (
                      select from apipay.jobs j
                       where j.account = a.name and j.state = 'held'

@@ -26,6 +26,8 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        -- One that changes with each request is nothing to tell.
        case when a.blocked_until > now() + interval '1 minute' then a.blocked_until end as "blocked_until?",
        turn.mark as "turn?", probe.due_at as "probe?",
+       exists (select from apipay.jobs j
+                where j.account = a.name and j.state = 'queued' and j.expires_at < now() - interval '1 minute') as "has_expired!",
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and a.name = any (d.accounts)) as "served_by!",
        a.state = 'parked' and a.parked_by <> 'apipayd' as "is_left_alone!",

@@ -2,6 +2,10 @@
 //!
 //! Each is found by one statement and moved by another, so that a job that cannot be moved is moved
 //! without its neighbours, and they without it.
+//!
+//! Of what an account may have very much of, each account has an equal share of every look, so that none waits for
+//! what another one has. Leases, and sends that were left open, need no shares: of them there are never more than
+//! daemons may send at once.
 
 use std::time::Duration;
 
@@ -85,12 +89,12 @@ pub struct DueJob {
     pub wait: Option<Wait>,
 }
 
-/// How far the invoices that have waiting refunds, or the accepted jobs, were gone through. There may be very many, of
-/// which each waits rightly, so a look goes on where the one before ended.
+/// How far the accounts, the invoices that have waiting refunds, or the accepted jobs were gone through. There may be
+/// very many, so a look goes on where the one before ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     account: String,
-    /// The invoice, or the job.
+    /// The invoice, or the job; 0, if only accounts are gone through.
     number: i64,
 }
 
@@ -101,17 +105,28 @@ impl Place {
     }
 }
 
+/// What a look has found.
+#[derive(Debug)]
+pub struct Found {
+    /// The jobs.
+    pub jobs: Vec<DueJob>,
+    /// Whether there may be more of them.
+    pub is_full: bool,
+}
+
 struct Row {
     id: i64,
     account: String,
     state: String,
     epoch: i64,
     version: String,
+    /// How many jobs of each account were looked for.
+    share: i64,
 }
 
 /// The jobs whose time has come, but for those to leave alone. What ends a job for good goes by the
-/// database's clock, but not beyond `expected`, what it should show. What waits for its turn, and what is accepted, is looked
-/// through from `place` on.
+/// database's clock, but not beyond `expected`, what it should show. But for leases and open sends, it is looked from
+/// `place` on.
 pub async fn find(
     pool: &Pool,
     due: Due,
@@ -119,13 +134,13 @@ pub async fn find(
     place: &mut Place,
     most: usize,
     except: &[i64],
-) -> Result<Vec<DueJob>, DbError> {
+) -> Result<Found, DbError> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = match due {
         Due::Lease => {
             sqlx::query_as!(
                 Row,
-                r#"select id, account, state, epoch, xmin::text as "version!" from apipay.jobs
+                r#"select id, account, state, epoch, xmin::text as "version!", $1::bigint as "share!" from apipay.jobs
                   where state = 'sending' and leased_until < now() and id <> all ($2)
                   order by leased_until limit $1"#,
                 most,
@@ -137,7 +152,7 @@ pub async fn find(
         Due::LeftOpen => {
             sqlx::query_as!(
                 Row,
-                r#"select j.id, j.account, j.state, j.epoch, j.version as "version!"
+                r#"select j.id, j.account, j.state, j.epoch, j.version as "version!", $1::bigint as "share!"
                      from (select job_id from apipay.attempts where kind = 'send' and finished_at is null) t
                     cross join lateral (
                       select id, account, state, epoch, xmin::text as version from apipay.jobs where id = t.job_id
@@ -151,85 +166,46 @@ pub async fn find(
             .await
         }
         Due::Expiry => {
-            sqlx::query_as!(
+            sqlx::query_file_as!(
                 Row,
-                r#"select id, account, state, epoch, xmin::text as "version!" from apipay.jobs
-                  where state = 'queued' and expires_at <= least(now(), $3) and id <> all ($2)
-                  order by expires_at limit $1"#,
+                "src/db/expired.sql",
                 most,
                 except,
-                expected,
+                place.account,
+                expected
             )
             .fetch_all(pool)
             .await
         }
         Due::Release => {
-            sqlx::query_as!(
-                Row,
-                r#"select p.id, p.account, p.state, p.epoch, p.version as "version!" from apipay.accounts a
-                   cross join lateral (
-                     select id, account, state, epoch, xmin::text as version from apipay.jobs
-                      where account = a.name and state = 'parked' and id <> all ($2)
-                        and (a.state = 'active' or unproven_since is not null)
-                      order by id
-                      limit $1) p
-                  where a.state = 'active' or a.delivery_error is not null
-                  limit $1"#,
-                most,
-                except,
-            )
-            .fetch_all(pool)
-            .await
+            sqlx::query_file_as!(Row, "src/db/released.sql", most, except, place.account)
+                .fetch_all(pool)
+                .await
         }
         Due::GoOn => {
-            sqlx::query_as!(
-                Row,
-                r#"select p.id, p.account, p.state, p.epoch, p.version as "version!" from apipay.accounts a
-                   cross join lateral (
-                     select j.id, j.account, j.state, j.epoch, j.xmin::text as version from apipay.jobs j
-                      where j.account = a.name and j.failing_since <= a.failing_ended_at
-                        and j.state in ('queued', 'sending', 'uncertain') and j.id <> all ($2)
-                      order by j.failing_since limit $1) p
-                   where a.failing_ended_at <= now()
-                   limit $1"#,
-                most,
-                except,
-            )
-            .fetch_all(pool)
-            .await
+            sqlx::query_file_as!(Row, "src/db/going_on.sql", most, except, place.account)
+                .fetch_all(pool)
+                .await
         }
-        Due::Answered => return answered(pool, most, except).await,
+        Due::Answered => return answered(pool, place, most, except).await,
         Due::Turn => in_turn(pool, place, most, except).await,
         Due::Unfollowed => unfollowed(pool, place, most, except).await,
-        // The first of them meet a cap that is still there, and so soon after its end that the others need not move
-        // for nothing: they go on as the first go out, or once the cap has not come back for ten seconds.
         Due::Cap => {
-            sqlx::query_as!(
-                Row,
-                r#"select p.id, p.account, p.state, p.epoch, p.version as "version!" from apipay.accounts a
-                   cross join unnest(apipay._operations()) as o(operation)
-                   cross join lateral (
-                     select j.id, j.account, j.state, j.epoch, j.xmin::text as version from apipay.jobs j
-                      where j.account = a.name and j.operation = o.operation and j.state = 'queued'
-                        and j.reason = 'waits_for_cap' and j.id <> all ($2)
-                      order by j.priority desc, j.run_at, j.id
-                      limit $1) p
-                   where o.operation <> all (apipay._capped(a))
-                     and ((a.capped_until > now() - interval '10 seconds') is not true
-                          or (select count(*) from (
-                                select from apipay.jobs n
-                                 where n.account = a.name and n.state = 'queued' and apipay._is_in_turn(n.reason)
-                                   and n.id > 0 and n.run_at <= now()
-                                 limit 100) first) < 100)
-                   limit $1"#,
-                most,
-                except,
-            )
-            .fetch_all(pool)
-            .await
+            sqlx::query_file_as!(Row, "src/db/uncapped.sql", most, except, place.account)
+                .fetch_all(pool)
+                .await
         }
     };
     let rows = rows.task("find the jobs whose time has come")?;
+    let is_full = match due {
+        Due::Lease | Due::LeftOpen | Due::Answered | Due::Turn | Due::Unfollowed => {
+            is(rows.len(), most)
+        }
+        Due::Expiry | Due::Release | Due::GoOn | Due::Cap => {
+            *place = after(&rows, most);
+            !place.is_at_start() || is_a_share_full(&rows)
+        }
+    };
     let jobs = rows.into_iter().filter_map(|row| {
         Some(DueJob {
             id: JobId(row.id),
@@ -240,11 +216,41 @@ pub async fn find(
             wait: None,
         })
     });
-    Ok(jobs.collect())
+    Ok(Found {
+        jobs: jobs.collect(),
+        is_full,
+    })
 }
 
-/// Jobs that wait although a send of their account got a clear answer after their last try got none.
-async fn answered(pool: &Pool, most: i64, except: &[i64]) -> Result<Vec<DueJob>, DbError> {
+/// Where the next look begins: after the last account, if there were so many of them that not each had its share.
+fn after(rows: &[Row], most: i64) -> Place {
+    let is_cut = |last: &&Row| last.share == 1 && is(rows.len(), most);
+    let last = rows.last().filter(is_cut);
+    last.map_or_else(Place::default, |last| Place {
+        account: last.account.clone(),
+        number: 0,
+    })
+}
+
+/// Whether an account has so many that it may have more.
+fn is_a_share_full(rows: &[Row]) -> bool {
+    // Account by account, as they are read.
+    let mut accounts = rows.chunk_by(|one, next| one.account == next.account);
+    accounts.any(|jobs| jobs.first().is_some_and(|job| is(jobs.len(), job.share)))
+}
+
+fn is(len: usize, most: i64) -> bool {
+    i64::try_from(len).is_ok_and(|len| len >= most)
+}
+
+/// Jobs that wait although a send of their account got a clear answer after their last try got none. Many of them may wait
+/// rightly, so they are gone through account by account.
+async fn answered(
+    pool: &Pool,
+    place: &mut Place,
+    most: i64,
+    except: &[i64],
+) -> Result<Found, DbError> {
     let rows = sqlx::query!(
         r#"select p.id, p.account, p.state, p.epoch, p.version as "version!", p.updated_at, p.run_at,
                   a.unanswered_since as "unanswered_since!"
@@ -256,14 +262,22 @@ async fn answered(pool: &Pool, most: i64, except: &[i64]) -> Result<Vec<DueJob>,
                   and j.state in ('queued', 'uncertain') and j.updated_at <= a.answered_at and j.run_at > now()
                   and j.id <> all ($2)
                 order by j.failing_since limit $1) p
-            where a.answered_at <= now() and a.unanswered_since <= p.updated_at
+            where a.name > $3 and a.answered_at <= now() and a.unanswered_since <= p.updated_at
+            order by a.name
             limit $1"#,
         most,
         except,
+        place.account,
     )
     .fetch_all(pool)
     .await
     .task("find the jobs whose account was answered")?;
+    let is_full = is(rows.len(), most);
+    let last = rows.last().filter(|_| is_full);
+    *place = last.map_or_else(Place::default, |last| Place {
+        account: last.account.clone(),
+        number: 0,
+    });
     let jobs = rows.into_iter().filter_map(|row| {
         Some(DueJob {
             id: JobId(row.id),
@@ -278,7 +292,10 @@ async fn answered(pool: &Pool, most: i64, except: &[i64]) -> Result<Vec<DueJob>,
             }),
         })
     });
-    Ok(jobs.collect())
+    Ok(Found {
+        jobs: jobs.collect(),
+        is_full,
+    })
 }
 
 async fn in_turn(
@@ -308,6 +325,7 @@ async fn in_turn(
             state: State::Queued.to_string(),
             epoch: invoice.epoch?,
             version: invoice.version?,
+            share: most,
         })
     });
     Ok(due.collect())
@@ -340,6 +358,7 @@ async fn unfollowed(
         state: State::Accepted.to_string(),
         epoch: job.epoch,
         version: job.version,
+        share: most,
     });
     Ok(due.collect())
 }

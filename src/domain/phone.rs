@@ -52,12 +52,28 @@ fn is_filler(letter: char) -> bool {
         )
 }
 
-/// Blanks and dashes that may stand within a number as people write it.
+/// A digit, also of the Arabic and the full-width ones.
+fn is_digit(letter: char) -> bool {
+    digit_of(letter).is_some()
+}
+
+fn digit_of(letter: char) -> Option<u32> {
+    let zero = match letter {
+        '0'..='9' => '0',
+        '\u{660}'..='\u{669}' => '\u{660}',
+        '\u{6f0}'..='\u{6f9}' => '\u{6f0}',
+        '\u{ff10}'..='\u{ff19}' => '\u{ff10}',
+        _ => return None,
+    };
+    Some(u32::from(letter) - u32::from(zero))
+}
+
+/// Blanks, dashes and strokes that may stand within a number as people write it.
 fn is_separator(letter: char) -> bool {
     letter.is_whitespace()
         || matches!(
             letter,
-            '(' | ')' | '.' | '-' | '\u{2010}'..='\u{2015}' | '\u{2212}'
+            '(' | ')' | '.' | '_' | '/' | '-' | '\u{2010}'..='\u{2015}' | '\u{2212}'
         )
 }
 
@@ -66,7 +82,9 @@ fn is_separator(letter: char) -> bool {
 fn end_of_phone(letters: &[char]) -> Option<usize> {
     let digits = |from: usize, many: usize| {
         let part = letters.get(from..from + many)?;
-        part.iter().all(char::is_ascii_digit).then_some(from + many)
+        part.iter()
+            .all(|letter| is_digit(*letter))
+            .then_some(from + many)
     };
     let past = |from: usize, most: usize| {
         let rest = letters.iter().skip(from).take(most);
@@ -76,18 +94,34 @@ fn end_of_phone(letters: &[char]) -> Option<usize> {
         let from = digits(past(from, 3), 3)?;
         let from = digits(past(from, 2), 2)?;
         let end = digits(past(from, 2), 2)?;
-        let goes_on = letters.get(end).is_some_and(char::is_ascii_digit);
+        let goes_on = letters.get(end).is_some_and(|letter| is_digit(*letter));
         (!goes_on).then_some(end)
     };
+    let first = digit_of(*letters.first()?)?;
     let prefixed = || {
-        matches!(letters.first(), Some('7' | '8')).then_some(())?;
+        matches!(first, 7 | 8).then_some(())?;
         rest(digits(past(1, 3), 3)?)
     };
     let bare = || {
-        (letters.first() == Some(&'7')).then_some(())?;
+        (first == 7).then_some(())?;
         rest(digits(0, 3)?)
     };
-    prefixed().or_else(bare)
+    // Digit by digit, which no amount is.
+    let apart = |more: usize| {
+        let pairs = letters.get(1..1 + 2 * more)?;
+        let is_apart = pairs.chunks(2).all(
+            |pair| matches!(pair, [before, digit] if is_separator(*before) && is_digit(*digit)),
+        );
+        let end = 1 + 2 * more;
+        let goes_on = letters.get(end).is_some_and(|letter| is_digit(*letter));
+        (is_apart && !goes_on).then_some(end)
+    };
+    let spaced = || match first {
+        7 => apart(10).or_else(|| apart(9)),
+        8 => apart(10),
+        _ => None,
+    };
+    prefixed().or_else(bare).or_else(spaced)
 }
 
 /// From so many digits on a number may be a phone, a card or a name of a person's.
@@ -100,17 +134,14 @@ pub fn without_phones(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut at = 0;
     while let Some(letter) = letters.get(at) {
-        if !letter.is_ascii_digit() {
+        if !is_digit(*letter) {
             masked.push(*letter);
             at += 1;
             continue;
         }
         // Here a row of digits begins.
         let rest = &letters[at..];
-        let row = rest
-            .iter()
-            .take_while(|letter| letter.is_ascii_digit())
-            .count();
+        let row = rest.iter().take_while(|letter| is_digit(**letter)).count();
         let hidden = end_of_phone(rest).or_else(|| (row >= LONG).then_some(row));
         match hidden {
             Some(_) => masked.push_str("***"),
@@ -213,6 +244,19 @@ mod tests {
                 "*** is ill",
             ),
             ("700 123 45 67", "***"),
+            ("8_700_123_45_67, 8/700/1234567", "***, ***"),
+            ("7 0 0 1 2 3 4 5 6 7", "***"),
+            ("to 8-7-0-0-1-2-3-4-5-6-7 now", "to *** now"),
+            (
+                "\u{668}\u{667}\u{660}\u{660}\u{661}\u{662}\u{663} \u{664}\u{665} \u{666}\u{667}",
+                "***",
+            ),
+            (
+                "\u{ff18}\u{ff17}\u{ff10}\u{ff10}\u{ff11}\u{ff12}\u{ff13}\u{ff14}\u{ff15}\u{ff16}\u{ff17}",
+                "***",
+            ),
+            ("sizes 7 8 9 10", "sizes 7 8 9 10"),
+            ("on 23/11/2026", "on 23/11/2026"),
             ("7001234567", "***"),
             (
                 "Failing row contains (7, {\"phone_number\": \"8 700 123 45 67\"}).",

@@ -21,6 +21,7 @@
 //! - [`quoted`]: what an answer says, for people.
 //! - [`unserved`]: what to do about accounts that no daemon serves.
 //! - [`refusals`]: rows that the database refuses, and when which of them is tried again.
+//! - [`unwritten`]: alerts that the database does not take, and when which of them is logged instead.
 //! - [`clock`]: whether the database's clock was set.
 //! - [`bounds`]: how far ahead a stored moment may lie.
 
@@ -52,4 +53,5 @@ pub mod remedy;
 pub mod rules;
 pub mod stated;
 pub mod unserved;
+pub mod unwritten;
 pub mod verdict;

@@ -40,6 +40,8 @@ pub struct AccountFacts {
     pub refused_reads: Option<Refused>,
     /// A job that waited for another one, whose turn has come.
     pub turn: Option<String>,
+    /// Whether expired jobs of it have not been ended for a while.
+    pub has_expired: bool,
     /// Since when a probe of it is due and not made, in words, while it is parked.
     pub probe: Option<String>,
     /// Whether a living daemon has the account in its configuration.
@@ -194,6 +196,9 @@ const EXPLAINING: [&str; 4] = [
     "gateway_failing sends",
     "clock_jumped",
 ];
+
+/// What may have due jobs wait. (Without a number: a text that changes with each look would be written with each look.)
+const EXPIRED_FIRST: &str = "jobs of it that have expired are being ended, and those that stand before the others have to be ended first";
 
 /// The alert that explains why work that needs an active account stands still. Probes and expired leases do not need
 /// one, so it does not explain those.
@@ -583,7 +588,13 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     // One job that is stuck explains a few, or as many as are known to be refused as it is.
     let is_told = is_single && facts.due_jobs <= FEW.max(facts.refused_jobs);
     if facts.due_jobs > 0 && !is_told {
-        sights.push(sight(Concern::Claims, &facts.claimed, moving));
+        sights.push(Sight {
+            cause: match facts.has_expired {
+                true => EXPIRED_FIRST.to_owned(),
+                false => String::new(),
+            },
+            ..sight(Concern::Claims, &facts.claimed, moving)
+        });
         if facts.is_late {
             sights.push(sight(Concern::Window, "", moving));
         }

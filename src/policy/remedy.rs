@@ -24,6 +24,40 @@ pub struct Remedy {
 pub const READ_KEY: &str = "have apipayd read it: sudo systemctl restart apipayd where systemd loads the key \
                             (LoadCredential), sudo systemctl reload apipayd where it is in an api_key_file";
 
+/// Where `apipayd check` is known to name the cause.
+pub const CHECK: &str = "run: apipayd check; it says what is wrong and the SQL that mends it";
+
+/// Where it may find none.
+pub const CHECK_FIRST: &str = "run: apipayd check; if it names no cause, look for warnings in the log of apipayd (journalctl -u \
+                               apipayd) and restart it, which is safe at any time";
+
+/// What is to be done as `apipayd check` says it beside all that it has found: not to run it.
+pub fn in_check(action: &str) -> String {
+    let found = "see the other lines here: they say what is wrong, and the SQL that mends it";
+    let may_be_found = CHECK_FIRST.replacen(
+        "run: apipayd check; if it names no cause",
+        "if no other line here names a cause",
+        1,
+    );
+    let mut said = action.to_owned();
+    for (step, instead) in [(CHECK, found), (CHECK_FIRST, may_be_found.as_str())] {
+        for (step, instead) in [
+            (step.to_owned(), instead.to_owned()),
+            (capitalized(step), capitalized(instead)),
+        ] {
+            said = said.replace(&step, &instead);
+        }
+    }
+    said
+}
+
+/// With which a sentence may begin.
+pub fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
 /// About an account that is parked for this reason.
 pub fn of_park(reason: Reason) -> Remedy {
     let (what, action) = match reason {

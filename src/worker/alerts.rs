@@ -64,7 +64,7 @@ async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbEr
             subject: &ctx.host,
             severity: "critical",
         };
-        round.part(alerts::say(&ctx.pool, &about, &text).await)?;
+        round.part(open::say(&ctx.pool, &about, &text).await)?;
     }
     let untold = round.part(alerts::untold(&ctx.pool).await)?;
     for held in untold.unwrap_or_default() {
@@ -88,7 +88,7 @@ async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbEr
             continue;
         };
         let about = About::account(&account, "account_parked", "critical");
-        round.part(alerts::say(&ctx.pool, &about, &alerting::of_park(&account, &park)).await)?;
+        round.part(open::say(&ctx.pool, &about, &alerting::of_park(&account, &park)).await)?;
     }
     let unserved = round.part(standing.unserved.step(ctx).await)?;
     // Whatever is told of those, any daemon ends.

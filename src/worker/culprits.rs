@@ -20,13 +20,14 @@ use tracing::{info, warn};
 use crate::db::among::{self, ClaimedTo, Due};
 use crate::db::claim::OfJobs;
 use crate::db::fault::Fault;
-use crate::db::{Among, DbError, Pool, alerts, locks, schema};
+use crate::db::{Among, DbError, Pool, locks, schema};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::policy::refusals::{Pace, Part, Refusals, Tried};
 use crate::telemetry::Chain;
 use crate::worker::alerting::{Alert, Others};
 use crate::worker::jitter::jitter;
+use crate::worker::open;
 use crate::worker::passed_over::PassedOver;
 use crate::worker::room::handles::Handles;
 use crate::worker::wake::Wake;
@@ -480,7 +481,7 @@ impl Culprits {
             &error.cause(),
         );
         let tell = async |renew| {
-            alerts::tell_stuck(&self.pool, account, alert.severity, &alert.text, renew).await
+            open::stuck(&self.pool, account, alert.severity, &alert.text, renew).await
         };
         let mut told = tell(false).await;
         // It may be open since there were few.

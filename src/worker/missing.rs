@@ -7,12 +7,13 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::db::DbError;
-use crate::db::alerts::{self, About};
+use crate::db::alerts::About;
 use crate::db::mirrors::DueMirror;
 use crate::db::missing::{Missing, told};
 use crate::policy::checks::is_missing;
 use crate::telemetry::Chain;
 use crate::worker::alerting;
+use crate::worker::open;
 use crate::worker::room::Room;
 
 /// So many are named at most; beyond that a person has to look at all of them anyway.
@@ -61,7 +62,7 @@ async fn say(room: &Room, missing: Vec<Missing>) -> Result<(), DbError> {
     }
     named.extend(news);
     let about = About::account(&room.name, alerting::MISSING, "critical");
-    alerts::say(
+    open::say(
         &room.handles.pool,
         &about,
         &alerting::missing(&room.name, named, MOST),

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::db::accounts::AlertText;
-use crate::db::alerts::{self, About};
+use crate::db::alerts::About;
 use crate::db::claim::Purpose;
 use crate::db::entry::Entry;
 use crate::db::fault::Fault;
@@ -35,6 +35,7 @@ use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::held_up::Stage;
 use crate::worker::jitter::jitter;
+use crate::worker::open;
 use crate::worker::probe;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
@@ -386,7 +387,7 @@ impl Organizations {
             let Some(text) = told.filter(|_| !known.contains(&room.name)) else {
                 continue;
             };
-            let opened = alerts::open(&ctx.pool, &about(&room), text).await;
+            let opened = open::once(&ctx.pool, &about(&room), text).await;
             unless_locked(ctx, &room, opened.map(|()| false)).await?;
         }
         Ok(())
@@ -423,7 +424,7 @@ impl Organizations {
         self.doubted.insert(name.clone(), doubted);
         warn!(account = %name, ?doubt, "the account's key is not known to be of its organization; nothing of it is served");
         if telling == Telling::Doubt {
-            alerts::say(&ctx.pool, &about(room), &text).await?;
+            open::say(&ctx.pool, &about(room), &text).await?;
             ctx.wake.deliver.notify_one();
         }
         Ok(telling)

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use crate::crash::{self, Point};
 use crate::db::fault::Fault;
 use crate::db::locks::{self, Blocker};
-use crate::db::recover::{self, Due, DueJob, Place, Terms};
+use crate::db::recover::{self, Due, DueJob, Found, Place, Terms};
 use crate::db::{DbError, among};
 use crate::domain::job::JobId;
 use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN, goes_on_early};
@@ -59,7 +59,7 @@ impl Default for Unmoved {
     }
 }
 
-/// How long one round looks through those that wait for another one; the next goes on where it ended.
+/// How long one round looks through those that may all wait rightly; the next goes on where it ended.
 const LOOK_THROUGH: Duration = Duration::from_millis(150);
 
 impl Recovery {
@@ -91,8 +91,7 @@ impl Recovery {
             loop {
                 let expected = ctx.clock.expected();
                 let found = recover::find(&ctx.pool, due, expected, place, MOST, &except);
-                let mut jobs = found.await?;
-                let is_full = jobs.len() == MOST;
+                let Found { mut jobs, is_full } = found.await?;
                 jobs.retain(|job| {
                     let wait = job.wait.as_ref();
                     wait.is_none_or(|wait| goes_on_early(wait, &ctx.rules))
@@ -100,8 +99,11 @@ impl Recovery {
                 if !jobs.is_empty() && unmoved.advance(ctx, due, jobs).await? > 0 && is_full {
                     step = Step::Worked;
                 }
-                // Those that wait for another one are looked through in several pieces a round.
-                if due != Due::Turn || place.is_at_start() || began.elapsed() >= LOOK_THROUGH {
+                // Those that may all wait rightly are looked through in several pieces a round.
+                if !matches!(due, Due::Turn | Due::Answered)
+                    || place.is_at_start()
+                    || began.elapsed() >= LOOK_THROUGH
+                {
                     break;
                 }
             }

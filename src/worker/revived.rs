@@ -12,6 +12,7 @@ use crate::domain::job::JobId;
 use crate::domain::object::InvoiceStatus;
 use crate::worker::alerting;
 use crate::worker::context::Context;
+use crate::worker::open;
 use crate::worker::room::Room;
 
 /// Opens the alert of an invoice that a check has just shown alive.
@@ -27,7 +28,7 @@ pub async fn tell(room: &Room, mirror: &DueMirror, status: &InvoiceStatus) -> Re
         severity: "critical",
     };
     if let Some(text) = text(&room.handles.pool, account, invoice, status, job).await? {
-        alerts::say(&room.handles.pool, &about, &text).await?;
+        open::say(&room.handles.pool, &about, &text).await?;
         room.handles.wake.deliver.notify_one();
     }
     Ok(())

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use crate::db::alerts::About;
 use crate::db::troubled::{self, Troubled};
-use crate::db::{DbError, alerts, progress};
+use crate::db::{DbError, progress};
 use crate::policy::outage::telling::{ending, named, not_theirs, telling};
 use crate::policy::outage::told_after;
 use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
+use crate::worker::open;
 
 /// Those of these accounts of which something fails, or is told to.
 pub async fn find(ctx: &Arc<Context>, accounts: &[String]) -> Result<Vec<Troubled>, DbError> {
@@ -65,7 +66,7 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
                 text,
                 renews: _,
             } = Alert::failing(account, &telling, hosts);
-            alerts::open(&ctx.pool, &About::account(account, kind, severity), &text).await
+            open::once(&ctx.pool, &About::account(account, kind, severity), &text).await
         }
         (Some(telling), Some(told)) => {
             let text = Alert::failing(account, &telling, hosts).text;

@@ -7,10 +7,11 @@ use tracing::warn;
 
 use crate::db::alerts::About;
 use crate::db::fault::Fault;
-use crate::db::{DbError, accounts, alerts, progress};
+use crate::db::{DbError, accounts, progress};
 use crate::telemetry::Chain;
 use crate::worker::alerting;
 use crate::worker::context::Context;
+use crate::worker::open;
 use crate::worker::room::Room;
 use crate::worker::room::modes::Sight;
 
@@ -47,6 +48,6 @@ async fn compare_one(room: &Room, sight: Sight) -> Result<bool, DbError> {
     }
     let text = alerting::mode_changed(name, &stored, mode, sight.invoice());
     let about = About::account(name, alerting::MODE, "critical");
-    alerts::open(pool, &about, &text).await?;
+    open::once(pool, &about, &text).await?;
     Ok(true)
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::db::alerts::About;
 use crate::db::refused::{self, Told};
-use crate::db::{DbError, alerts, progress, troubled};
+use crate::db::{DbError, progress, troubled};
 use crate::domain::account::AccountName;
 use crate::domain::outage::RefusedJob;
 use crate::policy::outage::{REFUSALS_TOLD, told_after};
 use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
+use crate::worker::open;
 
 /// An account of which jobs are refused, or told to be.
 pub struct Refusals {
@@ -77,7 +78,7 @@ pub async fn tell(ctx: &Arc<Context>, refusals: &Refusals) -> Result<(), DbError
                 text,
                 renews: _,
             } = Alert::refused(account, job, others);
-            alerts::open(&ctx.pool, &About::account(account, kind, severity), &text).await
+            open::once(&ctx.pool, &About::account(account, kind, severity), &text).await
         }
         (Some((job, others)), Some(told)) => {
             let text = Alert::refused(account, job, others).text;

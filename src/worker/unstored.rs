@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use crate::db::alerts::{self, About};
+use crate::db::alerts::About;
 use crate::db::entry::Entry;
 use crate::db::fault::Cause;
 use crate::db::mirrors::{self, AmongMirrors, DueMirror, Kind, Mirror};
@@ -22,6 +22,7 @@ use crate::telemetry::Chain;
 use crate::worker::alerting::Alert;
 use crate::worker::culprits::is_of_schema;
 use crate::worker::jitter::jitter;
+use crate::worker::open;
 use crate::worker::wake::Wake;
 
 /// Mirrors that are remembered. With more, it is not about single rows, and those beyond are asked about as usual.
@@ -138,7 +139,7 @@ impl Unstored {
             subject: "what ApiPay shows",
             severity: alert.severity,
         };
-        if let Err(error) = alerts::open(pool, &about, &alert.text).await {
+        if let Err(error) = open::once(pool, &about, &alert.text).await {
             warn!(account = %mirror.account, error = %Chain(&error), "the alert of what cannot be stored was not opened yet");
         }
         wake.deliver.notify_one();

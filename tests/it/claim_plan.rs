@@ -162,6 +162,28 @@ async fn a_claim_costs_the_same_with_every_priority_there_is() {
     world.end_unchecked().await;
 }
 
+#[tokio::test]
+async fn a_claim_passes_over_some_hundred_expired_jobs() {
+    let world = World::made(Wish::default()).await;
+    world
+        .sql(
+            "insert into apipay.jobs (account, operation, params, run_at, expires_at)
+             select 'default', 'invoice.create', '{}', now() - interval '1 day', '-infinity' from generate_series(1, 400)",
+        )
+        .await;
+    world.sql(DUE).await;
+    world.sql("update apipay.jobs set priority = 0").await;
+    let plan = explain(&world).await;
+    let mut nodes = Vec::new();
+    collect(&plan["Plan"], &mut nodes);
+    let claimed = nodes
+        .iter()
+        .find(|node| node["Subplan Name"] == "CTE claimed")
+        .unwrap();
+    assert_eq!(claimed["Actual Rows"].as_f64(), Some(8.0));
+    world.end_unchecked().await;
+}
+
 /// Explains and runs the very text that the daemon runs, as a prepared statement, and undoes it.
 async fn explain(world: &World) -> Value {
     let mut transaction = world.pool().begin().await.unwrap();

@@ -119,6 +119,13 @@ begin
   perform pg_temp.explains(jsonb_build_object('expires_at', now() + interval '1 h'),
     'Due now: it goes out in its turn, as fast as the account''s quota of requests allows. If it is not sent by MOMENT (in 60 min), it ends expired, unsent.');
   delete from apipay.jobs j where j.expires_at > now();
+  perform pg_temp.explains(jsonb_build_object('expires_at', '-infinity'), 'Its time ran out at the beginning of time: it ends expired, unsent.');
+  perform pg_temp.explains(jsonb_build_object('expires_at', '4713-01-01 12:00 BC', 'account', 'left'),
+    'Its time ran out at MOMENT:07 BC: it ends expired, unsent.');
+  -- what has expired is ended first
+  perform pg_temp.explains('{}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows, after jobs of the account that have expired: where those stand before it, they are ended first.');
+  delete from apipay.jobs j where j.expires_at <= now();
+  perform pg_temp.explains('{}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
 
   -- no daemon serves the account, whatever else is the matter with it
   perform pg_temp.explains('{"account": "left"}',

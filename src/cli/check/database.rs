@@ -76,7 +76,8 @@ pub(super) async fn gather(
     results.push(schema(version, sources));
     // Before the schema is there, nobody can have rights in it.
     if version == SchemaVersion::Current {
-        let standing = standing::gather(pool, &server.user, configured).await;
+        let has_webhook = session.settings.alerts.webhook.is_some();
+        let standing = standing::gather(pool, &server.user, configured, has_webhook).await;
         let is_usable = standing.iter().all(|result| result.exit == 0);
         results.extend(standing);
         if is_usable {

@@ -11,6 +11,7 @@ use crate::db::alerts::{self, Open};
 use crate::db::locks::{self, Blocker, InTheWay, LockedJob, LockedMirror};
 use crate::db::progress::{self, Stop};
 use crate::db::{DbError, Pool};
+use crate::policy::remedy::in_check;
 use crate::telemetry::Chain;
 
 /// How long a job is due before it counts as kept locked: shorter locks are everyday life.
@@ -161,6 +162,7 @@ fn alert(open: &Open) -> CheckResult {
         action,
         all_open: _,
     } = open;
+    let action = in_check(action);
     let text = format!("{kind} is open: {summary} To do: {action}");
     match kind.as_str() {
         "history_lost" => CheckResult::failed("alerts", text),
@@ -175,6 +177,7 @@ mod tests {
     use crate::cli::print::Row;
     use crate::domain::account::AccountName;
     use crate::domain::job::JobId;
+    use crate::policy::remedy::{CHECK, CHECK_FIRST, capitalized};
 
     #[test]
     fn a_stop_is_told_with_the_command_that_ends_it() {
@@ -255,6 +258,21 @@ mod tests {
             })
         };
         assert_eq!(open("history_lost").state, State::Failed);
+        for action in [
+            CHECK.to_owned(),
+            CHECK_FIRST.to_owned(),
+            format!("end it; then {CHECK}. {}", capitalized(CHECK_FIRST)),
+        ] {
+            let line = alert(&Open {
+                kind: "no_progress".into(),
+                summary: "It is.".into(),
+                action,
+                all_open: 1,
+            })
+            .line(false);
+            assert!(line.contains("other line"), "{line}");
+            assert!(!line.contains("apipayd check"), "{line}");
+        }
         assert_eq!(
             open("job_held").line(false),
             "warning  alerts        job_held is open: It is. To do: look"

@@ -14,8 +14,13 @@ use crate::domain::times::ALIVE_FOR;
 use crate::policy::unserved;
 use crate::telemetry::Chain;
 
-/// Asks the database; `configured` are the accounts of this configuration.
-pub(super) async fn gather(pool: &Pool, user: &str, configured: &[String]) -> Vec<CheckResult> {
+/// Asks the database; `configured` are the accounts of this configuration, which may have a webhook for alerts.
+pub(super) async fn gather(
+    pool: &Pool,
+    user: &str,
+    configured: &[String],
+    has_webhook: bool,
+) -> Vec<CheckResult> {
     let mut results = match schema::faults(pool).await {
         Ok(faults) => of_schema(user, &faults),
         Err(error) => vec![CheckResult::failed("schema", Chain(&error))],
@@ -26,7 +31,7 @@ pub(super) async fn gather(pool: &Pool, user: &str, configured: &[String]) -> Ve
     }
     let asked = async {
         let due = progress::due(pool, ALIVE_FOR, &progress::Unstored::default()).await?;
-        let undelivered = progress::undelivered(pool).await?;
+        let undelivered = progress::undelivered(pool, has_webhook).await?;
         Ok::<_, DbError>((due, undelivered))
     };
     match asked.await {

@@ -63,6 +63,23 @@ fn due_jobs_that_nobody_claims_are_found_after_two_leases() {
 }
 
 #[test]
+fn expired_jobs_that_are_not_ended_are_said_to_stand_before_what_is_due() {
+    for has_expired in [false, true] {
+        let account = AccountFacts {
+            has_expired,
+            ..waiting("never")
+        };
+        let mut watch = Watch::default();
+        watch.look(Duration::ZERO, &facts(account.clone()), patience());
+        let found = watch.look(10 * MINUTE, &facts(account), patience());
+        let [claims] = found.as_slice() else {
+            panic!("{found:?}");
+        };
+        assert_eq!(claims.cause.contains("expired"), has_expired);
+    }
+}
+
+#[test]
 fn a_backlog_that_drains_by_one_a_minute_moves() {
     expect(|at| facts(waiting(&(at.as_secs() / 66).to_string())), &[]);
     let tight = |at: Duration| AccountFacts {

@@ -62,16 +62,16 @@ fn how(
             true => "",
             false => ", and no running apipayd serves it",
         };
+        let was_taken_up =
+            standing.was_claimed && concerns.iter().any(|code| code == Concern::Claims.code());
+        let how = match was_taken_up {
+            true => "payments of it were taken up again, and nothing more of it is due",
+            false => "nothing of it is due any more",
+        };
         return match standing.held {
-            0 => format!("nothing of it is due any more{served}"),
-            1 => {
-                format!("nothing of it is due any more; 1 job of it is held: see job_held{served}")
-            }
-            held => {
-                format!(
-                    "nothing of it is due any more; {held} jobs of it are held: see job_held{served}"
-                )
-            }
+            0 => format!("{how}{served}"),
+            1 => format!("{how}; 1 job of it is held: see job_held{served}"),
+            held => format!("{how}; {held} jobs of it are held: see job_held{served}"),
         };
     }
     if let Some(stop) = stop {
@@ -181,6 +181,16 @@ mod tests {
             ..standing()
         };
         assert_eq!(ended(&idle), "nothing of it is due any more");
+        let taken_up = Standing {
+            was_claimed: true,
+            ..idle.clone()
+        };
+        assert_eq!(
+            ended(&taken_up),
+            "payments of it were taken up again, and nothing more of it is due"
+        );
+        let looked_up = of_account(&["look_ups".to_owned()], Some(&taken_up), None, None);
+        assert_eq!(looked_up, "nothing of it is due any more");
         let given_up = Standing {
             held: 3,
             ..idle.clone()

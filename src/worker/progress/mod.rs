@@ -200,7 +200,7 @@ impl Progress {
         };
         let due = progress::due(pool, patience.moving.max(ALIVE_FOR), &unstored).await?;
         let stop = progress::stop(pool).await?;
-        let undelivered = progress::undelivered(pool).await?;
+        let undelivered = progress::undelivered(pool, ctx.webhook.is_some()).await?;
         let weight = if is_seldom {
             let accounts: Vec<String> = waiting(&due).map(str::to_owned).collect();
             // What waits is told without its number where that cannot be counted.
@@ -426,6 +426,7 @@ fn account(ctx: &Context, due: &Due) -> AccountFacts {
         refused_sends: due.refused_sends.map(|since| refused(due, since)),
         refused_reads: due.refused_reads.map(|since| refused(due, since)),
         turn: due.turn.clone(),
+        has_expired: due.has_expired,
         probe: due.probe.map(written),
         is_served: due.served_by > 0,
         is_left_alone: due.is_left_alone,

@@ -14,6 +14,7 @@ use super::ended::{self, InPlace};
 use crate::alert::{Delivery, Status};
 use crate::db::DbError;
 use crate::db::accounts::AlertText;
+use crate::db::fault::Fault;
 use crate::db::progress::{self, Stop, Weight};
 use crate::domain::times::ALIVE_FOR;
 use crate::policy::progress::{AccountFacts, Concern, Patience, explanation};
@@ -21,6 +22,7 @@ use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::deliver::{self, LOG, WEBHOOK};
+use crate::worker::open;
 
 /// The kind of its alerts.
 const KIND: &str = "no_progress";
@@ -174,8 +176,14 @@ async fn keep(ctx: &Context, (account, subject): &Key, told: &Told) -> bool {
         repeats: i32::try_from(told.repeats).unwrap_or(i32::MAX),
     };
     let kept = progress::keep(&ctx.lookout, KIND, &incident).await;
-    if let Err(error) = &kept {
-        warn!(error = %Chain(error), "the alert is not written yet");
+    let of_row = (account.clone(), KIND.to_owned(), subject.clone());
+    match &kept {
+        Ok(()) => open::written(&of_row),
+        // It is told past the outbox besides.
+        Err(error) if matches!(error.fault(), Fault::Rows | Fault::Words) => {
+            open::not_written(&of_row, &told.text, error)
+        }
+        Err(error) => warn!(error = %Chain(error), "the alert is not written yet"),
     }
     ctx.wake.deliver.notify_one();
     kept.is_ok()

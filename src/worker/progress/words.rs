@@ -9,7 +9,7 @@ use crate::db::locks::{Blocker, InTheWay, LockedMirror, Session};
 use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
 use crate::db::schema::Fault;
 use crate::policy::progress::{Concern, Standstill};
-use crate::policy::remedy::{Remedy, of_limit};
+use crate::policy::remedy::{CHECK, CHECK_FIRST, Remedy, capitalized, of_limit};
 use crate::policy::unserved;
 use crate::worker::alerting;
 
@@ -34,8 +34,6 @@ pub(super) struct Known<'a> {
 
 /// Accounts that are named one by one.
 const NAMED: usize = 5;
-
-const CHECK: &str = "run: apipayd check; it says what is wrong and the SQL that mends it";
 
 /// The alert of what was found about one account, or about all.
 pub(super) fn text(
@@ -71,8 +69,12 @@ pub(super) fn text(
             action.push(step);
         }
     }
+    // What these are, it finds as well.
+    let is_for_check = known.faults.iter().any(Fault::stops_payments)
+        || !known.in_the_way.is_empty()
+        || !known.mirrors.is_empty();
     for standstill in standstills {
-        let step = remedy(standstill);
+        let step = remedy(standstill, is_for_check);
         if !action.contains(&step) {
             action.push(step);
         }
@@ -172,12 +174,6 @@ fn end_of(blocker: &Blocker) -> String {
     }
 }
 
-fn capitalized(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(letters).collect()
-}
-
 /// One step after the other; SQL is left so that it can be copied.
 fn joined(steps: &[String]) -> String {
     let mut text = String::new();
@@ -203,7 +199,11 @@ fn sentence(standstill: &Standstill, stop: Option<&Stop>) -> String {
     let cause = &standstill.cause;
     match standstill.concern {
         Concern::Claims => {
-            format!("Payments of account {account} are due and none is taken up.")
+            let why = match cause.as_str() {
+                "" => String::new(),
+                cause => format!(": {cause}"),
+            };
+            format!("Payments of account {account} are due and none is taken up{why}.")
         }
         Concern::Window => format!(
             "Payments of account {account} are claimed, but each time too late to be sent: the database or this machine is slow."
@@ -309,7 +309,7 @@ fn until(standstill: &Standstill) -> String {
     until.map_or_else(String::new, |until| format!(" until {until}"))
 }
 
-fn remedy(standstill: &Standstill) -> String {
+fn remedy(standstill: &Standstill, is_for_check: bool) -> String {
     let account = standstill.account.as_deref().unwrap_or_default();
     match standstill.concern {
         Concern::Service => format!(
@@ -357,7 +357,8 @@ fn remedy(standstill: &Standstill) -> String {
              way refuses the requests, or another program uses the same API key (429). Payments go on by themselves once \
              its health is answered, or at once with: select apipay.resume('{account}', 'why');"
         ),
-        _ => CHECK.to_owned(),
+        _ if is_for_check => CHECK.to_owned(),
+        _ => CHECK_FIRST.to_owned(),
     }
 }
 
@@ -446,6 +447,30 @@ mod tests {
              wait, 15000 KZT, of a, b, c, d, e and 2 more."
         );
         assert!(text.action.contains("apipayd check"), "{}", text.action);
+    }
+
+    #[test]
+    fn check_is_not_said_to_find_what_is_not_known_to_be_found_by_it() {
+        let fault = Fault::SequenceBehind {
+            sequence: "apipay.jobs_id_seq".into(),
+            highest: 7,
+            beyond: None,
+        };
+        let found = standstill(Some("clinic"), Concern::Claims, "expired ones go first");
+        let said = |faults: &[Fault]| {
+            let known = Known {
+                faults,
+                ..Known::default()
+            };
+            text(Uuid::nil(), &[&found], &waiting(vec!["clinic"]), &known)
+        };
+        let unknown = said(&[]);
+        assert_eq!(
+            unknown.summary,
+            "Payments of account clinic are due and none is taken up: expired ones go first."
+        );
+        assert_eq!(unknown.action, CHECK_FIRST);
+        assert!(said(&[fault]).action.contains(CHECK));
     }
 
     #[test]

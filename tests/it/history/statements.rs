@@ -96,8 +96,8 @@ const CASES: &[(&str, &str, Limit)] = &[
         "array[{JOBS} + 1021], '{network}', '{lookup_unclear}'",
         FEW,
     ),
-    ("j.failing_since <= a.failing_ended_at", "500, '{}'", ALL),
-    ("j.failing_since <= a.answered_at", "500, '{}'", ALL),
+    ("-- Jobs that failed with all others", "500, '{}', ''", ALL),
+    ("j.failing_since <= a.answered_at", "500, '{}', ''", ALL),
     (
         "set run_at = least(j.run_at, now())\n                   where",
         "array[{JOBS} + 1021], '{network}', '{lookup_unclear}'",
@@ -163,6 +163,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "",
         ALL,
     ),
+    ("apipay._all_changed('apipay.alerts', 1, 0)", "", FEW),
     ("'the job is not held any more'", "3600, 60, 3600", ALL),
     (
         "l.details ->> 'blocker' as blocker",
@@ -276,9 +277,9 @@ const CASES: &[(&str, &str, Limit)] = &[
         "array[{JOBS} + 1021], '1s'",
         FEW,
     ),
-    ("state = 'parked' and id <> all ($2)", "500, '{}'", ALL),
+    ("-- Parked jobs whose account is", "500, '{}', ''", ALL),
     ("order by leased_until limit $1", "500, '{}'", ALL),
-    ("order by expires_at limit $1", "500, '{}', now()", ALL),
+    ("-- Queued jobs that are past", "500, '{}', '', now()", ALL),
     (
         "l.details -> 'accounts' ?|",
         "'a host', {ACCOUNTS}, '{WORKER}'",
@@ -381,7 +382,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("d.seen_at > now() - interval '5 minutes'", "'stuck'", ALL),
     ("apipay._sequences_behind()", "", FEW),
     ("extract(epoch from now() - changed_at)", "", FEW),
-    ("array_agg(d.last_error order by d.id)", "", ALL),
+    ("array_agg(d.last_error order by d.id)", "true", ALL),
     (r#"=select current_user::text as "user!""#, "", FEW),
     ("pg_event_trigger", "", FEW),
     ("apipay._end_check(", "'branch-1', 60", FEW),
@@ -496,7 +497,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "60, array[{JOBS} + 1021]",
         ALL,
     ),
-    ("cross join unnest(apipay._operations())", "500, '{}'", ALL),
+    ("-- Jobs that waited for the end", "500, '{}', ''", ALL),
     ("'expired_unproven'", "array[{JOBS} + 1013]", ALL),
     ("reason = 'resumed'", "array[{JOBS} + 1061]", ALL),
     (

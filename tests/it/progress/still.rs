@@ -225,11 +225,13 @@ async fn a_claim_that_takes_nothing_without_a_word_is_told() {
         )
         .await;
     let job = world.bill(phone::PAID, 1500).await;
-    let delivery = until_told(&world, "firing", &["are due and none is taken up"]).await;
+    // Nothing that `apipayd check` knows of is found, so it is not promised to name the cause.
+    let words = ["are due and none is taken up", "if it names no cause"];
+    let delivery = until_told(&world, "firing", &words).await;
     assert_eq!(delivery["commonLabels"]["account"], "default");
     world.sql("drop trigger a_keep on apipay.jobs").await;
     world.until(job, "succeeded").await;
-    until_told(&world, "resolved", &[]).await;
+    until_told(&world, "resolved", &["were taken up again"]).await;
     world.end([daemon]).await;
 }
 
@@ -292,6 +294,50 @@ async fn a_receiver_that_takes_no_alert_is_told_by_the_log_and_the_status() {
         .await;
     daemon
         .until_told("NO PROGRESS: Alerts are not delivered")
+        .await;
+    world.end([daemon]).await;
+}
+
+/// Nobody tries what a channel has not taken that is in no configuration any more: nobody is told that it is tried.
+#[tokio::test]
+async fn a_receiver_that_is_taken_out_of_the_configuration_is_told_of_no_more() {
+    let (world, mut daemon) = World::running_as(wish()).await;
+    world.alerts.refuse(usize::MAX);
+    world.sql("select apipay.park('default', 'test')").await;
+    daemon
+        .until_logged("ALERT no_progress: Alerts are not delivered")
+        .await;
+    daemon.stop().await;
+    let with = std::fs::read_to_string(world.config()).unwrap();
+    let webhook = with.find("[alerts.webhook]").unwrap();
+    let end = with[webhook..]
+        .find("\n\n")
+        .map_or(with.len(), |end| webhook + end);
+    let without = format!("{}{}", &with[..webhook], &with[end..]);
+    std::fs::write(world.config(), without).unwrap();
+    // What a daemon has told is its own for some minutes after its last sign of life.
+    world
+        .sql("update apipay.daemons set seen_at = now() - interval '6 minutes'")
+        .await;
+    let mut daemon = world.daemon().await;
+    // A daemon ends what an earlier one has told once it has looked for so long that it would tell it itself.
+    world
+        .until_true("select not exists (select from apipay.alerts where kind = 'no_progress' and resolved_at is null)")
+        .await;
+    let (_, said) = super::check(&world, &world.database.url()).await;
+    assert!(!said.contains("not delivered"), "{said}");
+    daemon.stop().await;
+    // One that comes back is told what is still open.
+    std::fs::write(world.config(), with).unwrap();
+    world.alerts.refuse(0);
+    let daemon = world.daemon().await;
+    world
+        .until_holds("the park is told", async || {
+            let firing = world.alerts.deliveries("firing");
+            firing
+                .iter()
+                .any(|delivery| delivery["commonLabels"]["kind"] == "account_parked")
+        })
         .await;
     world.end([daemon]).await;
 }
