@@ -68,6 +68,16 @@ pub fn sign_of_doubted(timed: &Timed) -> Sign {
     Sign::Failing(fault(timed))
 }
 
+/// What a send that was answered so, and is not believed either, says of its account's sends. Bills may be very many: each
+/// that fails so counts like any that fails, so that in the end one at a time is tried. Of what else fails so there is
+/// little, and no bill waits for it.
+pub fn sign_of_alone(timed: &Timed, makes_invoice: bool) -> Sign {
+    match makes_invoice {
+        true => sign_of_doubted(timed),
+        false => Sign::Silent,
+    }
+}
+
 /// Whether one object that was asked for is not there: an answer, and the key's or the object's matter.
 pub fn is_absence(timed: &Timed) -> bool {
     matches!(&timed.answer, Answer::Reply(reply)

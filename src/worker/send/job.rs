@@ -6,12 +6,13 @@ use tracing::{info, warn};
 use crate::db::claim::{self, Claim, Purpose};
 use crate::db::fate::{Forgotten, Lost, Recorded};
 use crate::domain::answer::{Answer, NotSent, Timed};
+use crate::domain::operation;
 use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
 use crate::policy::combined::RefusedSend;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, alone, not_sent};
-use crate::policy::outage::{Errand, Sign, sign_of_doubted};
+use crate::policy::outage::{Errand, Sign, sign_of_alone, sign_of_doubted};
 use crate::policy::verdict::{AccountSignal, Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::Alert;
@@ -102,6 +103,8 @@ pub struct Heard {
     pub verdict: Verdict,
     /// Whether what it says of the account is believed.
     is_believed: bool,
+    /// What a send that is not believed says of the sends of its account.
+    alone: Option<Sign>,
     /// What was refused, if that parks the account.
     refused: Option<RefusedSend>,
 }
@@ -115,6 +118,7 @@ pub fn hear_lookup(room: &Room, verdict: Verdict) -> Heard {
             ..verdict
         },
         is_believed,
+        alone: None,
         refused: None,
     }
 }
@@ -141,7 +145,9 @@ pub(super) fn hear(
     let is_believed = room.park.heed_send(operation, *id, signal, now);
     if !is_believed {
         info!(job.id = %id, account = %room.name, "it was answered as if the account were unwell, and others were not; the account goes on, and the job backs off by itself");
+        let makes_invoice = operation::operation(operation).is_some_and(|it| it.makes_invoice());
         return Heard {
+            alone: Some(sign_of_alone(timed, makes_invoice)),
             verdict: alone(verdict, &job.claim.history, circumstances(room, job)),
             is_believed,
             refused: None,
@@ -154,6 +160,7 @@ pub(super) fn hear(
     Heard {
         verdict,
         is_believed,
+        alone: None,
         refused,
     }
 }
@@ -168,12 +175,14 @@ pub async fn conclude(
     let Heard {
         verdict,
         is_believed,
+        alone,
         refused,
     } = heard;
     let mut evidence = evidence.clone();
+    let mut signed = evidence.signed.clone();
     if !is_believed {
-        // A job that fails by itself counts once, however often it is tried, and slows nothing down; many of them do.
         evidence.signed.sign = sign_of_doubted(evidence.timed);
+        signed.sign = alone.unwrap_or_else(|| evidence.signed.sign.clone());
     }
     let evidence = &evidence;
     let following = room.following();
@@ -183,7 +192,7 @@ pub async fn conclude(
         alert: alert_of(evidence, &verdict),
         delivered: None,
         unspent: None,
-        signed: Some(evidence.signed.clone()),
+        signed: Some(signed),
         refused,
         remaining: match &evidence.timed.answer {
             Answer::Reply(reply) => hints::remaining(reply, evidence.now),

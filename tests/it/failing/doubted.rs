@@ -327,3 +327,38 @@ async fn a_bill_that_is_refused_by_itself_parks_the_account_once() {
     world.until_all_final().await;
     world.end([daemon]).await;
 }
+
+/// Bills are refused and cancels are taken. There may be very many bills, so one at a time is tried in the end.
+#[tokio::test]
+async fn bills_that_are_refused_while_cancels_are_taken_slow_their_account_down() {
+    let (world, daemon) = World::running_as(brisk()).await;
+    let open = world.bill(phone::UNPAID, 600).await;
+    world.until(open, "succeeded").await;
+    let invoice = world.job(open).await["invoice_id"].clone();
+    deny(&world, "POST /invoices").await;
+    let first = world.bill(phone::PAID, 100).await;
+    world.until(first, "parked").await;
+    // The trial that is taken shows that it is not about all of the account.
+    let params = json!({"invoice_id": invoice});
+    let cancel = world.enqueue("invoice.cancel", params).await;
+    world.until(cancel, "succeeded").await;
+    let mut bills = vec![first];
+    for amount in 101..110 {
+        bills.push(world.bill(phone::PAID, amount).await);
+    }
+    world
+        .until_true("select failing_trial_at is not null from apipay.accounts")
+        .await;
+    assert_eq!(world.count(PARKS).await, 1);
+    world
+        .until_true("select exists (select from apipay.alerts where kind = 'gateway_failing' and details ->> 'fails' = 'sends' and resolved_at is null)")
+        .await;
+    world.sandbox.control("DELETE /faults", Value::Null).await;
+    for bill in bills {
+        world.until(bill, "succeeded").await;
+    }
+    world
+        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+        .await;
+    world.end([daemon]).await;
+}
