@@ -86,7 +86,7 @@ impl ClaimedTo {
 
 /// A job that a claim would move.
 #[derive(Clone, Debug)]
-pub struct Due {
+pub struct Candidate {
     /// The job.
     pub id: JobId,
     /// Its account.
@@ -107,7 +107,7 @@ pub async fn due(
     accounts: &[String],
     without: &[i64],
     most: usize,
-) -> Result<Vec<Due>, DbError> {
+) -> Result<Vec<Candidate>, DbError> {
     sqlx::query_as!(
         DueRow,
         r#"select d.id as "id!", d.account as "account!", d.state as "state!", d.epoch as "epoch!", d.version as "version!"
@@ -157,7 +157,7 @@ pub async fn due_for_probe(
     operations: &[String],
     without: &[i64],
     passed_over: &[i64],
-) -> Result<Vec<Due>, DbError> {
+) -> Result<Vec<Candidate>, DbError> {
     sqlx::query_file_as!(
         DueRow,
         "src/db/trials_of_park.sql",
@@ -180,9 +180,9 @@ struct DueRow {
     version: String,
 }
 
-fn listed(rows: Vec<DueRow>) -> Vec<Due> {
+fn listed(rows: Vec<DueRow>) -> Vec<Candidate> {
     let due = rows.into_iter().filter_map(|row| {
-        Some(Due {
+        Some(Candidate {
             id: JobId(row.id),
             // A name and a state in the database are proper ones, by their check constraints.
             account: AccountName::parse(&row.account)?,

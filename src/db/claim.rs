@@ -290,7 +290,7 @@ pub async fn claim_trials(
 }
 
 /// Claims one of these jobs of an account that the daemon has parked, if it can be claimed; its quota was taken in
-/// this second. An error of the kind [`Fault::Lock`](super::fault::Fault::Lock): somebody holds the account's
+/// this second. An error of the kind [`AtFault::Lock`](super::fault::AtFault::Lock): somebody holds the account's
 /// row, or something that a trigger waits for.
 pub async fn claim_trial_of_park(
     pool: &Pool,

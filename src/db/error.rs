@@ -1,6 +1,6 @@
 //! A statement that failed, and what it was for.
 
-use super::fault::{Cause, Fault, Said, Swallowed, fault};
+use super::fault::{AtFault, Cause, Said, Swallowed, fault};
 use crate::heart;
 
 /// A statement that failed, with what it was for. What it says of the cause has its phones masked (module `fault`).
@@ -19,7 +19,7 @@ impl DbError {
     }
 
     /// Who is at fault, and so what helps.
-    pub fn fault(&self) -> Fault {
+    pub fn fault(&self) -> AtFault {
         fault(&self.source.0)
     }
 
@@ -30,7 +30,7 @@ impl DbError {
 
     /// Whether single rows may be the reason: then the others may do without them.
     pub fn is_about_rows(&self) -> bool {
-        matches!(self.fault(), Fault::Rows | Fault::Words | Fault::Lock)
+        matches!(self.fault(), AtFault::Rows | AtFault::Words | AtFault::Lock)
     }
 
     /// A statement that succeeded and changed nothing, where these triggers may be why.

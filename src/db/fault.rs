@@ -46,7 +46,7 @@ pub(super) struct Swallowed {
 
 /// Who is at fault when a statement fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum AtFault {
     /// The database: every statement would fail, and all wait until it is well.
     Database,
     /// Rows of this statement: without them it would succeed.
@@ -139,44 +139,44 @@ fn context(error: &Error) -> Option<&str> {
     said.try_downcast_ref::<PgDatabaseError>()?.r#where()
 }
 
-pub(super) fn fault(error: &Error) -> Fault {
+pub(super) fn fault(error: &Error) -> AtFault {
     match error {
         Error::Database(said) => fault_of(&said.code().unwrap_or_default(), context(error)),
-        Error::Encode(_) => Fault::Words,
-        Error::AnyDriverError(said) if said.is::<Swallowed>() => Fault::Rows,
-        _ => Fault::Database,
+        Error::Encode(_) => AtFault::Words,
+        Error::AnyDriverError(said) if said.is::<Swallowed>() => AtFault::Rows,
+        _ => AtFault::Database,
     }
 }
 
 /// An allow-list of what is the database's own trouble and nobody's row: what is not on it is a row's, for
 /// a row that is taken for the database stops everybody, and a database that is taken for a row is noticed
 /// by the next statement.
-fn fault_of(code: &str, context: Option<&str>) -> Fault {
+fn fault_of(code: &str, context: Option<&str>) -> AtFault {
     let place = context.and_then(|context| context.lines().next());
     // A function that raises may choose any code.
     if place.is_some_and(|place| place.ends_with("at RAISE")) {
-        return Fault::Rows;
+        return AtFault::Rows;
     }
     let is_foreign = context.is_some_and(is_of_a_foreign_function);
     let class = code.get(..2).unwrap_or_default();
     match (code, class) {
-        ("40001" | "40P01", _) => Fault::Conflict,
-        ("55P03", _) => Fault::Lock,
+        ("40001" | "40P01", _) => AtFault::Conflict,
+        ("55P03", _) => AtFault::Lock,
         // A statement that took too long, or was cancelled by hand.
-        ("57014", _) => Fault::Rows,
+        ("57014", _) => AtFault::Rows,
         // Connections, the kind of transaction, resources, shutdown, files, configuration, and a
         // statement or a pooler's session that is not what we prepared.
         // What a trigger of the shop's reaches for (another server, a session's state) may fail it alone; a
         // disk or a memory that is full, and a shutdown, are everybody's wherever they are met.
-        (_, "08" | "25" | "26" | "28" | "3D" | "55" | "F0") if is_foreign => Fault::Rows,
+        (_, "08" | "25" | "26" | "28" | "3D" | "55" | "F0") if is_foreign => AtFault::Rows,
         (_, "" | "08" | "25" | "26" | "28" | "3D" | "53" | "55" | "57" | "58" | "F0") => {
-            Fault::Database
+            AtFault::Database
         }
-        ("42P05", _) => Fault::Database,
+        ("42P05", _) => AtFault::Database,
         // A right or a name that is missing: a function's that a row sets off, or else our own.
-        (_, "42" | "0A") if place.is_none() => Fault::Database,
-        (_, "22" | "54") => Fault::Words,
-        _ => Fault::Rows,
+        (_, "42" | "0A") if place.is_none() => AtFault::Database,
+        (_, "22" | "54") => AtFault::Words,
+        _ => AtFault::Rows,
     }
 }
 
@@ -203,50 +203,50 @@ mod tests {
             "PL/pgSQL function apipay._take_quota(text,integer,text,bigint) line 9 at SQL statement",
         );
         for (code, context, expected) in [
-            ("", None, Fault::Database),
-            ("08006", None, Fault::Database),
-            ("25006", None, Fault::Database),
-            ("53100", None, Fault::Database),
-            ("53100", trigger, Fault::Database),
-            ("53300", None, Fault::Database),
-            ("55000", trigger, Fault::Rows),
-            ("55000", within, Fault::Rows),
-            ("08001", trigger, Fault::Rows),
-            ("55000", ours, Fault::Database),
-            ("57P01", trigger, Fault::Database),
-            ("55000", None, Fault::Database),
-            ("57P01", None, Fault::Database),
-            ("57P03", None, Fault::Database),
-            ("58030", None, Fault::Database),
-            ("42P01", None, Fault::Database),
-            ("42501", None, Fault::Database),
-            ("42P05", None, Fault::Database),
-            ("26000", None, Fault::Database),
-            ("0A000", None, Fault::Database),
-            ("42501", trigger, Fault::Rows),
-            ("42703", trigger, Fault::Rows),
-            ("57014", None, Fault::Rows),
-            ("P0001", None, Fault::Rows),
-            ("P0001", raised, Fault::Rows),
-            ("53200", raised, Fault::Rows),
-            ("40001", raised, Fault::Rows),
-            ("23503", None, Fault::Rows),
-            ("23505", None, Fault::Rows),
-            ("21000", None, Fault::Rows),
-            ("44000", None, Fault::Rows),
-            ("XX001", None, Fault::Rows),
-            ("22021", None, Fault::Words),
-            ("22P05", None, Fault::Words),
-            ("54000", None, Fault::Words),
-            ("55P03", None, Fault::Lock),
-            ("55P03", trigger, Fault::Lock),
-            ("40001", None, Fault::Conflict),
-            ("40P01", trigger, Fault::Conflict),
+            ("", None, AtFault::Database),
+            ("08006", None, AtFault::Database),
+            ("25006", None, AtFault::Database),
+            ("53100", None, AtFault::Database),
+            ("53100", trigger, AtFault::Database),
+            ("53300", None, AtFault::Database),
+            ("55000", trigger, AtFault::Rows),
+            ("55000", within, AtFault::Rows),
+            ("08001", trigger, AtFault::Rows),
+            ("55000", ours, AtFault::Database),
+            ("57P01", trigger, AtFault::Database),
+            ("55000", None, AtFault::Database),
+            ("57P01", None, AtFault::Database),
+            ("57P03", None, AtFault::Database),
+            ("58030", None, AtFault::Database),
+            ("42P01", None, AtFault::Database),
+            ("42501", None, AtFault::Database),
+            ("42P05", None, AtFault::Database),
+            ("26000", None, AtFault::Database),
+            ("0A000", None, AtFault::Database),
+            ("42501", trigger, AtFault::Rows),
+            ("42703", trigger, AtFault::Rows),
+            ("57014", None, AtFault::Rows),
+            ("P0001", None, AtFault::Rows),
+            ("P0001", raised, AtFault::Rows),
+            ("53200", raised, AtFault::Rows),
+            ("40001", raised, AtFault::Rows),
+            ("23503", None, AtFault::Rows),
+            ("23505", None, AtFault::Rows),
+            ("21000", None, AtFault::Rows),
+            ("44000", None, AtFault::Rows),
+            ("XX001", None, AtFault::Rows),
+            ("22021", None, AtFault::Words),
+            ("22P05", None, AtFault::Words),
+            ("54000", None, AtFault::Words),
+            ("55P03", None, AtFault::Lock),
+            ("55P03", trigger, AtFault::Lock),
+            ("40001", None, AtFault::Conflict),
+            ("40P01", trigger, AtFault::Conflict),
         ] {
             assert_eq!(fault_of(code, context), expected, "{code} {context:?}");
         }
-        assert_eq!(fault(&Error::PoolTimedOut), Fault::Database);
-        assert_eq!(fault(&Error::Encode("a value".into())), Fault::Words);
+        assert_eq!(fault(&Error::PoolTimedOut), AtFault::Database);
+        assert_eq!(fault(&Error::Encode("a value".into())), AtFault::Words);
     }
 
     #[test]

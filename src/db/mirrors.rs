@@ -151,7 +151,7 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
 
 /// What a mirror is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum MirrorKind {
     /// An invoice.
     Invoice,
     /// A refund.
@@ -162,7 +162,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mirror {
     /// What it is of.
-    pub kind: Kind,
+    pub kind: MirrorKind,
     /// The account.
     pub account: AccountName,
     /// The gateway's id of the object.
@@ -191,7 +191,7 @@ pub struct AmongMirrors {
 /// Nothing is changed or locked.
 pub async fn due_soonest(
     pool: &Pool,
-    kind: Kind,
+    kind: MirrorKind,
     accounts: &[String],
     without: &[String],
 ) -> Result<Vec<Mirror>, DbError> {
@@ -209,7 +209,7 @@ pub async fn due_soonest(
             order by d.next_check_at, d.account, d.id
             limit 2000"#,
         accounts,
-        kind == Kind::Refund,
+        kind == MirrorKind::Refund,
         without,
     )
     .fetch_all(pool)

@@ -12,7 +12,7 @@ use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 
 /// What waits in an account, and a mark of each kind that changes when something of it moves.
 #[derive(Clone, Debug, Default)]
-pub struct Due {
+pub struct DueWork {
     /// The account.
     pub account: String,
     /// Jobs that could be claimed now, counted to 11.
@@ -111,9 +111,9 @@ pub async fn due(
     pool: &Pool,
     alive_for: Duration,
     unstored: &Unstored,
-) -> Result<Vec<Due>, DbError> {
+) -> Result<Vec<DueWork>, DbError> {
     sqlx::query_file_as!(
-        Due,
+        DueWork,
         "src/db/progress.sql",
         alive_for.as_secs_f64(),
         &unstored.invoices,
@@ -333,7 +333,7 @@ pub async fn resolve(
 
 /// The state of an account whose `no_progress` alert is about to be resolved.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct AccountNow {
     /// Whether it is parked.
     pub is_parked: bool,
     /// Whether a living daemon has it in its configuration.
@@ -358,9 +358,9 @@ pub async fn standing(
     account: &str,
     alive_for: Duration,
     kind: &str,
-) -> Result<Option<Standing>, DbError> {
+) -> Result<Option<AccountNow>, DbError> {
     sqlx::query_as!(
-        Standing,
+        AccountNow,
         r#"select a.state = 'parked' as "is_parked!",
                   exists (select from apipay.daemons d
                            where d.seen_at > now() - make_interval(secs => $2) and not d.has_left and a.name = any (d.accounts)) as "is_served!",

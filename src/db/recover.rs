@@ -19,7 +19,7 @@ use crate::domain::state::State;
 
 /// What time makes of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum Occasion {
     /// Its lease ran out: it becomes uncertain, and its attempt is closed as unknown.
     Lease,
     /// It is not being sent, and a send of it stands open all the same: somebody has changed the one or the other. That
@@ -46,18 +46,18 @@ pub enum Due {
     Unfollowed,
 }
 
-impl Due {
+impl Occasion {
     /// All of them.
-    pub const ALL: [Due; 9] = [
-        Due::Lease,
-        Due::LeftOpen,
-        Due::Expiry,
-        Due::Release,
-        Due::GoOn,
-        Due::Answered,
-        Due::Turn,
-        Due::Cap,
-        Due::Unfollowed,
+    pub const ALL: [Occasion; 9] = [
+        Occasion::Lease,
+        Occasion::LeftOpen,
+        Occasion::Expiry,
+        Occasion::Release,
+        Occasion::GoOn,
+        Occasion::Answered,
+        Occasion::Turn,
+        Occasion::Cap,
+        Occasion::Unfollowed,
     ];
 }
 
@@ -85,23 +85,23 @@ pub struct DueJob {
     pub epoch: i64,
     /// The version of its row, which changes with each change of it.
     pub version: String,
-    /// What it waits for, if it is one of [`Due::Answered`].
+    /// What it waits for, if it is one of [`Occasion::Answered`].
     pub wait: Option<Wait>,
 }
 
 /// How far the accounts, the invoices that have waiting refunds, or the accepted jobs were gone through. There may be
 /// very many, so a look goes on where the one before ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct Cursor {
     account: String,
     /// The invoice, or the job; 0, if only accounts are gone through.
     number: i64,
 }
 
-impl Place {
+impl Cursor {
     /// Whether a look starts over.
     pub fn is_at_start(&self) -> bool {
-        *self == Place::default()
+        *self == Cursor::default()
     }
 }
 
@@ -129,15 +129,15 @@ struct Row {
 /// `place` on.
 pub async fn find(
     pool: &Pool,
-    due: Due,
+    due: Occasion,
     expected: OffsetDateTime,
-    place: &mut Place,
+    place: &mut Cursor,
     most: usize,
     except: &[i64],
 ) -> Result<Found, DbError> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = match due {
-        Due::Lease => {
+        Occasion::Lease => {
             sqlx::query_as!(
                 Row,
                 r#"select id, account, state, epoch, xmin::text as "version!", $1::bigint as "share!" from apipay.jobs
@@ -149,7 +149,7 @@ pub async fn find(
             .fetch_all(pool)
             .await
         }
-        Due::LeftOpen => {
+        Occasion::LeftOpen => {
             sqlx::query_as!(
                 Row,
                 r#"select j.id, j.account, j.state, j.epoch, j.version as "version!", $1::bigint as "share!"
@@ -165,7 +165,7 @@ pub async fn find(
             .fetch_all(pool)
             .await
         }
-        Due::Expiry => {
+        Occasion::Expiry => {
             sqlx::query_file_as!(
                 Row,
                 "src/db/expired.sql",
@@ -177,20 +177,20 @@ pub async fn find(
             .fetch_all(pool)
             .await
         }
-        Due::Release => {
+        Occasion::Release => {
             sqlx::query_file_as!(Row, "src/db/released.sql", most, except, place.account)
                 .fetch_all(pool)
                 .await
         }
-        Due::GoOn => {
+        Occasion::GoOn => {
             sqlx::query_file_as!(Row, "src/db/going_on.sql", most, except, place.account)
                 .fetch_all(pool)
                 .await
         }
-        Due::Answered => return answered(pool, place, most, except).await,
-        Due::Turn => in_turn(pool, place, most, except).await,
-        Due::Unfollowed => unfollowed(pool, place, most, except).await,
-        Due::Cap => {
+        Occasion::Answered => return answered(pool, place, most, except).await,
+        Occasion::Turn => in_turn(pool, place, most, except).await,
+        Occasion::Unfollowed => unfollowed(pool, place, most, except).await,
+        Occasion::Cap => {
             sqlx::query_file_as!(Row, "src/db/uncapped.sql", most, except, place.account)
                 .fetch_all(pool)
                 .await
@@ -198,10 +198,12 @@ pub async fn find(
     };
     let rows = rows.task("find the jobs whose time has come")?;
     let is_full = match due {
-        Due::Lease | Due::LeftOpen | Due::Answered | Due::Turn | Due::Unfollowed => {
-            is(rows.len(), most)
-        }
-        Due::Expiry | Due::Release | Due::GoOn | Due::Cap => {
+        Occasion::Lease
+        | Occasion::LeftOpen
+        | Occasion::Answered
+        | Occasion::Turn
+        | Occasion::Unfollowed => is(rows.len(), most),
+        Occasion::Expiry | Occasion::Release | Occasion::GoOn | Occasion::Cap => {
             *place = after(&rows, most);
             !place.is_at_start() || is_a_share_full(&rows)
         }
@@ -223,10 +225,10 @@ pub async fn find(
 }
 
 /// Where the next look begins: after the last account, if there were so many of them that not each had its share.
-fn after(rows: &[Row], most: i64) -> Place {
+fn after(rows: &[Row], most: i64) -> Cursor {
     let is_cut = |last: &&Row| last.share == 1 && is(rows.len(), most);
     let last = rows.last().filter(is_cut);
-    last.map_or_else(Place::default, |last| Place {
+    last.map_or_else(Cursor::default, |last| Cursor {
         account: last.account.clone(),
         number: 0,
     })
@@ -247,7 +249,7 @@ fn is(len: usize, most: i64) -> bool {
 /// rightly, so they are gone through account by account.
 async fn answered(
     pool: &Pool,
-    place: &mut Place,
+    place: &mut Cursor,
     most: i64,
     except: &[i64],
 ) -> Result<Found, DbError> {
@@ -274,7 +276,7 @@ async fn answered(
     .task("find the jobs whose account was answered")?;
     let is_full = is(rows.len(), most);
     let last = rows.last().filter(|_| is_full);
-    *place = last.map_or_else(Place::default, |last| Place {
+    *place = last.map_or_else(Cursor::default, |last| Cursor {
         account: last.account.clone(),
         number: 0,
     });
@@ -300,7 +302,7 @@ async fn answered(
 
 async fn in_turn(
     pool: &Pool,
-    place: &mut Place,
+    place: &mut Cursor,
     most: i64,
     except: &[i64],
 ) -> Result<Vec<Row>, sqlx::Error> {
@@ -314,7 +316,7 @@ async fn in_turn(
     .fetch_all(pool)
     .await?;
     let last = invoices.last().filter(|last| last.nth == most);
-    *place = last.map_or_else(Place::default, |last| Place {
+    *place = last.map_or_else(Cursor::default, |last| Cursor {
         account: last.account.clone(),
         number: last.invoice_id,
     });
@@ -333,7 +335,7 @@ async fn in_turn(
 
 async fn unfollowed(
     pool: &Pool,
-    place: &mut Place,
+    place: &mut Cursor,
     most: i64,
     except: &[i64],
 ) -> Result<Vec<Row>, sqlx::Error> {
@@ -347,7 +349,7 @@ async fn unfollowed(
     .fetch_all(pool)
     .await?;
     let last = jobs.last().filter(|last| last.nth == most);
-    *place = last.map_or_else(Place::default, |last| Place {
+    *place = last.map_or_else(Cursor::default, |last| Cursor {
         account: last.account.clone(),
         number: last.id,
     });
@@ -367,22 +369,22 @@ async fn unfollowed(
 /// or none. Returns which.
 pub async fn advance(
     pool: &Pool,
-    due: Due,
+    due: Occasion,
     jobs: &[i64],
     terms: Terms<'_>,
 ) -> Result<Vec<i64>, DbError> {
     let moved = match due {
-        Due::Lease => {
+        Occasion::Lease => {
             sqlx::query_file_scalar!("src/db/recover.sql", terms.quiet.as_secs_f64(), jobs)
                 .fetch_all(pool)
                 .await
         }
-        Due::LeftOpen => {
+        Occasion::LeftOpen => {
             sqlx::query_file_scalar!("src/db/left_open.sql", terms.quiet.as_secs_f64(), jobs)
                 .fetch_all(pool)
                 .await
         }
-        Due::Expiry => {
+        Occasion::Expiry => {
             sqlx::query_scalar!(
                 r#"with free as materialized (
                   select id from apipay.jobs
@@ -407,7 +409,7 @@ pub async fn advance(
             .fetch_all(pool)
             .await
         }
-        Due::Release => {
+        Occasion::Release => {
             sqlx::query_scalar!(
                 r#"with free as materialized (
                   select p.id from apipay.jobs p
@@ -431,7 +433,7 @@ pub async fn advance(
             .fetch_all(pool)
             .await
         }
-        Due::GoOn => {
+        Occasion::GoOn => {
             sqlx::query_scalar!(
                 r#"with free as materialized (
                   select p.id from apipay.jobs p
@@ -458,7 +460,7 @@ pub async fn advance(
             .fetch_all(pool)
             .await
         }
-        Due::Answered => {
+        Occasion::Answered => {
             sqlx::query_scalar!(
                 r#"with free as materialized (
                   select p.id from apipay.jobs p
@@ -483,7 +485,7 @@ pub async fn advance(
             .fetch_all(pool)
             .await
         }
-        Due::Turn | Due::Cap => {
+        Occasion::Turn | Occasion::Cap => {
             sqlx::query_scalar!(
                 r#"with free as materialized (
                   select id from apipay.jobs
@@ -504,7 +506,7 @@ pub async fn advance(
             .fetch_all(pool)
             .await
         }
-        Due::Unfollowed => {
+        Occasion::Unfollowed => {
             sqlx::query_file_scalar!("src/db/follow_again.sql", jobs, ACCOUNT_PATIENCE_MS)
                 .fetch_all(pool)
                 .await

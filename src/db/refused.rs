@@ -14,7 +14,7 @@ pub const KIND: &str = "job_refused";
 
 /// An open alert.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct ToldRefused {
     /// The account.
     pub account: String,
     /// What it says happened.
@@ -30,9 +30,9 @@ pub struct Told {
 }
 
 /// The open alerts of these accounts.
-pub async fn told(pool: &Pool, accounts: &[String]) -> Result<Vec<Told>, DbError> {
+pub async fn told(pool: &Pool, accounts: &[String]) -> Result<Vec<ToldRefused>, DbError> {
     sqlx::query_as!(
-        Told,
+        ToldRefused,
         r#"select l.account as "account!", l.summary, l.action, (l.details ->> 'job')::bigint as job,
                   (select j.state from apipay.jobs j where j.id = (l.details ->> 'job')::bigint) as "state?",
                   array(select k::bigint from jsonb_array_elements_text(l.details -> 'jobs') as k) as "jobs!"

@@ -11,7 +11,7 @@ use super::{DbError, Pool, Task};
 
 /// What is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum Defect {
     /// Row level security hides rows of this table; from this user too, if `is_ours`.
     RowSecurity {
         /// The table.
@@ -47,15 +47,15 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl Defect {
     /// Whether payments stop because of it, or go the slow way. What does neither takes a guard or the history
     /// away.
     pub fn stops_payments(&self) -> bool {
         match self {
-            Fault::RowSecurity { is_ours, .. } => *is_ours,
-            Fault::EventTrigger { .. } => false,
-            Fault::SequenceBehind { .. } | Fault::Denied { .. } => true,
-            Fault::Missing { part } => ["table", "column", "function"]
+            Defect::RowSecurity { is_ours, .. } => *is_ours,
+            Defect::EventTrigger { .. } => false,
+            Defect::SequenceBehind { .. } | Defect::Denied { .. } => true,
+            Defect::Missing { part } => ["table", "column", "function"]
                 .iter()
                 .any(|kind| part.starts_with(kind)),
         }
@@ -64,26 +64,26 @@ impl Fault {
     /// Whether some payments still move: a number that is taken refuses one row, or one statement over many,
     /// and the next number may be free.
     pub fn is_partial(&self) -> bool {
-        matches!(self, Fault::SequenceBehind { .. })
+        matches!(self, Defect::SequenceBehind { .. })
     }
 
     /// What mends it, for the owner of the schema.
     pub fn remedy(&self) -> String {
         match self {
-            Fault::RowSecurity { table, .. } => {
+            Defect::RowSecurity { table, .. } => {
                 format!("alter table {table} disable row level security;")
             }
-            Fault::EventTrigger { name } => {
+            Defect::EventTrigger { name } => {
                 format!("alter event trigger {} disable;", quoted(name))
             }
-            Fault::SequenceBehind {
+            Defect::SequenceBehind {
                 sequence, highest, ..
             } => format!("select setval('{sequence}', {highest});"),
-            Fault::Denied { user, .. } => format!(
+            Defect::Denied { user, .. } => format!(
                 "grant apipay_worker to {}; select apipay._grant_roles();",
                 quoted(user)
             ),
-            Fault::Missing { part } => match part.strip_prefix("enabled trigger ") {
+            Defect::Missing { part } => match part.strip_prefix("enabled trigger ") {
                 Some(trigger) => match trigger.split_once(" of ") {
                     Some((name, table)) => format!("alter table {table} enable trigger {name};"),
                     None => RESTORE.to_owned(),
@@ -101,21 +101,21 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::RowSecurity { table, is_ours } => {
+            Defect::RowSecurity { table, is_ours } => {
                 let whom = if *is_ours { "apipayd" } else { "other users" };
                 write!(
                     f,
                     "row level security is on for {table} and may hide its rows from {whom}"
                 )
             }
-            Fault::EventTrigger { name } => write!(
+            Defect::EventTrigger { name } => write!(
                 f,
                 "the event trigger {name} enables row level security on new tables"
             ),
-            Fault::SequenceBehind {
+            Defect::SequenceBehind {
                 sequence,
                 highest,
                 beyond,
@@ -132,8 +132,8 @@ impl fmt::Display for Fault {
                     None => Ok(()),
                 }
             }
-            Fault::Denied { user, privilege } => write!(f, "user {user} lacks {privilege}"),
-            Fault::Missing { part } => write!(f, "the schema lacks: {part}"),
+            Defect::Denied { user, privilege } => write!(f, "user {user} lacks {privilege}"),
+            Defect::Missing { part } => write!(f, "the schema lacks: {part}"),
         }
     }
 }
@@ -143,10 +143,10 @@ const EXPECTED: &str = include_str!("schema.txt");
 
 /// Looks for everything in the schema that would stop us, or take a guard away. Reads the catalog and
 /// the ends of a few indexes.
-pub async fn faults(pool: &Pool) -> Result<Vec<Fault>, DbError> {
+pub async fn faults(pool: &Pool) -> Result<Vec<Defect>, DbError> {
     let mut faults = hidden(pool).await?;
     let missing = missing(pool).await?;
-    if missing.is_empty() && !faults.iter().any(Fault::stops_payments) {
+    if missing.is_empty() && !faults.iter().any(Defect::stops_payments) {
         faults.extend(behind(pool).await?);
     } else if !missing.is_empty() && migrate::version(pool).await? != SchemaVersion::Newer {
         // A newer version may have changed what it likes; this one is about to be replaced.
@@ -155,7 +155,7 @@ pub async fn faults(pool: &Pool) -> Result<Vec<Fault>, DbError> {
     Ok(faults)
 }
 
-async fn hidden(pool: &Pool) -> Result<Vec<Fault>, DbError> {
+async fn hidden(pool: &Pool) -> Result<Vec<Defect>, DbError> {
     let tables = sqlx::query!(
         r#"select 'apipay.' || c.relname as "table!", row_security_active(c.oid) as "is_ours!"
              from pg_catalog.pg_class c
@@ -175,17 +175,17 @@ async fn hidden(pool: &Pool) -> Result<Vec<Fault>, DbError> {
     .fetch_all(pool)
     .await
     .task("look for event triggers")?;
-    let tables = tables.into_iter().map(|row| Fault::RowSecurity {
+    let tables = tables.into_iter().map(|row| Defect::RowSecurity {
         table: row.table,
         is_ours: row.is_ours,
     });
     let triggers = triggers
         .into_iter()
-        .map(|name| Fault::EventTrigger { name });
+        .map(|name| Defect::EventTrigger { name });
     Ok(tables.chain(triggers).collect())
 }
 
-async fn missing(pool: &Pool) -> Result<Vec<Fault>, DbError> {
+async fn missing(pool: &Pool) -> Result<Vec<Defect>, DbError> {
     let user = sqlx::query_scalar!(r#"select current_user::text as "user!""#)
         .fetch_one(pool)
         .await
@@ -199,7 +199,7 @@ async fn missing(pool: &Pool) -> Result<Vec<Fault>, DbError> {
 }
 
 /// What is expected and not there. Of what is gone altogether its parts are not told one by one.
-fn without(expected: &str, there: &BTreeSet<&str>, user: &str) -> Vec<Fault> {
+fn without(expected: &str, there: &BTreeSet<&str>, user: &str) -> Vec<Defect> {
     let gone = expected.lines().filter(|line| !there.contains(line));
     let gone: Vec<&str> = gone.collect();
     let relations: Vec<String> = gone
@@ -238,18 +238,18 @@ fn without(expected: &str, there: &BTreeSet<&str>, user: &str) -> Vec<Fault> {
     gone.iter()
         .filter(|line| !is_part(line))
         .map(|line| match line.strip_prefix("privilege ") {
-            Some(privilege) => Fault::Denied {
+            Some(privilege) => Defect::Denied {
                 user: user.to_owned(),
                 privilege: privilege.to_owned(),
             },
-            None => Fault::Missing {
+            None => Defect::Missing {
                 part: (*line).to_owned(),
             },
         })
         .collect()
 }
 
-async fn behind(pool: &Pool) -> Result<Vec<Fault>, DbError> {
+async fn behind(pool: &Pool) -> Result<Vec<Defect>, DbError> {
     let rows = sqlx::query!(
         r#"select sequence as "sequence!", highest as "highest!", beyond from apipay._sequences_behind()"#
     )
@@ -258,7 +258,7 @@ async fn behind(pool: &Pool) -> Result<Vec<Fault>, DbError> {
     .task("compare sequences with their tables")?;
     Ok(rows
         .into_iter()
-        .map(|row| Fault::SequenceBehind {
+        .map(|row| Defect::SequenceBehind {
             sequence: row.sequence,
             highest: row.highest,
             beyond: row.beyond,
@@ -270,8 +270,8 @@ async fn behind(pool: &Pool) -> Result<Vec<Fault>, DbError> {
 mod tests {
     use super::*;
 
-    fn missing(line: &str) -> Fault {
-        Fault::Missing { part: line.into() }
+    fn missing(line: &str) -> Defect {
+        Defect::Missing { part: line.into() }
     }
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_fault_names_the_sql_that_mends_it() {
-        let denied = Fault::Denied {
+        let denied = Defect::Denied {
             user: "a\"b".into(),
             privilege: "select on apipay.jobs".into(),
         };

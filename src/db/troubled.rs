@@ -29,14 +29,14 @@ pub struct Troubled {
     /// The job that has got no clear answer for longest, if that is long.
     pub job: Option<FailingJob>,
     /// What is told of it now.
-    pub told: Option<Told>,
+    pub told: Option<ToldFailing>,
     /// The machines that serve it.
     pub hosts: Vec<String>,
 }
 
 /// An open alert.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct ToldFailing {
     /// What it says that fails: `sends`, `reads` or `job`.
     pub fails: Option<String>,
     /// What it says happened.
@@ -108,7 +108,7 @@ pub async fn troubled(
                 },
                 others: u32::try_from(row.others).unwrap_or(u32::MAX),
             });
-        let told = row.is_open.then(|| Told {
+        let told = row.is_open.then(|| ToldFailing {
             fails: row.told,
             summary: row.summary.unwrap_or_default(),
             action: row.action.unwrap_or_default(),

@@ -26,7 +26,7 @@ pub struct Known<'a> {
 
 /// What becomes of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum KeyStanding {
     /// It is known.
     Serve,
     /// It is the account's first, or nothing stands in the way of its being the only one.
@@ -81,15 +81,15 @@ pub fn telling(doubt: Doubt, times: u32, is_served: bool) -> Telling {
 }
 
 /// What becomes of the key with this fingerprint.
-pub fn standing(own: &str, known: Known<'_>) -> Standing {
+pub fn standing(own: &str, known: Known<'_>) -> KeyStanding {
     match known.stored {
-        None => Standing::Take,
-        Some(stored) if stored.iter().any(|key| key == own) => Standing::Serve,
-        Some(_) if !known.invoices.is_empty() => Standing::Ask,
-        Some(_) if known.may_have_sent => Standing::Refuse(Doubt::NothingToAsk),
-        Some(_) if known.is_served => Standing::Refuse(Doubt::ServedByOther),
-        Some(_) if known.was_given_over => Standing::Refuse(Doubt::GivenOver),
-        Some(_) => Standing::Take,
+        None => KeyStanding::Take,
+        Some(stored) if stored.iter().any(|key| key == own) => KeyStanding::Serve,
+        Some(_) if !known.invoices.is_empty() => KeyStanding::Ask,
+        Some(_) if known.may_have_sent => KeyStanding::Refuse(Doubt::NothingToAsk),
+        Some(_) if known.is_served => KeyStanding::Refuse(Doubt::ServedByOther),
+        Some(_) if known.was_given_over => KeyStanding::Refuse(Doubt::GivenOver),
+        Some(_) => KeyStanding::Take,
     }
 }
 
@@ -138,9 +138,9 @@ mod tests {
             is_served: true,
             was_given_over: true,
         };
-        assert_eq!(standing("a", FRESH), Standing::Take);
+        assert_eq!(standing("a", FRESH), KeyStanding::Take);
         for own in ["a", "b"] {
-            assert_eq!(standing(own, served), Standing::Serve);
+            assert_eq!(standing(own, served), KeyStanding::Serve);
         }
     }
 
@@ -151,7 +151,7 @@ mod tests {
             stored: Some(&known),
             ..FRESH
         };
-        assert_eq!(standing("b", idle), Standing::Take);
+        assert_eq!(standing("b", idle), KeyStanding::Take);
         for may_have_sent in [false, true] {
             for is_served in [false, true] {
                 let asked = Known {
@@ -160,15 +160,15 @@ mod tests {
                     is_served,
                     ..idle
                 };
-                assert_eq!(standing("b", asked), Standing::Ask);
+                assert_eq!(standing("b", asked), KeyStanding::Ask);
                 let without = Known {
                     invoices: &[],
                     ..asked
                 };
                 let expected = match (may_have_sent, is_served) {
-                    (true, _) => Standing::Refuse(Doubt::NothingToAsk),
-                    (false, true) => Standing::Refuse(Doubt::ServedByOther),
-                    (false, false) => Standing::Take,
+                    (true, _) => KeyStanding::Refuse(Doubt::NothingToAsk),
+                    (false, true) => KeyStanding::Refuse(Doubt::ServedByOther),
+                    (false, false) => KeyStanding::Take,
                 };
                 assert_eq!(standing("b", without), expected);
             }
@@ -192,13 +192,13 @@ mod tests {
                     (false, true) => Doubt::ServedByOther,
                     (false, false) => Doubt::GivenOver,
                 };
-                assert_eq!(standing("b", given), Standing::Refuse(expected));
-                assert_eq!(standing("a", given), Standing::Serve);
+                assert_eq!(standing("b", given), KeyStanding::Refuse(expected));
+                assert_eq!(standing("a", given), KeyStanding::Serve);
                 let asked = Known {
                     invoices: &[7],
                     ..given
                 };
-                assert_eq!(standing("b", asked), Standing::Ask);
+                assert_eq!(standing("b", asked), KeyStanding::Ask);
             }
         }
     }

@@ -35,9 +35,9 @@ pub struct AccountFacts {
     /// A lease that ran out: its job, and what changes when it moves.
     pub lease: Option<String>,
     /// Since when sends are refused for the account's limit, each of them, while jobs wait.
-    pub refused_sends: Option<Refused>,
+    pub refused_sends: Option<RefusedRequests>,
     /// Since when what asks is, while something waits to be asked.
-    pub refused_reads: Option<Refused>,
+    pub refused_reads: Option<RefusedRequests>,
     /// A job that waited for another one, whose turn has come.
     pub turn: Option<String>,
     /// Whether expired jobs of it have not been ended for a while.
@@ -75,7 +75,7 @@ pub struct Stopped {
 
 /// Requests that are all refused for the account's limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedRequests {
     /// Since when, in words: another moment is another row of them.
     pub since: String,
     /// The code of the last one; empty once it is forgotten.
@@ -86,7 +86,7 @@ pub struct Refused {
     pub until: Option<String>,
 }
 
-impl Refused {
+impl RefusedRequests {
     /// What was answered, and since when.
     fn in_words(&self) -> String {
         let code = if self.code.is_empty() { "" } else { ", " };
@@ -173,7 +173,7 @@ pub struct Standstill {
     /// What was said of it; empty when nothing was.
     pub cause: String,
     /// The requests that are refused, if that is what was found.
-    pub refused: Option<Refused>,
+    pub refused: Option<RefusedRequests>,
 }
 
 /// With at most this many due jobs, one open `job_stuck` alert explains why none is claimed.
@@ -225,7 +225,7 @@ struct Sight {
     mark: String,
     patience: Duration,
     cause: String,
-    refused: Option<Refused>,
+    refused: Option<RefusedRequests>,
 }
 
 impl Sight {

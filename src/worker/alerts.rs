@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::db::DbError;
 use crate::db::alerts::{self, About, Patience};
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::outbox;
 use crate::domain::account::AccountName;
 use crate::worker::alerting::{self, Alert, HeldJob, Known};
@@ -19,27 +19,27 @@ use crate::worker::{revived, tell_failing, tell_mode, tell_refused};
 
 /// One round. What fails one part of it, or one account's alert, keeps no other from its turn; when it is the
 /// database that fails, the round is over.
-pub async fn step(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbError> {
-    let done = round(ctx, standing).await;
-    standing.note(&done);
+pub async fn step(ctx: &Arc<Context>, rounds: &mut Rounds) -> Result<Step, DbError> {
+    let done = round(ctx, rounds).await;
+    rounds.note(&done);
     done
 }
 
 /// What rounds have seen: how long the database has been there without a break, and which accounts nobody has served.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct Rounds {
     since: Option<Moment>,
     unserved: Unserved,
 }
 
-impl Standing {
+impl Rounds {
     fn served_for(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn note(&mut self, done: &Result<Step, DbError>) {
         match done {
-            Err(error) if error.fault() == Fault::Database => {
+            Err(error) if error.fault() == AtFault::Database => {
                 self.since = None;
                 self.unserved.forget();
             }
@@ -50,8 +50,8 @@ impl Standing {
     }
 }
 
-async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbError> {
-    let served_for = standing.served_for();
+async fn round(ctx: &Arc<Context>, rounds: &mut Rounds) -> Result<Step, DbError> {
+    let served_for = rounds.served_for();
     let mut channels = vec![LOG.to_owned()];
     channels.extend(ctx.webhook.is_some().then(|| WEBHOOK.to_owned()));
     let mut round = Round::default();
@@ -90,7 +90,7 @@ async fn round(ctx: &Arc<Context>, standing: &mut Standing) -> Result<Step, DbEr
         let about = About::account(&account, "account_parked", "critical");
         round.part(open::say(&ctx.pool, &about, &alerting::of_park(&account, &park)).await)?;
     }
-    let unserved = round.part(standing.unserved.step(ctx).await)?;
+    let unserved = round.part(rounds.unserved.step(ctx).await)?;
     // Whatever is told of those, any daemon ends.
     let mut accounts = ctx.account_names();
     accounts.extend(unserved.unwrap_or_default());
@@ -142,7 +142,7 @@ impl Round {
     fn part<T>(&mut self, done: Result<T, DbError>) -> Result<Option<T>, DbError> {
         match done {
             Ok(done) => Ok(Some(done)),
-            Err(error) if error.fault() == Fault::Database => Err(error),
+            Err(error) if error.fault() == AtFault::Database => Err(error),
             Err(error) => {
                 self.failed.get_or_insert(error);
                 Ok(None)

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::crash::{self, Point};
 use crate::db::entry::Key;
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::locks::{self, Blocker, Holder, Locked};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
@@ -162,7 +162,7 @@ impl Aside {
         let Some(number) = turn else {
             return self.refusals.hopeful(TOGETHER);
         };
-        let is_locked = |outcome: &SetAside| outcome.fault == Fault::Lock;
+        let is_locked = |outcome: &SetAside| outcome.fault == AtFault::Lock;
         Some(if self.waiting.get(&number).is_some_and(is_locked) {
             self.refusals.case(number, TOGETHER)
         } else {
@@ -258,7 +258,7 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
             continue;
         };
         let account = &outcome.message.outcome.account;
-        let is_lock = outcome.fault == Fault::Lock;
+        let is_lock = outcome.fault == AtFault::Lock;
         // Of those that are locked each may be by another session.
         let case = if is_lock {
             transition.job_id.to_string()
@@ -282,7 +282,7 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
         }
         if told.insert(case) {
             let blocking = match outcome.fault {
-                Fault::Lock => {
+                AtFault::Lock => {
                     locks::holder(&ctx.pool, account, &outcome.message.outcome.entry).await
                 }
                 _ => Ok(None),
@@ -344,7 +344,7 @@ mod tests {
         SetAside {
             place,
             message: Message::new(Outcome::plain(&account, entry), number, None),
-            fault: Fault::Lock,
+            fault: AtFault::Lock,
             cause: Cause {
                 sqlstate: Some("55P03".into()),
                 message: "canceling statement due to lock timeout".into(),

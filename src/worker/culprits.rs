@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::db::among::{self, ClaimedTo, Due};
+use crate::db::among::{self, Candidate, ClaimedTo};
 use crate::db::claim::OfJobs;
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::{Among, DbError, Pool, locks, schema};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
@@ -76,9 +76,9 @@ pub(super) fn look_again_after(took: Duration) -> Duration {
 /// How much of the time that a try took is counted for its distance to the next one: what a row costs. Who waits for a
 /// lock, or is not refused, waits no longer than its patience; what is beyond that was the wait for a connection or a
 /// database that was slow, which may be over.
-pub(super) fn counted(took: Duration, refused: Option<Fault>) -> Duration {
+pub(super) fn counted(took: Duration, refused: Option<AtFault>) -> Duration {
     match refused {
-        None | Some(Fault::Lock) => took.min(PATIENCE),
+        None | Some(AtFault::Lock) => took.min(PATIENCE),
         Some(_) => took,
     }
 }
@@ -102,7 +102,7 @@ pub struct Culprits {
 }
 
 struct Bad {
-    due: Due,
+    due: Candidate,
     since: Instant,
 }
 
@@ -154,7 +154,7 @@ impl Culprits {
     /// An error means that nothing was done, and that the reason is no single row.
     pub async fn run_one<T, F>(
         &mut self,
-        candidates: Vec<Due>,
+        candidates: Vec<Candidate>,
         statement: impl Fn(Among) -> F,
     ) -> Result<Option<T>, DbError>
     where
@@ -165,7 +165,7 @@ impl Culprits {
         }
         let again = self.refusals.due(self.started.elapsed(), AGAIN);
         let again = again.iter().filter_map(|job| self.rows.get(job));
-        let again: Vec<Due> = again.map(|bad| bad.due.clone()).collect();
+        let again: Vec<Candidate> = again.map(|bad| bad.due.clone()).collect();
         let mut refused = 0;
         for due in candidates.into_iter().chain(again) {
             let began = Instant::now();
@@ -303,7 +303,7 @@ impl Culprits {
         // A trigger of the statement, or a lock on a table.
         statement(self.only(Vec::new())).await?;
         let due = among::due(&self.pool, self.to, accounts, without, most).await?;
-        let mut parts: Vec<&[Due]> = vec![&due];
+        let mut parts: Vec<&[Candidate]> = vec![&due];
         for _ in 0..SEARCH {
             let Some(part) = parts.pop() else {
                 break;
@@ -444,7 +444,7 @@ impl Culprits {
         }
     }
 
-    async fn failed(&mut self, due: Due, error: &DbError, began: Instant) {
+    async fn failed(&mut self, due: Candidate, error: &DbError, began: Instant) {
         let job = due.id.0;
         // The cause, not the error: a function of the shop's may put a phone number into it.
         let cause = error.cause();
@@ -469,7 +469,7 @@ impl Culprits {
         }
     }
 
-    async fn tell(&mut self, due: &Due, error: &DbError) {
+    async fn tell(&mut self, due: &Candidate, error: &DbError) {
         let account = &due.account;
         let others = self.others(account);
         let alert = Alert::unmoved(
@@ -509,7 +509,7 @@ pub(super) async fn is_our_own_lock(
     job: JobId,
     error: &DbError,
 ) -> bool {
-    error.fault() == Fault::Lock
+    error.fault() == AtFault::Lock
         && locks::is_of_others(pool, account, job, &error.cause())
             .await
             .is_ok_and(|is_of_others| !is_of_others)
@@ -531,8 +531,8 @@ pub(super) async fn is_of_schema(pool: &Pool, error: &DbError) -> bool {
 }
 
 /// Whether a job that the database has refused so often, and for so long, is told to a human.
-pub fn is_told(failures: u32, lasted: Duration, fault: Fault) -> bool {
-    lasted >= TELL_AFTER || (failures > 1 && fault != Fault::Lock)
+pub fn is_told(failures: u32, lasted: Duration, fault: AtFault) -> bool {
+    lasted >= TELL_AFTER || (failures > 1 && fault != AtFault::Lock)
 }
 
 #[cfg(test)]
@@ -542,9 +542,9 @@ mod tests {
     #[test]
     fn a_wait_for_a_connection_puts_nothing_off_for_minutes() {
         let long = Duration::from_secs(15);
-        assert_eq!(counted(long, Some(Fault::Lock)), PATIENCE);
+        assert_eq!(counted(long, Some(AtFault::Lock)), PATIENCE);
         assert_eq!(counted(long, None), PATIENCE);
-        assert_eq!(counted(long, Some(Fault::Rows)), long);
+        assert_eq!(counted(long, Some(AtFault::Rows)), long);
         assert_eq!(look_again_after(long), Duration::from_secs(10));
         let short = Duration::from_millis(100);
         assert_eq!(look_again_after(short), Duration::from_secs(5));
@@ -555,11 +555,11 @@ mod tests {
     fn a_lock_is_told_late_and_a_refusal_that_is_repeated_at_once() {
         let second = Duration::from_secs(1);
         for (failures, lasted, fault, expected) in [
-            (1, Duration::ZERO, Fault::Lock, false),
-            (1, Duration::ZERO, Fault::Rows, false),
-            (2, second, Fault::Rows, true),
-            (5, second, Fault::Lock, false),
-            (5, TELL_AFTER, Fault::Lock, true),
+            (1, Duration::ZERO, AtFault::Lock, false),
+            (1, Duration::ZERO, AtFault::Rows, false),
+            (2, second, AtFault::Rows, true),
+            (5, second, AtFault::Lock, false),
+            (5, TELL_AFTER, AtFault::Lock, true),
         ] {
             assert_eq!(
                 is_told(failures, lasted, fault),

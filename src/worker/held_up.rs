@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::warn;
 
 use crate::db::entry::Entry;
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::locks::{self, Holder};
 use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
@@ -64,7 +64,7 @@ impl HeldUp {
         stage: Stage,
         error: Option<&DbError>,
     ) {
-        let is_locked = error.is_none_or(|error| error.fault() == Fault::Lock);
+        let is_locked = error.is_none_or(|error| error.fault() == AtFault::Lock);
         let blocker = if is_locked {
             match locks::holder(pool, account, &Entry::default()).await {
                 Ok(holder) => holder.and_then(Holder::other),

@@ -29,7 +29,7 @@ use crate::worker::context::Context;
 use crate::worker::culprits::Culprits;
 use crate::worker::find::{self, Asked};
 use crate::worker::guard::Guard;
-use crate::worker::outcome::{self, Evidence, Kind};
+use crate::worker::outcome::{self, AttemptKind, Evidence};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::pulse::Step;
 use crate::worker::recorder::{Outcome, Signed};
@@ -199,7 +199,7 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
     );
     let evidence = Evidence {
         guard: &guard,
-        kind: Kind::Lookup,
+        kind: AttemptKind::Lookup,
         plan: &plan,
         request,
         timed,
@@ -277,7 +277,10 @@ async fn cannot_read(room: &Room, guard: &Guard, claim: &Claim, message: &str) {
                 ..Known::nothing_of(&claim.operation)
             },
         ),
-        ..Outcome::plain(&guard.account, outcome::held(guard, Kind::Lookup, message))
+        ..Outcome::plain(
+            &guard.account,
+            outcome::held(guard, AttemptKind::Lookup, message),
+        )
     };
     room.handles.recorder.record(outcome).await;
 }

@@ -191,12 +191,12 @@ pub fn spawn_loops(
         |_| None,
         async move |ctx| probes.step(ctx).await
     );
-    let mut standing = alerts::Standing::default();
+    let mut rounds = alerts::Rounds::default();
     spawn!(
         "deliver",
         Duration::from_secs(2),
         |ctx| Some(&ctx.wake.deliver),
-        async move |ctx| alerts::step(ctx, &mut standing).await
+        async move |ctx| alerts::step(ctx, &mut rounds).await
     );
     spawn!(
         "deliver to the log",

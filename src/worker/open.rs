@@ -8,7 +8,7 @@ use tracing::{error, warn};
 
 use crate::db::accounts::AlertText;
 use crate::db::alerts::{self, About};
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
 use crate::domain::phone::without_phones;
@@ -100,7 +100,7 @@ pub fn written(key: &Key) {
 /// Logs what an alert says that the database has refused, if that is news. What fails with everything else, or for a moment,
 /// is told otherwise.
 pub fn not_written(key: &Key, text: &AlertText, error: &DbError) {
-    if !matches!(error.fault(), Fault::Rows | Fault::Words) {
+    if !matches!(error.fault(), AtFault::Rows | AtFault::Words) {
         return;
     }
     let AlertText {

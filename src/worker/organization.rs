@@ -12,7 +12,7 @@ use crate::db::accounts::AlertText;
 use crate::db::alerts::About;
 use crate::db::claim::Purpose;
 use crate::db::entry::Entry;
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::organization::{self as keys, Keys};
 use crate::db::{DbError, progress};
 use crate::domain::account::AccountName;
@@ -24,7 +24,7 @@ use crate::policy::division::is_answer_to_content;
 use crate::policy::hints;
 use crate::policy::inquiry::{self, Inquiry, NoProof};
 use crate::policy::organization::{
-    Doubt, Known, Standing, Telling, shown, standing, telling, with,
+    Doubt, KeyStanding, Known, Telling, shown, standing, telling, with,
 };
 use crate::policy::outage::{Sign, sign_of_read};
 use crate::policy::quoted::words;
@@ -136,7 +136,7 @@ impl Organizations {
             // Another key takes the place of one only while nobody is seen to serve with it: so what is read after
             // the announcement holds, unless somebody has looked before it and has not committed yet.
             let settled = match keys::settled(&ctx.pool, &beginning).await {
-                Err(error) if error.fault() != Fault::Database => Vec::new(),
+                Err(error) if error.fault() != AtFault::Database => Vec::new(),
                 settled => settled?,
             };
             changing.extend(
@@ -289,14 +289,14 @@ impl Organizations {
         };
         let before = row.stored.as_deref();
         let doubt = match standing(own, known) {
-            Standing::Serve => return Ok(true),
-            Standing::Take => {
+            KeyStanding::Serve => return Ok(true),
+            KeyStanding::Take => {
                 let alone = before.map(|_| ctx.worker);
                 let only = [own.to_owned()];
                 return keys::store(&ctx.pool, &room.name, before, &only, alone).await;
             }
-            Standing::Refuse(doubt) => doubt,
-            Standing::Ask => {
+            KeyStanding::Refuse(doubt) => doubt,
+            KeyStanding::Ask => {
                 if room.take_one(Purpose::Probe).await? {
                     let before = before.unwrap_or_default().to_vec();
                     let is_served = traces.served_on.is_some();
@@ -486,7 +486,7 @@ async fn unless_locked(
     done: Result<bool, DbError>,
 ) -> Result<bool, DbError> {
     match done {
-        Err(error) if error.fault() != Fault::Database => {
+        Err(error) if error.fault() != AtFault::Database => {
             warn!(account = %room.name, error = %Chain(&error), "the account's key was not stored yet");
             ctx.held_up
                 .hold_up(&ctx.pool, &room.name, Stage::Key, Some(&error))

@@ -27,7 +27,7 @@ pub struct Evidence<'a> {
     /// The job.
     pub guard: &'a Guard,
     /// What the request was for.
-    pub kind: Kind,
+    pub kind: AttemptKind,
     /// What the job asks for.
     pub plan: &'a Plan,
     /// What was sent.
@@ -50,19 +50,19 @@ pub struct Evidence<'a> {
 
 /// What an attempt is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AttemptKind {
     /// The operation itself.
     Send,
     /// Asking whether an earlier send had its effect.
     Lookup,
 }
 
-impl Kind {
+impl AttemptKind {
     /// The word in `apipay.attempts.kind`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Send => "send",
-            Kind::Lookup => "lookup",
+            AttemptKind::Send => "send",
+            AttemptKind::Lookup => "lookup",
         }
     }
 }
@@ -87,9 +87,9 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         effect: Some(verdict.effect.as_str()),
         counts: verdict.counts,
         // A look-up is a read: what may be unproven is an earlier send, which is noted already.
-        unproven: kind == Kind::Send && is_unproven(verdict),
+        unproven: kind == AttemptKind::Send && is_unproven(verdict),
         failing: matches!(signed.sign, Sign::Failing(_)),
-        answered: kind == Kind::Send && signed.sign == Sign::Clear,
+        answered: kind == AttemptKind::Send && signed.sign == Sign::Clear,
         request: Some(written(request)),
         request_sha256: request.body.as_ref().map(|body| sha256(&body.to_string())),
         instead: instead.as_ref().and_then(as_instead),
@@ -134,7 +134,7 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
 /// The entry for a job whose params the operation refuses: nothing was sent.
 pub fn invalid_params(guard: &Guard, errors: &FieldErrors) -> Entry {
     let transition = Transition {
-        kind: Some(Kind::Send.as_str()),
+        kind: Some(AttemptKind::Send.as_str()),
         effect: Some(Effect::NotApplied.as_str()),
         error_code: Some("invalid_params".to_owned()),
         message: Some(errors.to_string()),
@@ -150,7 +150,7 @@ pub fn invalid_params(guard: &Guard, errors: &FieldErrors) -> Entry {
 /// The entry for a job that was claimed and not sent, for a cause of ours.
 pub fn not_sent(guard: &Guard, cause: NotSent, verdict: &Verdict) -> Entry {
     let transition = Transition {
-        kind: Some(Kind::Send.as_str()),
+        kind: Some(AttemptKind::Send.as_str()),
         effect: Some(verdict.effect.as_str()),
         error_code: Some(cause.code().to_owned()),
         message: explain(&Answer::NotSent(cause)),
@@ -217,12 +217,12 @@ pub fn followed(
 }
 
 /// Closes an attempt that could not be made because the job's row cannot be read, and holds the job.
-pub fn held(guard: &Guard, kind: Kind, message: &str) -> Entry {
+pub fn held(guard: &Guard, kind: AttemptKind, message: &str) -> Entry {
     let transition = Transition {
         kind: Some(kind.as_str()),
         effect: Some(match kind {
-            Kind::Send => Effect::NotApplied.as_str(),
-            Kind::Lookup => Effect::Unknown.as_str(),
+            AttemptKind::Send => Effect::NotApplied.as_str(),
+            AttemptKind::Lookup => Effect::Unknown.as_str(),
         }),
         message: Some(message.to_owned()),
         ..moved(guard, &Next::Held(Reason::UnknownOutcome))
@@ -241,7 +241,7 @@ pub fn called_off(guard: &Guard, message: &str) -> Entry {
         is_seen: false,
     };
     let transition = Transition {
-        kind: Some(Kind::Lookup.as_str()),
+        kind: Some(AttemptKind::Lookup.as_str()),
         effect: Some(Effect::Unknown.as_str()),
         message: Some(message.to_owned()),
         ..moved(guard, &next)

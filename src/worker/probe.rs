@@ -10,7 +10,7 @@ use crate::crash::{self, Point};
 use crate::db::claim::{self, Granted, Purpose};
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Entry;
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::probes::{self, DueProbe};
 use crate::db::{DbError, accounts, alerts, among};
 use crate::domain::account::AccountName;
@@ -211,7 +211,7 @@ async fn tell_that_health_is_mistaken(
     let changed = alerts::change(&room.handles.pool, &room.name, "account_parked", "", &text).await;
     let is_news = match changed {
         // Whoever keeps the alert locked keeps no payment from being tried.
-        Err(error) if error.fault() == Fault::Lock => {
+        Err(error) if error.fault() == AtFault::Lock => {
             warn!(account = %room.name, error = %Chain(&error), "the alert could not be updated (health says well, but invoices fail); a later probe updates it");
             false
         }
@@ -301,7 +301,7 @@ async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Tr
         }
         // What the database does not let be claimed keeps no account parked.
         Ok(None) => Ok(Trial::NoJob),
-        Err(error) if error.fault() == Fault::Lock => {
+        Err(error) if error.fault() == AtFault::Lock => {
             warn!(account = %room.name, error = %Chain(&error), "no job could be claimed for a probe now");
             Ok(Trial::NotNow)
         }

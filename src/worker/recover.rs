@@ -9,9 +9,9 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use crate::crash::{self, Point};
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::locks::{self, Blocker};
-use crate::db::recover::{self, Due, DueJob, Found, Place, Terms};
+use crate::db::recover::{self, Cursor, DueJob, Found, Occasion, Terms};
 use crate::db::{DbError, among};
 use crate::domain::job::JobId;
 use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN, goes_on_early};
@@ -32,8 +32,8 @@ const MOST: usize = 500;
 /// The loop's memory: jobs that could not be moved, and how far it looked through those that wait, of each kind.
 #[derive(Default)]
 pub struct Recovery {
-    kinds: [Unmoved; Due::ALL.len()],
-    places: [Place; Due::ALL.len()],
+    kinds: [Unmoved; Occasion::ALL.len()],
+    places: [Cursor; Occasion::ALL.len()],
 }
 
 /// Jobs of one kind that the database did not let move, or that somebody keeps locked. One of those of a cause is tried again every few
@@ -70,10 +70,10 @@ impl Recovery {
             return Ok(Step::Idle);
         }
         let mut step = Step::Idle;
-        let kinds = Due::ALL.into_iter().zip(&mut self.kinds);
+        let kinds = Occasion::ALL.into_iter().zip(&mut self.kinds);
         for ((due, unmoved), place) in kinds.zip(&mut self.places) {
             // An end is final: a clock that has just been set may be put right again.
-            if due == Due::Expiry && !ctx.clock.is_calm() {
+            if due == Occasion::Expiry && !ctx.clock.is_calm() {
                 continue;
             }
             if unmoved.try_again(ctx, due).await? > 0 {
@@ -81,10 +81,10 @@ impl Recovery {
             }
             let mut except = ctx.recorder.shelf().jobs();
             except.extend(unmoved.jobs.keys());
-            if due == Due::Turn {
+            if due == Occasion::Turn {
                 except.extend(ctx.passed_over.jobs());
             }
-            if due == Due::Lease {
+            if due == Occasion::Lease {
                 crash::reach(Point::RecoverBefore);
             }
             let began = Moment::now();
@@ -100,14 +100,14 @@ impl Recovery {
                     step = Step::Worked;
                 }
                 // Those that may all wait rightly are looked through in several pieces a round.
-                if !matches!(due, Due::Turn | Due::Answered)
+                if !matches!(due, Occasion::Turn | Occasion::Answered)
                     || place.is_at_start()
                     || began.elapsed() >= LOOK_THROUGH
                 {
                     break;
                 }
             }
-            if due == Due::Turn {
+            if due == Occasion::Turn {
                 let jobs = unmoved.jobs.keys().copied().collect();
                 ctx.passed_over.set(FoundBy::Turn, jobs);
             }
@@ -151,10 +151,10 @@ impl Unmoved {
             };
             // Those of one transaction are free together.
             let by = lock.blocker.as_ref().map(Blocker::name);
-            let is_again = self.leave(job, &format!("locked by {by:?}"), began, Fault::Lock);
+            let is_again = self.leave(job, &format!("locked by {by:?}"), began, AtFault::Lock);
             if !is_again {
                 info!(job.id = %job.id, account = %job.account, by, "a job is locked by somebody else; it is left alone for a while, the others go on");
-            } else if is_told(0, self.since(job.id), Fault::Lock) {
+            } else if is_told(0, self.since(job.id), AtFault::Lock) {
                 open::try_to_open(&ctx.pool, &ctx.wake, &job.account, &Alert::locked(lock)).await;
             }
         }
@@ -162,7 +162,7 @@ impl Unmoved {
     }
 
     /// Leaves a job alone for a while. Whether it was before.
-    fn leave(&mut self, job: &DueJob, case: &str, began: Moment, fault: Fault) -> bool {
+    fn leave(&mut self, job: &DueJob, case: &str, began: Moment, fault: AtFault) -> bool {
         let id = job.id.0;
         let tried = Tried {
             now: Moment::now().since_boot(),
@@ -185,7 +185,7 @@ impl Unmoved {
     }
 
     /// Tries those whose turn it is, and those of causes that are mended. Returns how many moved.
-    async fn try_again(&mut self, ctx: &Arc<Context>, due: Due) -> Result<usize, DbError> {
+    async fn try_again(&mut self, ctx: &Arc<Context>, due: Occasion) -> Result<usize, DbError> {
         if self.jobs.is_empty() {
             return Ok(0);
         }
@@ -222,7 +222,7 @@ impl Unmoved {
                     self.jobs.retain(|job, _| self.refusals.knows(*job));
                     ctx.wake.deliver.notify_one();
                 }
-                Err(error) if matches!(error.fault(), Fault::Database | Fault::Conflict) => {
+                Err(error) if matches!(error.fault(), AtFault::Database | AtFault::Conflict) => {
                     return Err(error);
                 }
                 Err(_) if part.rows.len() > 1 => self.refusals.failed(part),
@@ -269,7 +269,7 @@ impl Unmoved {
     async fn advance(
         &mut self,
         ctx: &Arc<Context>,
-        due: Due,
+        due: Occasion,
         jobs: Vec<DueJob>,
     ) -> Result<usize, DbError> {
         let codes = Codes::new();
@@ -286,7 +286,7 @@ impl Unmoved {
                     jobs.retain(|job| !moved.contains(&job.id.0));
                     self.locked(ctx, &jobs, began).await?;
                 }
-                Err(error) if matches!(error.fault(), Fault::Database | Fault::Conflict) => {
+                Err(error) if matches!(error.fault(), AtFault::Database | AtFault::Conflict) => {
                     return Err(error);
                 }
                 Err(_) if jobs.len() > 1 => {
@@ -331,46 +331,46 @@ impl Codes {
     }
 }
 
-fn tell(ctx: &Context, due: Due, jobs: &[i64], moved: usize) {
+fn tell(ctx: &Context, due: Occasion, jobs: &[i64], moved: usize) {
     if moved == 0 {
         return;
     }
     match due {
-        Due::Lease => {
+        Occasion::Lease => {
             crash::reach(Point::RecoverAfter);
             warn!(jobs = ?jobs, moved, "leases ran out: whether these jobs were sent is unknown, they will be looked up");
         }
-        Due::LeftOpen => {
+        Occasion::LeftOpen => {
             warn!(jobs = ?jobs, moved, "sends of these jobs stood open although they were not being sent: whether they had an effect is unknown, what would be sent again is looked up first");
         }
-        Due::Expiry => info!(moved, "jobs expired"),
-        Due::Release => {
+        Occasion::Expiry => info!(moved, "jobs expired"),
+        Occasion::Release => {
             info!(moved, "parked jobs go on: their account is active");
             ctx.wake.dispatch.notify_one();
         }
-        Due::GoOn => {
+        Occasion::GoOn => {
             info!(
                 moved,
                 "jobs that backed off go on: their account gets clear answers again"
             );
             ctx.wake.dispatch.notify_one();
         }
-        Due::Answered => {
+        Occasion::Answered => {
             info!(
                 moved,
                 "jobs that failed with all others of their account go on: one got a clear answer"
             );
             ctx.wake.dispatch.notify_one();
         }
-        Due::Turn => {
+        Occasion::Turn => {
             debug!(moved, "jobs go on: the one that they waited for has ended");
             ctx.wake.dispatch.notify_one();
         }
-        Due::Cap => {
+        Occasion::Cap => {
             info!(moved, "jobs go on: the cap that they waited for is over");
             ctx.wake.dispatch.notify_one();
         }
-        Due::Unfollowed => {
+        Occasion::Unfollowed => {
             warn!(jobs = ?jobs, moved, "nobody followed the invoices or refunds of these accepted jobs any more: they are asked about again");
             ctx.wake.follow.notify_one();
         }

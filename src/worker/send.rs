@@ -35,7 +35,7 @@ use crate::worker::alerting::{Alert, Known};
 use crate::worker::clock::Moment;
 use crate::worker::find::{self, Asked};
 use crate::worker::guard::Guard;
-use crate::worker::outcome::{self, Evidence, Kind};
+use crate::worker::outcome::{self, AttemptKind, Evidence};
 use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
@@ -192,7 +192,7 @@ async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Tim
     log(&guard.account, &guard.id, verdict);
     let evidence = Evidence {
         guard,
-        kind: Kind::Send,
+        kind: AttemptKind::Send,
         plan,
         request,
         timed,
@@ -261,7 +261,7 @@ async fn read_before(
     let at = circumstances(room, job);
     let evidence = |verdict: &Verdict| Evidence {
         guard,
-        kind: Kind::Send,
+        kind: AttemptKind::Send,
         plan,
         request: &request,
         timed: &timed,
@@ -332,7 +332,7 @@ async fn refuse(room: &Room, guard: &Guard, job: &Job, errors: &FieldErrors) {
             ),
             ..Outcome::plain(
                 &guard.account,
-                outcome::held(guard, Kind::Send, &errors.to_string()),
+                outcome::held(guard, AttemptKind::Send, &errors.to_string()),
             )
         }
     };

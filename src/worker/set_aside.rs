@@ -7,8 +7,8 @@ use tracing::warn;
 
 use crate::db::DbError;
 use crate::db::fate::Recorded;
-use crate::db::fault::{Cause, Fault};
-use crate::worker::recorder::shelf::Place;
+use crate::db::fault::{AtFault, Cause};
+use crate::worker::recorder::shelf::Shelved;
 use crate::worker::recorder::{Message, Recorder};
 
 /// Locks that are held for so long are told to a human; shorter ones are everyday life.
@@ -20,9 +20,9 @@ pub struct SetAside {
     /// The outcome.
     pub(super) message: Message,
     /// Has its job left alone.
-    pub(super) place: Place,
+    pub(super) place: Shelved,
     /// Whose fault the refusal is.
-    pub(super) fault: Fault,
+    pub(super) fault: AtFault,
     /// What the database said.
     pub(super) cause: Cause,
     /// When it was first refused.
@@ -94,7 +94,7 @@ impl SetAside {
 
     /// Whether a person is to hear of it: a lock that is held for a moment is everyday life.
     pub(super) fn is_due_to_tell(&self) -> bool {
-        self.fault != Fault::Lock || self.since.elapsed() >= TOLD_AFTER
+        self.fault != AtFault::Lock || self.since.elapsed() >= TOLD_AFTER
     }
 }
 

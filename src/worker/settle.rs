@@ -12,7 +12,7 @@ use crate::db::DbError;
 use crate::db::entry::{Entry, Key};
 use crate::db::fate::Forgotten;
 use crate::db::fate::{Recorded, Results};
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::locks::{self, Locked};
 use crate::db::record;
 use crate::domain::job::JobId;
@@ -31,7 +31,7 @@ pub const PART_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Outcomes that the database did not take together, although it is well.
 #[derive(Debug)]
-pub struct Refused {
+pub struct NotTaken {
     messages: Vec<Message>,
     error: DbError,
     /// Those of them whose job somebody has locked.
@@ -39,7 +39,7 @@ pub struct Refused {
 }
 
 /// Records a batch; waits while it is the database that fails.
-pub async fn batch(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<(), Refused> {
+pub async fn batch(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<(), NotTaken> {
     crash::reach(Point::BeforeSettle);
     let done = part(ctx, messages, BATCH_PATIENCE).await;
     if done.is_ok() {
@@ -54,7 +54,7 @@ pub async fn part(
     ctx: &Arc<Context>,
     mut messages: Vec<Message>,
     patience: Duration,
-) -> Result<(), Refused> {
+) -> Result<(), NotTaken> {
     // Those whose account was told of them first come later than they were seen.
     messages.sort_by_key(|message| message.number);
     let entries: Vec<&Entry> = messages.iter().map(|m| &m.outcome.entry).collect();
@@ -66,7 +66,7 @@ pub async fn part(
                 let swallowed = conclude(ctx, messages, &results);
                 return refuse_swallowed(ctx, swallowed).await;
             }
-            Err(error) if error.fault() != Fault::Lock => break (error, Vec::new()),
+            Err(error) if error.fault() != AtFault::Lock => break (error, Vec::new()),
             Err(error) => error,
         };
         let jobs: Vec<i64> = entries
@@ -81,7 +81,7 @@ pub async fn part(
             Err(_) => break (error, Vec::new()),
         }
     };
-    Err(Refused {
+    Err(NotTaken {
         messages,
         error,
         locked,
@@ -93,14 +93,14 @@ pub async fn part(
 /// failure. When none is left, the remaining outcomes are set aside undivided.
 pub async fn divide(
     ctx: &Arc<Context>,
-    refused: Refused,
+    refused: NotTaken,
     mut in_vain: Option<u32>,
 ) -> Vec<SetAside> {
     let mut aside = Vec::new();
     let mut parts = VecDeque::from([refused]);
     while let Some(refused) = parts.pop_front() {
         if in_vain == Some(0) {
-            let Refused {
+            let NotTaken {
                 messages, error, ..
             } = refused;
             let left = messages.into_iter();
@@ -122,10 +122,10 @@ pub async fn divide(
 /// The parts to try next. Sets aside what stands alone.
 async fn apart(
     ctx: &Arc<Context>,
-    refused: Refused,
+    refused: NotTaken,
     aside: &mut Vec<SetAside>,
 ) -> Vec<Vec<Message>> {
-    let Refused {
+    let NotTaken {
         mut messages,
         error,
         locked,
@@ -155,7 +155,7 @@ async fn apart(
     {
         let entry = &message.outcome.entry;
         // A lock that is held for a moment is told to nobody: what was seen is seen again.
-        if entry.transition.is_none() && error.fault() != Fault::Lock {
+        if entry.transition.is_none() && error.fault() != AtFault::Lock {
             ctx.unstored
                 .refuse_seen(
                     &ctx.pool,
@@ -174,7 +174,7 @@ async fn apart(
 /// Records an outcome without what the gateway wrote, when that is what the database cannot store.
 /// Returns the outcome if it was not recorded.
 async fn without_words(ctx: &Arc<Context>, message: Message, error: &DbError) -> Option<Message> {
-    if error.fault() != Fault::Words {
+    if error.fault() != AtFault::Words {
         return Some(message);
     }
     let run = || record::record_without_answer(&ctx.pool, &message.outcome.entry, PART_PATIENCE);
@@ -188,7 +188,7 @@ async fn without_words(ctx: &Arc<Context>, message: Message, error: &DbError) ->
 }
 
 /// Outcomes that a trigger swallows are refused by their rows, like those that one raises for.
-async fn refuse_swallowed(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<(), Refused> {
+async fn refuse_swallowed(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<(), NotTaken> {
     if messages.is_empty() {
         return Ok(());
     }
@@ -197,7 +197,7 @@ async fn refuse_swallowed(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<
         Ok(swallowed) => swallowed,
         Err(error) => error,
     };
-    Err(Refused {
+    Err(NotTaken {
         messages,
         error,
         locked: Vec::new(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use tracing::{info, warn};
 
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::{DbError, accounts, alerts};
 use crate::telemetry::Chain;
 use crate::worker::context::Context;
@@ -59,7 +59,7 @@ impl Start {
         let locked = match ctx.clock.begin(&ctx.pool).await {
             Ok(locked) => locked,
             // Others of the machine store the same.
-            Err(error) if error.fault() != Fault::Database => {
+            Err(error) if error.fault() != AtFault::Database => {
                 warn!(error = %Chain(&error), "where the steady time begins is not stored yet");
                 for (room, _) in stored {
                     ctx.held_up
@@ -80,7 +80,7 @@ impl Start {
                     info!(account = %name, "the account is ready to be served");
                 }
                 Ok(()) => ctx.held_up.hold_up(&ctx.pool, name, Stage::Row, None).await,
-                Err(error) if error.fault() == Fault::Database => failed = Some(error),
+                Err(error) if error.fault() == AtFault::Database => failed = Some(error),
                 Err(error) => {
                     ctx.held_up
                         .hold_up(&ctx.pool, name, Stage::Row, Some(&error))

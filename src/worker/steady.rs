@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::db::clock::{self, Clocks, SteadySecond};
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::{DbError, Pool};
 use crate::policy::clock::{Reading, SpanUs, believed, judge_reading};
 use crate::telemetry::Chain;
@@ -168,7 +168,7 @@ impl SteadyClock {
                     }
                     Ok(false) => {}
                     // Somebody keeps the row locked: the next look sees the jump again.
-                    Err(error) if error.fault() == Fault::Lock => {
+                    Err(error) if error.fault() == AtFault::Lock => {
                         warn!(error = %Chain(&error), "that the database's clock was set is not stored yet");
                     }
                     Err(error) => return Err(error),
@@ -246,7 +246,7 @@ impl SteadyClock {
             Some(stored) if stored.abs_diff(ours) > STALE_US.unsigned_abs() => {
                 match clock::store_boot(pool, &self.boot, ours).await {
                     // The next look stores it.
-                    Err(error) if error.fault() == Fault::Lock => Ok(()),
+                    Err(error) if error.fault() == AtFault::Lock => Ok(()),
                     done => done,
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::db::alerts::About;
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::{DbError, accounts, progress};
 use crate::telemetry::Chain;
 use crate::worker::alerting;
@@ -24,7 +24,7 @@ pub async fn compare(ctx: &Arc<Context>) -> Result<(), DbError> {
         };
         match compare_one(&room, sight).await {
             Ok(is_disputed) => room.client.modes.told(sight, is_disputed),
-            Err(error) if error.fault() == Fault::Database => return Err(error),
+            Err(error) if error.fault() == AtFault::Database => return Err(error),
             // Somebody keeps the account's row locked: the next round comes soon.
             Err(error) => {
                 warn!(account = %room.name, error = %Chain(&error), "the account's mode was not compared yet");

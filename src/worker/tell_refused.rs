@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::db::alerts::About;
-use crate::db::refused::{self, Told};
+use crate::db::refused::{self, ToldRefused};
 use crate::db::{DbError, progress, troubled};
 use crate::domain::account::AccountName;
 use crate::domain::outage::RefusedJob;
@@ -18,7 +18,7 @@ use crate::worker::open;
 pub struct Refusals {
     account: AccountName,
     jobs: Vec<RefusedJob>,
-    told: Option<Told>,
+    told: Option<ToldRefused>,
 }
 
 /// Those of these accounts that are such.

@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::db::alerts::About;
 use crate::db::entry::Entry;
 use crate::db::fault::Cause;
-use crate::db::mirrors::{self, AmongMirrors, DueMirror, Kind, Mirror};
+use crate::db::mirrors::{self, AmongMirrors, DueMirror, Mirror, MirrorKind};
 use crate::db::{DbError, Pool};
 use crate::domain::account::AccountName;
 use crate::policy::checks::left_out_distance;
@@ -46,7 +46,7 @@ struct Refused {
 
 impl Unstored {
     /// The keys of those that are not due yet.
-    fn left_out(&self, kind: Kind) -> Vec<String> {
+    fn left_out(&self, kind: MirrorKind) -> Vec<String> {
         let now = Instant::now();
         let mut refused = self.refused();
         refused.retain(|_, refused| now.saturating_duration_since(refused.due) < FORGOTTEN_AFTER);
@@ -56,7 +56,7 @@ impl Unstored {
     }
 
     /// The keys of all, whether they are due or not.
-    pub fn keys(&self, kind: Kind) -> Vec<String> {
+    pub fn keys(&self, kind: MirrorKind) -> Vec<String> {
         let refused = self.refused();
         let of_kind = refused.keys().filter(|mirror| mirror.kind == kind);
         of_kind.map(Mirror::key).collect()
@@ -100,13 +100,13 @@ impl Unstored {
 /// The mirrors that an entry changes, what it is about first.
 fn in_entry(account: &AccountName, entry: &Entry) -> impl Iterator<Item = Mirror> {
     let refund = entry.refund.as_ref().map(|refund| Mirror {
-        kind: Kind::Refund,
+        kind: MirrorKind::Refund,
         account: account.clone(),
         id: refund.id,
         invoice_id: refund.invoice_id,
     });
     let invoices = entry.invoices.iter().map(|invoice| Mirror {
-        kind: Kind::Invoice,
+        kind: MirrorKind::Invoice,
         account: account.clone(),
         id: invoice.id,
         invoice_id: invoice.id,
@@ -152,7 +152,7 @@ impl Unstored {
         &self,
         pool: &Pool,
         wake: &Wake,
-        kind: Kind,
+        kind: MirrorKind,
         accounts: &[String],
         statement: impl Fn(AmongMirrors) -> F,
     ) -> Result<Vec<DueMirror>, DbError>
@@ -212,26 +212,26 @@ mod tests {
             id,
             invoice_id: 7,
         };
-        unstored.refuse(&mirror(Kind::Invoice, 7), Jitter::NONE);
-        unstored.refuse(&mirror(Kind::Refund, 9), Jitter::NONE);
-        assert_eq!(unstored.left_out(Kind::Invoice), ["shop 7"]);
-        assert_eq!(unstored.left_out(Kind::Refund), ["shop 9"]);
+        unstored.refuse(&mirror(MirrorKind::Invoice, 7), Jitter::NONE);
+        unstored.refuse(&mirror(MirrorKind::Refund, 9), Jitter::NONE);
+        assert_eq!(unstored.left_out(MirrorKind::Invoice), ["shop 7"]);
+        assert_eq!(unstored.left_out(MirrorKind::Refund), ["shop 9"]);
         let of_another = Mirror {
             account: AccountName::parse("other").unwrap(),
-            ..mirror(Kind::Invoice, 7)
+            ..mirror(MirrorKind::Invoice, 7)
         };
         unstored.forget(&of_another);
-        assert_eq!(unstored.left_out(Kind::Invoice), ["shop 7"]);
-        unstored.forget(&mirror(Kind::Invoice, 7));
-        assert!(unstored.left_out(Kind::Invoice).is_empty());
-        assert_eq!(unstored.left_out(Kind::Refund), ["shop 9"]);
+        assert_eq!(unstored.left_out(MirrorKind::Invoice), ["shop 7"]);
+        unstored.forget(&mirror(MirrorKind::Invoice, 7));
+        assert!(unstored.left_out(MirrorKind::Invoice).is_empty());
+        assert_eq!(unstored.left_out(MirrorKind::Refund), ["shop 9"]);
     }
 
     #[test]
     fn one_that_is_due_again_is_looked_at_and_waits_for_longer_once_it_is_refused() {
         let unstored = Unstored::default();
         let mirror = Mirror {
-            kind: Kind::Invoice,
+            kind: MirrorKind::Invoice,
             account: AccountName::parse("shop").unwrap(),
             id: 7,
             invoice_id: 7,
@@ -239,14 +239,14 @@ mod tests {
         let mut before = Duration::ZERO;
         for times in 1..=8 {
             unstored.refuse(&mirror, Jitter::NONE);
-            assert_eq!(unstored.left_out(Kind::Invoice).len(), 1);
+            assert_eq!(unstored.left_out(MirrorKind::Invoice).len(), 1);
             let now = Instant::now();
             let wait = unstored.refused()[&mirror].due - now;
             assert!(wait > before || times > 7, "{times}: {wait:?}");
             assert!(wait <= Duration::from_secs(300), "{wait:?}");
             before = wait;
             unstored.refused().get_mut(&mirror).unwrap().due = now;
-            assert!(unstored.left_out(Kind::Invoice).is_empty());
+            assert!(unstored.left_out(MirrorKind::Invoice).is_empty());
         }
         assert!(before > Duration::from_secs(290), "{before:?}");
     }

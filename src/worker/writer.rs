@@ -18,7 +18,7 @@ use crate::worker::failing;
 use crate::worker::recorder::insist::finished;
 use crate::worker::recorder::{Inbox, Message, Outcome};
 use crate::worker::set_aside::SetAside;
-use crate::worker::settle::{self, Refused};
+use crate::worker::settle::{self, NotTaken};
 use crate::worker::signals;
 
 /// Statements under way at once.
@@ -47,7 +47,7 @@ struct Writer {
     is_open: bool,
     /// What is to be recorded next.
     ready: Vec<Message>,
-    batches: JoinSet<Result<(), Refused>>,
+    batches: JoinSet<Result<(), NotTaken>>,
     /// Outcomes whose account is told of something first.
     signalling: JoinSet<Vec<Message>>,
     /// Batches that are divided, and whose turn it is: they leave connections to everybody else.
@@ -163,7 +163,7 @@ impl Writer {
         }
     }
 
-    fn written(&mut self, done: Result<Result<(), Refused>, JoinError>) {
+    fn written(&mut self, done: Result<Result<(), NotTaken>, JoinError>) {
         if let Some(Err(refused)) = finished(done) {
             let (ctx, divisions) = (self.ctx.clone(), self.divisions.clone());
             self.dividing.spawn(self.heart.clone().carry(async move {

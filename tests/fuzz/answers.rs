@@ -12,7 +12,7 @@ use apipayd::policy::rules::Jitter;
 use apipayd::policy::verdict::Next;
 use apipayd::worker::alerting::Known;
 use apipayd::worker::guard::Guard;
-use apipayd::worker::outcome::{self, Evidence, Following, Kind};
+use apipayd::worker::outcome::{self, AttemptKind, Evidence, Following};
 use apipayd::worker::recorder::Signed;
 
 use crate::jobs::{NAME, NOW, assert_adoptable, assert_lawful, at, history, job, seconds};
@@ -120,7 +120,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
     };
     let evidence = Evidence {
         guard: &guard,
-        kind: Kind::Send,
+        kind: AttemptKind::Send,
         plan: &plan,
         request: &plan.request,
         timed: &timed,

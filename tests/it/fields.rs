@@ -4,7 +4,7 @@ mod any;
 mod same;
 
 use apipayd::domain::operation::OPERATIONS;
-use apipayd::domain::operation::fields::{Field, Fields, Kind};
+use apipayd::domain::operation::fields::{Field, FieldKind, Fields};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -41,7 +41,7 @@ fn described(fields: &Fields, indent: &str) -> String {
 }
 
 fn described_field(field: &Field, indent: &str) -> String {
-    let Kind::Items(item) = field.kind else {
+    let FieldKind::Items(item) = field.kind else {
         return json(field);
     };
     format!(

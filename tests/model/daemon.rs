@@ -26,7 +26,7 @@ use apipayd::policy::rules::{Jitter, Rules};
 use apipayd::policy::verdict::{AccountSignal, Verdict};
 use apipayd::worker::alerting::{Alert, Known};
 use apipayd::worker::guard::Guard;
-use apipayd::worker::outcome::{self, Evidence, Following, Kind};
+use apipayd::worker::outcome::{self, AttemptKind, Evidence, Following};
 use apipayd::worker::recorder::Signed;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -207,13 +207,13 @@ impl Daemon {
                     &timed,
                     at,
                 );
-                Some(self.written(Kind::Send, plan, &plan.request, &timed, &verdict))
+                Some(self.written(AttemptKind::Send, plan, &plan.request, &timed, &verdict))
             }
             Learned::NoBaseline => {
                 let timed = bad_gateway(Duration::ZERO);
                 let verdict = without_baseline(&history, &timed, at);
                 let request = wire::list_refunds(TARGET_ID);
-                Some(self.written(Kind::Send, plan, &request, &timed, &verdict))
+                Some(self.written(AttemptKind::Send, plan, &request, &timed, &verdict))
             }
             // worker/lookup.rs
             Learned::LookedUp(glimpse) => {
@@ -228,7 +228,7 @@ impl Daemon {
                     baseline: known.as_ref(),
                 };
                 let verdict = reconcile(&subject, &finding, at);
-                Some(self.written(Kind::Lookup, plan, &request, &timed, &verdict))
+                Some(self.written(AttemptKind::Lookup, plan, &request, &timed, &verdict))
             }
             // worker/follow.rs
             Learned::Checked(glimpse) => {
@@ -358,15 +358,15 @@ impl Daemon {
     /// The row of `apipay.attempts` and the move of the job that `worker::outcome` writes.
     fn written(
         &self,
-        kind: Kind,
+        kind: AttemptKind,
         plan: &Plan,
         request: &Request,
         timed: &Timed,
         verdict: &Verdict,
     ) -> Move {
         let guard = guard(match kind {
-            Kind::Send => Status::Sending,
-            Kind::Lookup => Status::Uncertain,
+            AttemptKind::Send => Status::Sending,
+            AttemptKind::Lookup => Status::Uncertain,
         });
         let evidence = Evidence {
             guard: &guard,
@@ -408,7 +408,7 @@ impl Move {
             "nothing fails at Kaspi in this model"
         );
         Move {
-            closes_send: transition.kind == Some(Kind::Send.as_str()),
+            closes_send: transition.kind == Some(AttemptKind::Send.as_str()),
             from: transition.from_state,
             to: transition.state,
             after: transition

@@ -7,8 +7,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::result::CheckResult;
 use super::rights::privileges;
-use crate::db::progress::{self, Due, Undelivered};
-use crate::db::schema::{self, Fault};
+use crate::db::progress::{self, DueWork, Undelivered};
+use crate::db::schema::{self, Defect};
 use crate::db::{DbError, Pool};
 use crate::domain::times::ALIVE_FOR;
 use crate::policy::unserved;
@@ -44,18 +44,18 @@ pub(super) async fn gather(
     results
 }
 
-fn of_schema(user: &str, faults: &[Fault]) -> Vec<CheckResult> {
+fn of_schema(user: &str, faults: &[Defect]) -> Vec<CheckResult> {
     let mut denied = Vec::new();
     let mut results = Vec::new();
     for fault in faults {
         let check = match fault {
-            Fault::Denied { privilege, .. } => {
+            Defect::Denied { privilege, .. } => {
                 denied.push(privilege.clone());
                 continue;
             }
-            Fault::RowSecurity { .. } | Fault::EventTrigger { .. } => "row_security",
-            Fault::SequenceBehind { .. } => "sequences",
-            Fault::Missing { .. } => "schema",
+            Defect::RowSecurity { .. } | Defect::EventTrigger { .. } => "row_security",
+            Defect::SequenceBehind { .. } => "sequences",
+            Defect::Missing { .. } => "schema",
         };
         let text = format!("{fault}; mend it: {}", fault.remedy());
         results.push(if fault.stops_payments() {
@@ -75,12 +75,12 @@ fn of_schema(user: &str, faults: &[Fault]) -> Vec<CheckResult> {
 }
 
 /// Accounts with something to do that nobody serves: of a daemon that has stopped by its machine, once.
-fn unserved(due: &[Due], configured: &[String]) -> Vec<CheckResult> {
+fn unserved(due: &[DueWork], configured: &[String]) -> Vec<CheckResult> {
     let unserved = due
         .iter()
         .filter(|due| due.served_by == 0 && !configured.contains(&due.account));
     let mut results = Vec::new();
-    let mut of_hosts: BTreeMap<(&str, bool), Vec<&Due>> = BTreeMap::new();
+    let mut of_hosts: BTreeMap<(&str, bool), Vec<&DueWork>> = BTreeMap::new();
     for due in unserved {
         match &due.stopped_host {
             Some(host) => {
@@ -106,7 +106,7 @@ fn unknown(account: &str) -> CheckResult {
     )
 }
 
-fn stopped(host: &str, is_proper: bool, served: &[&Due]) -> CheckResult {
+fn stopped(host: &str, is_proper: bool, served: &[&DueWork]) -> CheckResult {
     let names: Vec<&str> = served.iter().map(|due| due.account.as_str()).collect();
     let seen_at = served.iter().filter_map(|due| due.stopped_at).max();
     let at = seen_at.and_then(|at| at.replace_nanosecond(0).ok());
@@ -158,23 +158,23 @@ mod tests {
     #[test]
     fn each_fault_comes_with_the_sql_that_mends_it() {
         let faults = [
-            Fault::RowSecurity {
+            Defect::RowSecurity {
                 table: "apipay.jobs".into(),
                 is_ours: true,
             },
-            Fault::EventTrigger {
+            Defect::EventTrigger {
                 name: "ensure_rls".into(),
             },
-            Fault::SequenceBehind {
+            Defect::SequenceBehind {
                 sequence: "apipay.jobs_id_seq".into(),
                 highest: 12,
                 beyond: Some(i64::MAX),
             },
-            Fault::Denied {
+            Defect::Denied {
                 user: "shop".into(),
                 privilege: "select on apipay.jobs".into(),
             },
-            Fault::Missing {
+            Defect::Missing {
                 part: "enabled trigger wake of apipay.jobs".into(),
             },
         ];
@@ -201,13 +201,13 @@ mod tests {
 
     #[test]
     fn an_account_of_this_configuration_is_about_to_be_served() {
-        let due = [Due {
+        let due = [DueWork {
             account: "shop".into(),
-            ..Due::default()
+            ..DueWork::default()
         }];
         assert_eq!(unserved(&due, &["shop".to_owned()]), []);
         assert_eq!(unserved(&due, &[]).len(), 1);
-        let served = [Due {
+        let served = [DueWork {
             served_by: 1,
             ..due[0].clone()
         }];
@@ -216,11 +216,11 @@ mod tests {
 
     #[test]
     fn a_daemon_that_stopped_is_told_by_its_machine_with_all_that_it_served() {
-        let of = |account: &str, host: Option<&str>| Due {
+        let of = |account: &str, host: Option<&str>| DueWork {
             account: account.into(),
             stopped_host: host.map(str::to_owned),
             stopped_at: host.map(|_| time::OffsetDateTime::UNIX_EPOCH),
-            ..Due::default()
+            ..DueWork::default()
         };
         let due = [
             of("b1", Some("kassa-2")),
@@ -237,7 +237,7 @@ mod tests {
             ),
             "{lines:?}"
         );
-        let properly = Due {
+        let properly = DueWork {
             was_stopped_properly: true,
             ..due[0].clone()
         };

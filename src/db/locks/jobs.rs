@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::holders::{Blocker, holders};
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::{APPLICATION, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
@@ -49,7 +49,7 @@ pub async fn among(pool: &Pool, jobs: &[i64], patience: Duration) -> Result<Lock
     match looked {
         Ok(row) if row.table => Ok(Locked::Table),
         Ok(row) => Ok(Locked::Jobs(row.jobs.into_iter().map(JobId).collect())),
-        Err(error) if error.fault() == Fault::Lock => Ok(Locked::Table),
+        Err(error) if error.fault() == AtFault::Lock => Ok(Locked::Table),
         Err(error) => Err(error),
     }
 }

@@ -25,7 +25,7 @@ pub struct Field {
     pub name: &'static str,
     /// What its value is.
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: FieldKind,
     /// Whether it may be left out. JSON's null is the same as no field.
     pub need: Need,
     /// What is allowed, in words that end the sentence about a wrong value.
@@ -35,7 +35,7 @@ pub struct Field {
 /// A kind of value, with its limits.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Kind {
+pub enum FieldKind {
     /// A phone number as text, in any form that [`crate::domain::phone::Phone::parse`] reads.
     Phone,
     /// A positive id of the gateway's, as a number or as digits.
@@ -103,21 +103,21 @@ pub enum Rule {
 }
 
 /// An amount in whole tenge (API, section 1, "Money").
-pub(super) const WHOLE_TENGE: Kind = Kind::Number {
+pub(super) const WHOLE_TENGE: FieldKind = FieldKind::Number {
     least: "1",
     most: "99999999",
     decimals: 0,
 };
 
 /// An amount where tiyn are allowed.
-pub(super) const TENGE: Kind = Kind::Number {
+pub(super) const TENGE: FieldKind = FieldKind::Number {
     least: "0.01",
     most: "99999999.99",
     decimals: 2,
 };
 
 /// How many pieces. The gateway names no upper limit, so what JSON programs take for a whole number is the limit.
-pub(super) const COUNT: Kind = Kind::Number {
+pub(super) const COUNT: FieldKind = FieldKind::Number {
     least: "1",
     most: "9223372036854775807",
     decimals: 0,
@@ -131,7 +131,7 @@ mod tests {
     fn each_field(fields: &'static Fields, look: &mut impl FnMut(&'static Field)) {
         for field in fields.fields {
             look(field);
-            if let Kind::Items(item) = field.kind {
+            if let FieldKind::Items(item) = field.kind {
                 each_field(item, look);
             }
         }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn what_is_allowed_names_the_limits() {
         let mut look = |field: &'static Field| match field.kind {
-            Kind::Number { least, most, .. } => {
+            FieldKind::Number { least, most, .. } => {
                 let is_bounded = most.len() < 19;
                 assert!(
                     field.allowed.contains(least) && (!is_bounded || field.allowed.contains(most)),
@@ -149,16 +149,16 @@ mod tests {
                     field.allowed
                 );
             }
-            Kind::Text { most, .. } => assert_eq!(
+            FieldKind::Text { most, .. } => assert_eq!(
                 field.allowed,
                 format!("text of at most {most} characters"),
                 "{}",
                 field.name
             ),
-            Kind::Items(_) => {
+            FieldKind::Items(_) => {
                 assert!(field.allowed.contains(&format!("1 to {ITEMS_MAX}")));
             }
-            Kind::Phone | Kind::Id => {}
+            FieldKind::Phone | FieldKind::Id => {}
         };
         for operation in OPERATIONS {
             each_field(operation.fields(), &mut look);

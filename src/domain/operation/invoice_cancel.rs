@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::fields::{Field, Fields, Kind, Need};
+use super::fields::{Field, FieldKind, Fields, Need};
 use super::params;
 use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend};
 use crate::domain::errors::FieldErrors;
@@ -13,7 +13,7 @@ use crate::domain::object::{Expected, Invoice, InvoiceStatus, Object};
 /// The gateway's id of the invoice that a job acts on.
 pub(super) const INVOICE_ID: Field = Field {
     name: "invoice_id",
-    kind: Kind::Id,
+    kind: FieldKind::Id,
     need: Need::Required,
     allowed: "the gateway's id of the invoice, as in apipay.jobs.invoice_id: a whole number from 1",
 };

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::fields::{COUNT, Field, Fields, Kind, Need, Reserved, Rule, TENGE, WHOLE_TENGE};
+use super::fields::{COUNT, Field, FieldKind, Fields, Need, Reserved, Rule, TENGE, WHOLE_TENGE};
 use super::params;
 use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend};
 use crate::domain::errors::FieldErrors;
@@ -24,7 +24,7 @@ static FIELDS: Fields = Fields {
     fields: &[
         Field {
             name: "phone_number",
-            kind: Kind::Phone,
+            kind: FieldKind::Phone,
             need: Need::Required,
             allowed: "8 and ten digits, also written with +7 or 7 in place of the 8, with blanks, dashes and brackets",
         },
@@ -37,13 +37,13 @@ static FIELDS: Fields = Fields {
         },
         Field {
             name: "cart_items",
-            kind: Kind::Items(&CART_ITEM),
+            kind: FieldKind::Items(&CART_ITEM),
             need: Need::Optional,
             allowed: "an array of 1 to 100 objects",
         },
         Field {
             name: "discount_percentage",
-            kind: Kind::Number {
+            kind: FieldKind::Number {
                 least: "1",
                 most: "99",
                 decimals: 0,
@@ -53,7 +53,7 @@ static FIELDS: Fields = Fields {
         },
         Field {
             name: "description",
-            kind: Kind::Text {
+            kind: FieldKind::Text {
                 most: DESCRIPTION_MAX,
                 lines: true,
                 marked: false,
@@ -63,7 +63,7 @@ static FIELDS: Fields = Fields {
         },
         Field {
             name: "internal_comment",
-            kind: Kind::Text {
+            kind: FieldKind::Text {
                 most: COMMENT_MAX - JobName::MARK_MAX,
                 lines: true,
                 marked: true,
@@ -73,7 +73,7 @@ static FIELDS: Fields = Fields {
         },
         Field {
             name: "external_order_id",
-            kind: Kind::Text {
+            kind: FieldKind::Text {
                 most: ORDER_ID_MAX,
                 lines: false,
                 marked: false,
@@ -83,7 +83,7 @@ static FIELDS: Fields = Fields {
         },
         Field {
             name: "kaspi_connection_id",
-            kind: Kind::Id,
+            kind: FieldKind::Id,
             need: Need::Optional,
             allowed: "a whole number from 1",
         },
@@ -103,7 +103,7 @@ static CART_ITEM: Fields = Fields {
     fields: &[
         Field {
             name: "catalog_item_id",
-            kind: Kind::Id,
+            kind: FieldKind::Id,
             need: Need::Required,
             allowed: "a whole number from 1",
         },

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::fields::{COUNT, Field, Fields, Kind, Need, Rule, TENGE};
+use super::fields::{COUNT, Field, FieldKind, Fields, Need, Rule, TENGE};
 use super::invoice_cancel::INVOICE_ID;
 use super::params;
 use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend};
@@ -25,7 +25,7 @@ static FIELDS: Fields = Fields {
         },
         Field {
             name: "reason",
-            kind: Kind::Text {
+            kind: FieldKind::Text {
                 most: REASON_MAX - JobName::MARK_MAX,
                 lines: true,
                 marked: true,
@@ -35,7 +35,7 @@ static FIELDS: Fields = Fields {
         },
         Field {
             name: "return_items",
-            kind: Kind::Items(&RETURN_ITEM),
+            kind: FieldKind::Items(&RETURN_ITEM),
             need: Need::Optional,
             allowed: "an array of 1 to 100 objects",
         },
@@ -48,7 +48,7 @@ static RETURN_ITEM: Fields = Fields {
     fields: &[
         Field {
             name: "catalog_item_id",
-            kind: Kind::Id,
+            kind: FieldKind::Id,
             need: Need::Required,
             allowed: "a whole number from 1",
         },

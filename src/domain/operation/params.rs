@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde_json::{Map, Number, Value};
 
-use super::fields::{Field, Fields, ITEMS_MAX, Kind, Need, Rule};
+use super::fields::{Field, FieldKind, Fields, ITEMS_MAX, Need, Rule};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
 use crate::domain::phone::Phone;
@@ -176,21 +176,21 @@ impl Reader {
 
     fn value(&mut self, place: &str, value: &Value, field: &'static Field) -> Option<Taken> {
         let taken = match field.kind {
-            Kind::Phone => phone(value).map(Taken::Phone),
-            Kind::Id => id(value)
+            FieldKind::Phone => phone(value).map(Taken::Phone),
+            FieldKind::Id => id(value)
                 .map(Taken::Id)
                 .ok_or_else(|| "is not an id of the gateway".to_owned()),
-            Kind::Number {
+            FieldKind::Number {
                 least,
                 most,
                 decimals,
             } => number_within(value, least, most, decimals).map(Taken::Number),
-            Kind::Text {
+            FieldKind::Text {
                 most,
                 lines,
                 marked,
             } => return self.text(place, value, field.allowed, most, lines, marked),
-            Kind::Items(item) => return self.items(place, value, field.allowed, item),
+            FieldKind::Items(item) => return self.items(place, value, field.allowed, item),
         };
         taken
             .map_err(|problem| self.refuse(place, &problem, field.allowed))

@@ -131,8 +131,8 @@ fn nothing_due_is_nothing_found() {
     expect(emptied, &[]);
 }
 
-fn refused(since: &str) -> Option<Refused> {
-    Some(Refused {
+fn refused(since: &str) -> Option<RefusedRequests> {
+    Some(RefusedRequests {
         said: None,
         since: since.into(),
         code: "request_rate_limited".into(),
@@ -830,12 +830,12 @@ fn the_alert_that_explains_a_standstill_is_the_one_without_which_it_would_be_fou
 
 #[test]
 fn a_refusal_whose_code_is_forgotten_leaves_no_gap() {
-    let forgotten = Refused {
+    let forgotten = RefusedRequests {
         code: String::new(),
         ..refused("12:00").unwrap()
     };
     assert_eq!(forgotten.in_words(), "HTTP 429, since 12:00");
-    let said = Refused {
+    let said = RefusedRequests {
         said: Some("slow down".into()),
         ..forgotten
     };

@@ -14,7 +14,7 @@ use crate::db::fate::Forgotten;
 use crate::db::fate::Lost;
 use crate::db::fault::Cause;
 use crate::db::locks::{Blocker, LockedJob};
-use crate::db::mirrors::{Kind, Mirror};
+use crate::db::mirrors::{Mirror, MirrorKind};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::state::State;
@@ -133,8 +133,8 @@ impl Alert {
             invoice_id: invoice,
         } = mirror;
         let object = match kind {
-            Kind::Invoice => "invoice",
-            Kind::Refund => "refund",
+            MirrorKind::Invoice => "invoice",
+            MirrorKind::Refund => "refund",
         };
         Alert {
             kind: STUCK,

@@ -8,7 +8,7 @@ use crate::db::accounts::{AlertText, Park};
 use crate::db::alerts::UntoldPark;
 use crate::db::mirrors::{AcceptedJob, DueMirror};
 use crate::db::refused;
-use crate::db::troubled::{self, Told};
+use crate::db::troubled::{self, ToldFailing};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::object::Object;
@@ -271,7 +271,7 @@ impl Alert {
     }
 
     /// The resolution text of a `job_refused` alert.
-    pub fn end_of_refusals(told: &refused::Told) -> String {
+    pub fn end_of_refusals(told: &refused::ToldRefused) -> String {
         match (told.job, told.state.as_deref().and_then(State::parse)) {
             (Some(job), Some(State::Queued | State::Sending | State::Uncertain)) => {
                 format!("job {job} was not refused any more")
@@ -306,7 +306,7 @@ impl Alert {
     }
 
     /// How it ended that the gateway gave no clear answer.
-    pub fn end_of_failing(ending: Ending, told: &Told) -> String {
+    pub fn end_of_failing(ending: Ending, told: &ToldFailing) -> String {
         match (ending, &told.job, told.fails.as_deref()) {
             (Ending::Parked, ..) => alerting::PARKED_NOW.to_owned(),
             (Ending::NothingWaits, ..) => {

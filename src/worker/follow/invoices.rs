@@ -11,7 +11,7 @@ use super::settle::{Shown, settle_waiting, unchanged_for};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::entry::Entry;
-use crate::db::mirrors::{self, AcceptedJob, DueMirror, Kind};
+use crate::db::mirrors::{self, AcceptedJob, DueMirror, MirrorKind};
 use crate::domain::object::{InvoiceStatus, Object};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
@@ -35,17 +35,23 @@ const CHECKS: usize = 16;
 pub(super) async fn claim(ctx: &Context, served: &[Arc<Room>]) -> Result<Vec<DueMirror>, DbError> {
     let accounts = readable(served, Read::Check);
     ctx.unstored
-        .claim(&ctx.pool, &ctx.wake, Kind::Invoice, &accounts, |among| {
-            mirrors::claim_invoices(
-                &ctx.pool,
-                &accounts,
-                wire::CHECK_IDS,
-                ctx.lease,
-                ctx.clock.second(),
-                CHECKS,
-                among,
-            )
-        })
+        .claim(
+            &ctx.pool,
+            &ctx.wake,
+            MirrorKind::Invoice,
+            &accounts,
+            |among| {
+                mirrors::claim_invoices(
+                    &ctx.pool,
+                    &accounts,
+                    wire::CHECK_IDS,
+                    ctx.lease,
+                    ctx.clock.second(),
+                    CHECKS,
+                    among,
+                )
+            },
+        )
         .await
 }
 

@@ -8,7 +8,7 @@ use super::settle::{Shown, settle_waiting, unchanged_for};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::entry::Entry;
-use crate::db::mirrors::{self, DueMirror, Kind};
+use crate::db::mirrors::{self, DueMirror, MirrorKind};
 use crate::domain::job::JobName;
 use crate::domain::object::{Invoice, Object, ObjectKind, Refund, RefundStatus};
 use crate::domain::outage::Read;
@@ -31,16 +31,22 @@ const REFUNDS: usize = 4;
 pub(super) async fn claim(ctx: &Context, served: &[Arc<Room>]) -> Result<Vec<DueMirror>, DbError> {
     let accounts = readable(served, Read::Refunds);
     ctx.unstored
-        .claim(&ctx.pool, &ctx.wake, Kind::Refund, &accounts, |among| {
-            mirrors::claim_refunds(
-                &ctx.pool,
-                &accounts,
-                REFUNDS,
-                ctx.lease,
-                ctx.clock.second(),
-                among,
-            )
-        })
+        .claim(
+            &ctx.pool,
+            &ctx.wake,
+            MirrorKind::Refund,
+            &accounts,
+            |among| {
+                mirrors::claim_refunds(
+                    &ctx.pool,
+                    &accounts,
+                    REFUNDS,
+                    ctx.lease,
+                    ctx.clock.second(),
+                    among,
+                )
+            },
+        )
         .await
 }
 

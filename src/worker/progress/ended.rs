@@ -1,6 +1,6 @@
 //! The resolution text of a `no_progress` alert, which says only what is true of what is not found any more.
 
-use crate::db::progress::{Standing, Stop};
+use crate::db::progress::{AccountNow, Stop};
 use crate::policy::progress::Concern;
 use crate::worker::alerting;
 use crate::worker::written::written;
@@ -19,7 +19,7 @@ pub(super) enum InPlace<'a> {
 /// How it ended for one account, given how the account stands now.
 pub(super) fn of_account(
     concerns: &[String],
-    standing: Option<&Standing>,
+    standing: Option<&AccountNow>,
     stop: Option<&Stop>,
     in_place: Option<InPlace<'_>>,
 ) -> String {
@@ -37,7 +37,7 @@ pub(super) fn of_account(
 
 fn how(
     concerns: &[String],
-    standing: &Standing,
+    standing: &AccountNow,
     stop: Option<&Stop>,
     in_place: Option<InPlace<'_>>,
 ) -> String {
@@ -147,15 +147,15 @@ mod tests {
 
     use super::*;
 
-    fn standing() -> Standing {
-        Standing {
+    fn standing() -> AccountNow {
+        AccountNow {
             is_served: true,
             is_waiting: true,
-            ..Standing::default()
+            ..AccountNow::default()
         }
     }
 
-    fn ended(standing: &Standing) -> String {
+    fn ended(standing: &AccountNow) -> String {
         of_account(&["claims".to_owned()], Some(standing), None, None)
     }
 
@@ -171,17 +171,17 @@ mod tests {
     #[test]
     fn only_what_moves_is_said_to_move() {
         assert_eq!(ended(&standing()), "it moves again");
-        let parked = Standing {
+        let parked = AccountNow {
             is_parked: true,
             ..standing()
         };
         assert_eq!(ended(&parked), alerting::PARKED_NOW);
-        let idle = Standing {
+        let idle = AccountNow {
             is_waiting: false,
             ..standing()
         };
         assert_eq!(ended(&idle), "nothing of it is due any more");
-        let taken_up = Standing {
+        let taken_up = AccountNow {
             was_claimed: true,
             ..idle.clone()
         };
@@ -191,7 +191,7 @@ mod tests {
         );
         let looked_up = of_account(&["look_ups".to_owned()], Some(&taken_up), None, None);
         assert_eq!(looked_up, "nothing of it is due any more");
-        let given_up = Standing {
+        let given_up = AccountNow {
             held: 3,
             ..idle.clone()
         };
@@ -199,7 +199,7 @@ mod tests {
             ended(&given_up),
             "nothing of it is due any more; 3 jobs of it are held: see job_held"
         );
-        let limited = Standing {
+        let limited = AccountNow {
             blocked_until: Some(OffsetDateTime::UNIX_EPOCH),
             ..standing()
         };
@@ -208,7 +208,7 @@ mod tests {
             "ApiPay limits it until 1970-01-01T00:00:00Z, and it waits until then"
         );
         let stop = stop();
-        let of_stop = |standing: &Standing| of_account(&[], Some(standing), Some(&stop), None);
+        let of_stop = |standing: &AccountNow| of_account(&[], Some(standing), Some(&stop), None);
         assert_eq!(
             of_stop(&standing()),
             "all sending was stopped by dba (looking), and what is due waits"
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn nothing_due_and_nobody_serving_are_said_only_where_they_are_so() {
-        let unserved = Standing {
+        let unserved = AccountNow {
             is_served: false,
             ..standing()
         };
@@ -243,7 +243,7 @@ mod tests {
             ended(&unserved),
             "no running apipayd serves it, and what is due waits"
         );
-        let idle = Standing {
+        let idle = AccountNow {
             is_waiting: false,
             ..unserved
         };
@@ -251,7 +251,7 @@ mod tests {
             ended(&idle),
             "nothing of it is due any more, and no running apipayd serves it"
         );
-        let open = Standing { open: 1, ..idle };
+        let open = AccountNow { open: 1, ..idle };
         assert!(ended(&open).ends_with("not seen until one does"));
         let again = of_account(&["service".to_owned()], Some(&standing()), None, None);
         assert_eq!(again, "an apipayd serves it again");

@@ -15,21 +15,21 @@ use time::OffsetDateTime;
 use tracing::warn;
 
 use crate::db::locks::{self, InTheWay, LockedMirror};
-use crate::db::mirrors::Kind;
-use crate::db::progress::{self, Due, Stop, Weight};
+use crate::db::mirrors::MirrorKind;
+use crate::db::progress::{self, DueWork, Stop, Weight};
 use crate::db::{DbError, schema};
 use crate::domain::account::AccountName;
 use crate::domain::phone::without_phones;
 use crate::domain::times::ALIVE_FOR;
 use crate::policy::progress::{
-    AccountFacts, Concern, Facts, Failure, Patience, Refused, Standstill, Stopped, Watch,
+    AccountFacts, Concern, Facts, Failure, Patience, RefusedRequests, Standstill, Stopped, Watch,
 };
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::pulse::{Pulse, Step};
 use crate::worker::written::written;
-use schema::Fault;
+use schema::Defect;
 use tell::{Outbox, Over, Teller};
 
 /// Within how long after the database was away each daemon has given a sign of life.
@@ -46,14 +46,14 @@ pub struct Progress {
     looks: u32,
     watch: Watch,
     teller: Teller,
-    faults: Vec<Fault>,
+    faults: Vec<Defect>,
     snapshot: Snapshot,
 }
 
 /// What the database told, as it was last.
 #[derive(Default)]
 struct Snapshot {
-    due: Vec<Due>,
+    due: Vec<DueWork>,
     stop: Option<Stop>,
     deliveries: Vec<Failure>,
     /// What waits in all accounts, now and then counted again.
@@ -195,8 +195,8 @@ impl Progress {
             self.faults = faults;
         }
         let unstored = progress::Unstored {
-            invoices: ctx.unstored.keys(Kind::Invoice),
-            refunds: ctx.unstored.keys(Kind::Refund),
+            invoices: ctx.unstored.keys(MirrorKind::Invoice),
+            refunds: ctx.unstored.keys(MirrorKind::Refund),
         };
         let due = progress::due(pool, patience.moving.max(ALIVE_FOR), &unstored).await?;
         let stop = progress::stop(pool).await?;
@@ -373,8 +373,8 @@ async fn locked_mirrors(ctx: &Context, concerned: &[String]) -> Vec<LockedMirror
 }
 
 /// The accounts of which something is due to be sent or looked up.
-fn waiting(due: &[Due]) -> impl Iterator<Item = &str> {
-    let waits = |due: &&Due| due.due_jobs > 0 || due.lookup.is_some();
+fn waiting(due: &[DueWork]) -> impl Iterator<Item = &str> {
+    let waits = |due: &&DueWork| due.due_jobs > 0 || due.lookup.is_some();
     due.iter().filter(waits).map(|due| due.account.as_str())
 }
 
@@ -389,7 +389,7 @@ fn held_up(causes: Vec<(AccountName, String)>) -> Vec<Failure> {
     failures.collect()
 }
 
-fn failure(fault: &Fault) -> Failure {
+fn failure(fault: &Defect) -> Failure {
     Failure {
         what: fault.to_string(),
         mark: String::new(),
@@ -397,8 +397,8 @@ fn failure(fault: &Fault) -> Failure {
     }
 }
 
-fn refused(due: &Due, since: OffsetDateTime) -> Refused {
-    Refused {
+fn refused(due: &DueWork, since: OffsetDateTime) -> RefusedRequests {
+    RefusedRequests {
         since: written(since),
         code: due.blocked_reason.clone().unwrap_or_default(),
         said: due.blocked_message.clone(),
@@ -406,7 +406,7 @@ fn refused(due: &Due, since: OffsetDateTime) -> Refused {
     }
 }
 
-fn account(ctx: &Context, due: &Due) -> AccountFacts {
+fn account(ctx: &Context, due: &DueWork) -> AccountFacts {
     let ours = AccountName::parse(&due.account).and_then(|name| ctx.rooms.get(&name));
     AccountFacts {
         account: due.account.clone(),

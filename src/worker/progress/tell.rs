@@ -14,7 +14,7 @@ use super::ended::{self, InPlace};
 use crate::alert::{Delivery, Status};
 use crate::db::DbError;
 use crate::db::accounts::AlertText;
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::db::progress::{self, Stop, Weight};
 use crate::domain::times::ALIVE_FOR;
 use crate::policy::progress::{AccountFacts, Concern, Patience, explanation};
@@ -180,7 +180,7 @@ async fn keep(ctx: &Context, (account, subject): &Key, told: &Told) -> bool {
     match &kept {
         Ok(()) => open::written(&of_row),
         // It is told past the outbox besides.
-        Err(error) if matches!(error.fault(), Fault::Rows | Fault::Words) => {
+        Err(error) if matches!(error.fault(), AtFault::Rows | AtFault::Words) => {
             open::not_written(&of_row, &told.text, error)
         }
         Err(error) => warn!(error = %Chain(error), "the alert is not written yet"),

@@ -7,7 +7,7 @@ use super::tell::Incident;
 use crate::db::accounts::AlertText;
 use crate::db::locks::{Blocker, InTheWay, LockedMirror, Session};
 use crate::db::progress::{MOST_WEIGHED, Stop, Weight};
-use crate::db::schema::Fault;
+use crate::db::schema::Defect;
 use crate::policy::progress::{Concern, Standstill};
 use crate::policy::remedy::{CHECK, CHECK_FIRST, Remedy, capitalized, of_limit};
 use crate::policy::unserved;
@@ -22,7 +22,7 @@ pub(super) struct Behind<'a> {
 /// What else is known when something is found.
 #[derive(Default)]
 pub(super) struct Known<'a> {
-    pub(super) faults: &'a [Fault],
+    pub(super) faults: &'a [Defect],
     pub(super) stop: Option<&'a Stop>,
     /// What the database just said to one of the loops.
     pub(super) said: Option<&'a str>,
@@ -70,7 +70,7 @@ pub(super) fn text(
         }
     }
     // What these are, it finds as well.
-    let is_for_check = known.faults.iter().any(Fault::stops_payments)
+    let is_for_check = known.faults.iter().any(Defect::stops_payments)
         || !known.in_the_way.is_empty()
         || !known.mirrors.is_empty();
     for standstill in standstills {
@@ -84,7 +84,7 @@ pub(super) fn text(
         .faults
         .iter()
         .filter(|fault| fault.stops_payments())
-        .map(Fault::remedy)
+        .map(Defect::remedy)
         .collect();
     if !sql.is_empty() {
         action.insert(0, format!("as the schema's owner: {}", joined(&sql)));
@@ -407,7 +407,7 @@ mod tests {
     use rust_decimal::Decimal;
 
     use super::*;
-    use crate::policy::progress::Refused;
+    use crate::policy::progress::RefusedRequests;
 
     fn standstill(account: Option<&str>, concern: Concern, cause: &str) -> Standstill {
         Standstill {
@@ -451,13 +451,13 @@ mod tests {
 
     #[test]
     fn check_is_not_said_to_find_what_is_not_known_to_be_found_by_it() {
-        let fault = Fault::SequenceBehind {
+        let fault = Defect::SequenceBehind {
             sequence: "apipay.jobs_id_seq".into(),
             highest: 7,
             beyond: None,
         };
         let found = standstill(Some("clinic"), Concern::Claims, "expired ones go first");
-        let said = |faults: &[Fault]| {
+        let said = |faults: &[Defect]| {
             let known = Known {
                 faults,
                 ..Known::default()
@@ -485,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_the_schema_comes_with_its_sql() {
-        let fault = Fault::SequenceBehind {
+        let fault = Defect::SequenceBehind {
             sequence: "apipay.jobs_id_seq".into(),
             highest: 7,
             beyond: None,
@@ -603,7 +603,7 @@ mod tests {
     #[test]
     fn a_limit_says_until_when_the_account_waits_and_what_helps_against_its_code() {
         let refused = |until: Option<&str>| Standstill {
-            refused: Some(Refused {
+            refused: Some(RefusedRequests {
                 since: "12:00".into(),
                 code: "too_many_failed_authentications".into(),
                 said: None,

@@ -5,7 +5,7 @@ use tracing::{error, info, warn};
 
 use super::{Recorder, WaitingStatement};
 use crate::db::DbError;
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::telemetry::Chain;
 use crate::worker::jitter::jitter;
 use crate::worker::patience::wait_for_database;
@@ -56,16 +56,16 @@ impl<'a> Patient<'a> {
     /// Whether waiting helps.
     fn bears(&self, error: &DbError) -> bool {
         match error.fault() {
-            Fault::Database => true,
-            Fault::Conflict => self.failures < CONFLICTS,
-            Fault::Rows | Fault::Words | Fault::Lock => false,
+            AtFault::Database => true,
+            AtFault::Conflict => self.failures < CONFLICTS,
+            AtFault::Rows | AtFault::Words | AtFault::Lock => false,
         }
     }
 
     /// A failure that is everybody's.
     pub(in crate::worker) async fn wait(&mut self, error: &DbError) {
         self.failures += 1;
-        if error.fault() != Fault::Conflict {
+        if error.fault() != AtFault::Conflict {
             self.recorder.note_refusal(error);
             self.waiting.get_or_insert_with(|| self.recorder.wait());
         }

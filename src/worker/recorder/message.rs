@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::backlog::Kept;
-use super::shelf::Place;
+use super::shelf::Shelved;
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Entry;
 use crate::db::fate::Recorded;
@@ -86,7 +86,7 @@ pub struct Message {
     /// Its part of the backlog, until it is recorded, or set aside.
     pub(super) kept: Option<Kept>,
     /// Has its job left alone until then, if the outcome waits for its account.
-    pub(in crate::worker) place: Option<Place>,
+    pub(in crate::worker) place: Option<Shelved>,
 }
 
 impl Message {

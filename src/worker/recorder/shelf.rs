@@ -87,11 +87,11 @@ impl Shelf {
         self: &Arc<Self>,
         moved: &Transition,
         account: &AccountName,
-    ) -> Place {
+    ) -> Shelved {
         let mut places = self.places();
         let key = places.add(moved);
         *places.accounts.entry(account.clone()).or_default() += 1;
-        Place {
+        Shelved {
             shelf: self.clone(),
             key,
             account: Some(account.clone()),
@@ -99,9 +99,9 @@ impl Shelf {
     }
 
     /// Has a job left alone until the answer is dropped: its outcome is on its way, and waits for its account.
-    pub(in crate::worker) fn protect(self: &Arc<Self>, moved: &Transition) -> Place {
+    pub(in crate::worker) fn protect(self: &Arc<Self>, moved: &Transition) -> Shelved {
         let key = self.places().add(moved);
-        Place {
+        Shelved {
             shelf: self.clone(),
             key,
             account: None,
@@ -124,14 +124,14 @@ impl Places {
 
 /// One outcome's place on the shelf.
 #[derive(Debug)]
-pub(in crate::worker) struct Place {
+pub(in crate::worker) struct Shelved {
     shelf: Arc<Shelf>,
     pub(in crate::worker) key: Key,
     /// The account, of what was refused; what is only on its way counts for none.
     account: Option<AccountName>,
 }
 
-impl Drop for Place {
+impl Drop for Shelved {
     fn drop(&mut self) {
         let mut places = self.shelf.places();
         let less = |count: &mut usize| {

@@ -18,7 +18,7 @@ use crate::worker::alerting::Known;
 use crate::worker::clock::Moment;
 use crate::worker::find::{self, Asked};
 use crate::worker::guard::Guard;
-use crate::worker::outcome::{Evidence, Kind};
+use crate::worker::outcome::{AttemptKind, Evidence};
 use crate::worker::room::Room;
 use crate::worker::slots::Slot;
 
@@ -128,7 +128,7 @@ impl Asking<'_> {
         );
         let evidence = Evidence {
             guard,
-            kind: Kind::Send,
+            kind: AttemptKind::Send,
             plan: self.plan,
             request,
             timed,

@@ -7,7 +7,7 @@ use tracing::{error, warn};
 
 use crate::db::DbError;
 use crate::db::fate::Recorded;
-use crate::db::fault::Fault;
+use crate::db::fault::AtFault;
 use crate::domain::account::AccountName;
 use crate::telemetry::Chain;
 use crate::worker::context::Context;
@@ -48,7 +48,7 @@ impl Turn<'_> {
         loop {
             match insist(&self.ctx.recorder, task, &run).await {
                 Ok(done) => return Some(done),
-                Err(error) if error.fault() == Fault::Lock => {
+                Err(error) if error.fault() == AtFault::Lock => {
                     failures += 1;
                     if failures == 1 {
                         warn!(account = %self.account, task, error = %Chain(&error), "a row of the account is locked; its outcomes wait");
@@ -82,14 +82,14 @@ impl Turn<'_> {
             };
             failures += 1;
             if failures == 1 {
-                if error.fault() == Fault::Lock {
+                if error.fault() == AtFault::Lock {
                     warn!(account = %self.account, task, error = %Chain(&error), "a row of the account is locked; its outcomes wait");
                 } else {
                     error!(account = %self.account, task, error = %Chain(&error), "the database refuses a change of the account; its outcomes wait");
                 }
                 self.tell_that_they_wait();
             }
-            if error.fault() != Fault::Lock {
+            if error.fault() != AtFault::Lock {
                 let (pool, account) = (&self.ctx.pool, self.account);
                 held_up
                     .hold_up(pool, account, Stage::Change, Some(&error))

@@ -1,6 +1,6 @@
 //! Params and arguments of every kind: right ones, ones at the edges, and hostile ones. All of it follows from a seed.
 
-use apipayd::domain::operation::fields::{Field, Fields, Kind, Need, Rule};
+use apipayd::domain::operation::fields::{Field, FieldKind, Fields, Need, Rule};
 use serde_json::{Map, Value, json};
 
 use crate::chaos::Dice;
@@ -249,19 +249,19 @@ impl Any {
     }
 
     /// A value that the kind takes.
-    fn right(&mut self, kind: &Kind) -> String {
+    fn right(&mut self, kind: &FieldKind) -> String {
         match kind {
-            Kind::Phone => json!(self.pick(PHONES)).to_string(),
-            Kind::Id => {
+            FieldKind::Phone => json!(self.pick(PHONES)).to_string(),
+            FieldKind::Id => {
                 let id = format!("{}", 1 + self.0.roll() % 1_000_000);
                 self.perhaps_written(&id)
             }
-            Kind::Number { most, decimals, .. } => {
+            FieldKind::Number { most, decimals, .. } => {
                 let number = self.number(most, *decimals);
                 self.perhaps_written(&number)
             }
-            Kind::Text { lines, .. } => json!(self.words(*lines)).to_string(),
-            Kind::Items(item) => {
+            FieldKind::Text { lines, .. } => json!(self.words(*lines)).to_string(),
+            FieldKind::Items(item) => {
                 let many = 1 + self.0.below(3);
                 self.list(item, many)
             }
@@ -310,15 +310,15 @@ impl Any {
     }
 
     /// A value at the edge of what the kind takes, or beyond.
-    fn edge(&mut self, kind: &Kind) -> String {
+    fn edge(&mut self, kind: &FieldKind) -> String {
         match kind {
-            Kind::Phone => {
+            FieldKind::Phone => {
                 let phones = if self.one_in(4) { PHONES } else { NO_PHONES };
                 json!(self.pick(phones)).to_string()
             }
-            Kind::Id | Kind::Number { .. } => self.odd_number(),
-            Kind::Text { most, .. } => json!(self.odd_text(*most)).to_string(),
-            Kind::Items(item) => {
+            FieldKind::Id | FieldKind::Number { .. } => self.odd_number(),
+            FieldKind::Text { most, .. } => json!(self.odd_text(*most)).to_string(),
+            FieldKind::Items(item) => {
                 let many = [0, 1, 2, 99, 100, 101][self.0.below(6)];
                 if self.one_in(3) {
                     return format!("[{}]", self.anything());
@@ -448,16 +448,16 @@ impl Any {
         arguments.into()
     }
 
-    fn argument(&mut self, kind: &Kind) -> String {
+    fn argument(&mut self, kind: &FieldKind) -> String {
         let is_odd = self.one_in(6);
         match kind {
-            Kind::Phone if is_odd => self.pick(NO_PHONES).to_owned(),
-            Kind::Phone => self.pick(PHONES).to_owned(),
-            Kind::Id if is_odd => self
+            FieldKind::Phone if is_odd => self.pick(NO_PHONES).to_owned(),
+            FieldKind::Phone => self.pick(PHONES).to_owned(),
+            FieldKind::Id if is_odd => self
                 .pick(&["0", "-1", "9223372036854775807", "-9223372036854775808"])
                 .to_owned(),
-            Kind::Id => format!("{}", 1 + self.0.roll() % 1_000_000),
-            Kind::Number { .. } if is_odd && self.one_in(4) => {
+            FieldKind::Id => format!("{}", 1 + self.0.roll() % 1_000_000),
+            FieldKind::Number { .. } if is_odd && self.one_in(4) => {
                 let many = "9".repeat(100_000);
                 let more = [
                     "NaN",
@@ -469,16 +469,16 @@ impl Any {
                 ];
                 self.pick(&more).to_owned()
             }
-            Kind::Number { .. } if is_odd => {
+            FieldKind::Number { .. } if is_odd => {
                 let numbers: Vec<&str> = NUMBERS.split_whitespace().collect();
                 self.pick(&numbers).to_owned()
             }
-            Kind::Number { most, decimals, .. } => self.number(most, *decimals),
-            Kind::Text { most, .. } if is_odd => self.odd_text(*most),
-            Kind::Text { lines, .. } => self.words(*lines),
-            Kind::Items(_) if is_odd && self.one_in(3) => self.anything(),
-            Kind::Items(_) if is_odd => self.edge(kind),
-            Kind::Items(_) => self.right(kind),
+            FieldKind::Number { most, decimals, .. } => self.number(most, *decimals),
+            FieldKind::Text { most, .. } if is_odd => self.odd_text(*most),
+            FieldKind::Text { lines, .. } => self.words(*lines),
+            FieldKind::Items(_) if is_odd && self.one_in(3) => self.anything(),
+            FieldKind::Items(_) if is_odd => self.edge(kind),
+            FieldKind::Items(_) => self.right(kind),
         }
     }
 }

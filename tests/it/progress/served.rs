@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apipayd::db::progress::{Due, Unstored, due};
+use apipayd::db::progress::{DueWork, Unstored, due};
 
 use super::{told, until_told, wish};
 use crate::world::{Wish, World};
@@ -14,7 +14,7 @@ const ALIVE_FOR: Duration = Duration::from_secs(60);
 type Told = (&'static str, &'static str, u32, u32, bool);
 
 /// What is seen of account b1, of which a job is due, with these daemons.
-async fn seen(world: &World, daemons: &[Told]) -> Due {
+async fn seen(world: &World, daemons: &[Told]) -> DueWork {
     world.sql("truncate apipay.daemons").await;
     for (host, accounts, came, seen, has_left) in daemons {
         tell(world, host, accounts, *came, *seen, *has_left).await;
