@@ -385,126 +385,39 @@ pub async fn advance(
                 .await
         }
         Occasion::Expiry => {
-            sqlx::query_scalar!(
-                r#"with free as materialized (
-                  select id from apipay.jobs
-                  where id = any ($1) and state = 'queued' and expires_at <= now()
-                  for no key update skip locked
-                ),
-                moved as (
-                  update apipay.jobs
-                     set state = case when unproven_since is null then 'expired' else 'uncertain' end,
-                         reason = case when unproven_since is null then 'expired' else 'expired_unproven' end,
-                         run_at = case when unproven_since is null then run_at else now() end,
-                         finished_at = case when unproven_since is null then now() end,
-                         absent_since = null, lookups = 0, updated_at = now()
-                   where id = any (array(select id from free))
-                  returning id, state
-                )
-                select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
-                                                  (select count(*) from moved where state in ('expired', 'uncertain'))))"#,
-                jobs,
-            )
-            .fetch_all(pool)
-            .await
+            sqlx::query_file_scalar!("src/db/expire.sql", jobs)
+                .fetch_all(pool)
+                .await
         }
         Occasion::Release => {
-            sqlx::query_scalar!(
-                r#"with free as materialized (
-                  select p.id from apipay.jobs p
-                  join apipay.accounts a on a.name = p.account
-                   and (a.state = 'active' or (a.delivery_error is not null and p.unproven_since is not null))
-                  where p.id = any ($1) and p.state = 'parked'
-                  for no key update of p skip locked
-                ),
-                moved as (
-                  update apipay.jobs j
-                     set state = apipay._back_to(j.unproven_since),
-                         reason = 'resumed', run_at = least(j.run_at, now()), updated_at = now()
-                   where j.id = any (array(select id from free))
-                  returning j.id, j.state
-                )
-                select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
-                                                  (select count(*) from moved where state in ('queued', 'uncertain'))))"#,
-                jobs,
-            )
-            .fetch_all(pool)
-            .await
+            sqlx::query_file_scalar!("src/db/release.sql", jobs)
+                .fetch_all(pool)
+                .await
         }
         Occasion::GoOn => {
-            sqlx::query_scalar!(
-                r#"with free as materialized (
-                  select p.id from apipay.jobs p
-                  join apipay.accounts a on a.name = p.account and p.failing_since <= a.failing_ended_at
-                  where p.id = any ($1) and p.state in ('queued', 'sending', 'uncertain')
-                  for no key update of p skip locked
-                ),
-                moved as (
-                  update apipay.jobs j
-                     set failing_since = null,
-                         run_at = case when (j.state = 'queued' and j.reason = any ($2))
-                                         or (j.state = 'uncertain' and j.reason = any ($3))
-                                       then least(j.run_at, now()) else j.run_at end
-                   where j.id = any (array(select id from free))
-                  returning j.id, j.failing_since
-                )
-                select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
-                                                  (select count(*) from moved where failing_since is null)))"#,
+            sqlx::query_file_scalar!(
+                "src/db/go_on.sql",
                 jobs,
                 terms.backed_off,
-                terms.looked_up_in_vain,
+                terms.looked_up_in_vain
             )
             .fetch_all(pool)
             .await
         }
         Occasion::Answered => {
-            sqlx::query_scalar!(
-                r#"with free as materialized (
-                  select p.id from apipay.jobs p
-                  join apipay.accounts a on a.name = p.account and p.updated_at <= a.answered_at
-                  where p.id = any ($1) and ((p.state = 'queued' and p.reason = any ($2))
-                                             or (p.state = 'uncertain' and p.reason = any ($3)))
-                  for no key update of p skip locked
-                ),
-                moved as (
-                  update apipay.jobs j
-                     set run_at = least(j.run_at, now())
-                   where j.id = any (array(select id from free))
-                  returning j.id, j.run_at
-                )
-                select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
-                                                  (select count(*) from moved where run_at <= now())))"#,
+            sqlx::query_file_scalar!(
+                "src/db/go_on_early.sql",
                 jobs,
                 terms.backed_off,
-                terms.looked_up_in_vain,
+                terms.looked_up_in_vain
             )
             .fetch_all(pool)
             .await
         }
         Occasion::Turn | Occasion::Cap => {
-            sqlx::query_scalar!(
-                r#"with free as materialized (
-                  select id from apipay.jobs
-                  where id = any ($1) and state = 'queued' and not apipay._is_in_turn(reason)
-                  for no key update skip locked
-                ),
-                moved as (
-                  update apipay.jobs
-                     set reason = null, updated_at = now()
-                   where id = any (array(select id from free))
-                  returning id, reason
-                )
-                select id as "id!" from moved
-                where (select apipay._all_changed('apipay.jobs', (select count(*) from free), (select count(*) from moved),
-                                                  (select count(*) from moved where apipay._is_in_turn(reason))))"#,
-                jobs,
-            )
-            .fetch_all(pool)
-            .await
+            sqlx::query_file_scalar!("src/db/put_in_turn.sql", jobs)
+                .fetch_all(pool)
+                .await
         }
         Occasion::Unfollowed => {
             sqlx::query_file_scalar!("src/db/follow_again.sql", jobs, ACCOUNT_PATIENCE_MS)
