@@ -99,7 +99,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("-- Jobs that failed with all others", "500, '{}', ''", ALL),
     ("j.failing_since <= a.answered_at", "500, '{}', ''", ALL),
     (
-        "set run_at = least(j.run_at, now())\n                   where",
+        "set run_at = least(j.run_at, now())\n   where",
         "array[{JOBS} + 1021], '{network}', '{lookup_unclear}'",
         FEW,
     ),
