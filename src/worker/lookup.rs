@@ -12,6 +12,7 @@ use crate::db::claim::{self, Claim, Lookups, Purpose, Share};
 use crate::domain::account::AccountName;
 use crate::domain::job::{JobName, Stated};
 use crate::domain::object::Object;
+use crate::domain::operation::{Operation, Plan};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::policy::finding::{Baseline, Finding, Subject};
@@ -99,51 +100,12 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
 
 async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) {
     let guard = guard(room, &claim, State::Uncertain);
-    let planned = plan::of_claim(&room.handles.pool, &claim);
-    let (operation, plan) = match planned.await {
-        Ok(planned) => planned,
-        // The lease of the claim runs out, and the job is looked up then.
-        Err(NoPlan::Unread(error)) => {
-            warn!(job.id = %claim.id, error = %Chain(&error), "the params could not be fetched; looked up later");
-            return;
-        }
-        Err(NoPlan::UnknownOperation) => {
-            cannot_read(
-                room,
-                &guard,
-                &claim,
-                "this version does not know the operation",
-            )
-            .await;
-            return;
-        }
-        Err(NoPlan::Invalid(errors)) => {
-            cannot_read(room, &guard, &claim, &errors.to_string()).await;
-            return;
-        }
+    let Some((operation, plan)) = planned(room, &guard, &claim).await else {
+        return;
     };
     if !room.may_send(claimed_at) {
         // The lease of the claim runs out, and the job is looked up once the account is well.
         return;
-    }
-    crash::reach(Point::LookupBeforeRequest);
-    let by_number = plan.lookup.of_known(claim.history.invoice_id);
-    // Of one that is not wanted whichever generation lives can be paid, so all of them are searched for.
-    let (lookup, name) = match claim.stated {
-        _ if claim.is_unwanted => (&plan.lookup, claim.name.first()),
-        Some(stated) => (&plan.lookup.of_known(Some(stated.id)), claim.name),
-        None => (&by_number, claim.name),
-    };
-    let mut asked = vec![find::by(room, lookup, &name, Purpose::Lookup).await];
-    crash::reach(Point::LookupAfterAnswer);
-    // What is read by its number and carries another job's name is not this job's, which is looked for by its own.
-    let shows_anothers = |seen: &Object| is_anothers(&plan, claim.name, seen);
-    let is_by_number = claim.stated.is_none() && !claim.is_unwanted && by_number != plan.lookup;
-    if is_by_number && asked[0].finding.objects().iter().any(shows_anothers) {
-        if !matches!(room.take_one(Purpose::Lookup).await, Ok(true)) {
-            return;
-        }
-        asked = vec![find::by(room, &plan.lookup, &claim.name, Purpose::Lookup).await];
     }
     let known = baseline(claim.baseline.as_ref());
     let subject = Subject {
@@ -154,22 +116,10 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
         protection: room.protection,
         baseline: known.as_ref(),
     };
-    let finds_other = match &claim.stated {
-        _ if claim.is_unwanted => by_number != plan.lookup,
-        Some(stated) => needs_own(&subject, stated, &asked[0].finding),
-        None => false,
+    let Some(asked) = ask(room, &claim, &subject).await else {
+        // When the claim has run out, all of it is asked for.
+        return;
     };
-    if finds_other {
-        if !matches!(room.take_one(Purpose::Lookup).await, Ok(true)) {
-            // When the claim has run out, both are asked for.
-            return;
-        }
-        asked.push(if claim.is_unwanted {
-            find::by(room, &by_number, &claim.name, Purpose::Lookup).await
-        } else {
-            find::by_name(room, &claim.name.first(), Purpose::Lookup).await
-        });
-    }
     let at = room.circumstances(claim.now + claimed_at.elapsed());
     let findings: Vec<&Finding> = asked.iter().map(|asked| &asked.finding).collect();
     let finding = findings[0];
@@ -188,11 +138,6 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
         .or_else(|| in_words(&subject, finding, &verdict.next));
     // The request that decided, with its own answer.
     let Asked { request, timed, .. } = asked.get(decided_by).unwrap_or(&asked[0]);
-    let to_take_back = found::to_take_back(&subject, &findings);
-    let to_cancel = match (to_take_back.first(), to_take_back.len()) {
-        (Some(invoice), 1) if operation.makes_invoice() => ToCancel::Invoice(*invoice),
-        _ => ToCancel::of(&claim.operation),
-    };
     info!(
         job.id = %claim.id, next = verdict.next.state().as_str(),
         reason = verdict.next.reason().map(Reason::code), "looked up"
@@ -226,7 +171,7 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
             is_taken_anyway,
             is_anothers: false,
             denied_since: claim.history.denied_since,
-            to_cancel,
+            to_cancel: to_cancel(&claim, &subject, &findings),
         },
     };
     if verdict.next == Next::Held(Reason::DuplicateDetected) && operation.makes_invoice() {
@@ -234,6 +179,82 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
     }
     let heard = hear_lookup(room, verdict);
     conclude(room, &evidence, heard, true).await;
+}
+
+/// What the job asks for. None when it cannot be looked up now, or a human has to decide about it.
+async fn planned(
+    room: &Room,
+    guard: &Guard,
+    claim: &Claim,
+) -> Option<(&'static dyn Operation, Plan)> {
+    match plan::of_claim(&room.handles.pool, claim).await {
+        Ok(planned) => return Some(planned),
+        // The lease of the claim runs out, and the job is looked up then.
+        Err(NoPlan::Unread(error)) => {
+            warn!(job.id = %claim.id, error = %Chain(&error), "the params could not be fetched; looked up later");
+        }
+        Err(NoPlan::UnknownOperation) => {
+            let message = "this version does not know the operation";
+            cannot_read(room, guard, claim, message).await;
+        }
+        Err(NoPlan::Invalid(errors)) => {
+            cannot_read(room, guard, claim, &errors.to_string()).await;
+        }
+    }
+    None
+}
+
+/// Asks the gateway for what there is of the job: as its operation says, or for the object that a person has named. What the
+/// first answer leaves open is asked for as well. None when the quota has no room for that.
+async fn ask(room: &Room, claim: &Claim, subject: &Subject<'_>) -> Option<Vec<Asked>> {
+    crash::reach(Point::LookupBeforeRequest);
+    let plan = subject.plan;
+    let by_number = plan.lookup.of_known(claim.history.invoice_id);
+    // Of one that is not wanted whichever generation lives can be paid, so all of them are searched for.
+    let (lookup, name) = match claim.stated {
+        _ if claim.is_unwanted => (&plan.lookup, claim.name.first()),
+        Some(stated) => (&plan.lookup.of_known(Some(stated.id)), claim.name),
+        None => (&by_number, claim.name),
+    };
+    let first = find::by(room, lookup, &name, Purpose::Lookup).await;
+    crash::reach(Point::LookupAfterAnswer);
+    let has_room = async || matches!(room.take_one(Purpose::Lookup).await, Ok(true));
+    // What is read by its number and carries another job's name is not this job's, which is looked for by its own.
+    let shows_anothers = |seen: &Object| is_anothers(plan, claim.name, seen);
+    let is_by_number = claim.stated.is_none() && !claim.is_unwanted && by_number != plan.lookup;
+    if is_by_number && first.finding.objects().iter().any(shows_anothers) {
+        if !has_room().await {
+            return None;
+        }
+        let by_name = find::by(room, &plan.lookup, &claim.name, Purpose::Lookup).await;
+        return Some(vec![by_name]);
+    }
+    let finds_other = match &claim.stated {
+        _ if claim.is_unwanted => by_number != plan.lookup,
+        Some(stated) => needs_own(subject, stated, &first.finding),
+        None => false,
+    };
+    if !finds_other {
+        return Some(vec![first]);
+    }
+    if !has_room().await {
+        return None;
+    }
+    let other = if claim.is_unwanted {
+        find::by(room, &by_number, &claim.name, Purpose::Lookup).await
+    } else {
+        find::by_name(room, &claim.name.first(), Purpose::Lookup).await
+    };
+    Some(vec![first, other])
+}
+
+/// What a person may have to cancel before the job can be sent again.
+fn to_cancel(claim: &Claim, subject: &Subject<'_>, findings: &[&Finding]) -> ToCancel {
+    let invoices = found::to_take_back(subject, findings);
+    match (invoices.first(), invoices.len()) {
+        (Some(invoice), 1) if subject.operation.makes_invoice() => ToCancel::Invoice(*invoice),
+        _ => ToCancel::of(&claim.operation),
+    }
 }
 
 /// Whether a person has said that the job goes by an object that another job has here, and it carries this job's name.
