@@ -519,7 +519,7 @@ return coalesce((
         from (select started_at from apipay.attempts where job_id = job.id and kind = 'send' offset 0) t) newest
    where a.name = job.account and a.organization_since is not null), false);
 comment on function apipay._is_elsewhere(apipay.jobs) is
-  'Whether what was sent of a job can only be at another organization than the one that its account is for now: the key of now shows nothing of it.';
+  'Whether what was sent of a job can only be at another organization than the one that its account is for now: the account''s present key shows nothing of it.';
 
 create function apipay._denied() returns timestamptz
 language sql immutable parallel safe

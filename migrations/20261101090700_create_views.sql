@@ -413,13 +413,13 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     case when job.operation = 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. ' end,
     'Done, as ApiPay''s dashboard shows for ', job.token, ': select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
-  when job.reason = 'other_organization' then concat('the account is for another organization than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the key of now. ',
+  when job.reason = 'other_organization' then concat('the account is for another organization than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the account''s present key. ',
     'Look for ', job.token, ' in the dashboard of the earlier organization',
     case when job.operation = 'invoice.create' then coalesce(' (invoice ' || job.invoice_id || ')', '') end, '. ',
     'Done there: select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then coalesce(job.invoice_id::text, 'INVOICE_ID') when 'invoice.refund' then 'REFUND_ID' else 'null' end,
     ', ''why'', anyway => true), which is believed. ',
-    'Not done, or taken back there: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again, to the organization of now; or with and_cancel => true never.')
+    'Not done, or taken back there: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again, to the account''s present organization; or with and_cancel => true never.')
   else concat('nobody but a human can tell whether ', apipay._deed(job), ' was done', ' (last: ' || apipay._last_answer(job) || ')',
     '. Look for ', job.token, ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null)) end);
 comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
@@ -455,7 +455,7 @@ language sql stable parallel safe
 return case
   when job.reason = 'resolved_applied' then concat('Done at the organization that the account was for before, as somebody said',
     ': ' || case job.operation when 'invoice.refund' then 'refund ' || job.refund_id else 'invoice ' || job.invoice_id end,
-    '. ApiPay cannot be asked about it with the key of now.')
+    '. ApiPay cannot be asked about it with the account''s present key.')
   else case job.operation
   when 'invoice.create' then apipay._explain_bill(job, invoice, asked_from, obstacle)
   when 'invoice.cancel' then concat('Invoice ', job.invoice_id,

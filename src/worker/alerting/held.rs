@@ -170,13 +170,13 @@ impl Alert {
             (
                 HELD,
                 "held: it was sent while the account was for another organization, and ApiPay shows nothing of it to \
-                 the key of now"
+                 the account's present key"
                     .to_owned(),
                 format!(
                     "look the payment up in the dashboard of the earlier organization, then, if it was done there: \
                      select apipay.resolve({id}, true, GATEWAY_ID, 'why', anyway => true); (believed, since it cannot \
                      be asked for); if it was not, or was taken back there, select apipay.resolve({id}, false, null, \
-                     'why'); sends it again, to the organization of now, and with and_cancel => true it ends unsent."
+                     'why'); sends it again, to the account's present organization, and with and_cancel => true it ends unsent."
                 ),
             )
         } else if is(Reason::Unconfirmed) {
