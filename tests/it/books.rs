@@ -148,7 +148,7 @@ async fn a_refund_that_is_done_is_asked_about_until_its_invoice_could_be_read() 
     world
         .until_true("select status = 'completed' and not settled from apipay.refunds")
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     until_books(&world, invoice, "paid", 1000).await;
     world.until_true("select settled from apipay.refunds").await;
     world.end([daemon]).await;

@@ -149,12 +149,7 @@ async fn a_cancel_that_is_dropped_again_is_told_until_it_has_ended() {
             .await;
         let is_told = world.value(&format!("select to_jsonb(({told}))")).await;
         assert_eq!(is_told, json!(times > 2), "after {times} times");
-        let explain = world
-            .value(&format!(
-                "select to_jsonb(explain) from apipay.overview where id = {job}"
-            ))
-            .await;
-        let explain = explain.as_str().unwrap();
+        let explain = world.explain(job).await;
         assert!(
             explain.contains("which can still be paid")
                 && explain.contains("If nothing has come of it "),

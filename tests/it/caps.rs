@@ -52,12 +52,6 @@ async fn until_capped(world: &World, account: &str, operations: &str) {
         .await;
 }
 
-async fn explain(world: &World, job: Job) -> String {
-    let query = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
-    let explain = world.value(&query).await;
-    explain.as_str().unwrap().to_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_every_cap_bills_wait_and_everything_else_goes_on() {
     let wish = Wish::default()
@@ -116,7 +110,7 @@ async fn behind_every_cap_bills_wait_and_everything_else_goes_on() {
             later,
             waiting[CAPS.iter().position(|cap| cap == code).unwrap()],
         ] {
-            let text = explain(&world, job).await;
+            let text = world.explain(job).await;
             for part in ["ApiPay takes no new bills of account", code, said] {
                 assert!(text.contains(part), "{text}");
             }
@@ -171,7 +165,7 @@ async fn behind_every_cap_bills_wait_and_everything_else_goes_on() {
     assert!(!checked.contains("neither parked"), "{checked}");
     let sent = world.sandbox.requests_to("POST /invoices").await;
     assert_eq!(sent.len(), 3 * CAPS.len(), "one bill meets each cap");
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     for code in CAPS {
         world
             .sql(&format!("select apipay.resume('{code}', 'raised')"))
@@ -244,7 +238,7 @@ async fn what_is_no_bill_and_is_answered_with_a_cap_waits_as_well() {
             ))
             .await;
     }
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     for account in names {
         world
             .sql(&format!("select apipay.resume('{account}', 'raised')"))
@@ -329,7 +323,7 @@ async fn a_cap_keeps_no_account_parked() {
             "select array_agg(kind) = '{cap_reached}' from apipay.alerts where resolved_at is null",
         )
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.sql("select apipay.resume('default', 'raised')").await;
     for job in [capped, later] {
         world.until(job, "succeeded").await;
@@ -375,7 +369,7 @@ async fn a_long_cap_of_bills_keeps_no_refund_beyond_the_short_cap_of_its_own() {
                 and summary like '%What waits for it: new bills; cancellations and refunds go on, and payments are still seen.'",
         )
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.sql("select apipay.resume('default', 'raised')").await;
     world.until(capped, "succeeded").await;
     world.end([daemon]).await;

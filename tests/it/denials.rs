@@ -22,12 +22,6 @@ fn not_made_and_unwanted(job: Job) -> String {
     format!("select apipay.resolve({job}, false, null, 'not made, not wanted', and_cancel => true)")
 }
 
-async fn explain(world: &World, job: Job) -> String {
-    let explain = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
-    let explain = world.value(&explain).await;
-    explain.as_str().unwrap().to_owned()
-}
-
 /// Whoever says of a bill that it was not made, and is to end, may be wrong as well: the customer could pay what lives.
 #[tokio::test]
 async fn a_held_bill_is_looked_up_before_it_is_cancelled() {
@@ -56,7 +50,7 @@ async fn a_held_bill_is_looked_up_before_it_is_cancelled() {
             && said.contains(&format!("ApiPay has invoice {invoice}: ")),
         "{said}"
     );
-    let explained = explain(&world, job).await;
+    let explained = world.explain(job).await;
     assert!(explained.contains(said), "{explained}");
     world
         .until_true(&format!(
@@ -105,7 +99,7 @@ async fn a_held_bill_of_which_nothing_is_found_ends_cancelled() {
         .map(|a| a["kind"].clone())
         .collect();
     assert_eq!(kinds, ["send", "lookup"]);
-    let explained = explain(&world, job).await;
+    let explained = world.explain(job).await;
     assert!(
         explained.contains(
             "somebody said that no request of it had an effect, and no look-up since has shown anything alive"
@@ -200,7 +194,7 @@ async fn a_bill_is_never_sent_again_on_a_word_alone() {
         ))
         .await;
     until_held_for(&world, job, "unconfirmed").await;
-    let explained = explain(&world, job).await;
+    let explained = world.explain(job).await;
     let words = "was not done, and ApiPay has given no clear answer about it since ";
     assert!(
         explained.contains(words)
@@ -217,7 +211,7 @@ async fn a_bill_is_never_sent_again_on_a_word_alone() {
     let is_unknown = |attempt: &Value| attempt["effect"] == "unknown";
     assert!(attempts.iter().all(is_unknown), "{attempts:?}");
     assert_eq!(world.effects_of(job).await.len(), 1);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.sql(&not_made).await;
     world.until(job, "succeeded").await;
     assert_eq!(world.effects_of(job).await.len(), 1);
@@ -236,7 +230,7 @@ async fn what_is_to_end_does_so_unseen_when_no_look_up_is_answered() {
     world.sql(&not_made_and_unwanted(job)).await;
     let row = world.until(job, "cancelled").await;
     assert_eq!(row["reason"], "called_off_unseen", "{row}");
-    let explained = explain(&world, job).await;
+    let explained = world.explain(job).await;
     assert!(
         explained.contains("ApiPay has given no clear answer about it since ")
             && explained
@@ -279,7 +273,7 @@ async fn a_search_that_fails_is_not_told_with_the_answer_to_another_request() {
     let asked = asked.expect("a look-up");
     assert_eq!(asked["http_status"], 502, "{asked}");
     assert_eq!(asked["request"]["path"], "/invoices", "{asked}");
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     until_held_for(&world, job, "not_as_stated").await;
     world.end([daemon]).await;
 }

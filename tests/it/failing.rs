@@ -52,12 +52,7 @@ async fn while_every_send_fails_one_job_tries_and_the_others_wait_untouched() {
         .until_true("select exists (select from apipay.attempts where kind = 'lookup' and effect is not null)")
         .await;
     let last = late[19];
-    let explain = world
-        .value(&format!(
-            "select to_jsonb(explain) from apipay.overview where id = {last}"
-        ))
-        .await;
-    let explain = explain.as_str().unwrap();
+    let explain = world.explain(last).await;
     for part in [
         "Waiting: ApiPay gives account default no clear answer since ",
         "(HTTP 502: Kaspi API error): one job at a time tries, the next ",
@@ -105,7 +100,7 @@ async fn while_every_send_fails_one_job_tries_and_the_others_wait_untouched() {
     let sends = world.sandbox.requests_to("POST /invoices").await.len();
     assert!(sends <= 12, "{sends} sends");
 
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     assert_eq!(
         world.count("apipay.jobs where state = 'succeeded'").await,
@@ -149,11 +144,9 @@ async fn one_job_that_gets_no_answer_slows_nobody_and_is_told_of() {
             .await,
         0
     );
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until(poison, "succeeded").await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 
@@ -177,12 +170,7 @@ async fn an_open_alert_says_what_a_probe_has_learned() {
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     let summary = alerts[0]["summary"].as_str().unwrap();
     assert!(summary.contains("the Kaspi session is gone"), "{summary}");
-    let explain = world
-        .value(&format!(
-            "select to_jsonb(explain) from apipay.overview where id = {job}"
-        ))
-        .await;
-    let explain = explain.as_str().unwrap();
+    let explain = world.explain(job).await;
     // What was said of the reason before says nothing of this one.
     assert!(!explain.contains("Service Unavailable"), "{explain}");
     assert!(

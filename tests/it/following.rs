@@ -193,9 +193,7 @@ async fn a_bill_of_which_an_earlier_invoice_lives_is_not_given_up() {
     assert_eq!(row["invoice_id"], first);
     assert_eq!(world.effects_of(job).await.len(), 2);
     // It had been given up for dead, and is the job's own now: nothing is left for a human.
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 

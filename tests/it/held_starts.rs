@@ -30,9 +30,7 @@ async fn starts_past(statement: &str, tuning: &[(&str, String)], is_told: bool) 
     held.rollback().await.unwrap();
     let late = world.bill_of("a").await;
     world.until(late, "succeeded").await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([before, daemon]).await;
 }
 

@@ -110,9 +110,7 @@ async fn no_other_invoice_is_taken_while_the_jobs_own_lives() {
     resolve(&world, job, &format!("{same}, 'the other is cancelled'")).await;
     let row = world.until(job, "succeeded").await;
     assert_eq!(row["invoice_id"], same);
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);
     world.end([daemon]).await;
 }
@@ -133,12 +131,7 @@ async fn the_jobs_own_is_looked_for_until_it_must_be_in_the_list() {
             row["reason"] == "lookup_absent"
         })
         .await;
-    let explain = world
-        .value(&format!(
-            "select to_jsonb(explain) from apipay.overview where id = {job}"
-        ))
-        .await;
-    let explain = explain.as_str().unwrap();
+    let explain = world.explain(job).await;
     assert!(
         explain.contains(&format!("invoice {named}"))
             && explain.contains("Nothing with the job's own name was found beside it"),
@@ -186,7 +179,7 @@ async fn nothing_is_resubmitted_while_the_jobs_own_cannot_be_looked_for() {
             row["generation"] == 2 && row["reason"] == "server_error"
         })
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let row = world.until(job, "succeeded").await;
     assert_eq!(row["invoice_id"], own);
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);

@@ -53,7 +53,7 @@ impl Scene {
         let bills = self.bill(&world).await;
         sleep(SEND).await;
         let figures = self.figures(&world, &mut daemon, bills).await;
-        world.sandbox.control("DELETE /faults", Value::Null).await;
+        world.sandbox.mend().await;
         world.end_unchecked().await;
         figures
     }

@@ -405,12 +405,8 @@ async fn what_the_earlier_organization_accepted_ends_by_a_persons_word() {
         (unpaid, "not asked about any more"),
         (accepted[0], "the account is for another organization"),
     ] {
-        let explain = world
-            .value(&format!(
-                "select to_jsonb(explain) from apipay.overview where id = {job}"
-            ))
-            .await;
-        assert!(explain.as_str().unwrap().contains(said), "{explain}");
+        let explain = world.explain(job).await;
+        assert!(explain.contains(said), "{explain}");
     }
     world
         .until_true("select exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null)")
@@ -546,7 +542,7 @@ async fn nothing_leaves_with_a_key_in_doubt_but_the_look_for_an_invoice() {
     }
     // It was right all the while.
     own.stop().await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let mut own = world.daemon().await;
     for job in waiting {
         world

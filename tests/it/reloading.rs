@@ -112,7 +112,7 @@ async fn what_is_under_way_of_an_account_that_goes_is_ended_and_the_rest_waits_a
     world.until_true(&format!("({SERVED}) = '{{shop}}'")).await;
     let explained = "select explain like 'Waiting: no daemon serves account clinic since % s ago): see that apipayd runs %' from apipay.overview where state = 'queued' limit 1";
     world.until_true(explained).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.configure(&["clinic", "shop"]);
     reload(&daemon).await;
     world.until_all_final().await;
@@ -226,9 +226,7 @@ async fn a_parked_account_that_gets_another_key_is_probed_at_once() {
     write_private(&world.key_file("default"), &new);
     reload(&daemon).await;
     world.until(second, "succeeded").await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     expect_one_effect_each(&world, &[first, second]).await;
     world.end([daemon]).await;
 }

@@ -74,12 +74,8 @@ async fn until_refuted(world: &World, job: Job, both: &str) {
         .await;
     assert_eq!(row["reason"], "not_as_stated");
     assert!(row["stated_id"].is_null(), "{row}");
-    let overview = world
-        .value(&format!(
-            "select to_jsonb(explain) from apipay.overview where id = {job}"
-        ))
-        .await;
-    let explain = overview.as_str().unwrap();
+    let overview = world.explain(job).await;
+    let explain = overview;
     assert!(
         explain.starts_with("Held (not_as_stated) since ") && explain.contains(both),
         "{explain}"
@@ -101,9 +97,7 @@ async fn until_refuted(world: &World, job: Job, both: &str) {
 }
 
 async fn until_alerts_end(world: &World) {
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
 }
 
 #[tokio::test]
@@ -258,7 +252,7 @@ async fn what_was_said_waits_in_sight_while_it_cannot_be_checked() {
         .await;
     assert_eq!(world.job(job).await["state"], "uncertain");
     assert_eq!(world.count(open).await, 1);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until(job, "succeeded").await;
     until_alerts_end(&world).await;
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);

@@ -223,15 +223,8 @@ async fn a_base_url_that_leads_nowhere_parks_the_account_before_a_payment_fails(
         .await;
     let there = format!("on {}: correct base_url", host.as_str().unwrap());
     assert!(action.contains(&there), "{action}");
-    let explain = world
-        .value(&format!(
-            "select to_jsonb(explain) from apipay.overview where id = {job}"
-        ))
-        .await;
-    assert!(
-        explain.as_str().unwrap().contains("correct base_url"),
-        "{explain}"
-    );
+    let explain = world.explain(job).await;
+    assert!(explain.contains("correct base_url"), "{explain}");
     misled.stop().await;
 
     let daemon = world.daemon().await;

@@ -57,12 +57,8 @@ async fn two_jobs_that_are_stuck_for_different_causes_are_told_both() {
             .find(|alert| alert["subject"].as_str() == Some(&job.to_string()));
         let summary = told.unwrap()["summary"].as_str().unwrap();
         assert!(summary.contains(&format!("frozen by {by} (")), "{summary}");
-        let explain = world
-            .value(&format!(
-                "select to_jsonb(explain) from apipay.overview where id = {job}"
-            ))
-            .await;
-        assert!(explain.as_str().unwrap().contains(by), "{explain}");
+        let explain = world.explain(job).await;
+        assert!(explain.contains(by), "{explain}");
     }
     let_go(&world, first).await;
     world

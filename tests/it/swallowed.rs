@@ -484,9 +484,7 @@ async fn a_probe_whose_claim_is_not_stored_is_not_made_again_and_again() {
         assert_eq!(world.effects_of(job).await.len(), 1, "{given}");
     }
     // The second park followed the first one soon, so their alert outlasts it for a while.
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 

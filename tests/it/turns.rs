@@ -264,12 +264,8 @@ async fn order_of_sends(world: &World) -> Vec<Job> {
 }
 
 async fn explained(world: &World, job: Job) -> String {
-    let said = world
-        .value(&format!(
-            "select to_jsonb(explain) from apipay.overview where id = {job}"
-        ))
-        .await;
-    said.as_str().unwrap().to_owned()
+    let said = world.explain(job).await;
+    said.to_owned()
 }
 
 #[tokio::test]

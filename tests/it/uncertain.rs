@@ -40,14 +40,9 @@ async fn a_look_up_without_an_answer_leaves_nothing_of_the_answer_before_it() {
         })
         .await;
     assert_eq!(row["http_status"], Value::Null, "{row}");
-    let explain = world
-        .value(&format!(
-            "select to_jsonb(explain) from apipay.overview where id = {job}"
-        ))
-        .await;
-    let explain = explain.as_str().unwrap();
+    let explain = world.explain(job).await;
     assert!(explain.contains("(last: timeout: "), "{explain}");
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until(job, "succeeded").await;
     world.end([daemon]).await;
 }
@@ -310,12 +305,7 @@ async fn an_invoice_with_another_amount_is_not_adopted_but_held_until_a_human_de
     assert!(said.as_str().unwrap().starts_with(&both), "{said}");
     let summary = alert["summary"].as_str().unwrap();
     assert!(summary.contains(&both), "{summary}");
-    let explain = world
-        .value(&format!(
-            "select to_jsonb(explain) from apipay.overview where id = {job}"
-        ))
-        .await;
-    let explain = explain.as_str().unwrap();
+    let explain = world.explain(job).await;
     assert!(
         explain.starts_with("Held (mismatch) since ")
             && explain.contains(&both)
@@ -427,7 +417,7 @@ async fn a_gateway_that_gives_no_clear_answer_for_long_is_told_of_until_it_does(
         .await;
     let open = "apipay.alerts where resolved_at is null";
     assert_eq!(world.count(open).await, 1);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until(job, "succeeded").await;
     world
         .until_holds("its end is told", async || world.count(open).await == 0)
@@ -514,7 +504,7 @@ async fn what_cannot_be_looked_up_for_too_long_is_held_and_not_sent_again_on_a_w
         .await;
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);
     // Once ApiPay shows clearly that nothing of it is there, it goes out.
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.sql(&not_there).await;
     world.until(job, "succeeded").await;
     expect_sends_and_effects(&world, job, 2).await;

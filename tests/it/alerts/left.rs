@@ -1,7 +1,7 @@
 //! What was told of an account ends when no daemon serves it any more: nothing of it is asked, so nothing is seen of it.
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{obey, open, until_ended};
 use crate::world::{Daemon, Job, Wish, World};
@@ -77,7 +77,7 @@ async fn what_was_told_of_an_account_ends_when_nobody_is_to_serve_it_any_more() 
     let silence = &silence[silence.find("select apipay.acknowledge").unwrap()..];
     world.sql(silence).await;
     open(&world, "account_parked", "acked_at is not null").await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.configure(&["default", "other"]);
     daemon.signal(Signal::HUP);
     world
@@ -106,10 +106,8 @@ async fn what_nobody_sees_any_more_is_not_told_again_and_comes_back_with_its_dae
     for kind in ["gateway_failing", "job_refused"] {
         open(&world, kind, "true").await;
     }
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }

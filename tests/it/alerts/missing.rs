@@ -15,12 +15,6 @@ async fn leave_out(world: &World, route: &str, body: Value) {
         .await;
 }
 
-async fn explain(world: &World, job: i64) -> String {
-    let query = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
-    let explain = world.value(&query).await;
-    explain.as_str().unwrap().to_owned()
-}
-
 /// As if they had been asked for in vain for so long.
 async fn pass(world: &World, table: &str, minutes: u32) {
     world
@@ -79,8 +73,8 @@ async fn invoices_that_apipay_does_not_show_are_one_alert_until_it_shows_all_of_
     assert!(!summary.contains(&second.1.to_string()), "{summary}");
     obey(&world, &alert).await;
     let said = format!("ApiPay has not shown invoice {} since", first.1);
-    assert!(explain(&world, first.0).await.contains(&said));
-    assert!(!explain(&world, second.0).await.contains("has not shown"));
+    assert!(world.explain(first.0).await.contains(&said));
+    assert!(!world.explain(second.0).await.contains("has not shown"));
 
     // A second one is added to it.
     pass(&world, "invoices", 30).await;
@@ -98,13 +92,13 @@ async fn invoices_that_apipay_does_not_show_are_one_alert_until_it_shows_all_of_
     world.sql(&shown(first.1)).await;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     open(&world, KIND, "true").await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .sql("update apipay.invoices set next_check_at = now()")
         .await;
     until_ended(&world, KIND, "true").await;
     assert_eq!(world.count(&is_open).await, 1);
-    assert!(!explain(&world, second.0).await.contains("has not shown"));
+    assert!(!world.explain(second.0).await.contains("has not shown"));
     world.end([daemon]).await;
 }
 
@@ -132,11 +126,12 @@ async fn a_refund_that_apipay_does_not_show_is_told() {
     let words = format!("of invoice {invoice} (job {job})");
     assert!(summary.contains(&words), "{summary}");
     assert!(
-        explain(&world, job)
+        world
+            .explain(job)
             .await
             .contains("ApiPay has not shown refund")
     );
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .sql("update apipay.refunds set next_check_at = now()")
         .await;

@@ -1,6 +1,6 @@
 //! A job that is refused again and again for a reason of its own is named, by one alert of its account, until it moves on.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::open;
 use crate::world::{Wish, World, phone};
@@ -52,7 +52,7 @@ async fn bills_of_a_customer_with_too_many_unpaid_ones_are_told_with_what_to_do_
         .until_true(&format!("select cancelled from apipay.cancel_jobs(array[{first}]::bigint[], 'not wanted any more')"))
         .await;
     open(&world, KIND, &format!("details -> 'jobs' = '[{second}]'")).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     world
         .until_true(&format!(

@@ -31,19 +31,14 @@ async fn revive(world: &World, invoice: i64, status: &str) -> Value {
     open(world, KIND, &format!("subject = 'invoice {invoice}'")).await
 }
 
-async fn explain(world: &World, job: Job) -> String {
-    let query = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
-    world.value(&query).await.as_str().unwrap().to_owned()
-}
-
 #[tokio::test]
 async fn each_invoice_that_lives_again_is_told_by_itself_and_ends_when_it_is_cancelled() {
     let (world, daemon) = running().await;
     let (first, second) = (given_up(&world).await, given_up(&world).await);
-    assert!(explain(&world, first.0).await.contains("apipay.retry("));
+    assert!(world.explain(first.0).await.contains("apipay.retry("));
     for (job, invoice) in [first, second] {
         revive(&world, invoice, "pending").await;
-        let explain = explain(&world, job).await;
+        let explain = world.explain(job).await;
         assert!(
             !explain.contains("apipay.retry(") && explain.contains("the customer may pay it"),
             "{explain}"
@@ -87,7 +82,7 @@ async fn one_that_is_paid_is_not_to_be_cancelled_and_ends_when_a_person_has_seen
     assert_eq!(paid["id"], pending["id"]);
     assert!(!action(&paid).contains("cancel_invoice("), "{paid}");
     assert!(action(&paid).contains("deliver what was ordered"), "{paid}");
-    let explain = explain(&world, job).await;
+    let explain = world.explain(job).await;
     assert!(
         !explain.contains("apipay.retry(")
             && explain.contains("was paid by the customer after all"),
@@ -135,7 +130,7 @@ async fn a_bill_that_a_job_cancelled_and_that_is_paid_after_that_is_told_in_the_
         )
     );
     assert!(action(&paid).contains("deliver what was ordered"), "{paid}");
-    let explain = explain(&world, cancel).await;
+    let explain = world.explain(cancel).await;
     assert!(
         explain.contains("was seen cancelled, and after that paid"),
         "{explain}"

@@ -123,7 +123,7 @@ async fn every_alert_ends_when_its_cause_is_gone_and_what_it_says_was_done() {
     for kind in WALKED {
         alerts.push(open(&world, kind, &format!("account = '{kind}'")).await);
     }
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.sql("drop trigger a_refuse on apipay.jobs").await;
     for alert in &alerts {
         let kind = alert["kind"].as_str().unwrap();

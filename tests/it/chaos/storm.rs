@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::plan::{LEASE, Order, Protection, Step, Storm};
@@ -143,10 +143,7 @@ impl Raging<'_> {
         for number in 0..self.daemons.len() {
             self.kill(number).await;
         }
-        self.world
-            .sandbox
-            .control("DELETE /faults", Value::Null)
-            .await;
+        self.world.sandbox.mend().await;
         self.world.expire_promises().await;
         for daemon in &mut self.daemons {
             *daemon = self.world.daemon().await;

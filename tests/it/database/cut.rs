@@ -74,7 +74,7 @@ async fn suffer(world: &World, wire: &Wire, statement: Statement, cut: Cut) {
 }
 
 async fn end(world: World, daemon: Daemon) {
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     let failed = world.count("apipay.jobs where state <> 'succeeded'").await;
     assert_eq!(failed, 0, "{}", world.report(None).await);
@@ -98,7 +98,7 @@ async fn expect_no_doubt(world: &World) {
 async fn a_claim_that_never_reached_the_server_costs_nothing() {
     let (world, wire, daemon) = wired_and_slow().await;
     suffer(&world, &wire, CLAIM, Cut::Before).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     expect_no_doubt(&world).await;
     end(world, daemon).await;
@@ -111,7 +111,7 @@ async fn a_claim_whose_answer_is_lost_is_looked_up_once_its_lease_is_over() {
     for _ in 0..2 {
         suffer(&world, &wire, CLAIM, Cut::After).await;
     }
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     let forgotten = world
         .rows(
@@ -132,7 +132,7 @@ async fn a_record_of_a_send_is_written_once_however_often_its_answer_is_lost() {
     let (world, wire, daemon) = wired_and_slow().await;
     suffer(&world, &wire, SEND_RECORD, Cut::Before).await;
     suffer(&world, &wire, SEND_RECORD, Cut::After).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     expect_no_doubt(&world).await;
     end(world, daemon).await;
@@ -159,7 +159,7 @@ async fn a_record_of_what_is_followed_is_written_once_however_often_its_answer_i
     let (world, wire, daemon) = wired_and_slow().await;
     suffer(&world, &wire, FOLLOW_RECORD, Cut::Before).await;
     suffer(&world, &wire, FOLLOW_RECORD, Cut::After).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     expect_no_doubt(&world).await;
     end(world, daemon).await;

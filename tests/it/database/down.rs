@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
@@ -45,7 +44,7 @@ async fn survive(fault: &str, take_down: impl FnOnce(&Cluster), absence: Duratio
     );
     let recovery = Recovery::begin(&world, || world.database.cluster.restart()).await;
 
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     expect_silence_after(&world, down_us, recovery.up_us).await;
     expect_answers_kept(&world, down_us, recovery.up_us).await;
@@ -137,7 +136,7 @@ async fn a_server_that_falls_silent_is_given_up_and_found_again() {
             world.count("apipay.jobs where state = 'succeeded'").await > 20
         })
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     recovery
         .end_within(SILENT_MS, &world, "silent server")

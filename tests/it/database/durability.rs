@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::world::{Wish, World, phone};
@@ -90,7 +89,7 @@ async fn survive(is_pooled: bool) {
         lose_a_backend(&world).await;
         until_recorded(&world).await;
     }
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_done_or_held().await;
     world.end([daemon]).await;
 }

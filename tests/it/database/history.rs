@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
@@ -53,7 +53,7 @@ async fn a_refund_that_the_database_forgot_is_found_before_it_is_sent_again() {
         })
         .await;
     daemon.stop().await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let fresh = refund_of_half().await;
     world
         .sql("update apipay.accounts set blocked_until = null")
@@ -121,7 +121,7 @@ async fn what_was_sent_in_the_lost_time_reaches_no_other_order() {
     let mut daemon = world.daemon().await;
     world.until_in_flight(13).await;
     put_back(&world).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.slow_gateway(14_000).await;
     // The same numbers, other orders; and the accounts change places.
     world
@@ -147,7 +147,7 @@ async fn what_was_sent_in_the_lost_time_reaches_no_other_order() {
     for found in ["found=Another", "found=Behind(Epoch(0))"] {
         daemon.until_logged(found).await;
     }
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let late = world.bill(phone::PAID, 999).await;
     world
         .until_true("select not exists (select from apipay.jobs where state = 'sending')")

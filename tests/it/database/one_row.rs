@@ -94,7 +94,7 @@ async fn locked_row(world: &World, daemon: &Daemon, what: &str) {
     psql.execute("begin").await.unwrap();
     let locking = format!("select from apipay.jobs where id = {job} for update");
     psql.execute(sqlx::AssertSqlSafe(locking)).await.unwrap();
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let first = bill_for(world, 9).await;
     expect_quick(world, first, what).await;
     assert_eq!(world.job(job).await["state"], "sending");
@@ -206,7 +206,7 @@ async fn a_job_that_a_trigger_refuses_waits_by_itself() {
                when (old.id = {job} and new.state <> 'sending') execute function public.hold_back()"
         ))
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let first = bill_for(&world, 3).await;
     expect_quick(&world, first, "a raising trigger").await;
     let alert = alert_of(&world, job).await;
@@ -240,7 +240,7 @@ async fn a_job_that_cannot_be_recovered_keeps_no_other_from_it() {
     let other = world.bill(phone::PAID, 200).await;
     world.until_in_flight(2).await;
     dead.kill().await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .sql(&format!(
             "create function public.hold_back() returns trigger language plpgsql as $$
@@ -347,7 +347,7 @@ async fn a_stop_with_an_outcome_that_is_not_taken_ends_with_the_grace_and_says_s
             .contains("its outcome is not taken by the database")
     );
     psql.rollback().await.unwrap();
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.expire_lease(job).await;
     let heir = world.daemon().await;
     world.until(job, "succeeded").await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
@@ -60,7 +60,7 @@ async fn a_whole_life_goes_on_behind_pgbouncer() {
     world
         .sql("update apipay.jobs set leased_until = now() where state = 'sending'")
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let heir = world.tuned_daemon(&settings).await;
     world.until_all_done_or_held().await;
     let alerts = world
@@ -143,7 +143,7 @@ async fn a_database_that_is_away_behind_its_pooler_costs_no_job() {
     daemon.until_told("nothing is sent").await;
     sleep(Duration::from_secs(5)).await;
     let recovery = Recovery::begin(&world, || world.database.cluster.restart()).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     recovery
         .end_within(25_000, &world, "immediate stop behind PgBouncer")

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::fail;
 use crate::world::{Wish, World, phone};
@@ -74,14 +74,14 @@ async fn a_job_that_gets_no_clear_answer_is_named_with_what_tries_it_now_and_so_
         () = go_on => {}
     }
     // The first gets through, and the second is named.
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     poison_of(&world, OTHER).await;
     world.until(first, "succeeded").await;
     let one = format!(
         "Job {second} (invoice.create) %). The account's other payments are tried as usual."
     );
     until_summary(&world, &one).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until(second, "succeeded").await;
     world
         .until_true(&format!(
@@ -112,7 +112,7 @@ async fn what_a_job_alone_is_told_of_becomes_the_accounts_when_that_fails() {
     )
     .await;
     assert_eq!(world.count("apipay.alerts").await, 1);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     poison(&world).await;
     world
         .until_true("select count(*) = 4 from apipay.jobs where state = 'succeeded'")
@@ -123,11 +123,9 @@ async fn what_a_job_alone_is_told_of_becomes_the_accounts_when_that_fails() {
         &format!("Job {job} %other payments are tried as usual."),
     )
     .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 
@@ -144,7 +142,7 @@ async fn an_account_that_is_parked_while_it_fails_is_not_told_to_be_well() {
     }
     until_summary(&world, "ApiPay fails for account default since %").await;
     world.sandbox.session("expired").await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .until_true(
             "select resolution like 'the account is parked now:%' from apipay.alerts where kind = 'gateway_failing'",
@@ -200,7 +198,7 @@ async fn a_daemon_that_dies_in_a_trial_keeps_the_account_from_the_next_no_longer
     world
         .until_true("select not exists (select from apipay.jobs where state = 'sending')")
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     fail(
         &world,
         json!({"route": "POST /invoices", "share": 1.0, "effect": "none", "hang": true}),
@@ -210,7 +208,7 @@ async fn a_daemon_that_dies_in_a_trial_keeps_the_account_from_the_next_no_longer
         .until_true("select exists (select from apipay.jobs where state = 'sending')")
         .await;
     daemon.kill().await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     // A look-up that died with it is made again only when its claim has run out.
     world
         .sql("update apipay.jobs set run_at = now() where state = 'uncertain'")
@@ -279,7 +277,7 @@ async fn a_job_that_failed_alone_for_long_does_not_wait_once_another_gets_throug
             row["state"] == "queued" && row["attempts"].as_i64() >= Some(3)
         })
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let other = world.bill(phone::PAID, 200).await;
     world.until(other, "succeeded").await;
     world.until(job, "succeeded").await;
@@ -321,7 +319,7 @@ async fn a_job_that_always_fails_keeps_its_distance_while_others_get_through() {
             where job_id = {job} and kind = 'send') tries"
     );
     assert_eq!(world.value(&apart).await, json!(true));
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .sql(&format!(
             "update apipay.jobs set run_at = now() where id = {job} and state in ('queued', 'uncertain')"

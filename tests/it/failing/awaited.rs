@@ -1,6 +1,6 @@
 //! What waited for a clear answer ends without one: nothing waits any more, and nothing says that something does.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::world::{Wish, World, phone};
 
@@ -64,11 +64,9 @@ async fn what_was_told_of_sends_ends_when_no_job_waits_and_begins_with_the_next_
     // What is known stays: the next one is a trial, and is told of while it waits.
     world.bill(phone::PAID, 200).await;
     until_told(&world, "sends").await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 
@@ -113,7 +111,7 @@ async fn what_was_told_of_look_ups_ends_when_all_of_them_are_held() {
         .await;
     until_ended(&world).await;
     daemon.until_told("no clear answer to look_up").await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .sql("select apipay.resolve(id, false, null, 'look again') from apipay.jobs")
         .await;

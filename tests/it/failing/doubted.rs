@@ -66,7 +66,7 @@ async fn an_invoice_that_is_answered_so_parks_an_account_once_that_sends_nothing
         .until_holds("it is asked about again", async || asked().await > before)
         .await;
     assert_eq!(world.count(PARKS).await, 1);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .sandbox
         .set_invoice(odd, json!({"status": "paid"}))
@@ -76,9 +76,7 @@ async fn an_invoice_that_is_answered_so_parks_an_account_once_that_sends_nothing
             "select status = 'paid' from apipay.invoices where id = {odd}"
         ))
         .await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 
@@ -138,14 +136,12 @@ async fn an_invoice_that_is_answered_like_an_unwell_account_parks_it_once_and_th
     world.until(parked, "parked").await;
     assert_eq!(world.count(PARKS).await, 2);
     world.sandbox.session("active").await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let paid = json!({"status": "paid"});
     let control = format!("POST /invoices/{invoice}");
     world.sandbox.control(&control, paid).await;
     world.until_all_final().await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 
@@ -256,11 +252,9 @@ async fn a_cancel_that_is_refused_parks_the_account_once_and_bills_go_on() {
         .until_true("select failing_trial_at is null from apipay.accounts")
         .await;
     assert_eq!(world.count(PARKS).await, 1);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 
@@ -287,11 +281,9 @@ async fn a_refund_that_is_refused_among_steady_bills_parks_the_account_once() {
     world.until(bill, "parked").await;
     assert_eq!(world.count(PARKS).await, 2);
     world.sandbox.session("active").await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 
@@ -323,7 +315,7 @@ async fn a_bill_that_is_refused_by_itself_parks_the_account_once() {
         .await;
     assert_eq!(world.job(last).await["state"], "succeeded");
     assert_eq!(world.count(PARKS).await, 1);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     world.end([daemon]).await;
 }
@@ -353,12 +345,10 @@ async fn bills_that_are_refused_while_cancels_are_taken_slow_their_account_down(
     world
         .until_true("select exists (select from apipay.alerts where kind = 'gateway_failing' and details ->> 'fails' = 'sends' and resolved_at is null)")
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     for bill in bills {
         world.until(bill, "succeeded").await;
     }
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }

@@ -1,7 +1,7 @@
 //! One job or one row that somebody keeps from moving holds up neither the trials of slow accounts nor the
 //! end of an outage.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::fail;
 use crate::world::{Wish, World, phone};
@@ -70,7 +70,7 @@ async fn neither_a_bad_job_nor_a_locked_one_nor_a_locked_account_keeps_trials_fr
         .execute(&mut *open)
         .await
         .unwrap();
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     let healthy = bill(&world, "free", "usual", 0).await;
     world.until(healthy, "succeeded").await;
     for (account, job) in &jobs {
@@ -107,7 +107,7 @@ async fn an_outage_ends_while_somebody_keeps_one_of_its_jobs_locked() {
                    order by id limit 1 for update";
     let mut open = world.pool().begin().await.unwrap();
     let (held,): (i64,) = sqlx::query_as(failing).fetch_one(&mut *open).await.unwrap();
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .until_true(
             "select failing_trial_at is null and failing_since is null from apipay.accounts",

@@ -198,13 +198,11 @@ async fn check(operation: &str, route: &str) {
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     let failed = "apipay.jobs where state <> 'succeeded'";
     assert_eq!(world.count(failed).await, 0);
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     let twice = world
         .rows(
             "select account, kind, opened_at, resolved_at, resolution, summary from apipay.alerts

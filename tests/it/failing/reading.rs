@@ -190,11 +190,9 @@ async fn expect_told(read: &str) {
             .await;
     }
     assert!(wrong.is_empty(), "\n{wrong}");
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     let odd = world
         .rows(
             "select account, kind, resolution from apipay.alerts
@@ -245,7 +243,7 @@ async fn checks_that_fail_are_asked_ever_less_often_by_all_daemons_together_and_
         .await;
     let is_due = "select exists (select from apipay._reads where kind = 'check' and trial_at <= now() + interval '5 seconds')";
     world.until_true(is_due).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     world
         .until_true("select not exists (select from apipay._reads where failing_since is not null)")
@@ -288,14 +286,12 @@ async fn what_fails_is_told_for_what_it_is_when_sends_fail_as_well_and_recover_f
     world
         .until_true("select exists (select from apipay.alert_deliveries where status = 'repeat')")
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     fail("POST /invoices/status/check").await;
     says("reads", "whether bills were delivered and paid").await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 
@@ -351,7 +347,7 @@ async fn checks_that_fail_are_not_made_for_refunds_out_of_their_turn() {
     tokio::time::sleep(Duration::from_secs(12)).await;
     let asked = checks().await - before;
     assert!((2..=8).contains(&asked), "{asked} checks in 12 seconds");
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until(bill, "succeeded").await;
     world.until_all_final().await;
     world
@@ -405,7 +401,7 @@ async fn an_invoice_that_cannot_be_shown_is_found_and_passed_over_and_the_others
             and summary like '%invoice {invoice} (job {bad}, asked for by itself: HTTP 500: %'"
     );
     world.until_true(&named).await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .sandbox
         .control(
@@ -414,9 +410,7 @@ async fn an_invoice_that_cannot_be_shown_is_found_and_passed_over_and_the_others
         )
         .await;
     world.until(bad, "succeeded").await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.end([daemon]).await;
 }
 
@@ -473,13 +467,11 @@ async fn many_invoices_that_cannot_be_shown_keep_none_of_the_others_from_being_s
             .await,
         1
     );
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world
         .sql("update apipay.invoices set next_check_at = now() where not settled")
         .await;
-    world
-        .until_true("select not exists (select from apipay.alerts where resolved_at is null)")
-        .await;
+    world.until_no_alert().await;
     world.until_all_final().await;
     world.end([daemon]).await;
 }

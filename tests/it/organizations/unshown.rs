@@ -51,7 +51,7 @@ async fn a_renewed_key_is_known_after_a_few_questions_although_the_gateway_canno
     assert_eq!(told(&world).await, Vec::<Value>::new());
     let next = world.bill(phone::PAID, 500).await;
     world.until(next, "succeeded").await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.end([earlier, renewed]).await;
 }
 
@@ -78,7 +78,7 @@ async fn a_gateway_that_fails_when_asked_for_invoices_is_told_as_what_was_seen()
     sleep(Duration::from_secs(5)).await;
     let asked = checks().await - before;
     assert!((1..=4).contains(&asked), "{asked} questions in 5 seconds");
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     until_accepted(&world).await;
     world.end([earlier, renewed]).await;
 }

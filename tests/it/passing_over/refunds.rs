@@ -116,14 +116,7 @@ async fn a_waiting_refund_that_somebody_keeps_locked_holds_up_no_other_and_is_to
         action.contains("a forgotten psql") && action.contains("pg_terminate_backend"),
         "{action}"
     );
-    let explain = queue
-        .world
-        .value(&format!(
-            "select to_jsonb(explain) from apipay.overview where id = {}",
-            queue.first
-        ))
-        .await;
-    let explain = explain.as_str().unwrap();
+    let explain = queue.world.explain(queue.first).await;
     assert!(
         explain.contains("another session keeps it locked"),
         "{explain}"

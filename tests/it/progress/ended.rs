@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::{told, until_told, wish};
@@ -31,7 +31,7 @@ async fn refused(wish: Wish) -> (World, Daemon) {
 /// Lets them through, and waits until that is told.
 async fn let_through(world: &World) -> String {
     assert_eq!(told(world, "resolved").len(), 0, "nothing was let through");
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     until_told(world, "resolved", &["account default"]).await;
     let how = world
         .value("select to_jsonb(resolution) from apipay.alerts where kind = 'no_progress' and account = 'default' order by id desc limit 1")
@@ -69,7 +69,7 @@ async fn an_account_that_is_taken_out_is_told_all_the_while_and_in_the_end_for_t
             "select exists (select from {of_default} and resolution = 'an apipayd serves it again')"
         ))
         .await;
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     world.until_all_final().await;
     world.end([daemon]).await;
 }

@@ -64,7 +64,7 @@ async fn a_limit_that_lets_nothing_through_is_told_once_and_a_cap_only_as_such()
         "apipay.alerts where account = 'capped' and kind = 'cap_reached' and resolved_at is null";
     assert_eq!(world.count(cap).await, 1);
     assert_eq!(told(&world, "firing").len(), 2);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     until_told(&world, "resolved", &["account default"]).await;
     until_told(&world, "resolved", &["account asking"]).await;
     world.sql("select apipay.resume('capped', 'raised')").await;
@@ -97,7 +97,7 @@ async fn a_cap_hides_no_payment_that_is_not_seen() {
         1,
         "the bill is told by the cap"
     );
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     until_told(&world, "resolved", &["account default"]).await;
     world.sql("select apipay.resume('default', 'raised')").await;
     world.until(capped, "succeeded").await;
@@ -145,7 +145,7 @@ async fn a_page_that_refuses_for_a_limit_is_told_with_its_words_whatever_it_answ
         assert!(!text.contains("<h1>"), "{text}");
     }
     assert_eq!(told(&world, "firing").len(), 2);
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     until_told(&world, "resolved", &["account default"]).await;
     until_told(&world, "resolved", &["account asking"]).await;
     world.until_all_final().await;
@@ -173,7 +173,7 @@ async fn probes_that_get_no_clear_answer_are_told_beside_the_park() {
     ];
     let firing = until_told(&world, "firing", &words).await;
     assert_eq!(firing["commonLabels"]["account"], "default");
-    world.sandbox.control("DELETE /faults", Value::Null).await;
+    world.sandbox.mend().await;
     until_told(&world, "resolved", &[]).await;
     world.until(job, "succeeded").await;
     world.end([daemon]).await;

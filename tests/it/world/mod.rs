@@ -398,6 +398,19 @@ impl World {
 
     // Jobs.
 
+    /// The sentence that `apipay.overview` has of a job.
+    pub(crate) async fn explain(&self, job: Job) -> String {
+        let query = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
+        let explain = self.value(&query).await;
+        explain.as_str().unwrap().to_owned()
+    }
+
+    /// Waits until no alert is open.
+    pub(crate) async fn until_no_alert(&self) {
+        self.until_true("select not exists (select from apipay.alerts where resolved_at is null)")
+            .await;
+    }
+
     /// A whole row.
     pub(crate) async fn job(&self, job: Job) -> Value {
         self.value(&format!(

@@ -61,6 +61,11 @@ impl Sandbox {
         requests
     }
 
+    /// Takes all faults away.
+    pub(crate) async fn mend(&self) {
+        self.control("DELETE /faults", Value::Null).await;
+    }
+
     /// Requests of one route.
     pub(crate) async fn requests_to(&self, route: &str) -> Vec<Value> {
         let mut requests = self.all_requests().await;
