@@ -4,6 +4,7 @@
 //! It takes no loop's word for it and keeps what it saw in memory; [`crate::policy::progress`] decides.
 
 mod ended;
+mod standstills;
 mod tell;
 mod words;
 
