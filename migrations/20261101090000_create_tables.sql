@@ -395,6 +395,8 @@ create index jobs_expiry on apipay.jobs (account, expires_at) where state = 'que
 -- What is counted, put back and released of an account, and how its rare ends are found.
 create index jobs_account_state on apipay.jobs (account, state, id)
   where state in ('accepted', 'parked', 'held', 'failed', 'cancelled', 'expired');
+-- Whose last request may still be at work while a person decides, for when the clock is set.
+create index jobs_quiet on apipay.jobs (quiet_until) where state = 'held' and quiet_until is not null;
 -- What apipay._resume makes due at once.
 create index jobs_told_to_wait on apipay.jobs (account)
   where state in ('queued', 'uncertain') and reason in ('retry_after', 'cap_reached');

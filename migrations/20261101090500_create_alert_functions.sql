@@ -117,7 +117,7 @@ begin
   if found and told.kind <> _tell_held.kind then
     -- Who filters by the kind has to see what it is now.
     update apipay.alerts a
-       set resolved_at = now(), resolution = format('the job is held for another reason now: see its alert %s', _tell_held.kind)
+       set resolved_at = clock_timestamp(), resolution = format('the job is held for another reason now: see its alert %s', _tell_held.kind)
      where a.id = told.id and a.resolved_at is null;
     return apipay._open_alert(account_name, kind, severity, summary, action, details, details ->> 'job');
   elsif found then
@@ -206,7 +206,7 @@ create function apipay._resolve_alert(account_name text, kind text, resolution t
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   update apipay.alerts a
-     set resolved_at = now(), resolution = _resolve_alert.resolution
+     set resolved_at = clock_timestamp(), resolution = _resolve_alert.resolution
    where coalesce(a.account, '') = coalesce(account_name, '') and a.kind = _resolve_alert.kind
      and a.subject = _resolve_alert.subject and a.resolved_at is null;
   return found;

@@ -445,12 +445,13 @@ language sql immutable parallel safe
 return case job.operation when 'invoice.refund' then 'refund' else 'invoice' end;
 comment on function apipay._object_of(apipay.jobs) is 'The noun for the object whose id apipay.resolve takes: invoice or refund.';
 
--- A look-up that is made at once, because somebody named an object, moves run_at and so ends no quiet period.
+-- A look-up that is made at once, because somebody named an object, moves run_at and so ends no quiet period. It is measured
+-- by the time of the call: the transaction may have begun long before. However far ahead the end is, it counts: a daemon
+-- brings back what a clock that was wrong has set too far (db/bounds.rs).
 create function apipay._at_work_until(job apipay.jobs) returns timestamptz
-language sql stable parallel safe
-return greatest(case when job.state = 'uncertain' and job.lookups = 0 and job.run_at > now() then job.run_at end,
-                -- What is further ahead is of a clock that was put right.
-                case when job.quiet_until between now() and now() + interval '1 hour' then job.quiet_until end);
+language sql volatile parallel safe
+return greatest(case when job.state = 'uncertain' and job.lookups = 0 and job.run_at > clock_timestamp() then job.run_at end,
+                case when job.quiet_until > clock_timestamp() then job.quiet_until end);
 comment on function apipay._at_work_until(apipay.jobs) is 'Until when the last request of a job may still be at work; null when that is over.';
 
 create function apipay._why_not_resolve(
@@ -600,7 +601,7 @@ begin
      where id = job
     returning * into stored;
     update apipay.alerts l
-       set resolved_at = now(), resolution = coalesce(resolve.reason, 'the job is not held any more')
+       set resolved_at = greatest(clock_timestamp(), l.opened_at), resolution = coalesce(resolve.reason, 'the job is not held any more')
      where coalesce(l.account, '') = old.account and l.kind in ('job_held', 'duplicate_detected') and l.resolved_at is null
        and l.details -> 'job' = to_jsonb(job);
   else
@@ -879,10 +880,10 @@ begin
     perform apipay._all_changed('apipay.refunds', (select count(*) from apipay.refunds r where r.account = told.account and not r.settled), 0);
   end if;
   update apipay.alerts a
-     set acked_at = coalesce(a.acked_at, now()), acked_by = coalesce(a.acked_by, who),
+     set acked_at = coalesce(a.acked_at, clock_timestamp()), acked_by = coalesce(a.acked_by, who),
          acked_for = (array_remove(a.acked_for, apipay._about(a.kind, a.details)))[greatest(cardinality(a.acked_for) - 98, 1):]
                      || apipay._about(a.kind, a.details),
-         resolved_at = case when ends then now() end,
+         resolved_at = case when ends then clock_timestamp() end,
          resolution = case when ends then concat('acknowledged by ', who, ': ' || apipay._mask_phones(nullif(acknowledge.reason, ''))) end
    where a.id = alert and a.resolved_at is null
   returning * into stored;

@@ -19,6 +19,7 @@ pub async fn keep(pool: &Pool, bounds: &Bounds, at_least: OffsetDateTime) -> Res
     Ok(accounts(pool, bounds, at_least).await?
         + leases(pool, bounds, at_least).await?
         + lookups(pool, bounds, at_least).await?
+        + held(pool, bounds, at_least).await?
         + put_off(pool, bounds, at_least).await?
         + invoices(pool, bounds, at_least).await?
         + refunds(pool, bounds, at_least).await?
@@ -96,6 +97,26 @@ async fn lookups(pool: &Pool, bounds: &Bounds, at_least: OffsetDateTime) -> Resu
     .execute(pool)
     .await
     .task("bound the waits for look-ups")
+    .map(|done| done.rows_affected())
+}
+
+/// What a person may say of a held job only once its last request cannot be at work any more.
+async fn held(pool: &Pool, bounds: &Bounds, at_least: OffsetDateTime) -> Result<u64, DbError> {
+    sqlx::query!(
+        "update apipay.jobs
+            set quiet_until = now() + make_interval(secs => $1)
+          where id = any (array(
+            select id from apipay.jobs
+            where now() >= $3 and state = 'held' and quiet_until > now() + make_interval(secs => $1)
+            limit $2
+            for no key update skip locked))",
+        seconds(bounds.wait),
+        MOST,
+        at_least,
+    )
+    .execute(pool)
+    .await
+    .task("bound the quiet periods of held jobs")
     .map(|done| done.rows_affected())
 }
 

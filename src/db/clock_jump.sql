@@ -43,6 +43,10 @@ waits as (
               order by run_at limit 20000 for no key update skip locked)
            || array(
              select id from apipay.jobs where state = 'parked' and unproven_since is not null
+              limit 20000 for no key update skip locked)
+           -- The last request of a job that a person decides about may still be at work.
+           || array(
+             select id from apipay.jobs where state = 'held' and quiet_until is not null
               limit 20000 for no key update skip locked))
 ),
 accounts as (

@@ -103,3 +103,26 @@ async fn whatever_a_wait_is_measured_from_is_carried_along() {
     );
     world.end([daemon]).await;
 }
+
+/// The last request of a job that a person decides about may still be at work: no clock ends that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_may_be_at_work_for_as_long_whatever_the_clock_shows() {
+    let (world, daemon) = World::running_as(with_clock()).await;
+    let fault = json!({"route": "POST /invoices", "effect": "none", "hang": true});
+    world.sandbox.fault(fault).await;
+    let job = world.bill(phone::UNPAID, 100).await;
+    world.until(job, "uncertain").await;
+    world
+        .sql(&format!(
+            "update apipay.jobs set state = 'held', reason = 'not_as_stated', quiet_until = now() + interval '50 s' where id = {job}"
+        ))
+        .await;
+    let at_work = format!(
+        "select to_jsonb(quiet_until - now() between interval '10 s' and interval '50 s') from apipay.jobs where id = {job}"
+    );
+    for ahead in [5 * HOUR, 0] {
+        set_clock(&world, ahead).await;
+        assert_eq!(world.value(&at_work).await, true, "set to {ahead} s");
+    }
+    world.end([daemon]).await;
+}

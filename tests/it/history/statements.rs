@@ -240,6 +240,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     (
+        "set quiet_until = now() + make_interval(secs => $1)",
+        "3600, 500, now()",
+        ALL,
+    ),
+    (
         "set run_at = now() + make_interval(secs => case reason",
         "3600, 600, 60, 500, now()",
         ALL,
