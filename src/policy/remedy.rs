@@ -31,6 +31,12 @@ pub const CHECK: &str = "run: apipayd check; it says what is wrong and the SQL t
 pub const CHECK_FIRST: &str = "run: apipayd check; if it names no cause, look for warnings in the log of apipayd (journalctl -u \
                                apipayd) and restart it, which is safe at any time";
 
+/// What ends a lock whose holder is not known.
+pub const ANY_LOCK: &str = "end the transaction that keeps it locked: of a session (select pid, usename, \
+                            application_name, xact_start from pg_stat_activity where xact_start < now() - interval '5 \
+                            seconds' order by xact_start;) or a prepared one (select gid, owner, database, prepared from \
+                            pg_prepared_xacts order by prepared;).";
+
 /// What is to be done as `apipayd check` says it beside all that it has found: not to run it.
 pub fn in_check(action: &str) -> String {
     let found = "see the other lines here: they say what is wrong, and the SQL that mends it";

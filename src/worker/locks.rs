@@ -22,8 +22,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// the last look.
 #[derive(Default)]
 pub struct Locks {
-    seen: BTreeMap<i64, (Option<String>, Instant)>,
+    seen: BTreeMap<i64, Seen>,
     open: BTreeSet<String>,
+}
+
+/// A job that was seen locked.
+struct Seen {
+    /// The number of the lock.
+    lock: String,
+    /// Who keeps it, as far as it was seen at some look.
+    by: Option<Blocker>,
+    since: Instant,
+}
+
+impl Seen {
+    fn name(&self) -> Option<String> {
+        self.by.as_ref().map(Blocker::name)
+    }
 }
 
 impl Locks {
@@ -45,11 +60,18 @@ impl Locks {
         let now = Instant::now();
         let mut seen = BTreeMap::new();
         let mut lasting = Vec::new();
-        for job in locked {
-            let by = job.blocker.as_ref().map(Blocker::name);
-            let before = self.seen.get(&job.id.0).filter(|(of, _)| *of == by);
-            let since = before.map_or(now, |(_, since)| *since);
-            seen.insert(job.id.0, (by, since));
+        for mut job in locked {
+            let before = self.seen.remove(&job.id.0);
+            // Who keeps a lock is not seen at each look.
+            let before = before.filter(|seen| seen.lock == job.lock);
+            let (by, since) = before.map_or((None, now), |seen| (seen.by, seen.since));
+            job.blocker = job.blocker.or(by);
+            let known = Seen {
+                lock: job.lock.clone(),
+                by: job.blocker.clone(),
+                since,
+            };
+            seen.insert(job.id.0, known);
             if now.duration_since(since) >= PATIENCE {
                 lasting.push(job);
             }
@@ -58,7 +80,7 @@ impl Locks {
         let held: Vec<(i64, Option<String>)> = self
             .seen
             .iter()
-            .map(|(job, (by, _))| (*job, by.clone()))
+            .map(|(job, seen)| (*job, seen.name()))
             .collect();
         if alerts::resolve_unlocked(&ctx.pool, &held).await? > 0 {
             ctx.wake.deliver.notify_one();

@@ -37,6 +37,7 @@ mod held_starts;
 mod history;
 mod instead;
 mod isolation;
+mod locks;
 mod mended;
 mod migrating;
 mod muted;

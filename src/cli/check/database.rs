@@ -84,6 +84,7 @@ pub(super) async fn gather(
             results.extend(holdups::gather(pool, configured).await);
             results.extend(ask_for_keys(pool, configured, accounts).await);
         } else {
+            results.extend(holdups::locked_tables(pool).await);
             results.extend(holdups::told(pool, configured).await);
         }
         results.push(match health::missing_roles(pool).await {

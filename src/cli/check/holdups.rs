@@ -11,7 +11,7 @@ use crate::db::alerts::{self, Open};
 use crate::db::locks::{self, Blocker, InTheWay, LockedJob, LockedMirror};
 use crate::db::progress::{self, Stop};
 use crate::db::{DbError, Pool};
-use crate::policy::remedy::in_check;
+use crate::policy::remedy::{ANY_LOCK, in_check};
 use crate::telemetry::Chain;
 
 /// How long a job is due before it counts as kept locked: shorter locks are everyday life.
@@ -25,6 +25,14 @@ pub(super) async fn told(pool: &Pool, configured: &[String]) -> Vec<CheckResult>
     match alerts::open_now(pool, configured, TOLD).await {
         Ok(open) => open.iter().map(alert).chain(more(&open)).collect(),
         Err(error) => vec![CheckResult::failed("alerts", Chain(&error))],
+    }
+}
+
+/// Who keeps whole tables locked, be it that it waits for one itself: then nothing else can be asked.
+pub(super) async fn locked_tables(pool: &Pool) -> Vec<CheckResult> {
+    match locks::of_tables(pool).await {
+        Ok(ways) => ways.iter().map(keeps).collect(),
+        Err(error) => vec![CheckResult::failed("locks", Chain(&error))],
     }
 }
 
@@ -100,7 +108,21 @@ fn is_lasting(blocker: &Blocker, now: OffsetDateTime) -> bool {
 
 /// Without its row an account is not probed, parked, resumed or told to wait.
 fn keeps(way: &InTheWay) -> CheckResult {
-    let (by, table) = (way.blocker.with_remedy(), &way.table);
+    let table = &way.table;
+    let chain: Vec<&Blocker> = [&way.blocker]
+        .into_iter()
+        .chain(&way.behind)
+        .chain(&way.root)
+        .collect();
+    let (last, waiting) = match chain.as_slice() {
+        [waiting @ .., last] => (*last, waiting),
+        [] => (&way.blocker, [].as_slice()),
+    };
+    let mut by: String = waiting
+        .iter()
+        .map(|blocker| format!("{}, which waits for ", blocker.name()))
+        .collect();
+    by += &last.with_remedy();
     let what = match &way.account {
         Some(account) => format!("the row of account {account} in {table}"),
         None => format!("the table {table}"),
@@ -125,7 +147,10 @@ fn mirror(locked: &LockedMirror) -> CheckResult {
 }
 
 fn holder(blocker: Option<&Blocker>) -> String {
-    let unknown = || "somebody who is not known: end that transaction".to_owned();
+    let unknown = || {
+        let end = ANY_LOCK.trim_end_matches('.');
+        format!("somebody who is not known: {end}")
+    };
     blocker.map_or_else(unknown, Blocker::with_remedy)
 }
 
@@ -217,6 +242,34 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_of_those_who_wait_is_named_to_its_end() {
+        let session = |pid| {
+            Blocker::Session(locks::Session {
+                pid,
+                user: Some("aida".into()),
+                application: None,
+                since: None,
+                state: None,
+                statement: None,
+            })
+        };
+        let way = |behind: Option<i32>, root: Option<i32>| InTheWay {
+            blocker: session(3),
+            table: "apipay.jobs".into(),
+            account: None,
+            behind: behind.map(session),
+            root: root.map(session),
+        };
+        let by = "the table apipay.jobs is kept locked by session 3";
+        let end = "(user aida): end that transaction";
+        assert_eq!(keeps(&way(None, None)).text, format!("{by} {end}"));
+        assert_eq!(
+            keeps(&way(Some(2), Some(1))).text,
+            format!("{by}, which waits for session 2, which waits for session 1 {end}")
+        );
+    }
+
+    #[test]
     fn what_is_not_shown_is_counted() {
         let open = Open {
             kind: "job_held".into(),
@@ -242,12 +295,17 @@ mod tests {
             state: crate::domain::state::State::Queued,
             epoch: 1,
             is_refund: false,
+            lock: "750".into(),
             blocker: None,
         };
+        let text = lock(&job).text;
         assert!(
-            lock(&job)
-                .text
-                .contains("job 7 of account shop is due (queued)")
+            text.contains("job 7 of account shop is due (queued)"),
+            "{text}"
+        );
+        assert!(
+            text.contains("(select pid, usename, application_name, xact_start from"),
+            "{text}"
         );
         let open = |kind: &str| {
             alert(&Open {

@@ -1,6 +1,7 @@
 //! Who keeps the rows of an entry from being recorded.
 
 use super::holders::{Holder, holders};
+use super::in_the_way::{Row, keepers};
 use super::jobs::held;
 use crate::db::entry::{Entry, Transition};
 use crate::db::fault::Cause;
@@ -9,7 +10,7 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 
 /// Who holds one of the rows that an entry is to change, or its account's row: somebody else before a daemon. A row's
-/// `xmax` is the transaction that has it locked; of a row that several share, none is named.
+/// `xmax` is the transaction that has it locked; a row that was locked in a savepoint, or that several share, names none.
 pub async fn holder(
     pool: &Pool,
     account: &AccountName,
@@ -42,8 +43,38 @@ pub async fn holder(
     .task("see who blocks")?;
     let holders = holders(pool, &transactions).await?;
     let holders = holders.into_values();
-    Ok(holders.min_by_key(|holder| *holder == Holder::Ours))
+    let named = holders.min_by_key(|holder| *holder == Holder::Ours);
+    match named {
+        Some(holder) => Ok(Some(holder)),
+        None => unnamed(pool, account, entry).await,
+    }
 }
+
+/// The same where no row names its holder: each that may be locked is waited for, until one is.
+async fn unnamed(
+    pool: &Pool,
+    account: &AccountName,
+    entry: &Entry,
+) -> Result<Option<Holder>, DbError> {
+    let account = account.as_str();
+    let job = entry.transition.iter();
+    let job = job.map(|transition| Row::Job(transition.job_id));
+    let refund = entry.refund.iter();
+    let refund = refund.map(|row| Row::Refund(account, row.id));
+    let invoices = entry.invoices.iter().take(INVOICES);
+    let invoices = invoices.map(|row| Row::Invoice(account, row.id));
+    let of_account = [Row::Account(account), Row::Quota(account)];
+    for row in job.chain(refund).chain(invoices).chain(of_account) {
+        let keepers = keepers(pool, row).await?;
+        if let Some(blocker) = keepers.into_iter().next() {
+            return Ok(Some(Holder::Other(blocker)));
+        }
+    }
+    Ok(None)
+}
+
+/// Invoices of one entry that are waited for.
+const INVOICES: usize = 3;
 
 /// Whether it is still somebody else who keeps this job from being changed, after a wait for a lock in vain: not where a
 /// statement of a daemon's had its row, or has it now, as one that a trigger makes slow.

@@ -16,6 +16,8 @@ pub struct InTheWay {
     pub account: Option<String>,
     /// Whom it waits for itself; until then, everybody who comes later waits behind it.
     pub behind: Option<Blocker>,
+    /// Who is at the end of that, where the one whom it waits for waits too: the others may go on once this one has ended.
+    pub root: Option<Blocker>,
 }
 
 /// Blockers that are named at most.
@@ -30,23 +32,26 @@ pub async fn in_the_way(pool: &Pool, accounts: &[String]) -> Result<Vec<InTheWay
     }
     let mut kept = Vec::new();
     for account in accounts.iter().take(ASKED_FOR) {
-        for (table, is_quota) in [("apipay._quotas", true), ("apipay.accounts", false)] {
-            let blockers = keepers(pool, account, is_quota).await?;
+        for row in [Row::Quota(account), Row::Account(account)] {
+            let (table, _, _) = row.key();
+            let blockers = keepers(pool, row).await?;
             kept.extend(blockers.into_iter().map(|blocker| InTheWay {
                 blocker,
-                table: table.to_owned(),
+                table: format!("apipay.{table}"),
                 account: Some(account.clone()),
                 behind: None,
+                root: None,
             }));
         }
     }
     Ok(kept)
 }
 
-async fn of_tables(pool: &Pool) -> Result<Vec<InTheWay>, DbError> {
+/// Sees who keeps a table of ours from everybody, or waits to do so. No table of ours is read.
+pub async fn of_tables(pool: &Pool) -> Result<Vec<InTheWay>, DbError> {
     let rows = sqlx::query!(
         // Of whom it waits for, a prepared transaction has no process but the number 0: it is one that has the table.
-        r#"with kept as (
+        r#"with recursive kept as materialized (
              select l.virtualtransaction, l.pid, min(c.relname)::text as relname, bool_and(l.granted) as granted
                from pg_catalog.pg_locks l
                join pg_catalog.pg_class c on c.oid = l.relation
@@ -55,36 +60,56 @@ async fn of_tables(pool: &Pool) -> Result<Vec<InTheWay>, DbError> {
                 and c.relnamespace = (select n.oid from pg_catalog.pg_namespace n where n.nspname = 'apipay')
                 and c.relkind = 'r'
                 and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-              group by l.virtualtransaction, l.pid)
+              group by l.virtualtransaction, l.pid),
+           -- Whom each waits for that only waits for a table, and whom that one waits for, to the end.
+           waits as (
+             select k.pid as first, k.pid as waiter, b.pid
+               from kept k cross join lateral unnest(pg_blocking_pids(k.pid)) as b (pid) where not k.granted
+             union
+             select w.first, w.pid, b.pid
+               from waits w cross join lateral unnest(pg_blocking_pids(w.pid)) as b (pid) where w.pid <> 0),
+           locks as materialized (select * from pg_catalog.pg_locks),
+           awaited as materialized (
+             select distinct w.first, w.waiter = w.first as is_next, h.virtualtransaction,
+                    not exists (select from waits x where x.first = w.first and x.waiter = w.pid) as is_root
+               from waits w
+               join locks h on h.pid = w.pid
+                 or w.pid = 0 and h.pid is null and h.granted
+                    and exists (select from locks l
+                                 where l.pid = w.waiter and not l.granted
+                                   and (l.locktype, l.database, l.relation, l.transactionid)
+                                       is not distinct from (h.locktype, h.database, h.relation, h.transactionid)))
            select k.virtualtransaction as "transaction!", k.relname as "table!",
-                  array(select distinct h.virtualtransaction from pg_catalog.pg_locks h
-                         where h.pid = any (b.pids)
-                            or h.pid is null and h.granted and 0 = any (b.pids)
-                               and (h.database, h.relation) in (select w.database, w.relation from pg_catalog.pg_locks w
-                                                                 where w.pid = k.pid and not w.granted)) as "behind!"
-             from kept k
-             cross join lateral (
-               select case when k.granted then '{}' else pg_blocking_pids(k.pid) end as pids) b"#,
+                  array(select a.virtualtransaction from awaited a where a.first = k.pid and a.is_next) as "behind!",
+                  array(select a.virtualtransaction from awaited a where a.first = k.pid and a.is_root) as "roots!"
+             from kept k"#,
     )
     .fetch_all(pool)
     .await
     .task("see who keeps a table locked")?;
     let transactions = rows
         .iter()
-        .flat_map(|row| std::iter::once(&row.transaction).chain(&row.behind))
+        .flat_map(|row| {
+            let others = row.behind.iter().chain(&row.roots);
+            std::iter::once(&row.transaction).chain(others)
+        })
         .cloned();
     let known = holders(pool, &transactions.collect::<Vec<_>>()).await?;
     let other = |transaction: &String| known.get(transaction).cloned().and_then(Holder::other);
     let kept = rows.into_iter().filter_map(|row| {
+        let first = |of: &[String]| of.iter().filter_map(other).min_by_key(Blocker::since);
+        let is_next = |root: &&String| row.behind.contains(root);
+        let (behind, root) = match row.roots.iter().find(is_next) {
+            // Nobody is between.
+            Some(root) => (other(root), None),
+            None => (first(&row.behind), first(&row.roots)),
+        };
         Some(InTheWay {
             blocker: other(&row.transaction)?,
             table: format!("apipay.{}", row.table),
             account: None,
-            behind: row
-                .behind
-                .iter()
-                .filter_map(other)
-                .min_by_key(Blocker::since),
+            behind,
+            root,
         })
     });
     let mut kept: Vec<InTheWay> = kept.collect();
@@ -141,19 +166,58 @@ const ASKED_FOR: usize = 3;
 const TRIED_FOR_MS: &str = "500";
 const LOOKED_AFTER: Duration = Duration::from_millis(200);
 
-/// Who keeps the row of an account. A row that several sessions share names none of them, as one of `apipay.accounts` is
+/// A row that is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Row<'a> {
+    /// The quota of an account.
+    Quota(&'a str),
+    /// An account.
+    Account(&'a str),
+    /// A job.
+    Job(i64),
+    /// An invoice of an account.
+    Invoice(&'a str, i64),
+    /// A refund of an account.
+    Refund(&'a str, i64),
+}
+
+impl Row<'_> {
+    /// Its table, its account and its number, as far as it has them.
+    fn key(&self) -> (&'static str, Option<&str>, Option<i64>) {
+        match *self {
+            Row::Quota(account) => ("_quotas", Some(account), None),
+            Row::Account(account) => ("accounts", Some(account), None),
+            Row::Job(id) => ("jobs", None, Some(id)),
+            Row::Invoice(account, id) => ("invoices", Some(account), Some(id)),
+            Row::Refund(account, id) => ("refunds", Some(account), Some(id)),
+        }
+    }
+}
+
+/// Who keeps a row. One that several sessions share names none of them, as one of `apipay.accounts` is
 /// by each insert of a job: so it is waited for, and seen whom that waits for. It is let go at once.
-async fn keepers(pool: &Pool, account: &str, is_quota: bool) -> Result<Vec<Blocker>, DbError> {
+pub(super) async fn keepers(pool: &Pool, row: Row<'_>) -> Result<Vec<Blocker>, DbError> {
+    let (table, account, id) = row.key();
     let mut wait = std::pin::pin!(async {
         sqlx::query!(
-            r#"with patience as materialized (select set_config('lock_timeout', $3, true)),
+            r#"with patience as materialized (select set_config('lock_timeout', $4, true)),
              quota as (
-               select q.account from patience, apipay._quotas q where $2 and q.account = $1 for no key update of q),
+               select q.account from patience, apipay._quotas q where $1 = '_quotas' and q.account = $2 for no key update of q),
              account as (
-               select a.name from patience, apipay.accounts a where not $2 and a.name = $1 for no key update of a)
-             select (select count(*) from quota) + (select count(*) from account) as "rows!""#,
+               select a.name from patience, apipay.accounts a where $1 = 'accounts' and a.name = $2 for no key update of a),
+             job as (
+               select j.id from patience, apipay.jobs j where $1 = 'jobs' and j.id = $3 for no key update of j),
+             invoice as (
+               select i.id from patience, apipay.invoices i
+                where $1 = 'invoices' and i.account = $2 and i.id = $3 for no key update of i),
+             refund as (
+               select r.id from patience, apipay.refunds r
+                where $1 = 'refunds' and r.account = $2 and r.id = $3 for no key update of r)
+             select (select count(*) from quota) + (select count(*) from account) + (select count(*) from job)
+                    + (select count(*) from invoice) + (select count(*) from refund) as "rows!""#,
+            table,
             account,
-            is_quota,
+            id,
             TRIED_FOR_MS,
         )
         .fetch_one(pool)
@@ -162,7 +226,7 @@ async fn keepers(pool: &Pool, account: &str, is_quota: bool) -> Result<Vec<Block
     // That it cannot be had is what is looked for. On a busy machine its wait may begin late, so it is seen more than once.
     let mut seen = Ok(Vec::new());
     while tokio::time::timeout(LOOKED_AFTER, &mut wait).await.is_err() {
-        seen = awaited(pool, account, is_quota).await;
+        seen = awaited(pool, row).await;
         if !matches!(&seen, Ok(blockers) if blockers.is_empty()) {
             wait.await.ok();
             break;
@@ -174,14 +238,20 @@ async fn keepers(pool: &Pool, account: &str, is_quota: bool) -> Result<Vec<Block
 /// Whom the wait of [`keepers`] waits for. Everybody who waits for a row has its place (`ctid`) locked or waits for that,
 /// and waits, once at the front, for the transactions that have the row: so those that only wait, of whomever, are told
 /// from those that keep it, and from whatever else anybody waits for.
-async fn awaited(pool: &Pool, account: &str, is_quota: bool) -> Result<Vec<Blocker>, DbError> {
+async fn awaited(pool: &Pool, row: Row<'_>) -> Result<Vec<Blocker>, DbError> {
+    let (table, account, id) = row.key();
     let transactions = sqlx::query_scalar!(
         r#"with awaited as materialized (
-             select 'apipay._quotas'::regclass::oid as relation, q.ctid as place from apipay._quotas q
-              where $2 and q.account = $1
+             select q.tableoid as relation, q.ctid as place from apipay._quotas q
+              where $1 = '_quotas' and q.account = $2
              union all
-             select 'apipay.accounts'::regclass::oid, a.ctid from apipay.accounts a
-              where not $2 and a.name = $1),
+             select a.tableoid, a.ctid from apipay.accounts a where $1 = 'accounts' and a.name = $2
+             union all
+             select j.tableoid, j.ctid from apipay.jobs j where $1 = 'jobs' and j.id = $3
+             union all
+             select i.tableoid, i.ctid from apipay.invoices i where $1 = 'invoices' and i.account = $2 and i.id = $3
+             union all
+             select r.tableoid, r.ctid from apipay.refunds r where $1 = 'refunds' and r.account = $2 and r.id = $3),
            locks as materialized (select * from pg_catalog.pg_locks)
            select distinct h.virtualtransaction as "transaction!"
              from awaited r
@@ -190,12 +260,13 @@ async fn awaited(pool: &Pool, account: &str, is_quota: bool) -> Result<Vec<Block
               and t.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
              join locks w on w.pid = t.pid and w.locktype = 'transactionid' and not w.granted
              join locks h on h.locktype = 'transactionid' and h.transactionid = w.transactionid and h.granted"#,
+        table,
         account,
-        is_quota,
+        id,
     )
     .fetch_all(pool)
     .await
-    .task("see who keeps an account locked")?;
+    .task("see who keeps a row locked")?;
     let holders = holders(pool, &transactions).await?;
     let mut blockers: Vec<Blocker> = holders.into_values().filter_map(Holder::other).collect();
     blockers.sort_by_key(|blocker| (blocker.since(), blocker.name()));

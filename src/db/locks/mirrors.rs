@@ -1,8 +1,11 @@
 //! Invoices and refunds that somebody keeps locked.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::holders::{Blocker, holders};
+use super::holders::{Blocker, Holder, holders};
+use super::in_the_way::{Row, keepers};
+use super::unnamed::{Keeper, WAITED_FOR, keeper};
 use crate::db::{DbError, Pool, Task};
 
 /// An invoice or refund that is due to be checked and that somebody else keeps locked.
@@ -14,7 +17,7 @@ pub struct LockedMirror {
     pub is_refund: bool,
     /// The gateway's id.
     pub id: i64,
-    /// Who holds its row; none when several share it.
+    /// Who holds its row; none where that could not be seen.
     pub blocker: Option<Blocker>,
 }
 
@@ -27,7 +30,90 @@ pub async fn due_mirrors(
     accounts: &[String],
     overdue: Duration,
 ) -> Result<Vec<LockedMirror>, DbError> {
-    let rows = sqlx::query!(
+    let rows = marked(pool, accounts, overdue).await?;
+    let named = rows.iter().filter_map(|row| row.transaction.clone());
+    let named = holders(pool, &named.collect::<Vec<_>>()).await?;
+    let mut unnamed = BTreeMap::new();
+    for (is_refund, table) in [(false, "apipay.invoices"), (true, "apipay.refunds")] {
+        let mut of_it = rows.iter().filter(|row| row.is_refund == is_refund);
+        if let Some(first) = of_it.find(|row| row.transaction.is_none()) {
+            let keeper = keeper(pool, table, first.place()).await?;
+            unnamed.insert(is_refund, (keeper, first.clone()));
+        }
+    }
+    let still = if unnamed.is_empty() {
+        Vec::new()
+    } else {
+        marked(pool, accounts, overdue).await?
+    };
+    let mut waits = 0;
+    let mut locked = Vec::new();
+    for row in rows {
+        // One that has ended meanwhile keeps nothing.
+        let holder = match (&row.transaction, unnamed.get(&row.is_refund)) {
+            (Some(transaction), _) => named.get(transaction).cloned(),
+            (None, _) if !still.contains(&row) => None,
+            (None, Some((Keeper::Of(holder), _))) => holder.clone(),
+            (None, Some((Keeper::OneOf(blocker), first))) if *first == row => {
+                locked.push(row.with(blocker.clone()));
+                continue;
+            }
+            (None, _) => {
+                waits += 1;
+                let blocker = if waits <= WAITED_FOR {
+                    keepers(pool, row.place()).await?.into_iter().next()
+                } else {
+                    None
+                };
+                locked.push(row.with(blocker));
+                continue;
+            }
+        };
+        if let Some(blocker) = holder.and_then(Holder::other) {
+            locked.push(row.with(Some(blocker)));
+        }
+    }
+    Ok(locked)
+}
+
+/// A locked row as it shows itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Marked {
+    account: String,
+    is_refund: bool,
+    id: i64,
+    /// The number of the lock: with the same one it is still the same lock.
+    lock: String,
+    /// Who has it, if the row names one.
+    transaction: Option<String>,
+}
+
+impl Marked {
+    fn place(&self) -> Row<'_> {
+        match self.is_refund {
+            true => Row::Refund(&self.account, self.id),
+            false => Row::Invoice(&self.account, self.id),
+        }
+    }
+
+    fn with(self, blocker: Option<Blocker>) -> LockedMirror {
+        LockedMirror {
+            account: self.account,
+            is_refund: self.is_refund,
+            id: self.id,
+            blocker,
+        }
+    }
+}
+
+/// Those that are due and locked, by whomever.
+async fn marked(
+    pool: &Pool,
+    accounts: &[String],
+    overdue: Duration,
+) -> Result<Vec<Marked>, DbError> {
+    sqlx::query_as!(
+        Marked,
         r#"with due as materialized (
              select d.* from unnest($1::text[]) as a(name)
              cross join lateral (
@@ -46,7 +132,7 @@ pub async fn due_mirrors(
              select r.account, r.id from apipay.refunds r
               where r.ctid = any (array(select place_in_table from due where is_refund)) for no key update skip locked)
            select d.account as "account!", d.is_refund as "is_refund!", d.id as "id!",
-                  l.virtualtransaction as "transaction?"
+                  d.transaction::text as "lock!", l.virtualtransaction as "transaction?"
              from due d
              left join pg_catalog.pg_locks l
                on l.locktype = 'transactionid' and l.transactionid = d.transaction and l.granted
@@ -60,24 +146,5 @@ pub async fn due_mirrors(
     )
     .fetch_all(pool)
     .await
-    .task("see which invoices and refunds are locked, and by whom")?;
-    let transactions: Vec<String> = rows
-        .iter()
-        .filter_map(|row| row.transaction.clone())
-        .collect();
-    let holders = holders(pool, &transactions).await?;
-    let locked = rows.into_iter().filter_map(|row| {
-        // One that has ended meanwhile keeps nothing.
-        let blocker = match row.transaction {
-            Some(transaction) => Some(holders.get(&transaction)?.clone().other()?),
-            None => None,
-        };
-        Some(LockedMirror {
-            account: row.account,
-            is_refund: row.is_refund,
-            id: row.id,
-            blocker,
-        })
-    });
-    Ok(locked.collect())
+    .task("see which invoices and refunds are locked, and by whom")
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Alert;
-use super::lock::{ANY_LOCK, end_of_lock};
+use super::lock::end_of_lock;
 use crate::db::accounts::AlertText;
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Transition;
@@ -19,6 +19,7 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::state::State;
 use crate::policy::clock::SpanUs;
+use crate::policy::remedy::ANY_LOCK;
 
 /// The kind of the alerts of what the database does not take or lets nobody move.
 pub const STUCK: &str = "job_stuck";

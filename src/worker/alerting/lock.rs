@@ -4,12 +4,6 @@ use crate::db::locks::{Blocker, Prepared, Session};
 use crate::domain::phone::without_phones;
 use crate::worker::written::written;
 
-/// What ends a lock whose holder is not known.
-pub(super) const ANY_LOCK: &str = "end the transaction that keeps it locked: of a session (select pid, usename, \
-                                   application_name, xact_start from pg_stat_activity where xact_start < now() - \
-                                   interval '5 seconds' order by xact_start;) or a prepared one (select gid, owner, \
-                                   database, prepared from pg_prepared_xacts order by prepared;).";
-
 /// What ends the lock of somebody.
 pub(super) fn end_of_lock(by: &Blocker) -> String {
     let who = blocker(by);
@@ -71,6 +65,7 @@ fn of_session(session: &Session) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::remedy::ANY_LOCK;
 
     #[test]
     fn an_action_has_one_mark_at_the_end_of_a_sentence() {

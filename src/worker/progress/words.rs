@@ -110,19 +110,23 @@ fn keeps(way: &InTheWay) -> String {
         table,
         account,
         behind,
+        root,
     } = way;
     let what = match account {
         Some(account) => format!("the row of account {account} in {table}"),
         None => table.clone(),
     };
     let who = capitalized(&alerting::blocker(blocker));
-    match behind {
-        None => format!("{who} keeps {what} locked."),
-        Some(behind) => format!(
-            "{who} waits to lock {what}, and whatever comes later waits behind it; it waits for {}.",
-            alerting::blocker(behind)
-        ),
-    }
+    let Some(behind) = behind else {
+        return format!("{who} keeps {what} locked.");
+    };
+    let root = root.as_ref().map_or_else(String::new, |root| {
+        format!(", which waits in the end for {}", alerting::blocker(root))
+    });
+    format!(
+        "{who} waits to lock {what}, and whatever comes later waits behind it; it waits for {}{root}.",
+        alerting::blocker(behind)
+    )
 }
 
 /// What is not checked for somebody who keeps its row locked: the first of them.
@@ -145,6 +149,15 @@ fn rows(mirrors: &[LockedMirror]) -> String {
 
 /// What ends that.
 fn end(way: &InTheWay) -> String {
+    if let Some(root) = &way.root {
+        let others = way.behind.iter().chain([&way.blocker]);
+        let others: Vec<String> = others.map(Blocker::name).collect();
+        return format!(
+            "{} That may be enough; otherwise end that of {} too, in the same way",
+            with_stop(&end_of(root)),
+            others.join(" and ")
+        );
+    }
     let Some(behind) = &way.behind else {
         return end_of(&way.blocker);
     };
@@ -168,6 +181,14 @@ fn end_of(blocker: &Blocker) -> String {
         Blocker::Prepared(prepared) => {
             format!("end {}: {}", blocker.name(), prepared.end())
         }
+    }
+}
+
+/// As a whole sentence, except after SQL, which is left so that it can be copied.
+fn with_stop(step: &str) -> String {
+    match step.ends_with(';') {
+        true => step.to_owned(),
+        false => format!("{step}."),
     }
 }
 
@@ -255,6 +276,47 @@ mod tests {
              wait, 15000 KZT, of a, b, c, d, e and 2 more."
         );
         assert!(text.action.contains("apipayd check"), "{}", text.action);
+    }
+
+    #[test]
+    fn of_a_chain_the_root_is_ended_first() {
+        let session = |pid| {
+            Blocker::Session(Session {
+                pid,
+                user: None,
+                application: None,
+                since: None,
+                state: None,
+                statement: None,
+            })
+        };
+        let way = InTheWay {
+            blocker: session(3),
+            table: "apipay.jobs".into(),
+            account: None,
+            behind: Some(session(2)),
+            root: Some(session(1)),
+        };
+        let found = standstill(None, Concern::Database, "canceling statement");
+        let known = Known {
+            in_the_way: &[way],
+            ..Known::default()
+        };
+        let text = text(Uuid::nil(), &[&found], &waiting(vec!["a"]), &known);
+        let (summary, action) = (text.summary, text.action);
+        assert!(summary.contains("Session 3 "), "{summary}");
+        assert!(summary.contains("it waits for session 2 "), "{summary}");
+        assert!(
+            summary.contains("which waits in the end for session 1 "),
+            "{summary}"
+        );
+        assert!(
+            action.starts_with(
+                "end the transaction that session 1 has open, or, as a superuser: select pg_terminate_backend(1); That may \
+                 be enough; otherwise end that of session 2 and session 3 too, in the same way"
+            ),
+            "{action}"
+        );
     }
 
     #[test]

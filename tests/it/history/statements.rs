@@ -319,14 +319,20 @@ const CASES: &[(&str, &str, Limit)] = &[
     // locks
     (
         "select (select count(*) from quota)",
-        "'branch-1', true, '1s'",
+        "'jobs', 'branch-1', {JOBS} + 1021, '1s'",
         FEW,
     ),
     ("bool_and(l.granted) as granted", "", FEW),
     (
-        "select 'apipay._quotas'::regclass::oid as relation",
-        "'branch-1', true",
+        "select q.tableoid as relation",
+        "'jobs', 'branch-1', {JOBS} + 1021",
         FEW,
+    ),
+    ("r.relation = $1::text::regclass::oid", "'apipay.jobs'", FEW),
+    (
+        "count(*) filter (where not m.is_marked",
+        "{ACCOUNTS}, 500, 11",
+        ALL,
     ),
     ("select pg_blocking_pids($1) as pids", "4711", FEW),
     (
