@@ -194,7 +194,9 @@ begin
   -- That it grows is no news for whoever was told of it.
   update apipay.alerts a
      set details = jsonb_build_object('jobs', jobs), action = replace(a.action, 'ALERT', a.id::text),
-         summary = format('The database lets %s%s more of account %s not go on, besides those that are told one by one.',
+         -- Of the jobs that somebody keeps locked only the first are looked at.
+         summary = format('The database lets %s%s%s more of account %s not go on, besides those that are told one by one.',
+           case when _tell_stuck.details ? 'locked' or a.summary like '% at least %' then 'at least ' end,
            case when number = 1 then '1 job' else number || ' jobs' end, case when number >= 1000 then ' or more' end, account_name)
    where a.id = told.id;
   return told.id;

@@ -418,7 +418,8 @@ pub async fn left_open(pool: &Pool, kind: &str) -> Result<Vec<LeftOpen>, DbError
              from apipay.alerts l
             where l.kind = $1 and l.resolved_at is null
               and not exists (select from apipay.daemons d
-                               where d.worker::text = l.details ->> 'worker' and d.seen_at > now() - interval '5 minutes')"#,
+                               where d.worker::text = l.details ->> 'worker'
+                                 and d.seen_at > now() - interval '5 minutes' and not d.has_left)"#,
         kind
     )
     .fetch_all(pool)

@@ -22,6 +22,9 @@ pub struct AccountFacts {
     pub claimed: String,
     /// Whether the quota may be what the jobs wait for.
     pub is_quota_tight: bool,
+    /// Of those that a claim meets first, the ones that nobody keeps locked, where that was looked for; more than [`FEW`]
+    /// are not counted.
+    pub free_jobs: Option<u32>,
     /// Jobs that this daemon leaves out, because the database refuses to have them claimed.
     pub refused_jobs: u32,
     /// Whether this daemon's last claims were all too old to be sent.
@@ -176,7 +179,7 @@ pub struct Standstill {
     pub refused: Option<RefusedRequests>,
 }
 
-/// With at most this many due jobs, one open `job_stuck` alert explains why none is claimed.
+/// With at most this many due jobs that nobody keeps locked, one open `job_stuck` alert explains why none is claimed.
 pub const FEW: u32 = 10;
 
 /// With few requests a minute, sends, look-ups and checks take turns.
@@ -585,8 +588,9 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     };
     let moving = patience.moving + turns;
     let is_single = has_open(EXPLAINING_JOBS);
-    // One job that is stuck explains a few, or as many as are known to be refused as it is.
-    let is_told = is_single && facts.due_jobs <= FEW.max(facts.refused_jobs);
+    // One job that is stuck explains a few, or as many as are known to be refused as it is, or all that are locked.
+    let may_go = facts.free_jobs.unwrap_or(facts.due_jobs);
+    let is_told = is_single && may_go.min(facts.due_jobs) <= FEW.max(facts.refused_jobs);
     if facts.due_jobs > 0 && !is_told {
         sights.push(Sight {
             cause: match facts.has_expired {

@@ -227,6 +227,13 @@ fn an_alert_that_says_why_is_enough() {
         ..one_stuck(FEW + 1)
     };
     expect(|_| facts(all_refused.clone()), &[]);
+    let locked = |free| AccountFacts {
+        free_jobs: Some(free),
+        ..one_stuck(FEW + 1)
+    };
+    expect(|_| facts(locked(0)), &[]);
+    expect(|_| facts(locked(FEW)), &[]);
+    expect(|_| facts(locked(FEW + 1)), &[(Concern::Claims, 180)]);
     let not_told = AccountFacts {
         open_alerts: Vec::new(),
         ..all_refused

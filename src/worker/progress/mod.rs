@@ -23,9 +23,11 @@ use crate::domain::account::AccountName;
 use crate::domain::phone::without_phones;
 use crate::domain::times::ALIVE_FOR;
 use crate::policy::progress::{
-    AccountFacts, Concern, Facts, Failure, Patience, RefusedRequests, Standstill, Stopped, Watch,
+    AccountFacts, Concern, FEW, Facts, Failure, Patience, RefusedRequests, Standstill, Stopped,
+    Watch,
 };
 use crate::telemetry::Chain;
+use crate::worker::alerting::STUCK;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::pulse::{Pulse, Step};
@@ -57,6 +59,8 @@ struct Snapshot {
     due: Vec<DueWork>,
     stop: Option<Stop>,
     deliveries: Vec<Failure>,
+    /// Of the accounts of which some may be locked, how many due jobs nobody has locked.
+    free: BTreeMap<String, u32>,
     /// What waits in all accounts, now and then counted again.
     weight: Weight,
 }
@@ -115,7 +119,7 @@ impl Progress {
                 .snapshot
                 .due
                 .iter()
-                .map(|due| account(ctx, due))
+                .map(|due| account(ctx, due, &self.snapshot.free))
                 .collect(),
             database,
             is_answering,
@@ -213,8 +217,18 @@ impl Progress {
         } else {
             self.snapshot.weight
         };
+        // Of an account with as many as ten only where an alert may say that they are locked.
+        let may_be_locked = due.iter().filter(|due| {
+            due.due_jobs > i64::from(FEW) && due.open_alerts.iter().any(|kind| kind == STUCK)
+        });
+        let may_be_locked: Vec<String> = may_be_locked.map(|due| due.account.clone()).collect();
+        let free = match may_be_locked.as_slice() {
+            [] => BTreeMap::new(),
+            accounts => locks::free_jobs(pool, accounts, FEW + 1).await?,
+        };
         self.snapshot = Snapshot {
             due,
+            free,
             stop,
             deliveries: undelivered
                 .into_iter()
@@ -407,7 +421,7 @@ fn refused(due: &DueWork, since: OffsetDateTime) -> RefusedRequests {
     }
 }
 
-fn account(ctx: &Context, due: &DueWork) -> AccountFacts {
+fn account(ctx: &Context, due: &DueWork, free: &BTreeMap<String, u32>) -> AccountFacts {
     let ours = AccountName::parse(&due.account).and_then(|name| ctx.rooms.get(&name));
     AccountFacts {
         account: due.account.clone(),
@@ -418,6 +432,7 @@ fn account(ctx: &Context, due: &DueWork) -> AccountFacts {
             _ => due.claimed.clone(),
         },
         is_quota_tight: due.is_quota_tight,
+        free_jobs: free.get(&due.account).copied(),
         refused_jobs: ours.as_ref().map_or(0, |room| room.jobs.refused()),
         is_late: ours.is_some_and(|room| room.jobs.is_late()),
         lookup: due.lookup.clone(),
