@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::alert::{SendError, Webhook};
 use crate::config::Settings;
+use crate::db::fault::AtFault;
 use crate::db::migrate::{MigrationError, SchemaVersion};
 use crate::db::{Connect, DbError, health, migrate, progress};
 use crate::heart::Heart;
@@ -199,9 +200,9 @@ async fn prepare_database(
             Err(RunError::Database(error)) => {
                 failures += 1;
                 if failures == 1 {
-                    warn!(error = %Chain(&error), "the database cannot be reached; trying again");
+                    warn!(error = %Chain(&error), "the database cannot be used; trying again");
                 }
-                service.status(&format!("{UNREACHABLE}: {}", Chain(&error)));
+                service.status(&unusable(&error, ctx.standstill()));
                 let told = progress.database_fails(ctx, &error);
                 if tokio::time::timeout(TELLING, told).await.is_err() {
                     warn!("the receiver of alerts is slow; it is told again");
@@ -266,6 +267,20 @@ async fn try_prepare(
 
 /// How long a start that waits for the database waits for a receiver of alerts.
 const TELLING: Duration = Duration::from_secs(10);
+
+/// What the status line says of a database that does not let us begin, or look: `standstill` is what people were told.
+fn unusable(error: &DbError, standstill: Option<String>) -> String {
+    let what = match error.fault() {
+        AtFault::Lock => "the database is locked; nothing is sent",
+        _ if error.is_too_slow() => "the database does not answer in time; nothing is sent",
+        _ => return format!("{UNREACHABLE}: {}", Chain(error)),
+    };
+    // That names who keeps what locked.
+    match standstill {
+        Some(told) => format!("{what}: {told}"),
+        None => format!("{what}: {}", Chain(error)),
+    }
+}
 
 const UNREACHABLE: &str = "the database cannot be reached; nothing is sent";
 
@@ -394,7 +409,7 @@ async fn oversee_for_ever(
         let trouble = troubles.into_iter().flatten().next();
         let status = match oversee::look(ctx, trouble).await {
             Ok(status) => status,
-            Err(error) => format!("{UNREACHABLE}: {}", Chain(&error)),
+            Err(error) => unusable(&error, ctx.standstill()),
         };
         service.status(&status);
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -23,6 +23,15 @@ impl DbError {
         fault(&self.source.0)
     }
 
+    /// Whether the database took too long, or had no connection free for us.
+    pub fn is_too_slow(&self) -> bool {
+        match &self.source.0 {
+            sqlx::Error::PoolTimedOut => true,
+            sqlx::Error::Database(said) => said.code().as_deref() == Some("57014"),
+            _ => false,
+        }
+    }
+
     /// What the database said.
     pub fn cause(&self) -> Cause {
         Cause::of(&self.source.0)

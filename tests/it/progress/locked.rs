@@ -269,6 +269,11 @@ async fn who_keeps_a_table_locked_is_named_while_nothing_can_be_read() {
         "migration of the shop",
         &["keeps apipay.jobs locked"],
     );
+    // The database can be reached, and the status line says who is in the way.
+    let status = "the database is locked; nothing is sent: NO PROGRESS: ";
+    daemon.until_told(status).await;
+    daemon.until_told(&format!("Session {pid} ")).await;
+    assert!(!daemon.was_told("the database cannot be reached"));
     run(&mut session, "rollback").await;
     let job = world.bill(phone::PAID, 1500).await;
     world.until(job, "succeeded").await;
