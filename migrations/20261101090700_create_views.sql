@@ -174,7 +174,7 @@ return case
     '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(account.delivery_error, 200)), '), ',
     case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
          else apipay._until_probed(account) end,
-    '; to do: ' || account.parked_remedy,
+    '; to do: ' || account.parked_remedy, '; or, ' || account.parked_job_remedy,
     case when apipay._unserved(account, served_at, doubted) is not null then '; no daemon serves it either' end)
   else apipay._blocked(account) end;
 comment on function apipay._obstacle(apipay.accounts, apipay._control, timestamptz, text) is
