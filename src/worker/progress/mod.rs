@@ -57,8 +57,8 @@ struct Snapshot {
     due: Vec<DueWork>,
     stop: Option<Stop>,
     deliveries: Vec<Failure>,
-    /// What waits in all accounts, now and then counted again.
-    weight: Weight,
+    /// What waits in all accounts, now and then counted again; none before it could be counted.
+    weight: Option<Weight>,
 }
 
 /// How often it looks: a tenth of what is waited for, and a little more.
@@ -206,7 +206,7 @@ impl Progress {
             let accounts: Vec<String> = waiting(&due).map(str::to_owned).collect();
             // What waits is told without its number where that cannot be counted.
             let weighed = progress::weigh(pool, &accounts).await;
-            weighed.unwrap_or_else(|error| {
+            weighed.map(Some).unwrap_or_else(|error| {
                 warn!(error = %Chain(&error), "what waits was not counted");
                 self.snapshot.weight
             })
@@ -253,7 +253,7 @@ impl Progress {
             };
             let weight = if facts.database.is_none() && !concerned.is_empty() {
                 let weighed = progress::weigh(&ctx.lookout, &concerned).await;
-                weighed.unwrap_or(self.snapshot.weight)
+                weighed.ok().or(self.snapshot.weight)
             } else {
                 self.snapshot.weight
             };

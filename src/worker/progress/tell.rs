@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use tracing::warn;
 
 use super::ended::{self, InPlace};
-use crate::alert::{Delivery, Status};
+use crate::alert::{Delivery, Status, Waiting};
 use crate::db::DbError;
 use crate::db::accounts::AlertText;
 use crate::db::fault::AtFault;
@@ -39,7 +39,7 @@ pub(super) struct Incident {
     pub(super) text: AlertText,
     /// For how long it was seen.
     pub(super) lasted: Duration,
-    pub(super) weight: Weight,
+    pub(super) weight: Option<Weight>,
 }
 
 impl Incident {
@@ -277,8 +277,10 @@ async fn past_the_outbox(ctx: &Context, incident: &Incident, told: &mut Told) {
             summary: incident.text.summary.clone(),
             action: incident.text.action.clone(),
             opened_at: OffsetDateTime::now_utc() - age,
-            jobs_waiting: incident.weight.jobs,
-            amount_waiting: incident.weight.amount,
+            waiting: incident.weight.map(|weight| Waiting {
+                jobs: weight.jobs,
+                amount: weight.amount,
+            }),
         };
         match deliver::carry(ctx, channel, &delivery).await {
             Ok(()) => {
