@@ -245,10 +245,41 @@ async fn a_job_that_is_held_for_another_reason_now_has_one_alert_which_says_that
     assert!(summary.starts_with(&twice), "{summary}");
     let action = action(&alert);
     assert!(
-        action.starts_with("see in the ApiPay dashboard which"),
+        action.contains(" in the dashboard); see in the ApiPay dashboard which"),
         "{action}"
     );
     drop(daemon);
     // An invoice that nobody asked for is at the gateway.
     world.end_unchecked().await;
+}
+
+/// What a person looks for in the dashboard is in the alert, which may be all that they have.
+#[tokio::test]
+async fn the_alert_says_which_payment_to_look_up() {
+    let (world, daemon) = parked().await;
+    let job = hold(&world, "unknown_outcome").await;
+    open(
+        &world,
+        "job_held",
+        &format!("subject = '{job}' and details -> 'job' = '{job}'"),
+    )
+    .await;
+    let told = only(&world, job).await;
+    let to_do = told["action"].as_str().unwrap();
+    let token = world.job(job).await["token"].as_str().unwrap().to_owned();
+    let masked = format!("{}***{}", &phone::PAID[..4], &phone::PAID[7..]);
+    let which = format!(
+        "the job asks for the invoice of 900 tenge to {masked} (look for {token} in the dashboard); look the payment up"
+    );
+    assert!(to_do.starts_with(&which), "{to_do} instead of {which}");
+    assert!(!told.to_string().contains(phone::PAID), "{told}");
+    // The same as where people look next.
+    assert!(world.explain(job).await.contains(&token));
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, false, null, 'none', and_cancel => true); select apipay.resume('default', 'seen')"
+        ))
+        .await;
+    until_ended(&world, "job_held", "true").await;
+    world.end([daemon]).await;
 }
