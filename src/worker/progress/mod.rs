@@ -29,6 +29,7 @@ use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::pulse::{Pulse, Step};
+use crate::worker::spell::warn_in_spells;
 use crate::worker::written::written;
 use schema::Defect;
 use tell::{Outbox, Over, Teller};
@@ -207,7 +208,7 @@ impl Progress {
             // What waits is told without its number where that cannot be counted.
             let weighed = progress::weigh(pool, &accounts).await;
             weighed.map(Some).unwrap_or_else(|error| {
-                warn!(error = %Chain(&error), "what waits was not counted");
+                warn_in_spells!(""; error = %Chain(&error), "what waits was not counted");
                 self.snapshot.weight
             })
         } else {
@@ -359,7 +360,7 @@ async fn in_the_way(ctx: &Context, concerned: &[String]) -> Vec<InTheWay> {
         locks::in_the_way(&ctx.lookout, concerned).await
     };
     found.unwrap_or_else(|error| {
-        warn!(error = %Chain(&error), "who keeps what locked is not known");
+        warn_in_spells!(""; error = %Chain(&error), "who keeps what locked is not known");
         Vec::new()
     })
 }
@@ -368,7 +369,7 @@ async fn in_the_way(ctx: &Context, concerned: &[String]) -> Vec<InTheWay> {
 async fn locked_mirrors(ctx: &Context, concerned: &[String]) -> Vec<LockedMirror> {
     let found = locks::due_mirrors(&ctx.lookout, concerned, ctx.lease).await;
     found.unwrap_or_else(|error| {
-        warn!(error = %Chain(&error), "which invoices are locked is not known");
+        warn_in_spells!(""; error = %Chain(&error), "which invoices are locked is not known");
         Vec::new()
     })
 }

@@ -23,6 +23,7 @@ use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::deliver::{self, LOG, WEBHOOK};
 use crate::worker::open;
+use crate::worker::spell::warn_in_spells;
 
 /// The kind of its alerts.
 const KIND: &str = "no_progress";
@@ -158,7 +159,9 @@ impl Teller {
                     }
                 }
             }
-            Err(error) => warn!(error = %Chain(&error), "alerts of earlier daemons were not read"),
+            Err(error) => {
+                warn_in_spells!(""; error = %Chain(&error), "alerts of earlier daemons were not read")
+            }
         }
     }
 }
@@ -183,7 +186,9 @@ async fn keep(ctx: &Context, (account, subject): &Key, told: &Told) -> bool {
         Err(error) if matches!(error.fault(), AtFault::Rows | AtFault::Words) => {
             open::not_written(&of_row, &told.text, error)
         }
-        Err(error) => warn!(error = %Chain(error), "the alert is not written yet"),
+        Err(error) => {
+            warn_in_spells!(account.as_deref().unwrap_or_default(); error = %Chain(error), "the alert is not written yet")
+        }
     }
     ctx.wake.deliver.notify_one();
     kept.is_ok()
@@ -206,7 +211,7 @@ async fn resolve(
         Err(error) => Err(error),
     };
     if let Err(error) = &resolved {
-        warn!(error = %Chain(error), "the alert is not resolved yet");
+        warn_in_spells!(account.unwrap_or_default(); error = %Chain(error), "the alert is not resolved yet");
     }
     ctx.wake.deliver.notify_one();
     resolved.is_ok()
