@@ -129,6 +129,8 @@ create table apipay.accounts (
   parked_by            text,
   parked_message       text,
   parked_remedy        text,
+  parked_job           bigint,
+  parked_job_remedy    text,
   taken_over           text,
   probe_at             timestamptz,
   probes               int not null default 0,
@@ -177,7 +179,9 @@ comment on column apipay.accounts.parked_at is 'Since when it is parked; null wh
 comment on column apipay.accounts.taken_over is 'When an operator took the park over from the daemon, and since when and why the daemon had parked it, for a sentence; null otherwise.';
 comment on column apipay.accounts.parked_by is 'Who parked it: the daemon (apipayd) or the database role of an operator.';
 comment on column apipay.accounts.parked_message is 'What the gateway said when it was parked, or the operator who parked it, masked; null while active, or when nothing was said.';
-comment on column apipay.accounts.parked_remedy is 'What a human can do about it, and what ends it if ApiPay refuses nothing but the one job that it names; null while active, or when an operator parked it.';
+comment on column apipay.accounts.parked_remedy is 'What a human can do about it; null while active, or when an operator parked it.';
+comment on column apipay.accounts.parked_job is 'The job whose refusal has parked it, while that job can be cancelled and no probe was told that the account is unwell: to cancel it may end the park. Null otherwise.';
+comment on column apipay.accounts.parked_job_remedy is 'What ends the park if ApiPay refuses nothing but parked_job; null without one.';
 comment on column apipay.accounts.probe_at is 'When the daemon next asks the gateway whether the account is well; null while active, or when an operator parked it.';
 comment on column apipay.accounts.probes is 'Probes made since it was parked; their distance grows with it. It goes on counting when the account was resumed by its health alone and is parked again for the same reason.';
 comment on column apipay.accounts.delivery_error is 'The code with which invoices that the gateway accepted failed at Kaspi, when that is why it is parked: until one is delivered, each probe lets one job through and nothing else is sent, whatever the gateway''s health says. What was accepted is asked about meanwhile. Null otherwise.';

@@ -110,6 +110,9 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   told apipay.alerts;
 begin
+  -- Whoever is to look the payment up has to know which one it is.
+  action := concat((select apipay._sought(j) || '; ' from apipay.jobs j
+                     where j.id = (details ->> 'job')::bigint and j.account = account_name), action);
   select * into told from apipay.alerts a
    where coalesce(a.account, '') = account_name and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null
      and a.details -> 'job' = _tell_held.details -> 'job'
@@ -143,7 +146,7 @@ begin
     '{"jobs": 1}', 'others');
 end $$;
 comment on function apipay._tell_held(text, text, text, text, text, jsonb) is
-  'Opens the alert of a held job (in details), or has its open one say this from now on, and tells it again when that is news. One of the other kind ends with it. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
+  'Opens the alert of a held job (in details), or has its open one say this from now on, with what the job asks for (apipay._sought), and tells it again when that is news. One of the other kind ends with it. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
 
 -- Of an account ten jobs that are stuck are told one by one, and those that are stuck for the same cause by one of them.
 -- What is beyond that is counted by one more alert.

@@ -17,7 +17,7 @@ create unique index jobs_retry_of on apipay.jobs (retry_of) where retry_of is no
 create function apipay._park(
   account_name text, why text, who text, probe_after interval, summary text, action text, details jsonb,
   said text default null, remedy text default null, delivery_error text default null,
-  accepted_at timestamptz default null) returns boolean
+  accepted_at timestamptz default null, job bigint default null, job_remedy text default null) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
@@ -48,7 +48,7 @@ begin
   update apipay.accounts
      set state = 'parked', parked_reason = why, parked_by = who,
          parked_at = coalesce(current.parked_at, case when goes_on then current.doubted_since end, now()),
-         parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy, taken_over = from_daemon,
+         parked_message = apipay._mask_phones(left(said, 300)), parked_remedy = remedy, parked_job = job, parked_job_remedy = job_remedy, taken_over = from_daemon,
          delivery_error = _park.delivery_error, trial_from = null, doubted_since = null,
          probe_at = now() + probe_after, probes = case when goes_on then current.probes else 0 end, updated_at = now()
    where name = account_name
@@ -72,12 +72,12 @@ begin
   end if;
   return false;
 end $$;
-comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text, text, timestamptz) is
-  'Parks an account and opens its alert. True when it became parked now. One that was resumed by its health alone, and is parked again for the same reason before anything got through, is parked since the same moment as before, and its probes go on. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words, or the operator''s. With a delivery_error only a delivered invoice proves that it is well again; accepted_at is when the gateway accepted what failed: nothing is done when the account was resumed since. Call it in the statement that parks a job.';
+comment on function apipay._park(text, text, text, interval, text, text, jsonb, text, text, text, timestamptz, bigint, text) is
+  'Parks an account and opens its alert. True when it became parked now. One that was resumed by its health alone, and is parked again for the same reason before anything got through, is parked since the same moment as before, and its probes go on. who is apipayd or a database role; an operator takes over what the daemon parked, not the other way round. No probe_after: no probe, an operator resumes it. said is the gateway''s own words, or the operator''s. With a delivery_error only a delivered invoice proves that it is well again; accepted_at is when the gateway accepted what failed: nothing is done when the account was resumed since. job is the one whose refusal parks it, and job_remedy what ends the park if nothing else is refused. Call it in the statement that parks a job.';
 
 create function apipay._learn_of_park(
   account_name text, why text, summary text, action text, details jsonb, said text, remedy text,
-  delivery_error text) returns boolean
+  delivery_error text, job bigint default null, job_remedy text default null) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   current apipay.accounts;
@@ -92,7 +92,7 @@ begin
      -- What was said of another reason says nothing of this one.
      set parked_reason = why,
          parked_message = coalesce(apipay._mask_phones(left(said, 300)), case when parked_reason = why then parked_message end),
-         parked_remedy = remedy, delivery_error = coalesce(_learn_of_park.delivery_error, current.delivery_error),
+         parked_remedy = remedy, parked_job = job, parked_job_remedy = job_remedy, delivery_error = coalesce(_learn_of_park.delivery_error, current.delivery_error),
          updated_at = now()
    where name = account_name
   returning * into stored;
@@ -102,7 +102,7 @@ begin
   end if;
   return true;
 end $$;
-comment on function apipay._learn_of_park(text, text, text, text, jsonb, text, text, text) is
+comment on function apipay._learn_of_park(text, text, text, text, jsonb, text, text, text, bigint, text) is
   'The daemon has learned that an account it parked is unwell for another reason: its row and its open alert say so; true when that is news.';
 
 create function apipay._resume(account_name text, resolution text, who text, slow_start interval default null) returns int
@@ -134,7 +134,7 @@ begin
                                           and current.parked_at <= current.resumed_at + slow_start, false);
   update apipay.accounts
      set state = 'active', parked_reason = null, parked_at = null, parked_by = null, parked_message = null,
-         parked_remedy = null, taken_over = null, delivery_error = null, trial_from = null, probe_at = null,
+         parked_remedy = null, parked_job = null, parked_job_remedy = null, taken_over = null, delivery_error = null, trial_from = null, probe_at = null,
          probes = case when resolution is null then probes else 0 end,
          resumed_at = case when state = 'parked' then now() else resumed_at end,
          resumed_from = case when who = 'apipayd' then parked_reason end,

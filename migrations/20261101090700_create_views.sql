@@ -90,6 +90,16 @@ return case job.operation
   else job.operation end;
 comment on function apipay._deed(apipay.jobs) is 'What a job asks for, for a sentence.';
 
+create function apipay._trace(job apipay.jobs) returns text
+language sql immutable parallel safe
+return case when job.operation = 'invoice.cancel' then coalesce('invoice ' || job.invoice_id, job.token::text) else job.token::text end;
+comment on function apipay._trace(apipay.jobs) is 'What to look for in ApiPay''s dashboard to see what became of a job: the name that its object bears, or the invoice that it acts on.';
+
+create function apipay._sought(job apipay.jobs) returns text
+language sql immutable parallel safe
+return concat('the job asks for ', apipay._deed(job), ' (look for ', apipay._trace(job), ' in the dashboard)');
+comment on function apipay._sought(apipay.jobs) is 'What a job asks for and what to look for in the dashboard, for the beginning of a sentence.';
+
 create function apipay._last_answer(job apipay.jobs) returns text
 language sql immutable parallel safe
 return case when job.http_status is not null or job.error_code is not null or job.error_message is not null then
@@ -174,7 +184,7 @@ return case
     '; invoices that ApiPay accepts fail with ' || apipay._mask_phones(left(account.delivery_error, 200)), '), ',
     case when account.probe_at is null then 'until select apipay.resume(''' || account.name || ''', ''why'')'
          else apipay._until_probed(account) end,
-    '; to do: ' || account.parked_remedy,
+    '; to do: ' || account.parked_remedy, '; or, ' || account.parked_job_remedy,
     case when apipay._unserved(account, served_at, doubted) is not null then '; no daemon serves it either' end)
   else apipay._blocked(account) end;
 comment on function apipay._obstacle(apipay.accounts, apipay._control, timestamptz, text) is
@@ -411,17 +421,17 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     ' ' || apipay._since(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', ', so nothing was sent. ',
     'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. ',
     case when job.operation = 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. ' end,
-    'Done, as ApiPay''s dashboard shows for ', job.token, ': select apipay.resolve(', job.id, ', true, ',
+    'Done, as ApiPay''s dashboard shows for ', apipay._trace(job), ': select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
   when job.reason = 'other_organization' then concat('the account is for another organization than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the account''s present key. ',
-    'Look for ', job.token, ' in the dashboard of the earlier organization',
+    'Look for ', apipay._trace(job), ' in the dashboard of the earlier organization',
     case when job.operation = 'invoice.create' then coalesce(' (invoice ' || job.invoice_id || ')', '') end, '. ',
     'Done there: select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then coalesce(job.invoice_id::text, 'INVOICE_ID') when 'invoice.refund' then 'REFUND_ID' else 'null' end,
     ', ''why'', anyway => true), which is believed. ',
     'Not done, or taken back there: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again, to the account''s present organization; or with and_cancel => true never.')
   else concat('nobody but a human can tell whether ', apipay._deed(job), ' was done', ' (last: ' || apipay._last_answer(job) || ')',
-    '. Look for ', job.token, ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null)) end);
+    '. Look for ', apipay._trace(job), ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null)) end);
 comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
 
 create function apipay._sandbox_note(invoice apipay.invoices) returns text

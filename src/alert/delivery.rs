@@ -26,10 +26,17 @@ pub struct Delivery {
     pub action: String,
     /// Since when.
     pub opened_at: OffsetDateTime,
-    /// Jobs of the account that wait; from [`MOST_COUNTED`] on there may be more.
-    pub jobs_waiting: i64,
+    /// What waits; none where it could not be counted.
+    pub waiting: Option<Waiting>,
+}
+
+/// What waits in an account for the end of whatever an alert tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its jobs; from [`MOST_COUNTED`] on there may be more.
+    pub jobs: i64,
     /// The tenge in them, as far as known.
-    pub amount_waiting: Option<Decimal>,
+    pub amount: Option<Decimal>,
 }
 
 /// What is new about an alert.
@@ -76,17 +83,20 @@ pub fn log_line(delivery: &Delivery) -> String {
 }
 
 fn waiting(delivery: &Delivery) -> String {
-    let jobs = match delivery.jobs_waiting {
+    let Some(waiting) = delivery.waiting else {
+        return String::new();
+    };
+    let jobs = match waiting.jobs {
         0 => return String::new(),
         1 => "1 job waits".to_owned(),
         jobs => format!("{} jobs wait", counted(jobs)),
     };
-    let least = if delivery.jobs_waiting >= MOST_COUNTED {
+    let least = if waiting.jobs >= MOST_COUNTED {
         "at least "
     } else {
         ""
     };
-    match delivery.amount_waiting {
+    match waiting.amount {
         Some(amount) => format!(" ({jobs}, {least}{amount} KZT)."),
         None => format!(" ({jobs})."),
     }
@@ -141,9 +151,13 @@ pub(super) mod tests {
             summary: "The Kaspi session has expired.".into(),
             action: "Log in again, then: select apipay.resume('shop', 'logged in');".into(),
             opened_at: datetime!(2026-11-01 14:02:03 UTC),
-            jobs_waiting: 37,
-            amount_waiting: Some(Decimal::new(12_500_050, 2)),
+            waiting: Some(waiting(37)),
         }
+    }
+
+    fn waiting(jobs: i64) -> Waiting {
+        let amount = Some(Decimal::new(12_500_050, 2));
+        Waiting { jobs, amount }
     }
 
     pub(in crate::alert) fn resolved() -> Status {
@@ -178,7 +192,7 @@ pub(super) mod tests {
         let mut delivery = delivery(Status::Firing);
         delivery.account = None;
         delivery.summary = "two\nlines \u{1b}[31mred".into();
-        delivery.jobs_waiting = 0;
+        delivery.waiting = Some(Waiting::default());
         delivery.action = "look".into();
         assert_eq!(
             log_line(&delivery),
@@ -187,11 +201,19 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_was_not_counted_is_not_told() {
+        let mut delivery = delivery(Status::Firing);
+        delivery.waiting = None;
+        let line = log_line(&delivery);
+        assert!(!line.contains("wait"), "{line}");
+    }
+
+    #[test]
     fn what_was_not_counted_to_its_end_is_told_so() {
         let mut delivery = delivery(Status::Firing);
-        delivery.jobs_waiting = 9_999;
+        delivery.waiting = Some(waiting(9_999));
         assert!(log_line(&delivery).contains("(9999 jobs wait, 125000.50 KZT)"));
-        delivery.jobs_waiting = 10_000;
+        delivery.waiting = Some(waiting(10_000));
         assert!(log_line(&delivery).contains("(10000+ jobs wait, at least 125000.50 KZT)"));
     }
 

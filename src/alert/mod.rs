@@ -6,7 +6,7 @@
 mod delivery;
 mod webhook;
 
-pub use delivery::{Delivery, Status, log_line};
+pub use delivery::{Delivery, Status, Waiting, log_line};
 pub use webhook::{SendError, Webhook};
 
 use std::time::Duration;

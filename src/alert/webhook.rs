@@ -161,9 +161,12 @@ fn annotations(delivery: &Delivery) -> Value {
     let mut annotations = json!({
         "summary": bounded(&delivery.summary, SUMMARY_BYTES),
         "action": bounded(&delivery.action, ACTION_BYTES),
-        "jobs_waiting": counted(delivery.jobs_waiting),
     });
-    if let Some(amount) = delivery.amount_waiting {
+    // None is another thing than not known.
+    if let Some(waiting) = delivery.waiting {
+        annotations["jobs_waiting"] = json!(counted(waiting.jobs));
+    }
+    if let Some(amount) = delivery.waiting.and_then(|waiting| waiting.amount) {
         annotations["amount_waiting_kzt"] = json!(amount.to_string());
     }
     if let Status::Resolved { how, .. } = &delivery.status {
@@ -196,6 +199,7 @@ fn camel_case(kind: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::delivery::Waiting;
     use super::super::delivery::tests::{delivery, resolved};
     use super::*;
     use time::macros::datetime;
@@ -242,6 +246,20 @@ mod tests {
         assert_eq!(body["alerts"][0]["fingerprint"].as_str().unwrap().len(), 16);
         body["alerts"][0]["fingerprint"] = json!("");
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn what_was_not_counted_is_left_out_and_not_told_as_none() {
+        let mut delivery = delivery(Status::Firing);
+        delivery.waiting = None;
+        let shown = &body(&delivery)["alerts"][0]["annotations"];
+        for field in ["jobs_waiting", "amount_waiting_kzt"] {
+            assert_eq!(shown.get(field), None, "{shown}");
+        }
+        delivery.waiting = Some(Waiting::default());
+        let none = &body(&delivery)["commonAnnotations"];
+        assert_eq!(none["jobs_waiting"], "0");
+        assert_eq!(none.get("amount_waiting_kzt"), None);
     }
 
     #[test]

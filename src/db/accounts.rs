@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use super::outage::{Columns, reads};
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
+use crate::domain::job::JobId;
 use crate::domain::outage::{Awaited, Course, Outage, Read, Undelivered};
 
 /// An account's row, as far as the daemon acts on it.
@@ -234,10 +235,21 @@ pub struct Park {
     pub said: Option<String>,
     /// What a human can do.
     pub remedy: String,
+    /// The job whose refusal parks it, and what ends the park if ApiPay refuses nothing else.
+    pub alone: Option<Alone>,
     /// What accepted jobs failed with at Kaspi, when that is why: then only a delivery resumes it.
     pub undelivered: Option<Undelivered>,
     /// What its alert says.
     pub text: AlertText,
+}
+
+/// A job that may be all that the gateway refuses of a parked account.
+#[derive(Clone, Debug)]
+pub struct Alone {
+    /// The job.
+    pub job: JobId,
+    /// What ends the park then, as a part of a sentence.
+    pub remedy: String,
 }
 
 /// Parks an account and opens its alert, both or neither. True when it was active before. What was
@@ -252,7 +264,7 @@ pub async fn park(
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $9, true))
            select apipay._park($1, $2, 'apipayd', make_interval(secs => $3), $4, $5, $6, $7, $8,
-                               $10, $11) as "parked!" from patience"#,
+                               $10, $11, $12, $13) as "parked!" from patience"#,
         account.as_str(),
         park.reason,
         super::seconds(probe_after),
@@ -264,6 +276,8 @@ pub async fn park(
         ACCOUNT_PATIENCE_MS,
         park.undelivered.as_ref().map(|failed| failed.code.as_str()),
         park.undelivered.as_ref().map(|failed| failed.accepted_at),
+        park.alone.as_ref().map(|alone| alone.job.0),
+        park.alone.as_ref().map(|alone| alone.remedy.as_str()),
     )
     .fetch_one(pool)
     .await
@@ -279,7 +293,7 @@ pub async fn learn_of_park(
 ) -> Result<bool, DbError> {
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $8, true))
-           select apipay._learn_of_park($1, $2, $3, $4, $5, $6, $7, $9) as "news!" from patience"#,
+           select apipay._learn_of_park($1, $2, $3, $4, $5, $6, $7, $9, $10, $11) as "news!" from patience"#,
         account.as_str(),
         park.reason,
         park.text.summary,
@@ -289,10 +303,35 @@ pub async fn learn_of_park(
         park.remedy,
         ACCOUNT_PATIENCE_MS,
         park.undelivered.as_ref().map(|failed| failed.code.as_str()),
+        park.alone.as_ref().map(|alone| alone.job.0),
+        park.alone.as_ref().map(|alone| alone.remedy.as_str()),
     )
     .fetch_one(pool)
     .await
     .task("store why the account is parked")
+}
+
+/// Has parked accounts advise no more to cancel a job that cannot be cancelled, or whose refusal is that of everything:
+/// a probe of the account `unwell` was told that this is unwell. Their alerts are changed after that (see
+/// [`untold_parks`](super::alerts::untold_parks)). An account whose row another session holds is left for later.
+pub async fn forget_refused_jobs(pool: &Pool, unwell: Option<&AccountName>) -> Result<(), DbError> {
+    sqlx::query!(
+        "update apipay.accounts a set parked_job = null, parked_job_remedy = null, updated_at = now()
+          where a.name = any (array(
+            select p.name from apipay.accounts p
+             where p.parked_job is not null
+               and (p.name = $1 or not exists (
+                     select from apipay.jobs j
+                      where j.id = p.parked_job and j.account = p.name
+                        -- As apipay._why_not_cancel has it, but for the moment of a trial.
+                        and (j.state = 'sending' or (j.state in ('queued', 'parked') and j.unproven_since is null))))
+             for no key update skip locked))",
+        unwell.map(AccountName::as_str),
+    )
+    .execute(pool)
+    .await
+    .task("forget the jobs that accounts were parked for")
+    .map(|_| ())
 }
 
 /// Resumes an account that the daemon has parked, after a probe: its parked jobs go on. Its alert is resolved

@@ -295,8 +295,12 @@ pub struct UntoldPark {
     pub reason: String,
     /// What the gateway said, or that role.
     pub said: Option<String>,
-    /// What a human can do, and what ends it if it is about one job.
+    /// What a human can do.
     pub remedy: Option<String>,
+    /// The job whose refusal may be all that is refused.
+    pub job: Option<i64>,
+    /// Its operation.
+    pub operation: Option<String>,
     /// What accepted invoices fail with, when that is why.
     pub delivery_error: Option<String>,
     /// When an operator took it over from the daemon, and why that had parked it.
@@ -309,8 +313,10 @@ pub async fn untold_parks(pool: &Pool) -> Result<Vec<UntoldPark>, DbError> {
     sqlx::query_as!(
         UntoldPark,
         r#"select a.name as "account!", coalesce(a.parked_by, '') as "parked_by!", a.parked_reason as "reason!",
-                  a.parked_message as said, a.parked_remedy as remedy, a.delivery_error, a.taken_over
+                  a.parked_message as said, a.parked_remedy as remedy, a.delivery_error, a.taken_over,
+                  a.parked_job as job, j.operation as "operation?"
              from apipay.accounts a
+             left join apipay.jobs j on j.id = a.parked_job and j.account = a.name
              left join apipay.alerts l
                on l.kind = 'account_parked' and l.resolved_at is null and l.subject = '' and coalesce(l.account, '') = a.name
             where a.state = 'parked'
@@ -320,6 +326,8 @@ pub async fn untold_parks(pool: &Pool) -> Result<Vec<UntoldPark>, DbError> {
                    or case when a.parked_by = 'apipayd'
                            then l.details ->> 'reason' is distinct from a.parked_reason
                              or (a.delivery_error is not null and l.details ->> 'delivery_error' is distinct from a.delivery_error)
+                             -- It advises to cancel one that is over.
+                             or l.details ->> 'job' is distinct from a.parked_job::text
                            else l.summary not like 'Account "%" was parked by %' end)
             order by a.name"#
     )

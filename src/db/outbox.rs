@@ -164,7 +164,7 @@ pub async fn claim_delivery(
 }
 
 /// What is at stake in an account with whatever an alert tells of: what waits for its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AtStake {
     /// Its jobs, up to [`MOST_COUNTED`] of each state.
     pub jobs: i64,
@@ -172,10 +172,10 @@ pub struct AtStake {
     pub amount: Option<rust_decimal::Decimal>,
 }
 
-/// Counts the jobs that wait while this alert is open.
-pub async fn waiting(pool: &Pool, delivery: &DueDelivery) -> Result<AtStake, DbError> {
+/// Counts the jobs that wait while this alert is open; none are counted for an alert of the whole daemon.
+pub async fn waiting(pool: &Pool, delivery: &DueDelivery) -> Result<Option<AtStake>, DbError> {
     let Some(account) = &delivery.account else {
-        return Ok(AtStake::default());
+        return Ok(None);
     };
     // The job that a park is told for is recorded as parked after that.
     let is_park = delivery.kind == "account_parked" && delivery.resolved_at.is_none();
@@ -207,6 +207,7 @@ pub async fn waiting(pool: &Pool, delivery: &DueDelivery) -> Result<AtStake, DbE
     .fetch_one(pool)
     .await
     .task("count what waits for an alert")
+    .map(Some)
 }
 
 /// The delivery was delivered. Others of its channel that wait after a failed try wait no longer than `lease` from now:

@@ -46,6 +46,29 @@ pub fn own<'a>(subject: &Subject<'_>, findings: &[&'a Finding]) -> Vec<&'a Objec
     all.filter(is_own).collect()
 }
 
+/// The invoices of a job to follow from now on besides the one that it goes by, if any: each of them may still be paid, and
+/// a person must hear of that.
+pub fn to_watch<'a>(
+    subject: &Subject<'_>,
+    findings: &[&'a Finding],
+    next: &Next,
+) -> Vec<&'a Object> {
+    if !subject.operation.makes_invoice() {
+        return Vec::new();
+    }
+    match next {
+        Next::Held(Reason::DuplicateDetected) => own(subject, findings),
+        Next::Accepted { .. } | Next::Succeeded(_) | Next::Held(Reason::Mismatch) => {
+            // An earlier generation is watched since it died.
+            let mut named = own(subject, findings);
+            named.retain(|object| subject.name.names(object));
+            let is_one = named.len() < 2;
+            if is_one { Vec::new() } else { named }
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn of_finding(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<String> {
     let ours: Vec<Object> = match finding {
         Finding::Unclear(_) => return None,
@@ -57,7 +80,11 @@ fn of_finding(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<S
     };
     match next {
         Next::Succeeded(_) | Next::Accepted { .. } => None,
-        Next::Held(Reason::Mismatch) => ours.first().map(|seen| against(subject, seen)),
+        Next::Held(Reason::Mismatch) => {
+            // Beside one that lives no other counts that differs.
+            let living = ours.iter().find(|seen| !seen.is_dead());
+            living.or(ours.first()).map(|seen| against(subject, seen))
+        }
         Next::Held(Reason::UnknownOutcome) if ours.is_empty() => Some(strangers(subject, finding)),
         _ if ours.is_empty() => Some(NOTHING.to_owned()),
         _ => Some(shown(&ours)),

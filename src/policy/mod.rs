@@ -21,6 +21,7 @@
 //! - [`quoted`]: what an answer says, for people.
 //! - [`unserved`]: what to do about accounts that no daemon serves.
 //! - [`refusals`]: rows that the database refuses, and when which of them is tried again.
+//! - [`spells`]: failures that a loop meets again and again, and when one of them is logged.
 //! - [`unwritten`]: alerts that the database does not take, and when which of them is logged instead.
 //! - [`clock`]: whether the database's clock was set.
 //! - [`bounds`]: how far ahead a stored moment may lie.
@@ -51,6 +52,7 @@ pub mod reconcile;
 pub mod refusals;
 pub mod remedy;
 pub mod rules;
+pub mod spells;
 pub mod stated;
 pub mod unserved;
 pub mod unwritten;

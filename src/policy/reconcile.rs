@@ -43,12 +43,10 @@ pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>
 }
 
 fn one_of(subject: &Subject<'_>, mut ours: Vec<Object>, at: Circumstances<'_>) -> Verdict {
-    if subject.history.is_denied() {
-        // A person has said that nothing was done, so a dead object that differs from the request is left out: they
-        // have dealt with it.
-        let is_left =
-            |seen: &Object| lives_as_own(subject.name, seen) || seen.agrees(&subject.plan.expected);
-        ours.retain(is_left);
+    // A dead object that differs from the request is left out where a person has said that nothing was done, or another
+    // one lives: they have dealt with it. One that was as asked for has had its effect.
+    if subject.history.is_denied() || ours.iter().any(|seen| !seen.is_dead()) {
+        ours.retain(|seen| !seen.is_dead() || seen.agrees(&subject.plan.expected));
     }
     match <[Object; 1]>::try_from(ours) {
         Ok([seen]) if may_have_successor(subject, &seen) && !is_settled(subject.history, at) => {

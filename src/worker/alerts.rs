@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::db::DbError;
+use crate::db::accounts;
 use crate::db::alerts::{self, About, Patience};
 use crate::db::fault::AtFault;
 use crate::db::outbox;
@@ -82,6 +83,7 @@ async fn round(ctx: &Arc<Context>, rounds: &mut Rounds) -> Result<Step, DbError>
         });
         open::try_to_open(&ctx.pool, &ctx.wake, &held.account, &alert).await;
     }
+    round.part(accounts::forget_refused_jobs(&ctx.pool, None).await)?;
     let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
     for park in untold.unwrap_or_default() {
         let Some(account) = AccountName::parse(&park.account) else {

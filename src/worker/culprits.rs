@@ -30,6 +30,7 @@ use crate::worker::jitter::jitter;
 use crate::worker::open;
 use crate::worker::passed_over::PassedOver;
 use crate::worker::room::handles::Handles;
+use crate::worker::spell::warn_in_spells;
 use crate::worker::wake::Wake;
 
 /// Jobs of one account that are set aside; with more, the account itself is.
@@ -280,7 +281,7 @@ impl Culprits {
         match searched {
             // What was moved already has to be gone on with.
             Err(error) if !done.is_empty() => {
-                warn!(error = %Chain(&error), "a part of the jobs was not moved; trying again");
+                warn_in_spells!(""; error = %Chain(&error), "a part of the jobs was not moved; trying again");
                 Ok(done)
             }
             Err(error) => Err(error),
@@ -491,7 +492,7 @@ impl Culprits {
             told = tell(true).await;
         }
         if let Err(error) = told {
-            warn!(job.id = %due.id, error = %Chain(&error), "the alert of a stuck job was not opened yet");
+            warn_in_spells!(due.id; job.id = %due.id, error = %Chain(&error), "the alert of a stuck job was not opened yet");
         }
         self.wake.deliver.notify_one();
     }

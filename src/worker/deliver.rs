@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::alert::{Delivery, Status, Webhook, log_line, retry_after};
+use crate::alert::{Delivery, Status, Waiting, Webhook, log_line, retry_after};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::outbox::{self, AtStake, DueDelivery};
@@ -49,14 +49,14 @@ pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
         // A number is not worth waiting for.
         Ok(Err(error)) => {
             warn!(alert.delivery = due.id, error = %Chain(&error), "what waits for an alert was not counted");
-            AtStake::default()
+            None
         }
         Err(_) => {
             warn!(
                 alert.delivery = due.id,
                 "counting what waits for an alert takes too long"
             );
-            AtStake::default()
+            None
         }
     };
     if claimed_at.elapsed() > CARRY_WITHIN {
@@ -70,7 +70,7 @@ pub async fn empty(ctx: &Context, channel: &str) -> Result<Step, DbError> {
 async fn deliver(
     ctx: &Context,
     due: DueDelivery,
-    waiting: AtStake,
+    waiting: Option<AtStake>,
     lease: Duration,
 ) -> Result<(), DbError> {
     match carry(ctx, &due.channel, &delivery_of(&due, waiting)).await {
@@ -88,8 +88,8 @@ async fn deliver(
     }
 }
 
-/// A row of the outbox as what is told, with what waits for it.
-fn delivery_of(due: &DueDelivery, waiting: AtStake) -> Delivery {
+/// A row of the outbox as what is told, with what waits for it, if that was counted.
+fn delivery_of(due: &DueDelivery, waiting: Option<AtStake>) -> Delivery {
     let status = match (due.status.as_str(), due.resolved_at) {
         ("resolved", at) => Status::Resolved {
             at: at.unwrap_or(due.opened_at),
@@ -107,8 +107,10 @@ fn delivery_of(due: &DueDelivery, waiting: AtStake) -> Delivery {
         summary: due.summary.clone(),
         action: due.action.clone(),
         opened_at: due.opened_at,
-        jobs_waiting: waiting.jobs,
-        amount_waiting: waiting.amount,
+        waiting: waiting.map(|waiting| Waiting {
+            jobs: waiting.jobs,
+            amount: waiting.amount,
+        }),
     }
 }
 
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn an_alert_that_the_log_loses_is_not_delivered() {
         let (subscriber, _reader) = telemetry::losing();
-        let alert = delivery_of(&due("firing"), AtStake::default());
+        let alert = delivery_of(&due("firing"), None);
         tracing::subscriber::with_default(subscriber, || {
             assert!(log(&alert).is_err());
         });
@@ -189,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_row_becomes_a_delivery() {
-        let status = |status| delivery_of(&due(status), AtStake::default()).status;
+        let status = |status| delivery_of(&due(status), None).status;
         assert_eq!(status("firing"), Status::Firing);
         assert_eq!(status("repeat"), Status::StillFiring);
         let resolved = Status::Resolved {

@@ -174,9 +174,12 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
             to_cancel: to_cancel(&claim, &subject, &findings),
         },
     };
-    if verdict.next == Next::Held(Reason::DuplicateDetected) && operation.makes_invoice() {
-        watch(room, &guard, &found::own(&subject, &findings)).await;
-    }
+    watch(
+        room,
+        &guard,
+        &found::to_watch(&subject, &findings, &verdict.next),
+    )
+    .await;
     let heard = hear_lookup(room, verdict);
     conclude(room, &evidence, heard, true).await;
 }

@@ -4,8 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tracing::warn;
-
 use crate::db::DbError;
 use crate::db::alerts::About;
 use crate::db::mirrors::DueMirror;
@@ -15,6 +13,7 @@ use crate::telemetry::Chain;
 use crate::worker::alerting;
 use crate::worker::open;
 use crate::worker::room::Room;
+use crate::worker::spell::warn_in_spells;
 
 /// So many are named at most; beyond that a person has to look at all of them anyway.
 const MOST: usize = 1000;
@@ -33,7 +32,7 @@ pub async fn tell(room: &Room, left_out: &[&DueMirror], answer: Option<&str>) {
         return;
     }
     if let Err(error) = say(room, missing).await {
-        warn!(account = %room.name, error = %Chain(&error), "the alert of what ApiPay does not show was not opened yet");
+        warn_in_spells!(room.name; account = %room.name, error = %Chain(&error), "the alert of what ApiPay does not show was not opened yet");
     }
 }
 

@@ -34,6 +34,7 @@
 //!   its rows.
 //! - [`alerting`] has the words for people, [`open`] opens an alert, and [`held_up`] knows which accounts cannot begin or
 //!   be changed.
+//! - [`spell`] logs what a loop meets again and again once for each spell of it.
 //! - [`wake`] wakes the loops, [`patience`] says how long they wait for a database that fails, and [`jitter`] is the
 //!   randomness of decisions.
 
@@ -78,6 +79,7 @@ pub mod set_aside;
 pub mod settle;
 pub mod signals;
 pub mod slots;
+pub mod spell;
 pub mod start;
 pub mod steady;
 pub mod tell_failing;

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::db::accounts::AlertText;
 use crate::db::alerts::{self, About};
@@ -16,6 +16,7 @@ use crate::policy::unwritten::{Key, Unwritten};
 use crate::telemetry::Chain;
 use crate::worker::alerting::{self, Alert};
 use crate::worker::clock::Moment;
+use crate::worker::spell::warn_in_spells;
 use crate::worker::wake::Wake;
 
 /// What was logged of them: of one process, whichever of its parts has found the need.
@@ -132,7 +133,7 @@ pub async fn try_to_open(pool: &Pool, wake: &Wake, account: &AccountName, alert:
     match open(pool, account, alert).await {
         Ok(()) => wake.deliver.notify_one(),
         Err(error) => {
-            warn!(account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be opened now");
+            warn_in_spells!(account; account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be opened now");
         }
     }
 }
@@ -142,7 +143,7 @@ pub async fn try_to_change(pool: &Pool, wake: &Wake, account: &AccountName, aler
     match stuck(pool, account, alert.severity, &alert.text, true).await {
         Ok(()) => wake.deliver.notify_one(),
         Err(error) => {
-            warn!(account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be changed now");
+            warn_in_spells!(account; account = %account, kind = alert.kind, error = %Chain(&error), "an alert could not be changed now");
         }
     }
 }

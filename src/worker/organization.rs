@@ -40,6 +40,7 @@ use crate::worker::probe;
 use crate::worker::pulse::Step;
 use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
+use crate::worker::spell::warn_in_spells;
 
 /// How often a daemon gives a sign of life. Others count on it to be half a minute old at most.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -487,7 +488,7 @@ async fn unless_locked(
 ) -> Result<bool, DbError> {
     match done {
         Err(error) if error.fault() != AtFault::Database => {
-            warn!(account = %room.name, error = %Chain(&error), "the account's key was not stored yet");
+            warn_in_spells!(room.name; account = %room.name, error = %Chain(&error), "the account's key was not stored yet");
             ctx.held_up
                 .hold_up(&ctx.pool, &room.name, Stage::Key, Some(&error))
                 .await;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::macros::format_description;
-use tracing::warn;
 
 use crate::db::accounts::AccountRow;
 use crate::db::health::{CountedJobs, Glance};
@@ -16,6 +15,7 @@ use crate::domain::outage::{Awaited, Course, Outage, Row};
 use crate::telemetry::Chain;
 use crate::worker::context::Context;
 use crate::worker::signals;
+use crate::worker::spell::warn_in_spells;
 
 /// Reads the accounts' states, so that parks and resumptions made elsewhere are known here too.
 /// Returns the status line, with what the database refuses to do, if anything.
@@ -45,7 +45,7 @@ pub async fn look(ctx: &Arc<Context>, trouble: Option<String>) -> Result<String,
         if resumed_for.is_some_and(is_over)
             && let Err(error) = signals::end_doubt(&room).await
         {
-            warn!(account = %room.name, error = %Chain(&error), "the end of the doubt about the account is not stored yet; it is tried again");
+            warn_in_spells!(room.name; account = %room.name, error = %Chain(&error), "the end of the doubt about the account is not stored yet; it is tried again");
         }
         room.outages.learn(row.outage.clone());
     }

@@ -163,6 +163,7 @@ async fn probe_account(room: &Arc<Room>, probe: &DueProbe) -> Result<(), DbError
                 Answer::NotSent(_) | Answer::Lost(_) => None,
             };
             learn(room, probe, reason, said.as_deref()).await?;
+            accounts::forget_refused_jobs(&room.handles.pool, Some(name)).await?;
             return later(hint).await;
         }
         Health::Unclear => {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::db::fault::AtFault;
 use crate::db::{DbError, accounts, alerts};
@@ -14,6 +14,7 @@ use crate::worker::context::Context;
 use crate::worker::held_up::Stage;
 use crate::worker::pulse::Step;
 use crate::worker::room::Room;
+use crate::worker::spell::warn_in_spells;
 
 /// Accounts that are tried at once: one that is locked takes a third of a second.
 const AT_ONCE: usize = 8;
@@ -60,7 +61,7 @@ impl Start {
             Ok(locked) => locked,
             // Others of the machine store the same.
             Err(error) if error.fault() != AtFault::Database => {
-                warn!(error = %Chain(&error), "where the steady time begins is not stored yet");
+                warn_in_spells!(""; error = %Chain(&error), "where the steady time begins is not stored yet");
                 for (room, _) in stored {
                     ctx.held_up
                         .hold_up(&ctx.pool, &room.name, Stage::Row, Some(&error))

@@ -22,6 +22,7 @@ use crate::policy::clock::{Reading, SpanUs, believed, judge_reading};
 use crate::telemetry::Chain;
 use crate::worker::alerting;
 use crate::worker::clock::Moment;
+use crate::worker::spell::warn_in_spells;
 
 /// The steady time of this process.
 pub struct SteadyClock {
@@ -169,7 +170,7 @@ impl SteadyClock {
                     Ok(false) => {}
                     // Somebody keeps the row locked: the next look sees the jump again.
                     Err(error) if error.fault() == AtFault::Lock => {
-                        warn!(error = %Chain(&error), "that the database's clock was set is not stored yet");
+                        warn_in_spells!(""; error = %Chain(&error), "that the database's clock was set is not stored yet");
                     }
                     Err(error) => return Err(error),
                 }

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
-
 use crate::db::alerts::About;
 use crate::db::fault::AtFault;
 use crate::db::{DbError, accounts, progress};
@@ -14,6 +12,7 @@ use crate::worker::context::Context;
 use crate::worker::open;
 use crate::worker::room::Room;
 use crate::worker::room::modes::Sight;
+use crate::worker::spell::warn_in_spells;
 
 /// Compares what was seen since the last time with what is stored: opens the alert where they differ, and ends it
 /// where they agree again.
@@ -27,7 +26,7 @@ pub async fn compare(ctx: &Arc<Context>) -> Result<(), DbError> {
             Err(error) if error.fault() == AtFault::Database => return Err(error),
             // Somebody keeps the account's row locked: the next round comes soon.
             Err(error) => {
-                warn!(account = %room.name, error = %Chain(&error), "the account's mode was not compared yet");
+                warn_in_spells!(room.name; account = %room.name, error = %Chain(&error), "the account's mode was not compared yet");
             }
         }
     }

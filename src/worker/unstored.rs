@@ -23,6 +23,7 @@ use crate::worker::alerting::Alert;
 use crate::worker::culprits::is_of_schema;
 use crate::worker::jitter::jitter;
 use crate::worker::open;
+use crate::worker::spell::warn_in_spells;
 use crate::worker::wake::Wake;
 
 /// Mirrors that are remembered. With more, it is not about single rows, and those beyond are asked about as usual.
@@ -140,7 +141,7 @@ impl Unstored {
             severity: alert.severity,
         };
         if let Err(error) = open::once(pool, &about, &alert.text).await {
-            warn!(account = %mirror.account, error = %Chain(&error), "the alert of what cannot be stored was not opened yet");
+            warn_in_spells!(mirror.account; account = %mirror.account, error = %Chain(&error), "the alert of what cannot be stored was not opened yet");
         }
         wake.deliver.notify_one();
     }

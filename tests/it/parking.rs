@@ -369,3 +369,69 @@ async fn an_alert_that_somebody_keeps_locked_keeps_no_account_parked_and_none_fr
         .await;
     world.end([daemon]).await;
 }
+
+/// What is advised of an account that is parked, in its alert and in the views.
+async fn advice(world: &World) -> Vec<String> {
+    let said = world
+        .rows(
+            "select action as said from apipay.alerts where kind = 'account_parked' and resolved_at is null
+             union all select explain from apipay.account_status
+             union all select explain from apipay.overview where state in ('parked', 'queued')",
+        )
+        .await;
+    said.iter()
+        .map(|row| row["said"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+async fn until_nobody_advises(world: &World, text: &str) {
+    world
+        .until_holds("nobody advises that any more", async || {
+            let said = advice(world).await;
+            said.len() >= 2 && said.iter().all(|said| !said.contains(text))
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_cancel_a_job_that_is_cancelled() {
+    let (world, daemon) = World::running_as(without_probes()).await;
+    world.sandbox.session("expired").await;
+    let job = world.bill(phone::PAID, 1500).await;
+    world.until(job, "parked").await;
+    let advised = format!("select apipay.cancel({job}, 'why')");
+    world
+        .until_holds("it is told what ends the park", async || {
+            let said = advice(&world).await;
+            said.len() == 3 && said.iter().all(|said| said.contains(&advised))
+        })
+        .await;
+    world
+        .sql(&format!("select apipay.cancel({job}, 'as told')"))
+        .await;
+    until_nobody_advises(&world, &advised).await;
+    // What else is to be done stands there still, and that is no news.
+    for said in advice(&world).await {
+        assert!(said.contains("log the cashier in again"), "{said}");
+    }
+    let told = "apipay.alerts where kind = 'account_parked' and changed_at > opened_at";
+    assert_eq!(world.count(told).await, 0);
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn once_a_probe_is_told_that_the_account_is_unwell_no_job_is_blamed_for_it() {
+    let wish = Wish::default()
+        .tune("breaker.probe_initial", "1s")
+        .tune("breaker.probe_max", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    world.sandbox.session("expired").await;
+    let job = world.bill(phone::PAID, 1500).await;
+    world.until(job, "parked").await;
+    world
+        .until_true("select probes >= 1 from apipay.accounts")
+        .await;
+    until_nobody_advises(&world, &format!("select apipay.cancel({job}, 'why')")).await;
+    assert_eq!(world.job(job).await["state"], "parked");
+    world.end([daemon]).await;
+}

@@ -389,7 +389,7 @@ begin
   perform apipay._tell_held('default', 'duplicate_detected', 'critical', 'two invoices', 'look', jsonb_build_object('job', job));
   perform apipay._tell_held('default', 'duplicate_detected', 'critical', 'three: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'duplicate_detected'));
   assert (select jsonb_agg(jsonb_build_array(kind, subject, summary, action, details, changed_at is not null, incidents)) from apipay.alerts where account = 'default' and resolved_at is null and kind <> 'account_parked')
-       = jsonb_build_array(jsonb_build_array('duplicate_detected', job::text, 'three: 8700***4321', 'look again', jsonb_build_object('job', job, 'reason', 'duplicate_detected'), true, 1));
+       = jsonb_build_array(jsonb_build_array('duplicate_detected', job::text, 'three: 8700***4321', apipay._sought(pg_temp.read(job)) || '; look again', jsonb_build_object('job', job, 'reason', 'duplicate_detected'), true, 1));
   -- One of the other kind takes its place: who filters by the kind sees what it is now.
   perform apipay._tell_held('default', 'job_held', 'critical', 'not as stated: +7 700 765-43-21', 'look again', jsonb_build_object('job', job, 'reason', 'not_as_stated'));
   assert (select jsonb_agg(jsonb_build_array(kind, subject, summary, incidents)) from apipay.alerts where account = 'default' and resolved_at is null and kind <> 'account_parked')

@@ -478,6 +478,39 @@ fn what_contradicts_the_job_is_held() {
     check(&subject, &invoices(&[own, second]), twice);
 }
 
+/// What differs and is dead was dealt with: what lives beside it is judged by itself. What was asked for, and died, has
+/// had its effect, or may still have it: of that a human has to know.
+#[test]
+fn a_dead_invoice_that_differs_is_no_second_one_of_one_that_lives() {
+    let twice = "unknown held duplicate_detected free";
+    let invoice = |id: i64, status: &str, amount: &str| Invoice {
+        id,
+        amount: amount.parse().ok(),
+        ..own_invoice(status)
+    };
+    let adopted = "applied succeeded invoice 16 pending free";
+    for status in ["cancelled", "expired", "error"] {
+        for (dead, living, expected) in [
+            ("5001", "5000", adopted),
+            ("5001", "5001", "unknown held mismatch free"),
+            ("5000", "5000", twice),
+            ("5000", "5001", twice),
+        ] {
+            let dead = invoice(15, status, dead);
+            let living = invoice(16, "pending", living);
+            for found in [[dead.clone(), living.clone()], [living, dead]] {
+                for history in [history(1, 60, None), history(9, GIVE_UP, Some(GIVE_UP))] {
+                    check(&case(create(), history), &invoices(&found), expected);
+                }
+            }
+        }
+        // Nothing lives: none of them is what is meant more than the other.
+        let both = [invoice(15, status, "5001"), invoice(16, status, "5001")];
+        let subject = case(create(), history(1, 60, None));
+        check(&subject, &invoices(&both), twice);
+    }
+}
+
 /// Cancelling again does nothing new, so the invoice's state alone decides.
 #[test]
 fn a_cancel_is_decided_by_the_invoices_state() {

@@ -4,7 +4,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::Alert;
-use crate::db::accounts::{AlertText, Park};
+use crate::db::accounts::{AlertText, Alone, Park};
 use crate::db::alerts::UntoldPark;
 use crate::db::mirrors::{AcceptedJob, DueMirror};
 use crate::db::refused;
@@ -410,14 +410,18 @@ pub fn parked(
     let named = refused.map_or_else(String::new, |RefusedSend { job, operation }| {
         format!(" ApiPay refused job {job} ({operation}) so.")
     });
-    let alone = refused.map(|RefusedSend { job, operation }| {
-        format!(
+    let alone = refused.map(|RefusedSend { job, operation }| Alone {
+        job: *job,
+        remedy: format!(
             "if ApiPay refuses nothing but job {job} ({operation}), what ends it is select apipay.cancel({job}, 'why'), and \
              select apipay.retry({job}, 'why') makes a new one of it later"
-        )
+        ),
     });
-    let or_alone = alone.as_ref();
-    let or_alone = or_alone.map_or_else(String::new, |alone| format!(" Or, {alone}."));
+    let or_alone = alone
+        .as_ref()
+        .map_or_else(String::new, |Alone { remedy, .. }| {
+            format!(" Or, {remedy}.")
+        });
     Park {
         reason: reason.code(),
         said: said.map(str::to_owned),
@@ -430,10 +434,8 @@ pub fn parked(
                 "reason": reason.code(), "job": refused.map(|refused| refused.job.0),
             }),
         },
-        remedy: match alone {
-            Some(alone) => format!("{action}; or, {alone}"),
-            None => action,
-        },
+        remedy: action,
+        alone,
         undelivered: None,
     }
 }
@@ -476,13 +478,22 @@ pub fn of_park(account: &AccountName, park: &UntoldPark) -> AlertText {
         .iter()
         .find(|reason| reason.code() == park.reason);
     let reason = known.copied().unwrap_or(Reason::ServiceUnavailable);
+    let refused = park.job.zip(park.operation.clone());
+    let refused = refused.map(|(job, operation)| RefusedSend {
+        job: JobId(job),
+        operation,
+    });
     let mut text = match &park.delivery_error {
         Some(code) => undelivered(account, reason, code, Appearance::Unknown),
-        None => parked(account, reason, park.said.as_deref(), None, &machines(&[])).text,
+        None => {
+            let said = park.said.as_deref();
+            parked(account, reason, said, refused.as_ref(), &machines(&[])).text
+        }
     };
-    // What was refused stands there.
+    // The machine stands there.
     if let (None, Some(remedy)) = (&park.delivery_error, &park.remedy) {
-        text.action = format!("{remedy}. {}", goes_on(account));
+        let asked = on_machine(&remedy::of_park(reason), &machines(&[]));
+        text.action = text.action.replacen(&asked, remedy, 1);
     }
     let mut details = text.details;
     // One that a later version gave is not known here.
@@ -505,6 +516,7 @@ pub fn parked_undelivered(account: &AccountName, reason: Reason, failed: &Undeli
         reason: reason.code(),
         said: None,
         remedy: remedy::of_park(reason).action.into_owned(),
+        alone: None,
         text: undelivered(account, reason, &failed.code, Appearance::Unknown),
         undelivered: Some(failed.clone()),
     }
@@ -531,7 +543,7 @@ pub fn undelivered(
             "{action}. One payment is tried with each probe, and all go on by themselves once one is delivered, \
              or at once with: select apipay.resume('{account}', 'why');"
         ),
-        details: json!({ "reason": reason.code(), "delivery_error": code }),
+        details: json!({ "reason": reason.code(), "delivery_error": code, "job": null }),
     }
 }
 
@@ -553,28 +565,47 @@ mod tests {
             "Account shop is parked: ApiPay denies access (ApiPay said: No.). ApiPay refused job 16 (invoice.cancel) so. \
              Its payments wait."
         );
-        let told_late = of_park(
-            &account,
-            &UntoldPark {
-                account: account.to_string(),
-                parked_by: "apipayd".to_owned(),
-                reason: reason.code().to_owned(),
-                said: park.said.clone(),
-                remedy: Some(park.remedy.clone()),
-                delivery_error: None,
-                taken_over: None,
-            },
+        let stored = UntoldPark {
+            account: account.to_string(),
+            parked_by: "apipayd".to_owned(),
+            reason: reason.code().to_owned(),
+            said: park.said.clone(),
+            remedy: Some(park.remedy.clone()),
+            job: Some(refused.job.0),
+            operation: Some(refused.operation.clone()),
+            delivery_error: None,
+            taken_over: None,
+        };
+        let told_late = of_park(&account, &stored);
+        assert_eq!(
+            (&told_late.summary, &told_late.action),
+            (&park.text.summary, &park.text.action)
         );
+        assert_eq!(told_late.details["job"], 16);
         let ends = "if ApiPay refuses nothing but job 16 (invoice.cancel), what ends it is select apipay.cancel(16, 'why'), and \
                     select apipay.retry(16, 'why') makes a new one of it later";
-        for text in [&park.remedy, &park.text.action, &told_late.action] {
+        let alone = park.alone.unwrap();
+        assert_eq!(alone.job, refused.job);
+        for text in [&alone.remedy, &park.text.action] {
             assert!(text.contains(ends), "{text}");
         }
+        // Once it is over, or everything is refused.
+        let over = of_park(
+            &account,
+            &UntoldPark {
+                job: None,
+                operation: None,
+                ..stored
+            },
+        );
+        assert!(!over.action.contains("16") && !over.summary.contains("16"));
+        assert!(over.details["job"].is_null() && over.action.contains("ask ApiPay's support why"));
         let resume = "select apipay.resume('shop', 'why');";
         for text in [&park.text.action, &told_late.action] {
             assert!(text.contains(resume), "{text}");
         }
         let asked = parked(&account, reason, None, None, "till-1");
-        assert!(!asked.text.summary.contains("job") && !asked.remedy.contains("job"));
+        assert!(!asked.text.summary.contains("job") && !asked.text.action.contains("job"));
+        assert!(asked.alone.is_none());
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tracing::warn;
-
 use super::asking::{end_check, note, put_back_for};
 use crate::crash::{self, Point};
 use crate::db::claim::Purpose;
@@ -17,6 +15,7 @@ use crate::policy::outage::Errand;
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::room::Room;
+use crate::worker::spell::warn_in_spells;
 
 /// Reads an invoice by itself. `None` when that is not possible now.
 pub(super) async fn read_whole(
@@ -70,7 +69,7 @@ pub(super) async fn may_ask_once_more(room: &Room, claimed_at: Moment) -> bool {
     match room.take_one(Purpose::Follow).await {
         Ok(is_granted) => is_granted && room.may_send(claimed_at),
         Err(error) => {
-            warn!(account = %room.name, error = %Chain(&error), "no quota could be taken; an invoice is read later");
+            warn_in_spells!(room.name; account = %room.name, error = %Chain(&error), "no quota could be taken; an invoice is read later");
             false
         }
     }
@@ -132,7 +131,7 @@ async fn may_try(room: &Room, claimed_at: Moment) -> bool {
     match mirrors::take_check(&room.handles.pool, name, room.handles.lease, second).await {
         Ok(is_ours) => is_ours && room.may_send(claimed_at) && claimed_at.elapsed() <= SEND_WINDOW,
         Err(error) => {
-            warn!(account = %name, error = %Chain(&error), "no turn of a check could be taken; it is made later");
+            warn_in_spells!(name; account = %name, error = %Chain(&error), "no turn of a check could be taken; it is made later");
             false
         }
     }

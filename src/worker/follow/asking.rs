@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::warn;
-
 use crate::db::entry::Entry;
 use crate::db::mirrors::{self, DueMirror};
 use crate::domain::answer::{Answer, Timed};
@@ -20,6 +18,7 @@ use crate::worker::failing;
 use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
 use crate::worker::room::places::Work;
+use crate::worker::spell::warn_in_spells;
 
 /// Whether a request that was claimed at this moment may still leave. A stop waits for one that is under way, and for
 /// none after it.
@@ -44,7 +43,7 @@ pub(super) async fn put_back(room: &Room, due: &[DueMirror]) {
 /// Nobody was asked: what was claimed is due again after a while.
 pub(super) async fn put_back_for(room: &Room, due: &[DueMirror], after: Duration) {
     if let Err(error) = mirrors::put_back(&room.handles.pool, &room.name, due, after).await {
-        warn!(account = %room.name, error = %Chain(&error), "what was not asked about is due again only when its claim runs out");
+        warn_in_spells!(room.name; account = %room.name, error = %Chain(&error), "what was not asked about is due again only when its claim runs out");
     }
 }
 
@@ -52,7 +51,7 @@ pub(super) async fn put_back_for(room: &Room, due: &[DueMirror], after: Duration
 pub(super) async fn end_check(room: &Room) {
     let distance = check_distance(&room.handles.rules.follow);
     if let Err(error) = mirrors::end_check(&room.handles.pool, &room.name, distance).await {
-        warn!(account = %room.name, error = %Chain(&error), "the next check waits until the lease of this one is over");
+        warn_in_spells!(room.name; account = %room.name, error = %Chain(&error), "the next check waits until the lease of this one is over");
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
-
 use super::apart::{read_for_mode, read_whole};
 use super::asking::{end_check, may_ask, note, put_back, readable};
 use super::divide;
@@ -26,6 +24,7 @@ use crate::worker::context::Context;
 use crate::worker::jitter::jitter;
 use crate::worker::outcome;
 use crate::worker::room::Room;
+use crate::worker::spell::warn_in_spells;
 use crate::worker::{missing, revived};
 
 /// Accounts whose invoices are claimed for a check by one statement.
@@ -114,7 +113,7 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
             && lives_unexpectedly(&before, &now, mirror.is_superseded)
             && let Err(error) = revived::tell(room, mirror, &now).await
         {
-            warn!(invoice = invoice.id, error = %Chain(&error), "an invoice that no job goes by lives, and could not be told of yet");
+            warn_in_spells!(invoice.id; invoice = invoice.id, error = %Chain(&error), "an invoice that no job goes by lives, and could not be told of yet");
             continue;
         }
         let object = Object::Invoice(invoice.clone());

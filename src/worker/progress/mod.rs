@@ -31,6 +31,7 @@ use crate::worker::alerting::STUCK;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::pulse::{Pulse, Step};
+use crate::worker::spell::warn_in_spells;
 use crate::worker::written::written;
 use schema::Defect;
 use tell::{Outbox, Over, Teller};
@@ -61,8 +62,8 @@ struct Snapshot {
     deliveries: Vec<Failure>,
     /// Of the accounts of which some may be locked, how many due jobs nobody has locked.
     free: BTreeMap<String, u32>,
-    /// What waits in all accounts, now and then counted again.
-    weight: Weight,
+    /// What waits in all accounts, now and then counted again; none before it could be counted.
+    weight: Option<Weight>,
 }
 
 /// How often it looks: a tenth of what is waited for, and a little more.
@@ -210,8 +211,8 @@ impl Progress {
             let accounts: Vec<String> = waiting(&due).map(str::to_owned).collect();
             // What waits is told without its number where that cannot be counted.
             let weighed = progress::weigh(pool, &accounts).await;
-            weighed.unwrap_or_else(|error| {
-                warn!(error = %Chain(&error), "what waits was not counted");
+            weighed.map(Some).unwrap_or_else(|error| {
+                warn_in_spells!(""; error = %Chain(&error), "what waits was not counted");
                 self.snapshot.weight
             })
         } else {
@@ -267,7 +268,7 @@ impl Progress {
             };
             let weight = if facts.database.is_none() && !concerned.is_empty() {
                 let weighed = progress::weigh(&ctx.lookout, &concerned).await;
-                weighed.unwrap_or(self.snapshot.weight)
+                weighed.ok().or(self.snapshot.weight)
             } else {
                 self.snapshot.weight
             };
@@ -373,7 +374,7 @@ async fn in_the_way(ctx: &Context, concerned: &[String]) -> Vec<InTheWay> {
         locks::in_the_way(&ctx.lookout, concerned).await
     };
     found.unwrap_or_else(|error| {
-        warn!(error = %Chain(&error), "who keeps what locked is not known");
+        warn_in_spells!(""; error = %Chain(&error), "who keeps what locked is not known");
         Vec::new()
     })
 }
@@ -382,7 +383,7 @@ async fn in_the_way(ctx: &Context, concerned: &[String]) -> Vec<InTheWay> {
 async fn locked_mirrors(ctx: &Context, concerned: &[String]) -> Vec<LockedMirror> {
     let found = locks::due_mirrors(&ctx.lookout, concerned, ctx.lease).await;
     found.unwrap_or_else(|error| {
-        warn!(error = %Chain(&error), "which invoices are locked is not known");
+        warn_in_spells!(""; error = %Chain(&error), "which invoices are locked is not known");
         Vec::new()
     })
 }

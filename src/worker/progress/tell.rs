@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use tracing::warn;
 
 use super::ended::{self, InPlace};
-use crate::alert::{Delivery, Status};
+use crate::alert::{Delivery, Status, Waiting};
 use crate::db::DbError;
 use crate::db::accounts::AlertText;
 use crate::db::fault::AtFault;
@@ -23,6 +23,7 @@ use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::deliver::{self, LOG, WEBHOOK};
 use crate::worker::open;
+use crate::worker::spell::warn_in_spells;
 
 /// The kind of its alerts.
 const KIND: &str = "no_progress";
@@ -39,7 +40,7 @@ pub(super) struct Incident {
     pub(super) text: AlertText,
     /// For how long it was seen.
     pub(super) lasted: Duration,
-    pub(super) weight: Weight,
+    pub(super) weight: Option<Weight>,
 }
 
 impl Incident {
@@ -158,7 +159,9 @@ impl Teller {
                     }
                 }
             }
-            Err(error) => warn!(error = %Chain(&error), "alerts of earlier daemons were not read"),
+            Err(error) => {
+                warn_in_spells!(""; error = %Chain(&error), "alerts of earlier daemons were not read")
+            }
         }
     }
 }
@@ -183,7 +186,9 @@ async fn keep(ctx: &Context, (account, subject): &Key, told: &Told) -> bool {
         Err(error) if matches!(error.fault(), AtFault::Rows | AtFault::Words) => {
             open::not_written(&of_row, &told.text, error)
         }
-        Err(error) => warn!(error = %Chain(error), "the alert is not written yet"),
+        Err(error) => {
+            warn_in_spells!(account.as_deref().unwrap_or_default(); error = %Chain(error), "the alert is not written yet")
+        }
     }
     ctx.wake.deliver.notify_one();
     kept.is_ok()
@@ -206,7 +211,7 @@ async fn resolve(
         Err(error) => Err(error),
     };
     if let Err(error) = &resolved {
-        warn!(error = %Chain(error), "the alert is not resolved yet");
+        warn_in_spells!(account.unwrap_or_default(); error = %Chain(error), "the alert is not resolved yet");
     }
     ctx.wake.deliver.notify_one();
     resolved.is_ok()
@@ -277,8 +282,10 @@ async fn past_the_outbox(ctx: &Context, incident: &Incident, told: &mut Told) {
             summary: incident.text.summary.clone(),
             action: incident.text.action.clone(),
             opened_at: OffsetDateTime::now_utc() - age,
-            jobs_waiting: incident.weight.jobs,
-            amount_waiting: incident.weight.amount,
+            waiting: incident.weight.map(|weight| Waiting {
+                jobs: weight.jobs,
+                amount: weight.amount,
+            }),
         };
         match deliver::carry(ctx, channel, &delivery).await {
             Ok(()) => {

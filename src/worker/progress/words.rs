@@ -16,7 +16,7 @@ use crate::worker::alerting;
 /// What waits behind it.
 pub(super) struct Behind<'a> {
     pub(super) accounts: Vec<&'a str>,
-    pub(super) weight: Weight,
+    pub(super) weight: Option<Weight>,
 }
 
 /// What else is known when something is found.
@@ -212,16 +212,13 @@ pub(super) fn status(incidents: &[Incident]) -> Option<String> {
 }
 
 fn of_all(waiting: &Behind<'_>) -> Option<String> {
-    if waiting.weight.jobs == 0 {
-        return None;
-    }
-    let jobs = match waiting.weight.jobs {
+    let weight = waiting.weight.filter(|weight| weight.jobs > 0)?;
+    let jobs = match weight.jobs {
         MOST_WEIGHED.. => format!("{MOST_WEIGHED} payments or more wait"),
         1 => "1 payment waits".to_owned(),
         jobs => format!("{jobs} payments wait"),
     };
-    let amount = waiting
-        .weight
+    let amount = weight
         .amount
         .map_or_else(String::new, |amount| format!(", {amount} KZT"));
     let accounts = first_of(&waiting.accounts);
@@ -253,10 +250,10 @@ mod tests {
     fn waiting(accounts: Vec<&str>) -> Behind<'_> {
         Behind {
             accounts,
-            weight: Weight {
+            weight: Some(Weight {
                 jobs: 12,
                 amount: Some(Decimal::new(15_000, 0)),
-            },
+            }),
         }
     }
 

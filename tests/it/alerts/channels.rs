@@ -252,6 +252,8 @@ async fn an_alert_is_told_although_what_waits_cannot_be_counted() {
             !world.alerts.deliveries("firing").is_empty()
         })
         .await;
+    let told = &world.alerts.deliveries("firing")[0]["commonAnnotations"];
+    assert_eq!(told.get("jobs_waiting"), None, "{told}");
     locked.rollback().await.unwrap();
     world.sql("select apipay.resume('default', 'done')").await;
     world

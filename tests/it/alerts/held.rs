@@ -245,10 +245,96 @@ async fn a_job_that_is_held_for_another_reason_now_has_one_alert_which_says_that
     assert!(summary.starts_with(&twice), "{summary}");
     let action = action(&alert);
     assert!(
-        action.starts_with("see in the ApiPay dashboard which"),
+        action.contains(" in the dashboard); see in the ApiPay dashboard which"),
         "{action}"
     );
     drop(daemon);
     // An invoice that nobody asked for is at the gateway.
     world.end_unchecked().await;
+}
+
+/// Each time the bill was made with another amount: what was cancelled of it, as told, is no second one.
+#[tokio::test]
+async fn an_invoice_that_was_cancelled_as_told_is_no_duplicate_of_the_next_one() {
+    let (world, daemon, job, own) = mismatched().await;
+    world
+        .sandbox
+        .set_invoice(own, json!({"status": "cancelled"}))
+        .await;
+    world
+        .sandbox
+        .organization(json!({"wrong_amount": true}))
+        .await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "cut": "after_effect"}))
+        .await;
+    say_not_done(&world, job).await;
+    world
+        .until_holds("it is sent again", async || {
+            world.effects_of(job).await.len() == 2
+        })
+        .await;
+    let row = world.until(job, "held").await;
+    assert_eq!(row["reason"], "mismatch");
+    let effects = world.effects_of(job).await;
+    let next = effects
+        .iter()
+        .filter_map(|effect| effect["invoice_id"].as_i64());
+    let next = next.max().unwrap();
+    assert_ne!(next, own);
+    let words = format!("and ApiPay has invoice {next}: ");
+    until_told(&world, &words, 1).await;
+    let alert = only(&world, job).await;
+    assert_eq!(alert["kind"], "job_held");
+    let cancel = format!("select apipay.cancel_invoice({next}, account => 'default');");
+    let to_do = action(&alert);
+    assert!(
+        statements(to_do).contains(&cancel) && to_do.contains("the same with anyway => true"),
+        "{alert}"
+    );
+    // What was cancelled may be paid all the same: it is watched.
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.invoices where id = {own} and job_id = {job} and status = 'cancelled')"
+        ))
+        .await;
+    let statement =
+        format!("select apipay.resolve({job}, true, {next}, 'so be it', anyway => true)");
+    as_operator(&world, &statement).await.unwrap();
+    world.until(job, "succeeded").await;
+    drop(daemon);
+    // Two invoices were made, and one was not as asked for.
+    world.end_unchecked().await;
+}
+
+/// What a person looks for in the dashboard is in the alert, which may be all that they have.
+#[tokio::test]
+async fn the_alert_says_which_payment_to_look_up() {
+    let (world, daemon) = parked().await;
+    let job = hold(&world, "unknown_outcome").await;
+    open(
+        &world,
+        "job_held",
+        &format!("subject = '{job}' and details -> 'job' = '{job}'"),
+    )
+    .await;
+    let told = only(&world, job).await;
+    let to_do = told["action"].as_str().unwrap();
+    let token = world.job(job).await["token"].as_str().unwrap().to_owned();
+    let masked = format!("{}***{}", &phone::PAID[..4], &phone::PAID[7..]);
+    let which = format!(
+        "the job asks for the invoice of 900 tenge to {masked} (look for {token} in the dashboard); look the payment up"
+    );
+    assert!(to_do.starts_with(&which), "{to_do} instead of {which}");
+    assert!(!told.to_string().contains(phone::PAID), "{told}");
+    // The same as where people look next.
+    assert!(world.explain(job).await.contains(&token));
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, false, null, 'none', and_cancel => true); select apipay.resume('default', 'seen')"
+        ))
+        .await;
+    until_ended(&world, "job_held", "true").await;
+    world.end([daemon]).await;
 }

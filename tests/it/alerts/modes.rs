@@ -87,3 +87,29 @@ async fn a_mode_that_a_person_accepts_is_the_right_one_and_older_invoices_say_no
         .unwrap();
     world.end([daemon]).await;
 }
+
+/// The log is read by people: a row that somebody keeps locked for minutes is one line, and not one each second.
+#[tokio::test]
+async fn that_the_mode_cannot_be_compared_is_logged_once_for_as_long_as_the_row_is_locked() {
+    let (world, daemon) = World::running().await;
+    bill(&world).await;
+    world
+        .until_true("select mode = 'live' from apipay.accounts")
+        .await;
+    turn(&world, "sandbox").await;
+    let daemon = heir(&world, daemon).await;
+    let locked = world
+        .hold("select from apipay.accounts where name = 'default' for no key update")
+        .await;
+    world.bill(phone::PAID, 500).await;
+    let words = "the account's mode was not compared yet";
+    let lines = || daemon.log_text().matches(words).count();
+    world
+        .until_holds("it is logged", async || lines() > 0)
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    assert_eq!(lines(), 1, "{}", daemon.log_text());
+    locked.rollback().await.unwrap();
+    open(&world, KIND, "account = 'default'").await;
+    world.end([daemon]).await;
+}

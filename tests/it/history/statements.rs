@@ -36,14 +36,15 @@ const CASES: &[(&str, &str, Limit)] = &[
     ("set probe_at = least(probe_at, now())", "{ACCOUNTS}", ALL),
     (
         "select apipay._park(",
-        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}', 'The session is over.', 'Sign in.', '1s', null, null",
+        "'branch-1', 'session_expired', 60, 'It is.', 'Look.', '{}', 'The session is over.', 'Sign in.', '1s', null, null, null, null",
         FEW,
     ),
     (
         "select apipay._learn_of_park(",
-        "'branch-13', 'key_rejected', 'It is.', 'Look.', '{}', null, 'Write the new key.', '1s', null",
+        "'branch-13', 'key_rejected', 'It is.', 'Look.', '{}', null, 'Write the new key.', '1s', null, null, null",
         FEW,
     ),
+    ("set parked_job = null", "'branch-13'", ALL),
     (
         "select apipay._resume(",
         "'branch-13', 'It is over.', '1s', 60",
