@@ -128,14 +128,14 @@ pub fn of_cap(account: &str, code: &str) -> Remedy {
         "outstanding_org_limit" => (
             "too many of its invoices are unpaid",
             format!(
-                "cancel those that nobody will pay, select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); or \
+                "cancel the invoices that nobody will pay, select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); or \
                  wait until some are paid or expire"
             )
             .into(),
         ),
         "recipient_fanout_exceeded" => (
             "it bills too many recipients in a short time",
-            "nothing at first: the daemon waits as long as ApiPay asks; if these are your customers, ask ApiPay's \
+            "nothing at first: the daemon waits as long as ApiPay asks; if all whom it bills are your customers, ask ApiPay's \
              support for a higher limit".into(),
         ),
         _ => (
@@ -229,6 +229,14 @@ pub fn of_fault(fault: &Fault) -> Remedy {
             "nothing at first: after a short delay the daemon tries again; if it persists, contact ApiPay's \
              support",
         ),
+        // A 404 in its words may be about the path.
+        Some(status @ 400..) if status != 404 && is_in_its_words(fault) => {
+            return Remedy {
+                what: "gives answers that are in no document",
+                action: "see what its words say is wrong, and ask ApiPay's support what they mean and what ends it".into(),
+                is_of_machine: false,
+            };
+        }
         Some(_) => (
             "gives answers that are in no document",
             "see what apipayd check says, and whether base_url leads to ApiPay and to no proxy before it; \
@@ -241,6 +249,12 @@ pub fn of_fault(fault: &Fault) -> Remedy {
         is_of_machine: fault.code != Reason::Busy.code()
             && fault.status.is_none_or(|status| status < 500),
     }
+}
+
+/// Whether the gateway itself said what is wrong, and not a page on the way to it.
+fn is_in_its_words(fault: &Fault) -> bool {
+    let said = fault.said.as_deref();
+    said.is_some_and(|said| !said.starts_with(NOT_IN_ITS_WORDS))
 }
 
 /// The reason with this code, if it says what is wrong with an account, and not merely that something is.
@@ -264,7 +278,7 @@ pub fn of_refusal(account: &str, code: &str) -> Remedy {
         "outstanding_recipient_limit" => (
             "its customer has too many unpaid bills",
             format!(
-                "see which of them the customer is not to pay any more, and cancel it: select \
+                "see which unpaid bills the customer is not to pay any more, and cancel them: select \
                  apipay.cancel_invoice(INVOICE_ID, account => '{account}'); or ask the customer to pay"
             )
             .into(),
@@ -333,6 +347,45 @@ mod tests {
             );
         }
         assert_eq!(remedy("service_unavailable", 503).what, "fails");
+    }
+
+    #[test]
+    fn an_answer_in_apipays_own_words_is_not_laid_to_a_proxy() {
+        let of_words = |said: Option<&str>| {
+            of_fault(&Fault {
+                code: "unlisted_answer".to_owned(),
+                status: Some(409),
+                said: said.map(str::to_owned),
+            })
+        };
+        let own = of_words(Some("Заказ уже обрабатывается"));
+        assert!(
+            !own.action.contains("proxy") && !own.is_of_machine,
+            "{own:?}"
+        );
+        assert!(own.action.contains("its words"), "{own:?}");
+        for said in [None, Some("not in ApiPay's words: conflict")] {
+            let page = of_words(said);
+            assert!(
+                page.action.contains("proxy") && page.is_of_machine,
+                "{page:?}"
+            );
+        }
+    }
+
+    /// An action is read by itself, in a pager: what it speaks of has a name in it.
+    #[test]
+    fn an_action_speaks_of_nothing_that_only_its_summary_names() {
+        let remedies = [
+            of_refusal(ACCOUNT, "outstanding_recipient_limit"),
+            of_cap(ACCOUNT, "outstanding_org_limit"),
+            of_cap(ACCOUNT, "recipient_fanout_exceeded"),
+        ];
+        let pronouns = ["which of them", "cancel those", "these are"];
+        for Remedy { action, .. } in remedies {
+            let unnamed = pronouns.iter().find(|words| action.contains(**words));
+            assert_eq!(unnamed, None, "{action}");
+        }
     }
 
     #[test]
