@@ -168,6 +168,34 @@ pub async fn say(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<boo
     .map(|id| id.is_some())
 }
 
+/// Says of a parked account's alert, as [`say`], unless the account is parked no more or is being resumed now: its alert
+/// ends with the park, in one transaction, and is not opened after that.
+pub async fn say_of_park(
+    pool: &Pool,
+    account: &AccountName,
+    text: &AlertText,
+) -> Result<bool, DbError> {
+    sqlx::query_scalar!(
+        r#"with patience as materialized (select set_config('lock_timeout', $5, true)),
+         parked as materialized (
+           select a.name from patience cross join apipay.accounts a
+            where a.name = $1 and a.state = 'parked' for share of a skip locked),
+         opened as materialized (
+           select apipay._open_alert(name, 'account_parked', 'critical', $2, $3, $4) as id from parked),
+         changed as materialized (
+           select apipay._change_alert($1, 'account_parked', $2, $3, $4) from opened where id is not null)
+         select not exists (select from opened where id is null) and (select count(*) from changed) >= 0 as "is_written!""#,
+        account.as_str(),
+        text.summary,
+        text.action,
+        text.details,
+        ACCOUNT_PATIENCE_MS,
+    )
+    .fetch_one(pool)
+    .await
+    .task("say why an account is parked")
+}
+
 /// Resolves what a daemon of this machine and these accounts has told of commits that the database lost: whoever
 /// starts it again has read it. Of two on one machine each has its own accounts.
 ///

@@ -89,8 +89,8 @@ async fn round(ctx: &Arc<Context>, rounds: &mut Rounds) -> Result<Step, DbError>
         let Some(account) = AccountName::parse(&park.account) else {
             continue;
         };
-        let about = About::account(&account, "account_parked", "critical");
-        round.part(open::say(&ctx.pool, &about, &alerting::of_park(&account, &park)).await)?;
+        let text = alerting::of_park(&account, &park);
+        round.part(open::say_of_park(&ctx.pool, &account, &text).await)?;
     }
     let unserved = round.part(rounds.unserved.step(ctx).await)?;
     // Whatever is told of those, any daemon ends.

@@ -49,6 +49,17 @@ pub async fn say(pool: &Pool, about: &About<'_>, text: &AlertText) -> Result<(),
     heard(pool, about, text, alerts::say(pool, about, text).await).await
 }
 
+/// Has the alert of a parked account say this from now on, unless the account is parked no more.
+pub async fn say_of_park(
+    pool: &Pool,
+    account: &AccountName,
+    text: &AlertText,
+) -> Result<(), DbError> {
+    let about = About::account(account, "account_parked", "critical");
+    let told = alerts::say_of_park(pool, account, text).await;
+    heard(pool, &about, text, told).await
+}
+
 /// Opens the alert of a job that is stuck, unless one tells of it or of its cause; with `renew` that one says this.
 pub async fn stuck(
     pool: &Pool,
@@ -84,10 +95,15 @@ async fn heard(
 
 fn key(about: &About<'_>, text: &AlertText) -> Key {
     let account = about.account.map(ToString::to_string);
-    let job = text.details.get("job").map(ToString::to_string);
-    let subject = match about.subject {
-        "" => job.unwrap_or_default(),
-        subject => subject.to_owned(),
+    // Of these each job has its own; what others name may change while they last.
+    let is_of_job = matches!(
+        about.kind,
+        alerting::STUCK | alerting::HELD | alerting::DUPLICATE
+    );
+    let job = text.details.get("job").filter(|_| is_of_job);
+    let subject = match (about.subject, job) {
+        ("", Some(job)) => job.to_string(),
+        (subject, _) => subject.to_owned(),
     };
     (account, about.kind.to_owned(), subject)
 }

@@ -1,6 +1,9 @@
 //! An account that is unwell: everything of it stops, one alert says so, and a probe or a human
 //! ends it.
 
+use apipayd::db::accounts::AlertText;
+use apipayd::db::alerts;
+use apipayd::domain::account::AccountName;
 use serde_json::json;
 
 use crate::world::{Job, Wish, World, phone};
@@ -434,4 +437,44 @@ async fn once_a_probe_is_told_that_the_account_is_unwell_no_job_is_blamed_for_it
     until_nobody_advises(&world, &format!("select apipay.cancel({job}, 'why')")).await;
     assert_eq!(world.job(job).await["state"], "parked");
     world.end([daemon]).await;
+}
+
+/// Its alert ends in the same transaction as its park, and whoever rewrites it has read the row before.
+#[tokio::test]
+async fn the_alert_of_a_park_that_ends_meanwhile_is_not_opened_again() {
+    let (world, mut daemon) = World::running_as(without_probes()).await;
+    world.sandbox.session("expired").await;
+    world.bill(phone::PAID, 1500).await;
+    until_parked(&world).await;
+    daemon.stop().await;
+    let text = AlertText {
+        summary: "Account default is parked: another text.".to_owned(),
+        action: "look".to_owned(),
+        details: json!({"reason": "session_expired"}),
+    };
+    let account = AccountName::parse("default").unwrap();
+    let daemons = world.daemon_pool();
+    let say = async || {
+        alerts::say_of_park(&daemons, &account, &text)
+            .await
+            .unwrap()
+    };
+    let open = "apipay.alerts where kind = 'account_parked' and resolved_at is null";
+    let says_so = format!("{open} and summary like '%another text.'");
+    let mut person = world.pool().begin().await.unwrap();
+    sqlx::query("select apipay.resume('default', 'logged in')")
+        .execute(&mut *person)
+        .await
+        .unwrap();
+    assert!(say().await);
+    assert_eq!(world.count(&says_so).await, 0, "it is being resumed");
+    person.commit().await.unwrap();
+    assert!(say().await);
+    assert_eq!(world.count(open).await, 0, "it is parked no more");
+    world
+        .sql("select apipay.park('default', 'stocktaking')")
+        .await;
+    assert!(say().await);
+    assert_eq!(world.count(&says_so).await, 1);
+    world.end_unchecked().await;
 }
