@@ -291,11 +291,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'a host', {ACCOUNTS}, '{WORKER}'",
         FEW,
     ),
-    (
-        "_open_alert(name, 'account_parked'",
-        "'branch-1', '', '', '{}', '1s'",
-        FEW,
-    ),
+    ("_open_alert(name", "'branch-1', '', '', '{}', '1s'", FEW),
     (
         "apipay._open_alert($1, $2, $3, $4, $5, $6, $7) as id from",
         "'branch-1', 'invoice_revived', 'critical', 'It is.', 'Look.', '{}', 'invoice 7', '1s'",
