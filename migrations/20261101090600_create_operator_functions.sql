@@ -280,7 +280,10 @@ return (
     when job.operation = 'invoice.create' and exists (select from alive) then
       (select format('its invoice %s is %s and a copy would bill the customer twice: insert a new job if you mean that', id, status) from alive)
     when job.state = 'succeeded' and not (job.operation = 'invoice.create' and exists (select from dead)) then
-      'it has been done and a copy would do it twice: insert a new job if you mean that' end);
+      'it has been done and a copy would do it twice: insert a new job if you mean that'
+    -- A copy has a name of its own, by which nothing is found of what this one may have done.
+    when job.reason = 'called_off_unseen' then
+      'ApiPay has not answered whether it has anything of it and a copy could do it twice: look there, and insert a new job if there is nothing' end);
 comment on function apipay._why_not_again(apipay.jobs) is
   'Why a copy of a final job could do something twice; null when it cannot (it had no effect, or its invoice is dead).';
 
@@ -296,6 +299,10 @@ return case
     'say first what the gateway did: select apipay.resolve(%s, true, ID, ''why'') or apipay.resolve(%s, false, null, ''why'')', job.id, job.id))
   when job.state in ('sending', 'accepted') then
     apipay._refusal(job, 'sent again', 'it is under way; wait for its end, apipay.overview says what comes next')
+  -- What is looked at has to be what is true at this moment, and not what was when the transaction began.
+  when current_setting('transaction_isolation') in ('repeatable read', 'serializable') then apipay._refusal(job, 'repeated', format(
+    'whether a copy would do it twice is not seen in a transaction that is %s; say it in one of its own: begin isolation level read committed',
+    current_setting('transaction_isolation')))
   else (select apipay._refusal(job, 'repeated', why.not_again) from (select apipay._why_not_again(job)) as why (not_again)
          where why.not_again is not null) end;
 comment on function apipay._why_not_retry(apipay.jobs) is 'Why apipay.retry refuses a job; null when it does not.';

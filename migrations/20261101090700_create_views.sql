@@ -532,7 +532,7 @@ return concat('Cancelled', case when job.reason in ('called_off', 'called_off_un
     when job.reason = 'resolved_not_applied' then ': somebody said that no request of it had an effect.'
     when job.reason = 'called_off' then ': somebody said that no request of it had an effect, and no look-up since has shown anything alive with its name.'
     when job.reason = 'called_off_unseen' then concat(': somebody said that no request of it had an effect, and ApiPay has given no clear answer about it',
-      ' since ' || apipay._clock(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', '. Whether it has something of it is not known; nothing more is sent.')
+      ' since ' || apipay._clock(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', '. Whether it has something of it is not known: look there before you insert a new job for it. Nothing more is sent.')
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     else ', before anything was sent.' end);
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';

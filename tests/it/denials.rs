@@ -233,9 +233,23 @@ async fn what_is_to_end_does_so_unseen_when_no_look_up_is_answered() {
     let explained = world.explain(job).await;
     assert!(
         explained.contains("ApiPay has given no clear answer about it since ")
-            && explained
-                .ends_with("Whether it has something of it is not known; nothing more is sent."),
+            && explained.ends_with(
+                "Whether it has something of it is not known: look there before you insert a new job for it. Nothing more is sent."
+            ),
         "{explained}"
+    );
+    // A copy has a name of its own, and finds nothing of this one.
+    let again = format!("select apipay.retry({job}, 'send it after all')");
+    let refused = sqlx::query(sqlx::AssertSqlSafe(again))
+        .execute(world.pool())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains(
+            "ApiPay has not answered whether it has anything of it and a copy could do it twice"
+        ),
+        "{refused}"
     );
     let attempts = world.attempts(job).await;
     let is_unknown = |attempt: &Value| attempt["effect"] == "unknown";
@@ -291,5 +305,40 @@ async fn what_somebody_said_outlives_the_start_of_the_machine() {
     let job = world.enqueue_with("invoice.create", params, denied).await;
     let daemon = world.daemon().await;
     world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+/// What a copy would do twice is seen only by whoever sees what has happened since.
+#[tokio::test]
+async fn a_transaction_that_sees_an_old_state_repeats_no_job() {
+    let (world, daemon) = World::running().await;
+    world
+        .sandbox
+        .fault(
+            json!({"route": "POST /invoices", "times": 1, "answer": {"preset": "422"}}),
+        )
+        .await;
+    let job = world.bill(PHONE, 900).await;
+    world.until(job, "failed").await;
+    for level in ["repeatable read", "serializable"] {
+        let mut old = world.pool().begin().await.unwrap();
+        let begun = format!("set transaction isolation level {level}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(begun))
+            .execute(&mut *old)
+            .await
+            .unwrap();
+        let again = format!("select apipay.retry({job}, 'again')");
+        let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(again))
+            .execute(&mut *old)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains(level), "{refused}");
+        old.rollback().await.unwrap();
+    }
+    world
+        .sql(&format!("select apipay.retry({job}, 'again')"))
+        .await;
+    world.until_all_final().await;
     world.end([daemon]).await;
 }
