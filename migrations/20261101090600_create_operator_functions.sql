@@ -586,7 +586,8 @@ begin
        set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
            lookups = case when state = 'held' then 0 else lookups end, attempts = case when state = 'held' then 0 else attempts end,
            unproven_since = coalesce(unproven_since, now()), absent_since = apipay._denied(), denied_at = now(), stated_id = null, stated_anyway = null,
-           stated_unwanted = nullif(and_cancel, false), epoch = epoch + 1, updated_at = now(),
+           -- What has failed before that says nothing of what comes.
+           stated_unwanted = nullif(and_cancel, false), failing_since = null, epoch = epoch + 1, updated_at = now(),
            -- The invoice of another organization is not asked for.
            invoice_id = case when operation <> 'invoice.create' or not apipay._is_elsewhere(old) then invoice_id end
      where id = job
@@ -617,7 +618,7 @@ begin
       update apipay.jobs
          set state = 'uncertain', reason = 'resolved_applied', run_at = now(), quiet_until = at_work_until, stated_anyway = coalesce(anyway, false), stated_unwanted = null,
              stated_id = case when operation = 'invoice.cancel' then coalesce(gateway_id, invoice_id) else gateway_id end,
-             unproven_since = coalesce(unproven_since, now()), absent_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
+             unproven_since = coalesce(unproven_since, now()), absent_since = null, failing_since = null, lookups = 0, epoch = epoch + 1, updated_at = now()
        where id = job
       returning * into stored;
     exception when unique_violation then

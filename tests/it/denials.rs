@@ -314,9 +314,7 @@ async fn a_transaction_that_sees_an_old_state_repeats_no_job() {
     let (world, daemon) = World::running().await;
     world
         .sandbox
-        .fault(
-            json!({"route": "POST /invoices", "times": 1, "answer": {"preset": "422"}}),
-        )
+        .fault(json!({"route": "POST /invoices", "times": 1, "answer": {"preset": "422"}}))
         .await;
     let job = world.bill(PHONE, 900).await;
     world.until(job, "failed").await;
@@ -340,5 +338,41 @@ async fn a_transaction_that_sees_an_old_state_repeats_no_job() {
         .sql(&format!("select apipay.retry({job}, 'again')"))
         .await;
     world.until_all_final().await;
+    world.end([daemon]).await;
+}
+
+/// Whoever has said that nothing was done reads that this was so, and is told of no failure that was before.
+#[tokio::test]
+async fn the_alert_of_a_job_that_is_sent_again_ends_with_that() {
+    let (world, daemon) = World::running_as(unanswered()).await;
+    no_look_up_is_answered(&world).await;
+    let cut = json!({"route": "POST /invoices", "cut": "before_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world.bill(PHONE, 900).await;
+    until_held_for(&world, job, "unknown_outcome").await;
+    let failing = format!("apipay.jobs where id = {job} and failing_since is not null");
+    assert_eq!(world.count(&failing).await, 1);
+    let mut person = world.pool().begin().await.unwrap();
+    let said = format!("select apipay.resolve({job}, false, null, 'not there')");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(said))
+        .execute(&mut *person)
+        .await
+        .unwrap();
+    let unfailing = format!("select failing_since is null from apipay.jobs where id = {job}");
+    let is_over: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(unfailing))
+        .fetch_one(&mut *person)
+        .await
+        .unwrap();
+    assert!(is_over);
+    world.sandbox.mend().await;
+    person.commit().await.unwrap();
+    world.until(job, "succeeded").await;
+    assert_eq!(world.effects_of(job).await.len(), 1);
+    world
+        .until_true(
+            "select exists (select from apipay.alerts where kind = 'job_held'
+               and resolution like 'ApiPay showed nothing of it, so it was sent again, and the job is % now')",
+        )
+        .await;
     world.end([daemon]).await;
 }
