@@ -1063,7 +1063,11 @@ left join lateral (
   select apipay._of_alert(told) as summary from apipay.alerts told
    where told.resolved_at is null and told.kind in ('history_lost', 'no_progress') and coalesce(told.account, '') in ('', a.name)
      and case told.kind when 'history_lost' then coalesce(told.details -> 'accounts' ? a.name, true)
-                        else told.details -> 'concerns' ?| '{claims,window,loop,outcomes,schema}' end
+                        -- What one daemon cannot do another one may be doing.
+                        else told.details -> 'concerns' ?| '{claims,window,loop,outcomes,schema}' and exists (
+                          select from apipay.jobs j
+                           where j.account = a.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
+                             and j.run_at < now() - interval '30 s') end
    order by told.kind, told.account, told.id
    limit 1) as halted on true
 left join (
