@@ -524,6 +524,7 @@ create table apipay.invoices (
   account            text collate "C" not null,
   id                 bigint not null,
   job_id             bigint,
+  job_token          uuid,
   status             text collate "C" not null,
   amount             numeric(12, 2),
   total_refunded     numeric(12, 2),
@@ -541,7 +542,8 @@ create table apipay.invoices (
   checked_at         timestamptz,
   next_check_at      timestamptz not null default now(),
   settled            boolean not null default false,
-  primary key (account, id)
+  primary key (account, id),
+  constraint invoices_job_token check ((job_id is null) = (job_token is null))
 ) with (fillfactor = 80);
 create index invoices_due on apipay.invoices (account, next_check_at) where not settled;
 create index invoices_job on apipay.invoices (job_id) where job_id is not null;
@@ -549,6 +551,7 @@ comment on table apipay.invoices is 'Our copy of each invoice that a job created
 comment on column apipay.invoices.account is 'The account.';
 comment on column apipay.invoices.id is 'The gateway''s id.';
 comment on column apipay.invoices.job_id is 'The job that created it; null when it was created elsewhere.';
+comment on column apipay.invoices.job_token is 'Internal: the token of that job. A number may be given out again once its job is gone, a token is not: only the job with both created it.';
 comment on column apipay.invoices.status is 'The gateway''s status: processing, pending, cancelling, paid, partially_refunded, cancelled, expired, error. There is none for a full refund: total_refunded is the amount then. An error whose code says that the invoice was paid or cancelled before stands here as that.';
 comment on column apipay.invoices.amount is 'Amount in tenge.';
 comment on column apipay.invoices.total_refunded is 'Refunded so far, in tenge, by whomever, as last seen: read after each refund of ours.';
@@ -571,6 +574,7 @@ create table apipay.refunds (
   account            text collate "C" not null,
   id                 bigint not null,
   job_id             bigint,
+  job_token          uuid,
   invoice_id         bigint not null,
   status             text collate "C" not null,
   amount             numeric(12, 2),
@@ -585,7 +589,8 @@ create table apipay.refunds (
   checked_at         timestamptz,
   next_check_at      timestamptz not null default now(),
   settled            boolean not null default false,
-  primary key (account, id)
+  primary key (account, id),
+  constraint refunds_job_token check ((job_id is null) = (job_token is null))
 ) with (fillfactor = 80);
 create index refunds_due on apipay.refunds (account, next_check_at) where not settled;
 create index refunds_invoice on apipay.refunds (account, invoice_id);
@@ -593,6 +598,7 @@ comment on table apipay.refunds is 'Our copy of each refund that a job made, fol
 comment on column apipay.refunds.account is 'The account.';
 comment on column apipay.refunds.id is 'The gateway''s id.';
 comment on column apipay.refunds.job_id is 'The job that made it; null when it was made elsewhere.';
+comment on column apipay.refunds.job_token is 'Internal: the token of that job, as in apipay.invoices.';
 comment on column apipay.refunds.invoice_id is 'The gateway''s id of the refunded invoice.';
 comment on column apipay.refunds.status is 'The gateway''s status: pending, processing, completed, failed.';
 comment on column apipay.refunds.amount is 'Amount in tenge.';

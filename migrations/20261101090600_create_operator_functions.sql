@@ -272,8 +272,8 @@ language sql stable set search_path = pg_catalog, pg_temp
 return (
   with copy as (select id, state from apipay.jobs where retry_of = job.id),
        alive as (select id, status from apipay.invoices
-                  where job_id = job.id and status not in ('cancelled', 'expired', 'error') limit 1),
-       dead as (select from apipay.invoices where job_id = job.id and status in ('cancelled', 'expired', 'error'))
+                  where job_id = job.id and job_token = job.token and status not in ('cancelled', 'expired', 'error') limit 1),
+       dead as (select from apipay.invoices where job_id = job.id and job_token = job.token and status in ('cancelled', 'expired', 'error'))
   select case
     when exists (select from copy) then
       (select format('job %s repeats it already and is %s: look at that one', id, state) from copy)
@@ -429,23 +429,23 @@ comment on function apipay.retry_jobs(bigint[], text) is
 
 -- Whose an object of the gateway is already: by its mirror, by the jobs themselves, and by what is being checked.
 create function apipay._owner(
-  account_name text, of_operation text, gateway_id bigint, of_invoice bigint, but_job bigint) returns bigint
+  account_name text, of_operation text, gateway_id bigint, of_invoice bigint, but_token uuid) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 return case of_operation
   when 'invoice.create' then coalesce(
-    (select m.job_id from apipay.invoices m where m.account = account_name and m.id = gateway_id and m.job_id <> but_job limit 1),
+    (select m.job_id from apipay.invoices m where m.account = account_name and m.id = gateway_id and m.job_token <> but_token limit 1),
     (select j.id from apipay.jobs j
-      where j.invoice_id = gateway_id and j.account = account_name and j.operation = 'invoice.create' and j.id <> but_job limit 1),
+      where j.invoice_id = gateway_id and j.account = account_name and j.operation = 'invoice.create' and j.token <> but_token limit 1),
     (select j.id from apipay.jobs j
-      where j.account = account_name and j.operation = 'invoice.create' and j.stated_id = gateway_id and j.id <> but_job limit 1))
+      where j.account = account_name and j.operation = 'invoice.create' and j.stated_id = gateway_id and j.token <> but_token limit 1))
   when 'invoice.refund' then coalesce(
-    (select m.job_id from apipay.refunds m where m.account = account_name and m.id = gateway_id and m.job_id <> but_job limit 1),
+    (select m.job_id from apipay.refunds m where m.account = account_name and m.id = gateway_id and m.job_token <> but_token limit 1),
     (select j.id from apipay.jobs j
-      where j.invoice_id = of_invoice and j.account = account_name and j.refund_id = gateway_id and j.id <> but_job limit 1),
+      where j.invoice_id = of_invoice and j.account = account_name and j.refund_id = gateway_id and j.token <> but_token limit 1),
     (select j.id from apipay.jobs j
-      where j.account = account_name and j.operation = 'invoice.refund' and j.stated_id = gateway_id and j.id <> but_job limit 1)) end;
-comment on function apipay._owner(text, text, bigint, bigint, bigint) is
-  'The other job of an account to which an invoice (of a create) or a refund (of this invoice) belongs; null when none is known, and for a cancel, which makes nothing.';
+      where j.account = account_name and j.operation = 'invoice.refund' and j.stated_id = gateway_id and j.token <> but_token limit 1)) end;
+comment on function apipay._owner(text, text, bigint, bigint, uuid) is
+  'The other job of an account, than the one with this token, to which an invoice (of a create) or a refund (of this invoice) belongs; null when none is known, and for a cancel, which makes nothing.';
 
 create function apipay._object_of(job apipay.jobs) returns text
 language sql immutable parallel safe
@@ -505,10 +505,11 @@ begin
       message := apipay._refusal(job, 'resolved so', format('refund %s is of invoice %s, not %s', gateway_id, other, job.invoice_id));
       return;
     end if;
-    other := apipay._owner(job.account, job.operation, gateway_id, job.invoice_id, job.id);
+    other := apipay._owner(job.account, job.operation, gateway_id, job.invoice_id, job.token);
     -- Should it carry this job's name at ApiPay, that is stronger than what is stored here: the look-up decides.
     if other is not null and anyway is not true then
-      message := apipay._refusal(job, 'resolved so', format('%s %s belongs to another job (%s)', object, gateway_id, other)
+      message := apipay._refusal(job, 'resolved so', format('%s %s belongs to %s', object, gateway_id,
+          case when other = job.id then 'an earlier job of the same number' else format('another job (%s)', other) end)
         || case when object = 'invoice' then '; if it carries this job''s own name at ApiPay, add anyway => true, and ApiPay is asked' else '' end);
     end if;
   end if;

@@ -516,7 +516,7 @@ return (
       format(': the customer may pay it, and another bill would be a second one. Unless it is to be paid: select apipay.cancel_invoice(%s, account => ''%s'').',
              alive.id, job.account)) end
   from (
-    (select * from apipay.invoices where job_id = job.id offset 0)
+    (select * from apipay.invoices where job_id = job.id and job_token = job.token offset 0)
     union all
     (select * from apipay.invoices where account = job.account and id = job.invoice_id)) as alive
   where job.operation = 'invoice.create' and alive.account = job.account and alive.status not in ('cancelled', 'expired', 'error')

@@ -557,13 +557,13 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                        -- It is what its job was for, and the only one of it.
                        and not exists (
                          select from apipay.jobs j
-                         where j.id = i.job_id and j.state = 'succeeded' and j.invoice_id = i.id
+                         where j.id = i.job_id and j.token = i.job_token and j.state = 'succeeded' and j.invoice_id = i.id
                            -- A job that cancelled it has said that it is not to be paid.
                            and not exists (
                              select from (select account, operation, state from apipay.jobs where invoice_id = i.id offset 0) c
                              where c.account = i.account and c.operation = 'invoice.cancel' and c.state = 'succeeded')
                            and not exists (
-                             select from (select id, status from apipay.invoices where job_id = j.id offset 0) other
+                             select from (select id, status from apipay.invoices where job_id = j.id and job_token = j.token offset 0) other
                              where other.id <> i.id and other.status not in ('cancelled', 'expired', 'error'))))
                    -- Each is named with the moment when it was last shown.
                    when 'invoice_missing' then not exists (

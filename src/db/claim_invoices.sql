@@ -44,22 +44,23 @@ claimed as (
   update apipay.invoices m
      set next_check_at = now() + make_interval(secs => $3)
    where m.ctid = any (array(select place_in_table from due))
-  returning m.account, m.id, m.job_id, m.status, m.next_check_at, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
+  returning m.account, m.id, m.job_id, m.job_token, m.status, m.next_check_at, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
 )
-select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", c.job_id as "made_by?", c.status as "status!",
+select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", maker.id as "made_by?", c.status as "status!",
        coalesce(maker.goes_by_another, false) as "is_superseded!",
        extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", c.last_shown as "last_shown!", least(now(), clock_timestamp()) as "now!",
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",
        -- What a job made has its mirror from that moment on.
-       extract(epoch from now() - case when j.id = c.job_id then c.created_at else j.updated_at end)::float8 as "accepted_for_s?"
+       extract(epoch from now() - case when j.id = maker.id then c.created_at else j.updated_at end)::float8 as "accepted_for_s?"
 from claimed c
 left join lateral (
   select * from apipay.jobs where invoice_id = c.id and state = 'accepted'
   offset 0) j on j.account = c.account and j.refund_id is null
 left join lateral (
-  select o.invoice_id is distinct from c.id as goes_by_another from apipay.jobs o
-  where o.id = c.job_id and (o.finished_at is not null or o.state = 'accepted')
+  select o.id, (o.finished_at is not null or o.state = 'accepted') and o.invoice_id is distinct from c.id as goes_by_another
+  from apipay.jobs o
+  where o.id = c.job_id and o.token = c.job_token
   offset 0) maker on true
 where (select apipay._all_changed('apipay.invoices', (select count(*) from due), (select count(*) from claimed),
                                   (select count(*) from claimed where next_check_at >= now() + make_interval(secs => $3))))

@@ -84,10 +84,10 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
        case when absent_since = apipay._denied() then apipay._past(coalesce(denied_at, updated_at)) end as denied_since,
        -- Of a bill: what another job has is not asked about by its number, which is no proof then, but by the job's name.
-       case when operation = 'invoice.create' and invoice_id is not null and apipay._owner(account, operation, invoice_id, null, id) is not null then null else invoice_id end as "invoice_id?", apipay._bytes(baseline::text) as baseline,
+       case when operation = 'invoice.create' and invoice_id is not null and apipay._owner(account, operation, invoice_id, null, token) is not null then null else invoice_id end as "invoice_id?", apipay._bytes(baseline::text) as baseline,
        case when stated_id is not null then jsonb_build_object(
          'id', stated_id, 'anyway', coalesce(stated_anyway, false),
-         'owner', apipay._owner(account, operation, stated_id, invoice_id, id)) end as "stated?: Json<Stated>",
+         'owner', apipay._owner(account, operation, stated_id, invoice_id, token)) end as "stated?: Json<Stated>",
        coalesce(stated_unwanted, false) as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
 from taken
 -- Once for all: nothing is asked of which the attempt was not stored.

@@ -30,17 +30,19 @@ claimed as (
   update apipay.refunds m
      set next_check_at = now() + make_interval(secs => $3)
    where m.ctid = any (array(select place_in_table from to_claim))
-  returning m.account, m.id, m.invoice_id, m.job_id, m.status, m.next_check_at, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
+  returning m.account, m.id, m.invoice_id, m.job_id, m.job_token, m.status, m.next_check_at, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
 )
-select c.account as "account!", c.id as "refund_id?", c.invoice_id as "invoice_id!", c.job_id as "made_by?", false as "is_superseded!",
+select c.account as "account!", c.id as "refund_id?", c.invoice_id as "invoice_id!", maker.id as "made_by?", false as "is_superseded!",
        c.status as "status!", extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", c.last_shown as "last_shown!", least(now(), clock_timestamp()) as "now!",
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",
        -- What a job made has its mirror from that moment on.
-       extract(epoch from now() - case when j.id = c.job_id then c.created_at else j.updated_at end)::float8 as "accepted_for_s?"
+       extract(epoch from now() - c.created_at)::float8 as "accepted_for_s?"
 from claimed c
 left join lateral (
-  select * from apipay.jobs where id = c.job_id
-  offset 0) j on j.account = c.account and j.refund_id = c.id and j.state = 'accepted'
+  select * from apipay.jobs where id = c.job_id and token = c.job_token
+  offset 0) maker on true
+left join lateral (
+  select maker.* where maker.account = c.account and maker.refund_id = c.id and maker.state = 'accepted') j on true
 where (select apipay._all_changed('apipay.refunds', (select count(*) from to_claim), (select count(*) from claimed),
                                   (select count(*) from claimed where next_check_at > now())))

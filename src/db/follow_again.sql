@@ -6,7 +6,7 @@ with patience as materialized (
   select set_config('lock_timeout', $2, true)
 ),
 accepted as materialized (
-  select j.id, j.account, j.operation, j.invoice_id, j.refund_id
+  select j.id, j.token, j.account, j.operation, j.invoice_id, j.refund_id
   from patience, apipay.jobs j
   where j.id = any ($1::bigint[]) and j.state = 'accepted' and j.invoice_id is not null
 ),
@@ -21,20 +21,22 @@ unfollowed as materialized (
   where coalesce(mirror.is_ended, true)
 ),
 unfollowed_invoice as materialized (
-  select account, invoice_id, min(id) filter (where operation = 'invoice.create') as made_by
-  from unfollowed where refund_id is null group by account, invoice_id
+  select u.account, u.invoice_id, min(u.id) filter (where u.operation = 'invoice.create') as made_by,
+         (array_agg(u.token order by u.id) filter (where u.operation = 'invoice.create'))[1] as made_with
+  from unfollowed u where u.refund_id is null group by u.account, u.invoice_id
 ),
 invoice as (
-  insert into apipay.invoices as m (account, id, job_id, status, next_check_at)
-  select account, invoice_id, made_by, 'processing', now() from unfollowed_invoice
+  insert into apipay.invoices as m (account, id, job_id, job_token, status, next_check_at)
+  select account, invoice_id, made_by, made_with, 'processing', now() from unfollowed_invoice
   on conflict (account, id) do update set settled = false, next_check_at = now()
   returning m.account, m.id, m.settled
 ),
 refund as (
-  insert into apipay.refunds as m (account, id, job_id, invoice_id, status, next_check_at)
-  select account, refund_id, id, invoice_id, 'pending', now() from unfollowed where refund_id is not null
+  insert into apipay.refunds as m (account, id, job_id, job_token, invoice_id, status, next_check_at)
+  select account, refund_id, id, token, invoice_id, 'pending', now() from unfollowed where refund_id is not null
   on conflict (account, id) do update
-     set settled = false, next_check_at = now(), job_id = coalesce(m.job_id, excluded.job_id)
+     set settled = false, next_check_at = now(), job_id = coalesce(m.job_id, excluded.job_id),
+         job_token = coalesce(m.job_token, excluded.job_token)
   returning m.account, m.id, m.settled
 )
 select id as "id!" from unfollowed

@@ -23,7 +23,7 @@ pub struct DueMirror {
     pub invoice_id: i64,
     /// The gateway's id of the refund, when that is what is followed.
     pub refund_id: Option<i64>,
-    /// The job that made the object.
+    /// The job that made the object, if it is still there.
     pub made_by: Option<i64>,
     /// Whether that job has come to its end, or waits for another invoice, without this one being its own.
     pub is_superseded: bool,
@@ -296,12 +296,14 @@ pub async fn of_job(
     pool: &Pool,
     account: &AccountName,
     job: JobId,
+    token: Uuid,
     most: usize,
 ) -> Result<Vec<i64>, DbError> {
     sqlx::query_scalar!(
-        "select m.id from (select id, account from apipay.invoices where job_id = $1 offset 0) m
-          where m.account = $2 order by m.id desc limit $3",
+        "select m.id from (select id, account from apipay.invoices where job_id = $1 and job_token = $2 offset 0) m
+          where m.account = $3 order by m.id desc limit $4",
         job.0,
+        token,
         account.as_str(),
         i64::try_from(most).unwrap_or(i64::MAX),
     )

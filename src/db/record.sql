@@ -25,14 +25,14 @@ told as materialized (
       when t.owner is not null then t.owner
       when t.instead is null then null
       when t.refund_id is not null then coalesce(
-        (select m.job_id from (select job_id from apipay.refunds where account = t.account and id = t.refund_id offset 0) m
-          where m.job_id <> t.job_id),
+        (select m.job_id from (select job_id, job_token from apipay.refunds where account = t.account and id = t.refund_id offset 0) m
+          where m.job_token <> t.token),
         (select j.id from apipay.jobs j
           where j.invoice_id = t.invoice_id and j.account = t.account and j.refund_id = t.refund_id and j.id <> t.job_id limit 1))
       else coalesce(
         -- By itself: beside job_id a planner that has seen an empty table would take the index of that, and read all of it.
-        (select m.job_id from (select job_id from apipay.invoices where account = t.account and id = t.invoice_id offset 0) m
-          where m.job_id <> t.job_id),
+        (select m.job_id from (select job_id, job_token from apipay.invoices where account = t.account and id = t.invoice_id offset 0) m
+          where m.job_token <> t.token),
         (select j.id from apipay.jobs j
           where j.invoice_id = t.invoice_id and j.account = t.account and j.operation = 'invoice.create' and j.id <> t.job_id limit 1))
       end as is_anothers_of
@@ -55,8 +55,9 @@ transition as materialized (
          case when is_anothers_of is null then errors end as errors,
          case when is_anothers_of is null then error_code end as error_code,
          case when is_anothers_of is null then message
-              else format('ApiPay showed %s as this job''s, and here it is that of job %s',
-                          coalesce('refund ' || refund_id, 'invoice ' || invoice_id), is_anothers_of) end as message
+              else format('ApiPay showed %s as this job''s, and here it is that of %s',
+                          coalesce('refund ' || refund_id, 'invoice ' || invoice_id),
+                          case when is_anothers_of = job_id then 'an earlier job of the same number' else 'job ' || is_anothers_of end) end as message
   from told
 ),
 moved as (
@@ -157,10 +158,9 @@ waited_for as materialized (
 ),
 invoice as (
   insert into apipay.invoices as m
-    (account, id, job_id, status, amount, total_refunded, external_order_id, kaspi_invoice_id, error_code,
+    (account, id, job_id, job_token, status, amount, total_refunded, external_order_id, kaspi_invoice_id, error_code,
      error_message, is_sandbox, gateway_created_at, gateway_updated_at, paid_at, shown_to, checked_at, next_check_at, settled)
-  select i.account, i.id,
-         (select j.id from apipay.jobs j where j.id = i.job_id and j.token = i.token and j.account = i.account),
+  select i.account, i.id, made_by.id, made_by.token,
          i.status, i.amount, i.total_refunded, i.external_order_id, i.kaspi_invoice_id,
          i.error_code, i.error_message, i.is_sandbox, i.created_at, i.updated_at,
          -- Without its own word: when it last changed, at the latest. A check months later says no more than that.
@@ -168,8 +168,12 @@ invoice as (
          i.shown_to, least(i.seen_at, now()), now() + make_interval(secs => i.check_after_s),
          i.settled and not exists (select from waited_for w where w.account = i.account and w.invoice_id = i.id and w.refund_id is null)
   from seen_invoice i
+  left join lateral (
+    select j.id, j.token from apipay.jobs j where j.id = i.job_id and j.token = i.token and j.account = i.account
+    offset 0) made_by on true
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),
+         job_token = coalesce(m.job_token, excluded.job_token),
          status = excluded.status,
          changed_at = case when m.status is distinct from excluded.status then now() else m.changed_at end,
          amount = coalesce(excluded.amount, m.amount),
@@ -189,21 +193,24 @@ invoice as (
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
    where not apipay._is_older(excluded.checked_at, m.checked_at)
-  returning m.account, m.id, m.status, m.checked_at, m.job_id
+  returning m.account, m.id, m.status, m.checked_at, m.job_token
 ),
 refund as (
   insert into apipay.refunds as m
-    (account, id, job_id, invoice_id, status, amount, external_order_id, reason, error_code, error_message,
+    (account, id, job_id, job_token, invoice_id, status, amount, external_order_id, reason, error_code, error_message,
      gateway_created_at, completed_at, checked_at, next_check_at, settled)
-  select r.account, r.id,
-         (select j.id from apipay.jobs j where j.id = r.job_id and j.token = r.token and j.account = r.account),
+  select r.account, r.id, made_by.id, made_by.token,
          r.invoice_id, r.status, r.amount, r.external_order_id, r.reason, r.error_code, r.error_message,
          r.created_at, case when r.status = 'completed' then coalesce(least(r.created_at, now()), now()) end,
          least(r.seen_at, now()), now() + make_interval(secs => r.check_after_s),
          r.settled and not exists (select from waited_for w where w.account = r.account and w.refund_id = r.id)
   from seen_refund r
+  left join lateral (
+    select j.id, j.token from apipay.jobs j where j.id = r.job_id and j.token = r.token and j.account = r.account
+    offset 0) made_by on true
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),
+         job_token = coalesce(m.job_token, excluded.job_token),
          status = excluded.status,
          changed_at = case when m.status is distinct from excluded.status then now() else m.changed_at end,
          amount = coalesce(excluded.amount, m.amount),
@@ -217,7 +224,7 @@ refund as (
          next_check_at = excluded.next_check_at,
          settled = excluded.settled
    where not apipay._is_older(excluded.checked_at, m.checked_at)
-  returning m.account, m.id, m.status, m.checked_at, m.job_id
+  returning m.account, m.id, m.status, m.checked_at, m.job_token
 ),
 unstored as (
   select 'invoices' as mirrors, i.account, i.id, i.seen_at from seen_invoice i
@@ -240,7 +247,7 @@ where (select bool_and(apipay._is_superseded(u.mirrors, u.account, u.id, u.seen_
   -- Another job may have taken it at this very moment: then all of it is made again, and shows that.
   and (select apipay._is_undisputed(count(*)) from (
          select from told t join invoice m on m.account = t.account and m.id = t.invoice_id
-          where t.instead is not null and t.is_anothers_of is null and t.refund_id is null and m.job_id <> t.job_id
+          where t.instead is not null and t.is_anothers_of is null and t.refund_id is null and m.job_token <> t.token
          union all
          select from told t join refund m on m.account = t.account and m.id = t.refund_id
-          where t.instead is not null and t.is_anothers_of is null and m.job_id <> t.job_id) disputed)
+          where t.instead is not null and t.is_anothers_of is null and m.job_token <> t.token) disputed)

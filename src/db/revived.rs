@@ -26,7 +26,7 @@ pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>,
              from apipay.jobs j
              left join lateral (
                select m.id, m.status
-                 from (select i.id, i.account, i.status from apipay.invoices i where i.job_id = j.id offset 0) m
+                 from (select i.id, i.account, i.status from apipay.invoices i where i.job_id = j.id and i.job_token = j.token offset 0) m
                 where m.account = j.account and m.id <> $2 and m.status not in ('cancelled', 'expired', 'error')
                 order by m.id desc limit 1) o on true
              left join lateral (
@@ -68,14 +68,17 @@ pub struct Revived {
 /// Those of which alerts are open, and that live. One is told of just before its new status is stored.
 pub async fn told(pool: &Pool) -> Result<Vec<Revived>, DbError> {
     let rows = sqlx::query!(
-        r#"select i.account as "account!", i.id as "id!", i.job_id as "job!", i.status as "status!"
+        r#"select i.account as "account!", i.id as "id!", j.id as "job!", i.status as "status!"
              from apipay.alerts l
              cross join lateral (
-               select m.account, m.id, m.job_id, m.status from apipay.invoices m
+               select m.account, m.id, m.job_id, m.job_token, m.status from apipay.invoices m
                 where m.account = l.account and m.id = (l.details ->> 'invoice')::bigint
                 offset 0) i
+             cross join lateral (
+               select k.id from apipay.jobs k where k.id = i.job_id and k.token = i.job_token
+                offset 0) j
             where l.kind = 'invoice_revived' and l.resolved_at is null
-              and i.job_id is not null and i.status not in ('cancelled', 'expired', 'error')
+              and i.status not in ('cancelled', 'expired', 'error')
             order by l.id"#
     )
     .fetch_all(pool)

@@ -340,7 +340,7 @@ async fn an_accepted_job_whose_invoice_is_no_longer_followed_is_found() {
 async fn an_accepted_refund_that_is_no_longer_followed_is_found() {
     for spoil in [
         "update apipay.refunds set settled = true, status = 'completed'",
-        "update apipay.refunds set job_id = null",
+        "update apipay.refunds set job_id = null, job_token = null",
         "delete from apipay.refunds",
     ] {
         let mut wish = Wish::default();

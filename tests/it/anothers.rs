@@ -107,7 +107,8 @@ async fn an_own_invoice_that_another_job_goes_by_is_a_humans_to_decide() {
     let own = world.effects_of(second).await[0]["invoice_id"].clone();
     world
         .sql(&format!(
-            "insert into apipay.invoices (account, id, job_id, status, settled) values ('default', {own}, {first}, 'pending', true)"
+            "insert into apipay.invoices (account, id, job_id, job_token, status, settled)
+             select 'default', {own}, id, token, 'pending', true from apipay.jobs where id = {first}"
         ))
         .await;
     let row = world.until(second, "held").await;
@@ -172,4 +173,39 @@ async fn a_job_that_goes_by_an_invoice_with_another_jobs_name_is_held_once_that_
     );
     world.until_true(&told).await;
     world.end([daemon]).await;
+}
+
+/// Once the jobs are deleted their numbers are given out again: what was made for the job that had one is not of the next.
+#[tokio::test]
+async fn a_job_with_the_number_of_an_earlier_one_has_nothing_of_its_invoices() {
+    let (world, daemon) = World::running().await;
+    let first = world.bill(phone::PAID, 500).await;
+    let paid = invoice_of(&world, first).await;
+    world
+        .until_true("select bool_and(settled) from apipay.invoices")
+        .await;
+    world.sql("truncate apipay.jobs restart identity").await;
+    let second = world.bill(phone::NETWORK_UNAVAILABLE, 500).await;
+    assert_eq!(second, first);
+    let row = world.until(second, "failed").await;
+    assert_eq!(
+        (&row["reason"], &row["generation"]),
+        (&json!("gave_up"), &json!(3)),
+        "{row}"
+    );
+    assert_ne!(row["invoice_id"], paid);
+    assert_eq!(world.effects_of(second).await.len(), 3);
+    let explained = world.explain(second).await;
+    assert!(explained.starts_with("Given up: "), "{explained}");
+    // Nothing of this job can be paid, so it may be repeated.
+    let copy = world
+        .value(&format!(
+            "select to_jsonb(apipay.retry({second}, 'once more'))"
+        ))
+        .await;
+    assert_ne!(copy, second);
+    world.until_true("select count(*) = 0 from apipay.alerts where kind in ('duplicate_detected', 'invoice_revived')").await;
+    drop(daemon);
+    // The gateway has what no job explains any more.
+    world.end_unchecked().await;
 }

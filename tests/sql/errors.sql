@@ -91,7 +91,7 @@ begin
     perform pg_temp.refused(format('select apipay.resolve(%s, %s)', id, argument));
   end loop;
   other := pg_temp.job('held');
-  insert into apipay.invoices (account, id, job_id, status) values ('default', 5, other, 'pending');
+  insert into apipay.invoices (account, id, job_id, job_token, status) select 'default', 5, j.id, j.token, 'pending' from apipay.jobs j where j.id = other;
   perform pg_temp.refused(format('select apipay.resolve(%s, true, 5)', id));
   insert into apipay.refunds (account, id, invoice_id, status) values ('default', 6, 60, 'pending');
   id := pg_temp.job('held', 'invoice.refund', '{"invoice_id": 61}');

@@ -26,6 +26,9 @@ language sql as $$
   returning id
 $$;
 create function pg_temp.read(job bigint) returns apipay.jobs language sql as 'select * from apipay.jobs where id = job';
+create function pg_temp.invoice_of(job bigint, id bigint, status text, account text default 'default') returns void language sql as $$
+  insert into apipay.invoices (account, id, job_id, job_token, status) values (account, id, job, (pg_temp.read(job)).token, status)
+$$;
 create function pg_temp.last_event(of_subject text, of_id text) returns apipay.events language sql as
   'select * from apipay.events where subject = of_subject and subject_id = of_id order by id desc limit 1';
 
@@ -91,21 +94,29 @@ begin
   -- A bill may be sent again when its invoice is dead, and only then.
   foreach state in array array['processing', 'pending', 'cancelling', 'paid', 'partially_refunded', 'unknown'] loop
     id := pg_temp.job('succeeded');
-    insert into apipay.invoices (account, id, job_id, status) values ('default', id, id, state);
+    perform pg_temp.invoice_of(id, id, state);
     perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
       format('job %s is succeeded: it cannot be repeated; its invoice %s is %s and a copy would bill the customer twice: insert a new job if you mean that', id, id, state));
     id := pg_temp.job('failed');
-    insert into apipay.invoices (account, id, job_id, status) values ('default', id, id, state);
+    perform pg_temp.invoice_of(id, id, state);
     perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000', '%would bill the customer twice%');
   end loop;
   foreach state in array array['cancelled', 'expired', 'error'] loop
     id := pg_temp.job('succeeded');
-    insert into apipay.invoices (account, id, job_id, status) values ('default', id, id, state);
+    perform pg_temp.invoice_of(id, id, state);
     assert (pg_temp.read(apipay.retry(id))).retry_of = id;
   end loop;
   id := pg_temp.job('succeeded');
-  insert into apipay.invoices (account, id, job_id, status) values ('default', id, id, 'expired'), ('other', id, id, 'pending');
+  perform pg_temp.invoice_of(id, id, 'expired'), pg_temp.invoice_of(id, id, 'pending', 'other');
   perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000', '%is pending and a copy would bill the customer twice%');
+
+  -- What is of an earlier job with the same number says nothing of this one.
+  id := pg_temp.job('failed');
+  insert into apipay.invoices (account, id, job_id, job_token, status) values ('default', id, id, gen_random_uuid(), 'paid');
+  assert (pg_temp.read(apipay.retry(id))).retry_of = id;
+  id := pg_temp.job('succeeded');
+  insert into apipay.invoices (account, id, job_id, job_token, status) values ('default', id, id, gen_random_uuid(), 'expired');
+  perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000', '%it has been done and a copy would do it twice%');
 
   perform pg_temp.expect_refusal('select apipay.retry(-1)', 'P0002', 'there is no job -1; %');
   perform pg_temp.expect_refusal('select apipay.retry(null)', '22004', 'job is null: it must be given');
@@ -346,7 +357,7 @@ begin
   job := pg_temp.job('accepted', account => 'other');
   update apipay.jobs set invoice_id = 770001 where id = job;
   other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 770002}', account => 'other');
-  insert into apipay.invoices (account, id, job_id, status, amount, settled) values ('other', 770001, job, 'processing', 100, false);
+  perform pg_temp.invoice_of(job, 770001, 'processing', 'other');
   perform apipay._change_organization('other', 'cocoa');
   for found in select * from apipay.jobs where id in (job, other) loop
     assert (found.state, found.reason) = ('held', 'other_organization'), found;
@@ -421,12 +432,15 @@ begin
   perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5000)', job), '55000',
     format('job %s is held: it cannot be resolved so; invoice 5000 belongs to another job (%s); if it carries this job''s own name at ApiPay, add anyway => true, and ApiPay is asked', job, other));
   perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5000, anyway => null)', job), '55000', '%invoice 5000 belongs to another job%');
-  insert into apipay.invoices (account, id, job_id, status) values ('default', 5001, other, 'pending'), ('default', 5002, null, 'pending');
+  perform pg_temp.invoice_of(other, 5001, 'pending'), pg_temp.invoice_of(null, 5002, 'pending');
   perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5001)', job), '55000', format('%%invoice 5001 belongs to another job (%s)%%', other));
+  insert into apipay.invoices (account, id, job_id, job_token, status) values ('default', 5003, job, gen_random_uuid(), 'pending');
+  perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 5003)', job), '55000', '%invoice 5003 belongs to an earlier job of the same number; %');
   perform apipay.resolve(job, true, 5002);
   assert (select m.job_id is null from apipay.invoices m where id = 5002), 'nobody has checked it yet';
 
-  insert into apipay.refunds (account, id, job_id, invoice_id, status) values ('default', 600, other, 60, 'pending'), ('default', 601, null, 61, 'pending');
+  insert into apipay.refunds (account, id, job_id, job_token, invoice_id, status)
+  values ('default', 600, other, (pg_temp.read(other)).token, 60, 'pending'), ('default', 601, null, null, 61, 'pending');
   job := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 60}');
   perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 600)', job), '55000', format('%%refund 600 belongs to another job (%s)', other));
   perform pg_temp.expect_refusal(format('select apipay.resolve(%s, true, 601)', job), '55000', '%refund 601 is of invoice 61, not 60');

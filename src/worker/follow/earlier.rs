@@ -30,7 +30,15 @@ pub(super) async fn look_back(
     mirror: &DueMirror,
     job: &AcceptedJob,
 ) -> Option<Earlier> {
-    let ids = match mirrors::of_job(&room.handles.pool, &room.name, job.id, wire::CHECK_IDS).await {
+    let ids = match mirrors::of_job(
+        &room.handles.pool,
+        &room.name,
+        job.id,
+        job.name.token,
+        wire::CHECK_IDS,
+    )
+    .await
+    {
         Ok(ids) => ids,
         Err(error) => {
             warn!(job.id = %job.id, error = %Chain(&error), "the invoices of a job are not known; it is given up later, if at all");

@@ -41,7 +41,14 @@ pub(super) async fn look_back(
     job: &Job,
     slot: &mut Slot,
 ) -> Option<Moment> {
-    let ids = match mirrors::of_job(&room.handles.pool, &room.name, guard.id, wire::CHECK_IDS).await
+    let ids = match mirrors::of_job(
+        &room.handles.pool,
+        &room.name,
+        guard.id,
+        guard.token,
+        wire::CHECK_IDS,
+    )
+    .await
     {
         Ok(ids) => ids,
         Err(error) => {

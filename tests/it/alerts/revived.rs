@@ -153,8 +153,8 @@ async fn one_that_lives_beside_the_jobs_own_is_told() {
     let second = world.sandbox.invoice(&world.key("default"), fields).await;
     world
         .sql(&format!(
-            "insert into apipay.invoices (account, id, job_id, status, amount, next_check_at)
-             values ('default', {second}, {job}, 'processing', 500, now())"
+            "insert into apipay.invoices (account, id, job_id, job_token, status, amount, next_check_at)
+             select 'default', {second}, id, token, 'processing', 500, now() from apipay.jobs where id = {job}"
         ))
         .await;
     let told = open(&world, KIND, &format!("subject = 'invoice {second}'")).await;

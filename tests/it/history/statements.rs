@@ -350,7 +350,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     // revived
     ("o.status as \"other_status?\"", "1002, 30001001", FEW),
-    ("i.job_id as \"job!\"", "", ALL),
+    ("k.id = i.job_id and k.token = i.job_token", "", ALL),
     // clock
     (
         "corrected as (",
@@ -458,7 +458,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "select m.id from (select id, account",
-        "1002, 'branch-1', 100",
+        "1002, gen_random_uuid(), 'branch-1', 100",
         FEW,
     ),
     (

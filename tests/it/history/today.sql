@@ -53,8 +53,8 @@ update apipay.jobs set stated_id = 10001002 where id = {JOBS} + 1031;
 update apipay.jobs set token = '00000000-0000-0000-0000-00000000000f' where id = {JOBS} + 1021;
 insert into apipay.attempts (job_id, epoch, account, kind, worker)
 select id, epoch, account, 'send', '00000000-0000-0000-0000-000000000000' from apipay.jobs where state = 'sending';
-insert into apipay.invoices (account, id, job_id, status, next_check_at)
-select account, invoice_id, id, 'processing', now() - interval '1 hour' from apipay.jobs where state = 'accepted';
+insert into apipay.invoices (account, id, job_id, job_token, status, next_check_at)
+select account, invoice_id, id, token, 'processing', now() - interval '1 hour' from apipay.jobs where state = 'accepted';
 insert into apipay.refunds (account, id, job_id, invoice_id, status, next_check_at)
 select account, invoice_id + 10000000, null, invoice_id, 'pending', now() - interval '1 hour' from apipay.jobs where state = 'accepted';
 update apipay.accounts set state = 'parked', parked_at = now(), parked_reason = 'session_expired', parked_by = 'apipayd', probe_at = now()

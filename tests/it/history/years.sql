@@ -42,13 +42,13 @@ insert into apipay.events (at, account, job_id, subject, subject_id, from_state,
 select j.created_at, j.account, j.id, 'job', j.id::text, e.from_state, case e.to_state when 'end' then j.state else e.to_state end, '{"epoch": 1}'
 from apipay.jobs j cross join (values ('queued', 'sending'), ('sending', 'accepted'), ('accepted', 'end')) as e(from_state, to_state);
 
-insert into apipay.invoices (account, id, job_id, status, amount, external_order_id, checked_at, next_check_at, settled, created_at, paid_at)
-select account, invoice_id, case when operation = 'invoice.create' then id end, 'paid', 1000,
+insert into apipay.invoices (account, id, job_id, job_token, status, amount, external_order_id, checked_at, next_check_at, settled, created_at, paid_at)
+select account, invoice_id, case when operation = 'invoice.create' then id end, case when operation = 'invoice.create' then token end, 'paid', 1000,
        coalesce(params ->> 'external_order_id', 'order-of-' || id), created_at, created_at, true, created_at, created_at
 from apipay.jobs where invoice_id is not null;
 
-insert into apipay.refunds (account, id, job_id, invoice_id, status, amount, checked_at, next_check_at, settled, created_at, completed_at)
-select account, refund_id, id, invoice_id, 'completed', 100, created_at, created_at, true, created_at, created_at
+insert into apipay.refunds (account, id, job_id, job_token, invoice_id, status, amount, checked_at, next_check_at, settled, created_at, completed_at)
+select account, refund_id, id, token, invoice_id, 'completed', 100, created_at, created_at, true, created_at, created_at
 from apipay.jobs where refund_id is not null;
 
 insert into apipay.alerts (account, kind, summary, action, opened_at, resolved_at, resolution)
