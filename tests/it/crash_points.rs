@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
 
-use crate::world::{Daemon, Wish, World};
+use crate::world::{Daemon, Wish, World, phone};
 use cases::{Case, Plight, Task, cases};
 use tap::Tap;
 
@@ -96,6 +96,47 @@ async fn a_daemon_may_die_between_an_alert_and_the_record_that_holds_its_job() {
         // That the gateway gave no clear answer for so long may be told as well.
         let told = "apipay.alerts where kind = 'job_held'";
         assert_eq!(world.count(told).await, 1, "told once");
+        world.end([heir]).await;
+    }
+}
+
+/// Such an answer proves nothing, so whoever comes after finds the job's own invoice by its name.
+#[tokio::test]
+async fn a_daemon_may_die_around_an_answer_that_shows_another_jobs_invoice() {
+    let at = [
+        (Point::AfterAnswer, 1),
+        (Point::BeforeSettle, 1),
+        (Point::AfterSettle, 1),
+        (Point::LookupBeforeRequest, 1),
+        (Point::LookupAfterAnswer, 1),
+        // The record of the look-up.
+        (Point::BeforeSettle, 2),
+        (Point::AfterSettle, 2),
+    ];
+    for (point, time) in at {
+        let (world, mut earlier) = World::running().await;
+        let first = world.bill(phone::PAID, 100).await;
+        let invoice = world.until(first, "succeeded").await["invoice_id"].clone();
+        let settled = "select bool_and(settled) from apipay.invoices";
+        world.until_true(settled).await;
+        earlier.kill().await;
+        let answer = json!({"status": 201, "json": {"id": invoice, "status": "processing"}});
+        let fault =
+            json!({"route": Task::Create.route(), "effect": "apply", "times": 1, "answer": answer});
+        world.sandbox.fault(fault).await;
+        let second = world.bill(phone::PAID, 100).await;
+        let mut daemon = armed(&world, &format!("{}:{time}", point.name()), &[]);
+        let status = daemon.ended(PATIENCE).await;
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+
+        world.expire_promises().await;
+        let heir = world.daemon().await;
+        let row = world.until(second, "succeeded").await;
+        let effects = world.effects_of(second).await;
+        assert_eq!(effects.len(), 1, "{point:?}");
+        assert_eq!(row["invoice_id"], effects[0]["invoice_id"], "{point:?}");
+        let is_kept = format!("apipay.invoices where id = {invoice} and job_id = {first}");
+        assert_eq!(world.count(&is_kept).await, 1, "{point:?}");
         world.end([heir]).await;
     }
 }
