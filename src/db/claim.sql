@@ -146,8 +146,9 @@ claimed as (
 ),
 taken as (
   -- A trigger may have had another row stored: of what did not become so nothing is sent, and no attempt is opened.
-  select c.* from claimed c join to_claim t on t.id = c.id
-   where c.state = 'sending' and c.leased_by = $1 and c.epoch > t.epoch
+  -- A full join is hashed however few rows the planner expects; a loop would compare each row with each.
+  select c.* from claimed c full join to_claim t on t.id = c.id
+   where coalesce(c.state = 'sending' and c.leased_by = $1 and c.epoch > t.epoch, false)
 ),
 opened as (
   insert into apipay.attempts (job_id, epoch, account, kind, worker)

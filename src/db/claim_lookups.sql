@@ -51,9 +51,9 @@ claimed as (
   returning j.*
 ),
 taken as (
-  -- A trigger may have had another row stored.
-  select c.* from claimed c join to_claim t on t.id = c.id
-   where c.state = 'uncertain' and c.epoch > t.epoch
+  -- A trigger may have had another row stored. The full join is hashed, as in claim.sql.
+  select c.* from claimed c full join to_claim t on t.id = c.id
+   where coalesce(c.state = 'uncertain' and c.epoch > t.epoch, false)
 ),
 put_off as (
   -- No other daemon asks until this look-up is over.
