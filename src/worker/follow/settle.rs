@@ -12,7 +12,7 @@ use crate::domain::state::State;
 use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::finding::Subject;
 use crate::policy::follow::{
-    Followed, follow, has_double, is_anothers, is_dropped_again, proves_delivery,
+    Followed, Spans, follow, has_double, is_anothers, is_dropped_again, proves_delivery,
 };
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::verdict::{Next, Reason};
@@ -144,8 +144,11 @@ async fn decide(
         &plan,
         &job.history,
         shown.object,
-        shown.unchanged_for,
-        job.accepted_for,
+        Spans {
+            unchanged: shown.unchanged_for,
+            accepted: job.accepted_for,
+            resumed: mirror.resumed_for,
+        },
         at,
     );
     let is_given_up = followed.next == Some(Next::Failed(Reason::GaveUp));
