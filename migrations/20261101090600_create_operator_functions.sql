@@ -326,7 +326,12 @@ begin
   if old.state in ('queued', 'parked') then
     update apipay.jobs
        set state = case when state = 'parked' then apipay._back_to(unproven_since) else state end,
-           run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now()
+           run_at = least(run_at, now()), reason = 'retried_by_user',
+           -- A try takes the place of the one that was due: should it fail, the next wait is as long as this one was. Fewer
+           -- than two would say that nothing was repeated (policy::reconcile). A limit of the gateway's counts no attempt.
+           attempts = case when old.state = 'queued' and old.run_at > now() and old.reason is distinct from 'retry_after'
+                           then greatest(attempts - 1, least(attempts, 2)) else attempts end,
+           updated_at = now()
      where id = job
     returning * into stored;
     perform apipay._all_changed('apipay.jobs', 1, found::int, coalesce(stored.reason = 'retried_by_user' and stored.run_at <= now(), false)::int);
