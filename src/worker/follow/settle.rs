@@ -14,7 +14,9 @@ use crate::policy::finding::Subject;
 use crate::policy::follow::{
     Followed, Spans, follow, has_double, is_anothers, is_dropped_again, proves_delivery,
 };
+use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::lives_after_all;
+use crate::policy::rules::Jitter;
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::alerting::{Alert, Known};
 use crate::worker::guard::Guard;
@@ -138,7 +140,11 @@ async fn decide(
     if is_anothers(&plan, job.name, shown.object) {
         return Some(Followed::anothers(shown.object));
     }
-    let at = room.circumstances(mirror.now);
+    // It is decided anew with each check, and people read when the object is asked about again: that is not to move.
+    let at = Circumstances {
+        jitter: Jitter::of_number(shown.object.id()),
+        ..room.circumstances(mirror.now)
+    };
     let followed = follow(
         operation,
         &plan,
