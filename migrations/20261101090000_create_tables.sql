@@ -315,7 +315,7 @@ comment on column apipay.jobs.traceparent is 'W3C trace context of the enqueuer,
 comment on column apipay.jobs.retry_of is 'The final job that this one repeats (apipay.retry).';
 comment on column apipay.jobs.state is 'queued, sending, uncertain (a request may have had its effect), accepted (followed to its end), parked (the account is unwell), held (a human decides); final: succeeded, failed, cancelled, expired.';
 comment on column apipay.jobs.reason is 'Why the job is in this state: a stable code.';
-comment on column apipay.jobs.attempts is 'Requests that count against the limit of attempts.';
+comment on column apipay.jobs.attempts is 'Requests that count against the limit of attempts. From the third on, one that a person has had made before its time (apipay.retry) takes the place of the one that was due.';
 comment on column apipay.jobs.epoch is 'The fence: rises with every claim, so that a worker that lost the job cannot write over newer work.';
 comment on column apipay.jobs.leased_by is 'The worker that holds the job while it is sending.';
 comment on column apipay.jobs.leased_until is 'Until when it holds it; after that the job becomes uncertain.';

@@ -326,7 +326,12 @@ begin
   if old.state in ('queued', 'parked') then
     update apipay.jobs
        set state = case when state = 'parked' then apipay._back_to(unproven_since) else state end,
-           run_at = least(run_at, now()), reason = 'retried_by_user', updated_at = now()
+           run_at = least(run_at, now()), reason = 'retried_by_user',
+           -- A try takes the place of the one that was due: should it fail, the next wait is as long as this one was. Fewer
+           -- than two would say that nothing was repeated (policy::reconcile). A limit of the gateway's counts no attempt.
+           attempts = case when old.state = 'queued' and old.run_at > now() and old.reason is distinct from 'retry_after'
+                           then greatest(attempts - 1, least(attempts, 2)) else attempts end,
+           updated_at = now()
      where id = job
     returning * into stored;
     perform apipay._all_changed('apipay.jobs', 1, found::int, coalesce(stored.reason = 'retried_by_user' and stored.run_at <= now(), false)::int);
@@ -699,6 +704,7 @@ declare
   who constant text := session_user;
   unknown constant text := apipay._unknown_account(resume.account);
   before text;
+  ended text;
   put_back int := 0;
 begin
   if unknown is not null then
@@ -706,17 +712,26 @@ begin
       errcode = case when resume.account is null then 'null_value_not_allowed' else 'invalid_parameter_value' end;
   end if;
   before := apipay._state_cause(resume.reason);
+  select concat_ws(', ', case when a.state = 'parked' then 'the park' end,
+                   case when a.blocked_until > now() then 'the wait until ' || apipay._clock(a.blocked_until) end,
+                   case when a.capped_until > now() then 'the cap until ' || apipay._clock(a.capped_until) end,
+                   case when a.failing_trial_at > now() or exists (select from apipay._reads r where r.account = a.name and r.trial_at > now())
+                        then 'the wait for the next trial' end)
+    into ended from apipay.accounts a where a.name = resume.account;
   if exists (select from apipay.accounts a
               where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now() or a.capped_until > now() or a.failing_trial_at > now()))
      or exists (select from apipay._reads r where r.account = resume.account and r.trial_at > now())
      or exists (select from apipay.jobs j where j.account = resume.account and j.state = 'parked') then
     put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', who)), who);
   end if;
+  -- The number alone would say of a wait that nothing had been there to end.
+  raise notice '%', case when ended <> '' then format('account "%s" sends again; ended: %s', resume.account, ended)
+                         else format('account "%s" was neither parked nor made to wait', resume.account) end;
   perform apipay._state_cause(before);
   return put_back;
 end $$;
 comment on function apipay.resume(text, text) is
-  'Sends for one account again, at once: ends a park, a block after 429 and a cap, and has the next trial of an account whose requests get no clear answer made now, of a job that is due (jobs that back off keep their own time: apipay.retry). Returns how many parked jobs go back into the queue (10000: that many or more); the daemon puts them back within moments.';
+  'Sends for one account again, at once: ends a park, a block after 429 and a cap, and has the next trial of an account whose requests get no clear answer made now, of a job that is due (jobs that back off keep their own time: apipay.retry). Returns how many parked jobs go back into the queue (10000: that many or more), which is 0 after a mere wait; a notice says what was ended. The daemon puts them back within moments.';
 
 create function apipay._set_stopped(is_to_be boolean, why text) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

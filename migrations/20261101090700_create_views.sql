@@ -1011,7 +1011,7 @@ comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 1
 
 create function apipay._explain_account(
   account apipay.accounts, control apipay._control, served_at timestamptz, halted text, used bigint, waiting bigint, tenge numeric, unsure bigint, under_way bigint,
-  doubted text default null) returns text
+  doubted text default null, failed bigint default 0) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at, doubted),
     upper(left(halted, 1)) || substr(halted, 2),
@@ -1022,11 +1022,14 @@ return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control,
   case when apipay._obstacle(account, control, served_at, doubted) is null and halted is null and account.failing_trial_at is null
        then '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on'
        else '; besides, ' || apipay._cap_of(account, account.capped_operations) end, '. ',
-  case when waiting = 0 and unsure > 0 then apipay._counted(unsure) || case when unsure = 1 then ' job of unknown outcome waits' else ' jobs of unknown outcome wait' end
+  case when waiting = 0 and unsure = 0 and failed > 0
+            then apipay._counted(failed) || case when failed = 1 then ' job waits that failed at Kaspi' else ' jobs wait that failed at Kaspi' end
+       when waiting = 0 and unsure > 0 then apipay._counted(unsure) || case when unsure = 1 then ' job of unknown outcome waits' else ' jobs of unknown outcome wait' end
        when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
-  case when waiting > 0 and unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end, '.');
-comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text) is
+  case when waiting > 0 and unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end,
+  case when waiting + unsure > 0 and failed > 0 then ', ' || apipay._counted(failed) || ' that failed at Kaspi' end, '.');
+comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text, bigint) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
 create view apipay.account_status as
@@ -1038,7 +1041,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
        apipay._explain_account(a, c.control, served.seen_at, halted.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
-         coalesce(s.jobs, 0), doubted.summary) as explain
+         coalesce(s.jobs, 0), doubted.summary, n.failed) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (
@@ -1079,22 +1082,23 @@ cross join lateral (
          count(*) filter (where o.state = 'accepted') as accepted,
          count(*) filter (where o.state = 'parked') as parked,
          count(*) filter (where o.state = 'held') as held,
+         count(*) filter (where o.has_failed) as failed,
          sum(o.amount) filter (where o.state in ('queued', 'parked')) as tenge_waiting,
          min(o.created_at) filter (where o.state <> 'accepted') as oldest_waiting_at
   from (
-    (select j.state, j.created_at, apipay._job_amount(j, null) as amount from apipay.jobs j
+    (select j.state, j.created_at, apipay._job_amount(j, null) as amount, false as has_failed from apipay.jobs j
       where j.account = a.name and j.state = 'queued' limit apipay._most_counted())
     union all
-    (select j.state, j.created_at, null from apipay.jobs j
+    (select j.state, j.created_at, null, false from apipay.jobs j
       where j.account = a.name and j.state = 'uncertain' limit apipay._most_counted())
     union all
-    (select j.state, j.created_at, null from apipay.jobs j
+    (select j.state, j.created_at, null, j.reason is not distinct from 'async_retry' from apipay.jobs j
       where j.account = a.name and j.state = 'accepted' limit apipay._most_counted())
     union all
-    (select j.state, j.created_at, apipay._job_amount(j, null) from apipay.jobs j
+    (select j.state, j.created_at, apipay._job_amount(j, null), false from apipay.jobs j
       where j.account = a.name and j.state = 'parked' limit apipay._most_counted())
     union all
-    (select j.state, j.created_at, null from apipay.jobs j
+    (select j.state, j.created_at, null, false from apipay.jobs j
       where j.account = a.name and j.state = 'held' limit apipay._most_counted())
   ) as o
 ) as n

@@ -52,7 +52,9 @@ select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_i
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",
        -- What a job made has its mirror from that moment on.
-       extract(epoch from now() - case when j.id = maker.id then c.created_at else j.updated_at end)::float8 as "accepted_for_s?"
+       extract(epoch from now() - case when j.id = maker.id then c.created_at else j.updated_at end)::float8 as "accepted_for_s?",
+       (select extract(epoch from now() - a.resumed_at)::float8 from apipay.accounts a
+         where a.name = c.account and a.state = 'active') as "resumed_for_s?"
 from claimed c
 left join lateral (
   select * from apipay.jobs where invoice_id = c.id and state = 'accepted'

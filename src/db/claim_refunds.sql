@@ -37,7 +37,9 @@ select c.account as "account!", c.id as "refund_id?", c.invoice_id as "invoice_i
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",
        -- What a job made has its mirror from that moment on.
-       extract(epoch from now() - c.created_at)::float8 as "accepted_for_s?"
+       extract(epoch from now() - c.created_at)::float8 as "accepted_for_s?",
+       (select extract(epoch from now() - a.resumed_at)::float8 from apipay.accounts a
+         where a.name = c.account and a.state = 'active') as "resumed_for_s?"
 from claimed c
 left join lateral (
   select * from apipay.jobs where id = c.job_id and token = c.job_token

@@ -33,6 +33,8 @@ pub struct DueMirror {
     pub unchanged_for: Duration,
     /// When the gateway last showed it; when the mirror was made, if it never did.
     pub last_shown: OffsetDateTime,
+    /// How long its account has been active since it was last resumed; none while it is parked, or if it never was.
+    pub resumed_for: Option<Duration>,
     /// The jobs that wait for it.
     pub waiting: Vec<AcceptedJob>,
     /// The database's clock.
@@ -88,6 +90,7 @@ struct DueRow {
     epoch: Option<i64>,
     attempts: Option<i32>,
     accepted_for_s: Option<f64>,
+    resumed_for_s: Option<f64>,
 }
 
 impl DueRow {
@@ -140,6 +143,9 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
                 status: row.status,
                 unchanged_for: Duration::try_from_secs_f64(row.unchanged_for_s).unwrap_or_default(),
                 last_shown: row.last_shown,
+                resumed_for: row
+                    .resumed_for_s
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
                 waiting: Vec::new(),
                 now: row.now,
             })

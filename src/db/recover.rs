@@ -42,7 +42,8 @@ pub enum Occasion {
     /// It waited for the end of a cap: claims look at it again.
     Cap,
     /// It is accepted, and what ApiPay shows of its object is not followed any more, or not known at all: that is asked
-    /// about again. The job itself stays as it is.
+    /// about again. The job itself stays as it is. So is one that failed at Kaspi because of its account, and waits for it
+    /// as if that had not been resumed since.
     Unfollowed,
 }
 
@@ -70,6 +71,10 @@ pub struct Terms<'a> {
     pub backed_off: &'a [String],
     /// Why uncertain jobs wait that go on.
     pub looked_up_in_vain: &'a [String],
+    /// What accepted jobs fail with at Kaspi because of their account.
+    pub account_faults: &'a [String],
+    /// How long those wait at the most, from their failure on, once it is resumed.
+    pub once_resumed: Duration,
 }
 
 /// A job whose time has come.
@@ -134,6 +139,7 @@ pub async fn find(
     place: &mut Cursor,
     most: usize,
     except: &[i64],
+    terms: Terms<'_>,
 ) -> Result<Found, DbError> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = match due {
@@ -189,7 +195,7 @@ pub async fn find(
         }
         Occasion::Answered => return answered(pool, place, most, except).await,
         Occasion::Turn => in_turn(pool, place, most, except).await,
-        Occasion::Unfollowed => unfollowed(pool, place, most, except).await,
+        Occasion::Unfollowed => unfollowed(pool, place, most, except, terms).await,
         Occasion::Cap => {
             sqlx::query_file_as!(Row, "src/db/uncapped.sql", most, except, place.account)
                 .fetch_all(pool)
@@ -338,13 +344,16 @@ async fn unfollowed(
     place: &mut Cursor,
     most: i64,
     except: &[i64],
+    terms: Terms<'_>,
 ) -> Result<Vec<Row>, sqlx::Error> {
     let mut jobs = sqlx::query_file!(
         "src/db/unfollowed.sql",
         place.account,
         place.number,
         most,
-        except
+        except,
+        terms.account_faults,
+        terms.once_resumed.as_secs_f64()
     )
     .fetch_all(pool)
     .await?;
@@ -420,9 +429,15 @@ pub async fn advance(
                 .await
         }
         Occasion::Unfollowed => {
-            sqlx::query_file_scalar!("src/db/follow_again.sql", jobs, ACCOUNT_PATIENCE_MS)
-                .fetch_all(pool)
-                .await
+            sqlx::query_file_scalar!(
+                "src/db/follow_again.sql",
+                jobs,
+                ACCOUNT_PATIENCE_MS,
+                terms.account_faults,
+                terms.once_resumed.as_secs_f64()
+            )
+            .fetch_all(pool)
+            .await
         }
     };
     moved.task("move the jobs whose time has come")

@@ -27,13 +27,21 @@ pub fn classify_async(code: &str, resend: Resend) -> AsyncClass {
         {
             AsyncClass::Again
         }
-        "kaspi_session_invalid" | "kaspi_session_expired" => {
-            AsyncClass::AccountFault(Reason::SessionExpired)
+        _ => {
+            let known = ACCOUNT_FAULTS.iter().find(|(known, _)| *known == code);
+            known.map_or(AsyncClass::Fatal, |(_, reason)| {
+                AsyncClass::AccountFault(*reason)
+            })
         }
-        "organization_not_configured" => AsyncClass::AccountFault(Reason::OrganizationNotReady),
-        _ => AsyncClass::Fatal,
     }
 }
+
+/// The codes that mean that the account is unwell, whatever has failed.
+pub const ACCOUNT_FAULTS: [(&str, Reason); 3] = [
+    ("kaspi_session_invalid", Reason::SessionExpired),
+    ("kaspi_session_expired", Reason::SessionExpired),
+    ("organization_not_configured", Reason::OrganizationNotReady),
+];
 
 #[cfg(test)]
 mod tests {

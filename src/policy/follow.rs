@@ -75,24 +75,42 @@ impl Followed {
     }
 }
 
+/// For how long things have been as they are, by the database's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spans {
+    /// How long the object has been seen so; nought at first sight.
+    pub unchanged: Duration,
+    /// How long the job has been accepted.
+    pub accepted: Duration,
+    /// How long its account has been active since it was last resumed; none while it is parked, or if it never was.
+    pub resumed: Option<Duration>,
+}
+
+impl Spans {
+    /// Whether the account has been resumed since the object was first seen so.
+    fn is_resumed_since(&self) -> bool {
+        self.resumed
+            .is_some_and(|resumed| resumed <= self.unchanged)
+    }
+}
+
 /// Decides about an accepted job whose object looks like this now.
 ///
-/// `unchanged_for` is how long it has been seen so, nought at first sight: a new object is sent, or
-/// the job given up, only once the old one was seen failed twice with the back-off between, because
-/// an invoice in error may turn pending after all.
+/// A new object is sent, or the job given up, only once the old one was seen failed twice with the back-off between, because
+/// an invoice in error may turn pending after all. What an account is to blame for backs off the longer the more often it
+/// fails; once the account is resumed, no more than the first time.
 pub fn follow(
     operation: &dyn Operation,
     plan: &Plan,
     history: &History,
     seen: &Object,
-    unchanged_for: Duration,
-    accepted_for: Duration,
+    spans: Spans,
     at: Circumstances<'_>,
 ) -> Followed {
     match operation.progress(seen) {
         Progress::Done => Followed::becomes(Next::Succeeded(seen.clone())),
         Progress::UnderWay => Followed::WAIT,
-        Progress::NotStarted if accepted_for < SILENT_CANCEL => Followed::WAIT,
+        Progress::NotStarted if spans.accepted < SILENT_CANCEL => Followed::WAIT,
         Progress::NotStarted if at.rules.server_error.is_exhausted_by(history.attempts) => {
             Followed::becomes(Next::Failed(Reason::GaveUp))
         }
@@ -105,7 +123,7 @@ pub fn follow(
         Progress::Failed if plan.resend == Resend::Harmless => {
             Followed::becomes(Next::Failed(why_failed(seen, Reason::AsyncError)))
         }
-        Progress::Failed => failed(plan, history, seen, unchanged_for, accepted_for, at),
+        Progress::Failed => failed(plan, history, seen, spans, at),
     }
 }
 
@@ -144,8 +162,7 @@ fn failed(
     plan: &Plan,
     history: &History,
     seen: &Object,
-    unchanged_for: Duration,
-    accepted_for: Duration,
+    spans: Spans,
     at: Circumstances<'_>,
 ) -> Followed {
     let generation = u32::try_from(history.generation).unwrap_or(1);
@@ -160,14 +177,18 @@ fn failed(
                 said: None,
                 undelivered: Some(Undelivered {
                     code: code.to_owned(),
-                    accepted_at: before(at.now, accepted_for),
+                    accepted_at: before(at.now, spans.accepted),
                 }),
             };
             (reason, Some(signal))
         }
         AsyncClass::Again => (Reason::AsyncRetry, None),
     };
-    if unchanged_for >= backoff::delay(curve, generation, Jitter::NONE) {
+    let step = match signal {
+        Some(_) if spans.is_resumed_since() => FIRST_STEP,
+        _ => generation,
+    };
+    if spans.unchanged >= backoff::delay(curve, step, Jitter::NONE) {
         // What the account has to answer for uses up nothing of the job's: an outage kills no payment.
         let used = generation.saturating_sub(history.spared);
         let is_given_up = signal.is_none() && curve.is_exhausted_by(used);
@@ -177,17 +198,26 @@ fn failed(
             Next::Resubmit(why)
         });
     }
-    let wait = backoff::delay(curve, generation, at.jitter);
+    let wait = backoff::delay(curve, step, at.jitter);
     Followed {
         next: Some(Next::Accepted {
             seen: seen.clone(),
             reason: Reason::AsyncRetry,
         }),
-        check_after: Some(wait.saturating_sub(unchanged_for)),
+        check_after: Some(wait.saturating_sub(spans.unchanged)),
         signal,
         found: None,
         is_anothers: false,
     }
+}
+
+/// The step of the back-off after the first failure.
+const FIRST_STEP: u32 = 1;
+
+/// What an account that has been resumed was to blame for is asked about no later than so long after it failed.
+pub fn longest_once_resumed(rules: &Rules) -> Duration {
+    // What was decided is stored as far ahead of the record as it was of the request.
+    backoff::delay(&rules.async_error, FIRST_STEP, Jitter::new(1.0)) + rules.request_timeout
 }
 
 /// The moment so long before.

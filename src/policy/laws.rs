@@ -19,7 +19,7 @@ use crate::policy::breaker::{health, probe_delay};
 use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::fixtures::*;
-use crate::policy::follow::follow;
+use crate::policy::follow::{Spans, follow};
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, conclude, judge, signal_of};
 use crate::policy::reconcile::{is_word_unconfirmed, key_may_be_free, reconcile, without_baseline};
@@ -234,17 +234,18 @@ proptest! {
     #[test]
     fn an_accepted_job_is_looked_at_again(
         kind in any_kind(), history in any_history(), status in any_status(), code in any_code(),
-        unchanged_for in any_span(), accepted_for in any_span(), random in any_jitter(),
+        unchanged_for in any_span(), accepted_for in any_span(), resumed in proptest::option::of(any_span()), random in any_jitter(),
     ) {
         let rules = rules();
         let at = Circumstances { jitter: random, ..at(&rules) };
         let seen = object(&kind, &status, &code);
+        let spans = Spans { unchanged: unchanged_for, accepted: accepted_for, resumed };
         let usual = |unchanged_for| {
             let sighting = Sighting { unchanged_for, is_invoice_read: true, ..Sighting::FIRST };
             next_check(seen.outlook(), sighting, &rules.follow, random)
         };
         let (operation, plan) = (kind.operation, &kind.plan);
-        let followed = follow(operation, plan, &history, &seen, unchanged_for, accepted_for, at);
+        let followed = follow(operation, plan, &history, &seen, spans, at);
         if let None | Some(Next::Accepted { .. }) = followed.next {
             let check = followed.check_after.map_or(usual(unchanged_for), NextCheck::After);
             prop_assert_ne!(check, NextCheck::Settled);

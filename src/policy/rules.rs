@@ -69,6 +69,13 @@ impl Jitter {
         })
     }
 
+    /// The same for the same number, and spread over all numbers: for a moment that is not to move each time it is computed.
+    pub fn of_number(number: i64) -> Jitter {
+        // Neighbours are far apart, and no few of them near each other.
+        const GOLDEN: f64 = 0.618_033_988_749_894_8;
+        Jitter::new((number.rem_euclid(1 << 20) as f64 * GOLDEN).fract())
+    }
+
     /// The delay, lengthened by up to the share.
     pub fn lengthen(self, delay: Duration, share: f64) -> Duration {
         delay.saturating_add(self.of(delay.mul_f64(share.clamp(0.0, 1.0))))
@@ -107,6 +114,22 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_jitter_of_a_number_is_always_the_same_and_that_of_the_next_ones_is_spread() {
+        let of = |number| Jitter::of_number(number).of(MINUTE).as_secs();
+        assert_eq!(of(100_001), of(100_001));
+        for first in [0, 100_001, i64::MAX - 59, i64::MIN] {
+            let mut quarters = [0; 4];
+            for number in first..first + 40 {
+                quarters[of(number) as usize / 15] += 1;
+            }
+            assert!(
+                quarters.iter().all(|jobs| (8..=12).contains(jobs)),
+                "{quarters:?}"
+            );
+        }
+    }
 
     #[test]
     fn attempts_are_used_up_by_the_last_one_allowed() {

@@ -1,6 +1,7 @@
 //! Moves jobs whose time has come: expired leases, sends that were left open, expired jobs, parked jobs of active accounts,
 //! what backed off before its account got clear answers again, and jobs whose turn it is after another one or the end of a
-//! cap. Has the objects of accepted jobs followed again that nobody follows.
+//! cap. Has the objects of accepted jobs followed again that nobody follows, and asked about soon that failed because of an
+//! account which is resumed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use crate::db::locks::{self, Blocker};
 use crate::db::recover::{self, Cursor, DueJob, Found, Occasion, Terms};
 use crate::db::{DbError, among};
 use crate::domain::job::JobId;
+use crate::policy::asynchronous::ACCOUNT_FAULTS;
+use crate::policy::follow::longest_once_resumed;
 use crate::policy::outage::{BACKED_OFF, LOOKED_UP_IN_VAIN, goes_on_early};
 use crate::policy::refusals::{Part, Refusals, Tried};
 use crate::policy::verdict::Reason;
@@ -70,6 +73,8 @@ impl Recovery {
             return Ok(Step::Idle);
         }
         let mut step = Step::Idle;
+        let codes = Codes::new();
+        let terms = codes.terms(ctx);
         let kinds = Occasion::ALL.into_iter().zip(&mut self.kinds);
         for ((due, unmoved), place) in kinds.zip(&mut self.places) {
             // An end is final: a clock that has just been set may be put right again.
@@ -90,7 +95,7 @@ impl Recovery {
             let began = Moment::now();
             loop {
                 let expected = ctx.clock.expected();
-                let found = recover::find(&ctx.pool, due, expected, place, MOST, &except);
+                let found = recover::find(&ctx.pool, due, expected, place, MOST, &except, terms);
                 let Found { mut jobs, is_full } = found.await?;
                 jobs.retain(|job| {
                     let wait = job.wait.as_ref();
@@ -304,10 +309,11 @@ impl Unmoved {
     }
 }
 
-/// Why jobs wait that go on at the end of an outage.
+/// Why jobs wait that go on at the end of an outage or of a park.
 struct Codes {
     backed_off: Vec<String>,
     looked_up_in_vain: Vec<String>,
+    account_faults: Vec<String>,
 }
 
 impl Codes {
@@ -319,6 +325,7 @@ impl Codes {
         Codes {
             backed_off: codes(&BACKED_OFF),
             looked_up_in_vain: codes(&LOOKED_UP_IN_VAIN),
+            account_faults: ACCOUNT_FAULTS.map(|(code, _)| code.to_owned()).into(),
         }
     }
 
@@ -327,6 +334,8 @@ impl Codes {
             quiet: ctx.rules.quiet_after_timeout.max(ctx.rules.request_timeout),
             backed_off: &self.backed_off,
             looked_up_in_vain: &self.looked_up_in_vain,
+            account_faults: &self.account_faults,
+            once_resumed: longest_once_resumed(&ctx.rules),
         }
     }
 }
@@ -371,7 +380,7 @@ fn tell(ctx: &Context, due: Occasion, jobs: &[i64], moved: usize) {
             ctx.wake.dispatch.notify_one();
         }
         Occasion::Unfollowed => {
-            warn!(jobs = ?jobs, moved, "nobody followed the invoices or refunds of these accepted jobs any more: they are asked about again");
+            info!(jobs = ?jobs, moved, "nobody followed the invoices or refunds of these accepted jobs any more, or their account has been resumed since they failed: they are asked about again");
             ctx.wake.follow.notify_one();
         }
     }

@@ -22,6 +22,7 @@ use crate::policy::combined::{Block, Combined};
 use crate::policy::remedy::is_specific;
 use crate::policy::verdict::{Reason, Scope};
 use crate::worker::alerting::{self, Alert};
+use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::failing;
 use crate::worker::jitter::jitter;
@@ -114,6 +115,9 @@ async fn store_block(turn: &mut Turn<'_>, block: &Block) {
     let said = said.as_deref();
     match scope {
         Scope::Everything => {
+            if let Some(room) = turn.room() {
+                room.client.refusals.wait(Moment::now(), *wait);
+            }
             let run = || accounts::block(&ctx.pool, account, *wait, code, said);
             turn.hold_until("block an account", run).await;
         }

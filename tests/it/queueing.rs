@@ -43,6 +43,34 @@ async fn refusals_without_a_hint_are_waited_for_longer_each_time() {
 }
 
 #[tokio::test]
+async fn a_try_upon_a_persons_word_does_not_lengthen_the_next_wait() {
+    let wish = Wish::default()
+        .tune("retry.rate_limited.initial", "20s")
+        .tune("retry.rate_limited.max", "300s");
+    let (world, daemon) = World::running_as(wish).await;
+    world
+        .sandbox
+        .fault(json!({"route": "POST /invoices", "times": 4, "answer": {"preset": "429_no_hint"}}))
+        .await;
+    let job = world.bill(phone::PAID, 700).await;
+    for tries in 1..=4 {
+        world
+            .until_true(&format!(
+                "select count(*) = {tries} from apipay.attempts where http_status = 429"
+            ))
+            .await;
+        world
+            .until_true("select blocked_until > now() from apipay.accounts where name = 'default'")
+            .await;
+        let longer = "apipay.accounts where blocked_until > now() + interval '30 s'";
+        assert_eq!(world.count(longer).await, 0, "after {tries} tries");
+        world.sql("select apipay.resume('default', 'look')").await;
+    }
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_by_the_insert() {
     let (world, daemon) = World::running().await;
     let unknown = refusal(

@@ -140,6 +140,70 @@ async fn a_bill_that_dies_of_the_session_each_time_keeps_no_other_from_being_del
 }
 
 #[tokio::test]
+async fn what_parked_the_account_goes_out_again_soon_after_it_is_resumed() {
+    let wish = Wish::default()
+        .tune("breaker.probe_initial", "1h")
+        .tune("breaker.probe_max", "1h")
+        .tune("retry.async_error.initial", "2s")
+        .tune("retry.async_error.multiplier", "100")
+        .tune("retry.async_error.max", "10m");
+    let (world, daemon) = World::running_as(wish).await;
+    let job = world.bill(phone::HELD, 500).await;
+    let gone = json!({"status": "error", "error_code": "kaspi_session_expired"});
+    for generation in 1..=2 {
+        let what = "it is accepted";
+        world
+            .until_job(job, what, |row| {
+                row["state"] == "accepted" && row["generation"] == generation
+            })
+            .await;
+        kaspi_decides(&world, &gone).await;
+        world
+            .until_true("select state = 'parked' from apipay.accounts where name = 'default'")
+            .await;
+        world
+            .until_job(job, "it failed", |row| row["reason"] == "async_retry")
+            .await;
+        if generation == 2 {
+            // It has failed twice, and the next back-off is some minutes.
+            world
+                .until_true(
+                    "select exists (select from apipay.invoices i join apipay.jobs j on j.invoice_id = i.id
+                                     where i.next_check_at > now() + interval '2 min')",
+                )
+                .await;
+            let status = &world
+                .rows("select explain from apipay.account_status")
+                .await[0];
+            let says = status["explain"].as_str().unwrap();
+            assert!(
+                says.ends_with(". 1 job waits that failed at Kaspi."),
+                "{says}"
+            );
+            // No check of another invoice takes it along.
+            world
+                .sql(
+                    "update apipay.invoices i set settled = true
+                      where not exists (select from apipay.jobs j where j.invoice_id = i.id)",
+                )
+                .await;
+        }
+        world
+            .sql("select apipay.resume('default', 'logged in')")
+            .await;
+    }
+    world
+        .until_job(job, "it is sent again", |row| {
+            row["state"] == "accepted" && row["generation"] == 3
+        })
+        .await;
+    let back = json!({"status": "pending"});
+    kaspi_decides(&world, &back).await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn what_died_before_an_operator_resumed_the_account_does_not_park_it_again() {
     let wish = Wish::default()
         .tune("breaker.probe_initial", "1h")

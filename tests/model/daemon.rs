@@ -18,7 +18,7 @@ use apipayd::domain::operation::{Lookup, Operation, Plan, Request, operation};
 use apipayd::domain::state::State as Status;
 use apipayd::gateway::wire;
 use apipayd::policy::finding::{Baseline, Finding, Subject};
-use apipayd::policy::follow::follow;
+use apipayd::policy::follow::{Spans, follow};
 use apipayd::policy::judge::{Circumstances, judge};
 use apipayd::policy::outage::{Errand, Sign};
 use apipayd::policy::reconcile::{reconcile, without_baseline};
@@ -233,15 +233,7 @@ impl Daemon {
             // worker/follow.rs
             Learned::Checked(glimpse) => {
                 let seen = self.seen(question, glimpse)?;
-                let followed = follow(
-                    self.operation,
-                    plan,
-                    &history,
-                    &seen,
-                    Duration::ZERO,
-                    Duration::ZERO,
-                    at,
-                );
+                let followed = follow(self.operation, plan, &history, &seen, Spans::default(), at);
                 let next = followed.next?;
                 let guard = guard(Status::Accepted);
                 let entry = outcome::followed(

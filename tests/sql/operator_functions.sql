@@ -32,12 +32,22 @@ $$;
 create function pg_temp.last_event(of_subject text, of_id text) returns apipay.events language sql as
   'select * from apipay.events where subject = of_subject and subject_id = of_id order by id desc limit 1';
 
+create function pg_temp.waiting(why text, counted int) returns bigint
+language plpgsql as $$
+declare
+  made constant bigint := pg_temp.job('queued');
+begin
+  update apipay.jobs set reason = why, attempts = counted where jobs.id = made;
+  return made;
+end $$;
+
 -- retry
 do $$
 declare
   id bigint;
   copy apipay.jobs;
   state text;
+  expected int;
 begin
   id := pg_temp.job('queued');
   assert apipay.retry(id, 'hurry') = id;
@@ -118,6 +128,17 @@ begin
   insert into apipay.invoices (account, id, job_id, job_token, status) values ('default', id, id, gen_random_uuid(), 'expired');
   perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000', '%it has been done and a copy would do it twice%');
 
+  -- A try before its time takes the place of the one that was due, and the next wait is no longer for it. Whether anything
+  -- was repeated is known all the same. What was told to wait has not counted.
+  for id, expected in
+    select pg_temp.waiting(n.reason, n.was), n.is_then
+      from (values ('not_applied', 7, 6), ('not_applied', 3, 2), ('not_applied', 2, 2), ('not_applied', 1, 1), ('not_applied', 0, 0),
+                   ('retry_after', 7, 7)) as n (reason, was, is_then)
+  loop
+    perform apipay.retry(id);
+    perform apipay.retry(id);
+    assert (pg_temp.read(id)).attempts = expected and (pg_temp.read(id)).run_at = now(), expected;
+  end loop;
   perform pg_temp.expect_refusal('select apipay.retry(-1)', 'P0002', 'there is no job -1; %');
   perform pg_temp.expect_refusal('select apipay.retry(null)', '22004', 'job is null: it must be given');
 end $$;

@@ -470,6 +470,8 @@ begin
   update apipay.accounts set capped_until = null, capped_operations = null, capped_reason = null where name in ('owned', 'slow', 'limited');
   assert (select a.explain from apipay.account_status a where a.account = 'default') like
     'A daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: Commits are lost. %';
+  assert (select a.explain from apipay.account_status a where a.account = 'default') like '% jobs wait for %, % of unknown outcome, 1 that failed at Kaspi.',
+    (select a.explain from apipay.account_status a where a.account = 'default');
   assert (select a.explain from apipay.account_status a where a.account = 'slow') not like '%history_lost%';
   perform apipay._resolve_alert(null, 'history_lost', 'read', 'kassa');
   begin

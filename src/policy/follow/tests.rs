@@ -31,21 +31,23 @@ fn generation(generation: i16) -> History {
     }
 }
 
-/// The object has looked so for `unchanged_for`, the job been accepted for as long.
+/// The object has looked so for `unchanged`, the job been accepted for as long.
 #[track_caller]
-fn check(kind: &Kind, history: &History, seen: &Object, unchanged_for: Duration, expected: &str) {
+fn check(kind: &Kind, history: &History, seen: &Object, unchanged: Duration, expected: &str) {
+    let spans = Spans {
+        unchanged,
+        accepted: unchanged,
+        resumed: None,
+    };
+    check_spans(kind, history, seen, spans, expected);
+}
+
+#[track_caller]
+fn check_spans(kind: &Kind, history: &History, seen: &Object, spans: Spans, expected: &str) {
     let rules = rules();
     let (operation, plan) = (kind.operation, &kind.plan);
     let at = at(&rules);
-    let followed = follow(
-        operation,
-        plan,
-        history,
-        seen,
-        unchanged_for,
-        unchanged_for,
-        at,
-    );
+    let followed = follow(operation, plan, history, seen, spans, at);
     assert_eq!(show_followed(&followed), expected, "{history:?} {seen:?}");
 }
 
@@ -291,6 +293,39 @@ fn what_failed_for_good_fails() {
     }
 }
 
+/// An invoice in error may turn pending after all, so the first back-off lasts in any case.
+#[test]
+fn what_an_account_was_to_blame_for_waits_no_longer_than_at_first_once_it_is_resumed() {
+    let resubmitted = "queued session_expired resubmitted";
+    let parked = "park session_expired until delivered (kaspi_session_invalid)";
+    let waits =
+        |seconds| format!("accepted async_retry invoice 15 error check in {seconds}s; {parked}");
+    for (unchanged, resumed, expected) in [
+        (300, None, waits(60)),
+        (300, Some(301), waits(60)),
+        (300, Some(300), resubmitted.to_owned()),
+        (90, Some(1), resubmitted.to_owned()),
+        (89, Some(1), waits(1)),
+        (0, Some(0), waits(90)),
+    ] {
+        let spans = Spans {
+            unchanged: seconds(unchanged),
+            accepted: seconds(unchanged),
+            resumed: resumed.map(seconds),
+        };
+        let seen = failed_invoice("kaspi_session_invalid");
+        check_spans(&create(), &generation(3), &seen, spans, &expected);
+        // What is nobody's fault goes by its own failures.
+        let own = Spans {
+            unchanged: seconds(359),
+            ..spans
+        };
+        let seen = failed_invoice("kaspi_throttled");
+        let waits = "accepted async_retry invoice 15 error check in 1s";
+        check_spans(&create(), &generation(3), &seen, own, waits);
+    }
+}
+
 /// Random time is added to the check, never taken from the back-off.
 #[test]
 fn a_later_check_finds_the_back_off_over() {
@@ -309,8 +344,11 @@ fn a_later_check_finds_the_back_off_over() {
                 &kind.plan,
                 &history,
                 &seen,
-                unchanged_for,
-                MINUTE,
+                Spans {
+                    unchanged: unchanged_for,
+                    accepted: MINUTE,
+                    resumed: None,
+                },
                 at,
             )
         };

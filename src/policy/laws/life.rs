@@ -158,8 +158,11 @@ impl Job {
             &self.kind.plan,
             &self.history,
             seen,
-            span(since),
-            span(self.accepted_at),
+            Spans {
+                unchanged: span(since),
+                accepted: span(self.accepted_at),
+                resumed: None,
+            },
             self.at(&rules),
         );
         let usual = usual_check(seen, span(since), &rules);

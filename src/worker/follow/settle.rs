@@ -12,9 +12,11 @@ use crate::domain::state::State;
 use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::finding::Subject;
 use crate::policy::follow::{
-    Followed, follow, has_double, is_anothers, is_dropped_again, proves_delivery,
+    Followed, Spans, follow, has_double, is_anothers, is_dropped_again, proves_delivery,
 };
+use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::lives_after_all;
+use crate::policy::rules::Jitter;
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::alerting::{Alert, Known};
 use crate::worker::guard::Guard;
@@ -138,14 +140,21 @@ async fn decide(
     if is_anothers(&plan, job.name, shown.object) {
         return Some(Followed::anothers(shown.object));
     }
-    let at = room.circumstances(mirror.now);
+    // It is decided anew with each check, and people read when the object is asked about again: that is not to move.
+    let at = Circumstances {
+        jitter: Jitter::of_number(shown.object.id()),
+        ..room.circumstances(mirror.now)
+    };
     let followed = follow(
         operation,
         &plan,
         &job.history,
         shown.object,
-        shown.unchanged_for,
-        job.accepted_for,
+        Spans {
+            unchanged: shown.unchanged_for,
+            accepted: job.accepted_for,
+            resumed: mirror.resumed_for,
+        },
         at,
     );
     let is_given_up = followed.next == Some(Next::Failed(Reason::GaveUp));

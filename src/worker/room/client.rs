@@ -11,6 +11,7 @@ use crate::gateway::client::Gateway;
 use crate::gateway::wire;
 use crate::heart;
 use crate::policy::judge::is_refused_for_rate;
+use crate::worker::clock::Moment;
 
 /// The way to the gateway with one account's key. It is the only one, so nothing leaves while the key is in doubt.
 pub struct Client {
@@ -44,11 +45,11 @@ impl Client {
                 took: Duration::ZERO,
             };
         }
-        let before = self.refusals.count();
+        let leaving = self.refusals.leaving(Moment::now());
         let timed = self.gateway.call(request).await;
         heart::beat();
         self.refusals
-            .note(before, is_refused_for_rate(&timed.answer));
+            .note(leaving, is_refused_for_rate(&timed.answer));
         if let Some(shown) = wire::shown_mode(&timed) {
             self.modes.see(shown);
         }

@@ -520,12 +520,12 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "-- Accepted jobs whose object is not followed",
-        "'', 0, 500, '{}'",
+        "'', 0, 500, '{}', '{kaspi_session_expired}', 138",
         ALL,
     ),
     (
         "-- Has the objects of accepted jobs asked about again",
-        "array[{JOBS} + 1021], '1s'",
+        "array[{JOBS} + 1021], '1s', '{kaspi_session_expired}', 138",
         FEW,
     ),
     (
