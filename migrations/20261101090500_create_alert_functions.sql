@@ -164,14 +164,36 @@ declare
   told apipay.alerts;
   jobs jsonb;
   number int;
+  is_own boolean;
 begin
   select * into told from apipay.alerts a
    where a.account = account_name and a.kind = 'job_stuck' and a.resolved_at is null
      and (a.subject = job or a.details ->> 'case' = _tell_stuck.details ->> 'case')
    order by a.subject = job desc, a.id limit 1;
   if found then
+    if details ? 'alike' and told.details ? 'alike' then
+      -- Each daemon lists its own, as long as it gives signs of life.
+      jobs := (select coalesce(jsonb_object_agg(theirs.worker, theirs.jobs), '{}') from jsonb_each(told.details -> 'alike') as theirs (worker, jobs)
+                where exists (select from apipay.daemons d
+                               where d.worker::text = theirs.worker and not d.has_left and d.seen_at > now() - interval '1 minute'));
+      details := details || jsonb_build_object('alike', jobs || (details -> 'alike'));
+    end if;
     if _tell_stuck.renew then
       perform apipay._change_alert(account_name, 'job_stuck', summary, action, details, told.subject);
+    elsif details ? 'alike' then
+      -- That they are more or fewer is no news for whoever was told of it. What it says of their number is of the daemon
+      -- that opened it.
+      is_own := details -> 'worker' = told.details -> 'worker';
+      update apipay.alerts a
+         set details = a.details || jsonb_build_object('alike', _tell_stuck.details -> 'alike')
+               || case when is_own then jsonb_build_object('more', _tell_stuck.details -> 'more', 'others_refused', _tell_stuck.details -> 'others_refused')
+                  else '{}' end,
+             action = case when is_own and (_tell_stuck.details ->> 'more')::int > 0
+                           then regexp_replace(a.action, 'those of [0-9]+ more', format('those of %s more', _tell_stuck.details ->> 'more'))
+                           else a.action end
+       where a.id = told.id and a.resolved_at is null
+         and (a.details -> 'alike' is distinct from _tell_stuck.details -> 'alike'
+              or is_own and a.details -> 'more' is distinct from _tell_stuck.details -> 'more');
     end if;
     return told.id;
   end if;
@@ -205,7 +227,7 @@ begin
   return told.id;
 end $$;
 comment on function apipay._tell_stuck(text, text, text, text, jsonb, boolean) is
-  'Opens the alert of a job that is stuck, unless one is open about it, or about its case (in details); with renew that one says this from now on. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
+  'Opens the alert of a job that is stuck, unless one is open about it, or about its case (in details); with renew that one says this from now on, and without it lists those whose outcomes are refused for its cause (alike, by the daemons that have them) and says how many there are. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
 
 create function apipay._resolve_alert(account_name text, kind text, resolution text, subject text default '') returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
