@@ -99,16 +99,18 @@ create function apipay._told_held(account_name text) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp
 return array(select (a.details ->> 'job')::bigint from apipay.alerts a
               where coalesce(a.account, '') = account_name and a.kind in ('job_held', 'duplicate_detected')
-                and a.resolved_at is null and a.details ? 'job');
+                and a.resolved_at is null and a.details ? 'job' and a.details ->> 'reason' is distinct from 'called_off_unseen');
 comment on function apipay._told_held(text) is 'The held jobs of an account that have an open alert of their own.';
 
 -- Of an account ten jobs that are held are told one by one. What is beyond that is counted by one more alert, until none
--- of those is held any more: else each that is settled would have another one told.
+-- of those is held any more: else each that is settled would have another one told. Each that has ended on a person's word,
+-- while ApiPay never told whether it has anything of it, is told by itself, until a person has looked.
 create function apipay._tell_held(
   account_name text, kind text, severity text, summary text, action text, details jsonb) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   told apipay.alerts;
+  has_ended constant boolean := coalesce(details ->> 'reason' = 'called_off_unseen', false);
 begin
   -- Whoever is to look the payment up has to know which one it is.
   action := concat((select apipay._sought(j) || '; ' from apipay.jobs j
@@ -120,7 +122,7 @@ begin
   if found and told.kind <> _tell_held.kind then
     -- Who filters by the kind has to see what it is now.
     update apipay.alerts a
-       set resolved_at = clock_timestamp(), resolution = format('the job is held for another reason now: see its alert %s', _tell_held.kind)
+       set resolved_at = clock_timestamp(), resolution = format(case when has_ended then 'the job has ended: see its alert %s' else 'the job is held for another reason now: see its alert %s' end, _tell_held.kind)
      where a.id = told.id and a.resolved_at is null;
     return apipay._open_alert(account_name, kind, severity, summary, action, details, details ->> 'job');
   elsif found then
@@ -135,9 +137,9 @@ begin
   end if;
   select * into told from apipay.alerts a
    where coalesce(a.account, '') = account_name and a.kind = 'job_held' and a.subject = 'others' and a.resolved_at is null;
-  if found then
+  if found and not has_ended then
     return told.id;
-  elsif cardinality(apipay._told_held(account_name)) < 10 then
+  elsif has_ended or cardinality(apipay._told_held(account_name)) < 10 then
     return apipay._open_alert(account_name, kind, severity, summary, action, details, details ->> 'job');
   end if;
   return apipay._open_alert(account_name, 'job_held', 'critical',

@@ -412,6 +412,13 @@ begin
   perform apipay._resolve_alert('default', 'job_held', 'settled', '3');
   perform apipay._tell_held('default', 'job_held', 'critical', 'held', 'look', '{"job": 13}');
   assert (select count(*) = 10 from apipay.alerts where account = 'default' and kind = 'job_held' and resolved_at is null);
+  -- One that has ended, and of which ApiPay never told, is told by itself, takes no place of a held one, and ends with a word.
+  perform apipay._tell_held('default', 'job_held', 'critical', 'ended', 'look', '{"job": 14, "reason": "called_off_unseen"}');
+  assert (select count(*) = 11 and count(*) filter (where subject = '14') = 1 from apipay.alerts where account = 'default' and kind = 'job_held' and resolved_at is null);
+  assert cardinality(apipay._told_held('default')) = 9;
+  assert (select apipay.acknowledge(id, 'not there') from apipay.alerts where kind = 'job_held' and subject = '14' and resolved_at is null);
+  assert not exists (select from apipay.alerts where kind = 'job_held' and subject = '14' and resolved_at is null);
+  assert not (select apipay.acknowledge(id, 'I see') from apipay.alerts where kind = 'job_held' and subject = '5' and resolved_at is null);
   perform apipay._resolve_alert('default', 'job_held', 'looked', subject) from apipay.alerts where account = 'default' and kind = 'job_held' and resolved_at is null;
 
   -- What belongs to one job cannot be given to another.
