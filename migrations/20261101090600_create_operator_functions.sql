@@ -273,7 +273,10 @@ return (
   with copy as (select id, state from apipay.jobs where retry_of = job.id),
        alive as (select id, status from apipay.invoices
                   where job_id = job.id and status not in ('cancelled', 'expired', 'error') limit 1),
-       dead as (select from apipay.invoices where job_id = job.id and status in ('cancelled', 'expired', 'error'))
+       dead as (select from apipay.invoices where job_id = job.id and status in ('cancelled', 'expired', 'error')),
+       given_back as (select r.id, r.status from apipay.refunds r
+                       where job.operation = 'invoice.refund' and r.account = job.account and r.invoice_id = job.invoice_id
+                         and r.job_id = job.id and r.status <> 'failed' limit 1)
   select case
     when exists (select from copy) then
       (select format('job %s repeats it already and is %s: look at that one', id, state) from copy)
@@ -281,11 +284,13 @@ return (
       (select format('its invoice %s is %s and a copy would bill the customer twice: insert a new job if you mean that', id, status) from alive)
     when job.state = 'succeeded' and not (job.operation = 'invoice.create' and exists (select from dead)) then
       'it has been done and a copy would do it twice: insert a new job if you mean that'
+    when exists (select from given_back) and job.state <> 'succeeded' then
+      (select format('its refund %s is %s and a copy would give the money back twice: insert a new job if you mean that', id, status) from given_back)
     -- A copy has a name of its own, by which nothing is found of what this one may have done.
     when job.reason = 'called_off_unseen' then
       'ApiPay has not answered whether it has anything of it and a copy could do it twice: look there, and insert a new job if there is nothing' end);
 comment on function apipay._why_not_again(apipay.jobs) is
-  'Why a copy of a final job could do something twice; null when it cannot (it had no effect, or its invoice is dead).';
+  'Why a copy of a final job could do something twice; null when it cannot (it had no effect, or its invoice is dead, or its refund has failed).';
 
 create function apipay._why_not_retry(job apipay.jobs) returns text
 language sql stable

@@ -107,6 +107,18 @@ begin
   insert into apipay.invoices (account, id, job_id, status) values ('default', id, id, 'expired'), ('other', id, id, 'pending');
   perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000', '%is pending and a copy would bill the customer twice%');
 
+  -- A refund that failed for us and was made after all gives the money back once; one of another job says nothing of it.
+  foreach state in array array['pending', 'processing', 'completed', 'unknown'] loop
+    id := pg_temp.job('failed', 'invoice.refund', params => '{"invoice_id": 1}');
+    insert into apipay.refunds (account, id, job_id, invoice_id, status) values ('default', id, id, 1, state);
+    perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
+      format('job %s is failed: it cannot be repeated; its refund %s is %s and a copy would give the money back twice: insert a new job if you mean that', id, id, state));
+  end loop;
+  id := pg_temp.job('failed', 'invoice.refund', params => '{"invoice_id": 1}');
+  insert into apipay.refunds (account, id, job_id, invoice_id, status) values ('default', id, id, 1, 'failed'), ('other', id, id, 1, 'completed');
+  assert (pg_temp.read(apipay.retry(id))).retry_of = id;
+  delete from apipay.refunds;
+
   perform pg_temp.expect_refusal('select apipay.retry(-1)', 'P0002', 'there is no job -1; %');
   perform pg_temp.expect_refusal('select apipay.retry(null)', '22004', 'job is null: it must be given');
 end $$;
