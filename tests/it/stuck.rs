@@ -270,6 +270,35 @@ async fn outcomes_that_the_alert_does_not_name_are_explained_by_it_and_counted_a
     world.end([daemon]).await;
 }
 
+/// A job whose look-up found what cannot be written is not looked up meanwhile, and does not say that it is.
+#[tokio::test]
+async fn what_look_ups_found_and_the_alert_does_not_name_is_explained_by_it() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql(
+            "create function public.refuse() returns trigger language plpgsql as $$
+             begin raise exception 'the books are closed'; end $$;
+             create trigger refuse before update on apipay.jobs
+               for each row when (old.state = 'uncertain' and new.state in ('accepted', 'succeeded')) execute function public.refuse()",
+        )
+        .await;
+    let fault = json!({"route": "POST /invoices", "times": 3, "effect": "apply", "answer": {"preset": "502_html"}});
+    world.sandbox.fault(fault).await;
+    let mut jobs = Vec::new();
+    for amount in [700, 800, 900] {
+        jobs.push(world.bill(phone::PAID, amount).await);
+    }
+    are_told_with(&world, &jobs).await;
+    world.sql("drop trigger refuse on apipay.jobs").await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    world
+        .until_holds("it has ended", async || open(&world).await.is_empty())
+        .await;
+    world.end([daemon]).await;
+}
+
 /// One alert names one of these jobs and counts the others, and each is explained by it.
 async fn are_told_with(world: &World, jobs: &[Job]) {
     world
