@@ -99,16 +99,18 @@ create function apipay._told_held(account_name text) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp
 return array(select (a.details ->> 'job')::bigint from apipay.alerts a
               where coalesce(a.account, '') = account_name and a.kind in ('job_held', 'duplicate_detected')
-                and a.resolved_at is null and a.details ? 'job');
+                and a.resolved_at is null and a.details ? 'job' and a.details ->> 'reason' is distinct from 'called_off_unseen');
 comment on function apipay._told_held(text) is 'The held jobs of an account that have an open alert of their own.';
 
 -- Of an account ten jobs that are held are told one by one. What is beyond that is counted by one more alert, until none
--- of those is held any more: else each that is settled would have another one told.
+-- of those is held any more: else each that is settled would have another one told. Each that has ended on a person's word,
+-- while ApiPay never told whether it has anything of it, is told by itself, until a person has looked.
 create function apipay._tell_held(
   account_name text, kind text, severity text, summary text, action text, details jsonb) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   told apipay.alerts;
+  has_ended constant boolean := coalesce(details ->> 'reason' = 'called_off_unseen', false);
 begin
   -- Whoever is to look the payment up has to know which one it is.
   action := concat((select apipay._sought(j) || '; ' from apipay.jobs j
@@ -120,7 +122,7 @@ begin
   if found and told.kind <> _tell_held.kind then
     -- Who filters by the kind has to see what it is now.
     update apipay.alerts a
-       set resolved_at = clock_timestamp(), resolution = format('the job is held for another reason now: see its alert %s', _tell_held.kind)
+       set resolved_at = clock_timestamp(), resolution = format(case when has_ended then 'the job has ended: see its alert %s' else 'the job is held for another reason now: see its alert %s' end, _tell_held.kind)
      where a.id = told.id and a.resolved_at is null;
     return apipay._open_alert(account_name, kind, severity, summary, action, details, details ->> 'job');
   elsif found then
@@ -135,9 +137,9 @@ begin
   end if;
   select * into told from apipay.alerts a
    where coalesce(a.account, '') = account_name and a.kind = 'job_held' and a.subject = 'others' and a.resolved_at is null;
-  if found then
+  if found and not has_ended then
     return told.id;
-  elsif cardinality(apipay._told_held(account_name)) < 10 then
+  elsif has_ended or cardinality(apipay._told_held(account_name)) < 10 then
     return apipay._open_alert(account_name, kind, severity, summary, action, details, details ->> 'job');
   end if;
   return apipay._open_alert(account_name, 'job_held', 'critical',
@@ -164,14 +166,36 @@ declare
   told apipay.alerts;
   jobs jsonb;
   number int;
+  is_own boolean;
 begin
   select * into told from apipay.alerts a
    where a.account = account_name and a.kind = 'job_stuck' and a.resolved_at is null
      and (a.subject = job or a.details ->> 'case' = _tell_stuck.details ->> 'case')
    order by a.subject = job desc, a.id limit 1;
   if found then
+    if details ? 'alike' and told.details ? 'alike' then
+      -- Each daemon lists its own, as long as it gives signs of life.
+      jobs := (select coalesce(jsonb_object_agg(theirs.worker, theirs.jobs), '{}') from jsonb_each(told.details -> 'alike') as theirs (worker, jobs)
+                where exists (select from apipay.daemons d
+                               where d.worker::text = theirs.worker and not d.has_left and d.seen_at > now() - interval '1 minute'));
+      details := details || jsonb_build_object('alike', jobs || (details -> 'alike'));
+    end if;
     if _tell_stuck.renew then
       perform apipay._change_alert(account_name, 'job_stuck', summary, action, details, told.subject);
+    elsif details ? 'alike' then
+      -- That they are more or fewer is no news for whoever was told of it. What it says of their number is of the daemon
+      -- that opened it.
+      is_own := details -> 'worker' = told.details -> 'worker';
+      update apipay.alerts a
+         set details = a.details || jsonb_build_object('alike', _tell_stuck.details -> 'alike')
+               || case when is_own then jsonb_build_object('more', _tell_stuck.details -> 'more', 'others_refused', _tell_stuck.details -> 'others_refused')
+                  else '{}' end,
+             action = case when is_own and (_tell_stuck.details ->> 'more')::int > 0
+                           then regexp_replace(a.action, 'those of [0-9]+ more', format('those of %s more', _tell_stuck.details ->> 'more'))
+                           else a.action end
+       where a.id = told.id and a.resolved_at is null
+         and (a.details -> 'alike' is distinct from _tell_stuck.details -> 'alike'
+              or is_own and a.details -> 'more' is distinct from _tell_stuck.details -> 'more');
     end if;
     return told.id;
   end if;
@@ -205,7 +229,7 @@ begin
   return told.id;
 end $$;
 comment on function apipay._tell_stuck(text, text, text, text, jsonb, boolean) is
-  'Opens the alert of a job that is stuck, unless one is open about it, or about its case (in details); with renew that one says this from now on. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
+  'Opens the alert of a job that is stuck, unless one is open about it, or about its case (in details); with renew that one says this from now on, and without it lists those whose outcomes are refused for its cause (alike, by the daemons that have them) and says how many there are. Beyond ten of an account they are counted by one alert. Returns the id of the one that tells of it.';
 
 create function apipay._resolve_alert(account_name text, kind text, resolution text, subject text default '') returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$

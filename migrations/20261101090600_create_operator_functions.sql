@@ -273,7 +273,10 @@ return (
   with copy as (select id, state from apipay.jobs where retry_of = job.id),
        alive as (select id, status from apipay.invoices
                   where job_id = job.id and job_token = job.token and status not in ('cancelled', 'expired', 'error') limit 1),
-       dead as (select from apipay.invoices where job_id = job.id and job_token = job.token and status in ('cancelled', 'expired', 'error'))
+       dead as (select from apipay.invoices where job_id = job.id and job_token = job.token and status in ('cancelled', 'expired', 'error')),
+       given_back as (select r.id, r.status from apipay.refunds r
+                       where job.operation = 'invoice.refund' and r.account = job.account and r.invoice_id = job.invoice_id
+                         and r.job_id = job.id and job_token = job.token and r.status <> 'failed' limit 1)
   select case
     when exists (select from copy) then
       (select format('job %s repeats it already and is %s: look at that one', id, state) from copy)
@@ -281,11 +284,13 @@ return (
       (select format('its invoice %s is %s and a copy would bill the customer twice: insert a new job if you mean that', id, status) from alive)
     when job.state = 'succeeded' and not (job.operation = 'invoice.create' and exists (select from dead)) then
       'it has been done and a copy would do it twice: insert a new job if you mean that'
+    when exists (select from given_back) and job.state <> 'succeeded' then
+      (select format('its refund %s is %s and a copy would give the money back twice: insert a new job if you mean that', id, status) from given_back)
     -- A copy has a name of its own, by which nothing is found of what this one may have done.
     when job.reason = 'called_off_unseen' then
       'ApiPay has not answered whether it has anything of it and a copy could do it twice: look there, and insert a new job if there is nothing' end);
 comment on function apipay._why_not_again(apipay.jobs) is
-  'Why a copy of a final job could do something twice; null when it cannot (it had no effect, or its invoice is dead).';
+  'Why a copy of a final job could do something twice; null when it cannot (it had no effect, or its invoice is dead, or its refund has failed).';
 
 create function apipay._why_not_retry(job apipay.jobs) returns text
 language sql stable
@@ -877,7 +882,9 @@ begin
     raise exception 'alert %: the apipayd on % runs still and sends nothing until it is started again; there: sudo systemctl restart apipayd', alert, told.details ->> 'host'
       using errcode = 'object_not_in_prerequisite_state';
   end if;
-  ends := told.kind in ('invoice_revived', 'mode_mismatch', 'history_lost', 'other_organization')
+  ends := (told.kind in ('invoice_revived', 'mode_mismatch', 'history_lost', 'other_organization')
+           -- The job has ended, and nothing of it is asked for any more.
+           or coalesce(told.kind = 'job_held' and told.details ->> 'reason' = 'called_off_unseen', false))
     -- An invoice that can still be paid is not acknowledged: the customer might pay twice.
     and not (told.kind = 'invoice_revived' and exists (
       select from apipay.invoices i
@@ -924,7 +931,7 @@ begin
   return ends;
 end $$;
 comment on function apipay.acknowledge(bigint, text) is
-  'Says that a person has seen to an alert: it is not told again, unless it comes to be about something else (another job, another cause). One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then (reason other_organization), and open invoices and refunds are not asked about any more. Any other ends when its cause is gone.';
+  'Says that a person has seen to an alert: it is not told again, unless it comes to be about something else (another job, another cause). One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then (reason other_organization), and open invoices and refunds are not asked about any more; and job_held of a job that ended without an answer of the gateway''s whether it has anything of it (called_off_unseen). Any other ends when its cause is gone.';
 
 -- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
 -- brings only the events: what they say last still stands. Each account is by itself, for its row may be locked. A park of the daemon's own is not put back: the gateway says

@@ -653,11 +653,12 @@ cross join lateral (
   select case when j.refund_id is null then 'invoice' else 'refund' end as object, coalesce(j.refund_id, j.invoice_id) as id,
          case when j.refund_id is null then (i.invoice).settled else (r.refund).settled end is false as is_open,
          case when j.refund_id is null then (i.invoice).next_check_at else (r.refund).next_check_at end as next_check_at) as mirror
--- An alert of this kind names one job, and counts others that are refused for the same cause, or counts many; or names
--- one invoice or refund.
+-- An alert of this kind names one job, and counts or lists others that are refused for the same cause, or counts many; or
+-- names one invoice or refund.
 left join lateral (
   -- The alert about this job, or one that counts it among others.
   select case when of_it.yes then told.summary
+              when of_it.is_alike then 'The database does not take what became of it either: ' || told.summary
               when told.details ? 'job' is false then 'It is due to be asked about. What ApiPay shows of others cannot be stored either: ' || told.summary
               else 'It is due and does not go out. The database refuses several jobs of this account: ' || told.summary end as summary
     from apipay.alerts told
@@ -665,12 +666,15 @@ left join lateral (
      select told.details @> jsonb_build_object('job', j.id, 'state', j.state, 'epoch', j.epoch)
             or coalesce(told.details -> 'jobs' -> j.id::text = jsonb_build_object('state', j.state, 'epoch', j.epoch), false)
             -- Or about what ApiPay shows of its object, and cannot be stored.
-            or coalesce(mirror.is_open and told.details -> mirror.object = to_jsonb(mirror.id), false) as yes) as of_it
+            or coalesce(mirror.is_open and told.details -> mirror.object = to_jsonb(mirror.id), false) as yes,
+            -- Or lists it among those whose outcomes wait in the memory of a daemon.
+            exists (select from jsonb_each(told.details -> 'alike') as theirs (worker, jobs)
+                     where theirs.jobs -> j.id::text = jsonb_build_object('state', j.state, 'epoch', j.epoch)) as is_alike) as of_it
    where (j.finished_at is null or mirror.is_open) and told.resolved_at is null and told.kind = 'job_stuck' and coalesce(told.account, '') = j.account
-     and (of_it.yes or (j.state = 'queued' and apipay._is_in_turn(j.reason) and j.run_at < now() - interval '30 s'
+     and (of_it.yes or of_it.is_alike or (j.state = 'queued' and apipay._is_in_turn(j.reason) and j.run_at < now() - interval '30 s'
                         and (told.details ->> 'others_refused')::int > 0)
           or (mirror.is_open and mirror.next_check_at < now() - interval '30 s' and told.details ?| array['invoice', 'refund']))
-   order by of_it.yes desc
+   order by of_it.yes desc, of_it.is_alike desc
    limit 1) as stuck on true
 -- An alert that says why nothing like it moves: of commits that the database has forgotten; or of standstills of which the
 -- job, which is due for long, is one.

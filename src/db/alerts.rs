@@ -495,7 +495,7 @@ pub async fn tell_well(pool: &Pool, patience: Patience) -> Result<(), DbError> {
 
 /// Resolves alerts whose cause is gone: the held, overdue or stuck job has moved on, the daemon that had the outcome of a
 /// stuck job in its memory has ended, the invoice that had
-/// failed is not to be paid any more or its money was given back, ApiPay shows all that was missing, a panic is an hour ago, no
+/// failed is not to be paid any more or its money was given back, ApiPay shows what it has of a job that ended unseen, ApiPay shows all that was missing, a panic is an hour ago, no
 /// cap has blocked for [`Patience::unblocked_for`], an account is active, and something got through since it was resumed without proof or
 /// it has stayed so for [`Patience::well_for`], as it always must when its parks follow each other, a key is
 /// known to be of its account or no daemon has it any more. One that another session has locked is left for later.
@@ -506,6 +506,7 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                 resolution = case when l.kind in ('job_held', 'duplicate_detected') and l.subject = 'others' then 'no other job is held any more'
                                   when l.kind in ('job_held', 'duplicate_detected') then coalesce(
                                     (select case
+                                       when j.reason = 'called_off_unseen' and l.details ->> 'reason' = 'called_off_unseen' then 'ApiPay shows what it has of it'
                                        when j.reason = 'called_off_unseen'
                                        then 'the job ended as somebody said, and ApiPay has not answered whether it has anything of it: look there before you enqueue a new payment'
                                        when j.state in ('accepted', 'succeeded') and exists (
@@ -543,9 +544,13 @@ pub async fn resolve_cleared(pool: &Pool, patience: Patience) -> Result<u64, DbE
                       cross join lateral (
                         select from apipay.jobs j
                          where j.account = l.account and j.state = 'held' and j.id <> all (own.jobs) limit 1) others)
-                     else not exists (
-                     select from apipay.jobs j
-                     where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain')) end
+                     -- It has ended and is not asked about: until a person has looked, or it is seen all the same.
+                     when l.details ->> 'reason' = 'called_off_unseen' then exists (select from (select * from apipay.jobs where id = (l.details ->> 'job')::bigint offset 0) j
+                      where j.state not in ('held', 'sending', 'uncertain') and j.reason is distinct from 'called_off_unseen'
+                         or exists (select from (select account, status from apipay.invoices where job_id = j.id and job_token = j.token offset 0) i
+                                     where i.account = j.account and i.status not in ('cancelled', 'expired', 'error'))
+                         or exists (select from apipay.refunds r where r.account = j.account and r.invoice_id = j.invoice_id and r.job_id = j.id and r.job_token = j.token and r.status <> 'failed'))
+                     else not exists (select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain')) end
                    when 'duplicate_detected' then not exists (
                      select from apipay.jobs j
                      where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain', 'accepted'))

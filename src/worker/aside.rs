@@ -291,15 +291,20 @@ async fn tell(ctx: &Context, refused: &mut [SetAside]) {
                 Ok(holder) => holder.and_then(Holder::other),
                 Err(_) => None,
             };
-            let others = ctx.recorder.shelf().others(account);
             let (cause, blocking) = (&outcome.cause, blocking.as_ref());
-            let alert = Alert::stuck(account, transition, cause, blocking, others, ctx.worker);
+            let incident = cause.incident();
+            let shelf = ctx.recorder.shelf();
+            let others = shelf.others(account);
+            let alike = shelf.refused(account, &incident);
+            let worker = ctx.worker;
+            let alert = Alert::stuck(account, transition, cause, blocking, others, &alike, worker);
+            // One that is open counts them from now on, and lists them.
             open::try_to_open(&ctx.pool, &ctx.wake, account, &alert).await;
             let named = blocking.map(Blocker::name);
             // It may be open since there were few, or name somebody who has gone.
             let is_another = outcome.is_told && outcome.named != named;
             outcome.named = named;
-            if ctx.recorder.shelf().is_told_anew(account, others) || is_another {
+            if shelf.is_told_anew(account, &incident, others) || is_another {
                 open::try_to_change(&ctx.pool, &ctx.wake, account, &alert).await;
             }
         }
@@ -335,7 +340,7 @@ mod tests {
             state,
             ..Transition::default()
         };
-        let place = shelf.put(&moved, &account);
+        let place = shelf.put(&moved, &account, "locked".to_owned());
         let entry = Entry {
             transition: Some(moved),
             ..Entry::default()

@@ -284,23 +284,19 @@ async fn watch(room: &Room, guard: &Guard, invoices: &[&Object]) {
 
 /// A human has to decide about a job that this version cannot read and an earlier one may have sent, or has decided.
 async fn cannot_read(room: &Room, guard: &Guard, claim: &Claim, message: &str) {
+    let known = Known {
+        denied_since: claim.history.denied_since,
+        ..Known::nothing_of(&claim.operation)
+    };
     if claim.is_unwanted {
-        let entry = outcome::called_off(guard, message);
-        return room
-            .handles
-            .recorder
-            .record(Outcome::plain(&guard.account, entry))
-            .await;
+        let outcome = Outcome {
+            alert: Some(Alert::ended_unseen(guard, known)),
+            ..Outcome::plain(&guard.account, outcome::called_off(guard, message))
+        };
+        return room.handles.recorder.record(outcome).await;
     }
     let outcome = Outcome {
-        alert: Alert::of(
-            guard,
-            &Next::Held(Reason::UnknownOutcome),
-            Known {
-                denied_since: claim.history.denied_since,
-                ..Known::nothing_of(&claim.operation)
-            },
-        ),
+        alert: Alert::of(guard, &Next::Held(Reason::UnknownOutcome), known),
         ..Outcome::plain(
             &guard.account,
             outcome::held(guard, AttemptKind::Lookup, message),

@@ -44,7 +44,8 @@ impl SetAside {
             warn!(account = %message.outcome.account, cause = cause.message, "what was seen could not be stored; it is looked at again");
             return None;
         };
-        let place = recorder.shelf().put(transition, &message.outcome.account);
+        let account = &message.outcome.account;
+        let place = recorder.shelf().put(transition, account, cause.incident());
         message.leave_backlog();
         let now = Instant::now();
         Some(SetAside {

@@ -255,7 +255,77 @@ async fn what_is_to_end_does_so_unseen_when_no_look_up_is_answered() {
     let is_unknown = |attempt: &Value| attempt["effect"] == "unknown";
     assert!(attempts.iter().all(is_unknown), "{attempts:?}");
     assert_eq!(world.sandbox.requests_to("POST /invoices").await.len(), 1);
+    is_told_until_acknowledged(&world, job).await;
     world.end([daemon]).await;
+}
+
+/// What ApiPay has not answered about may be there. Whoever called it off is told so, until they have looked.
+async fn is_told_until_acknowledged(world: &World, job: Job) {
+    let alert = format!(
+        "from apipay.alerts where resolved_at is null and kind = 'job_held' and subject = '{job}'"
+    );
+    let told = format!(
+        "select exists (select {alert} and summary like '%ended as somebody said%has given no clear answer%'
+            and action like '%ApiPay dashboard%apipay.acknowledge%' and details ->> 'reason' = 'called_off_unseen')"
+    );
+    world.until_true(&told).await;
+    // For as long as some rounds of alerts.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    world.until_true(&told).await;
+    world
+        .sql(&format!(
+            "select apipay.acknowledge(id, 'nothing is there') {alert}"
+        ))
+        .await;
+    world
+        .until_true(&format!("select not exists (select {alert})"))
+        .await;
+}
+
+/// It was never held, so that no alert was open about it.
+#[tokio::test]
+async fn what_is_called_off_before_it_is_held_and_ends_unseen_is_told() {
+    let wish = unanswered()
+        .tune("reconcile.give_up", "4s")
+        .tune("reconcile.quiet_after_timeout", "100ms");
+    let (world, daemon) = World::running_as(wish).await;
+    no_look_up_is_answered(&world).await;
+    for ending in ["a person", "ApiPay"] {
+        let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
+        world.sandbox.fault(cut).await;
+        let job = world.bill(PHONE, 900).await;
+        world
+            .until_job(job, "looked up", |row| {
+                row["state"] == "uncertain" && row["reason"] == "lookup_unclear"
+            })
+            .await;
+        world.sql(&not_made_and_unwanted(job)).await;
+        let row = world.until(job, "cancelled").await;
+        assert_eq!(row["reason"], "called_off_unseen", "{row}");
+        let alerts = world
+            .rows(&format!(
+                "select incidents from apipay.alerts where kind = 'job_held' and details -> 'job' = '{job}'"
+            ))
+            .await;
+        assert_eq!(alerts, [json!({"incidents": 0})], "{ending}");
+        if ending == "a person" {
+            is_told_until_acknowledged(&world, job).await;
+            continue;
+        }
+        world
+            .sql(&format!(
+                "insert into apipay.invoices (account, id, job_id, job_token, status, settled)
+                 select 'default', 4711, id, token, 'pending', true from apipay.jobs where id = {job}"
+            ))
+            .await;
+        world
+            .until_true(&format!(
+                "select resolution like 'ApiPay shows%' from apipay.alerts where kind = 'job_held' and subject = '{job}'"
+            ))
+            .await;
+    }
+    drop(daemon);
+    world.end_unchecked().await;
 }
 
 /// Of two requests the evidence is of the one that decided, with its own answer.

@@ -211,3 +211,107 @@ async fn what_a_look_up_found_and_cannot_be_stored_is_one_alert_with_one_daemon_
     assert_eq!(world.sandbox.effects().await.len(), 1);
     world.end([daemon, second]).await;
 }
+
+/// Of those that are refused for one cause the alert names one. Each of the others is explained as that one is, and their
+/// number follows what becomes of them.
+#[tokio::test]
+async fn outcomes_that_the_alert_does_not_name_are_explained_by_it_and_counted_as_they_come_and_go()
+{
+    let (world, daemon) = World::running().await;
+    world
+        .sql(
+            "create table public.mended (job bigint primary key);
+             grant select on public.mended to public;
+             create function public.refuse() returns trigger language plpgsql as $$
+             begin
+               if not exists (select from public.mended where job = new.id) then
+                 raise exception 'the books are closed';
+               end if;
+               return new;
+             end $$;
+             create trigger refuse before update on apipay.jobs
+               for each row when (old.state = 'sending' and old.metadata ? 'code') execute function public.refuse()",
+        )
+        .await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        jobs.push(refused(&world, "accounting", "-").await);
+    }
+    are_told_with(&world, &jobs).await;
+    let told_at =
+        "select jsonb_build_array(changed_at) from apipay.alerts where kind = 'job_stuck'";
+    let told_before = world.value(told_at).await;
+    for _ in 0..2 {
+        jobs.push(refused(&world, "accounting", "-").await);
+    }
+    are_told_with(&world, &jobs).await;
+    assert_eq!(
+        world.value(told_at).await,
+        told_before,
+        "a number is no news"
+    );
+    // Two get well, of which the alert may name one.
+    for well in jobs.split_off(3) {
+        world
+            .sql(&format!("insert into public.mended values ({well})"))
+            .await;
+        world.until(well, "succeeded").await;
+        let explain = world.explain(well).await;
+        assert!(!explain.contains("the books are closed"), "{explain}");
+    }
+    are_told_with(&world, &jobs).await;
+    world.sql("drop function public.refuse cascade").await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    world
+        .until_holds("it has ended", async || open(&world).await.is_empty())
+        .await;
+    world.end([daemon]).await;
+}
+
+/// A job whose look-up found what cannot be written is not looked up meanwhile, and does not say that it is.
+#[tokio::test]
+async fn what_look_ups_found_and_the_alert_does_not_name_is_explained_by_it() {
+    let (world, daemon) = World::running().await;
+    world
+        .sql(
+            "create function public.refuse() returns trigger language plpgsql as $$
+             begin raise exception 'the books are closed'; end $$;
+             create trigger refuse before update on apipay.jobs
+               for each row when (old.state = 'uncertain' and new.state in ('accepted', 'succeeded')) execute function public.refuse()",
+        )
+        .await;
+    let fault = json!({"route": "POST /invoices", "times": 3, "effect": "apply", "answer": {"preset": "502_html"}});
+    world.sandbox.fault(fault).await;
+    let mut jobs = Vec::new();
+    for amount in [700, 800, 900] {
+        jobs.push(world.bill(phone::PAID, amount).await);
+    }
+    are_told_with(&world, &jobs).await;
+    world.sql("drop trigger refuse on apipay.jobs").await;
+    for job in jobs {
+        world.until(job, "succeeded").await;
+    }
+    world
+        .until_holds("it has ended", async || open(&world).await.is_empty())
+        .await;
+    world.end([daemon]).await;
+}
+
+/// One alert names one of these jobs and counts the others, and each is explained by it.
+async fn are_told_with(world: &World, jobs: &[Job]) {
+    world
+        .until_true(&format!(
+            "select count(*) = 1 and bool_and(action like '%those of {} more of this account%')
+               from apipay.alerts where kind = 'job_stuck' and resolved_at is null",
+            jobs.len() - 1
+        ))
+        .await;
+    for job in jobs {
+        let explained = format!(
+            "select explain like '%the books are closed%alert job_stuck%' from apipay.overview where id = {job}"
+        );
+        world.until_true(&explained).await;
+    }
+}

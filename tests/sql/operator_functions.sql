@@ -29,6 +29,9 @@ create function pg_temp.read(job bigint) returns apipay.jobs language sql as 'se
 create function pg_temp.invoice_of(job bigint, id bigint, status text, account text default 'default') returns void language sql as $$
   insert into apipay.invoices (account, id, job_id, job_token, status) values (account, id, job, (pg_temp.read(job)).token, status)
 $$;
+create function pg_temp.refund_of(job bigint, status text, account text default 'default') returns void language sql as $$
+  insert into apipay.refunds (account, id, job_id, job_token, invoice_id, status) values (account, job, job, (pg_temp.read(job)).token, 1, status)
+$$;
 create function pg_temp.last_event(of_subject text, of_id text) returns apipay.events language sql as
   'select * from apipay.events where subject = of_subject and subject_id = of_id order by id desc limit 1';
 
@@ -139,6 +142,18 @@ begin
     perform apipay.retry(id);
     assert (pg_temp.read(id)).attempts = expected and (pg_temp.read(id)).run_at = now(), expected;
   end loop;
+  -- A refund that failed for us and was made after all gives the money back once; one of another job says nothing of it.
+  foreach state in array array['pending', 'processing', 'completed', 'unknown'] loop
+    id := pg_temp.job('failed', 'invoice.refund', params => '{"invoice_id": 1}');
+    perform pg_temp.refund_of(id, state);
+    perform pg_temp.expect_refusal(format('select apipay.retry(%s)', id), '55000',
+      format('job %s is failed: it cannot be repeated; its refund %s is %s and a copy would give the money back twice: insert a new job if you mean that', id, id, state));
+  end loop;
+  id := pg_temp.job('failed', 'invoice.refund', params => '{"invoice_id": 1}');
+  perform pg_temp.refund_of(id, 'failed'), pg_temp.refund_of(id, 'completed', 'other');
+  assert (pg_temp.read(apipay.retry(id))).retry_of = id;
+  delete from apipay.refunds;
+
   perform pg_temp.expect_refusal('select apipay.retry(-1)', 'P0002', 'there is no job -1; %');
   perform pg_temp.expect_refusal('select apipay.retry(null)', '22004', 'job is null: it must be given');
 end $$;
@@ -444,6 +459,13 @@ begin
   perform apipay._resolve_alert('default', 'job_held', 'settled', '3');
   perform apipay._tell_held('default', 'job_held', 'critical', 'held', 'look', '{"job": 13}');
   assert (select count(*) = 10 from apipay.alerts where account = 'default' and kind = 'job_held' and resolved_at is null);
+  -- One that has ended, and of which ApiPay never told, is told by itself, takes no place of a held one, and ends with a word.
+  perform apipay._tell_held('default', 'job_held', 'critical', 'ended', 'look', '{"job": 14, "reason": "called_off_unseen"}');
+  assert (select count(*) = 11 and count(*) filter (where subject = '14') = 1 from apipay.alerts where account = 'default' and kind = 'job_held' and resolved_at is null);
+  assert cardinality(apipay._told_held('default')) = 9;
+  assert (select apipay.acknowledge(id, 'not there') from apipay.alerts where kind = 'job_held' and subject = '14' and resolved_at is null);
+  assert not exists (select from apipay.alerts where kind = 'job_held' and subject = '14' and resolved_at is null);
+  assert not (select apipay.acknowledge(id, 'I see') from apipay.alerts where kind = 'job_held' and subject = '5' and resolved_at is null);
   perform apipay._resolve_alert('default', 'job_held', 'looked', subject) from apipay.alerts where account = 'default' and kind = 'job_held' and resolved_at is null;
 
   -- What belongs to one job cannot be given to another.

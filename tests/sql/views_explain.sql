@@ -217,6 +217,29 @@ begin
   assert (select o.explain from apipay.overview o where o.id = explain_id.id) =
     'It is due and does not go out. The database refuses several jobs of this account: The database does not let job 1 go. What to do stands in the alert job_stuck, in apipay.alerts.' from (select id) as explain_id;
   perform apipay._resolve_alert('default', 'job_stuck', 'mended');
+  update apipay.jobs j set run_at = now() from (select id) as waits where j.id = waits.id;
+  -- Or lists all of them whose outcomes wait in the memory of daemons, each its own, and says how many they are.
+  perform apipay._announce('00000000-0000-4000-8000-00000000000a', 'kassa-5', '1', '{}');
+  perform apipay._tell_stuck('default', 'critical', 'The outcome of job 1 is not taken.', 'mend it. It does not take those of 1 more',
+    jsonb_build_object('job', 1, 'case', 'c', 'worker', '00000000-0000-4000-8000-00000000000a', 'more', 1, 'others_refused', 0,
+      'alike', jsonb_build_object('00000000-0000-4000-8000-00000000000a', jsonb_build_object(id, '{"state": "queued", "epoch": 4}'::jsonb))), false);
+  assert (select o.explain from apipay.overview o where o.id = explain_id.id) =
+    'The database does not take what became of it either: The outcome of job 1 is not taken. What to do stands in the alert job_stuck, in apipay.alerts.' from (select id) as explain_id;
+  perform apipay._tell_stuck('default', 'critical', 'The outcome of job 2 is not taken.', 'mend it. It does not take those of 7 more',
+    jsonb_build_object('job', 2, 'case', 'c', 'worker', '00000000-0000-4000-8000-00000000000b', 'more', 7, 'others_refused', 0,
+      'alike', '{"00000000-0000-4000-8000-00000000000b": {"2": {"state": "sending", "epoch": 1}}}'::jsonb), false);
+  assert (select l.summary like '%job 1 is not taken.' and l.action like '%of 1 more' and l.changed_at is null
+             and array(select jsonb_object_keys(l.details -> 'alike')) = array['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b']
+            from apipay.alerts l where l.kind = 'job_stuck' and l.resolved_at is null), 'the other daemon lists its own';
+  perform apipay._tell_stuck('default', 'critical', 'The outcome of job 3 is not taken.', 'mend it. It does not take those of 4 more',
+    jsonb_build_object('job', 3, 'case', 'c', 'worker', '00000000-0000-4000-8000-00000000000a', 'more', 4, 'others_refused', 0,
+      'alike', '{"00000000-0000-4000-8000-00000000000a": {"3": {"state": "sending", "epoch": 1}}}'::jsonb), false);
+  assert (select l.summary like '%job 1 is not taken.' and l.action like '%of 4 more' and l.changed_at is null
+             and l.details -> 'alike' = '{"00000000-0000-4000-8000-00000000000a": {"3": {"state": "sending", "epoch": 1}}}'::jsonb
+            from apipay.alerts l where l.kind = 'job_stuck' and l.resolved_at is null), 'one that gives no sign of life lists none';
+  assert (select o.explain from apipay.overview o where o.id = explain_id.id) like 'Due now: %' from (select id) as explain_id;
+  perform apipay._resolve_alert('default', 'job_stuck', 'mended', '1');
+  delete from apipay.daemons d where d.host = 'kassa-5';
   perform apipay._open_alert(null, 'history_lost', 'critical', 'The database has lost commits.', 'look', '{}');
   perform pg_temp.explains('{}',
     'Waiting: a daemon sends nothing any more, and what to do stands in the alert history_lost, in apipay.alerts: The database has lost commits. Then it goes out.');

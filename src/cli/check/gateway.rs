@@ -58,9 +58,19 @@ pub(super) fn results(account: &str, asked: Result<Answer, GatewayError>) -> Vec
             CheckResult::ok("gateway", format_args!("account {account}: it answers"))
         }
         _ => {
+            let by = match &answer {
+                Answer::Reply(reply) if reply.status == 429 => format!(
+                    ": something between here and ApiPay, as a proxy or a firewall, says in its own words that it is asked \
+                     too often; have its limit of requests raised, or lower accounts.{account}.requests_per_minute, and \
+                     check again in a minute"
+                ),
+                _ => String::new(),
+            };
             return vec![CheckResult::failed(
                 "gateway",
-                format_args!("account {account}: {seen}; is accounts.{account}.base_url right?"),
+                format_args!(
+                    "account {account}: {seen}{by}; is accounts.{account}.base_url right?"
+                ),
             )];
         }
     };
@@ -131,6 +141,15 @@ mod tests {
             [
                 "failed   gateway       account shop: HTTP 502, not the gateway's JSON; is \
               accounts.shop.base_url right?"
+            ]
+        );
+        // Whoever answers so is asked on the way to ApiPay.
+        assert_eq!(
+            lines(reply(429, Body::Text("<html>".into()))),
+            [
+                "failed   gateway       account shop: HTTP 429, not the gateway's JSON: something between here and ApiPay, as a \
+              proxy or a firewall, says in its own words that it is asked too often; have its limit of requests raised, or \
+              lower accounts.shop.requests_per_minute, and check again in a minute; is accounts.shop.base_url right?"
             ]
         );
         // Its own words: it leads to ApiPay.

@@ -1,8 +1,9 @@
 //! What the database does not take, lets nobody move or has forgotten, and the clock of its machine.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Alert;
@@ -16,7 +17,7 @@ use crate::db::fault::Cause;
 use crate::db::locks::{Blocker, LockedJob};
 use crate::db::mirrors::{Mirror, MirrorKind};
 use crate::domain::account::AccountName;
-use crate::domain::job::JobId;
+use crate::domain::job::{Epoch, JobId};
 use crate::domain::state::State;
 use crate::policy::clock::SpanUs;
 use crate::policy::remedy::ANY_LOCK;
@@ -35,18 +36,47 @@ pub enum Others {
     Wait(usize),
 }
 
+impl Others {
+    /// How many are refused.
+    fn refused(self) -> usize {
+        match self {
+            Others::GoOn => 0,
+            Others::Refused(jobs) | Others::Wait(jobs) => jobs,
+        }
+    }
+}
+
+/// A job that does not move, as it stands in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StuckJob {
+    /// The job.
+    pub id: JobId,
+    /// Its state.
+    pub state: State,
+    /// Its epoch.
+    pub epoch: Epoch,
+}
+
 impl Alert {
-    /// The database does not take the outcome of a job, although it takes others. The outcome is in the memory of `worker`,
-    /// and gone with it.
+    /// The database does not take the outcome of a job, although it takes others; `alike` are all that it refuses
+    /// for the same cause. The outcomes are in the memory of `worker`, and gone with it.
     pub fn stuck(
         account: &AccountName,
         transition: &Transition,
         cause: &Cause,
         blocker: Option<&Blocker>,
         others: Others,
+        alike: &[StuckJob],
         worker: Uuid,
     ) -> Alert {
         let job = transition.job_id;
+        let alike: BTreeMap<String, Value> = alike
+            .iter()
+            .map(|stuck| {
+                let stands = json!({ "state": stuck.state, "epoch": stuck.epoch.0 });
+                (stuck.id.to_string(), stands)
+            })
+            .collect();
         let rest = match others {
             Others::GoOn => "Other jobs go on".to_owned(),
             Others::Refused(jobs) => format!(
@@ -75,6 +105,9 @@ impl Alert {
                     "case": blocker.map_or_else(|| cause.incident(), Blocker::name),
                     "sqlstate": cause.sqlstate, "message": cause.message, "place": cause.place,
                     "blocking_pid": blocker.and_then(Blocker::pid), "blocker": blocker.map(Blocker::name), "worker": worker,
+                    "more": others.refused(), "alike": { worker.to_string(): alike },
+                    // What is not claimed meanwhile waits for these.
+                    "others_refused": match others { Others::Wait(jobs) => jobs, _ => 0 },
                 }),
             },
             renews: false,
@@ -90,10 +123,7 @@ impl Alert {
         others: Others,
         cause: &Cause,
     ) -> Alert {
-        let refused = match others {
-            Others::GoOn => 0,
-            Others::Refused(jobs) | Others::Wait(jobs) => jobs,
-        };
+        let refused = others.refused();
         let rest = match others {
             Others::GoOn => {
                 "Other jobs go on; should it be a refund that may have been sent, the others of its invoice wait for it"

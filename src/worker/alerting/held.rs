@@ -4,6 +4,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::Alert;
+use super::settled::acknowledge;
 use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
@@ -96,7 +97,50 @@ impl Alert {
                 reason: reason.code(),
                 known,
             })),
+            Next::CalledOff { is_seen: false, .. } => Some(Alert::ended_unseen(guard, known)),
             _ => None,
+        }
+    }
+
+    /// A job has ended on a person's word, and ApiPay has not told whether it has anything of it. Nothing of it is asked for
+    /// any more, so that only a person can see that.
+    pub fn ended_unseen(guard: &Guard, known: Known<'_>) -> Alert {
+        let (id, account) = (guard.id, &guard.account);
+        let since = known
+            .denied_since
+            .map_or_else(String::new, |since| format!(" since {}", written(since)));
+        let (alive, new) = match known.to_cancel {
+            ToCancel::Nothing => ("it has had its effect all the same", "job for it"),
+            ToCancel::Any | ToCancel::Invoice(_) => (
+                "the customer can pay that invoice: unless it is to be paid, cancel it",
+                "payment",
+            ),
+        };
+        let cancel = match known.to_cancel {
+            ToCancel::Nothing => ".".to_owned(),
+            ToCancel::Any => {
+                format!(": select apipay.cancel_invoice(INVOICE_ID, account => '{account}');")
+            }
+            ToCancel::Invoice(invoice) => {
+                format!(": select apipay.cancel_invoice({invoice}, account => '{account}');")
+            }
+        };
+        Alert {
+            kind: HELD,
+            severity: "critical",
+            text: AlertText {
+                summary: format!(
+                    "Job {id} of account {account} has ended as somebody said, that its request had no effect, and ApiPay \
+                     has given no clear answer about it{since}: whether it has something of the job is not known."
+                ),
+                action: format!(
+                    "look for it in the ApiPay dashboard before you enqueue a new {new}. If it is there, {alive}{cancel} \
+                     Once you have looked: {}",
+                    acknowledge(HELD, account, &id.to_string())
+                ),
+                details: json!({ "job": id.0, "reason": Reason::CalledOffUnseen.code() }),
+            },
+            renews: false,
         }
     }
 

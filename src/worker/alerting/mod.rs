@@ -11,7 +11,7 @@ mod settled;
 
 use crate::db::accounts::AlertText;
 
-pub use database::{HISTORY, Others, STUCK, clock_jumped, held_up, history_lost};
+pub use database::{HISTORY, Others, STUCK, StuckJob, clock_jumped, held_up, history_lost};
 pub use fault::PANICKED;
 pub use gateway::{Appearance, OVERDUE, of_park, parked, parked_undelivered, undelivered};
 pub use held::{ANOTHERS, DIFFERS, DUPLICATE, HELD, HeldJob, Known, ToCancel};

@@ -137,7 +137,7 @@ pub fn mode_changed(account: &AccountName, before: &str, now: &str, invoice: i64
 }
 
 /// The statement with which a person ends an alert.
-fn acknowledge(kind: &str, account: &AccountName, subject: &str) -> String {
+pub(super) fn acknowledge(kind: &str, account: &AccountName, subject: &str) -> String {
     format!(
         "select apipay.acknowledge(id, 'why') from apipay.alerts where kind = '{kind}' and account = '{account}' \
          and subject = '{subject}' and resolved_at is null;"

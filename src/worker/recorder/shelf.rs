@@ -8,7 +8,7 @@ use crate::db::entry::{Key, Transition};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::state::State;
-use crate::worker::alerting::Others;
+use crate::worker::alerting::{Others, StuckJob};
 
 /// Refused outcomes of an account after which none of its jobs is claimed: each is 100 KB at most.
 const ACCOUNT_MOST: usize = 500;
@@ -22,11 +22,20 @@ pub struct Shelf(Mutex<Places>);
 
 #[derive(Default, Debug)]
 struct Places {
-    /// How many outcomes of each, and from which state they move it; a job that is followed may have several.
-    outcomes: HashMap<Key, (usize, State)>,
+    outcomes: HashMap<Key, Place>,
     accounts: BTreeMap<AccountName, usize>,
-    /// What the alert of an account says of its other jobs.
-    told: BTreeMap<AccountName, Others>,
+    /// What the alerts of an account say of its other jobs, by their causes.
+    told: BTreeMap<AccountName, BTreeMap<String, Others>>,
+}
+
+/// The outcomes of one job; one that is followed may have several.
+#[derive(Debug)]
+struct Place {
+    count: usize,
+    /// From which state they move it.
+    state: State,
+    /// Of what was refused, the account and what the database said last.
+    refused: Option<(AccountName, String)>,
 }
 
 impl Shelf {
@@ -47,7 +56,7 @@ impl Shelf {
         };
         let places = self.places();
         let outcomes = places.outcomes.iter();
-        let jobs = outcomes.map(|((job, ..), (_, state))| (*job, after(state)));
+        let jobs = outcomes.map(|((job, ..), place)| (*job, after(&place.state)));
         jobs.collect()
     }
 
@@ -75,21 +84,49 @@ impl Shelf {
         }
     }
 
-    /// Notes of what kind the others are that an alert tells of; true when it told of another kind before.
-    pub(in crate::worker) fn is_told_anew(&self, account: &AccountName, others: Others) -> bool {
+    /// The jobs of an account that are refused for this cause.
+    pub(in crate::worker) fn refused(&self, account: &AccountName, cause: &str) -> Vec<StuckJob> {
+        let places = self.places();
+        let is_so = |place: &Place| {
+            let refused = place.refused.as_ref();
+            refused.is_some_and(|(of, said)| of == account && said == cause)
+        };
+        let refused = places.outcomes.iter().filter(|(_, place)| is_so(place));
+        let mut jobs: Vec<StuckJob> = refused
+            .map(|((id, epoch, _), place)| StuckJob {
+                id: *id,
+                state: place.state,
+                epoch: *epoch,
+            })
+            .collect();
+        drop(places);
+        jobs.sort_by_key(|stuck| stuck.id);
+        jobs.truncate(ACCOUNT_MOST);
+        jobs
+    }
+
+    /// Notes of what kind the others are that the alert of a cause tells of; true when it told of another kind before.
+    pub(in crate::worker) fn is_told_anew(
+        &self,
+        account: &AccountName,
+        cause: &str,
+        others: Others,
+    ) -> bool {
         let mut places = self.places();
-        let before = places.told.insert(account.clone(), others);
+        let told = places.told.entry(account.clone()).or_default();
+        let before = told.insert(cause.to_owned(), others);
         before.is_some_and(|before| discriminant(&before) != discriminant(&others))
     }
 
-    /// Puts an outcome of the account aside, until the answer is dropped.
+    /// Puts an outcome of the account aside that was refused for this cause, until the answer is dropped.
     pub(in crate::worker) fn put(
         self: &Arc<Self>,
         moved: &Transition,
         account: &AccountName,
+        cause: String,
     ) -> Shelved {
         let mut places = self.places();
-        let key = places.add(moved);
+        let key = places.add(moved, Some((account.clone(), cause)));
         *places.accounts.entry(account.clone()).or_default() += 1;
         Shelved {
             shelf: self.clone(),
@@ -100,7 +137,7 @@ impl Shelf {
 
     /// Has a job left alone until the answer is dropped: its outcome is on its way, and waits for its account.
     pub(in crate::worker) fn protect(self: &Arc<Self>, moved: &Transition) -> Shelved {
-        let key = self.places().add(moved);
+        let key = self.places().add(moved, None);
         Shelved {
             shelf: self.clone(),
             key,
@@ -114,10 +151,17 @@ impl Shelf {
 }
 
 impl Places {
-    fn add(&mut self, moved: &Transition) -> Key {
+    fn add(&mut self, moved: &Transition, refused: Option<(AccountName, String)>) -> Key {
         let key = moved.key();
-        let place = self.outcomes.entry(key).or_insert((0, moved.from_state));
-        *place = (place.0 + 1, moved.from_state);
+        let state = moved.from_state;
+        let place = self.outcomes.entry(key).or_insert(Place {
+            count: 0,
+            state,
+            refused: None,
+        });
+        place.count += 1;
+        place.state = state;
+        place.refused = refused.or(place.refused.take());
         key
     }
 }
@@ -139,7 +183,7 @@ impl Drop for Shelved {
             *count == 0
         };
         let of_job = places.outcomes.get_mut(&self.key);
-        if of_job.is_some_and(|(count, _)| less(count)) {
+        if of_job.is_some_and(|place| less(&mut place.count)) {
             places.outcomes.remove(&self.key);
         }
         if let Some(account) = &self.account
@@ -169,5 +213,32 @@ mod tests {
         assert!(after.starts_with("ApiPay is asked again"), "{after}");
         drop(place);
         assert!(shelf.jobs().is_empty());
+    }
+
+    #[test]
+    fn what_is_refused_for_one_cause_is_listed() {
+        let shelf = Arc::new(Shelf::default());
+        let account = AccountName::parse("shop").unwrap();
+        let put = |job_id, cause: &str| {
+            let moved = Transition {
+                job_id,
+                from_state: State::Sending,
+                ..Transition::default()
+            };
+            shelf.put(&moved, &account, cause.to_owned())
+        };
+        let listed = || {
+            let jobs = shelf.refused(&account, "frozen");
+            jobs.iter().map(|stuck| stuck.id.0).collect::<Vec<_>>()
+        };
+        let mut places = vec![put(7, "frozen"), put(9, "frozen"), put(8, "frozen")];
+        let _other = put(4, "locked");
+        assert_eq!(listed(), [7, 8, 9]);
+        // It is refused for something else now.
+        let again = put(9, "locked");
+        assert_eq!(listed(), [7, 8]);
+        drop(again);
+        places.pop();
+        assert_eq!(listed(), [7]);
     }
 }
