@@ -15,6 +15,7 @@ pub mod among;
 pub mod bounds;
 mod by_hand;
 pub mod claim;
+pub mod cleared;
 pub mod clock;
 mod connect;
 pub mod entry;

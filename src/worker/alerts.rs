@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::db::DbError;
 use crate::db::accounts;
-use crate::db::alerts::{self, About, Patience};
+use crate::db::alerts::{self, About};
+use crate::db::cleared::{self, Patience};
 use crate::db::fault::AtFault;
 use crate::db::outbox;
 use crate::domain::account::AccountName;
@@ -111,7 +112,7 @@ async fn round(ctx: &Arc<Context>, rounds: &mut Rounds) -> Result<Step, DbError>
     {
         round.part(tell_failing::tell(ctx, &troubled).await)?;
     }
-    round.part(alerts::tell_well(&ctx.pool, patience).await)?;
+    round.part(cleared::tell_well(&ctx.pool, patience).await)?;
     let refusals = round.part(tell_refused::find(ctx, &accounts).await)?;
     for refused in refusals.unwrap_or_default() {
         round.part(tell_refused::tell(ctx, &refused).await)?;
@@ -124,7 +125,7 @@ async fn round(ctx: &Arc<Context>, rounds: &mut Rounds) -> Result<Step, DbError>
         ctx.wake.webhook.notify_one();
     }
     // Only after the outbox was filled: a new channel is told of alerts that are open then, and of none that ended before.
-    let resolved = alerts::resolve_cleared(&ctx.pool, patience);
+    let resolved = cleared::resolve(&ctx.pool, patience);
     let has_resolved = round.part(resolved.await)?.is_some_and(|alerts| alerts > 0);
     round.end(if has_resolved {
         Step::Worked

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::db::locks::{self, Blocker};
-use crate::db::{DbError, alerts};
+use crate::db::{DbError, cleared};
 use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
 use crate::worker::open;
@@ -82,7 +82,7 @@ impl Locks {
             .iter()
             .map(|(job, seen)| (*job, seen.name()))
             .collect();
-        if alerts::resolve_unlocked(&ctx.pool, &held).await? > 0 {
+        if cleared::resolve_unlocked(&ctx.pool, &held).await? > 0 {
             ctx.wake.deliver.notify_one();
         }
         for job in &lasting {
