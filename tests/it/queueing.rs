@@ -28,6 +28,13 @@ async fn order_of_arrival(world: &World) -> Vec<String> {
 #[tokio::test]
 async fn refusals_without_a_hint_are_waited_for_longer_each_time() {
     let (world, daemon) = World::running().await;
+    // A clear answer would end the row: that of the look at the account's health, which a start has.
+    world
+        .until_holds("the start is over", async || {
+            let asked = world.sandbox.requests_to("GET /account/health").await;
+            !asked.is_empty()
+        })
+        .await;
     world
         .sandbox
         .fault(json!({"route": "POST /invoices", "times": 2, "answer": {"preset": "429_no_hint"}}))

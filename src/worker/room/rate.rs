@@ -47,7 +47,8 @@ impl RateRefusals {
 
     /// Counts what a request brought. Those under way at the same time are refused together. One that left before the
     /// wait was over did so upon the word of a person, who had ended it: it takes the place of the one that was due then,
-    /// and the next wait is no longer for it. Nothing is known of what got no clear answer.
+    /// and the next wait is no longer for it. One that was taken and had left before the newest refusal says nothing of what
+    /// came after, and nothing is known of what got no clear answer.
     pub fn note(&self, leaving: Leaving, is_refused: Option<bool>) {
         let mut row = self.row();
         match is_refused {
@@ -57,8 +58,8 @@ impl RateRefusals {
                 row.over_at = None;
             }
             Some(true) => row.count = row.count.max(leaving.before.saturating_add(1)),
-            Some(false) => *row = Row::default(),
-            None => {}
+            Some(false) if leaving.before == row.count => *row = Row::default(),
+            Some(false) | None => {}
         }
     }
 
@@ -91,6 +92,8 @@ mod tests {
         assert_eq!(refusals.count(), 2);
         refusals.note(before, Some(true));
         assert_eq!(refusals.count(), 2, "late, and not news");
+        refusals.note(before, Some(false));
+        assert_eq!(refusals.count(), 2, "it had left before both refusals");
         refusals.note(refusals.leaving(now), Some(false));
         assert_eq!(refusals.count(), 0);
     }
