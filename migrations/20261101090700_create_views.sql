@@ -487,6 +487,9 @@ return case
   when job.reason = 'async_error' then concat('The gateway accepted it and it failed at Kaspi later',
     ': ' || apipay._mask_phones(left(job.error_code, 200)), ' (' || apipay._mask_phones(left(job.error_message, 300)) || ')',
     format('. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
+  when job.reason = 'original_lives' then concat('Nothing was sent: ',
+    coalesce(apipay._mask_phones(left(job.error_message, 500)), 'what it repeats was done after all'), '.',
+    case when job.operation = 'invoice.create' then format(' What to do about that invoice stands in explain of job %s.', job.retry_of) end)
   when job.reason = 'already_paid' then 'The customer has paid the invoice: it cannot be cancelled, only refunded.'
   when job.reason = 'gave_up' and (job.refund_id is not null or (job.operation = 'invoice.create' and job.invoice_id is not null))
     then concat('Given up: the gateway accepted it ', case when job.generation = 1 then 'once' else job.generation || ' times' end,

@@ -34,6 +34,8 @@ pub struct Claim {
     pub history: History,
     /// The refunds known before it was first sent; null when they cannot be read.
     pub baseline: Option<Value>,
+    /// Whether it repeats another job (`apipay.retry`).
+    pub is_copy: bool,
     /// What somebody said of it, to be checked by its look-up.
     pub stated: Option<Stated>,
     /// Whether somebody said that nothing was done and that it is to end cancelled, once its look-up finds nothing alive.
@@ -80,6 +82,7 @@ struct ClaimRow {
     invoice_id: Option<i64>,
     baseline: Option<Vec<u8>>,
     stated: Option<Json<Stated>>,
+    is_copy: bool,
     is_unwanted: bool,
     now: OffsetDateTime,
 }
@@ -121,6 +124,7 @@ impl ClaimRow {
             baseline: self
                 .baseline
                 .map(|written| serde_json::from_slice(&written).unwrap_or(Value::Null)),
+            is_copy: self.is_copy,
             stated: self.stated.map(|stated| stated.0),
             is_unwanted: self.is_unwanted,
             now: self.now,

@@ -45,7 +45,10 @@ to_claim as materialized (
 ),
 claimed as (
   update apipay.jobs j
-     set epoch = j.epoch + 1, lookups = j.lookups + 1,
+     -- A job that is tried alone ($7) may have the number of an earlier one, as in claim.sql.
+     set epoch = 1 + case when $7 is null then j.epoch else greatest(j.epoch, (
+           select max(t.epoch) from apipay.attempts t where t.job_id = j.id)) end,
+         lookups = j.lookups + 1,
          run_at = now() + make_interval(secs => $4), updated_at = now()
    where j.id = any (array(select id from to_claim))
   returning j.*
@@ -88,7 +91,7 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        case when stated_id is not null then jsonb_build_object(
          'id', stated_id, 'anyway', coalesce(stated_anyway, false),
          'owner', apipay._owner(account, operation, stated_id, invoice_id, token)) end as "stated?: Json<Stated>",
-       coalesce(stated_unwanted, false) as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
+       retry_of is not null as "is_copy!", coalesce(stated_unwanted, false) as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
 from taken
 -- Once for all: nothing is asked of which the attempt was not stored.
 where (select apipay._all_changed('apipay.jobs', (select count(*) from to_claim), (select count(*) from claimed), (select count(*) from taken)))

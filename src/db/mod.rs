@@ -30,6 +30,7 @@ pub mod migrate;
 pub mod mirrors;
 pub mod missing;
 pub mod organization;
+pub mod originals;
 pub mod outage;
 pub mod outbox;
 mod pool;

@@ -115,6 +115,8 @@ reasons! {
     CalledOffUnseen = "called_off_unseen",
     /// The answer showed an object that is another job's.
     AnothersObject = "anothers_object",
+    /// What the job repeats (`apipay.retry`) was done after all, or may still be; nothing was sent.
+    OriginalLives = "original_lives",
 }
 
 #[cfg(test)]
@@ -130,7 +132,7 @@ mod tests {
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
         account_parked quota_spent database_failed history_lost route_not_found not_as_stated key_doubted \
         other_organization called_off account_closed unconfirmed called_off_unseen \
-        anothers_object";
+        anothers_object original_lives";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

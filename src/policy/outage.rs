@@ -113,7 +113,9 @@ fn is_parking(timed: &Timed) -> bool {
 fn is_undecided(timed: &Timed, verdict: &Verdict) -> bool {
     let is_success =
         matches!(&timed.answer, Answer::Reply(reply) if reply.class() == Class::Success);
-    is_success && verdict.effect != Effect::Applied
+    // What was read before a copy may have ended it.
+    let is_ended = matches!(verdict.next, Next::Failed(_));
+    is_success && verdict.effect != Effect::Applied && !is_ended
 }
 
 fn fault(timed: &Timed) -> Fault {

@@ -347,6 +347,31 @@ pub fn lives_after_all(
     })
 }
 
+/// Decides about a copy that is about to be sent, from what there is now of the jobs that it repeats (`originals`): the
+/// invoices that are `known` to be theirs, and what a list shows with one of their names. Whatever is not dead can still be
+/// paid, was paid, or gives money back, and the copy would do it once more. `None` when nothing of it lives.
+pub fn original_lives(
+    history: &History,
+    originals: &[JobName],
+    known: &[Object],
+    listed: &[Object],
+) -> Option<Living> {
+    let is_theirs = |object: &&Object| originals.iter().any(|name| lives_as_own(*name, object));
+    let named = listed.iter().filter(is_theirs);
+    let known = known.iter().filter(|object| !object.is_dead());
+    let living: Vec<Object> = known.chain(named).cloned().collect();
+    let verdict = match history.unproven_since {
+        _ if living.is_empty() => return None,
+        None => not_applied(Next::Failed(Reason::OriginalLives)),
+        // One of its own may live besides.
+        Some(_) => held(Reason::UnknownOutcome),
+    };
+    Some(Living {
+        verdict,
+        found: format!("what it repeats was done after all: {}", shown(&living)),
+    })
+}
+
 /// Whether an object is the job's own, of whichever generation, and not dead: it can still be paid, was paid, or
 /// gives money back.
 pub(super) fn lives_as_own(name: JobName, seen: &Object) -> bool {

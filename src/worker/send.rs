@@ -16,19 +16,21 @@ use crate::crash::{self, Point};
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Entry;
 use crate::db::fate::Recorded;
+use crate::db::originals::{self, Original};
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
 use crate::domain::group::Group;
-use crate::domain::job::JobId;
+use crate::domain::job::{JobId, JobName};
 use crate::domain::operation::{Operation, Plan, Request, Resend};
 use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
+use crate::gateway::wire;
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
 use crate::policy::judge::{asked_again, if_anothers, judge};
 use crate::policy::outage::{Sign, sign_of_send};
-use crate::policy::reconcile::{key_may_be_free, made_before, without_baseline};
+use crate::policy::reconcile::{key_may_be_free, made_before, original_lives, without_baseline};
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::{Alert, Known};
@@ -161,11 +163,21 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared>
             return None;
         }
     };
+    let originals = match job.claim.is_copy {
+        true => originals(room, &guard, &job).await?,
+        false => Vec::new(),
+    };
     if plan.resend == Resend::ByBaseline {
-        job.window_from = read_before(room, operation, &guard, &plan, &job, slot).await?;
+        let window_from = read_before(room, operation, &originals, &guard, &plan, &job, slot);
+        job.window_from = window_from.await?;
     }
-    if operation.makes_invoice() && job.claim.name.generation > 1 {
-        job.window_from = earlier::look_back(room, operation, &guard, &plan, &job, slot).await?;
+    if operation.makes_invoice() {
+        let window_from = earlier::look_at_originals(room, &originals, &guard, &plan, &job, slot);
+        job.window_from = window_from.await?;
+        if job.claim.name.generation > 1 {
+            job.window_from =
+                earlier::look_back(room, operation, &guard, &plan, &job, slot).await?;
+        }
     }
     Some(Prepared {
         job,
@@ -173,6 +185,18 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared>
         operation,
         plan,
     })
+}
+
+/// The jobs that a copy repeats. `None` when they cannot be read: then the copy is put back.
+async fn originals(room: &Room, guard: &Guard, job: &Job) -> Option<Vec<Original>> {
+    match originals::of(&room.handles.pool, guard.id, wire::CHECK_IDS).await {
+        Ok(originals) => Some(originals),
+        Err(error) => {
+            warn!(job.id = %guard.id, error = %Chain(&error), "what a copy repeats is not known; it is not sent yet");
+            put_back(room, guard, job, NotSent::DatabaseFailed).await;
+            None
+        }
+    }
 }
 
 /// Judges what came of one job of a request, and records it.
@@ -244,6 +268,7 @@ fn window(room: &Room, job: &Job) -> Option<NotSent> {
 async fn read_before(
     room: &Room,
     operation: &dyn Operation,
+    originals: &[Original],
     guard: &Guard,
     plan: &Plan,
     job: &Job,
@@ -292,12 +317,20 @@ async fn read_before(
         protection: room.protection,
         baseline: None,
     };
-    if let Some(verdict) = made_before(&subject, &listed) {
-        warn!(
-            job.id = %guard.id, next = verdict.next.state().as_str(),
-            "what the job asks for stands at the gateway already, and the database knows nothing of it; it is not sent again"
-        );
-        let found = in_words(&subject, &Finding::Listed(listed), &verdict.next);
+    let made = made_before(&subject, &listed);
+    if made.is_some() {
+        warn!(job.id = %guard.id, "what the job asks for stands at the gateway already, and the database knows nothing of it; it is not sent again");
+    }
+    let made = made.map(|verdict| {
+        let found = in_words(&subject, &Finding::Listed(listed.clone()), &verdict.next);
+        (verdict, found)
+    });
+    let of_originals = || {
+        let names: Vec<JobName> = originals.iter().map(Original::name).collect();
+        let living = original_lives(&job.claim.history, &names, &[], &listed)?;
+        Some((living.verdict, Some(living.found)))
+    };
+    if let Some((verdict, found)) = made.or_else(of_originals) {
         let heard = hear(room, job, &timed, verdict, true);
         let evidence = evidence(&heard.verdict);
         let evidence = Evidence {

@@ -209,3 +209,33 @@ async fn a_job_with_the_number_of_an_earlier_one_has_nothing_of_its_invoices() {
     // The gateway has what no job explains any more.
     world.end_unchecked().await;
 }
+
+/// What is open of the earlier job is closed, and the job with its number is looked up above the attempts of that one.
+#[tokio::test]
+async fn a_job_with_the_number_of_one_whose_request_was_under_way_goes_out() {
+    let wish = Wish::default()
+        .tune("reconcile.settle", "1s")
+        .tune("retry.server_error.initial", "100ms");
+    let (world, mut daemon) = World::running_as(wish).await;
+    for fault in [
+        json!({"route": "POST /invoices", "times": 1, "effect": "none", "answer": {"preset": "502_html"}}),
+        json!({"route": "POST /invoices", "times": 1, "effect": "none", "hang": true}),
+    ] {
+        world.sandbox.fault(fault).await;
+    }
+    let first = world.bill(phone::PAID, 100).await;
+    world
+        .until_holds("it is sent a second time", async || {
+            world.sandbox.requests_to("POST /invoices").await.len() == 2
+        })
+        .await;
+    daemon.kill().await;
+    world.sql("truncate apipay.jobs restart identity").await;
+    let second = world.bill(phone::PAID, 200).await;
+    assert_eq!(second, first);
+    world.expire_promises().await;
+    let heir = world.daemon().await;
+    world.until(second, "succeeded").await;
+    assert_eq!(world.effects_of(second).await.len(), 1);
+    world.end([heir]).await;
+}

@@ -19,6 +19,7 @@ mod chaos;
 mod claim_plan;
 mod clocks;
 mod connections;
+mod copies;
 #[cfg(feature = "crash-points")]
 mod crash_points;
 mod creating;

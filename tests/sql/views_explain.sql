@@ -432,6 +432,8 @@ begin
     'The gateway accepted it and it failed at Kaspi later: client_not_found. Once the cause is gone, select apipay.retry({ID}, ''why'') enqueues a copy.');
   perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "generation": 3, "invoice_id": 7, "error_code": "network_unavailable"}',
     'Given up: the gateway accepted it 3 times, and it failed at Kaspi each time: network_unavailable. select apipay.retry({ID}, ''why'') enqueues a copy.');
+  perform pg_temp.explains('{"state": "failed", "reason": "original_lives", "http_status": 200, "retry_of": 7, "error_message": "what it repeats was done after all: the gateway shows invoice 3 (status pending)"}',
+    'Nothing was sent: what it repeats was done after all: the gateway shows invoice 3 (status pending). What to do about that invoice stands in explain of job 7. It repeats job 7.');
   perform pg_temp.explains('{"state": "failed", "reason": "already_paid", "operation": "invoice.cancel"}',
     'The customer has paid the invoice: it cannot be cancelled, only refunded.');
 -- An invoice of it that lives after all: nothing is to be sent again. The dead ones of others say nothing.

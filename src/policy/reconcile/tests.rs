@@ -1108,3 +1108,55 @@ fn a_bill_is_not_resubmitted_while_its_earlier_invoices_cannot_be_read() {
         assert!(show(&verdict).starts_with(expected), "{}", show(&verdict));
     }
 }
+
+#[test]
+fn what_a_copy_repeats_and_that_lives_keeps_it_from_being_sent() {
+    let shown = |id, status: &str| Object::from(Invoice::bare(id, InvoiceStatus::parse(status)));
+    let decided = |history: &History, known: &[Object], listed: &[Object]| {
+        let living = original_lives(history, &[NAME], known, listed);
+        living.map(|living| show(&living.verdict))
+    };
+    let is_not_sent = "not_applied failed original_lives free";
+    for (known, expected) in [
+        (vec![], None),
+        (
+            vec![
+                shown(1, "error"),
+                shown(2, "expired"),
+                shown(3, "cancelled"),
+            ],
+            None,
+        ),
+        (
+            vec![shown(1, "error"), shown(2, "pending")],
+            Some(is_not_sent),
+        ),
+        (vec![shown(1, "paid")], Some(is_not_sent)),
+        (vec![shown(1, "cancelling")], Some(is_not_sent)),
+    ] {
+        assert_eq!(
+            decided(&clean(), &known, &[]).as_deref(),
+            expected,
+            "{known:?}"
+        );
+    }
+    // Of a list counts what carries the name of an original, of whichever generation.
+    let mark = JobName {
+        generation: 2,
+        ..NAME
+    }
+    .mark();
+    for (reason, status, expected) in [
+        (mark.as_str(), "failed", None),
+        (mark.as_str(), "completed", Some(is_not_sent)),
+        (mark.as_str(), "pending", Some(is_not_sent)),
+        ("by hand", "completed", None),
+    ] {
+        let listed = [Object::from(refund_row(3, status, Some(reason)))];
+        let decided = decided(&clean(), &[], &listed);
+        assert_eq!(decided.as_deref(), expected, "{listed:?}");
+    }
+    // A request of the copy itself may have had its effect besides.
+    let unsure = decided(&unproven(), &[shown(1, "pending")], &[]);
+    assert_eq!(unsure.as_deref(), Some("unknown held unknown_outcome free"));
+}

@@ -1,17 +1,18 @@
-//! Before a bill is resubmitted: whether an invoice of it lives.
+//! Before a bill is resubmitted, or a copy is sent: whether an invoice of it, or of what it repeats, lives.
 
 use tracing::{info, warn};
 
 use super::job::{Job, Role, circumstances, conclude, hear, hold, purpose, put_back, take_quota};
 use crate::crash::{self, Point};
 use crate::db::mirrors;
+use crate::db::originals::Original;
 use crate::domain::answer::{NotSent, Timed};
 use crate::domain::object::Object;
 use crate::domain::operation::{Operation, Plan, Request};
 use crate::gateway::wire;
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::outage::sign_of_send;
-use crate::policy::reconcile::{lives_after_all, without_earlier};
+use crate::policy::reconcile::{lives_after_all, original_lives, without_earlier};
 use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::Known;
@@ -64,18 +65,10 @@ pub(super) async fn look_back(
         job,
     };
     crash::reach(Point::EarlierBeforeRequest);
-    let mut known = Vec::new();
-    if !ids.is_empty() {
-        if !take_quota(room, guard, job).await {
-            return None;
-        }
-        let request = wire::check_invoices(&ids);
-        let timed = slot.wait(room.call(&request)).await;
-        match wire::read_check(&timed) {
-            Some(shown) => known.extend(shown.into_iter().map(Object::from)),
-            None => return asking.put_off(&request, &timed).await,
-        }
-    }
+    let known = match &ids[..] {
+        [] => Vec::new(),
+        ids => asking.check(ids, slot).await?.shown,
+    };
     if !take_quota(room, guard, job).await {
         return None;
     }
@@ -87,7 +80,8 @@ pub(super) async fn look_back(
         finding,
     } = slot.wait(search).await;
     let Finding::Listed(named) = finding else {
-        return asking.put_off(&request, &timed).await;
+        asking.put_off(&request, &timed).await;
+        return None;
     };
     let subject = Subject {
         operation,
@@ -110,13 +104,72 @@ pub(super) async fn look_back(
     }
 }
 
+/// Asks for the invoices of the jobs that a copy repeats, by their numbers: one that had failed when the copy was made may
+/// have been delivered since (API, section 4.4). While one lives, the copy ends unsent. Returns and takes what
+/// [`look_back`] does.
+pub(super) async fn look_at_originals(
+    room: &Room,
+    originals: &[Original],
+    guard: &Guard,
+    plan: &Plan,
+    job: &Job,
+    slot: &mut Slot,
+) -> Option<Moment> {
+    let ids = originals.iter().flat_map(|original| &original.invoices);
+    let ids: Vec<i64> = ids.copied().take(wire::CHECK_IDS).collect();
+    if ids.is_empty() {
+        return Some(job.window_from);
+    }
+    let asking = Asking {
+        room,
+        guard,
+        plan,
+        job,
+    };
+    let checked = asking.check(&ids, slot).await?;
+    match original_lives(&job.claim.history, &[], &checked.shown, &[]) {
+        None => hold(room, guard, job, None).await,
+        Some(living) => {
+            let found = Some(living.found.as_str());
+            asking
+                .record(&checked.request, &checked.timed, living.verdict, found)
+                .await;
+            None
+        }
+    }
+}
+
+/// What a check of invoices by their numbers brought.
+struct Checked {
+    request: Request,
+    timed: Timed,
+    shown: Vec<Object>,
+}
+
 impl Asking<'_> {
+    /// Asks how these invoices are. `None` when that was not possible: then the job is put off, or no longer ours.
+    async fn check(&self, ids: &[i64], slot: &mut Slot) -> Option<Checked> {
+        if !take_quota(self.room, self.guard, self.job).await {
+            return None;
+        }
+        let request = wire::check_invoices(ids);
+        let timed = slot.wait(self.room.call(&request)).await;
+        let Some(shown) = wire::read_check(&timed) else {
+            self.put_off(&request, &timed).await;
+            return None;
+        };
+        Some(Checked {
+            request,
+            timed,
+            shown: shown.into_iter().map(Object::from).collect(),
+        })
+    }
+
     /// It could not be asked whether one lives, so nothing is sent.
-    async fn put_off(&self, request: &Request, timed: &Timed) -> Option<Moment> {
+    async fn put_off(&self, request: &Request, timed: &Timed) {
         let at = circumstances(self.room, self.job);
         let verdict = without_earlier(&self.job.claim.history, timed, at);
         self.record(request, timed, verdict, None).await;
-        None
     }
 
     async fn record(

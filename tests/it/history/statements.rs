@@ -348,6 +348,8 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1'",
         FEW,
     ),
+    // originals
+    ("with recursive original as", "1002, 100, 100", FEW),
     // revived
     ("o.status as \"other_status?\"", "1002, 30001001", FEW),
     ("k.id = i.job_id and k.token = i.job_token", "", ALL),
@@ -456,11 +458,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', 60, 1800000000",
         FEW,
     ),
-    (
-        "select m.id from (select id, account",
-        "1002, gen_random_uuid(), 'branch-1', 100",
-        FEW,
-    ),
+    ("job_token = $2", "1002, null, 'branch-1', 100", FEW),
     (
         "from apipay.invoices m\n    where m.account = a.name",
         "{ACCOUNTS}, 100, 100, 60, 1800000000, '{}', null, '1s'",

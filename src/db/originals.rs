@@ -1,0 +1,63 @@
+//! What copies repeat (`apipay.retry`).
+
+use uuid::Uuid;
+
+use super::{DbError, Pool, Task};
+use crate::domain::job::{JobId, JobName};
+
+/// A job that a copy repeats, itself or by way of copies in between.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// The job.
+    pub id: JobId,
+    /// Its token.
+    pub token: Uuid,
+    /// The invoices that it made, the newest first; of very many those.
+    pub invoices: Vec<i64>,
+}
+
+impl Original {
+    /// Its first name at the gateway.
+    pub fn name(&self) -> JobName {
+        JobName {
+            token: self.token,
+            generation: 1,
+        }
+    }
+}
+
+/// How many copies of copies are gone through.
+const MOST_COPIES: i32 = 100;
+
+/// The jobs that a copy repeats, the one that was copied last first. A job that has only the number of one is none of them:
+/// a copy has the params of what it repeats.
+pub async fn of(pool: &Pool, copy: JobId, most_invoices: usize) -> Result<Vec<Original>, DbError> {
+    let rows = sqlx::query!(
+        r#"with recursive original as (
+             select j.account, j.operation, j.params, j.retry_of, 0 as step, null::bigint as id, null::uuid as token
+               from apipay.jobs j where j.id = $1
+             union all
+             select c.account, c.operation, c.params, o.retry_of, c.step + 1, o.id, o.token
+               from original c
+               cross join lateral (
+                 select id, token, account, operation, params, retry_of from apipay.jobs where id = c.retry_of offset 0) o
+              where o.account = c.account and o.operation = c.operation and o.params = c.params and c.step < $2)
+           select o.id as "id!", o.token as "token!",
+                  array(select m.id from (select id, account from apipay.invoices where job_id = o.id and job_token = o.token offset 0) m
+                         where m.account = o.account order by m.id desc limit $3) as "invoices!"
+             from original o where o.step > 0
+            order by o.step"#,
+        copy.0,
+        MOST_COPIES,
+        i64::try_from(most_invoices).unwrap_or(i64::MAX),
+    )
+    .fetch_all(pool)
+    .await
+    .task("find what a copy repeats")?;
+    let originals = rows.into_iter().map(|row| Original {
+        id: JobId(row.id),
+        token: row.token,
+        invoices: row.invoices,
+    });
+    Ok(originals.collect())
+}
