@@ -5,11 +5,11 @@ pub mod trials;
 
 use std::time::Duration;
 
-use crate::domain::answer::Answer;
+use crate::domain::answer::{Answer, Timed};
 use crate::domain::codes::Class;
 use crate::policy::backoff;
 use crate::policy::rules::{BreakerRules, Curve, Jitter};
-use crate::policy::verdict::Reason;
+use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 
 /// How long after the n-th probe (from 1; 0 for the moment of parking) the next one is due.
 ///
@@ -96,8 +96,9 @@ fn read_health(body: &serde_json::Value) -> Health {
     }
 }
 
-/// What became of the one job that a probe let through, after health was found well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of the one job that a probe let through, after health was found well: of what was sent, from the best to
+/// the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trial {
     /// What it asks for was done.
     Done,
@@ -109,6 +110,18 @@ pub enum Trial {
     NoJob,
     /// There may be one, and it cannot be sent now.
     NotNow,
+}
+
+/// What the answer to a send says of its account.
+pub fn trial(timed: &Timed, verdict: &Verdict) -> Trial {
+    let answered = matches!(timed.answer, Answer::Reply(_));
+    let unclear = verdict.effect == Effect::Unknown;
+    // A 429 too: to resume would lift the wait that it asks for.
+    match &verdict.next {
+        _ if !answered || unclear || verdict.signal.is_some() => Trial::NotTaken,
+        Next::Succeeded(_) => Trial::Done,
+        _ => Trial::Taken,
+    }
 }
 
 /// What a probe that found health well comes to.

@@ -33,7 +33,7 @@ use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
 use crate::worker::room::places::Work;
 use crate::worker::rooms::named;
-use crate::worker::send::{self, Role, Sending, Sent};
+use crate::worker::send::{self, Role, Sending};
 
 /// The loop's memory: what the database last refused to do for one of the tasks; the next step fails of it.
 #[derive(Default)]
@@ -289,16 +289,12 @@ async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Tr
                     send::send(&for_send, sending, slot).await
                 }))
                 .await;
-            let sent = sent.unwrap_or(Sent::NotWell);
-            if sent == Sent::NotWell {
+            let trial = sent.unwrap_or(Trial::NotTaken);
+            if trial == Trial::NotTaken {
                 let (operation, job) = tried;
                 room.probing.trials().note_tried(&operation, job);
             }
-            Ok(match sent {
-                Sent::Done => Trial::Done,
-                Sent::Well => Trial::Taken,
-                Sent::NotWell => Trial::NotTaken,
-            })
+            Ok(trial)
         }
         // What the database does not let be claimed keeps no account parked.
         Ok(None) => Ok(Trial::NoJob),

@@ -26,12 +26,13 @@ use crate::domain::operation::{Operation, Plan, Request, Resend};
 use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
 use crate::gateway::wire;
+use crate::policy::breaker::{Trial, trial};
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
 use crate::policy::judge::{asked_again, if_anothers, judge};
 use crate::policy::outage::{Sign, sign_of_send};
 use crate::policy::reconcile::{key_may_be_free, made_before, original_lives, without_baseline};
-use crate::policy::verdict::{Effect, Next, Reason, Verdict};
+use crate::policy::verdict::{Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::{Alert, Known};
 use crate::worker::clock::Moment;
@@ -47,17 +48,6 @@ use job::{circumstances, hear, hold, purpose, put_back, take_quota};
 
 pub use job::{Job, Role, conclude, guard, hear_lookup};
 pub use sending::Sending;
-
-/// What the account looks like after a send, from the best to the worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Sent {
-    /// What the job asks for was done.
-    Done,
-    /// The gateway took the request for what it is.
-    Well,
-    /// Nothing can be said, or it is unwell.
-    NotWell,
-}
 
 /// Has a request sent by a task of its own, which a stop waits for, as soon as there is a slot for it. Its place among those
 /// that wait for one is taken before this returns, so slots are given in the order of the claims.
@@ -91,8 +81,9 @@ struct Prepared {
     plan: Plan,
 }
 
-/// Sends a request, and records of each of its jobs what came of it. Not to be dropped before it ends.
-pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Sent {
+/// Sends a request, and records of each of its jobs what came of it. Not to be dropped before it ends. Returns the worst of
+/// what that says of the account.
+pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Trial {
     let Sending { jobs, taken } = sending;
     let mut prepared = Vec::with_capacity(jobs.count());
     for job in jobs {
@@ -112,7 +103,7 @@ pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Sent {
     }
     let Some(going) = Group::of_rest(going) else {
         give_back(room, taken).await;
-        return Sent::NotWell;
+        return Trial::NotTaken;
     };
     room.jobs.note_late(false);
     crash::reach(Point::BeforeSend);
@@ -124,14 +115,14 @@ pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Sent {
         room.pace.count_brisk();
     }
     drop(slot);
-    let mut sent = Sent::Done;
+    let mut worst = Trial::Done;
     for prepared in going.iter() {
-        sent = sent.max(record(room, prepared, request, &timed).await);
+        worst = worst.max(record(room, prepared, request, &timed).await);
     }
     if matches!(timed.answer, Answer::NotSent(_)) {
         give_back(room, taken).await;
     }
-    sent
+    worst
 }
 
 /// The one request of all of these jobs. That of a single one is its own, and no operation takes several in one request
@@ -200,7 +191,7 @@ async fn originals(room: &Room, guard: &Guard, job: &Job) -> Option<Vec<Original
 }
 
 /// Judges what came of one job of a request, and records it.
-async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Timed) -> Sent {
+async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Timed) -> Trial {
     let Prepared {
         job,
         guard,
@@ -210,7 +201,7 @@ async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Tim
     let at = circumstances(room, job);
     let (name, history) = (job.claim.name, &job.claim.history);
     let verdict = judge(*operation, plan, name, history, timed, at);
-    let sent = wellness(timed, &verdict);
+    let trial = trial(timed, &verdict);
     let heard = hear(room, job, timed, verdict, false);
     let verdict = &heard.verdict;
     log(&guard.account, &guard.id, verdict);
@@ -229,8 +220,8 @@ async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Tim
     };
     let recorded = conclude(room, &evidence, heard, job.role == Role::TrialOfPark).await;
     match recorded {
-        None | Some(Recorded::Moved) => sent,
-        Some(_) => Sent::NotWell,
+        None | Some(Recorded::Moved) => trial,
+        Some(_) => Trial::NotTaken,
     }
 }
 
@@ -374,18 +365,6 @@ async fn refuse(room: &Room, guard: &Guard, job: &Job, errors: &FieldErrors) {
         .recorder
         .record(Outcome { signed, ..outcome })
         .await;
-}
-
-/// What the answer to a probe's job says of its account.
-fn wellness(timed: &Timed, verdict: &Verdict) -> Sent {
-    let answered = matches!(timed.answer, Answer::Reply(_));
-    let unclear = verdict.effect == Effect::Unknown;
-    // A 429 too: to resume would lift the wait that it asks for.
-    match &verdict.next {
-        _ if !answered || unclear || verdict.signal.is_some() => Sent::NotWell,
-        Next::Succeeded(_) => Sent::Done,
-        _ => Sent::Well,
-    }
 }
 
 fn log(account: &AccountName, id: &JobId, verdict: &Verdict) {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::domain::answer::{Body, Lost, NotSent};
 use crate::policy::fixtures::*;
+use crate::policy::judge::judge;
 
 #[test]
 fn probes_come_ever_later_and_never_before_the_hint() {
@@ -145,6 +146,46 @@ proptest! {
         let limit = |ms| slow_start_limit(full, Some(Duration::from_millis(ms)), &rules);
         let (early, late) = (limit(one.min(two)), limit(one.max(two)));
         prop_assert!(1 <= early && early <= late && late <= full);
+    }
+}
+
+#[test]
+fn a_job_proves_an_account_well_by_an_answer_that_takes_it_for_what_it_is() {
+    let answered = |status, body| timed(json_reply(status, body));
+    let kind = create();
+    let rules = rules();
+    let proves = |timed: &Timed| {
+        let verdict = judge(
+            kind.operation,
+            &kind.plan,
+            NAME,
+            &clean(),
+            timed,
+            at(&rules),
+        );
+        trial(timed, &verdict)
+    };
+    let accepted = json!({"id": 15, "status": "processing", "amount": "5000.00"});
+    for (timed, expected) in [
+        (answered(201, accepted), Trial::Taken),
+        (
+            answered(422, json!({"message": "amount: too much"})),
+            Trial::Taken,
+        ),
+        // It would lift the wait that this asks for.
+        (
+            answered(429, json!({"message": "Too Many Attempts."})),
+            Trial::NotTaken,
+        ),
+        (
+            answered(503, json!({"message": "Service Unavailable"})),
+            Trial::NotTaken,
+        ),
+        (answered(502, json!({})), Trial::NotTaken),
+        (timed(Answer::Lost(Lost::Timeout)), Trial::NotTaken),
+        (timed(Answer::NotSent(NotSent::Connect)), Trial::NotTaken),
+    ] {
+        assert_eq!(proves(&timed), expected, "{timed:?}");
     }
 }
 
