@@ -68,3 +68,21 @@ async fn jobs_whose_outcomes_are_refused_for_one_cause_are_told_by_one_alert() {
         .await;
     world.end([daemon]).await;
 }
+
+#[tokio::test]
+async fn what_an_earlier_daemon_told_ends_soon_once_nothing_of_the_account_is_due() {
+    let world = World::made(wish().tune("follow.max", "5m")).await;
+    world
+        .sql(
+            r#"select apipay._open_alert('default', 'no_progress', 'critical', 'Payments are held.', 'look',
+                 '{"worker": "00000000-0000-4000-8000-00000000000a", "concerns": ["leases"]}')"#,
+        )
+        .await;
+    let daemon = world.daemon().await;
+    world
+        .until_true(
+            "select resolution = 'nothing of it is due any more' from apipay.alerts where kind = 'no_progress'",
+        )
+        .await;
+    world.end([daemon]).await;
+}
