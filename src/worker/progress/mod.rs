@@ -280,6 +280,8 @@ impl Progress {
             } else {
                 self.snapshot.weight
             };
+            // What was counted before the database was away is told in words that say so, and not as what waits now.
+            let waits_now = weight.filter(|_| facts.database.is_none());
             let is_concerned =
                 |name: &&str| concerned.is_empty() || concerned.iter().any(|c| c == name);
             let waiting = words::Behind {
@@ -326,7 +328,7 @@ impl Progress {
                     .unwrap_or_default(),
                 account,
                 subject: host,
-                weight,
+                weight: waits_now,
             });
         }
         // Nothing is known to be over while the database does not tell. What others told is, once this daemon has watched

@@ -40,6 +40,7 @@ pub(super) struct Incident {
     pub(super) text: AlertText,
     /// For how long it was seen.
     pub(super) lasted: Duration,
+    /// What waits because of it, if that could be counted.
     pub(super) weight: Option<Weight>,
 }
 
