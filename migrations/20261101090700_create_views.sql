@@ -532,7 +532,12 @@ return concat('Cancelled', case when job.reason in ('called_off', 'called_off_un
     when job.reason = 'resolved_not_applied' then ': somebody said that no request of it had an effect.'
     when job.reason = 'called_off' then ': somebody said that no request of it had an effect, and no look-up since has shown anything alive with its name.'
     when job.reason = 'called_off_unseen' then concat(': somebody said that no request of it had an effect, and ApiPay has given no clear answer about it',
-      ' since ' || apipay._clock(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', '. Whether it has something of it is not known: look there before you insert a new job for it. Nothing more is sent.')
+      ' since ' || apipay._clock(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', '. ', coalesce(
+        (select format('Since then ApiPay has shown its invoice %s, which is %s.', dead.id, dead.status)
+           from (select * from apipay.invoices where job_id = job.id and job_token = job.token offset 0) as dead
+          where job.generation = 1 and dead.account = job.account and dead.status in ('cancelled', 'expired', 'error') and dead.checked_at > job.finished_at
+          order by dead.id limit 1),
+        'Whether it has something of it is not known: look there before you insert a new job for it.'), ' Nothing more is sent.')
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     else ', before anything was sent.' end);
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';
