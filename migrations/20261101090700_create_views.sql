@@ -535,7 +535,12 @@ return concat('Cancelled', case when job.reason in ('called_off', 'called_off_un
     when job.reason = 'resolved_not_applied' then ': somebody said that no request of it had an effect.'
     when job.reason = 'called_off' then ': somebody said that no request of it had an effect, and no look-up since has shown anything alive with its name.'
     when job.reason = 'called_off_unseen' then concat(': somebody said that no request of it had an effect, and ApiPay has given no clear answer about it',
-      ' since ' || apipay._clock(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', '. Whether it has something of it is not known: look there before you insert a new job for it. Nothing more is sent.')
+      ' since ' || apipay._clock(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', '. ', coalesce(
+        (select format('Since then ApiPay has shown its invoice %s, which is %s.', dead.id, dead.status)
+           from (select * from apipay.invoices where job_id = job.id and job_token = job.token offset 0) as dead
+          where job.generation = 1 and dead.account = job.account and dead.status in ('cancelled', 'expired', 'error') and dead.checked_at > job.finished_at
+          order by dead.id limit 1),
+        'Whether it has something of it is not known: look there before you insert a new job for it.'), ' Nothing more is sent.')
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     else ', before anything was sent.' end);
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';
@@ -1016,9 +1021,15 @@ language sql immutable parallel safe
 return jobs || case when jobs >= apipay._most_counted() then '+' else '' end;
 comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 10000+ when there may be more.';
 
+create function apipay._unwritten(jobs bigint) returns text
+language sql immutable parallel safe
+return apipay._counted(jobs) || case when jobs = 1 then ' job waits' else ' jobs wait' end || ' for the database to take what became of '
+  || case when jobs = 1 then 'it' else 'them' end;
+comment on function apipay._unwritten(bigint) is 'Says of so many jobs that their outcomes are refused.';
+
 create function apipay._explain_account(
   account apipay.accounts, control apipay._control, served_at timestamptz, halted text, used bigint, waiting bigint, tenge numeric, unsure bigint, under_way bigint,
-  doubted text default null, failed bigint default 0) returns text
+  doubted text default null, failed bigint default 0, unwritten bigint default 0) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at, doubted),
     upper(left(halted, 1)) || substr(halted, 2),
@@ -1032,11 +1043,13 @@ return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control,
   case when waiting = 0 and unsure = 0 and failed > 0
             then apipay._counted(failed) || case when failed = 1 then ' job waits that failed at Kaspi' else ' jobs wait that failed at Kaspi' end
        when waiting = 0 and unsure > 0 then apipay._counted(unsure) || case when unsure = 1 then ' job of unknown outcome waits' else ' jobs of unknown outcome wait' end
+       when waiting = 0 and unwritten > 0 then apipay._unwritten(unwritten)
        when waiting = 0 then 'No job waits' else apipay._counted(waiting) || case when waiting = 1 then ' job waits' else ' jobs wait' end
     || coalesce(' for ' || case when waiting >= apipay._most_counted() then 'at least ' else '' end || apipay._tenge(tenge), '') end,
   case when waiting > 0 and unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end,
-  case when waiting + unsure > 0 and failed > 0 then ', ' || apipay._counted(failed) || ' that failed at Kaspi' end, '.');
-comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text, bigint) is
+  case when waiting + unsure > 0 and failed > 0 then ', ' || apipay._counted(failed) || ' that failed at Kaspi' end,
+  case when waiting + unsure + failed > 0 and unwritten > 0 then '; ' || apipay._unwritten(unwritten) end, '.');
+comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text, bigint, bigint) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
 create view apipay.account_status as
@@ -1048,7 +1061,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
        apipay._explain_account(a, c.control, served.seen_at, halted.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
-         coalesce(s.jobs, 0), doubted.summary, n.failed) as explain
+         coalesce(s.jobs, 0), doubted.summary, n.failed, coalesce(unwritten.jobs, 0)) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (
@@ -1083,6 +1096,16 @@ left join lateral (
 left join (
   select j.account, count(*) as jobs
   from (select jobs.account from apipay.jobs where jobs.state = 'sending' offset 0) as j group by j.account) as s on s.account = a.name
+-- Of those that are being sent, whose outcomes the database does not take: as the alerts list them.
+left join lateral (
+  select count(*) as jobs from (
+    select distinct one.job, one.stands from apipay.alerts told
+     cross join lateral jsonb_each(told.details -> 'alike') as theirs (worker, jobs)
+     cross join lateral jsonb_each(theirs.jobs) as one (job, stands)
+     where coalesce(told.account, '') = a.name and told.kind = 'job_stuck' and told.resolved_at is null and one.stands ->> 'state' = 'sending') listed
+   cross join lateral (
+     select j.state, j.epoch from apipay.jobs j where j.id = listed.job::bigint offset 0) j
+   where listed.stands = jsonb_build_object('state', j.state, 'epoch', j.epoch)) as unwritten on true
 cross join lateral (
   select count(*) filter (where o.state = 'queued') as queued,
          count(*) filter (where o.state = 'uncertain') as uncertain,

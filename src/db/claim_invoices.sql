@@ -48,6 +48,11 @@ claimed as (
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", maker.id as "made_by?", c.status as "status!",
        coalesce(maker.goes_by_another, false) as "is_superseded!",
+       -- It may be what a job has at the gateway that ended while nobody knew of it.
+       c.job_id is null and exists (
+         select from apipay.alerts l
+          where coalesce(l.account, '') = c.account and l.kind = 'job_held' and l.resolved_at is null
+            and l.details ->> 'reason' = 'called_off_unseen') as "may_be_unseens!",
        extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", c.last_shown as "last_shown!", least(now(), clock_timestamp()) as "now!",
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",

@@ -7,7 +7,10 @@ update apipay.alerts l
         resolution = case when l.kind in ('job_held', 'duplicate_detected') and l.subject = 'others' then 'no other job is held any more'
                           when l.kind in ('job_held', 'duplicate_detected') then coalesce(
                             (select case
-                               when j.reason = 'called_off_unseen' and l.details ->> 'reason' = 'called_off_unseen' then 'ApiPay shows what it has of it'
+                               when j.reason = 'called_off_unseen' and l.details ->> 'reason' = 'called_off_unseen' then 'ApiPay shows what it has of it' || coalesce(
+                                 (select format(': invoice %s is %s', i.id, apipay._mask_phones(left(i.status, 100)))
+                                    from (select account, id, status from apipay.invoices where job_id = j.id and job_token = j.token offset 0) i
+                                   where i.account = j.account order by i.status in ('cancelled', 'expired', 'error'), i.id desc limit 1), '')
                                when j.reason = 'called_off_unseen'
                                then 'the job ended as somebody said, and ApiPay has not answered whether it has anything of it: look there before you enqueue a new payment'
                                when j.state in ('accepted', 'succeeded') and exists (
@@ -45,11 +48,17 @@ update apipay.alerts l
               cross join lateral (
                 select from apipay.jobs j
                  where j.account = l.account and j.state = 'held' and j.id <> all (own.jobs) limit 1) others)
-             -- It has ended and is not asked about: until a person has looked, or it is seen all the same.
+             -- It has ended and is not asked about: until a person has looked, or it is seen all the same. If it lives, that is
+             -- told first; where there was no earlier one, what is dead was it.
              when l.details ->> 'reason' = 'called_off_unseen' then exists (select from (select * from apipay.jobs where id = (l.details ->> 'job')::bigint offset 0) j
               where j.state not in ('held', 'sending', 'uncertain') and j.reason is distinct from 'called_off_unseen'
-                 or exists (select from (select account, status from apipay.invoices where job_id = j.id and job_token = j.token offset 0) i
-                             where i.account = j.account and i.status not in ('cancelled', 'expired', 'error'))
+                 or exists (select from (select account, id, status, settled, checked_at from apipay.invoices where job_id = j.id and job_token = j.token offset 0) i
+                             where i.account = j.account
+                               and case when i.status in ('cancelled', 'expired', 'error') then j.generation = 1 and i.checked_at > l.opened_at
+                                        else i.settled or exists (
+                                          select from apipay.alerts told
+                                           where coalesce(told.account, '') = i.account and told.kind = 'invoice_revived' and told.resolved_at is null
+                                             and told.details ->> 'invoice' = i.id::text) end)
                  or exists (select from apipay.refunds r where r.account = j.account and r.invoice_id = j.invoice_id and r.job_id = j.id and r.job_token = j.token and r.status <> 'failed'))
              else not exists (select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain')) end
            when 'duplicate_detected' then not exists (

@@ -176,6 +176,12 @@ pub struct InvoiceRow {
     /// That job's token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Uuid>,
+    /// The token in the mark that it bears, where it was not read as a job's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marked_token: Option<Uuid>,
+    /// The generation in that mark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marked_generation: Option<i16>,
     /// Its status.
     pub status: String,
     /// Amount in tenge.

@@ -27,6 +27,8 @@ pub struct DueMirror {
     pub made_by: Option<i64>,
     /// Whether that job has come to its end, or waits for another invoice, without this one being its own.
     pub is_superseded: bool,
+    /// Whether it is no job's as far as is known, while a job of the account has ended unseen, whose it may be.
+    pub may_be_unseens: bool,
     /// The status at the last check.
     pub status: String,
     /// How long it has been that.
@@ -77,6 +79,7 @@ struct DueRow {
     refund_id: Option<i64>,
     made_by: Option<i64>,
     is_superseded: bool,
+    may_be_unseens: bool,
     status: String,
     unchanged_for_s: f64,
     last_shown: OffsetDateTime,
@@ -140,6 +143,7 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
                 refund_id: row.refund_id,
                 made_by: row.made_by,
                 is_superseded: row.is_superseded,
+                may_be_unseens: row.may_be_unseens,
                 status: row.status,
                 unchanged_for: Duration::try_from_secs_f64(row.unchanged_for_s).unwrap_or_default(),
                 last_shown: row.last_shown,

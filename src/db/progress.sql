@@ -45,7 +45,12 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
        array(select k.job from apipay.alerts l
               cross join lateral (select l.details ->> 'job' as job
                                   union all
-                                  select jsonb_object_keys(l.details -> 'jobs')) k
+                                  select jsonb_object_keys(l.details -> 'jobs')
+                                  union all
+                                  -- What a daemon has in its memory goes with it.
+                                  select jsonb_object_keys(theirs.jobs) from jsonb_each(l.details -> 'alike') as theirs (worker, jobs)
+                                   where exists (select from apipay.daemons d
+                                                  where d.worker::text = theirs.worker and not d.has_left and d.seen_at > now() - make_interval(secs => $1))) k
               where l.account = a.name and l.kind = 'job_stuck' and l.resolved_at is null and k.job is not null) as "stuck!"
 from apipay.accounts a
 left join apipay._quotas q on q.account = a.name

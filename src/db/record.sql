@@ -7,6 +7,7 @@
 -- evidence in any case, if it is an attempt of that job and that worker.
 -- A mirror takes nothing that was seen before what it shows: an answer may have waited for the database. It is followed
 -- for as long as an accepted job waits for its object that does not move with it: nothing else finds that job.
+-- An invoice that was read for another job is given to the job whose mark it bears, if that ended unseen.
 -- An object that is another job's is not taken (`instead` says what becomes of the job then), nor is its mirror changed.
 with patience as materialized (
   select set_config('lock_timeout', $4, true)
@@ -132,7 +133,7 @@ closed as (
 seen_invoice as materialized (
   select i.*
   from patience, jsonb_to_recordset($2::text::jsonb) as i(
-    account text, id bigint, seen_at timestamptz, job_id bigint, token uuid, status text, amount numeric, total_refunded numeric,
+    account text, id bigint, seen_at timestamptz, job_id bigint, token uuid, marked_token uuid, marked_generation smallint, status text, amount numeric, total_refunded numeric,
     external_order_id text, kaspi_invoice_id text, error_code text, error_message text, is_sandbox boolean,
     created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean, shown_to text,
     check_after_s float8, settled boolean)
@@ -166,11 +167,29 @@ invoice as (
          -- Without its own word: when it last changed, at the latest. A check months later says no more than that.
          case when i.paid then coalesce(i.paid_at, least(i.updated_at, now())) end,
          i.shown_to, least(i.seen_at, now()), now() + make_interval(secs => i.check_after_s),
-         i.settled and not exists (select from waited_for w where w.account = i.account and w.invoice_id = i.id and w.refund_id is null)
+         i.settled and not coalesce(made_by.is_to_be_told, false)
+           and not exists (select from waited_for w where w.account = i.account and w.invoice_id = i.id and w.refund_id is null)
   from seen_invoice i
   left join lateral (
-    select j.id, j.token from apipay.jobs j where j.id = i.job_id and j.token = i.token and j.account = i.account
-    offset 0) made_by on true
+    (select j.id, j.token, false as is_to_be_told from apipay.jobs j where j.id = i.job_id and j.token = i.token and j.account = i.account
+     offset 0)
+    union all
+    -- Read for another job, with the mark of one that ended while nobody knew of it: those are few, and their alerts name
+    -- them. If it lives, it is followed until that is told.
+    (select j.id, j.token, i.status not in ('cancelled', 'expired', 'error') and not exists (
+              select from apipay.alerts told
+               where coalesce(told.account, '') = i.account and told.kind = 'invoice_revived' and told.resolved_at is null
+                 and told.details ->> 'invoice' = i.id::text)
+       from apipay.alerts l
+      cross join lateral (
+        select k.id, k.token, k.account, k.generation, k.reason from apipay.jobs k where k.id = (l.details ->> 'job')::bigint offset 0) j
+      where i.marked_token is not null and coalesce(l.account, '') = i.account and l.kind = 'job_held' and l.resolved_at is null
+        and l.details ->> 'reason' = 'called_off_unseen'
+        and j.token = i.marked_token and j.generation = i.marked_generation and j.account = i.account and j.reason = 'called_off_unseen'
+        and not exists (
+          select from (select job_token from apipay.invoices where account = i.account and id = i.id offset 0) m
+           where m.job_token <> j.token)
+      limit 1)) made_by on true
   on conflict (account, id) do update
      set job_id = coalesce(m.job_id, excluded.job_id),
          job_token = coalesce(m.job_token, excluded.job_token),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::Timed;
 use crate::domain::job::{History, JobName};
-use crate::domain::object::Object;
+use crate::domain::object::{Invoice, Object};
 use crate::domain::operation::{Operation, Plan, Resend};
 
 /// What a look-up brought.
@@ -114,6 +114,14 @@ impl JobName {
             .is_some_and(|name| name.token == self.token);
         !object.is_imported()
             && (self.has_mark_in(object) || (in_order_id && !self.is_another_in(object)))
+    }
+
+    /// The name whose mark stands in an invoice of ours, if no other one does.
+    pub(crate) fn only_one(invoice: &Invoice) -> Option<JobName> {
+        let text = invoice.internal_comment.as_deref();
+        let mut names = JobName::named_in(text.filter(|_| !invoice.is_imported)?);
+        let name = names.next()?;
+        names.all(|other| other == name).then_some(name)
     }
 
     /// Whether the mark of this job, of whichever generation, stands in an object.

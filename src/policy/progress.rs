@@ -497,6 +497,26 @@ fn is_missed(facts: &AccountFacts) -> bool {
     !facts.is_served && !facts.is_left_alone
 }
 
+/// For how long a daemon has to watch an account until what another one told of it is over, unless it has found that too: as
+/// long as what is due in it may stand still. Where nothing is due, nothing stands still.
+pub fn time_to_find(
+    account: &str,
+    concerns: &[String],
+    facts: &Facts,
+    patience: Patience,
+) -> Duration {
+    // Whoever probes it anew knows nothing of the answers to earlier probes.
+    if concerns.iter().any(|code| code == Concern::Probes.code()) {
+        return patience.check;
+    }
+    let sights = sights(facts, patience).into_iter();
+    let of_it = sights.filter(|sight| sight.is_about(account));
+    of_it
+        .map(|sight| sight.patience)
+        .max()
+        .unwrap_or(Duration::ZERO)
+}
+
 /// The kind of the open alert that says why nothing of an account is told here, although something is due.
 pub fn explanation(facts: &AccountFacts, patience: Patience) -> Option<&'static str> {
     let is_quiet = |facts: &AccountFacts| of_account(facts, patience).is_empty();

@@ -232,6 +232,8 @@ impl Sights {
             seen_at: OffsetDateTime::now_utc(),
             job_id: None,
             token: None,
+            marked_token: None,
+            marked_generation: None,
             status: "paid".to_owned(),
             amount: None,
             total_refunded: None,

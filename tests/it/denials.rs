@@ -328,6 +328,94 @@ async fn what_is_called_off_before_it_is_held_and_ends_unseen_is_told() {
     world.end_unchecked().await;
 }
 
+/// A bill that was made and ended unseen, of which nobody knows: its job and its invoice.
+async fn ended_unseen(world: &World) -> (Job, i64) {
+    no_look_up_is_answered(world).await;
+    let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world.bill(PHONE, 900).await;
+    until_held_for(world, job, "unknown_outcome").await;
+    world.sql(&not_made_and_unwanted(job)).await;
+    let row = world.until(job, "cancelled").await;
+    assert_eq!(row["reason"], "called_off_unseen", "{row}");
+    world.sandbox.mend().await;
+    let invoice = world.effects_of(job).await[0]["invoice_id"].as_i64();
+    (job, invoice.unwrap())
+}
+
+async fn cancel(world: &World, invoice: i64) {
+    world
+        .sql(&format!("select apipay.cancel_invoice({invoice})"))
+        .await;
+}
+
+/// Whoever cancels it, as the alert says, has it read: that it is paid is told, and what to do about that.
+#[tokio::test]
+async fn a_bill_that_ended_unseen_and_turns_out_to_be_paid_is_told() {
+    let (world, daemon) = World::running_as(unanswered()).await;
+    let (job, invoice) = ended_unseen(&world).await;
+    world
+        .sandbox
+        .set_invoice(invoice, json!({"status": "paid"}))
+        .await;
+    cancel(&world, invoice).await;
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'invoice_revived' and resolved_at is null
+                and summary like '%job {job}, for which it was made, is cancelled: the customer has paid%'
+                and action like '%deliver what was ordered, or have it refunded%')"
+        ))
+        .await;
+    world
+        .until_true(&format!(
+            "select resolution = 'ApiPay shows what it has of it: invoice {invoice} is paid' from apipay.alerts
+              where kind = 'job_held' and subject = '{job}'"
+        ))
+        .await;
+    let explained = world.explain(job).await;
+    assert!(
+        explained.contains(&format!(
+            "its invoice {invoice} was paid by the customer after all"
+        )) && !explained.contains("is not known"),
+        "{explained}"
+    );
+    assert_eq!(
+        world
+            .count(&format!(
+                "apipay.invoices where id = {invoice} and job_id = {job} and status = 'paid'"
+            ))
+            .await,
+        1
+    );
+    drop(daemon);
+    // It lives although its job was called off.
+    world.end_unchecked().await;
+}
+
+#[tokio::test]
+async fn a_bill_that_ended_unseen_and_is_cancelled_is_known_to_be_over() {
+    let (world, daemon) = World::running_as(unanswered()).await;
+    let (job, invoice) = ended_unseen(&world).await;
+    cancel(&world, invoice).await;
+    world
+        .until_true(&format!(
+            "select resolution = 'ApiPay shows what it has of it: invoice {invoice} is cancelled' from apipay.alerts
+              where kind = 'job_held' and subject = '{job}'"
+        ))
+        .await;
+    let explained = world.explain(job).await;
+    assert!(
+        explained.ends_with(&format!(
+            "Since then ApiPay has shown its invoice {invoice}, which is cancelled. Nothing more is sent."
+        )),
+        "{explained}"
+    );
+    let revived = "apipay.alerts where kind = 'invoice_revived'";
+    assert_eq!(world.count(revived).await, 0);
+    drop(daemon);
+    world.end_unchecked().await;
+}
+
 /// Of two requests the evidence is of the one that decided, with its own answer.
 #[tokio::test]
 async fn a_search_that_fails_is_not_told_with_the_answer_to_another_request() {

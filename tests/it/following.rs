@@ -290,6 +290,8 @@ fn seen(status: &str, seen_at: OffsetDateTime) -> Entry {
             seen_at,
             job_id: None,
             token: None,
+            marked_token: None,
+            marked_generation: None,
             status: status.to_owned(),
             amount: None,
             total_refunded: None,

@@ -1,6 +1,7 @@
 //! What stands still is told, whatever the cause: also when no statement fails, when no row is seen, and
 //! when the database is what fails.
 
+mod alike;
 mod away;
 mod ended;
 mod hidden;

@@ -238,6 +238,8 @@ begin
              and l.details -> 'alike' = '{"00000000-0000-4000-8000-00000000000a": {"3": {"state": "sending", "epoch": 1}}}'::jsonb
             from apipay.alerts l where l.kind = 'job_stuck' and l.resolved_at is null), 'one that gives no sign of life lists none';
   assert (select o.explain from apipay.overview o where o.id = explain_id.id) like 'Due now: %' from (select id) as explain_id;
+  assert apipay._unwritten(1) = '1 job waits for the database to take what became of it'
+    and apipay._unwritten(15) = '15 jobs wait for the database to take what became of them';
   perform apipay._resolve_alert('default', 'job_stuck', 'mended', '1');
   delete from apipay.daemons d where d.host = 'kassa-5';
   perform apipay._open_alert(null, 'history_lost', 'critical', 'The database has lost commits.', 'look', '{}');

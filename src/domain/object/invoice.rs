@@ -125,6 +125,15 @@ impl Invoice {
     /// What it is called in a sentence, before its number.
     pub const NOUN: &'static str = "invoice";
 
+    /// This invoice as a check shows it, with what only another reading of it shows of whose it is.
+    pub fn marked_as(&self, whole: Invoice) -> Invoice {
+        Invoice {
+            internal_comment: whole.internal_comment,
+            is_imported: whole.is_imported,
+            ..self.clone()
+        }
+    }
+
     /// Reads an invoice out of any of the gateway's shapes; `None` without a positive id and a
     /// status.
     pub fn read(object: &Value) -> Option<Invoice> {

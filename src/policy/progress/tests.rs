@@ -848,3 +848,46 @@ fn a_refusal_whose_code_is_forgotten_leaves_no_gap() {
     };
     assert_eq!(said.in_words(), "HTTP 429: slow down, since 12:00");
 }
+
+#[test]
+fn what_another_daemon_told_is_over_at_once_where_nothing_is_due_and_else_when_it_would_be_found() {
+    let time = |account: AccountFacts, concern: Concern| {
+        let concerns = [concern.code().to_owned()];
+        time_to_find("shop", &concerns, &facts(account), patience())
+    };
+    let idle = AccountFacts {
+        due_jobs: 0,
+        ..waiting("never")
+    };
+    let leased = AccountFacts {
+        lease: Some("7 1".into()),
+        ..idle.clone()
+    };
+    let checked = AccountFacts {
+        check: Some("1".into()),
+        ..idle.clone()
+    };
+    let stuck = AccountFacts {
+        stuck: vec!["7".into()],
+        ..leased.clone()
+    };
+    let of_another = AccountFacts {
+        account: "other".into(),
+        ..leased.clone()
+    };
+    for (account, expected) in [
+        (idle.clone(), Duration::ZERO),
+        (leased, patience().moving),
+        (checked, patience().check),
+        (stuck, Duration::ZERO),
+        (of_another, Duration::ZERO),
+    ] {
+        assert_eq!(
+            time(account.clone(), Concern::Leases),
+            expected,
+            "{account:?}"
+        );
+    }
+    // The answers to probes stand in no row.
+    assert_eq!(time(idle, Concern::Probes), patience().check);
+}

@@ -240,14 +240,21 @@ pub fn history_lost(
         Lost::Reclaimed => "that epoch is another worker's in it now".to_owned(),
         Lost::Repeated => "it gave the same claim again while the request was under way".to_owned(),
     };
+    let (or_deleted, or_by_whom) = match lost {
+        Lost::Gone => (
+            format!(", or somebody has deleted job {job}"),
+            format!(", or who deleted job {job} from apipay.jobs, as nobody should"),
+        ),
+        _ => Default::default(),
+    };
     AlertText {
         summary: format!(
-            "The database has lost commits: job {job} of account {account} was claimed at epoch {epoch}, and \
+            "The database has lost commits{or_deleted}: job {job} of account {account} was claimed at epoch {epoch}, and \
              {found}. The apipayd on {host} sends nothing any more."
         ),
         action: format!(
             "what was sent in the lost time stands at ApiPay and not in the database: see why the database went back \
-             (a failover, a restored backup, synchronous_commit or fsync off), compare what is queued with the \
+             (a failover, a restored backup, synchronous_commit or fsync off){or_by_whom}, compare what is queued with the \
              ApiPay dashboard, then on {host}: sudo systemctl restart apipayd. If it will never run there again: \
              select apipay.acknowledge(id, 'why') from apipay.alerts where kind = '{HISTORY}' and subject = '{host}' \
              and resolved_at is null;"
@@ -348,6 +355,35 @@ mod tests {
         assert!(refused("55P03").contains("end the transaction"));
         assert!(refused("57014").contains("took too long"));
         assert!(refused("P0001").contains("a trigger or a constraint"));
+    }
+
+    /// Of a row that is gone nobody can tell whether its commit was lost or somebody deleted it.
+    #[test]
+    fn a_job_that_is_gone_may_have_been_deleted() {
+        let told = |lost| {
+            let forgotten = Forgotten {
+                account: AccountName::parse("shop").unwrap(),
+                job: 7,
+                epoch: 2,
+                lost,
+            };
+            let text = history_lost(&forgotten, Uuid::nil(), "kassa-1", &[]);
+            (text.summary, text.action)
+        };
+        let (summary, action) = told(Lost::Gone);
+        assert!(
+            summary.starts_with(
+                "The database has lost commits, or somebody has deleted job 7: job 7 of account shop was claimed"
+            ),
+            "{summary}"
+        );
+        assert!(
+            action.contains("or who deleted job 7 from apipay.jobs"),
+            "{action}"
+        );
+        let (summary, action) = told(Lost::Behind(Epoch(1)));
+        assert!(!summary.contains("deleted"), "{summary}");
+        assert!(!action.contains("deleted"), "{action}");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::policy::verdict::{Next, Reason};
 use crate::worker::guard::Guard;
 use crate::worker::written::written;
 
+/// When somebody is to acknowledge that a bill ended unseen, instead of having it cancelled.
+const OTHERWISE: &str = "If nothing is there, or the invoice may stay as it is";
+
 /// The kind of the alert of a job that a human decides about.
 pub const HELD: &str = "job_held";
 
@@ -110,20 +113,21 @@ impl Alert {
             .denied_since
             .map_or_else(String::new, |since| format!(" since {}", written(since)));
         let (alive, new) = match known.to_cancel {
-            ToCancel::Nothing => ("it has had its effect all the same", "job for it"),
+            ToCancel::Nothing => ("it has had its effect all the same.", "job for it"),
             ToCancel::Any | ToCancel::Invoice(_) => (
-                "the customer can pay that invoice: unless it is to be paid, cancel it",
+                "the customer can pay that invoice: unless it is to be paid, cancel it:",
                 "payment",
             ),
         };
-        let cancel = match known.to_cancel {
-            ToCancel::Nothing => ".".to_owned(),
-            ToCancel::Any => {
-                format!(": select apipay.cancel_invoice(INVOICE_ID, account => '{account}');")
-            }
-            ToCancel::Invoice(invoice) => {
-                format!(": select apipay.cancel_invoice({invoice}, account => '{account}');")
-            }
+        let by_itself =
+            "This ends then by itself, and another alert tells you if it has been paid.";
+        let cancel = |id: &str| {
+            format!(" select apipay.cancel_invoice({id}, account => '{account}'); {by_itself}")
+        };
+        let (cancel, looked) = match known.to_cancel {
+            ToCancel::Nothing => (String::new(), "Once you have looked"),
+            ToCancel::Any => (cancel("INVOICE_ID"), OTHERWISE),
+            ToCancel::Invoice(invoice) => (cancel(&invoice.to_string()), OTHERWISE),
         };
         Alert {
             kind: HELD,
@@ -135,7 +139,7 @@ impl Alert {
                 ),
                 action: format!(
                     "look for it in the ApiPay dashboard before you enqueue a new {new}. If it is there, {alive}{cancel} \
-                     Once you have looked: {}",
+                     {looked}: {}",
                     acknowledge(HELD, account, &id.to_string())
                 ),
                 details: json!({ "job": id.0, "reason": Reason::CalledOffUnseen.code() }),

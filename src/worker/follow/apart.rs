@@ -42,9 +42,9 @@ pub(super) async fn read_whole(
     read
 }
 
-/// Reads a new invoice because a check does not show in which mode its account is. `None` when that is not
-/// possible now: it is not worth waiting for.
-pub(super) async fn read_for_mode(
+/// Reads an invoice because a check does not show in which mode its account is, nor whose mark it bears. `None` when that
+/// is not possible now: it is not worth waiting for.
+pub(super) async fn read_besides(
     room: &Room,
     id: i64,
     due: &[DueMirror],

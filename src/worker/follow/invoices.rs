@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::apart::{read_for_mode, read_whole};
+use super::apart::{read_besides, read_whole};
 use super::asking::{end_check, may_ask, note, put_back, readable};
 use super::divide;
 use super::settle::{Shown, settle_waiting, unchanged_for};
@@ -101,8 +101,12 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
             }
         } else if is_just_made(mirror) && room.client.modes.wants_a_look() {
             let due = std::slice::from_ref(mirror);
-            let whole = read_for_mode(room, invoice.id, due, claimed_at).await;
+            let whole = read_besides(room, invoice.id, due, claimed_at).await;
             whole.unwrap_or(invoice)
+        } else if mirror.may_be_unseens && is_waited_for {
+            let due = std::slice::from_ref(mirror);
+            let whole = read_besides(room, invoice.id, due, claimed_at).await;
+            whole.map_or_else(|| invoice.clone(), |whole| invoice.marked_as(whole))
         } else {
             invoice
         };

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use crate::db::entry::{Entry, InvoiceRow, RefundRow};
 use crate::db::seconds;
 use crate::domain::account::AccountName;
+use crate::domain::job::JobName;
 use crate::domain::object::{Invoice, Object, Refund};
 use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::rules::{FollowRules, Jitter};
@@ -58,11 +59,17 @@ pub fn invoice_row(
 ) -> InvoiceRow {
     let (check_after_s, settled) = when(check, following.rules);
     let status = invoice.standing();
+    let mark = made_by
+        .is_none()
+        .then(|| JobName::only_one(invoice))
+        .flatten();
     InvoiceRow {
         account: account.to_string(),
         id: invoice.id,
         job_id: made_by.map(|job| job.id.0),
         token: made_by.map(|job| job.token),
+        marked_token: mark.map(|name| name.token),
+        marked_generation: mark.map(|name| name.generation),
         shown_to: following.key.to_owned(),
         seen_at: following.seen_at,
         status: status.as_str().to_owned(),

@@ -47,6 +47,8 @@ pub struct Progress {
     started: Moment,
     /// Since when each look was answered by the database.
     answering_since: Option<Moment>,
+    /// Since when, besides, sending was not stopped: what a stop keeps from moving is not found under it.
+    watching_since: Option<Moment>,
     looks: u32,
     watch: Watch,
     teller: Teller,
@@ -81,6 +83,7 @@ impl Progress {
         Progress {
             started: Moment::now(),
             answering_since: None,
+            watching_since: None,
             looks: 0,
             watch: Watch::default(),
             teller: Teller::default(),
@@ -104,6 +107,11 @@ impl Progress {
             self.answering_since = None;
         } else {
             self.answering_since.get_or_insert_with(Moment::now);
+        }
+        if database.is_some() || self.snapshot.stop.is_some() {
+            self.watching_since = None;
+        } else {
+            self.watching_since.get_or_insert_with(Moment::now);
         }
         let faults = self.faults.iter().filter(|fault| fault.stops_payments());
         let (numbers, faults): (Vec<_>, Vec<_>) = faults.partition(|fault| fault.is_partial());
@@ -272,6 +280,8 @@ impl Progress {
             } else {
                 self.snapshot.weight
             };
+            // What was counted before the database was away is told in words that say so, and not as what waits now.
+            let waits_now = weight.filter(|_| facts.database.is_none());
             let is_concerned =
                 |name: &&str| concerned.is_empty() || concerned.iter().any(|c| c == name);
             let waiting = words::Behind {
@@ -318,23 +328,24 @@ impl Progress {
                     .unwrap_or_default(),
                 account,
                 subject: host,
-                weight,
+                weight: waits_now,
             });
         }
         // Nothing is known to be over while the database does not tell. What others told is, once this daemon has watched
-        // for long enough: their signs of life may be old because the database was away, and what a stop keeps from moving
-        // is not found again under it.
+        // for long enough: their signs of life may be old because the database was away.
         let answering = self
             .answering_since
             .map(Moment::elapsed)
             .unwrap_or_default();
-        let over = match facts.database {
-            Some(_) => Over::Nothing,
-            None if answering > patience(ctx).check && facts.stopped_for.is_none() => Over::All,
-            None => Over::Ours,
+        let over = match (&facts.database, self.watching_since) {
+            (Some(_), _) => Over::Nothing,
+            (None, Some(since)) => Over::All {
+                watched: since.elapsed(),
+            },
+            (None, None) => Over::Ours,
         };
         let background = tell::Background {
-            accounts: &facts.accounts,
+            facts,
             patience: patience(ctx),
             stop: self.snapshot.stop.as_ref(),
             knows_who_serves: answering > SIGNS_WITHIN,

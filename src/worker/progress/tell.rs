@@ -17,7 +17,7 @@ use crate::db::accounts::AlertText;
 use crate::db::fault::AtFault;
 use crate::db::progress::{self, Stop, Weight};
 use crate::domain::times::ALIVE_FOR;
-use crate::policy::progress::{AccountFacts, Concern, Patience, explanation};
+use crate::policy::progress::{Concern, Facts, Patience, explanation, time_to_find};
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
@@ -40,6 +40,7 @@ pub(super) struct Incident {
     pub(super) text: AlertText,
     /// For how long it was seen.
     pub(super) lasted: Duration,
+    /// What waits because of it, if that could be counted.
     pub(super) weight: Option<Weight>,
 }
 
@@ -61,7 +62,7 @@ pub(super) struct Outbox {
 /// What else is known at the time at which incidents were found.
 #[derive(Clone, Copy)]
 pub(super) struct Background<'a> {
-    pub(super) accounts: &'a [AccountFacts],
+    pub(super) facts: &'a Facts,
     pub(super) patience: Patience,
     pub(super) stop: Option<&'a Stop>,
     /// Whether daemons had the time to give signs of life.
@@ -75,8 +76,10 @@ pub(super) enum Over {
     Nothing,
     /// What this daemon told.
     Ours,
-    /// That, and what earlier or other daemons told.
-    All,
+    /// That, and what earlier or other daemons told, as far as this one has watched for long enough to have found it too.
+    All {
+        watched: Duration,
+    },
 }
 
 /// What was told past the outbox.
@@ -147,14 +150,21 @@ impl Teller {
                 self.told.remove(&key);
             }
         }
-        if background.over != Over::All {
+        let Over::All { watched } = background.over else {
             return;
-        }
+        };
+        let is_watched = |(account, _): &Key, concerns: &[String]| {
+            let (facts, patience) = (background.facts, background.patience);
+            let needed = account.as_ref().map_or(patience.check, |account| {
+                time_to_find(account, concerns, facts, patience)
+            });
+            needed.is_zero() || (watched > needed && background.knows_who_serves)
+        };
         match progress::left_open(&ctx.lookout, KIND).await {
             Ok(open) => {
                 for open in open {
                     let key = (open.account, open.subject);
-                    if !is_found(&key) {
+                    if !is_found(&key) && is_watched(&key, &open.concerns) {
                         resolve(ctx, &key, &open.concerns, incidents, background).await;
                     }
                 }
@@ -230,10 +240,8 @@ async fn how_of(
         standing.is_served |= !background.knows_who_serves;
     }
     let in_place = in_place(account, incidents).or_else(|| {
-        let facts = background
-            .accounts
-            .iter()
-            .find(|facts| facts.account == account);
+        let mut accounts = background.facts.accounts.iter();
+        let facts = accounts.find(|facts| facts.account == account);
         facts
             .and_then(|facts| explanation(facts, background.patience))
             .map(InPlace::Alert)

@@ -473,7 +473,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     (
         "transition as materialized",
         r#"'[{"job_id": {SENDING}, "token": "{TOKEN}", "account": "branch-1", "worker": "00000000-0000-0000-0000-000000000000", "epoch": 1, "from_state": "sending", "kind": "send", "effect": "applied", "state": "accepted", "invoice_id": 40000000}]',
-           '[{"account": "branch-1", "id": 40000000, "job_id": {SENDING}, "token": "{TOKEN}", "status": "processing", "check_after_s": 1, "settled": false}]',
+           '[{"account": "branch-1", "id": 40000000, "job_id": {SENDING}, "token": "{TOKEN}", "status": "processing", "check_after_s": 1, "settled": false}, {"account": "branch-1", "id": 40000001, "marked_token": "{TOKEN}", "marked_generation": 1, "status": "paid", "check_after_s": 1, "settled": true}]',
            '[{"account": "branch-1", "id": 50000000, "job_id": {SENDING}, "token": "{TOKEN}", "invoice_id": 40000000, "status": "pending", "check_after_s": 1, "settled": false}]', '1s'"#,
         FEW,
     ),

@@ -79,7 +79,9 @@ select name, kind, 'It is.', 'Look.', case kind when 'job_overdue' then jsonb_bu
 from apipay.accounts, unnest(array['account_parked', 'job_held', 'cap_reached', 'job_overdue', 'gateway_failing']) as kind
 where state = 'parked' or (name in ('branch-1', 'branch-2') and kind <> 'account_parked');
 insert into apipay.alerts (account, kind, subject, summary, action, details)
-select 'branch-2', 'job_held', 'others', 'They are.', 'Look.', '{"jobs": 1}';
+select 'branch-2', 'job_held', 'others', 'They are.', 'Look.', '{"jobs": 1}'
+union all
+select 'branch-1', 'job_held', n::text, 'It is.', 'Look.', jsonb_build_object('job', {JOBS} + n, 'reason', 'called_off_unseen') from generate_series(1001, 1010) n;
 insert into apipay.alert_deliveries (alert_id, channel, status)
 select id, 'log', 'firing' from apipay.alerts where resolved_at is null;
 

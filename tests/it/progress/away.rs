@@ -13,6 +13,8 @@ async fn a_database_that_is_away_is_told_from_memory_and_the_history_has_it() {
     })
     .await;
     let daemon = world.daemon().await;
+    // It has counted what waits: nothing does by then.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     block_in_place(|| world.database.cluster.stop("immediate"));
     // This one never saw it.
     let second = world.spawn(&["run"], &[]);
@@ -30,6 +32,9 @@ async fn a_database_that_is_away_is_told_from_memory_and_the_history_has_it() {
         );
         let text = delivery["commonAnnotations"]["summary"].as_str().unwrap();
         assert!(text.starts_with("The database cannot be used"), "{text}");
+        // What waits cannot be counted: that is not that nothing does.
+        let waiting = delivery["commonAnnotations"].get("jobs_waiting");
+        assert_eq!(waiting, None, "{delivery}");
     }
     for daemon in [&daemon, &second] {
         daemon
