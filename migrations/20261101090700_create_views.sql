@@ -232,7 +232,11 @@ return array_remove(array[
   case when exists (select from apipay.invoices m where m.account = account_name and not m.settled) then 'check' end,
   case when exists (select from apipay.jobs j where j.account = account_name and j.state = 'accepted')
          or exists (select from apipay.refunds m where m.account = account_name and not m.settled) then 'code' end,
-  case when exists (select from apipay.refunds m where m.account = account_name and not m.settled) then 'refunds' end], null);
+  case when exists (select from apipay.refunds m where m.account = account_name and not m.settled)
+         -- It is sent only once the others of its invoice are shown.
+         or exists (select from apipay.jobs j where j.account = account_name and j.state in ('queued', 'sending')
+                       and j.failing_since is not null and j.operation = 'invoice.refund')
+       then 'refunds' end], null);
 comment on function apipay._awaited(text) is
   'The kinds of requests to the gateway that something of an account waits for: send, look_up, check, code, refunds.';
 
@@ -264,8 +268,8 @@ comment on function apipay._sent_from(apipay.accounts, text) is
   'The moment before which nothing of this operation is expected to be sent for an account, as far as that is known; null when nothing is.';
 
 -- `ahead` is the job that it waits for, if there is one; `sent_from` as in apipay._sent_from; `expired`, whether jobs of its
--- account have expired and are not ended yet.
-create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz, expired boolean) returns text
+-- account have expired and are not ended yet; `unlisted`, that ApiPay does not show refunds.
+create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz, expired boolean, unlisted text) returns text
 language sql stable parallel safe
 return case
   when job.expires_at <= now() and job.unproven_since is null then
@@ -296,9 +300,13 @@ return case
       case when expired then ', after jobs of the account that have expired: where those stand before it, they are ended first' end,
       '; last: ' || apipay._last_answer(job), '.') end
   || case when job.expires_at > now() then coalesce(apipay._time_limit(job, greatest(job.run_at, sent_from)), '') else '' end
+  || case when job.expires_at <= now() then ''
+          when unlisted is not null then concat(' ', unlisted, ': it goes out once ApiPay shows those of its invoice.')
+          when job.operation = 'invoice.refund' and job.reason = 'resolved_not_applied'
+          then ' ApiPay is asked for the refunds of its invoice first, and it goes out once those are shown without it.' else '' end
   || case when job.unproven_since is not null
           then ' It goes out under the same name as before, so that the gateway sees a repetition.' else '' end;
-comment on function apipay._explain_queued(apipay.jobs, text, bigint, timestamptz, boolean) is 'explain of a queued job.';
+comment on function apipay._explain_queued(apipay.jobs, text, bigint, timestamptz, boolean, text) is 'explain of a queued job.';
 
 create function apipay._explain_sending(job apipay.jobs, unserved text) returns text
 language sql stable parallel safe
@@ -566,12 +574,12 @@ create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
   invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
   served_at timestamptz, stuck text, halted text, doubted text default null, unshown timestamptz default null,
-  expired boolean default false) returns text
+  expired boolean default false, unlisted text default null) returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
   return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at, doubted), halted,
-    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation), expired)
+    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation), expired, unlisted)
   when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at, doubted))
   when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted))
                              else apipay._explain_stated(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted)) end
@@ -590,7 +598,7 @@ begin
        || ' ' || apipay._since(unshown) || ', although it is asked for it: what to do stands in the alert invoice_missing, in apipay.alerts.', '')
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
 end $$;
-comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text, text, timestamptz, boolean) is
+comment on function apipay._explain(apipay.jobs, apipay.accounts, apipay._control, apipay.invoices, apipay.refunds, timestamptz, bigint, text, text, timestamptz, text, text, text, timestamptz, boolean, text) is
   'The sentence of a job: why it is where it is, what happens next and when.';
 
 -- What people look for. Finished jobs are nearly all there are, so each usual filter of a view, and the
@@ -624,7 +632,7 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 -- would let the planner, which knows nothing of a table that was never analyzed, read the whole of it.
 
 create view apipay._job_facts as
-select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, ahead.id as ahead,
+select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, asked.unlisted, ahead.id as ahead,
        cancelled.actor as cancelled_by, cancelled.reason as cancelled_why,
        served.seen_at as served_at, stuck.summary as stuck, halted.summary as halted, doubted.summary as doubted,
        missing.last_shown as unshown, expired.yes as expired
@@ -638,8 +646,13 @@ left join lateral (
   select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
 -- While what asks gets no clear answer, one asks at a time.
 left join lateral (
-  select reads.trial_at from apipay._reads reads
-   where (j.state in ('uncertain', 'accepted') or (j.state = 'succeeded' and (i.invoice).settled is false))
+  select reads.trial_at, case when j.state = 'queued' and reads.failing_since is not null
+                              then concat('ApiPay shows no refunds ', apipay._since(reads.failing_since),
+                                          ' (', coalesce('HTTP ' || reads.status, reads.code), ': ' || reads.message, ')') end as unlisted
+    from apipay._reads reads
+   where (j.state in ('uncertain', 'accepted') or (j.state = 'succeeded' and (i.invoice).settled is false)
+          -- A refund is sent once the others of its invoice are shown.
+          or (j.state = 'queued' and j.operation = 'invoice.refund'))
      and reads.account = j.account and reads.kind = case when j.state = 'uncertain' then 'look_up' when j.operation = 'invoice.refund' then 'refunds' else 'check' end
    limit 1) as asked on true
 left join lateral (
@@ -753,6 +766,7 @@ comment on column apipay._job_facts.cancelled_by is 'Who cancelled it.';
 comment on column apipay._job_facts.cancelled_why is 'Why.';
 comment on column apipay._job_facts.served_at is 'Infinity while a daemon serves its account: one that has not left and gave a sign of life within the last minute. Otherwise when one that served it last gave one.';
 comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
+comment on column apipay._job_facts.unlisted is 'That ApiPay does not show refunds, of a queued job that goes out only once it does.';
 comment on column apipay._job_facts.unshown is 'When the gateway last showed its invoice or refund, if an alert says that it does not any more.';
 comment on column apipay._job_facts.expired is 'True when its account has queued jobs that expired some seconds ago, while it is queued itself; else null.';
 comment on column apipay._job_facts.halted is 'What an alert says of why nothing like it moves, if one does.';
@@ -762,7 +776,7 @@ create view apipay.overview as
 select (f.job).id, (f.job).account, (f.job).operation, (f.job).state,
        apipay._mask_phones((f.job).reason) as reason,
        apipay._explain(f.job, f.sender, f.control, f.invoice, f.refund, f.trial_at, f.ahead, f.cancelled_by, f.cancelled_why,
-         f.served_at, f.stuck, f.halted, f.doubted, f.unshown, f.expired) as explain,
+         f.served_at, f.stuck, f.halted, f.doubted, f.unshown, f.expired, f.unlisted) as explain,
        apipay._mask_phone(apipay._phone((f.job).params ->> 'phone_number')) as phone,
        apipay._job_amount(f.job, case when (f.job).operation = 'invoice.refund' then (f.refund).amount else (f.invoice).amount end) as amount,
        (f.job).order_id as external_order_id,
@@ -836,7 +850,7 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            else 'not_due' end end as cause,
        apipay._mask_phones(w.reason) as reason,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unlisted) as explain,
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        w.run_at, w.created_at
@@ -884,7 +898,7 @@ select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as r
        w.invoice_id, w.lookups, case when w.state = 'uncertain' then w.run_at end as next_lookup_at, w.http_status,
        apipay._mask_phones(left(w.error_code, 200)) as error_code,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired) as explain
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unlisted) as explain
 from (
   select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
@@ -915,7 +929,7 @@ select w.account, apipay._mask_phones((o.sender).parked_reason) as parked_reason
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unlisted) as explain,
        w.created_at
 from (
   select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id

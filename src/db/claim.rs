@@ -80,6 +80,7 @@ struct ClaimRow {
     is_expired: bool,
     denied_since: Option<OffsetDateTime>,
     invoice_id: Option<i64>,
+    is_key_taken: bool,
     baseline: Option<Vec<u8>>,
     stated: Option<Json<Stated>>,
     is_copy: bool,
@@ -120,6 +121,7 @@ impl ClaimRow {
                 denied_since: self.denied_since,
                 lookups: u32::try_from(self.lookups).unwrap_or(0),
                 invoice_id: self.invoice_id,
+                is_key_taken: self.is_key_taken,
             },
             baseline: self
                 .baseline

@@ -88,6 +88,8 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        case when absent_since = apipay._denied() then apipay._past(coalesce(denied_at, updated_at)) end as denied_since,
        -- Of a bill: what another job has is not asked about by its number, which is no proof then, but by the job's name.
        case when operation = 'invoice.create' and invoice_id is not null and apipay._owner(account, operation, invoice_id, null, token) is not null then null else invoice_id end as "invoice_id?", apipay._bytes(baseline::text) as baseline,
+       coalesce((select t.effect = 'applied' and t.http_status = 409 from apipay.attempts t
+                  where t.job_id = taken.id and t.kind = 'send' order by t.epoch desc limit 1), false) as "is_key_taken!",
        case when stated_id is not null then jsonb_build_object(
          'id', stated_id, 'anyway', coalesce(stated_anyway, false),
          'owner', apipay._owner(account, operation, stated_id, invoice_id, token)) end as "stated?: Json<Stated>",

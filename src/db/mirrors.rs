@@ -122,6 +122,7 @@ impl DueRow {
                 is_expired: false,
                 denied_since: None,
                 invoice_id: Some(self.invoice_id),
+                is_key_taken: false,
             },
             accepted_for: Duration::try_from_secs_f64(self.accepted_for_s?).unwrap_or_default(),
         })

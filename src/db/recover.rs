@@ -189,9 +189,17 @@ pub async fn find(
                 .await
         }
         Occasion::GoOn => {
-            sqlx::query_file_as!(Row, "src/db/going_on.sql", most, except, place.account)
-                .fetch_all(pool)
-                .await
+            sqlx::query_file_as!(
+                Row,
+                "src/db/going_on.sql",
+                most,
+                except,
+                place.account,
+                terms.backed_off,
+                terms.looked_up_in_vain
+            )
+            .fetch_all(pool)
+            .await
         }
         Occasion::Answered => return answered(pool, place, most, except).await,
         Occasion::Turn => in_turn(pool, place, most, except).await,

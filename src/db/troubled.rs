@@ -28,6 +28,8 @@ pub struct Troubled {
     pub awaited: Awaited,
     /// The job that has got no clear answer for longest, if that is long.
     pub job: Option<FailingJob>,
+    /// Whether jobs go on with it of which it is not known yet whether they fail by themselves.
+    pub is_open_end: bool,
     /// What is told of it now.
     pub told: Option<ToldFailing>,
     /// The machines that serve it.
@@ -106,6 +108,7 @@ pub async fn troubled(
                         .and_then(|status| u16::try_from(status).ok()),
                     said: row.message.filter(|_| row.http_status.is_some()),
                 },
+                asked_first: row.asked_first,
                 others: u32::try_from(row.others).unwrap_or(u32::MAX),
             });
         let told = row.is_open.then(|| ToldFailing {
@@ -127,6 +130,7 @@ pub async fn troubled(
             is_parked: row.is_parked,
             awaited: Awaited::of(&row.awaited),
             job,
+            is_open_end: row.is_open_end,
             told,
             hosts: row.hosts,
         })

@@ -8,32 +8,43 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
        a.failing_trial_at, a.refused_since,
        job.id as "job?", job.operation as "operation?", job.failing_since as "job_failing_since?", job.reason as "reason?",
        answer.http_status as "http_status?", answer.error_code as "error_code?",
-       apipay._mask_phones(left(answer.message, 300)) as message,
+       apipay._mask_phones(left(answer.message, 300)) as message, answer.asked_first as "asked_first?",
        coalesce(others.jobs, 0) as "others!", apipay._awaited(a.name) as "awaited!",
        alert.details ->> 'fails' as "told?", alert.id is not null as "is_open!", alert.summary as "summary?",
        alert.action as "action?",
        (select t.id || ' is ' || t.state from apipay.jobs t where t.id = (alert.details ->> 'job')::bigint) as "told_job?",
+       -- Those that go on with their account, and of which it is not known yet whether they fail by themselves.
+       (alert.id is not null and exists (
+         select from apipay.jobs j
+         where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
+           and j.failing_since <= a.failing_ended_at
+           and (j.state = 'sending' or (j.state in ('queued', 'uncertain') and j.updated_at <= a.failing_ended_at
+                                        and a.failing_ended_at > now() - interval '1 minute')))) as "is_open_end!",
        array(select distinct d.host from apipay.daemons d
               where a.name = any (d.accounts) and not d.has_left and d.seen_at > now() - interval '1 minute' order by 1) as "hosts!"
 from apipay.accounts a
 left join lateral (
   -- The time counts to the newest request. A job that has only waited since is left out, and so is one that goes on
-  -- when its account does.
+  -- with its account, until it has failed by itself.
   select j.id, j.operation, j.failing_since, j.reason from apipay.jobs j
   where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
     and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)
-    and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at)
+    and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at
+         or (j.state <> 'sending' and j.updated_at > a.failing_ended_at))
   order by j.failing_since, j.id limit 1) job on a.state = 'active'
 left join lateral (
   select count(*) as jobs from (
     select from apipay.jobs j
     where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
       and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)
-      and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at)
+      and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at
+         or (j.state <> 'sending' and j.updated_at > a.failing_ended_at))
       and j.id <> job.id
     limit $4) j) others on job.id is not null
 left join lateral (
-  select t.http_status, t.error_code, t.message from apipay.attempts t
+  select t.http_status, t.error_code, t.message,
+         case when t.kind = 'send' and t.request ->> 'method' = 'GET' then 'GET ' || left(t.request ->> 'path', 100) end as asked_first
+    from apipay.attempts t
   where t.job_id = job.id and t.finished_at is not null
     and (t.effect = 'unknown' or (t.kind = 'send' and t.effect = 'not_applied'))
     -- A look-up that was answered, and found nothing, leaves what the send got.

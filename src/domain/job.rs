@@ -132,6 +132,9 @@ pub struct History {
     pub denied_since: Option<OffsetDateTime>,
     /// The invoice the job is known to have made or to act on.
     pub invoice_id: Option<i64>,
+    /// Whether its last send was answered that the gateway has something with its key. Known where a job is looked up, and only
+    /// there.
+    pub is_key_taken: bool,
 }
 
 impl History {

@@ -55,6 +55,8 @@ pub struct FailingJob {
     pub since: OffsetDateTime,
     /// What the newest of its requests got.
     pub fault: Fault,
+    /// What that request was, if it only asked for what is to be known before the job is sent.
+    pub asked_first: Option<String>,
     /// How many more jobs of its account are so.
     pub others: u32,
 }

@@ -122,6 +122,7 @@ pub(super) fn clean() -> History {
         is_expired: false,
         denied_since: None,
         invoice_id: None,
+        is_key_taken: false,
     }
 }
 

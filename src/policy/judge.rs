@@ -148,25 +148,20 @@ pub(crate) fn not_now(
     }
 }
 
-/// The gateway has an invoice with our key: read it, check that it is ours, adopt it.
-///
-/// Without the id that every document promises, no look-up could prove its absence: a human finds it.
+/// The gateway has an invoice with our key: it is read by its number, or looked up like any other where the answer names none,
+/// and adopted if it is ours. Nothing is sent again while the key is taken.
 fn duplicate_key(reply: &Reply) -> Verdict {
     let invoice_id = reply
         .object()
         .and_then(|body| id(body, "invoice_id").or_else(|| id(body, "id")));
-    let next = match invoice_id {
-        Some(_) => Next::Uncertain {
+    Verdict {
+        effect: Effect::Applied,
+        next: Next::Uncertain {
             after: Duration::ZERO,
             reason: Reason::DuplicateKey,
             invoice_id,
             absent: false,
         },
-        None => Next::Held(Reason::UnknownOutcome),
-    };
-    Verdict {
-        effect: Effect::Applied,
-        next,
         counts: true,
         signal: None,
     }

@@ -20,7 +20,8 @@ use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict, why_failed};
 /// look-up that finds nothing is enough, because the same key is used; without it, two with the
 /// settle time between them. Two are proof, however old the request is, and are waited for as well where
 /// nothing is sent again before they can be had, as with a job that is past its `expires_at`. After a person's word that
-/// nothing was done, one is enough, and what lives with the job's name still speaks first. That word alone sends nothing:
+/// nothing was done, one is enough, and what lives with the job's name still speaks first. Where the gateway has said that it has
+/// something with the key, two that find nothing are no proof: a human looks for it. That word alone sends nothing:
 /// where no look-up has got a clear answer for `reconcile.give_up` since, the job is held again. Where a request was
 /// repeated by its key, two are needed as well before a dead object counts as all there is.
 pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>) -> Verdict {
@@ -149,6 +150,11 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
         })
     };
     match () {
+        // What has its key is there, and cannot be found.
+        () if history.is_key_taken && !history.is_denied() && settled => {
+            held(Reason::UnknownOutcome)
+        }
+        () if history.is_key_taken && !history.is_denied() => wait_to_settle(history, at),
         () if (settled || never_sent) && exhausted => not_applied(Next::Failed(Reason::GaveUp)),
         () if settled || never_sent => queued(Proof::NothingApplied),
         () if is_sent_again_by_key(subject)

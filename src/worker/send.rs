@@ -22,7 +22,8 @@ use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
 use crate::domain::group::Group;
 use crate::domain::job::{JobId, JobName};
-use crate::domain::operation::{Operation, Plan, Request, Resend};
+use crate::domain::operation::{Lookup, Operation, Plan, Request, Resend};
+use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
 use crate::gateway::wire;
@@ -36,11 +37,12 @@ use crate::policy::verdict::{Next, Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::{Alert, Known};
 use crate::worker::clock::Moment;
+use crate::worker::failing;
 use crate::worker::find::{self, Asked};
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, AttemptKind, Evidence};
 use crate::worker::plan::{self, NoPlan};
-use crate::worker::recorder::Outcome;
+use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
 use crate::worker::room::jobs::Claimed;
 use crate::worker::slots::Slot;
@@ -268,6 +270,7 @@ async fn read_before(
     if !take_quota(room, guard, job).await {
         return None;
     }
+    let errand = room.errand(kind_of(&plan.lookup));
     let asked = find::by(room, &plan.lookup, &job.claim.name, purpose(job));
     let Asked {
         request,
@@ -282,7 +285,7 @@ async fn read_before(
         request: &request,
         timed: &timed,
         now: at.now,
-        signed: job.signed(sign_of_send(&timed, verdict, true)),
+        signed: job.signed_first(errand, sign_of_send(&timed, verdict, true)),
         failing_since: job.claim.history.failing_since,
         read: None,
         instead: if_anothers(plan, job.claim.name, &verdict.next, asked_again(&timed, at)),
@@ -300,6 +303,18 @@ async fn read_before(
         .await;
         return None;
     };
+    let is_shown = Signed {
+        errand,
+        job: None,
+        sign: Sign::Clear,
+    };
+    if failing::is_news(room, &is_shown) {
+        let outcome = Outcome {
+            signed: Some(is_shown),
+            ..Outcome::plain(&room.name, Entry::default())
+        };
+        room.handles.recorder.record(outcome).await;
+    }
     let subject = Subject {
         operation,
         plan,
@@ -339,6 +354,14 @@ async fn read_before(
     let window_from = hold(room, guard, job, Some(&baseline)).await?;
     crash::reach(Point::AfterBaseline);
     Some(window_from)
+}
+
+/// Which reads go as one does that looks so for what a job made.
+fn kind_of(lookup: &Lookup) -> Read {
+    match lookup {
+        Lookup::Refunds { .. } => Read::Refunds,
+        Lookup::InvoiceByName | Lookup::Invoice { .. } => Read::LookUp,
+    }
 }
 
 /// Ends a job whose params are wrong: nothing is sent. What an earlier version may have sent is a human's to

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::db::alerts::About;
 use crate::db::troubled::{self, Troubled};
 use crate::db::{DbError, progress};
-use crate::policy::outage::telling::{ending, named, not_theirs, telling};
+use crate::policy::outage::telling::{ending, named, not_theirs, stays, telling};
 use crate::policy::outage::told_after;
 use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
@@ -45,6 +45,7 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
         outage,
         awaited,
         job,
+        is_open_end,
         told,
         hosts,
     } = troubled;
@@ -53,6 +54,9 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
     let telling = telling(outage, *is_parked, awaited, job.as_ref(), fails, now);
     match (telling, told) {
         (None, None) => Ok(()),
+        (telling, Some(_)) if *is_open_end && !is_parked && stays(telling.as_ref(), fails) => {
+            Ok(())
+        }
         (None, Some(told)) => {
             let how = Alert::end_of_failing(ending(outage, *is_parked, fails), told);
             let name = Some(account.as_str());

@@ -93,6 +93,42 @@ async fn a_key_that_is_answered_with_another_jobs_invoice_is_looked_up_by_name()
     world.end([daemon]).await;
 }
 
+/// The gateway says that it has an invoice for the job's key, and not which.
+#[tokio::test]
+async fn a_key_that_is_taken_by_an_unnamed_invoice_is_looked_up_by_name_and_never_sent_again() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "200ms")
+        .tune("reconcile.settle", "2s");
+    let (world, daemon) = World::running_as(wish).await;
+    let sends = async || world.sandbox.requests_to("POST /invoices").await.len();
+    let taken = |effect: &str, body: Value| {
+        json!({"route": "POST /invoices", "effect": effect, "times": 1,
+               "answer": {"status": 409, "json": body}})
+    };
+    let unnamed = json!({"error_code": "duplicate_idempotency_key", "invoice_id": "abc"});
+    world.sandbox.fault(taken("apply", unnamed)).await;
+    let first = world.bill(PHONE, 900).await;
+    let own = invoice_of(&world, first).await;
+    assert_eq!(own, world.effects_of(first).await[0]["invoice_id"]);
+    assert_eq!(sends().await, 1);
+    // It is not there: a human finds what has the key.
+    let unnamed = json!({"error_code": "duplicate_idempotency_key"});
+    world.sandbox.fault(taken("none", unnamed)).await;
+    let second = world.bill(PHONE, 901).await;
+    let row = world.until(second, "held").await;
+    assert_eq!(row["reason"], "unknown_outcome", "{row}");
+    let looked_up = format!("apipay.attempts where job_id = {second} and kind = 'lookup'");
+    assert_eq!(world.count(&looked_up).await, 2);
+    assert_eq!(sends().await, 2);
+    world
+        .sql(&format!(
+            "select apipay.resolve({second}, false, null, 'it is not there')"
+        ))
+        .await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
+
 /// The other job went by it first, and it bears this one's name: nobody but a human can set both right.
 #[tokio::test]
 async fn an_own_invoice_that_another_job_goes_by_is_a_humans_to_decide() {

@@ -3,6 +3,7 @@
 
 mod alone;
 mod awaited;
+mod beside;
 mod doubted;
 mod held_up;
 mod lasting;

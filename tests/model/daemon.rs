@@ -267,6 +267,8 @@ impl Daemon {
             is_expired: false,
             denied_since: None,
             invoice_id,
+            // A key that is taken is answered with the number of what has it.
+            is_key_taken: false,
         }
     }
 

@@ -1,7 +1,7 @@
 -- The views: one sentence per job for every state and combination, no phone in full, no failure
 -- whatever stands in params.
 
-insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited'), ('told'), ('slow'), ('undelivered');
+insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited'), ('told'), ('slow'), ('undelivered'), ('unlisted');
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        probe_at = now() + interval '630 s' where name = 'sick';
 update apipay.accounts set state = 'parked', parked_at = now() - interval '3 h', parked_reason = 'parked_by_user', parked_by = 'aida', parked_message = 'stocktaking' where name = 'owned';
@@ -15,6 +15,8 @@ insert into apipay._reads (account, kind, failing_since, requests, trial_at)
 values ('slow', 'look_up', now() - interval '330 s', 4, now() + interval '50.9 s'),
        ('slow', 'check', now() - interval '330 s', 4, now() + interval '70.9 s'),
        ('slow', 'refunds', now() - interval '330 s', 4, now() + interval '90.9 s');
+insert into apipay._reads (account, kind, failing_since, code, status, message, requests)
+values ('unlisted', 'refunds', now() - interval '330 s', 'server_error', 500, 'Server Error', 1);
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        delivery_error = 'kaspi_session_invalid', probe_at = now() + interval '630 s' where name = 'undelivered';
 insert into apipay.accounts (name) values ('left'), ('strange');
@@ -59,6 +61,17 @@ declare
 begin
   -- queued
   perform pg_temp.explains('{}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
+  -- A refund goes out once the others of its invoice are shown.
+  perform pg_temp.explains('{"operation": "invoice.refund", "account": "unlisted", "params": {"invoice_id": 7}, "reason": "resolved_not_applied"}',
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows. ApiPay shows no refunds since MOMENT (5 min ago) (HTTP 500: Server Error): it goes out once ApiPay shows those of its invoice.');
+  perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 7}, "reason": "resolved_not_applied"}',
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows. ApiPay is asked for the refunds of its invoice first, and it goes out once those are shown without it.');
+  perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 8}}',
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
+  perform pg_temp.explains('{"account": "unlisted"}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
+  perform pg_temp.explains(jsonb_build_object('operation', 'invoice.refund', 'account', 'unlisted', 'params', '{"invoice_id": 8}'::jsonb,
+      'run_at', now() + interval '40 s', 'reason', 'server_error', 'attempts', 3, 'http_status', 500),
+    'Due at MOMENT (in 40 s): backing off (server_error) after 3 counted attempts; last: HTTP 500. ApiPay shows no refunds since MOMENT (5 min ago) (HTTP 500: Server Error): it goes out once ApiPay shows those of its invoice.');
   perform pg_temp.explains('{"attempts": 1, "http_status": 502, "error_code": "kaspi_error", "error_message": "bad gateway"}',
     'Due now: it goes out in its turn, as fast as the account''s quota of requests allows; last: HTTP 502, kaspi_error: bad gateway.');
   perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '2 h'), 'Due at MOMENT (in 2 h), as asked.');

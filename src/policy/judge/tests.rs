@@ -406,8 +406,8 @@ fn a_key_that_is_taken_leads_to_the_invoice() {
             json!({"invoice_id": 0}),
             json!({"invoice_id": "x", "id": -1}),
         ] {
-            let held = "applied held unknown_outcome counts";
-            check_all(&history, &conflict(fields), held);
+            let looked_up = "applied uncertain duplicate_key in 0ns counts";
+            check_all(&history, &conflict(fields), looked_up);
         }
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
         of(1_i64..20),
         any::<bool>(),
         past(),
+        any::<bool>(),
     )
         .prop_map(
             |(
@@ -61,6 +62,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 invoice_id,
                 is_expired,
                 denied_since,
+                is_key_taken,
             )| History {
                 attempts,
                 generation,
@@ -72,6 +74,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 is_expired,
                 denied_since,
                 invoice_id,
+                is_key_taken,
             },
         )
 }

@@ -83,6 +83,12 @@ pub fn telling<'a>(
     }
 }
 
+/// Whether what is told of sends, or of a job, stays for the moment although this is to be told now: where the jobs that fail
+/// go on with their account, their next answers show whether it is over for them as well.
+pub fn stays(telling: Option<&Telling<'_>>, told: Option<&str>) -> bool {
+    told != Some(READS) && matches!(telling, None | Some(Telling::Job(_)))
+}
+
 /// How it ended that something was told of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

@@ -84,6 +84,32 @@ fn an_expired_job_is_looked_up_until_it_is_proven_what_became_of_it() {
     }
 }
 
+/// The gateway has said that it has something with the key: to find nothing is no proof that there is nothing.
+#[test]
+fn what_has_the_key_is_found_by_its_name_or_a_humans_to_find() {
+    let taken = |absent_for| History {
+        is_key_taken: true,
+        ..history(2, 60, absent_for)
+    };
+    for (absent_for, expected) in [(None, SETTLE), (Some(0), SETTLE), (Some(900), HELD)] {
+        check(&case(create(), taken(absent_for)), &invoices(&[]), expected);
+    }
+    let found = invoices(&[own_invoice("pending")]);
+    let adopted = "applied succeeded invoice 15 pending free";
+    check(&case(create(), taken(None)), &found, adopted);
+    let given_up = History {
+        attempts: 40,
+        is_expired: true,
+        ..taken(Some(900))
+    };
+    check(&case(create(), given_up), &invoices(&[]), HELD);
+    let denied = History {
+        denied_since: Some(NOW - seconds(60)),
+        ..taken(Some(GIVE_UP))
+    };
+    check(&case(create(), denied), &invoices(&[]), PROVEN);
+}
+
 /// A person said that nothing was done: what lives with the job's name speaks first, and what is dead was seen to.
 #[test]
 fn a_person_who_says_that_nothing_was_done_is_believed_unless_something_of_it_lives() {

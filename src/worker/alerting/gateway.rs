@@ -163,10 +163,14 @@ impl Alert {
             Telling::Reads(reads, row) => {
                 let fault = &row.fault;
                 let unseen: Vec<&str> = reads.iter().map(|read| unseen(*read)).collect();
+                let queued = match reads.contains(&Read::Refunds) {
+                    true => "'queued', ",
+                    false => "",
+                };
                 (
                     format!(
-                        "ApiPay {} when asked about payments of account {account} since {} ({}): {}. Payments \
-                         are tried as usual.",
+                        "ApiPay {} when asked about payments of account {account} since {} ({}): {}. Other \
+                         payments are tried as usual.",
                         remedy::of_fault(fault).what,
                         written(row.since),
                         seen(fault),
@@ -176,7 +180,7 @@ impl Alert {
                         "{}. Nothing is lost: the daemon goes on asking, ever less often; to have it ask now: \
                          select apipay.resume('{account}', 'why'); What waits for it, besides the bills that were delivered \
                          and are not paid: select * from apipay.overview \
-                         where account = '{account}' and state in ('accepted', 'uncertain');",
+                         where account = '{account}' and state in ({queued}'accepted', 'uncertain');",
                         action_of(fault)
                     ),
                     fault,
@@ -189,8 +193,12 @@ impl Alert {
                     operation,
                     since,
                     fault,
+                    asked_first,
                     others,
                 } = job;
+                let asked_first = asked_first.as_ref().map_or_else(String::new, |request| {
+                    format!(" It is not sent before ApiPay answers {request}.")
+                });
                 let so_too = match others {
                     0 => String::new(),
                     1 => " 1 more job of the account has got none either.".to_owned(),
@@ -198,7 +206,7 @@ impl Alert {
                 };
                 (
                     format!(
-                        "Job {id} ({operation}) of account {account} has got no clear answer since {} ({}).{so_too} \
+                        "Job {id} ({operation}) of account {account} has got no clear answer since {} ({}).{asked_first}{so_too} \
                          The account's other payments are tried as usual.",
                         written(*since),
                         seen(fault)
@@ -354,7 +362,9 @@ fn unseen(read: Read) -> &'static str {
         Read::LookUp => "it is not seen whether uncertain payments were made, and they wait",
         Read::Check => "it is not seen whether bills were delivered and paid",
         Read::Code => "it is not seen why bills failed, and those wait",
-        Read::Refunds => "it is not seen whether refunds were made",
+        Read::Refunds => {
+            "it is not seen whether refunds were made, and no further one is made before it is"
+        }
     }
 }
 

@@ -36,7 +36,7 @@ use crate::domain::outage::Read;
 use crate::domain::times::SEND_WINDOW;
 use crate::policy::division::Division;
 use crate::policy::judge::Circumstances;
-use crate::policy::outage::longest_trial;
+use crate::policy::outage::{Errand, longest_trial};
 use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
 use crate::worker::jitter::jitter;
@@ -127,16 +127,21 @@ impl Room {
         self.serves() && self.park.allows(claimed_at)
     }
 
+    /// What a read of this kind is for that waits for no trial: it is one, where one is due.
+    pub fn errand(&self, read: Read) -> Errand {
+        let (now, longest) = (self.handles.clock.expected(), self.longest_trial());
+        let until = now + self.handles.rules.request_timeout;
+        Errand::read(read, self.outages.take_trial(read, now, longest, until))
+    }
+
     /// Whether a read of this kind may be made (see [`Outage::may_read`](crate::domain::outage::Outage::may_read)).
     pub fn may_read(&self, read: Read) -> bool {
-        let Handles {
-            clock,
-            rules,
-            lease,
-            ..
-        } = &self.handles;
-        let longest = longest_trial(rules, *lease);
-        self.outages.may_read(read, clock.expected(), longest)
+        let now = self.handles.clock.expected();
+        self.outages.may_read(read, now, self.longest_trial())
+    }
+
+    fn longest_trial(&self) -> Duration {
+        longest_trial(&self.handles.rules, self.handles.lease)
     }
 
     /// How many more jobs may be claimed: free slots, and `ahead` more unless the account is in its

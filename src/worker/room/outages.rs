@@ -46,6 +46,26 @@ impl Outages {
         self.outage().may_read(read, now, longest)
     }
 
+    /// Takes the trial of this kind of reads, where one is due: until its answer is known, no other is due before `until`.
+    pub fn take_trial(
+        &self,
+        read: Read,
+        now: OffsetDateTime,
+        longest: Duration,
+        until: OffsetDateTime,
+    ) -> bool {
+        let mut outage = self.outage();
+        let is_due = outage.reads_slowly(read) && outage.may_read(read, now, longest);
+        let row = outage.reads.get_mut(&read);
+        if let Some(row) = row
+            .and_then(|course| course.failing.as_mut())
+            .filter(|_| is_due)
+        {
+            row.trial_at = Some(until);
+        }
+        is_due
+    }
+
     /// Nothing in it can be half-changed, so a panic elsewhere does not spoil it.
     fn outage(&self) -> MutexGuard<'_, Outage> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -55,6 +75,42 @@ impl Outages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::outage::{Fault, Row};
+
+    #[test]
+    fn a_trial_is_taken_once() {
+        let (now, minute) = (OffsetDateTime::UNIX_EPOCH, Duration::from_secs(60));
+        let slow = Course {
+            failing: Some(Row {
+                since: now,
+                fault: Fault {
+                    code: "server_error".to_owned(),
+                    status: Some(500),
+                    said: None,
+                },
+                failed_at: now,
+                job: None,
+                failures: 3,
+                trial_at: Some(now + minute / 2),
+            }),
+            refused_since: None,
+        };
+        let outages = Outages::default();
+        outages.learn_of(Some(Read::Refunds), slow);
+        let take = |read, now| outages.take_trial(read, now, minute, now + minute / 2);
+        assert!(!take(Read::Check, now + minute / 2));
+        for (after, is_taken) in [
+            (29, false),
+            (30, true),
+            (30, false),
+            (59, false),
+            (60, true),
+        ] {
+            let now = now + Duration::from_secs(after);
+            assert_eq!(take(Read::Refunds, now), is_taken, "{after}");
+        }
+        assert!(outages.reads_slowly(Read::Refunds));
+    }
 
     #[test]
     fn what_is_learned_of_one_kind_says_nothing_of_the_others() {

@@ -88,7 +88,7 @@ async fn what_was_told_of_refunds_ends_when_all_of_them_have_expired() {
             .enqueue_with("invoice.refund", refund, json!({"expires_at": soon}))
             .await;
     }
-    until_told(&world, "sends").await;
+    until_told(&world, "reads").await;
     world.until_all_final().await;
     assert_eq!(world.count("apipay.jobs where state = 'expired'").await, 4);
     until_ended(&world).await;

@@ -93,14 +93,18 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     (
-        "set failing_since = null",
+        "-- Has jobs go on whose account got a clear answer after all",
         "array[{JOBS} + 1021], '{network}', '{lookup_unclear}'",
         FEW,
     ),
-    ("-- Jobs that failed with all others", "500, '{}', ''", ALL),
+    (
+        "-- Jobs that failed last with all others",
+        "500, '{}', '', '{network}', '{lookup_unclear}'",
+        ALL,
+    ),
     ("j.failing_since <= a.answered_at", "500, '{}', ''", ALL),
     (
-        "set run_at = least(j.run_at, now())\n   where",
+        "-- Has jobs go on before their time",
         "array[{JOBS} + 1021], '{network}', '{lookup_unclear}'",
         FEW,
     ),
@@ -159,11 +163,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("apipay._told_held(a.name)", "", ALL),
-    (
-        "a.parked_message as said, a.parked_remedy as remedy",
-        "",
-        ALL,
-    ),
+    ("a.parked_message as said, a.parked_remedy", "", ALL),
     ("apipay._all_changed('apipay.alerts', 1, 0)", "", FEW),
     ("'the job is not held any more'", "3600, 60, 3600", ALL),
     (
@@ -412,11 +412,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     ("apipay._leave(", "'{WORKER}'", FEW),
     // organization
-    (
-        "select name as account, key_fingerprints",
-        "{ACCOUNTS}",
-        ALL,
-    ),
+    ("name as account, key_fingerprints", "{ACCOUNTS}", ALL),
     ("select given.name from patience", "{ACCOUNTS}, '1s'", ALL),
     ("for share of q skip locked", "{ACCOUNTS}, '1s'", ALL),
     (

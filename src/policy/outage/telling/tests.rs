@@ -38,6 +38,7 @@ fn job() -> FailingJob {
         operation: "invoice.create".into(),
         since: NOW,
         fault: fault(),
+        asked_first: None,
         others: 0,
     }
 }
@@ -249,5 +250,27 @@ fn what_is_not_sent_for_a_cause_of_ours_says_nothing_of_the_gateway() {
     }
     for theirs in ["dns_failed", "connect_failed", "timeout", "connection_cut"] {
         assert!(!codes.iter().any(|code| code == theirs), "{theirs}");
+    }
+}
+
+#[test]
+fn what_is_told_stays_while_the_jobs_that_failed_go_on_and_nothing_worse_is_known() {
+    let (job, known) = (job(), failed(6));
+    let row = known.failing.as_ref().expect("it fails");
+    let sends = Telling::Sends(row, &row.fault);
+    let reads = Telling::Reads(vec![Read::LookUp], row);
+    for (telling, told, is_kept) in [
+        (None, Some(SENDS), true),
+        (None, Some("job"), true),
+        (Some(Telling::Job(&job)), Some(SENDS), true),
+        (Some(sends), Some("job"), false),
+        (Some(reads), Some(SENDS), false),
+        (None, Some(READS), false),
+    ] {
+        assert_eq!(
+            stays(telling.as_ref(), told),
+            is_kept,
+            "{telling:?} {told:?}"
+        );
     }
 }
