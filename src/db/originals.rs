@@ -34,10 +34,10 @@ const MOST_COPIES: i32 = 100;
 pub async fn of(pool: &Pool, copy: JobId, most_invoices: usize) -> Result<Vec<Original>, DbError> {
     let rows = sqlx::query!(
         r#"with recursive original as (
-             select j.account, j.operation, j.params, j.retry_of, 0 as step, null::bigint as id, null::uuid as token
+             select j.account, j.operation, j.params, j.invoice_id, j.retry_of, 0 as step, null::bigint as id, null::uuid as token
                from apipay.jobs j where j.id = $1
              union all
-             select c.account, c.operation, c.params, o.retry_of, c.step + 1, o.id, o.token
+             select c.account, c.operation, c.params, c.invoice_id, o.retry_of, c.step + 1, o.id, o.token
                from original c
                cross join lateral (
                  select id, token, account, operation, params, retry_of from apipay.jobs where id = c.retry_of offset 0) o
@@ -45,7 +45,20 @@ pub async fn of(pool: &Pool, copy: JobId, most_invoices: usize) -> Result<Vec<Or
            select o.id as "id!", o.token as "token!",
                   array(select m.id from (select id, account from apipay.invoices where job_id = o.id and job_token = o.token offset 0) m
                          where m.account = o.account order by m.id desc limit $3) as "invoices!"
-             from original o where o.step > 0
+             from (select account, id, token, step from original where step > 0
+                   union all
+                   -- One whose row was deleted: its invoices and refunds still name it.
+                   select c.account, c.retry_of, gone.token, c.step + 1
+                     from original c
+                     cross join lateral (
+                       select m.job_token as token
+                         from (select account, job_token from apipay.invoices where job_id = c.retry_of offset 0) m
+                        where m.account = c.account and m.job_token is not null
+                       union
+                       select m.job_token
+                         from (select job_id, job_token from apipay.refunds where account = c.account and invoice_id = c.invoice_id offset 0) m
+                        where m.job_id = c.retry_of) gone
+                    where not exists (select from apipay.jobs k where k.id = c.retry_of)) o
             order by o.step"#,
         copy.0,
         MOST_COPIES,

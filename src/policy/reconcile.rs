@@ -6,7 +6,7 @@ use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::codes::Class;
 use crate::domain::job::{History, JobName};
-use crate::domain::object::Object;
+use crate::domain::object::{Invoice, Object};
 use crate::domain::operation::{Progress, Resend};
 use crate::policy::backoff;
 use crate::policy::finding::{Baseline, Finding, Subject};
@@ -351,6 +351,17 @@ pub fn lives_after_all(
         verdict,
         found: shown(&living),
     })
+}
+
+/// Of what a check showed, the invoices that were asked for. `None` when one of them is missing: what the gateway does not
+/// show may live (API, section 2.6).
+pub fn asked_for(ids: &[i64], shown: Vec<Invoice>) -> Option<Vec<Invoice>> {
+    let shown: Vec<Invoice> = shown
+        .into_iter()
+        .filter(|invoice| ids.contains(&invoice.id))
+        .collect();
+    let is_shown = |id: &i64| shown.iter().any(|invoice| invoice.id == *id);
+    ids.iter().all(is_shown).then_some(shown)
 }
 
 /// Decides about a copy that is about to be sent, from what there is now of the jobs that it repeats (`originals`): the

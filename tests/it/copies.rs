@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::world::{Job, World, phone};
+use crate::world::{Job, Wish, World, phone};
 
 async fn copy_of(world: &World, job: Job) -> Job {
     let copy = format!("select to_jsonb(apipay.retry({job}, 'once more'))");
@@ -46,6 +46,61 @@ async fn a_copy_is_not_sent_once_an_invoice_of_its_original_lives() {
         // The original has failed, and lives.
         world.end_unchecked().await;
     }
+}
+
+/// What a check leaves out may live, and what it shows unasked says nothing.
+#[tokio::test]
+async fn a_copy_waits_until_the_invoices_of_its_original_are_shown() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "300ms")
+        .tune("retry.server_error.max", "300ms");
+    let (world, daemon) = World::running_as(wish).await;
+    let job = world.bill(phone::CLIENT_NOT_FOUND, 500).await;
+    let invoice = world.until(job, "failed").await["invoice_id"].clone();
+    let checks = "POST /invoices/status/check";
+    let other = json!({"invoices": [{"id": 1, "status": "paid", "amount": "1.00"}]});
+    let answer = json!({"status": 200, "json": other});
+    world
+        .sandbox
+        .fault(json!({"route": checks, "match": invoice.to_string(), "share": 1, "answer": answer}))
+        .await;
+    let copy = copy_of(&world, job).await;
+    let asked = format!(
+        "select count(*) >= 3 from apipay.attempts where job_id = {copy} and request ->> 'path' = '/invoices/status/check'"
+    );
+    world.until_true(&asked).await;
+    assert!(world.effects_of(copy).await.is_empty());
+    world.sandbox.mend().await;
+    // It is shown dead, so the copy goes out.
+    let row = world.until(copy, "failed").await;
+    assert_eq!(row["reason"], "async_error", "{row}");
+    assert_eq!(world.effects_of(copy).await.len(), 1);
+    world.end([daemon]).await;
+}
+
+/// Its invoices name an original whose row was deleted.
+#[tokio::test]
+async fn a_copy_looks_at_an_original_that_was_deleted() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::CLIENT_NOT_FOUND, 500).await;
+    let invoice = world.until(job, "failed").await["invoice_id"].clone();
+    stopped(&world).await;
+    let copy = copy_of(&world, job).await;
+    world
+        .sql(&format!("delete from apipay.jobs where id = {job}"))
+        .await;
+    let lives = json!({"status": "pending", "error_code": null});
+    world
+        .sandbox
+        .set_invoice(invoice.as_i64().unwrap(), lives)
+        .await;
+    started(&world).await;
+    let row = world.until(copy, "failed").await;
+    assert_eq!(row["reason"], "original_lives", "{row}");
+    assert!(world.effects_of(copy).await.is_empty());
+    drop(daemon);
+    // The gateway has what no job explains any more.
+    world.end_unchecked().await;
 }
 
 /// A copy of a copy repeats the first one, too; and where all of it is dead it is sent.

@@ -1186,3 +1186,15 @@ fn what_a_copy_repeats_and_that_lives_keeps_it_from_being_sent() {
     let unsure = decided(&unproven(), &[shown(1, "pending")], &[]);
     assert_eq!(unsure.as_deref(), Some("unknown held unknown_outcome free"));
 }
+
+#[test]
+fn what_a_check_leaves_out_may_live_and_what_it_shows_unasked_says_nothing() {
+    let shown = |id, status: &str| Invoice::bare(id, InvoiceStatus::parse(status));
+    let ids = |shown: Option<Vec<Invoice>>| {
+        shown.map(|shown| shown.iter().map(|invoice| invoice.id).collect::<Vec<_>>())
+    };
+    let both = vec![shown(2, "error"), shown(9, "paid"), shown(1, "expired")];
+    assert_eq!(ids(asked_for(&[1, 2], both.clone())), Some(vec![2, 1]));
+    assert_eq!(ids(asked_for(&[1, 3], both)), None);
+    assert_eq!(ids(asked_for(&[1], Vec::new())), None);
+}

@@ -12,7 +12,7 @@ use crate::domain::operation::{Operation, Plan, Request};
 use crate::gateway::wire;
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::outage::sign_of_send;
-use crate::policy::reconcile::{lives_after_all, original_lives, without_earlier};
+use crate::policy::reconcile::{asked_for, lives_after_all, original_lives, without_earlier};
 use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::Known;
@@ -147,14 +147,16 @@ struct Checked {
 }
 
 impl Asking<'_> {
-    /// Asks how these invoices are. `None` when that was not possible: then the job is put off, or no longer ours.
+    /// Asks how these invoices are. `None` when that was not possible, or not all of them were shown: then the job is put
+    /// off, or no longer ours.
     async fn check(&self, ids: &[i64], slot: &mut Slot) -> Option<Checked> {
         if !take_quota(self.room, self.guard, self.job).await {
             return None;
         }
         let request = wire::check_invoices(ids);
         let timed = slot.wait(self.room.call(&request)).await;
-        let Some(shown) = wire::read_check(&timed) else {
+        let shown = wire::read_check(&timed).and_then(|shown| asked_for(ids, shown));
+        let Some(shown) = shown else {
             self.put_off(&request, &timed).await;
             return None;
         };
