@@ -11,6 +11,7 @@ use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::finding::Finding;
 use crate::policy::outage::Errand;
+use crate::policy::reconcile::asked_for;
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::find;
@@ -47,6 +48,7 @@ pub(super) async fn look_back(
     };
     let due = std::slice::from_ref(mirror);
     let known = check_apart(room, &ids, due, Moment::now()).await?;
+    let known = asked_for(&ids, known)?;
     let known = known.into_iter().map(Object::from).collect();
     let is_possible = room.may_read(Read::LookUp) && may_ask_once_more(room, Moment::now()).await;
     if !is_possible {
