@@ -457,6 +457,35 @@ return case of_operation
 comment on function apipay._owner(text, text, bigint, bigint, uuid) is
   'The other job of an account, than the one with this token, to which an invoice (of a create) or a refund (of this invoice) belongs; null when none is known, and for a cancel, which makes nothing.';
 
+-- Copies bill the same customer for the same thing. Each job has one copy at most, so they are a chain.
+create function apipay._other_living(bill bigint, but_invoice bigint) returns apipay.invoices
+language sql stable set search_path = pg_catalog, pg_temp
+return (
+  with recursive earlier as (
+    select j.id, j.token, j.account, j.retry_of, 0 as step from apipay.jobs j where j.id = bill
+    union all
+    select o.id, o.token, o.account, o.retry_of, e.step + 1
+      from earlier e cross join lateral (select id, token, account, retry_of from apipay.jobs where id = e.retry_of offset 0) o
+     where o.account = e.account and e.step < 100),
+  later as (
+    select id, token, account, step from earlier where step = 0
+    union all
+    select o.id, o.token, o.account, l.step + 1
+      from later l cross join lateral (select id, token, account from apipay.jobs where retry_of = l.id offset 0) o
+     where o.account = l.account and l.step < 100)
+  select m
+    from (
+      select i.account, i.id
+        from (select id, token, account, step from earlier union select id, token, account, step from later) c
+        cross join lateral (
+          select account, id, status from apipay.invoices where job_id = c.id and job_token = c.token offset 0) i
+       where i.account = c.account and i.id <> but_invoice and i.status not in ('cancelled', 'expired', 'error')
+       order by c.step, i.id desc
+       limit 1) living
+    join apipay.invoices m on m.account = living.account and m.id = living.id);
+comment on function apipay._other_living(bigint, bigint) is
+  'Another invoice than this one that may be paid, or was, of a bill, of what it repeats, or of its copies; that of the job itself comes first. Null when there is none.';
+
 create function apipay._object_of(job apipay.jobs) returns text
 language sql immutable parallel safe
 return case job.operation when 'invoice.refund' then 'refund' else 'invoice' end;

@@ -41,7 +41,7 @@ declare
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_leave', '_carry_daemons', '_serving', '_recall', '_recall_park', '_ends_of_park', '_sequences_behind',
     '_bytes', '_past', '_at_most', '_moved', '_carried_since', '_carried_until', '_params_among_others', '_params_alone',
-    '_all_changed', '_is_older', '_is_superseded', '_is_undisputed', '_back_to', '_awaited'];
+    '_all_changed', '_is_older', '_is_superseded', '_is_undisputed', '_back_to', '_awaited', '_other_living'];
   of_operator constant text[] := array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start', 'cancel_invoice', 'acknowledge'];
   grants constant text[][] := array[
     ['apipay_auditor', 'usage on schema apipay'],

@@ -77,9 +77,7 @@ update apipay.alerts l
                    and not exists (
                      select from (select account, operation, state from apipay.jobs where invoice_id = i.id offset 0) c
                      where c.account = i.account and c.operation = 'invoice.cancel' and c.state = 'succeeded')
-                   and not exists (
-                     select from (select id, status from apipay.invoices where job_id = j.id and job_token = j.token offset 0) other
-                     where other.id <> i.id and other.status not in ('cancelled', 'expired', 'error'))))
+                   and apipay._other_living(j.id, i.id) is null))
            -- Each is named with the moment when it was last shown.
            when 'invoice_missing' then not exists (
              select from jsonb_each_text(l.details -> 'invoices') as told (id, shown)

@@ -11,8 +11,8 @@ use crate::domain::state::State;
 pub struct Bill {
     /// The state of its job.
     pub state: State,
-    /// Another invoice of it that may be paid, or was.
-    pub other: Option<(i64, InvoiceStatus)>,
+    /// Another invoice of it, of what it repeats, or of its copies that may be paid, or was; and whose that is.
+    pub other: Option<(JobId, i64, InvoiceStatus)>,
     /// The job that cancelled this one, by which it was seen cancelled.
     pub cancelled_by: Option<JobId>,
 }
@@ -22,13 +22,11 @@ pub struct Bill {
 /// no job has cancelled it.
 pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>, DbError> {
     let row = sqlx::query!(
-        r#"select j.state, o.id as "other?", o.status as "other_status?", c.id as "cancelled_by?"
+        r#"select j.state, o.job_id as "other_job?", o.id as "other?", o.status as "other_status?", c.id as "cancelled_by?"
              from apipay.jobs j
              left join lateral (
-               select m.id, m.status
-                 from (select i.id, i.account, i.status from apipay.invoices i where i.job_id = j.id and i.job_token = j.token offset 0) m
-                where m.account = j.account and m.id <> $2 and m.status not in ('cancelled', 'expired', 'error')
-                order by m.id desc limit 1) o on true
+               select (living.invoice).job_id, (living.invoice).id, (living.invoice).status
+                 from (select apipay._other_living(j.id, $2) as invoice offset 0) living) o on true
              left join lateral (
                select k.id from (select c.id, c.account, c.operation, c.state from apipay.jobs c where c.invoice_id = $2 offset 0) k
                 where k.account = j.account and k.operation = 'invoice.cancel' and k.state = 'succeeded'
@@ -45,8 +43,8 @@ pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>,
         Some(Bill {
             // A state in the database is one of these, by its check constraint.
             state: State::parse(&row.state)?,
-            other: (row.other.zip(row.other_status))
-                .map(|(id, status)| (id, InvoiceStatus::parse(&status))),
+            other: (row.other_job.zip(row.other).zip(row.other_status))
+                .map(|((job, id), status)| (JobId(job), id, InvoiceStatus::parse(&status))),
             cancelled_by: row.cancelled_by.map(JobId),
         })
     }))

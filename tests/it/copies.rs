@@ -162,3 +162,61 @@ async fn a_copy_of_a_refund_is_not_sent_once_that_was_made_after_all() {
     // The original has failed, and lives.
     world.end_unchecked().await;
 }
+
+/// The bill that was repeated, since its invoice had expired, and the copy can both be paid.
+#[tokio::test]
+async fn an_invoice_that_lives_beside_that_of_a_copy_is_told() {
+    for revived_last in ["original", "copy"] {
+        let (world, daemon) = World::running().await;
+        let job = world.bill(phone::UNPAID, 500).await;
+        let first = invoice_of(&world, job).await;
+        set(&world, first, "expired").await;
+        let copy = copy_of(&world, job).await;
+        let second = invoice_of(&world, copy).await;
+        let revived = match revived_last {
+            "original" => first,
+            _ => {
+                set(&world, second, "expired").await;
+                set(&world, first, "pending").await;
+                second
+            }
+        };
+        world
+            .sandbox
+            .set_invoice(revived, json!({"status": "paid"}))
+            .await;
+        let (other, of) = if revived == first {
+            (second, copy)
+        } else {
+            (first, job)
+        };
+        let told = format!(
+            "select exists (select from apipay.alerts where kind = 'invoice_revived' and resolved_at is null
+                and subject = 'invoice {revived}'
+                and summary like '%invoice {other} of job {of} (of these two jobs one repeats the other) is pending: the customer may pay once more.')"
+        );
+        world.until_true(&told).await;
+        set(&world, other, "cancelled").await;
+        world.until_no_alert().await;
+        world.end([daemon]).await;
+    }
+}
+
+async fn invoice_of(world: &World, job: Job) -> i64 {
+    world.until(job, "succeeded").await["invoice_id"]
+        .as_i64()
+        .unwrap()
+}
+
+/// Has an invoice become so, and waits until that is seen.
+async fn set(world: &World, invoice: i64, status: &str) {
+    world
+        .sandbox
+        .set_invoice(invoice, json!({"status": status}))
+        .await;
+    world
+        .until_true(&format!(
+            "select status = '{status}' from apipay.invoices where id = {invoice}"
+        ))
+        .await;
+}

@@ -40,6 +40,10 @@ pub fn revived(
         acknowledge(REVIVED, account, &of_invoice(invoice))
     );
     let by_itself = "This ends once it cannot be paid any more; should it be paid first, you are told what to do then.";
+    let of_which = |other: &JobId| match *other == job {
+        true => format!("the same job {job}"),
+        false => format!("job {other} (of these two jobs one repeats the other)"),
+    };
     let (what, action) = match (status.is_paid(), other) {
         (false, None) => (
             format!(
@@ -50,23 +54,32 @@ pub fn revived(
                 cancel(invoice)
             ),
         ),
-        (false, Some((other, second))) if second.is_paid() => (
+        (false, Some((of, other, second))) if second.is_paid() => (
             format!(
-                "invoice {other} of the same job {job} is {second}: the customer may pay once more"
+                "invoice {other} of {} is {second}: the customer may pay once more",
+                of_which(of)
             ),
             format!(
                 "cancel the one that is not paid: {} {by_itself}",
                 cancel(invoice)
             ),
         ),
-        (false, Some((other, second))) => (
+        (false, Some((of, other, second))) => (
             format!(
-                "invoice {other} of the same job {job} is {second} too: the customer may pay both"
+                "invoice {other} of {} is {second} too: the customer may pay both",
+                of_which(of)
             ),
-            format!(
-                "cancel the one that job {job} does not go by: {} {by_itself}",
-                cancel(invoice)
-            ),
+            match *of == job {
+                true => format!(
+                    "cancel the one that job {job} does not go by: {} {by_itself}",
+                    cancel(invoice)
+                ),
+                false => format!(
+                    "cancel the one that the customer is not to pay: {} or {} {by_itself}",
+                    cancel(invoice),
+                    cancel(*other)
+                ),
+            },
         ),
         (true, None) => (
             format!(
@@ -77,18 +90,20 @@ pub fn revived(
                  apipay.refund_invoice. Do not send another bill. A full refund by apipayd ends this. {seen_to}"
             ),
         ),
-        (true, Some((other, second))) if second.is_paid() => (
+        (true, Some((of, other, second))) if second.is_paid() => (
             format!(
-                "invoice {other} of the same job {job} is {second} too: the customer has paid twice"
+                "invoice {other} of {} is {second} too: the customer has paid twice",
+                of_which(of)
             ),
             format!(
                 "have one of the two refunded: in the ApiPay dashboard, or by your program with \
                  apipay.refund_invoice. A full refund of invoice {invoice} by apipayd ends this. {seen_to}"
             ),
         ),
-        (true, Some((other, second))) => (
+        (true, Some((of, other, second))) => (
             format!(
-                "invoice {other} of the same job {job} is {second}: the customer may pay once more"
+                "invoice {other} of {} is {second}: the customer may pay once more",
+                of_which(of)
             ),
             format!(
                 "cancel the one that is not paid: {} Then deliver what was ordered. {seen_to}",
@@ -152,7 +167,7 @@ mod tests {
     fn told(status: &str, other: Option<(i64, &str)>) -> AlertText {
         let bill = Bill {
             state: State::Failed,
-            other: other.map(|(id, status)| (id, InvoiceStatus::parse(status))),
+            other: other.map(|(id, status)| (JobId(3), id, InvoiceStatus::parse(status))),
             cancelled_by: None,
         };
         let shop = AccountName::parse("shop").unwrap();
