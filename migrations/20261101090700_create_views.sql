@@ -222,7 +222,7 @@ return array_remove(array[
   case when exists (select from apipay.jobs j where j.account = account_name and j.state = 'queued'
                        and apipay._is_in_turn(j.reason) and j.id > 0 and j.run_at <= now())
          or exists (select from apipay.jobs j where j.account = account_name and j.state in ('queued', 'sending', 'uncertain')
-                       and j.failing_since is not null)
+                       and j.failing_since is not null and (j.state <> 'queued' or apipay._is_in_turn(j.reason)))
          or exists (select from apipay.jobs j where j.account = account_name and j.state in ('queued', 'uncertain')
                        and j.reason in ('retry_after', 'cap_reached'))
          or exists (select from apipay.jobs j where j.account = account_name and j.state = 'uncertain')
@@ -235,7 +235,8 @@ return array_remove(array[
   case when exists (select from apipay.refunds m where m.account = account_name and not m.settled)
          -- It is sent only once the others of its invoice are shown.
          or exists (select from apipay.jobs j where j.account = account_name and j.state in ('queued', 'sending')
-                       and j.failing_since is not null and j.operation = 'invoice.refund')
+                       and j.failing_since is not null and j.operation = 'invoice.refund'
+                       and (j.state <> 'queued' or apipay._is_in_turn(j.reason)))
        then 'refunds' end], null);
 comment on function apipay._awaited(text) is
   'The kinds of requests to the gateway that something of an account waits for: send, look_up, check, code, refunds.';

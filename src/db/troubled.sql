@@ -18,17 +18,18 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
          select from apipay.jobs j
          where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
            and j.failing_since <= a.failing_ended_at
-           and (j.state = 'sending' or (j.state in ('queued', 'uncertain') and j.updated_at <= a.failing_ended_at
+           and (j.state = 'sending' or (j.state in ('queued', 'uncertain') and apipay._is_in_turn(j.reason) and j.updated_at <= a.failing_ended_at
                                         and a.failing_ended_at > now() - interval '1 minute')))) as "is_open_end!",
        array(select distinct d.host from apipay.daemons d
               where a.name = any (d.accounts) and not d.has_left and d.seen_at > now() - interval '1 minute' order by 1) as "hosts!"
 from apipay.accounts a
 left join lateral (
-  -- The time counts to the newest request. A job that has only waited since is left out, and so is one that goes on
-  -- with its account, until it has failed by itself.
+  -- The time counts to the newest request. A job that has only waited since is left out, so is one that waits for another
+  -- job or for the end of a cap, and so is one that goes on with its account, until it has failed by itself.
   select j.id, j.operation, j.failing_since, j.reason from apipay.jobs j
   where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
     and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)
+    and (j.state <> 'queued' or apipay._is_in_turn(j.reason))
     and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at
          or (j.state <> 'sending' and j.updated_at > a.failing_ended_at))
   order by j.failing_since, j.id limit 1) job on a.state = 'active'
@@ -37,6 +38,7 @@ left join lateral (
     select from apipay.jobs j
     where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
       and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)
+      and (j.state <> 'queued' or apipay._is_in_turn(j.reason))
       and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at
          or (j.state <> 'sending' and j.updated_at > a.failing_ended_at))
       and j.id <> job.id

@@ -27,7 +27,7 @@ async fn a_cap_that_lasts_is_told_once_however_long_the_database_is_away() {
     world
         .sandbox
         .fault(
-            json!({"route": "POST /invoices", "share": 1.0, "answer": refusal, "delay_ms": 2_500}),
+            json!({"route": "POST /invoices", "share": 1.0, "answer": refusal, "delay_ms": 1_500}),
         )
         .await;
     let job = world.bill(phone::PAID, 700).await;

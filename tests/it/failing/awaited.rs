@@ -118,3 +118,31 @@ async fn what_was_told_of_look_ups_ends_when_all_of_them_are_held() {
     world.until_all_final().await;
     world.end([daemon]).await;
 }
+
+/// It asks for nothing: what it got before is no news, however long it waits.
+#[tokio::test]
+async fn a_refund_that_waits_for_another_one_is_not_told_of_for_what_it_got_before() {
+    let (world, daemon) = World::running_as(quick()).await;
+    let bill = world.bill(phone::PAID, 1000).await;
+    let invoice = world.until(bill, "succeeded").await["invoice_id"].clone();
+    let refund = |amount: i64, reason: &str| {
+        let params = json!({"invoice_id": invoice, "amount": amount, "reason": reason});
+        world.enqueue("invoice.refund", params)
+    };
+    let first = refund(100, "sandbox:stuck").await;
+    world.until(first, "accepted").await;
+    let second = refund(200, "later").await;
+    let waits = format!("select reason = 'waits_for_refund' from apipay.jobs where id = {second}");
+    world.until_true(&waits).await;
+    let failed = "now() - interval '10 minutes'";
+    world
+        .sql(&format!(
+            "update apipay.jobs set failing_since = {failed}, updated_at = now() where id = {second}"
+        ))
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let told = "apipay.alerts where kind = 'gateway_failing'";
+    assert_eq!(world.count(told).await, 0);
+    drop(daemon);
+    world.end_unchecked().await;
+}
