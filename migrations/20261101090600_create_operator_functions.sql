@@ -333,8 +333,10 @@ begin
        set state = case when state = 'parked' then apipay._back_to(unproven_since) else state end,
            run_at = least(run_at, now()), reason = 'retried_by_user',
            -- A try takes the place of the one that was due: should it fail, the next wait is as long as this one was. Fewer
-           -- than two would say that nothing was repeated (policy::reconcile). A limit of the gateway's counts no attempt.
-           attempts = case when old.state = 'queued' and old.run_at > now() and old.reason is distinct from 'retry_after'
+           -- than two would say that nothing was repeated (policy::reconcile). What waits for another reason, as for a limit of
+           -- the gateway's, has counted no attempt (policy::outage::BACKED_OFF).
+           attempts = case when old.state = 'queued' and old.run_at > now()
+                                and old.reason = any (array['network', 'not_applied', 'server_error', 'busy'])
                            then greatest(attempts - 1, least(attempts, 2)) else attempts end,
            updated_at = now()
      where id = job

@@ -136,7 +136,8 @@ begin
   for id, expected in
     select pg_temp.waiting(n.reason, n.was), n.is_then
       from (values ('not_applied', 7, 6), ('not_applied', 3, 2), ('not_applied', 2, 2), ('not_applied', 1, 1), ('not_applied', 0, 0),
-                   ('retry_after', 7, 7)) as n (reason, was, is_then)
+                   ('server_error', 7, 6), ('network', 7, 6), ('busy', 7, 6),
+                    ('retry_after', 7, 7), ('cap_reached', 7, 7), ('quota_spent', 7, 7), ('unknown_operation', 7, 7)) as n (reason, was, is_then)
   loop
     perform apipay.retry(id);
     perform apipay.retry(id);
