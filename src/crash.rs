@@ -41,7 +41,7 @@ points! {
     BeforeBaseline = "before_baseline",
     /// The refunds of an invoice are stored.
     AfterBaseline = "after_baseline",
-    /// The invoices of a bill are about to be asked for before it is resubmitted.
+    /// The invoices of a bill are about to be asked for before it is resubmitted, or those of what a copy repeats.
     EarlierBeforeRequest = "earlier_before_request",
     /// None of them lives, and the new one is not sent yet.
     EarlierAfterAnswer = "earlier_after_answer",

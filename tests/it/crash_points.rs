@@ -141,6 +141,35 @@ async fn a_daemon_may_die_around_an_answer_that_shows_another_jobs_invoice() {
     }
 }
 
+/// What a copy repeats is asked for again before the copy goes out, by whoever comes after.
+#[tokio::test]
+async fn a_daemon_may_die_between_a_look_at_the_original_and_the_record_of_its_copy() {
+    for point in [
+        Point::EarlierBeforeRequest,
+        Point::EarlierAfterAnswer,
+        Point::BeforeSend,
+        Point::AfterAnswer,
+        Point::BeforeSettle,
+    ] {
+        let (world, mut earlier) = World::running().await;
+        let first = world.bill(phone::CLIENT_NOT_FOUND, 100).await;
+        world.until(first, "failed").await;
+        earlier.kill().await;
+        let copy = format!("select to_jsonb(apipay.retry({first}, 'once more'))");
+        let copy = world.value(&copy).await.as_i64().unwrap();
+        let mut daemon = armed(&world, point.name(), &[]);
+        let status = daemon.ended(PATIENCE).await;
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+
+        world.expire_promises().await;
+        let heir = world.daemon().await;
+        let row = world.until(copy, "failed").await;
+        assert_eq!(row["reason"], "async_error", "{point:?}: {row}");
+        assert_eq!(world.effects_of(copy).await.len(), 1, "{point:?}");
+        world.end([heir]).await;
+    }
+}
+
 #[tokio::test]
 async fn a_daemon_whose_environment_names_no_point_passes_them_all() {
     let (world, daemon) = World::running().await;

@@ -126,9 +126,13 @@ pub(super) async fn look_at_originals(
         plan,
         job,
     };
+    crash::reach(Point::EarlierBeforeRequest);
     let checked = asking.check(&ids, slot).await?;
     match original_lives(&job.claim.history, &[], &checked.shown, &[]) {
-        None => hold(room, guard, job, None).await,
+        None => {
+            crash::reach(Point::EarlierAfterAnswer);
+            hold(room, guard, job, None).await
+        }
         Some(living) => {
             let found = Some(living.found.as_str());
             asking
