@@ -100,6 +100,35 @@ async fn a_daemon_may_die_between_an_alert_and_the_record_that_holds_its_job() {
     }
 }
 
+/// Nobody asks for the list of an invoice's refunds again once the job that waits for it is done.
+#[tokio::test]
+async fn a_daemon_may_die_between_the_records_of_a_refund_and_of_one_that_a_cashier_made() {
+    for point in [Point::BeforeSettle, Point::AfterSettle] {
+        let world = World::made(Wish::default()).await;
+        let key = world.key("default");
+        let paid = json!({"status": "paid", "amount": "1000.00"});
+        let invoice = world.sandbox.invoice(&key, paid).await;
+        let by_hand =
+            json!({"invoice_id": invoice, "amount": "100.00", "reason": "by the cashier"});
+        world.sandbox.control("POST /refunds", by_hand).await;
+        let params = json!({"invoice_id": invoice, "amount": 250});
+        let job = world.enqueue("invoice.refund", params).await;
+        // The first record is of the send, the second one of the list, or of its beginning.
+        let mut daemon = armed(&world, &format!("{}:2", point.name()), &[]);
+        let status = daemon.ended(PATIENCE).await;
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+
+        world.expire_promises().await;
+        let heir = world.daemon().await;
+        world.until(job, "succeeded").await;
+        world
+            .until_true("select array_agg(amount::int order by amount) = '{100,250}' and bool_and(settled) from apipay.refunds")
+            .await;
+        assert_eq!(world.effects_of(job).await.len(), 1);
+        world.end([heir]).await;
+    }
+}
+
 /// Such an answer proves nothing, so whoever comes after finds the job's own invoice by its name.
 #[tokio::test]
 async fn a_daemon_may_die_around_an_answer_that_shows_another_jobs_invoice() {

@@ -79,6 +79,10 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
     } else {
         None
     };
+    // It comes first: once the job is done nobody asks for this list again.
+    if let Some(invoice) = &after {
+        record_by_hand(room, &list.refunds, due, invoice).await;
+    }
     let all: Vec<Object> = list.refunds.iter().cloned().map(Object::from).collect();
     let mut left_out = Vec::new();
     for mirror in due {
@@ -102,22 +106,21 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
         settle_waiting(room, mirror, shown, check, mirrors, following).await;
     }
     missing::tell(room, &left_out, None).await;
-    // What people gave back counts in the invoice's total, so it is shown beside it.
-    let is_ours = |refund: &&Refund| {
+}
+
+/// Records the refunds that no job asked for: what people gave back counts in the invoice's total, so it is shown beside it.
+async fn record_by_hand(room: &Room, refunds: &[Refund], due: &[DueMirror], invoice: &Invoice) {
+    let is_by_hand = |refund: &&Refund| {
         let is_due = due.iter().any(|mirror| mirror.refund_id == Some(refund.id));
-        is_due || refund.reason.as_deref().is_some_and(JobName::is_marked)
+        !is_due && !refund.reason.as_deref().is_some_and(JobName::is_marked)
     };
-    for refund in list
-        .refunds
-        .iter()
-        .filter(|refund| after.is_some() && !is_ours(refund))
-    {
+    for refund in refunds.iter().filter(is_by_hand) {
         let sighting = Sighting {
             is_invoice_read: true,
             ..Sighting::FIRST
         };
         let check = next_check_of(room, refund, sighting);
-        let entry = mirrors_of(room, refund, after.as_ref(), check, following);
+        let entry = mirrors_of(room, refund, Some(invoice), check, room.following());
         let outcome = Outcome::plain(&room.name, entry);
         room.handles.recorder.record(outcome).await;
     }
