@@ -408,8 +408,13 @@ pub struct LeftOpen {
     pub concerns: Vec<String>,
 }
 
-/// Open alerts of this kind that no living daemon remembers: each was opened by one that has ended since.
-pub async fn left_open(pool: &Pool, kind: &str) -> Result<Vec<LeftOpen>, DbError> {
+/// Open alerts of this kind that no living daemon remembers: each was opened by one that has ended since, or that has given no
+/// sign of life for `alive_for`.
+pub async fn left_open(
+    pool: &Pool,
+    kind: &str,
+    alive_for: Duration,
+) -> Result<Vec<LeftOpen>, DbError> {
     sqlx::query_as!(
         LeftOpen,
         r#"select l.account, l.subject,
@@ -419,8 +424,9 @@ pub async fn left_open(pool: &Pool, kind: &str) -> Result<Vec<LeftOpen>, DbError
             where l.kind = $1 and l.resolved_at is null
               and not exists (select from apipay.daemons d
                                where d.worker::text = l.details ->> 'worker'
-                                 and d.seen_at > now() - interval '5 minutes' and not d.has_left)"#,
-        kind
+                                 and d.seen_at > now() - make_interval(secs => $2) and not d.has_left)"#,
+        kind,
+        alive_for.as_secs_f64()
     )
     .fetch_all(pool)
     .await

@@ -7,6 +7,7 @@ use apipayd::db::entry::Entry;
 use apipayd::db::locks::{self, Blocker, Holder};
 use apipayd::db::{Connect, Pool, progress};
 use apipayd::domain::account::AccountName;
+use apipayd::domain::times::ALIVE_FOR;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::world::{Job, Wish, World, phone};
@@ -250,7 +251,7 @@ async fn a_daemon_that_has_left_remembers_nothing() {
         .await;
     let pool = pool(&world);
     let left = async || {
-        let left = progress::left_open(&pool, "no_progress").await;
+        let left = progress::left_open(&pool, "no_progress", ALIVE_FOR).await;
         left.unwrap().len()
     };
     assert_eq!(left().await, 0);

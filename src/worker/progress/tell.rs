@@ -160,7 +160,7 @@ impl Teller {
             });
             needed.is_zero() || (watched > needed && background.knows_who_serves)
         };
-        match progress::left_open(&ctx.lookout, KIND).await {
+        match progress::left_open(&ctx.lookout, KIND, ALIVE_FOR).await {
             Ok(open) => {
                 for open in open {
                     let key = (open.account, open.subject);

@@ -72,6 +72,14 @@ async fn jobs_whose_outcomes_are_refused_for_one_cause_are_told_by_one_alert() {
 #[tokio::test]
 async fn what_an_earlier_daemon_told_ends_soon_once_nothing_of_the_account_is_due() {
     let world = World::made(wish().tune("follow.max", "5m")).await;
+    // It was killed: it did not say that it leaves.
+    world
+        .sql(
+            "insert into apipay.daemons (worker, host, version, accounts, started_at, seen_at)
+             values ('00000000-0000-4000-8000-00000000000a', 'till', '0', '{default}', now() - interval '1 h',
+                     now() - interval '70 s')",
+        )
+        .await;
     world
         .sql(
             r#"select apipay._open_alert('default', 'no_progress', 'critical', 'Payments are held.', 'look',
