@@ -309,7 +309,7 @@ comment on column apipay.jobs.token is 'The name of the job at the gateway; rand
 comment on column apipay.jobs.dedup_key is 'Your name for the business event; the same one cannot be enqueued twice in an account, for ever.';
 comment on column apipay.jobs.priority is 'Higher goes first within the account.';
 comment on column apipay.jobs.run_at is 'Not sent before this moment; for an uncertain job, when it is next looked up.';
-comment on column apipay.jobs.expires_at is 'Not sent after this moment: an unsent job past it ends expired. Null: no limit.';
+comment on column apipay.jobs.expires_at is 'Not sent after this moment: past it a job of which nothing was done ends expired, also while its account is parked. Null: no limit.';
 comment on column apipay.jobs.metadata is 'Yours; never sent to the gateway.';
 comment on column apipay.jobs.traceparent is 'W3C trace context of the enqueuer, kept with the job for your own use; never sent to the gateway.';
 comment on column apipay.jobs.retry_of is 'The final job that this one repeats (apipay.retry).';
@@ -396,6 +396,8 @@ create index jobs_put_off on apipay.jobs (run_at)
 create index jobs_lookup on apipay.jobs (account, run_at, id) where state = 'uncertain';
 create index jobs_lease on apipay.jobs (leased_until) where state = 'sending';
 create index jobs_expiry on apipay.jobs (account, expires_at) where state = 'queued' and expires_at is not null;
+create index jobs_parked_expiry on apipay.jobs (account, expires_at)
+  where state = 'parked' and unproven_since is null and expires_at is not null;
 -- What is counted, put back and released of an account, and how its rare ends are found.
 create index jobs_account_state on apipay.jobs (account, state, id)
   where state in ('accepted', 'parked', 'held', 'failed', 'cancelled', 'expired');

@@ -133,7 +133,7 @@ return case state
   when 'sending' then array['sending', 'queued', 'uncertain', 'accepted', 'parked', 'held', 'succeeded', 'failed']
   when 'uncertain' then array['uncertain', 'queued', 'accepted', 'held', 'succeeded', 'failed', 'cancelled']
   when 'accepted' then array['accepted', 'queued', 'held', 'succeeded', 'failed']
-  when 'parked' then array['parked', 'queued', 'sending', 'uncertain', 'held', 'cancelled']
+  when 'parked' then array['parked', 'queued', 'sending', 'uncertain', 'held', 'cancelled', 'expired']
   when 'held' then array['held', 'queued', 'uncertain', 'succeeded', 'cancelled']
   when 'succeeded' then '{}'::text[]
   when 'failed' then '{}'::text[]

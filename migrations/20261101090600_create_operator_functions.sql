@@ -180,9 +180,13 @@ begin
       end;
     end loop;
   end;
-  -- The daemon puts the parked ones back, now that the account is active (db::recover, Due::Release).
+  -- The daemon puts the parked ones back, now that the account is active (db::recover, Occasion::Release), but for those
+  -- that end expired (Occasion::Expiry).
   select count(*) into put_back
-    from (select from apipay.jobs where account = account_name and state = 'parked' limit 10000) as parked;
+    from (select from apipay.jobs
+           where account = account_name and state = 'parked'
+             and (unproven_since is not null or expires_at is null or expires_at > now())
+           limit 10000) as parked;
   -- Without a resolution nothing has proven yet that it is well: its alert ends once it stays so. So does that of
   -- parks which follow each other, instead of ending and beginning with each of them.
   -- One that somebody keeps locked ends with the daemon's next rounds.

@@ -381,19 +381,19 @@ comment on function apipay._explain_accepted(apipay.jobs, apipay.invoices, apipa
 
 create function apipay._explain_parked(job apipay.jobs, account apipay.accounts, obstacle text, unserved text) returns text
 language sql stable parallel safe
-return concat('Parked', ' (' || apipay._mask_phones(job.reason) || ')', case
+return case when job.expires_at <= now() and job.unproven_since is null then
+  format('Its time ran out at %s while it was parked: it ends expired. Nothing of it had an effect.', apipay._clock(job.expires_at))
+else concat('Parked', ' (' || apipay._mask_phones(job.reason) || ')', case
   when account.state = 'parked' then ' with its account: ' || obstacle
   when unserved is not null then format('; account %s is active again, and the daemon puts it back once this is over: %s', account.name, unserved)
   else format('; account %s is active again, and the daemon puts it back within moments', account.name) end,
   '. ', case
     when job.unproven_since is not null then 'A request for ' || apipay._deed(job) || ' is unproven; then it is looked up first.'
-    when job.expires_at <= now() then 'Nothing of it had an effect.'
     else 'Nothing of it had an effect; then it is sent.' end,
   case
     when job.expires_at > now() then apipay._time_limit(job, job.run_at)
     when job.expires_at is null then null
-    when job.unproven_since is null then format(' Its time ran out at %s: then it ends expired, unsent.', apipay._clock(job.expires_at))
-    else format(' Its time ran out at %s: it is not sent again.', apipay._clock(job.expires_at)) end);
+    else format(' Its time ran out at %s: it is not sent again.', apipay._clock(job.expires_at)) end) end;
 comment on function apipay._explain_parked(apipay.jobs, apipay.accounts, text, text) is 'explain of a parked job.';
 
 -- What a person can say of a held job, as exact calls.
@@ -556,7 +556,9 @@ comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'expla
 
 create function apipay._explain_expired(job apipay.jobs) returns text
 language sql stable parallel safe
-return concat('Nothing was sent by its expires_at, ', apipay._clock(job.expires_at),
+return concat(case when job.attempts > 0 or job.http_status is not null
+    then format('Nothing that was sent of it by its expires_at, %s, had an effect', apipay._clock(job.expires_at))
+    else format('Nothing was sent by its expires_at, %s', apipay._clock(job.expires_at)) end,
   format('. select apipay.retry(%s, ''why'') enqueues a copy without a limit.', job.id));
 comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expired job.';
 

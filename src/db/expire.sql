@@ -1,9 +1,10 @@
--- Ends queued jobs that are past their end. One of which a request is unproven is looked up first.
+-- Ends queued jobs that are past their end, and parked ones of which nothing had an effect. A queued one of which a request
+-- is unproven is looked up first; so is a parked one, once its account is well.
 --
 -- $1 jobs
 with free as materialized (
   select id from apipay.jobs
-  where id = any ($1) and state = 'queued' and expires_at <= now()
+  where id = any ($1) and (state = 'queued' or (state = 'parked' and unproven_since is null)) and expires_at <= now()
   for no key update skip locked
 ),
 moved as (

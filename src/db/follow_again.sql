@@ -13,7 +13,7 @@ accepted as materialized (
   where j.id = any ($1::bigint[]) and j.state = 'accepted' and j.invoice_id is not null
 ),
 unfollowed as materialized (
-  select j.* from accepted j
+  select j.*, coalesce(mirror.is_ended, true) as was_unfollowed from accepted j
   left join lateral (
     select i.settled as is_ended,
            j.reason = 'async_retry' and i.error_code = any ($3::text[]) and j.resumed_at >= i.changed_at
@@ -47,7 +47,7 @@ refund as (
          job_token = coalesce(m.job_token, excluded.job_token)
   returning m.account, m.id, m.settled
 )
-select id as "id!" from unfollowed
+select id as "id!", was_unfollowed as "was_unfollowed!" from unfollowed
 -- Once, whether there is one or not.
 where (select apipay._all_changed('apipay.invoices', (select count(*) from unfollowed_invoice), count(*), count(*) filter (where not settled))
          from invoice)

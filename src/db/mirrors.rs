@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rust_decimal::Decimal;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -31,6 +32,8 @@ pub struct DueMirror {
     pub may_be_unseens: bool,
     /// The status at the last check.
     pub status: String,
+    /// The amount that was last shown, if any was.
+    pub amount: Option<Decimal>,
     /// How long it has been that.
     pub unchanged_for: Duration,
     /// When the gateway last showed it; when the mirror was made, if it never did.
@@ -81,6 +84,7 @@ struct DueRow {
     is_superseded: bool,
     may_be_unseens: bool,
     status: String,
+    amount: Option<Decimal>,
     unchanged_for_s: f64,
     last_shown: OffsetDateTime,
     now: OffsetDateTime,
@@ -146,6 +150,7 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
                 is_superseded: row.is_superseded,
                 may_be_unseens: row.may_be_unseens,
                 status: row.status,
+                amount: row.amount,
                 unchanged_for: Duration::try_from_secs_f64(row.unchanged_for_s).unwrap_or_default(),
                 last_shown: row.last_shown,
                 resumed_for: row

@@ -47,6 +47,8 @@ pub struct DueWork {
     pub probe: Option<OffsetDateTime>,
     /// Living daemons that have the account in their configuration.
     pub served_by: i64,
+    /// The last sign of life of any of them, if that is older than one may be.
+    pub silent_since: Option<OffsetDateTime>,
     /// Whether an operator has parked it.
     pub is_left_alone: bool,
     /// The machine of the daemon that served it last, if that one has stopped and was not started again.

@@ -30,6 +30,10 @@ select a.name as "account!", case when may_send.yes then due.jobs else 0 end as 
                 where j.account = a.name and j.state = 'queued' and j.expires_at < now() - interval '1 minute') as "has_expired!",
        (select count(*) from apipay.daemons d
          where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and a.name = any (d.accounts)) as "served_by!",
+       -- A sign of life is half a minute old at most (worker::organization).
+       (select max(d.seen_at) from apipay.daemons d
+         where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and a.name = any (d.accounts)
+        having max(d.seen_at) < now() - interval '30 s') as "silent_since?",
        a.state = 'parked' and a.parked_by <> 'apipayd' as "is_left_alone!",
        stopped.host as "stopped_host?", stopped.seen_at as "stopped_at?", coalesce(stopped.has_left, false) as "was_stopped_properly!",
        -- One of them may be about less than all of the account.

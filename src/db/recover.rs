@@ -26,7 +26,8 @@ pub enum Occasion {
     /// one may have had its effect: it is closed as unknown, and a job that would be sent becomes uncertain.
     LeftOpen,
     /// It is queued and past its `expires_at`: it expires. One of which a request is unproven becomes uncertain instead:
-    /// it is looked up until it is known what became of that, and expires afterwards.
+    /// it is looked up until it is known what became of that, and expires afterwards. A parked one expires as well, but an
+    /// unproven one waits for its account: nothing is looked up before.
     Expiry,
     /// It is parked and its account is active again: it is put back. So is one that is to be looked up first,
     /// while its account waits for a delivery.
@@ -117,6 +118,15 @@ pub struct Found {
     pub jobs: Vec<DueJob>,
     /// Whether there may be more of them.
     pub is_full: bool,
+}
+
+/// What was moved.
+#[derive(Debug)]
+pub struct Moved {
+    /// The jobs.
+    pub jobs: Vec<i64>,
+    /// Those of [`Occasion::Unfollowed`] that were followed, but too late: their account has been resumed.
+    pub resumed: Vec<i64>,
 }
 
 struct Row {
@@ -389,7 +399,7 @@ pub async fn advance(
     due: Occasion,
     jobs: &[i64],
     terms: Terms<'_>,
-) -> Result<Vec<i64>, DbError> {
+) -> Result<Moved, DbError> {
     let moved = match due {
         Occasion::Lease => {
             sqlx::query_file_scalar!("src/db/recover.sql", terms.quiet.as_secs_f64(), jobs)
@@ -437,16 +447,30 @@ pub async fn advance(
                 .await
         }
         Occasion::Unfollowed => {
-            sqlx::query_file_scalar!(
-                "src/db/follow_again.sql",
-                jobs,
-                ACCOUNT_PATIENCE_MS,
-                terms.account_faults,
-                terms.once_resumed.as_secs_f64()
-            )
-            .fetch_all(pool)
-            .await
+            return follow_again(pool, jobs, terms).await;
         }
     };
-    moved.task("move the jobs whose time has come")
+    let jobs = moved.task("move the jobs whose time has come")?;
+    Ok(Moved {
+        jobs,
+        resumed: Vec::new(),
+    })
+}
+
+async fn follow_again(pool: &Pool, jobs: &[i64], terms: Terms<'_>) -> Result<Moved, DbError> {
+    let followed = sqlx::query_file!(
+        "src/db/follow_again.sql",
+        jobs,
+        ACCOUNT_PATIENCE_MS,
+        terms.account_faults,
+        terms.once_resumed.as_secs_f64()
+    )
+    .fetch_all(pool)
+    .await
+    .task("move the jobs whose time has come")?;
+    let resumed = followed.iter().filter(|job| !job.was_unfollowed);
+    Ok(Moved {
+        resumed: resumed.map(|job| job.id).collect(),
+        jobs: followed.iter().map(|job| job.id).collect(),
+    })
 }

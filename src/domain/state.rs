@@ -26,7 +26,7 @@ pub enum State {
     Failed,
     /// Final: called off by a person, with nothing done.
     Cancelled,
-    /// Final: past its `expires_at` with nothing sent.
+    /// Final: past its `expires_at` with nothing done.
     Expired,
 }
 
@@ -81,13 +81,14 @@ impl State {
             // What became of its object; queued: it is resubmitted, or was never begun.
             State::Accepted => &[State::Queued, State::Held, State::Succeeded, State::Failed],
             // The account is well again: back, see `back_to`; or tried, to see whether it is. Called off
-            // (apipay.cancel), or given to another organization.
+            // (apipay.cancel), past its expires_at with nothing done, or given to another organization.
             State::Parked => &[
                 State::Queued,
                 State::Sending,
                 State::Uncertain,
                 State::Held,
                 State::Cancelled,
+                State::Expired,
             ],
             // A person says what the gateway did (apipay.resolve).
             State::Held => &[

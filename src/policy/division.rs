@@ -533,7 +533,13 @@ mod tests {
             })
         };
         assert!(is_answer_to_content(&failing(Some(500))));
-        for sign in [failing(None), Sign::Clear, Sign::Refused, Sign::Silent] {
+        for sign in [
+            failing(None),
+            Sign::Clear,
+            Sign::Refused,
+            Sign::Capped,
+            Sign::Silent,
+        ] {
             assert!(!is_answer_to_content(&sign), "{sign:?}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
 use crate::domain::job::{History, JobName};
@@ -11,7 +12,7 @@ use crate::domain::outage::Undelivered;
 use crate::domain::times::SILENT_CANCEL;
 use crate::policy::asynchronous::{AsyncClass, classify_async};
 use crate::policy::backoff;
-use crate::policy::found::named;
+use crate::policy::found::{against, named};
 use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::Living;
 use crate::policy::rules::{Jitter, Rules};
@@ -58,6 +59,14 @@ impl Followed {
                 named(seen)
             )),
             is_anothers: true,
+            ..Followed::becomes(Next::Held(Reason::Mismatch))
+        }
+    }
+
+    /// Its object shows another amount than was asked for, as no look-up would take it: a human decides.
+    pub fn of_another_amount(plan: &Plan, seen: &Object) -> Followed {
+        Followed {
+            found: Some(against(plan, seen, None)),
             ..Followed::becomes(Next::Held(Reason::Mismatch))
         }
     }
@@ -130,6 +139,14 @@ pub fn follow(
 /// Whether what an accepted job goes by carries the name of another job: what it made itself is another object then.
 pub fn is_anothers(plan: &Plan, name: JobName, seen: &Object) -> bool {
     !plan.lookup.acts_on_object() && name.is_another_in(seen)
+}
+
+/// Whether what an accepted job goes by shows another amount than was asked for. What it showed before (`known`) was taken
+/// so, by a person if it differed.
+pub fn is_of_another_amount(plan: &Plan, seen: &Object, known: Option<Decimal>) -> bool {
+    let (shown, asked) = (seen.amount(), plan.expected.amount);
+    let differs = shown.is_some() && asked.is_some() && shown != asked;
+    !plan.lookup.acts_on_object() && differs && shown != known
 }
 
 /// Whether the list that shows an accepted refund shows another one of the same job's name.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use rust_decimal::Decimal;
 
 use crate::domain::object::{Expected, Object};
+use crate::domain::operation::Plan;
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::verdict::{Next, Reason};
 
@@ -83,7 +84,9 @@ fn of_finding(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<S
         Next::Held(Reason::Mismatch) => {
             // Beside one that lives no other counts that differs.
             let living = ours.iter().find(|seen| !seen.is_dead());
-            living.or(ours.first()).map(|seen| against(subject, seen))
+            living
+                .or(ours.first())
+                .map(|seen| against_subject(subject, seen))
         }
         Next::Held(Reason::UnknownOutcome) if ours.is_empty() => Some(strangers(subject, finding)),
         _ if ours.is_empty() => Some(NOTHING.to_owned()),
@@ -96,12 +99,16 @@ pub(super) fn shown(objects: &[Object]) -> String {
     format!("the gateway shows {}", list(objects))
 }
 
-/// An object that is taken for the job's own, and is not what was asked for.
-fn against(subject: &Subject<'_>, seen: &Object) -> String {
+fn against_subject(subject: &Subject<'_>, seen: &Object) -> String {
     let order = subject.is_denied_by(seen).then_some(seen);
+    against(subject.plan, seen, order)
+}
+
+/// An object that is taken for the job's own, and is not what was asked for: its order too, if that is what differs.
+pub(super) fn against(plan: &Plan, seen: &Object, order: Option<&Object>) -> String {
     format!(
         "{} was asked for, and ApiPay has {}{}",
-        wanted(&subject.plan.expected, order),
+        wanted(&plan.expected, order),
         numbered(seen),
         order.map_or_else(String::new, order_of)
     )

@@ -27,6 +27,8 @@ pub enum Sign {
     Failing(Fault),
     /// Refused for the account's limit.
     Refused,
+    /// Refused for a cap, of which its own alert tells: the limit let it through.
+    Capped,
     /// Nothing: not sent for a cause of ours.
     Silent,
 }
@@ -38,6 +40,7 @@ pub fn sign_of_send(timed: &Timed, verdict: &Verdict, read_first: bool) -> Sign 
         // A success whose body could not be used is none.
         Sign::Clear if is_undecided(timed, verdict) => Sign::Failing(fault(timed)),
         Sign::Clear if read_first => Sign::Silent,
+        Sign::Refused if !read_first && is_capped(timed) => Sign::Capped,
         sign => sign,
     }
 }
@@ -103,6 +106,10 @@ fn sign(timed: &Timed) -> Sign {
             (Class::Busy | Class::Unknown(_), _) => Sign::Failing(fault(timed)),
         },
     }
+}
+
+fn is_capped(timed: &Timed) -> bool {
+    matches!(&timed.answer, Answer::Reply(reply) if reply.class() == Class::Capped)
 }
 
 fn is_parking(timed: &Timed) -> bool {
@@ -277,6 +284,10 @@ impl Course {
             },
             Sign::Refused => Course {
                 refused_since: self.refused_since.or(Some(at.now)),
+                ..self.unproven(errand, at)
+            },
+            Sign::Capped => Course {
+                refused_since: None,
                 ..self.unproven(errand, at)
             },
             Sign::Silent => self.unproven(errand, at),

@@ -49,6 +49,8 @@ pub struct AccountFacts {
     pub probe: Option<String>,
     /// Whether a living daemon has the account in its configuration.
     pub is_served: bool,
+    /// Since when none of those gives a sign of life, in words, if that is longer than one may be silent: they may be gone.
+    pub silent_since: Option<String>,
     /// Whether an operator has parked it: then nobody has to serve it.
     pub is_left_alone: bool,
     /// If none has: the daemon that had it last, unless that one was started again without it.
@@ -547,6 +549,13 @@ fn is_service_told(facts: &AccountFacts) -> bool {
 }
 
 fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
+    // Until it counts as gone nobody is missed, but why nothing moves is known.
+    let silent = facts
+        .silent_since
+        .as_ref()
+        .map_or_else(String::new, |since| {
+            format!("the apipayd that serves it has given no sign of life since {since}")
+        });
     let sight = |concern, mark: &str, patience| Sight {
         account: Some(facts.account.clone()),
         concern,
@@ -613,9 +622,9 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     let is_told = is_single && may_go.min(facts.due_jobs) <= FEW.max(facts.refused_jobs);
     if facts.due_jobs > 0 && !is_told {
         sights.push(Sight {
-            cause: match facts.has_expired {
+            cause: match facts.has_expired && silent.is_empty() {
                 true => EXPIRED_FIRST.to_owned(),
-                false => String::new(),
+                false => silent.clone(),
             },
             ..sight(Concern::Claims, &facts.claimed, moving)
         });
@@ -631,11 +640,17 @@ fn of_account(facts: &AccountFacts, patience: Patience) -> Vec<Sight> {
     for (concern, mark, patience) in single {
         let is_told = is_read_told && concern == Concern::LookUps;
         if let Some(mark) = mark.as_ref().filter(|mark| !is_stuck(mark) && !is_told) {
-            sights.push(sight(concern, mark, patience));
+            sights.push(Sight {
+                cause: silent.clone(),
+                ..sight(concern, mark, patience)
+            });
         }
     }
     if let Some(mark) = facts.check.as_ref().filter(|_| !is_read_told) {
-        sights.push(sight(Concern::Checks, mark, patience.check + turns));
+        sights.push(Sight {
+            cause: silent,
+            ..sight(Concern::Checks, mark, patience.check + turns)
+        });
     }
     sights
 }

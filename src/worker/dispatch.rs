@@ -56,7 +56,7 @@ impl Dispatcher {
         let served = ctx.served();
         let (shares, jobs) = self.shares(ctx, &served, &ahead, all_ahead);
         if jobs == 0 {
-            return Ok(Step::Idle);
+            return Ok(Step::Skipped);
         }
         let sent = self.send_usual(ctx, &served, &shares, jobs).await;
         ctx.passed_over.set(FoundBy::Claim, self.culprits.jobs());
@@ -187,7 +187,7 @@ impl Trials {
         if slow.is_empty() {
             self.culprits = Culprits::new(ClaimedTo::Try, &ctx.handles());
             ctx.passed_over.set(FoundBy::Trial, Vec::new());
-            return Ok(Step::Idle);
+            return Ok(Step::Skipped);
         }
         let jobs = free(ctx, 0).min(ctx.claim_batch);
         let is_open =
@@ -195,7 +195,7 @@ impl Trials {
         let open = slow.iter().filter(is_open);
         let open: Vec<String> = open.map(|room| room.name.to_string()).collect();
         if open.is_empty() || jobs == 0 {
-            return Ok(Step::Idle);
+            return Ok(Step::Skipped);
         }
         let claimed_at = Moment::now();
         let asked = ctx.clock.ask();

@@ -57,6 +57,7 @@ pub fn is_news(room: &Room, signed: &Signed) -> bool {
         Sign::Failing(_) => true,
         Sign::Clear => course() != Course::default(),
         Sign::Refused => signed.errand.is_trial() || course().refused_since.is_none(),
+        Sign::Capped => signed.errand.is_trial() || course().refused_since.is_some(),
         Sign::Silent => signed.errand.is_trial(),
     }
 }

@@ -232,7 +232,7 @@ impl Organizations {
                         },
                         fault: match sign_of(&asked.answer, doubt) {
                             Sign::Failing(fault) => Some(fault),
-                            Sign::Clear | Sign::Refused | Sign::Silent => None,
+                            Sign::Clear | Sign::Refused | Sign::Capped | Sign::Silent => None,
                         },
                     };
                     let told = self.refuse(ctx, room, refusal).await;

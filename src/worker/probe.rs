@@ -50,7 +50,7 @@ impl Probes {
         }
         // A probe ends with a send.
         if ctx.recorder.forgotten().is_some() {
-            return Ok(Step::Idle);
+            return Ok(Step::Skipped);
         }
         let served = ctx.served();
         let idle = served.iter();

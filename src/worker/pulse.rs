@@ -23,6 +23,9 @@ pub enum Step {
     Worked,
     /// There was nothing to do.
     Idle,
+    /// The database was asked for nothing, because something else has to come first or is not needed any more: whether it
+    /// would do it is not known.
+    Skipped,
 }
 
 /// What a loop shows of itself to the others.
@@ -68,7 +71,8 @@ impl Pulse {
 
 /// Runs a step whenever it is woken or the interval is over, until the stop.
 ///
-/// A failure is logged here, once for each spell of failures.
+/// A failure is logged here, once for each spell of failures; so is its end, once the database has done again what it is
+/// asked for.
 pub async fn run_loop<F>(
     ctx: Arc<Context>,
     pulse: Arc<Pulse>,
@@ -90,7 +94,7 @@ pub async fn run_loop<F>(
         pulse.end(&result);
         match result {
             Ok(done) => {
-                if failures > 0 {
+                if failures > 0 && done != Step::Skipped {
                     info!(task = pulse.name, failures, "it fails no more");
                     failures = 0;
                 }

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use crate::crash::{self, Point};
 use crate::db::fault::AtFault;
 use crate::db::locks::{self, Blocker};
-use crate::db::recover::{self, Cursor, DueJob, Found, Occasion, Terms};
+use crate::db::recover::{self, Cursor, DueJob, Found, Moved, Occasion, Terms};
 use crate::db::{DbError, among};
 use crate::domain::job::JobId;
 use crate::policy::asynchronous::ACCOUNT_FAULTS;
@@ -70,7 +70,7 @@ impl Recovery {
     pub async fn step(&mut self, ctx: &Arc<Context>) -> Result<Step, DbError> {
         // What waits to be written knows better than a look-up what became of its job.
         if ctx.recorder.is_waiting() {
-            return Ok(Step::Idle);
+            return Ok(Step::Skipped);
         }
         let mut step = Step::Idle;
         let codes = Codes::new();
@@ -211,7 +211,8 @@ impl Unmoved {
             let began = Moment::now();
             match recover::advance(&ctx.pool, due, &part.rows, terms).await {
                 Ok(moved) => {
-                    tell(ctx, due, &part.rows, moved.len());
+                    tell(ctx, due, &part.rows, &moved);
+                    let moved = moved.jobs;
                     all += moved.len();
                     for job in &moved {
                         self.refusals.went_through(*job);
@@ -286,9 +287,9 @@ impl Unmoved {
             let began = Moment::now();
             match recover::advance(&ctx.pool, due, &ids, terms).await {
                 Ok(moved) => {
-                    tell(ctx, due, &ids, moved.len());
-                    all += moved.len();
-                    jobs.retain(|job| !moved.contains(&job.id.0));
+                    tell(ctx, due, &ids, &moved);
+                    all += moved.jobs.len();
+                    jobs.retain(|job| !moved.jobs.contains(&job.id.0));
                     self.locked(ctx, &jobs, began).await?;
                 }
                 Err(error) if matches!(error.fault(), AtFault::Database | AtFault::Conflict) => {
@@ -340,7 +341,8 @@ impl Codes {
     }
 }
 
-fn tell(ctx: &Context, due: Occasion, jobs: &[i64], moved: usize) {
+fn tell(ctx: &Context, due: Occasion, jobs: &[i64], all: &Moved) {
+    let moved = all.jobs.len();
     if moved == 0 {
         return;
     }
@@ -380,8 +382,22 @@ fn tell(ctx: &Context, due: Occasion, jobs: &[i64], moved: usize) {
             ctx.wake.dispatch.notify_one();
         }
         Occasion::Unfollowed => {
-            info!(jobs = ?jobs, moved, "nobody followed the invoices or refunds of these accepted jobs any more, or their account has been resumed since they failed: they are asked about again");
+            tell_followed(all);
             ctx.wake.follow.notify_one();
         }
+    }
+}
+
+/// That nobody followed an object is no doing of this daemon: somebody has changed its mirror.
+fn tell_followed(all: &Moved) {
+    let (resumed, unfollowed): (Vec<i64>, Vec<i64>) =
+        all.jobs.iter().partition(|job| all.resumed.contains(job));
+    if !unfollowed.is_empty() {
+        let moved = unfollowed.len();
+        warn!(jobs = ?unfollowed, moved, "nobody followed the invoices or refunds of these accepted jobs, for their rows were settled too early, or lost: they are asked about again");
+    }
+    if !resumed.is_empty() {
+        let moved = resumed.len();
+        info!(jobs = ?resumed, moved, "the account of these accepted jobs has been resumed since their invoices or refunds failed at Kaspi: they are asked about now");
     }
 }

@@ -329,6 +329,13 @@ async fn an_accepted_job_whose_invoice_is_no_longer_followed_is_found() {
         pay(&world, row["invoice_id"].as_i64().unwrap()).await;
         let heir = world.daemon().await;
         world.until(job, "succeeded").await;
+        heir.until_logged("nobody followed the invoices or refunds")
+            .await;
+        let log = heir.log_text();
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains("nobody followed")).unwrap();
+        assert!(line.contains("WARN"), "{line}");
+        assert!(!log.contains("has been resumed since"), "{log}");
         world
             .until_true(
                 "select count(*) = 1 from apipay.invoices where status = 'paid' and settled",

@@ -275,3 +275,69 @@ async fn a_job_with_the_number_of_one_whose_request_was_under_way_goes_out() {
     assert_eq!(world.effects_of(second).await.len(), 1);
     world.end([heir]).await;
 }
+
+/// Look-ups take no such invoice, and no more is known of it here.
+#[tokio::test]
+async fn a_check_that_shows_another_amount_than_was_billed_is_for_a_person() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill(phone::HELD, 900).await;
+    let invoice = world.until(job, "accepted").await["invoice_id"]
+        .as_i64()
+        .unwrap();
+    let other = json!({"invoices": [{"id": invoice, "status": "pending", "amount": "9.00"}]});
+    world
+        .sandbox
+        .fault(
+            json!({"route": "POST /invoices/status/check", "effect": "apply", "times": 1000,
+                   "answer": {"status": 200, "json": other}}),
+        )
+        .await;
+    let row = world.until(job, "held").await;
+    assert_eq!(row["reason"], "mismatch");
+    let said = format!(
+        "900 tenge to 8700***0014 was asked for, and ApiPay has invoice {invoice}: 9 tenge (status pending)"
+    );
+    assert_eq!(row["error_message"], said);
+    world.sandbox.mend().await;
+    let delivered = json!({"status": "pending"});
+    world.sandbox.set_invoice(invoice, delivered).await;
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, true, {invoice}, 'the dashboard shows 900')"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    world.end([daemon]).await;
+}
+
+/// A person who has seen it may mean it all the same, and is asked once.
+#[tokio::test]
+async fn another_amount_that_a_person_has_meant_is_not_held_again() {
+    let (world, daemon) = World::running().await;
+    let dearer = json!({"wrong_amount": true});
+    world.sandbox.organization(dearer).await;
+    let job = world.bill(phone::HELD, 900).await;
+    world.until(job, "held").await;
+    let invoice = &world.effects_of(job).await[0]["invoice_id"];
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, true, {invoice}, 'agreed by phone', anyway => true)"
+        ))
+        .await;
+    world.until(job, "accepted").await;
+    let route = "POST /invoices/status/check";
+    let before = world.sandbox.requests_to(route).await.len();
+    world
+        .until_holds("it is checked more than once", async || {
+            world.sandbox.requests_to(route).await.len() > before + 2
+        })
+        .await;
+    assert_eq!(world.job(job).await["state"], "accepted");
+    let delivered = json!({"status": "pending"});
+    let invoice = invoice.as_i64().unwrap();
+    world.sandbox.set_invoice(invoice, delivered).await;
+    world.until(job, "succeeded").await;
+    drop(daemon);
+    // Its invoice is not what it asked for.
+    world.end_unchecked().await;
+}

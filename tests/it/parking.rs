@@ -423,6 +423,40 @@ async fn nobody_is_told_to_cancel_a_job_that_is_cancelled() {
 }
 
 #[tokio::test]
+async fn a_parked_job_past_its_end_expires_while_its_account_stays_parked() {
+    let (world, daemon) = World::running_as(without_probes()).await;
+    world.sandbox.session("expired").await;
+    let params = json!({"phone_number": phone::PAID, "amount": 1500});
+    let soon = world
+        .value("select to_jsonb(now() + interval '8 seconds')")
+        .await;
+    let job = world
+        .enqueue_with("invoice.create", params, json!({"expires_at": soon}))
+        .await;
+    world.until(job, "parked").await;
+    let other = world.bill(phone::PAID, 1600).await;
+    let row = world.until(job, "expired").await;
+    assert_eq!(row["reason"], "expired");
+    let explain = world
+        .value(&format!(
+            "select to_jsonb(explain) from apipay.overview where id = {job}"
+        ))
+        .await;
+    let explain = explain.as_str().unwrap();
+    let says = "Nothing that was sent of it by its expires_at, ";
+    assert!(explain.starts_with(says), "{explain}");
+    until_parked(&world).await;
+    until_nobody_advises(&world, &format!("select apipay.cancel({job}, 'why')")).await;
+    assert_eq!(world.job(other).await["state"], "queued");
+    let resumed = world
+        .value("select to_jsonb(apipay.resume('default', 'logged in'))")
+        .await;
+    assert_eq!(resumed, 0, "nothing is parked any more");
+    world.sandbox.session("active").await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
 async fn once_a_probe_is_told_that_the_account_is_unwell_no_job_is_blamed_for_it() {
     let wish = Wish::default()
         .tune("breaker.probe_initial", "1s")

@@ -197,6 +197,9 @@ async fn what_parked_the_account_goes_out_again_soon_after_it_is_resumed() {
             row["state"] == "accepted" && row["generation"] == 3
         })
         .await;
+    daemon.until_logged("has been resumed since").await;
+    let log = daemon.log_text();
+    assert!(!log.contains("nobody followed"), "{log}");
     let back = json!({"status": "pending"});
     kaspi_decides(&world, &back).await;
     world.until(job, "succeeded").await;

@@ -360,7 +360,9 @@ begin
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'unproven_since', now()),
     'Parked; account default is active again, and the daemon puts it back within moments. A request for the invoice of 15 000 tenge to 8700***4321 is unproven; then it is looked up first.');
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'expires_at', now() - interval '1 s'),
-    'Parked; account default is active again, and the daemon puts it back within moments. Nothing of it had an effect. Its time ran out at MOMENT: then it ends expired, unsent.');
+    'Its time ran out at MOMENT while it was parked: it ends expired. Nothing of it had an effect.');
+  perform pg_temp.explains(jsonb_build_object('state', 'parked', 'account', 'owned', 'expires_at', now() - interval '1 s'),
+    'Its time ran out at MOMENT while it was parked: it ends expired. Nothing of it had an effect.');
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'account', 'owned', 'expires_at', now() + interval '2 h'),
     'Parked with its account: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). Nothing of it had an effect; then it is sent. If it is not sent by MOMENT (in 2 h), it ends expired, unsent.');
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'unproven_since', now(), 'expires_at', now() - interval '1 s'),
@@ -474,6 +476,8 @@ begin
     from (select id) as explain_id;
   perform pg_temp.explains('{"state": "cancelled", "reason": "cancelled_by_user", "attempts": 1, "error_code": "server_error", "http_status": 502}',
     'Cancelled at MOMENT (cancelled_by_user): nothing that was sent of it had an effect.');
+  perform pg_temp.explains(jsonb_build_object('state', 'expired', 'http_status', 503, 'expires_at', now()),
+    'Nothing that was sent of it by its expires_at, MOMENT, had an effect. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
   perform pg_temp.explains(jsonb_build_object('state', 'expired', 'expires_at', now()), 'Nothing was sent by its expires_at, MOMENT. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
 
   -- all sending stopped comes before everything else

@@ -694,6 +694,26 @@ mod tests {
         assert_eq!(applied.progress, Progress::Done);
     }
 
+    /// Its job is looked up by its name.
+    #[test]
+    fn an_answer_with_the_number_of_nothing_proves_nothing() {
+        let plan = plan(json!({}));
+        for id in [
+            json!(0),
+            json!(-15),
+            json!("0"),
+            json!("-15"),
+            json!(""),
+            json!(1.5),
+            json!(null),
+            json!([15]),
+        ] {
+            let body = json!({"id": id, "status": "processing", "amount": "5000.00"});
+            let read = InvoiceCreate.read_success(&plan, 201, &body);
+            assert!(read.is_none(), "{body}");
+        }
+    }
+
     #[test]
     fn an_answer_that_shows_another_bill_proves_nothing() {
         let plan = plan(json!({"discount_percentage": 10}));

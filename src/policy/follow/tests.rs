@@ -415,3 +415,36 @@ fn what_was_accepted_so_long_ago_is_overdue() {
     assert!(!is_overdue(rules.give_up - seconds(1), &rules));
     assert!(is_overdue(rules.give_up, &rules));
 }
+
+#[test]
+fn another_amount_than_was_asked_for_is_for_a_human_unless_it_was_taken_so() {
+    let shows = |amount: Option<i64>| {
+        Object::Invoice(Invoice {
+            amount: amount.map(Decimal::from),
+            ..own_invoice("pending")
+        })
+    };
+    let known = |amount: i64| Some(Decimal::from(amount));
+    let plan = create().plan;
+    for (seen, before, is_another) in [
+        (Some(5000), None, false),
+        (Some(5000), known(4000), false),
+        (None, known(5000), false),
+        (Some(4000), None, true),
+        (Some(4000), known(5000), true),
+        (Some(4000), known(4000), false),
+    ] {
+        let said = is_of_another_amount(&plan, &shows(seen), before);
+        assert_eq!(said, is_another, "{seen:?} {before:?}");
+    }
+    // What a cancel acts on is another job's.
+    assert!(!is_of_another_amount(
+        &cancel().plan,
+        &shows(Some(4000)),
+        None
+    ));
+    let followed = Followed::of_another_amount(&plan, &shows(Some(4000)));
+    assert_eq!(show_followed(&followed), "held mismatch");
+    let said = "5000 tenge to 8700***4567 was asked for, and ApiPay has invoice 15: 4000 tenge to 8700***4567 (status pending)";
+    assert_eq!(followed.found.as_deref(), Some(said));
+}

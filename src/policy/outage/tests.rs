@@ -201,6 +201,31 @@ fn what_is_refused_for_the_limit_is_noted_until_one_is_not() {
     }
 }
 
+/// The alert of the cap tells of those.
+#[test]
+fn what_a_cap_refused_before_is_not_counted_as_refused_for_the_limit() {
+    let rules = rules();
+    let send = |known: Course, code, after| {
+        let [sign, _] = signs(&coded(429, code));
+        let now = NOW + seconds(after);
+        let later = Circumstances { now, ..at(&rules) };
+        known.after(Errand::Send, None, &sign, later)
+    };
+    let capped = send(Course::default(), "tariff_limit_reached", 0);
+    let limited = send(capped, "request_rate_limited", 60);
+    assert_eq!(limited.refused_since, Some(NOW + seconds(60)));
+    let again = send(limited.clone(), "request_rate_limited", 90);
+    assert_eq!(again, limited);
+    assert_eq!(send(again, "trial_daily_limit", 120).refused_since, None);
+    // A trial that a cap refuses proves nothing: the next one is due.
+    let failing = Sign::Failing(fault(&timed(coded(502, "x"))));
+    let trial = |known: Course, sign: &Sign| known.after(Errand::Trial, None, sign, at(&rules));
+    let slow = (0..4).fold(Course::default(), |known, _| trial(known, &failing));
+    let [capped, _] = signs(&coded(429, "tariff_limit_reached"));
+    assert_eq!(trial(slow.clone(), &capped).trial_at(), Some(NOW));
+    assert!(slow.trial_at() > Some(NOW));
+}
+
 #[test]
 fn a_fault_of_the_network_has_its_own_distances() {
     let rules = rules();
@@ -242,11 +267,9 @@ fn what_each_answer_says_of_the_gateway() {
     ] {
         assert_eq!(signs(&clear), [Sign::Clear, Sign::Silent], "{clear:?}");
     }
-    for refused in [
-        coded(429, "request_rate_limited"),
-        coded(429, "tariff_limit_reached"),
-        reply(429, Body::Broken),
-    ] {
+    let capped = coded(429, "tariff_limit_reached");
+    assert_eq!(signs(&capped), [Sign::Capped, Sign::Refused]);
+    for refused in [coded(429, "request_rate_limited"), reply(429, Body::Broken)] {
         assert_eq!(
             signs(&refused),
             [Sign::Refused, Sign::Refused],

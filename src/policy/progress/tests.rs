@@ -63,6 +63,33 @@ fn due_jobs_that_nobody_claims_are_found_after_two_leases() {
 }
 
 #[test]
+fn what_stands_still_since_its_daemon_fell_silent_is_told_with_that() {
+    let account = AccountFacts {
+        silent_since: Some("12:00".into()),
+        has_expired: true,
+        lookup: Some("1 1".into()),
+        turn: Some("2 5".into()),
+        check: Some("12:00".into()),
+        ..waiting("never")
+    };
+    let mut watch = Watch::default();
+    watch.look(Duration::ZERO, &facts(account.clone()), patience());
+    let found = watch.look(20 * MINUTE, &facts(account), patience());
+    let cause = "the apipayd that serves it has given no sign of life since 12:00";
+    let expected = [
+        (Concern::Claims, cause),
+        (Concern::LookUps, cause),
+        (Concern::Turns, cause),
+        (Concern::Checks, cause),
+    ];
+    let found: Vec<_> = found
+        .iter()
+        .map(|f| (f.concern, f.cause.as_str()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn expired_jobs_that_are_not_ended_are_said_to_stand_before_what_is_due() {
     for has_expired in [false, true] {
         let account = AccountFacts {

@@ -12,7 +12,8 @@ use crate::domain::state::State;
 use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::finding::Subject;
 use crate::policy::follow::{
-    Followed, Spans, follow, has_double, is_anothers, is_dropped_again, proves_delivery,
+    Followed, Spans, follow, has_double, is_anothers, is_dropped_again, is_of_another_amount,
+    proves_delivery,
 };
 use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::lives_after_all;
@@ -139,6 +140,9 @@ async fn decide(
     };
     if is_anothers(&plan, job.name, shown.object) {
         return Some(Followed::anothers(shown.object));
+    }
+    if is_of_another_amount(&plan, shown.object, mirror.amount) {
+        return Some(Followed::of_another_amount(&plan, shown.object));
     }
     // It is decided anew with each check, and people read when the object is asked about again: that is not to move.
     let at = Circumstances {

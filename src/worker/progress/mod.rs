@@ -457,6 +457,7 @@ fn account(ctx: &Context, due: &DueWork, free: &BTreeMap<String, u32>) -> Accoun
         has_expired: due.has_expired,
         probe: due.probe.map(written),
         is_served: due.served_by > 0,
+        silent_since: due.silent_since.map(written),
         is_left_alone: due.is_left_alone,
         stopped: due.stopped_host.clone().map(|host| Stopped {
             host,

@@ -13,25 +13,27 @@ const NAMED: usize = 5;
 pub(super) fn sentence(standstill: &Standstill, stop: Option<&Stop>) -> String {
     let account = standstill.account.as_deref().unwrap_or_default();
     let cause = &standstill.cause;
+    let why = match cause.as_str() {
+        "" => String::new(),
+        cause => format!(": {cause}"),
+    };
     match standstill.concern {
         Concern::Claims => {
-            let why = match cause.as_str() {
-                "" => String::new(),
-                cause => format!(": {cause}"),
-            };
             format!("Payments of account {account} are due and none is taken up{why}.")
         }
         Concern::Window => format!(
             "Payments of account {account} are claimed, but each time too late to be sent: the database or this machine is slow."
         ),
         Concern::LookUps => {
-            format!("Uncertain payments of account {account} are due and none is looked up.")
+            format!("Uncertain payments of account {account} are due and none is looked up{why}.")
         }
         Concern::Answers => format!(
-            "Uncertain payments of account {account} are looked up again and again, and nothing comes of it."
+            "Uncertain payments of account {account} are looked up again and again, and nothing comes of it{why}."
         ),
         Concern::Checks => {
-            format!("What ApiPay accepted for account {account} is due to be checked and is not.")
+            format!(
+                "What ApiPay accepted for account {account} is due to be checked and is not{why}."
+            )
         }
         Concern::Limit => format!(
             "ApiPay refuses every payment of account {account}, again and again, because {} ({cause}): they wait{}.",
@@ -57,7 +59,7 @@ pub(super) fn sentence(standstill: &Standstill, stop: Option<&Stop>) -> String {
              and are not recovered."
         ),
         Concern::Turns => format!(
-            "Refunds of account {account} waited for another one of their invoice, and do not go on although it has ended."
+            "Refunds of account {account} waited for another one of their invoice, and do not go on although it has ended{why}."
         ),
         Concern::Start => format!(
             "An apipayd cannot begin to serve {}: {cause}",

@@ -276,6 +276,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_asked_about_is_told_with_its_cause() {
+        for (concern, said) in [
+            (Concern::LookUps, "due and none is looked up: it is silent."),
+            (
+                Concern::Checks,
+                "due to be checked and is not: it is silent.",
+            ),
+            (Concern::Turns, "although it has ended: it is silent."),
+        ] {
+            let known = sentence(&standstill(Some("clinic"), concern, "it is silent"), None);
+            assert!(known.ends_with(said), "{known}");
+            let unknown = sentence(&standstill(Some("clinic"), concern, ""), None);
+            assert!(!unknown.contains(':'), "{unknown}");
+        }
+    }
+
+    #[test]
     fn of_a_chain_the_root_is_ended_first() {
         let session = |pid| {
             Blocker::Session(Session {

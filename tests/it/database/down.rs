@@ -42,6 +42,9 @@ async fn survive(fault: &str, take_down: impl FnOnce(&Cluster), absence: Duratio
         "{}",
         daemon.status()
     );
+    // Nor of a loop that waits for something else meanwhile.
+    let log = daemon.log_text();
+    assert!(!log.contains("it fails no more"), "{log}");
     let recovery = Recovery::begin(&world, || world.database.cluster.restart()).await;
 
     world.sandbox.mend().await;
