@@ -3,9 +3,10 @@
 use serde_json::Value;
 use tracing::{info, warn};
 
-use crate::db::claim::{self, Claim, Purpose};
+use crate::db::claim::{self, Claim, Purpose, Renewal};
 use crate::db::fate::{Forgotten, Lost, Recorded};
 use crate::domain::answer::{Answer, NotSent, Timed};
+use crate::domain::job::History;
 use crate::domain::operation;
 use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
@@ -154,11 +155,21 @@ pub(super) fn hear(
     }
     let is_believed = room.park.heed_send(operation, *id, signal, now);
     if !is_believed {
+        let history = &job.claim.history;
+        // What only asks grows apart by how often it has asked.
+        let asked = History {
+            attempts: history.lookups,
+            ..history.clone()
+        };
         info!(job.id = %id, account = %room.name, "it was answered as if the account were unwell, and others were not; the account goes on, and the job backs off by itself");
         let makes_invoice = operation::operation(operation).is_some_and(|it| it.makes_invoice());
+        let history = match makes_invoice && read_first {
+            true => &asked,
+            false => history,
+        };
         return Heard {
             alone: Some(sign_of_alone(timed, makes_invoice)),
-            verdict: alone(verdict, &job.claim.history, circumstances(room, job)),
+            verdict: alone(verdict, history, circumstances(room, job)),
             is_believed,
             refused: None,
         };
@@ -252,26 +263,30 @@ pub(super) async fn hold(
     if is_late && !take_quota(room, guard, job).await {
         return None;
     }
-    match claim::hold(
-        &room.handles.pool,
-        room.handles.worker,
-        &job.claim,
-        baseline,
-        room.handles.lease,
-    )
-    .await
-    {
-        Ok(true) => Some(window_from),
+    renew(room, guard, job, Renewal::ToSend(baseline))
+        .await
+        .then_some(window_from)
+}
+
+/// Notes that of the job nothing is sent before it is held: until then ApiPay is only asked. False when the job is no longer
+/// ours, or was put back.
+pub(super) async fn ask_first(room: &Room, guard: &Guard, job: &Job) -> bool {
+    renew(room, guard, job, Renewal::ToAskFirst).await
+}
+
+async fn renew(room: &Room, guard: &Guard, job: &Job, renewal: Renewal<'_>) -> bool {
+    let (pool, worker, lease) = (&room.handles.pool, room.handles.worker, room.handles.lease);
+    match claim::hold(pool, worker, &job.claim, renewal, lease).await {
+        Ok(true) => return true,
         Ok(false) => {
             info!(job.id = %guard.id, account = %guard.account, "its lease ran out before it was sent; nothing was sent");
-            None
         }
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the claim could not be renewed; nothing was sent");
             put_back(room, guard, job, NotSent::DatabaseFailed).await;
-            None
         }
     }
+    false
 }
 
 /// What quota is taken for. A parked account has some for nothing but its probe.
