@@ -332,13 +332,6 @@ comment on function apipay._explain_queued(apipay.jobs, text, bigint, timestampt
 create function apipay._explain_sending(job apipay.jobs, unserved text) returns text
 language sql stable parallel safe
 return case
-  when job.reason = 'asks_first' then concat('A worker has it ', apipay._since(job.updated_at), ': ApiPay is asked first whether ',
-    case when job.retry_of is null then 'an invoice that it made before' when job.generation = 1 then 'what job ' || job.retry_of || ' made, which it repeats,'
-         else 'an invoice that it made before, or that job ' || job.retry_of || ' made, which it repeats,' end,
-    ' lives; nothing is sent before that is known. ', case
-      when job.leased_until > now() then 'Without an answer by ' || apipay._clock(job.leased_until) || ' it is asked again.'
-      else 'There should have been an answer by ' || apipay._clock(job.leased_until) || ': it is asked again ' ||
-           coalesce('once this is over: ' || unserved, 'within moments') || '.' end)
   when job.leased_until <= now() and unserved is not null then
     format('Its worker should have answered by %s: it becomes uncertain and is looked up, once this is over: %s.', apipay._clock(job.leased_until), unserved)
   when job.leased_until > now() then

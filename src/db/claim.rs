@@ -367,28 +367,15 @@ pub async fn claim_lookups(
     .map(claims)
 }
 
-/// What a claim is renewed for.
-#[derive(Clone, Copy, Debug)]
-pub enum Renewal<'a> {
-    /// To ask for what is to be known first. Until it is renewed to send, nothing of the job leaves: should its lease run
-    /// out, it is not uncertain for that.
-    ToAskFirst,
-    /// To send it. The refunds that were known before a refund is first sent are stored, if any are given.
-    ToSend(Option<&'a Value>),
-}
-
-/// Renews the lease of a claim that still holds. False when the lease ran out and somebody else may have the job.
+/// Renews the lease of a claim that still holds, and stores the refunds that were known before a refund is first sent, if
+/// any are given. False when the lease ran out and somebody else may have the job.
 pub async fn hold(
     pool: &Pool,
     worker: Uuid,
     claim: &Claim,
-    renewal: Renewal<'_>,
+    baseline: Option<&Value>,
     lease: Duration,
 ) -> Result<bool, DbError> {
-    let (asks_first, baseline) = match renewal {
-        Renewal::ToAskFirst => (true, None),
-        Renewal::ToSend(baseline) => (false, baseline),
-    };
     sqlx::query_scalar!(
         r#"with patience as materialized (select set_config('lock_timeout', $8, true)),
            ours as materialized (
@@ -398,11 +385,9 @@ pub async fn hold(
                 for no key update of j),
            held as (
              update apipay.jobs
-                set baseline = coalesce(baseline, $3), leased_until = now() + make_interval(secs => $4),
-                    reason = case when $9 then 'asks_first' else nullif(reason, 'asks_first') end
+                set baseline = coalesce(baseline, $3), leased_until = now() + make_interval(secs => $4)
               where id = any (array(select id from ours))
-             returning leased_until >= now() + make_interval(secs => $4) and (baseline is not null or $3::jsonb is null)
-                       and (reason is not distinct from 'asks_first') = $9::boolean as is_so)
+             returning leased_until >= now() + make_interval(secs => $4) and (baseline is not null or $3::jsonb is null) as is_so)
            select apipay._all_changed('apipay.jobs', (select count(*) from ours), count(*), count(*) filter (where is_so))
                   and count(*) = 1 as "is_held!"
              from held"#,
@@ -414,7 +399,6 @@ pub async fn hold(
         claim.account.as_str(),
         worker,
         ACCOUNT_PATIENCE_MS,
-        asks_first,
     )
     .fetch_one(pool)
     .await

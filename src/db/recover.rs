@@ -20,8 +20,7 @@ use crate::domain::state::State;
 /// What time makes of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
-    /// Its lease ran out: it becomes uncertain, and its attempt is closed as unknown. One of which it was only asked what is
-    /// to be known first was not sent, and goes on.
+    /// Its lease ran out: it becomes uncertain, and its attempt is closed as unknown.
     Lease,
     /// It is not being sent, and a send of it stands open all the same: somebody has changed the one or the other. That
     /// one may have had its effect: it is closed as unknown, and a job that would be sent becomes uncertain.

@@ -347,8 +347,7 @@ fn tell(ctx: &Context, due: Occasion, jobs: &[i64], moved: usize) {
     match due {
         Occasion::Lease => {
             crash::reach(Point::RecoverAfter);
-            warn!(jobs = ?jobs, moved, "leases ran out: whether these jobs were sent is unknown, they will be looked up; those of which ApiPay was only asked what is to be known first were not, and go on");
-            ctx.wake.dispatch.notify_one();
+            warn!(jobs = ?jobs, moved, "leases ran out: whether these jobs were sent is unknown, they will be looked up");
         }
         Occasion::LeftOpen => {
             warn!(jobs = ?jobs, moved, "sends of these jobs stood open although they were not being sent: whether they had an effect is unknown, what would be sent again is looked up first");

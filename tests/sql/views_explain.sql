@@ -303,13 +303,6 @@ begin
   -- sending
   perform pg_temp.explains(jsonb_build_object('state', 'sending', 'leased_until', now() + interval '1 min'),
     'A worker has it since MOMENT (0 s ago): its request is under way, or the answer is being written; without one by MOMENT it becomes uncertain and is looked up, never sent blindly again.');
-  -- while it is only asked what is to be known first
-  perform pg_temp.explains(jsonb_build_object('state', 'sending', 'reason', 'asks_first', 'leased_until', now() + interval '1 min', 'retry_of', 6),
-    'A worker has it since MOMENT (0 s ago): ApiPay is asked first whether what job 6 made, which it repeats, lives; nothing is sent before that is known. Without an answer by MOMENT it is asked again. It repeats job 6.');
-  perform pg_temp.explains(jsonb_build_object('state', 'sending', 'reason', 'asks_first', 'leased_until', now() + interval '1 min', 'generation', 2),
-    'A worker has it since MOMENT (0 s ago): ApiPay is asked first whether an invoice that it made before lives; nothing is sent before that is known. Without an answer by MOMENT it is asked again.');
-  perform pg_temp.explains(jsonb_build_object('state', 'sending', 'reason', 'asks_first', 'leased_until', now() - interval '1 min', 'generation', 2, 'retry_of', 8),
-    'A worker has it since MOMENT (0 s ago): ApiPay is asked first whether an invoice that it made before, or that job 8 made, which it repeats, lives; nothing is sent before that is known. There should have been an answer by MOMENT: it is asked again within moments. It repeats job 8.');
   perform pg_temp.explains(jsonb_build_object('state', 'sending', 'leased_until', now() - interval '1 min'),
     'Its worker should have answered by MOMENT: it becomes uncertain within moments and is looked up.');
 

@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use super::job::{
-    Job, Role, ask_first, circumstances, conclude, hear, hold, purpose, put_back, take_quota,
+    Job, Role, circumstances, conclude, hear, hold, purpose, put_back, take_quota,
 };
 use crate::crash::{self, Point};
 use crate::db::mirrors;
@@ -70,9 +70,6 @@ pub(super) async fn look_back(
         plan,
         job,
     };
-    if !ask_first(room, guard, job).await {
-        return None;
-    }
     crash::reach(Point::EarlierBeforeRequest);
     let known = match &ids[..] {
         [] => Vec::new(),
@@ -139,9 +136,6 @@ pub(super) async fn look_at_originals(
         plan,
         job,
     };
-    if !ask_first(room, guard, job).await {
-        return None;
-    }
     crash::reach(Point::EarlierBeforeRequest);
     let first = First::OfOriginals(&invoices);
     let checked = asking.check(&ids, first, slot).await?;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tracing::{info, warn};
 
-use crate::db::claim::{self, Claim, Purpose, Renewal};
+use crate::db::claim::{self, Claim, Purpose};
 use crate::db::fate::{Forgotten, Lost, Recorded};
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::job::History;
@@ -263,30 +263,26 @@ pub(super) async fn hold(
     if is_late && !take_quota(room, guard, job).await {
         return None;
     }
-    renew(room, guard, job, Renewal::ToSend(baseline))
-        .await
-        .then_some(window_from)
-}
-
-/// Notes that of the job nothing is sent before it is held: until then ApiPay is only asked. False when the job is no longer
-/// ours, or was put back.
-pub(super) async fn ask_first(room: &Room, guard: &Guard, job: &Job) -> bool {
-    renew(room, guard, job, Renewal::ToAskFirst).await
-}
-
-async fn renew(room: &Room, guard: &Guard, job: &Job, renewal: Renewal<'_>) -> bool {
-    let (pool, worker, lease) = (&room.handles.pool, room.handles.worker, room.handles.lease);
-    match claim::hold(pool, worker, &job.claim, renewal, lease).await {
-        Ok(true) => return true,
+    match claim::hold(
+        &room.handles.pool,
+        room.handles.worker,
+        &job.claim,
+        baseline,
+        room.handles.lease,
+    )
+    .await
+    {
+        Ok(true) => Some(window_from),
         Ok(false) => {
             info!(job.id = %guard.id, account = %guard.account, "its lease ran out before it was sent; nothing was sent");
+            None
         }
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the claim could not be renewed; nothing was sent");
             put_back(room, guard, job, NotSent::DatabaseFailed).await;
+            None
         }
     }
-    false
 }
 
 /// What quota is taken for. A parked account has some for nothing but its probe.

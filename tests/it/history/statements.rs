@@ -216,7 +216,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "set baseline = coalesce(baseline, $3)",
-        "{JOBS} + 1021, 1, '[]', 30, '{TOKEN}', 'branch-1', '{WORKER}', '1s', false",
+        "{JOBS} + 1021, 1, '[]', 30, '{TOKEN}', 'branch-1', '{WORKER}', '1s'",
         FEW,
     ),
     (
@@ -394,7 +394,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', '{30001001}', '{40001001}', '1s', 5",
         FEW,
     ),
-    ("select l.account, l.subject,", "'stuck', 60", ALL),
+    ("array(select jsonb_array_elements_text(l.", "'stuck', 60", ALL),
     ("apipay._sequences_behind()", "", FEW),
     ("extract(epoch from now() - changed_at)", "", FEW),
     ("array_agg(d.last_error order by d.id)", "true", ALL),
