@@ -63,9 +63,9 @@ pub async fn start(room: &Arc<Room>, sending: Sending) {
             Poll::Ready(slot) => slot,
             Poll::Pending => slot.await,
         };
-        let work = async {
+        let work = Box::pin(async {
             send(&room, sending, slot).await;
-        };
+        });
         room.supervise("send", work).await;
         drop(held);
         let wake = &room.handles.wake;
@@ -161,15 +161,17 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared>
         false => Vec::new(),
     };
     if plan.resend == Resend::ByBaseline {
-        let window_from = read_before(room, operation, &originals, &guard, &plan, &job, slot);
-        job.window_from = window_from.await?;
+        let read = read_before(room, operation, &originals, &guard, &plan, &job, slot);
+        job.window_from = Box::pin(read).await?;
     }
     if operation.makes_invoice() {
-        let window_from = earlier::look_at_originals(room, &originals, &guard, &plan, &job, slot);
-        job.window_from = window_from.await?;
+        if !originals.is_empty() {
+            let look = earlier::look_at_originals(room, &originals, &guard, &plan, &job, slot);
+            job.window_from = Box::pin(look).await?;
+        }
         if job.claim.name.generation > 1 {
-            job.window_from =
-                earlier::look_back(room, operation, &guard, &plan, &job, slot).await?;
+            let look = earlier::look_back(room, operation, &guard, &plan, &job, slot);
+            job.window_from = Box::pin(look).await?;
         }
     }
     Some(Prepared {

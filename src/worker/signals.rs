@@ -27,7 +27,7 @@ use crate::worker::context::Context;
 use crate::worker::failing;
 use crate::worker::jitter::jitter;
 use crate::worker::open;
-use crate::worker::recorder::{Message, Outcome, Signed};
+use crate::worker::recorder::{Message, Signed};
 use crate::worker::room::Room;
 use turn::Turn;
 
@@ -48,7 +48,7 @@ pub async fn tell(
             combined.add(signal, outcome.refused.as_ref());
         }
     }
-    let got_through = outcomes().any(Outcome::got_through);
+    let got_through = outcomes().any(|outcome| outcome.got_through());
     let delivered = outcomes().filter_map(|outcome| outcome.delivered).max();
     let signs: Vec<Signed> = outcomes().filter_map(|o| o.signed.clone()).collect();
     let caps = combined.blocks.iter().filter(|block| block.capped);

@@ -201,7 +201,10 @@ async fn a_copy_whose_daemon_dies_while_it_looks_says_what_it_repeats_when_that_
     world
         .until_holds("it is asked for what the copy repeats", async || {
             let checks = world.sandbox.requests_to("POST /invoices/status/check");
-            checks.await.iter().any(|check| check.to_string().contains(&invoice.to_string()))
+            checks
+                .await
+                .iter()
+                .any(|check| check.to_string().contains(&invoice.to_string()))
         })
         .await;
     daemon.kill().await;

@@ -78,8 +78,8 @@ pub struct Signed {
 /// An outcome on its way, with who waits to hear of it.
 #[derive(Debug)]
 pub struct Message {
-    /// The outcome.
-    pub outcome: Outcome,
+    /// The outcome. It is large and handed on often, so it lies apart.
+    pub outcome: Box<Outcome>,
     /// Rises with each outcome: of two sights of a job the later one counts.
     pub number: u64,
     reply: Option<oneshot::Sender<Recorded>>,
@@ -93,7 +93,7 @@ impl Message {
     /// An outcome with its number, and who waits to hear of it.
     pub fn new(outcome: Outcome, number: u64, reply: Option<oneshot::Sender<Recorded>>) -> Message {
         Message {
-            outcome,
+            outcome: Box::new(outcome),
             number,
             reply,
             kept: None,

@@ -149,22 +149,29 @@ impl Recorder {
     }
 
     /// Hands an outcome over; it will be recorded.
-    pub async fn record(&self, outcome: Outcome) {
-        self.hand_over(outcome, None).await;
+    pub fn record(&self, outcome: Outcome) -> impl Future<Output = ()> {
+        self.hand_over(self.message(outcome, None))
     }
 
     /// Hands an outcome over and waits until it is recorded, or set aside.
-    pub async fn record_now(&self, outcome: Outcome) -> Recorded {
+    pub fn record_now(&self, outcome: Outcome) -> impl Future<Output = Recorded> {
         let (reply, answer) = oneshot::channel();
-        self.hand_over(outcome, Some(reply)).await;
-        // The writer answers every message, unless the process ends: then nobody reads this.
-        heart::beat_until(answer).await.unwrap_or(Recorded::Stale)
+        let handed_over = self.hand_over(self.message(outcome, Some(reply)));
+        async {
+            handed_over.await;
+            // The writer answers every message, unless the process ends: then nobody reads this.
+            heart::beat_until(answer).await.unwrap_or(Recorded::Stale)
+        }
     }
 
-    async fn hand_over(&self, outcome: Outcome, reply: Option<oneshot::Sender<Recorded>>) {
+    fn message(&self, outcome: Outcome, reply: Option<oneshot::Sender<Recorded>>) -> Message {
         let number = self.outcomes.fetch_add(1, Ordering::Relaxed);
         let mut message = Message::new(outcome, number, reply);
         message.kept = Some(Kept::new(&self.backlog));
+        message
+    }
+
+    async fn hand_over(&self, message: Message) {
         let handed_over = heart::beat_until(self.sender.send(message)).await;
         if let Err(mpsc::error::SendError(message)) = handed_over {
             // The writer ends only after everything that could record has ended.

@@ -18,6 +18,7 @@ pub mod rate;
 pub mod serving;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -203,14 +204,15 @@ impl Room {
         what: &'static str,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
-        let room = self.clone();
+        let (room, work) = (self.clone(), Box::pin(work));
         let tasks = &self.handles.tasks;
         tasks.spawn(async move { room.supervise(what, work).await });
     }
 
     /// Does a task's work. One that panics is told; what it had in hand is claimed again when its lease is over, and no
-    /// other task is concerned.
-    pub async fn supervise(&self, what: &'static str, work: impl Future<Output = ()>) {
+    /// other task is concerned. The work has its own place in memory: it is large, and each future around it would hold it
+    /// once more.
+    pub async fn supervise(&self, what: &'static str, work: Pin<Box<impl Future<Output = ()>>>) {
         let work = async {
             crash::panic_in(what);
             work.await;

@@ -2,9 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::job::{
-    Job, Role, circumstances, conclude, hear, hold, purpose, put_back, take_quota,
-};
+use super::job::{Job, Role, circumstances, conclude, hear, hold, purpose, put_back, take_quota};
 use crate::crash::{self, Point};
 use crate::db::mirrors;
 use crate::db::originals::Original;

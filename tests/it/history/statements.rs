@@ -394,7 +394,11 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-1', '{30001001}', '{40001001}', '1s', 5",
         FEW,
     ),
-    ("array(select jsonb_array_elements_text(l.", "'stuck', 60", ALL),
+    (
+        "array(select jsonb_array_elements_text(l.",
+        "'stuck', 60",
+        ALL,
+    ),
     ("apipay._sequences_behind()", "", FEW),
     ("extract(epoch from now() - changed_at)", "", FEW),
     ("array_agg(d.last_error order by d.id)", "true", ALL),
