@@ -337,7 +337,7 @@ comment on column apipay.jobs.unproven_since is 'Internal: since when a request 
 comment on column apipay.jobs.quiet_until is 'Internal: until when its last request may still be at work, where it was looked up or held before that was over.';
 comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing; of a job of which somebody named an object, nothing with its own name beside that.';
 comment on column apipay.jobs.failing_since is 'Internal: since when its requests get no clear answer; null once one did.';
-comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain.';
+comment on column apipay.jobs.lookups is 'Internal: look-ups since the job became uncertain; of a queued bill, how often in a row it could not be seen, before it is sent, whether an earlier invoice of it, or of what it repeats, lives.';
 comment on column apipay.jobs.stated_id is 'Internal: the gateway''s id that somebody named in apipay.resolve, until the gateway was asked about it.';
 comment on column apipay.jobs.stated_anyway is 'Internal: whether that object is to be taken although its amount, payer or order differs.';
 comment on column apipay.jobs.denied_at is 'Internal: when somebody last said in apipay.resolve that nothing was done. When look-ups have been in vain for reconcile.give_up since, the job is held again, or ends if it was said that it is to end; nothing is sent on that word alone.';
@@ -507,7 +507,7 @@ comment on table apipay.attempts is 'One row per send and per look-up of a job, 
 comment on column apipay.attempts.job_id is 'The job.';
 comment on column apipay.attempts.epoch is 'The job''s epoch of this attempt.';
 comment on column apipay.attempts.account is 'The account whose key was used.';
-comment on column apipay.attempts.kind is 'send: the operation itself. lookup: asking the gateway whether an earlier send had its effect.';
+comment on column apipay.attempts.kind is 'send: the operation itself, or what had to be known before it and could not be seen. lookup: asking the gateway whether an earlier send had its effect.';
 comment on column apipay.attempts.worker is 'The worker; random for each start of a daemon.';
 comment on column apipay.attempts.started_at is 'When the job was claimed for this attempt, before anything was sent.';
 comment on column apipay.attempts.finished_at is 'When the attempt was closed; null while open.';

@@ -342,6 +342,8 @@ begin
            attempts = case when old.state = 'queued' and old.run_at > now()
                                 and old.reason = any (array['network', 'not_applied', 'server_error', 'busy'])
                            then greatest(attempts - 1, least(attempts, 2)) else attempts end,
+           -- So does one that only asks before the job is sent.
+           lookups = case when old.run_at > now() and old.reason = 'earlier_unseen' then greatest(lookups - 1, 0) else lookups end,
            updated_at = now()
      where id = job
     returning * into stored;

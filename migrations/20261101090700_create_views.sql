@@ -215,6 +215,14 @@ return case when account.failing_trial_at is not null then
 comment on function apipay._slowness(apipay.accounts) is
   'Since when ApiPay gives an account no clear answer, and when its next job tries; null when it has not slowed down.';
 
+-- Each operation is a POST of its own.
+create function apipay._asked_first(request jsonb) returns text
+language sql immutable parallel safe
+return case when request ->> 'method' = 'GET' or request ->> 'path' = '/invoices/status/check'
+            then concat(request ->> 'method', ' ', left(request ->> 'path', 100)) end;
+comment on function apipay._asked_first(jsonb) is
+  'The request of a send, if it only asked for what is to be known before the job is sent; null if it was the operation itself.';
+
 -- For the daemon: nobody else reads these tables. What is not due before its run_at, was never tried and waits for nothing.
 create function apipay._awaited(account_name text) returns text[]
 language sql stable set search_path = pg_catalog, pg_temp
@@ -268,6 +276,12 @@ return greatest(case when account.blocked_until > now() then account.blocked_unt
 comment on function apipay._sent_from(apipay.accounts, text) is
   'The moment before which nothing of this operation is expected to be sent for an account, as far as that is known; null when nothing is.';
 
+create function apipay._unseen(job apipay.jobs) returns text
+language sql immutable parallel safe
+return concat(apipay._mask_phones(left(job.error_message, 500)),
+  ' (' || nullif(concat_ws(', ', 'HTTP ' || job.http_status, apipay._mask_phones(left(job.error_code, 200))), '') || ')');
+comment on function apipay._unseen(apipay.jobs) is 'What could not be seen before a job is sent, and what ApiPay answered.';
+
 -- `ahead` is the job that it waits for, if there is one; `sent_from` as in apipay._sent_from; `expired`, whether jobs of its
 -- account have expired and are not ended yet; `unlisted`, that ApiPay does not show refunds.
 create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz, expired boolean, unlisted text) returns text
@@ -283,7 +297,13 @@ return case
       when job.run_at > now() and (job.run_at < sent_from) is not true then ' It is due ' || apipay._when(job.run_at) || '.'
       -- Then its time has run out.
       when job.expires_at <= sent_from and job.unproven_since is null then null
+      when job.reason = 'earlier_unseen' then concat(' Then ApiPay is asked again, for ', apipay._unseen(job), '.')
       else coalesce(' Then it waits for refund job ' || ahead || ' of the same invoice.', ' Then it goes out.') end)
+  when job.run_at > now() and job.reason = 'earlier_unseen' then
+    concat(case when job.generation = 1 and job.attempts = 0 then 'Not sent so far: ' else 'Not sent again so far: ' end, apipay._unseen(job),
+      '. ApiPay is asked again ', apipay._when(job.run_at), case job.lookups when 0 then null when 1 then ' (once so far)' else ' (' || job.lookups || ' times so far)' end,
+      '; it is sent once none of it is shown alive. To have it asked now: select apipay.retry(', job.id, ', ''why''). If ApiPay never shows it, see in its dashboard that nothing of it lives; then select apipay.cancel(',
+      job.id, ', ''why''), and enqueue a new job.')
   when job.run_at > now() then
     concat('Due ', apipay._when(job.run_at), case
       when job.attempts > 0 or job.http_status is not null or job.error_code is not null then concat(': backing off',
@@ -503,6 +523,8 @@ return case
   when job.reason = 'gave_up' and (job.refund_id is not null or (job.operation = 'invoice.create' and job.invoice_id is not null))
     then concat('Given up: the gateway accepted it ', case when job.generation = 1 then 'once' else job.generation || ' times' end,
     ', and it failed at Kaspi each time', ': ' || apipay._mask_phones(left(job.error_code, 200)),
+    format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
+  when job.reason = 'gave_up' and job.attempts = 0 then concat('Given up before ApiPay had taken anything of it; last: ', apipay._last_answer(job),
     format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
   when job.reason = 'gave_up' then concat('Given up after ', job.attempts, case when job.attempts = 1 then ' counted attempt, which had no effect'
       else ' counted attempts, none of which had an effect' end,
@@ -814,7 +836,7 @@ comment on column apipay.overview.attempts is 'Requests that count against the l
 comment on column apipay.overview.http_status is 'HTTP status of the last answer.';
 comment on column apipay.overview.error_code is 'Code of the last error.';
 comment on column apipay.overview.error_message is 'Text of the last error.';
-comment on column apipay.overview.lookups is 'How often the gateway was asked whether an unproven request had its effect.';
+comment on column apipay.overview.lookups is 'How often the gateway was asked whether an unproven request had its effect; of a queued job, how often it could not be seen whether an earlier invoice of it, or of what it repeats, lives.';
 comment on column apipay.overview.unproven_since is 'Since when a request is unproven; null when none is.';
 comment on column apipay.overview.priority is 'Higher goes first within the account.';
 comment on column apipay.overview.retry_of is 'The final job that this one repeats.';
@@ -849,7 +871,7 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            when w.reason = 'waits_for_refund' then 'other_refund'
            when w.reason = 'waits_for_cap' then 'quota'
            when w.run_at <= now() then 'quota'
-           when w.attempts > 0 then 'back_off'
+           when w.attempts > 0 or w.reason = 'earlier_unseen' then 'back_off'
            else 'not_due' end end as cause,
        apipay._mask_phones(w.reason) as reason,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,

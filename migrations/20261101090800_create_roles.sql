@@ -30,7 +30,7 @@ declare
   -- than the view does.
   of_views constant text[] := array['_phone', '_number_within', '_id', '_amount', '_job_amount', '_mask_phone', '_mask_phones',
     '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_until_probed', '_age', '_deed', '_trace', '_sought', '_last_answer', '_field_errors', '_obstacle', '_failure', '_slowness',
-    '_blocked', '_capped', '_in_plural', '_cap_of', '_of_alert', '_obstacle_to_asking', '_explain', '_explain_queued', '_time_limit', '_sent_from', '_explain_sending', '_explain_uncertain', '_explain_stated', '_ways_out', '_is_looked_up_first', '_denied', '_bears_name', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
+    '_blocked', '_capped', '_in_plural', '_cap_of', '_of_alert', '_obstacle_to_asking', '_explain', '_explain_queued', '_unseen', '_time_limit', '_sent_from', '_explain_sending', '_explain_uncertain', '_explain_stated', '_ways_out', '_is_looked_up_first', '_denied', '_bears_name', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
     '_sandbox_note', '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_alive', '_explain_cancelled', '_explain_expired', '_explain_account', '_unwritten',
     '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
     '_day', '_most_counted', '_counted'];
@@ -41,7 +41,7 @@ declare
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_leave', '_carry_daemons', '_serving', '_recall', '_recall_park', '_ends_of_park', '_sequences_behind',
     '_bytes', '_past', '_at_most', '_moved', '_carried_since', '_carried_until', '_params_among_others', '_params_alone',
-    '_all_changed', '_is_older', '_is_superseded', '_is_undisputed', '_back_to', '_awaited', '_other_living'];
+    '_all_changed', '_is_older', '_is_superseded', '_is_undisputed', '_back_to', '_awaited', '_asked_first', '_other_living'];
   of_operator constant text[] := array['retry', 'retry_jobs', 'cancel', 'cancel_jobs', 'resolve', 'park', 'resume', 'stop', 'start', 'cancel_invoice', 'acknowledge'];
   grants constant text[][] := array[
     ['apipay_auditor', 'usage on schema apipay'],

@@ -72,6 +72,9 @@ pub struct Transition {
     /// Counts against the limit of attempts.
     #[serde(skip_serializing_if = "is_false")]
     pub counts: bool,
+    /// The request only asked for what is to be known before the job is sent.
+    #[serde(skip_serializing_if = "is_false")]
+    pub looked: bool,
     /// The request may have had its effect.
     #[serde(skip_serializing_if = "is_false")]
     pub unproven: bool,

@@ -18,7 +18,7 @@ told as materialized (
     job_id bigint, token uuid, account text, worker uuid, epoch bigint, from_state text, kind text,
     effect text, http_status smallint, error_code text, message text, errors jsonb, retry_after_s float8,
     answer jsonb, request jsonb, request_sha256 text, duration_ms int,
-    state text, reason text, after_s float8, counts boolean, unproven boolean, proven boolean, absent boolean, failing boolean, answered boolean,
+    state text, reason text, after_s float8, counts boolean, looked boolean, unproven boolean, proven boolean, absent boolean, failing boolean, answered boolean,
     keeps_cause boolean, resubmitted boolean, spared boolean, invoice_id bigint, refund_id bigint, result jsonb,
     instead jsonb, owner bigint)
   cross join lateral (
@@ -41,7 +41,7 @@ told as materialized (
 ),
 transition as materialized (
   select job_id, token, account, worker, epoch, from_state, kind, request, request_sha256, duration_ms, answer, http_status,
-         retry_after_s, counts, spared, resubmitted, instead, is_anothers_of,
+         retry_after_s, counts, looked, spared, resubmitted, instead, is_anothers_of,
          case when is_anothers_of is null then effect else 'unknown' end as effect,
          case when is_anothers_of is null then state else instead ->> 'state' end as state,
          case when is_anothers_of is null then reason else instead ->> 'reason' end as reason,
@@ -83,7 +83,8 @@ moved as (
                              when t.from_state = 'uncertain' and t.state = 'uncertain' then j.absent_since end,
          failing_since = case when t.failing then coalesce(j.failing_since, now())
                               when t.state in ('queued', 'uncertain') and t.answered is not true then j.failing_since end,
-         lookups = case when t.state = 'uncertain' and t.from_state = 'uncertain' then j.lookups else 0 end,
+         lookups = case when t.state = 'uncertain' and t.from_state = 'uncertain' then j.lookups
+                        when t.state = 'queued' and t.looked then j.lookups + 1 else 0 end,
          -- What somebody said of it is checked until the check decides.
          stated_id = case when t.state = 'uncertain' then j.stated_id end,
          stated_anyway = case when t.state = 'uncertain' then j.stated_anyway end,

@@ -21,13 +21,15 @@ cross join lateral (
   select count(*) as tries, min(t.started_at) as since,
          bool_and(t.effect = 'not_applied' and t.http_status between 400 and 499) as are_refused
     from (select s.started_at, s.effect, s.http_status from apipay.attempts s
-           where s.job_id = j.id and s.kind = 'send' and s.finished_at is not null
+           where s.job_id = j.id and s.kind = 'send' and s.finished_at is not null and apipay._asked_first(s.request) is null
            order by s.epoch desc limit $3) t) sends
 cross join lateral (
   select s.http_status, s.error_code, s.message from apipay.attempts s
-   where s.job_id = j.id and s.kind = 'send' and s.finished_at is not null order by s.epoch desc limit 1) last
+   where s.job_id = j.id and s.kind = 'send' and s.finished_at is not null and apipay._asked_first(s.request) is null
+   order by s.epoch desc limit 1) last
 cross join lateral (
-  select s.started_at from apipay.attempts s where s.job_id = j.id and s.kind = 'send' order by s.epoch limit 1) first
+  select s.started_at from apipay.attempts s
+   where s.job_id = j.id and s.kind = 'send' and apipay._asked_first(s.request) is null order by s.epoch limit 1) first
 where j.account = any ($1) and j.state in ('queued', 'sending', 'uncertain', 'parked')
   and coalesce(j.reason <> all (array['cap_reached', 'waits_for_cap']), true)
   and (c.is_told or (a.state = 'active' and a.refused_since is null))

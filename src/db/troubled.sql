@@ -45,7 +45,7 @@ left join lateral (
     limit $4) j) others on job.id is not null
 left join lateral (
   select t.http_status, t.error_code, t.message,
-         case when t.kind = 'send' and t.request ->> 'method' = 'GET' then 'GET ' || left(t.request ->> 'path', 100) end as asked_first
+         case when t.kind = 'send' then apipay._asked_first(t.request) end as asked_first
     from apipay.attempts t
   where t.job_id = job.id and t.finished_at is not null
     and (t.effect = 'unknown' or (t.kind = 'send' and t.effect = 'not_applied'))

@@ -122,7 +122,8 @@ pub struct History {
     pub unproven_since: Option<OffsetDateTime>,
     /// When a complete look-up first found nothing.
     pub absent_since: Option<OffsetDateTime>,
-    /// Look-ups since the job became uncertain.
+    /// Look-ups since the job became uncertain; or how often it could not be seen, before the bill is sent, whether an
+    /// earlier invoice lives.
     pub lookups: u32,
     /// Since when its requests get no clear answer; `None` once one did.
     pub failing_since: Option<OffsetDateTime>,

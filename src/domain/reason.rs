@@ -117,6 +117,8 @@ reasons! {
     AnothersObject = "anothers_object",
     /// What the job repeats (`apipay.retry`) was done after all, or may still be; nothing was sent.
     OriginalLives = "original_lives",
+    /// Whether an earlier invoice of the bill, or of what it repeats, lives could not be seen; nothing was sent.
+    EarlierUnseen = "earlier_unseen",
 }
 
 #[cfg(test)]
@@ -132,7 +134,7 @@ mod tests {
         tariff_inactive invoices_disabled service_unavailable access_denied stopping \
         account_parked quota_spent database_failed history_lost route_not_found not_as_stated key_doubted \
         other_organization called_off account_closed unconfirmed called_off_unseen \
-        anothers_object original_lives";
+        anothers_object original_lives earlier_unseen";
 
     #[test]
     fn the_codes_of_reasons_are_stable() {

@@ -319,7 +319,7 @@ fn back_off_on(curve: &Curve, history: &History, reason: Reason, at: Circumstanc
 }
 
 /// Sends again after the wait; with an unproven request in its history, looks up first.
-fn wait_for(history: &History, wait: Duration, reason: Reason) -> Next {
+pub(super) fn wait_for(history: &History, wait: Duration, reason: Reason) -> Next {
     if State::back_to(history.unproven_since) == State::Uncertain {
         look_up_soon(reason, wait)
     } else {

@@ -54,6 +54,7 @@ pub mod remedy;
 pub mod rules;
 pub mod spells;
 pub mod stated;
+pub mod unseen;
 pub mod unserved;
 pub mod unwritten;
 pub mod verdict;

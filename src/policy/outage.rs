@@ -39,6 +39,7 @@ pub fn sign_of_send(timed: &Timed, verdict: &Verdict, read_first: bool) -> Sign 
     match sign(timed) {
         // A success whose body could not be used is none.
         Sign::Clear if is_undecided(timed, verdict) => Sign::Failing(fault(timed)),
+        Sign::Clear if read_first && is_unseen(timed, verdict) => Sign::Failing(fault(timed)),
         Sign::Clear if read_first => Sign::Silent,
         Sign::Refused if !read_first && is_capped(timed) => Sign::Capped,
         sign => sign,
@@ -125,6 +126,16 @@ fn is_undecided(timed: &Timed, verdict: &Verdict) -> bool {
     is_success && verdict.effect != Effect::Applied && !is_ended
 }
 
+/// Whether what is read before a send was not shown, for a reason that does not park the account. A refusal of that
+/// question is no answer about the job.
+fn is_unseen(timed: &Timed, verdict: &Verdict) -> bool {
+    let is_without = matches!(
+        verdict.next.reason(),
+        Some(Reason::EarlierUnseen | Reason::GaveUp)
+    );
+    is_without && !is_parking(timed)
+}
+
 fn fault(timed: &Timed) -> Fault {
     let (code, status, said) = match &timed.answer {
         Answer::NotSent(cause) => (cause.code(), None, None),
@@ -133,6 +144,7 @@ fn fault(timed: &Timed) -> Fault {
             let code = match reply.class() {
                 Class::Unknown(reason) => reason.code(),
                 Class::Busy => Reason::Busy.code(),
+                Class::Refused | Class::StateRefused => Reason::UnlistedAnswer.code(),
                 Class::AccountFault(reason) => reason.code(),
                 _ => Reason::UnreadableAnswer.code(),
             };
@@ -148,11 +160,12 @@ fn fault(timed: &Timed) -> Fault {
 
 /// Why a queued job waits when its request got no clear answer, or had none of its effect: at the end of
 /// an outage it goes on.
-pub const BACKED_OFF: [Reason; 4] = [
+pub const BACKED_OFF: [Reason; 5] = [
     Reason::Network,
     Reason::NotApplied,
     Reason::ServerError,
     Reason::Busy,
+    Reason::EarlierUnseen,
 ];
 
 /// Why an uncertain job waits when its look-up got no clear answer: at the end of an outage it goes on.

@@ -11,7 +11,9 @@ use crate::domain::operation::{Progress, Resend};
 use crate::policy::backoff;
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::shown;
-use crate::policy::judge::{Circumstances, back_off, conclude, not_now, not_sent, signal_of};
+use crate::policy::judge::{
+    Circumstances, back_off, conclude, not_now, not_sent, signal_of, wait_for,
+};
 use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict, why_failed};
 
 /// Decides about an uncertain job: adopt what was found, send again, look again, or hold.
@@ -356,12 +358,17 @@ pub fn lives_after_all(
 /// Of what a check showed, the invoices that were asked for. `None` when one of them is missing: what the gateway does not
 /// show may live (API, section 2.6).
 pub fn asked_for(ids: &[i64], shown: Vec<Invoice>) -> Option<Vec<Invoice>> {
-    let shown: Vec<Invoice> = shown
+    let is_complete = left_out(ids, &shown).is_empty();
+    let asked = shown
         .into_iter()
-        .filter(|invoice| ids.contains(&invoice.id))
-        .collect();
-    let is_shown = |id: &i64| shown.iter().any(|invoice| invoice.id == *id);
-    ids.iter().all(is_shown).then_some(shown)
+        .filter(|invoice| ids.contains(&invoice.id));
+    is_complete.then(|| asked.collect())
+}
+
+/// The invoices that were asked for, and that a check did not show.
+pub fn left_out(ids: &[i64], shown: &[Invoice]) -> Vec<i64> {
+    let is_left_out = |id: &&i64| shown.iter().all(|invoice| invoice.id != **id);
+    ids.iter().filter(is_left_out).copied().collect()
 }
 
 /// Decides about a copy that is about to be sent, from what there is now of the jobs that it repeats (`originals`): the
@@ -395,14 +402,35 @@ pub(super) fn lives_as_own(name: JobName, seen: &Object) -> bool {
     !seen.is_dead() && name.owns(seen)
 }
 
-/// Decides about a bill whose earlier invoices could not be read, so that nothing was sent.
+/// Decides about a bill of which it could not be seen whether an earlier invoice of it, or of what it repeats, lives, so that
+/// nothing was sent. Whatever was answered is about the question, and never a refusal of the bill. It is asked again ever
+/// less often, as often as tries are allowed; none of these counts as a request of the bill.
 pub fn without_earlier(history: &History, timed: &Timed, at: Circumstances<'_>) -> Verdict {
-    match &timed.answer {
-        // About the question, and not about the bill.
-        Answer::Reply(reply) if reply.class() == Class::Refused => {
-            back_off(history, Reason::ServerError, at)
+    let (curve, signal) = match &timed.answer {
+        Answer::NotSent(cause) if !cause.is_of_the_network() => {
+            return not_sent(*cause, history, at);
         }
-        _ => without_baseline(history, timed, at),
+        Answer::NotSent(_) => (&at.rules.network, None),
+        Answer::Lost(_) => (&at.rules.server_error, None),
+        Answer::Reply(reply) => match reply.class() {
+            Class::Throttled
+            | Class::Capped
+            | Class::RecipientThrottled
+            | Class::AccountFault(_) => return not_now(history, reply, None, at),
+            _ => (&at.rules.server_error, signal_of(reply, None, at)),
+        },
+    };
+    let looks = history.lookups + 1;
+    let is_last = curve.is_exhausted_by(history.attempts + looks);
+    let next = if is_last && history.unproven_since.is_none() {
+        Next::Failed(Reason::GaveUp)
+    } else {
+        let wait = backoff::delay(curve, looks, at.jitter);
+        wait_for(history, wait, Reason::EarlierUnseen)
+    };
+    Verdict {
+        signal,
+        ..not_applied(next)
     }
 }
 

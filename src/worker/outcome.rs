@@ -53,6 +53,8 @@ pub struct Evidence<'a> {
 pub enum AttemptKind {
     /// The operation itself.
     Send,
+    /// Asking for what is to be known before the operation itself: nothing of that was sent.
+    First,
     /// Asking whether an earlier send had its effect.
     Lookup,
 }
@@ -61,7 +63,7 @@ impl AttemptKind {
     /// The word in `apipay.attempts.kind`.
     pub fn as_str(self) -> &'static str {
         match self {
-            AttemptKind::Send => "send",
+            AttemptKind::Send | AttemptKind::First => "send",
             AttemptKind::Lookup => "lookup",
         }
     }
@@ -86,8 +88,9 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         kind: Some(kind.as_str()),
         effect: Some(verdict.effect.as_str()),
         counts: verdict.counts,
+        looked: kind == AttemptKind::First,
         // A look-up is a read: what may be unproven is an earlier send, which is noted already.
-        unproven: kind == AttemptKind::Send && is_unproven(verdict),
+        unproven: kind != AttemptKind::Lookup && is_unproven(verdict),
         failing: matches!(signed.sign, Sign::Failing(_)),
         answered: kind == AttemptKind::Send && signed.sign == Sign::Clear,
         request: Some(written(request)),
@@ -107,7 +110,8 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         transition.error_code = Some(DIFFERS.to_owned());
     }
     // A look-up that finds nothing says nothing of why the job is looked up.
-    transition.keeps_cause = known.found.is_some()
+    transition.keeps_cause = kind == AttemptKind::Lookup
+        && known.found.is_some()
         && matches!(
             verdict.next,
             Next::Uncertain { .. } | Next::Queued { .. } | Next::Failed(Reason::GaveUp)
@@ -221,7 +225,7 @@ pub fn held(guard: &Guard, kind: AttemptKind, message: &str) -> Entry {
     let transition = Transition {
         kind: Some(kind.as_str()),
         effect: Some(match kind {
-            AttemptKind::Send => Effect::NotApplied.as_str(),
+            AttemptKind::Send | AttemptKind::First => Effect::NotApplied.as_str(),
             AttemptKind::Lookup => Effect::Unknown.as_str(),
         }),
         message: Some(message.to_owned()),
@@ -348,7 +352,7 @@ fn attach_answer(transition: &mut Transition, timed: &Timed, now: OffsetDateTime
 }
 
 /// What happened, where the gateway gave no text of its own.
-fn explain(answer: &Answer) -> Option<String> {
+pub fn explain(answer: &Answer) -> Option<String> {
     let text = match answer {
         Answer::NotSent(NotSent::Dns) => {
             "the gateway's name could not be resolved; nothing was sent"

@@ -9,6 +9,23 @@ async fn copy_of(world: &World, job: Job) -> Job {
     world.value(&copy).await.as_i64().unwrap()
 }
 
+/// Waits until what is said of a job begins so, and returns all of it.
+async fn until_explained(world: &World, job: Job, beginning: &str) -> String {
+    let told = format!("starts_with(explain, '{}')", beginning.replace('\'', "''"));
+    world
+        .until_true(&format!(
+            "select {told} from apipay.overview where id = {job} and state = 'queued'"
+        ))
+        .await;
+    // It may have become due meanwhile.
+    loop {
+        let explained = world.explain(job).await;
+        if explained.starts_with(beginning) {
+            return explained;
+        }
+    }
+}
+
 async fn stopped(world: &World) {
     world.sql("select apipay.stop('look first')").await;
 }
@@ -70,12 +87,135 @@ async fn a_copy_waits_until_the_invoices_of_its_original_are_shown() {
     );
     world.until_true(&asked).await;
     assert!(world.effects_of(copy).await.is_empty());
+    let unseen = format!(
+        "Not sent so far: it could not be seen whether invoice {invoice} of job {job} (which it repeats) lives: \
+         ApiPay left out invoice {invoice} (HTTP 200). "
+    );
+    let explained = until_explained(&world, copy, &unseen).await;
+    assert!(!explained.contains("attempt"), "{explained}");
+    assert_eq!(world.job(copy).await["attempts"], 0, "none is sent");
     world.sandbox.mend().await;
     // It is shown dead, so the copy goes out.
     let row = world.until(copy, "failed").await;
     assert_eq!(row["reason"], "async_error", "{row}");
     assert_eq!(world.effects_of(copy).await.len(), 1);
     world.end([daemon]).await;
+}
+
+/// What is answered to that question, whatever it is, is no answer to the copy.
+#[tokio::test]
+async fn what_comes_in_place_of_the_invoices_of_its_original_is_no_refusal_of_a_copy() {
+    for (preset, status, said) in [
+        ("404", 404, "ApiPay said: Invoice not found"),
+        ("500_json", 500, "ApiPay said: "),
+    ] {
+        let wish = Wish::default()
+            .tune("follow.watch_after_final", "1s")
+            .tune("retry.server_error.initial", "100ms")
+            .tune("retry.server_error.max", "300ms");
+        let (world, daemon) = World::running_as(wish).await;
+        let job = world.bill(phone::CLIENT_NOT_FOUND, 500).await;
+        let invoice = world.until(job, "failed").await["invoice_id"].clone();
+        world
+            .until_true("select settled from apipay.invoices")
+            .await;
+        let fault = json!({"route": "POST /invoices/status/check", "match": invoice.to_string(), "share": 1,
+                           "answer": {"preset": preset}});
+        world.sandbox.fault(fault).await;
+        let copy = copy_of(&world, job).await;
+        let unseen = format!(
+            "Not sent so far: it could not be seen whether invoice {invoice} of job {job} (which it repeats) lives: {said}"
+        );
+        let explained = until_explained(&world, copy, &unseen).await;
+        for part in [
+            format!("(HTTP {status}"),
+            " ApiPay is asked again at ".to_owned(),
+            format!("select apipay.cancel({copy}, 'why')"),
+        ] {
+            assert!(explained.contains(&part), "{part}: {explained}");
+        }
+        let told = format!(
+            "select exists (select from apipay.alerts where kind = 'gateway_failing' and resolved_at is null
+                and summary like 'Job {copy} (invoice.create) of account default has got no clear answer since %(HTTP {status}: it could not be seen whether invoice {invoice} of job {job} (which it repeats) lives: {said}%'
+                and summary like '%It is not sent before ApiPay answers POST /invoices/status/check.%')"
+        );
+        world.until_true(&told).await;
+        let row = world.job(copy).await;
+        assert_eq!(
+            (&row["attempts"], &row["generation"]),
+            (&json!(0), &json!(1)),
+            "{row}"
+        );
+        assert_eq!(
+            world
+                .count("apipay.alerts where kind = 'job_refused'")
+                .await,
+            0
+        );
+        assert!(world.effects_of(copy).await.is_empty());
+        world.sandbox.mend().await;
+        let row = world.until(copy, "failed").await;
+        assert_eq!(row["reason"], "async_error", "{row}");
+        assert_eq!(world.effects_of(copy).await.len(), 1);
+        world.until_no_alert().await;
+        world.end([daemon]).await;
+    }
+}
+
+/// Where tries are limited it is given up, and what it says is that nothing was sent.
+#[tokio::test]
+async fn a_copy_that_is_given_up_before_it_is_sent_says_so() {
+    let wish = Wish::default().tune("retry.server_error.attempts", "3");
+    let (world, daemon) = World::running_as(wish).await;
+    let job = world.bill(phone::CLIENT_NOT_FOUND, 500).await;
+    let invoice = world.until(job, "failed").await["invoice_id"].clone();
+    let fault = json!({"route": "POST /invoices/status/check", "match": invoice.to_string(), "share": 1,
+                       "answer": {"preset": "500_json"}});
+    world.sandbox.fault(fault).await;
+    let copy = copy_of(&world, job).await;
+    let row = world.until(copy, "failed").await;
+    assert_eq!(row["reason"], "gave_up", "{row}");
+    let explained = world.explain(copy).await;
+    let unseen = format!(
+        ": it could not be seen whether invoice {invoice} of job {job} (which it repeats) lives: ApiPay said: "
+    );
+    let unsent = "Given up before ApiPay had taken anything of it; last: HTTP 500";
+    assert!(
+        explained.starts_with(unsent) && explained.contains(&unseen),
+        "{explained}"
+    );
+    assert!(world.effects_of(copy).await.is_empty());
+    world.end([daemon]).await;
+}
+
+/// It is looked up first, for nobody knows how far it had come.
+#[tokio::test]
+async fn a_copy_whose_daemon_dies_while_it_looks_says_what_it_repeats_when_that_lives() {
+    let (world, mut daemon) = World::running().await;
+    let job = world.bill(phone::CLIENT_NOT_FOUND, 500).await;
+    let invoice = world.until(job, "failed").await["invoice_id"].clone();
+    let hangs = json!({"route": "POST /invoices/status/check", "match": invoice.to_string(), "share": 1, "hang": true});
+    world.sandbox.fault(hangs).await;
+    let copy = copy_of(&world, job).await;
+    world.until(copy, "sending").await;
+    world
+        .until_holds("it is asked for what the copy repeats", async || {
+            let checks = world.sandbox.requests_to("POST /invoices/status/check");
+            checks
+                .await
+                .iter()
+                .any(|check| check.to_string().contains(&invoice.to_string()))
+        })
+        .await;
+    daemon.kill().await;
+    world.sandbox.mend().await;
+    let lives = json!({"status": "pending", "error_code": null});
+    let number = invoice.as_i64().unwrap();
+    world.sandbox.set_invoice(number, lives).await;
+    world.expire_promises().await;
+    let heir = world.daemon().await;
+    world.until_all_done_or_held().await;
+    panic!("{}", world.report(Some(copy)).await);
 }
 
 /// Its invoices name an original whose row was deleted.

@@ -169,16 +169,19 @@ async fn nothing_is_resubmitted_while_the_jobs_own_cannot_be_looked_for() {
     let (world, daemon, job, own) = unseen_bill(Wish::default()).await;
     let named = by_hand(&world, "900.00", "processing").await;
     resolve(&world, job, &format!("{named}, 'that one'")).await;
-    world.until(job, "accepted").await;
+    let before = world.until(job, "accepted").await["attempts"].clone();
     search(&world, "ok").await;
     let broken = json!({"route": "GET /invoices", "share": 1.0, "answer": {"preset": "502_html"}});
     world.sandbox.fault(broken).await;
     fail_at_kaspi(&world, named).await;
-    world
+    let row = world
         .until_job(job, "tried in vain", |row| {
-            row["generation"] == 2 && row["reason"] == "server_error"
+            row["generation"] == 2
+                && row["reason"] == "earlier_unseen"
+                && row["lookups"].as_i64() >= Some(3)
         })
         .await;
+    assert_eq!(row["attempts"], before, "nothing was sent: {row}");
     world.sandbox.mend().await;
     let row = world.until(job, "succeeded").await;
     assert_eq!(row["invoice_id"], own);

@@ -359,7 +359,7 @@ impl Daemon {
         verdict: &Verdict,
     ) -> Move {
         let guard = guard(match kind {
-            AttemptKind::Send => Status::Sending,
+            AttemptKind::Send | AttemptKind::First => Status::Sending,
             AttemptKind::Lookup => Status::Uncertain,
         });
         let evidence = Evidence {

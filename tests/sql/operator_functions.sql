@@ -143,6 +143,12 @@ begin
     perform apipay.retry(id);
     assert (pg_temp.read(id)).attempts = expected and (pg_temp.read(id)).run_at = now(), expected;
   end loop;
+  -- What only asks before the bill is sent has not counted either, and a question takes the place of one.
+  id := pg_temp.waiting('earlier_unseen', 7);
+  execute format('update apipay.jobs set lookups = 4 where id = %s', id);
+  perform apipay.retry(id);
+  perform apipay.retry(id);
+  assert ((pg_temp.read(id)).attempts, (pg_temp.read(id)).lookups) = (7, 3);
   -- A refund that failed for us and was made after all gives the money back once; one of another job says nothing of it.
   foreach state in array array['pending', 'processing', 'completed', 'unknown'] loop
     id := pg_temp.job('failed', 'invoice.refund', params => '{"invoice_id": 1}');

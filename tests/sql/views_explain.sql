@@ -276,6 +276,16 @@ begin
   perform pg_temp.explains('{"reason": "window_closed", "error_code": "window_closed", "error_message": "too much of the lease was gone; nothing was sent"}',
     'Due now: it goes out in its turn, as fast as the account''s quota of requests allows; last: window_closed: too much of the lease was gone; nothing was sent.');
 
+  -- a bill that is not sent before it is seen whether an earlier invoice lives
+  perform pg_temp.explains(jsonb_build_object('reason', 'earlier_unseen', 'run_at', now() + interval '40.9 s', 'retry_of', 5, 'lookups', 3, 'http_status', 404,
+      'error_message', 'it could not be seen whether invoice 31 of job 5 (which it repeats) lives: ApiPay said: Not found'),
+    'Not sent so far: it could not be seen whether invoice 31 of job 5 (which it repeats) lives: ApiPay said: Not found (HTTP 404). ApiPay is asked again at MOMENT (in 40 s) (3 times so far); it is sent once none of it is shown alive. To have it asked now: select apipay.retry({ID}, ''why''). If ApiPay never shows it, see in its dashboard that nothing of it lives; then select apipay.cancel({ID}, ''why''), and enqueue a new job. It repeats job 5.');
+  perform pg_temp.explains(jsonb_build_object('reason', 'earlier_unseen', 'run_at', now() + interval '40.9 s', 'generation', 2, 'lookups', 1, 'error_code', 'timeout',
+      'error_message', 'it could not be seen whether an invoice with its name lives: no complete answer in time', 'expires_at', now() + interval '200.9 s'),
+    'Not sent again so far: it could not be seen whether an invoice with its name lives: no complete answer in time (timeout). ApiPay is asked again at MOMENT (in 40 s) (once so far); it is sent once none of it is shown alive. To have it asked now: select apipay.retry({ID}, ''why''). If ApiPay never shows it, see in its dashboard that nothing of it lives; then select apipay.cancel({ID}, ''why''), and enqueue a new job. If it is not sent by MOMENT (in 3 min), it ends expired, unsent.');
+  perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "http_status": 500, "error_message": "it could not be seen whether invoice 31 of job 5 (which it repeats) lives"}',
+    'Given up before ApiPay had taken anything of it; last: HTTP 500: it could not be seen whether invoice 31 of job 5 (which it repeats) lives. select apipay.retry({ID}, ''why'') enqueues a copy.');
+
   -- behind another refund of the same invoice
   perform pg_temp.explains('{"operation": "invoice.refund", "params": {"invoice_id": 21}, "reason": "waits_for_refund"}',
     'The job that it waited for has ended: it goes out within moments, unless the database does not let it be changed (see apipay.alerts).');

@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::answer::{Body, Lost, NotSent};
 use crate::policy::fixtures::*;
 use crate::policy::judge::judge;
+use crate::policy::reconcile::without_earlier;
 
 /// A row of sends, from the words of their signs: a job's number failed, `+` a clear answer, `t` a failed
 /// trial, `s` a trial that proved nothing, `r` one that was refused for the limit.
@@ -249,6 +250,26 @@ fn signs(answer: &Answer) -> [Sign; 2] {
         at(&rules),
     );
     [false, true].map(|read_first| sign_of_send(&timed, &verdict, read_first))
+}
+
+/// Whatever it is answered, a question before the send is not answered by a refusal.
+#[test]
+fn a_refusal_of_what_is_asked_before_a_bill_is_sent_is_no_answer() {
+    let rules = rules();
+    let sign = |answer: Answer, attempts| {
+        let timed = timed(answer);
+        let history = attempted(attempts, clean());
+        let verdict = without_earlier(&history, &timed, at(&rules));
+        sign_of_send(&timed, &verdict, true)
+    };
+    for attempts in [0, 4] {
+        for unclear in [coded(404, "x"), coded(422, "x"), coded(409, "x")] {
+            let sign = sign(unclear, attempts);
+            assert!(matches!(sign, Sign::Failing(_)), "{sign:?}");
+        }
+        assert_eq!(sign(coded(401, "x"), attempts), Sign::Silent);
+        assert_eq!(sign(reply(503, Body::Broken), attempts), Sign::Silent);
+    }
 }
 
 #[test]

@@ -1121,18 +1121,71 @@ fn an_invoice_that_only_its_name_tells_is_taken_before_a_bill_is_resubmitted() {
 fn a_bill_is_not_resubmitted_while_its_earlier_invoices_cannot_be_read() {
     let rules = rules();
     for (answer, expected) in [
-        (reply(502, Body::Broken), "not_applied queued server_error"),
-        (coded(422, "x"), "not_applied queued server_error"),
-        (Answer::Lost(Lost::Timeout), "not_applied queued network"),
+        (
+            reply(502, Body::Broken),
+            "not_applied queued earlier_unseen in 5s free",
+        ),
+        (
+            coded(422, "x"),
+            "not_applied queued earlier_unseen in 5s free",
+        ),
+        (
+            coded(404, "not_found"),
+            "not_applied queued earlier_unseen in 5s free",
+        ),
+        (
+            Answer::Lost(Lost::Timeout),
+            "not_applied queued earlier_unseen in 5s free",
+        ),
         (coded(401, "x"), "not_applied parked key_rejected"),
         (
             coded(429, "request_rate_limited"),
             "not_applied queued retry_after",
         ),
+        (
+            Answer::NotSent(NotSent::Stopping),
+            "not_applied queued stopping in 0ns free",
+        ),
+        (
+            Answer::NotSent(NotSent::Connect),
+            "not_applied queued earlier_unseen in ",
+        ),
     ] {
         let verdict = without_earlier(&clean(), &timed(answer), at(&rules));
         assert!(show(&verdict).starts_with(expected), "{}", show(&verdict));
     }
+}
+
+/// What is only asked counts as no request of the bill, and is asked no more often than that may be tried, both together.
+#[test]
+fn what_cannot_be_seen_before_a_bill_is_sent_is_asked_ever_less_often_and_counts_as_no_send() {
+    let rules = rules();
+    let after = |attempts, lookups, history: History| {
+        let history = History {
+            lookups,
+            ..attempted(attempts, history)
+        };
+        show(&without_earlier(
+            &history,
+            &timed(coded(502, "")),
+            at(&rules),
+        ))
+    };
+    for (attempts, lookups, expected) in [
+        (0, 1, "not_applied queued earlier_unseen in 10s free"),
+        (1, 0, "not_applied queued earlier_unseen in 5s free"),
+        (3, 0, "not_applied queued earlier_unseen in 5s free"),
+        (0, 4, "not_applied failed gave_up free"),
+        (3, 1, "not_applied failed gave_up free"),
+    ] {
+        assert_eq!(after(attempts, lookups, clean()), expected);
+    }
+    // An earlier request may have had its effect: that is looked up.
+    let unsure = after(3, 1, unproven());
+    assert!(
+        unsure.starts_with("not_applied uncertain earlier_unseen in 10s"),
+        "{unsure}"
+    );
 }
 
 #[test]
@@ -1197,4 +1250,6 @@ fn what_a_check_leaves_out_may_live_and_what_it_shows_unasked_says_nothing() {
     assert_eq!(ids(asked_for(&[1, 2], both.clone())), Some(vec![2, 1]));
     assert_eq!(ids(asked_for(&[1, 3], both)), None);
     assert_eq!(ids(asked_for(&[1], Vec::new())), None);
+    let seen = [shown(2, "error"), shown(9, "paid")];
+    assert_eq!(left_out(&[1, 2, 3], &seen), [1, 3]);
 }

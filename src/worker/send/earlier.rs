@@ -6,20 +6,24 @@ use super::job::{Job, Role, circumstances, conclude, hear, hold, purpose, put_ba
 use crate::crash::{self, Point};
 use crate::db::mirrors;
 use crate::db::originals::Original;
-use crate::domain::answer::{NotSent, Timed};
+use crate::domain::answer::{Answer, NotSent, Timed};
+use crate::domain::job::JobId;
 use crate::domain::object::Object;
 use crate::domain::operation::{Operation, Plan, Request};
 use crate::gateway::wire;
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::outage::sign_of_send;
-use crate::policy::reconcile::{asked_for, lives_after_all, original_lives, without_earlier};
+use crate::policy::reconcile::{
+    asked_for, left_out, lives_after_all, original_lives, without_earlier,
+};
+use crate::policy::unseen::{First, unseen};
 use crate::policy::verdict::{Reason, Verdict};
 use crate::telemetry::Chain;
 use crate::worker::alerting::Known;
 use crate::worker::clock::Moment;
 use crate::worker::find::{self, Asked};
 use crate::worker::guard::Guard;
-use crate::worker::outcome::{AttemptKind, Evidence};
+use crate::worker::outcome::{self, AttemptKind, Evidence};
 use crate::worker::room::Room;
 use crate::worker::slots::Slot;
 
@@ -67,7 +71,7 @@ pub(super) async fn look_back(
     crash::reach(Point::EarlierBeforeRequest);
     let known = match &ids[..] {
         [] => Vec::new(),
-        ids => asking.check(ids, slot).await?.shown,
+        ids => asking.check(ids, First::Own(ids), slot).await?.shown,
     };
     if !take_quota(room, guard, job).await {
         return None;
@@ -80,7 +84,7 @@ pub(super) async fn look_back(
         finding,
     } = slot.wait(search).await;
     let Finding::Listed(named) = finding else {
-        asking.put_off(&request, &timed).await;
+        asking.put_off(&request, &timed, First::Named, &[]).await;
         return None;
     };
     let subject = Subject {
@@ -115,11 +119,15 @@ pub(super) async fn look_at_originals(
     job: &Job,
     slot: &mut Slot,
 ) -> Option<Moment> {
-    let ids = originals.iter().flat_map(|original| &original.invoices);
-    let ids: Vec<i64> = ids.copied().take(wire::CHECK_IDS).collect();
-    if ids.is_empty() {
+    let invoices = originals.iter().flat_map(|original| {
+        let ids = original.invoices.iter();
+        ids.map(|invoice| (original.id, *invoice))
+    });
+    let invoices: Vec<(JobId, i64)> = invoices.take(wire::CHECK_IDS).collect();
+    if invoices.is_empty() {
         return Some(job.window_from);
     }
+    let ids: Vec<i64> = invoices.iter().map(|(_, invoice)| *invoice).collect();
     let asking = Asking {
         room,
         guard,
@@ -127,7 +135,8 @@ pub(super) async fn look_at_originals(
         job,
     };
     crash::reach(Point::EarlierBeforeRequest);
-    let checked = asking.check(&ids, slot).await?;
+    let first = First::OfOriginals(&invoices);
+    let checked = asking.check(&ids, first, slot).await?;
     match original_lives(&job.claim.history, &[], &checked.shown, &[]) {
         None => {
             crash::reach(Point::EarlierAfterAnswer);
@@ -153,15 +162,17 @@ struct Checked {
 impl Asking<'_> {
     /// Asks how these invoices are. `None` when that was not possible, or not all of them were shown: then the job is put
     /// off, or no longer ours.
-    async fn check(&self, ids: &[i64], slot: &mut Slot) -> Option<Checked> {
+    async fn check(&self, ids: &[i64], first: First<'_>, slot: &mut Slot) -> Option<Checked> {
         if !take_quota(self.room, self.guard, self.job).await {
             return None;
         }
         let request = wire::check_invoices(ids);
         let timed = slot.wait(self.room.call(&request)).await;
-        let shown = wire::read_check(&timed).and_then(|shown| asked_for(ids, shown));
-        let Some(shown) = shown else {
-            self.put_off(&request, &timed).await;
+        let shown = wire::read_check(&timed);
+        let left_out = shown.as_ref().map(|shown| left_out(ids, shown));
+        let Some(shown) = shown.and_then(|shown| asked_for(ids, shown)) else {
+            let left_out = left_out.unwrap_or_default();
+            self.put_off(&request, &timed, first, &left_out).await;
             return None;
         };
         Some(Checked {
@@ -172,10 +183,16 @@ impl Asking<'_> {
     }
 
     /// It could not be asked whether one lives, so nothing is sent.
-    async fn put_off(&self, request: &Request, timed: &Timed) {
+    async fn put_off(&self, request: &Request, timed: &Timed, first: First<'_>, left_out: &[i64]) {
         let at = circumstances(self.room, self.job);
         let verdict = without_earlier(&self.job.claim.history, timed, at);
-        self.record(request, timed, verdict, None).await;
+        let said = match &timed.answer {
+            Answer::Reply(reply) => reply.said().map(|said| format!("ApiPay said: {said}")),
+            Answer::NotSent(_) | Answer::Lost(_) => None,
+        };
+        let instead = said.or_else(|| outcome::explain(&timed.answer));
+        let found = unseen(first, left_out, instead.as_deref());
+        self.record(request, timed, verdict, Some(&found)).await;
     }
 
     async fn record(
@@ -186,7 +203,9 @@ impl Asking<'_> {
         found: Option<&str>,
     ) {
         let (guard, job) = (self.guard, self.job);
-        let heard = hear(self.room, job, timed, verdict, true);
+        let mut heard = hear(self.room, job, timed, verdict, true);
+        // Nothing of the job itself was sent.
+        heard.verdict.counts = false;
         let verdict = &heard.verdict;
         info!(
             job.id = %guard.id, account = %self.room.name, next = verdict.next.state().as_str(),
@@ -194,7 +213,7 @@ impl Asking<'_> {
         );
         let evidence = Evidence {
             guard,
-            kind: AttemptKind::Send,
+            kind: AttemptKind::First,
             plan: self.plan,
             request,
             timed,

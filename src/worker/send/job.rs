@@ -6,6 +6,7 @@ use tracing::{info, warn};
 use crate::db::claim::{self, Claim, Purpose};
 use crate::db::fate::{Forgotten, Lost, Recorded};
 use crate::domain::answer::{Answer, NotSent, Timed};
+use crate::domain::job::History;
 use crate::domain::operation;
 use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
@@ -154,11 +155,21 @@ pub(super) fn hear(
     }
     let is_believed = room.park.heed_send(operation, *id, signal, now);
     if !is_believed {
+        let history = &job.claim.history;
+        // What only asks grows apart by how often it has asked.
+        let asked = History {
+            attempts: history.lookups,
+            ..history.clone()
+        };
         info!(job.id = %id, account = %room.name, "it was answered as if the account were unwell, and others were not; the account goes on, and the job backs off by itself");
         let makes_invoice = operation::operation(operation).is_some_and(|it| it.makes_invoice());
+        let history = match makes_invoice && read_first {
+            true => &asked,
+            false => history,
+        };
         return Heard {
             alone: Some(sign_of_alone(timed, makes_invoice)),
-            verdict: alone(verdict, &job.claim.history, circumstances(room, job)),
+            verdict: alone(verdict, history, circumstances(room, job)),
             is_believed,
             refused: None,
         };
