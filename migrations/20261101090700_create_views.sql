@@ -452,6 +452,12 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     case when job.operation = 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. ' end,
     'Done, as ApiPay''s dashboard shows for ', apipay._trace(job), ': select apipay.resolve(', job.id, ', true, ',
     case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
+  when job.reason = 'original_lives' then concat(apipay._mask_phones(left(job.error_message, 500)), '. This copy is not sent, but whether ',
+    apipay._deed(job), ' had been done before that was seen is not known. Look for ', apipay._trace(job), ' in ApiPay''s dashboard. ',
+    'Nothing there: select apipay.resolve(', job.id, ', false, null, ''why'', and_cancel => true), which ends it unsent',
+    format('; what to do about what job %s made stands in its explain', job.retry_of), '. ',
+    'Something there: select apipay.resolve(', job.id, ', true, ', case job.operation when 'invoice.refund' then 'REFUND_ID' else 'INVOICE_ID' end, ', ''why'')',
+    case when job.operation = 'invoice.create' then '; the customer could then pay both, so cancel the one that is not to be paid' end, '.')
   when job.reason = 'other_organization' then concat('the account is for another organization than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the account''s present key. ',
     'Look for ', apipay._trace(job), ' in the dashboard of the earlier organization',
     case when job.operation = 'invoice.create' then coalesce(' (invoice ' || job.invoice_id || ')', '') end, '. ',

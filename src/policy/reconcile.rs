@@ -388,7 +388,7 @@ pub fn original_lives(
         _ if living.is_empty() => return None,
         None => not_applied(Next::Failed(Reason::OriginalLives)),
         // One of its own may live besides.
-        Some(_) => held(Reason::UnknownOutcome),
+        Some(_) => held(Reason::OriginalLives),
     };
     Some(Living {
         verdict,

@@ -215,7 +215,22 @@ async fn a_copy_whose_daemon_dies_while_it_looks_says_what_it_repeats_when_that_
     world.expire_promises().await;
     let heir = world.daemon().await;
     world.until_all_done_or_held().await;
-    panic!("{}", world.report(Some(copy)).await);
+    assert_eq!(world.job(copy).await["reason"], "original_lives");
+    let ends = format!("select apipay.resolve({copy}, false, null, 'why', and_cancel => true)");
+    let explained = world.explain(copy).await;
+    let lives = format!("the gateway shows invoice {invoice}: 500 tenge (status pending)");
+    let told = world
+        .value("select to_jsonb(summary || action) from apipay.alerts where kind = 'job_held'")
+        .await;
+    for said in [explained, told.to_string()] {
+        assert!(said.contains(&lives) && said.contains(&ends), "{said}");
+    }
+    world.sql(&ends).await;
+    world.until(copy, "cancelled").await;
+    assert!(world.effects_of(copy).await.is_empty());
+    drop(heir);
+    // The original has failed, and lives.
+    world.end_unchecked().await;
 }
 
 /// Its invoices name an original whose row was deleted.

@@ -393,6 +393,8 @@ begin
 
   delete from apipay.jobs j where j.invoice_id = 44;
 
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'original_lives', 'unproven_since', now(), 'retry_of', 6, 'error_message', 'what it repeats was done after all: the gateway shows invoice 3 (status pending)'),
+    'Held (original_lives) since MOMENT (0 s ago): what it repeats was done after all: the gateway shows invoice 3 (status pending). This copy is not sent, but whether the invoice of 15 000 tenge to 8700***4321 had been done before that was seen is not known. Look for {TOKEN} in ApiPay''s dashboard. Nothing there: select apipay.resolve({ID}, false, null, ''why'', and_cancel => true), which ends it unsent; what to do about what job 6 made stands in its explain. Something there: select apipay.resolve({ID}, true, INVOICE_ID, ''why''); the customer could then pay both, so cancel the one that is not to be paid. It repeats job 6.');
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'other_organization', 'unproven_since', now(), 'invoice_id', 77),
     'Held (other_organization) since MOMENT (0 s ago): the account is for another organization than when the invoice of 15 000 tenge to 8700***4321 was sent, and ApiPay shows nothing of it to the account''s present key. Look for {TOKEN} in the dashboard of the earlier organization (invoice 77). Done there: select apipay.resolve({ID}, true, 77, ''why'', anyway => true), which is believed. Not done, or taken back there: select apipay.resolve({ID}, false, null, ''why''), which sends it again, to the account''s present organization; or with and_cancel => true never.');
   delete from apipay.jobs j where j.reason = 'other_organization';

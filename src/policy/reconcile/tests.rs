@@ -1237,7 +1237,7 @@ fn what_a_copy_repeats_and_that_lives_keeps_it_from_being_sent() {
     }
     // A request of the copy itself may have had its effect besides.
     let unsure = decided(&unproven(), &[shown(1, "pending")], &[]);
-    assert_eq!(unsure.as_deref(), Some("unknown held unknown_outcome free"));
+    assert_eq!(unsure.as_deref(), Some("unknown held original_lives free"));
 }
 
 #[test]

@@ -214,6 +214,22 @@ impl Alert {
                     false => format!("{look} name the right one: {name_it} {known_first}{or_not}"),
                 },
             )
+        } else if is(Reason::OriginalLives) {
+            let both = match to_cancel {
+                ToCancel::Nothing => "",
+                ToCancel::Any | ToCancel::Invoice(_) => {
+                    " The customer could then pay both, so cancel the one that is not to be paid."
+                }
+            };
+            (
+                HELD,
+                "held and not sent, and whether an earlier request of it had its effect cannot be told from here"
+                    .to_owned(),
+                format!(
+                    "{look}, if nothing with its name is there: select apipay.resolve({id}, false, null, 'why', \
+                     and_cancel => true); which ends it unsent; if it is there: {name_it}{both}"
+                ),
+            )
         } else if is(Reason::OtherOrganization) {
             (
                 HELD,
