@@ -1,5 +1,8 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
+use super::sights::EXPLAINING;
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
