@@ -3,6 +3,7 @@
 //! Time and randomness are arguments. Nothing here knows sqlx, reqwest, tokio or a clock, so every
 //! decision about money can be tested as a table.
 //!
+//! - [`last_look`]: whether a request may leave, just before it does.
 //! - [`judge`](judge::judge): an answer to a send → what becomes of the job and its account.
 //! - [`reconcile`](reconcile::reconcile): what a look-up found → adopt, send again, wait or hold.
 //! - [`check_stated`](stated::check_stated): what somebody said of a job → adopt it, or hold it again; and
@@ -19,6 +20,8 @@
 //! - [`backoff`]: the curves of delays.
 //! - [`finding`]: what a look-up brought, and whose it is; [`found`]: the same in words.
 //! - [`quoted`]: what an answer says, for people.
+//! - [`unseen`]: what could not be seen before a bill is sent, in words.
+//! - [`progress`]: whether what is due moves.
 //! - [`unserved`]: what to do about accounts that no daemon serves.
 //! - [`refusals`]: rows that the database refuses, and when which of them is tried again.
 //! - [`spells`]: failures that a loop meets again and again, and when one of them is logged.
@@ -42,6 +45,7 @@ pub mod found;
 pub mod hints;
 pub mod inquiry;
 pub mod judge;
+pub mod last_look;
 #[cfg(test)]
 mod laws;
 pub mod organization;

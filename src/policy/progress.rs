@@ -14,26 +14,7 @@ use sights::{Sight, is_missed, is_service_told, is_unchanged, sights};
 
 pub use concern::Concern;
 pub use facts::{AccountFacts, Facts, Failure, RefusedRequests, Stopped};
-pub use sights::{FEW, explanation, time_to_find};
-
-/// How long things may stand still.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// What is due.
-    pub moving: Duration,
-    /// A check that is due: it may wait for its turn.
-    pub check: Duration,
-}
-
-impl Patience {
-    /// From how long a claim holds a job, within which each request ends, and the longest distance of checks.
-    pub fn new(lease: Duration, check_distance: Duration) -> Patience {
-        Patience {
-            moving: lease * 2,
-            check: lease * 2 + check_distance,
-        }
-    }
-}
+pub use sights::{FEW, Patience, explanation, time_to_find};
 
 /// What stands still.
 #[derive(Clone, Debug, PartialEq, Eq)]

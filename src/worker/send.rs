@@ -1,4 +1,4 @@
-//! One request and its jobs: prepare → read what is known before → window → call → judge → record.
+//! One request and its jobs: prepare → read what is known before → last look → call → judge → record.
 
 mod earlier;
 mod job;
@@ -25,12 +25,12 @@ use crate::domain::job::{JobId, JobName};
 use crate::domain::operation::{Lookup, Operation, Plan, Request, Resend};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
-use crate::domain::times::SEND_WINDOW;
 use crate::gateway::wire;
 use crate::policy::breaker::{Trial, trial};
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
 use crate::policy::judge::{asked_again, if_anothers, judge};
+use crate::policy::last_look::{LastLook, obstacle};
 use crate::policy::outage::{Sign, sign_of_send};
 use crate::policy::reconcile::{key_may_be_free, made_before, original_lives, without_baseline};
 use crate::policy::verdict::{Next, Reason, Verdict};
@@ -93,7 +93,7 @@ pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Trial {
     }
     let mut going = Vec::with_capacity(prepared.len());
     for prepared in prepared {
-        match window(room, &prepared.job) {
+        match obstacle_of(room, &prepared.job) {
             None => going.push(prepared),
             Some(cause) => {
                 if cause == NotSent::WindowClosed {
@@ -238,23 +238,17 @@ async fn give_back(room: &Room, taken: SteadySecond) {
     room.handles.recorder.record(outcome).await;
 }
 
-/// Why the request must not leave, if so: the last look before the first byte.
-fn window(room: &Room, job: &Job) -> Option<NotSent> {
-    if room.handles.stop.is_cancelled() {
-        Some(NotSent::Stopping)
-    } else if room.handles.recorder.forgotten().is_some() {
-        Some(NotSent::HistoryLost)
-    } else if job.window_from.elapsed() > SEND_WINDOW {
-        Some(NotSent::WindowClosed)
-    } else if !room.serves() {
-        Some(room.client.serving.unserved())
-    } else if job.role != Role::TrialOfPark && !room.may_send(job.claimed_at) {
-        Some(NotSent::AccountParked)
-    } else if key_may_be_free(&job.claim.history, circumstances(room, job)) {
-        Some(NotSent::KeyTooOld)
-    } else {
-        None
-    }
+/// Why the request must not leave, as things stand now.
+fn obstacle_of(room: &Room, job: &Job) -> Option<NotSent> {
+    let is_unserved = !room.serves();
+    obstacle(LastLook {
+        is_stopping: room.handles.stop.is_cancelled(),
+        is_history_lost: room.handles.recorder.forgotten().is_some(),
+        waited: job.window_from.elapsed(),
+        unserved: is_unserved.then(|| room.client.serving.unserved()),
+        is_parked: job.role != Role::TrialOfPark && !room.park.allows(job.claimed_at),
+        may_key_be_free: key_may_be_free(&job.claim.history, circumstances(room, job)),
+    })
 }
 
 /// Reads what a look-up of the job would list before it is sent, each time: the database may have forgotten that

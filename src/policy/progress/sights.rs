@@ -3,8 +3,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::concern::Concern;
 use super::facts::{AccountFacts, Facts, Failure, RefusedRequests, Stopped};
-use super::{Concern, Patience};
+
+/// How long things may stand still.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// What is due.
+    pub moving: Duration,
+    /// A check that is due: it may wait for its turn.
+    pub check: Duration,
+}
+
+impl Patience {
+    /// From how long a claim holds a job, within which each request ends, and the longest distance of checks.
+    pub fn new(lease: Duration, check_distance: Duration) -> Patience {
+        Patience {
+            moving: lease * 2,
+            check: lease * 2 + check_distance,
+        }
+    }
+}
 
 /// With at most this many due jobs that nobody keeps locked, one open `job_stuck` alert explains why none is claimed.
 pub const FEW: u32 = 10;
