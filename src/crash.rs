@@ -56,9 +56,9 @@ points! {
     /// The whole answer to a send is there.
     AfterAnswer = "after_answer",
     /// The accounts and alerts of a batch of outcomes are written, its jobs are not.
-    BeforeSettle = "before_settle",
+    BeforeRecord = "before_record",
     /// A batch of outcomes is committed.
-    AfterSettle = "after_settle",
+    AfterRecord = "after_record",
     /// Outcomes that the database did not take are about to be tried again; they wait in memory.
     BeforeAside = "before_aside",
     /// A look-up is claimed and not yet made.

@@ -369,7 +369,7 @@ pub async fn claim_lookups(
 
 /// Renews the lease of a claim that still holds, and stores the refunds that were known before a refund is first sent, if
 /// any are given. False when the lease ran out and somebody else may have the job.
-pub async fn hold(
+pub async fn renew(
     pool: &Pool,
     worker: Uuid,
     claim: &Claim,
@@ -402,7 +402,7 @@ pub async fn hold(
     )
     .fetch_one(pool)
     .await
-    .task("hold a claim")
+    .task("renew a claim")
 }
 
 /// Takes one more request from an account's quota.

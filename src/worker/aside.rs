@@ -21,9 +21,9 @@ use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
 use crate::worker::jitter::jitter;
 use crate::worker::open;
+use crate::worker::record::{self, PART_PATIENCE};
 use crate::worker::recorder::insist::finished;
 use crate::worker::set_aside::{SetAside, Waited};
-use crate::worker::settle::{self, PART_PATIENCE};
 
 /// How often one of the outcomes that are refused for the same cause is tried again.
 const PACE: Pace = Pace {
@@ -226,9 +226,9 @@ async fn try_again(ctx: &Arc<Context>, due: Vec<SetAside>) -> Vec<SetAside> {
         messages.push(outcome.message);
     }
     if !messages.is_empty() {
-        let again = match settle::part(ctx, messages, PART_PATIENCE).await {
+        let again = match record::part(ctx, messages, PART_PATIENCE).await {
             Ok(()) => Vec::new(),
-            Err(again) => settle::divide(ctx, again, Some(IN_VAIN)).await,
+            Err(again) => record::divide(ctx, again, Some(IN_VAIN)).await,
         };
         for outcome in again {
             refused.push(match waited.remove(&outcome.place.key) {

@@ -6,7 +6,7 @@ mod divide;
 mod earlier;
 mod invoices;
 mod refunds;
-mod settle;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use crate::domain::job::{Epoch, JobName};
 pub struct InHand(Arc<Mutex<BTreeSet<(Uuid, Epoch)>>>);
 
 /// A claim in hand, until it is dropped.
-pub struct Hold {
+pub struct Taken {
     claims: InHand,
     claim: (Uuid, Epoch),
 }
@@ -20,7 +20,7 @@ pub struct Hold {
 impl InHand {
     /// Takes a claim in hand. `None` when the job is in hand already at this epoch or a later one: epochs only rise, so
     /// the database has forgotten that claim, and its request may be under way.
-    pub fn take(&self, name: &JobName, epoch: Epoch) -> Option<Hold> {
+    pub fn take(&self, name: &JobName, epoch: Epoch) -> Option<Taken> {
         let claim = (name.token, epoch);
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_job = (name.token, Epoch(i64::MIN))..=(name.token, Epoch(i64::MAX));
@@ -29,14 +29,14 @@ impl InHand {
             return None;
         }
         claims.insert(claim);
-        Some(Hold {
+        Some(Taken {
             claims: self.clone(),
             claim,
         })
     }
 }
 
-impl Drop for Hold {
+impl Drop for Taken {
     fn drop(&mut self) {
         let mut claims = (self.claims.0.lock()).unwrap_or_else(PoisonError::into_inner);
         claims.remove(&self.claim);

@@ -28,7 +28,7 @@
 //! - [`oversee`] reads the accounts' states and writes the status line.
 //! - [`culprits`] finds the jobs that make a claim fail, [`passed_over`] keeps those that nobody can move now, and
 //!   [`plan`] reads a job's params.
-//! - [`recorder`] is the way to the one [`writer`] of outcomes: [`settle`] records them, [`aside`] holds those that the
+//! - [`recorder`] is the way to the one [`writer`] of outcomes: [`record`] writes them, [`aside`] holds those that the
 //!   database does not take ([`set_aside`]), [`signals`] tells their accounts, with [`failing`], which gathers what
 //!   answers say of the gateway, and [`quotas`] corrects what is left of their quotas. [`outcome`] turns decisions into
 //!   its rows.
@@ -69,6 +69,7 @@ pub mod probe;
 pub mod progress;
 pub mod pulse;
 pub mod quotas;
+pub mod record;
 pub mod recorder;
 pub mod recover;
 pub mod revived;
@@ -76,7 +77,6 @@ pub mod room;
 pub mod rooms;
 pub mod send;
 pub mod set_aside;
-pub mod settle;
 pub mod signals;
 pub mod slots;
 pub mod spell;

@@ -46,7 +46,7 @@ use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
 use crate::worker::room::jobs::Claimed;
 use crate::worker::slots::Slot;
-use job::{circumstances, hear, hold, purpose, put_back, take_quota};
+use job::{circumstances, hear, purpose, put_back, renew_lease, take_quota};
 
 pub use job::{Job, Role, conclude, guard, hear_lookup};
 pub use sending::Sending;
@@ -54,7 +54,11 @@ pub use sending::Sending;
 /// Has a request sent by a task of its own, which a stop waits for, as soon as there is a slot for it. Its place among those
 /// that wait for one is taken before this returns, so slots are given in the order of the claims.
 pub async fn start(room: &Arc<Room>, sending: Sending) {
-    let held: Vec<Claimed> = sending.jobs.iter().map(|_| room.jobs.hold()).collect();
+    let held: Vec<Claimed> = sending
+        .jobs
+        .iter()
+        .map(|_| room.jobs.count_claimed())
+        .collect();
     let mut slot = Box::pin(room.clone().slot());
     let at_once = poll_fn(|task| Poll::Ready(slot.as_mut().poll(task))).await;
     let room = room.clone();
@@ -347,7 +351,7 @@ async fn read_before(
     }
     let baseline = json!(Baseline::of(&listed));
     crash::reach(Point::BeforeBaseline);
-    let window_from = hold(room, guard, job, Some(&baseline)).await?;
+    let window_from = renew_lease(room, guard, job, Some(&baseline)).await?;
     crash::reach(Point::AfterBaseline);
     Some(window_from)
 }

@@ -1,6 +1,6 @@
 //! The one writer of outcomes: whatever gathered while the last statement ran goes into the next.
 //!
-//! What only some rows are to blame for stops nobody else: [`settle`] divides a batch until they stand alone,
+//! What only some rows are to blame for stops nobody else: [`record`] divides a batch until they stand alone,
 //! [`aside`](crate::worker::aside) holds them and tries them again, and what concerns an account
 //! ([`signals`]) waits for that account's row by itself.
 
@@ -15,10 +15,10 @@ use crate::heart::Heart;
 use crate::worker::aside::Aside;
 use crate::worker::context::Context;
 use crate::worker::failing;
+use crate::worker::record::{self, NotTaken};
 use crate::worker::recorder::insist::finished;
 use crate::worker::recorder::{Inbox, Message, Outcome};
 use crate::worker::set_aside::SetAside;
-use crate::worker::settle::{self, NotTaken};
 use crate::worker::signals;
 
 /// Statements under way at once.
@@ -158,7 +158,7 @@ impl Writer {
             let rest = self.ready.split_off(self.ready.len().min(BATCH));
             let batch = std::mem::replace(&mut self.ready, rest);
             let ctx = self.ctx.clone();
-            let work = async move { settle::batch(&ctx, batch).await };
+            let work = async move { record::batch(&ctx, batch).await };
             self.batches.spawn(self.heart.clone().carry(work));
         }
     }
@@ -169,7 +169,7 @@ impl Writer {
             self.dividing.spawn(self.heart.clone().carry(async move {
                 // The semaphore is never closed.
                 let _turn = divisions.acquire().await;
-                settle::divide(&ctx, refused, None).await
+                record::divide(&ctx, refused, None).await
             }));
         }
     }

@@ -32,8 +32,8 @@ const MAY_HAVE_LEFT: [Point; 7] = [
     Point::AfterBody,
     Point::AfterHeaders,
     Point::AfterAnswer,
-    Point::BeforeSettle,
-    Point::AfterSettle,
+    Point::BeforeRecord,
+    Point::AfterRecord,
 ];
 
 /// All points are either those, or the others.
@@ -68,7 +68,7 @@ async fn a_daemon_may_die_while_its_request_is_out_although_the_gateway_ignores_
 /// told twice.
 #[tokio::test]
 async fn a_daemon_may_die_between_an_alert_and_the_record_that_holds_its_job() {
-    for point in [Point::BeforeSettle, Point::AfterSettle] {
+    for point in [Point::BeforeRecord, Point::AfterRecord] {
         let world = World::made(Wish::default()).await;
         let wrong = json!({"wrong_amount": true});
         world.sandbox.organization(wrong).await;
@@ -80,7 +80,7 @@ async fn a_daemon_may_die_between_an_alert_and_the_record_that_holds_its_job() {
         let status = daemon.ended(PATIENCE).await;
         assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
         let state = world.value("select to_jsonb(state) from apipay.jobs").await;
-        let is_held = point == Point::AfterSettle;
+        let is_held = point == Point::AfterRecord;
         assert_eq!(state, if is_held { "held" } else { "uncertain" });
         let open = "apipay.alerts where kind = 'job_held' and resolved_at is null";
         assert_eq!(world.count(open).await, 1, "told before it is held");
@@ -103,7 +103,7 @@ async fn a_daemon_may_die_between_an_alert_and_the_record_that_holds_its_job() {
 /// Nobody asks for the list of an invoice's refunds again once the job that waits for it is done.
 #[tokio::test]
 async fn a_daemon_may_die_between_the_records_of_a_refund_and_of_one_that_a_cashier_made() {
-    for point in [Point::BeforeSettle, Point::AfterSettle] {
+    for point in [Point::BeforeRecord, Point::AfterRecord] {
         let world = World::made(Wish::default()).await;
         let key = world.key("default");
         let paid = json!({"status": "paid", "amount": "1000.00"});
@@ -134,13 +134,13 @@ async fn a_daemon_may_die_between_the_records_of_a_refund_and_of_one_that_a_cash
 async fn a_daemon_may_die_around_an_answer_that_shows_another_jobs_invoice() {
     let at = [
         (Point::AfterAnswer, 1),
-        (Point::BeforeSettle, 1),
-        (Point::AfterSettle, 1),
+        (Point::BeforeRecord, 1),
+        (Point::AfterRecord, 1),
         (Point::LookupBeforeRequest, 1),
         (Point::LookupAfterAnswer, 1),
         // The record of the look-up.
-        (Point::BeforeSettle, 2),
-        (Point::AfterSettle, 2),
+        (Point::BeforeRecord, 2),
+        (Point::AfterRecord, 2),
     ];
     for (point, time) in at {
         let (world, mut earlier) = World::running().await;
@@ -178,7 +178,7 @@ async fn a_daemon_may_die_between_a_look_at_the_original_and_the_record_of_its_c
         Point::EarlierAfterAnswer,
         Point::BeforeSend,
         Point::AfterAnswer,
-        Point::BeforeSettle,
+        Point::BeforeRecord,
     ] {
         let (world, mut earlier) = World::running().await;
         let first = world.bill(phone::CLIENT_NOT_FOUND, 100).await;
@@ -414,8 +414,8 @@ async fn is_scene(world: &World, case: &Case, tap: &Tap) -> bool {
         Point::MidBody => sending == 1 && sends.is_empty() && tap.saw_half_a_body(),
         Point::AfterBody => sending == 1 && sends.len() == 1 && sends[0]["status"].is_null(),
         Point::AfterHeaders | Point::AfterAnswer => sending == 1 && sends.len() == 1,
-        Point::BeforeSettle => sending == 1 && sends.len() == 1,
-        Point::AfterSettle => sending == 0 && sends.len() == 1 && queued == others,
+        Point::BeforeRecord => sending == 1 && sends.len() == 1,
+        Point::AfterRecord => sending == 0 && sends.len() == 1 && queued == others,
         Point::LookupBeforeRequest | Point::LookupAfterAnswer => {
             let open = "apipay.attempts where kind = 'lookup' and finished_at is null";
             world.count(open).await == 1

@@ -162,7 +162,7 @@ pub(crate) fn claim(rows: &mut [Row], job: usize, setup: &Setup) -> Option<u8> {
     Some(row.epoch)
 }
 
-/// `db::claim::hold`: keeps the first, renews the lease. False: the job is not ours.
+/// `db::claim::renew`: keeps the first, renews the lease. False: the job is not ours.
 pub(crate) fn store_baseline(row: &mut Row, epoch: u8, baseline: u8) -> bool {
     let ours = row.epoch == epoch && row.status == Status::Sending && !is_lease_over(row.lease_age);
     if ours {

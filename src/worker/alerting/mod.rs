@@ -1,5 +1,6 @@
 //! What people are told when a payment waits, and what they can do about it.
 
+mod by_person;
 mod database;
 mod fault;
 mod gateway;
@@ -7,10 +8,10 @@ mod held;
 mod lock;
 mod missing;
 mod organization;
-mod settled;
 
 use crate::db::accounts::AlertText;
 
+pub use by_person::{MODE, REVIVED, mode_changed, of_invoice, revived};
 pub use database::{HISTORY, Others, STUCK, StuckJob, clock_jumped, held_up, history_lost};
 pub use fault::PANICKED;
 pub use gateway::{Appearance, OVERDUE, of_park, parked, parked_undelivered, undelivered};
@@ -18,7 +19,6 @@ pub use held::{ANOTHERS, DIFFERS, DUPLICATE, HELD, HeldJob, Known, ToCancel};
 pub use lock::blocker;
 pub use missing::{MISSING, missing};
 pub use organization::{ORGANIZATION, other_organization};
-pub use settled::{MODE, REVIVED, mode_changed, of_invoice, revived};
 
 /// How an alert ends whose account is parked now.
 pub const PARKED_NOW: &str = "the account is parked now: its alert account_parked says why";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::apart::{read_besides, read_whole};
 use super::asking::{end_check, may_ask, note, put_back, readable};
 use super::divide;
-use super::settle::{Shown, settle_waiting, unchanged_for};
+use super::waiting::{Shown, decide_waiting, unchanged_for};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::entry::Entry;
@@ -141,7 +141,7 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
             invoices: vec![outcome::invoice_row(name, None, &invoice, check, following)],
             ..Entry::default()
         };
-        settle_waiting(room, mirror, shown, check, mirrors, following).await;
+        decide_waiting(room, mirror, shown, check, mirrors, following).await;
     }
     missing::tell(room, &left_out, None).await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::apart::read_after_refund;
 use super::asking::{may_ask, note, put_back, readable};
-use super::settle::{Shown, settle_waiting, unchanged_for};
+use super::waiting::{Shown, decide_waiting, unchanged_for};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::entry::Entry;
@@ -103,7 +103,7 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
             unchanged_for,
         };
         let mirrors = |check| mirrors_of(room, refund, after.as_ref(), check, following);
-        settle_waiting(room, mirror, shown, check, mirrors, following).await;
+        decide_waiting(room, mirror, shown, check, mirrors, following).await;
     }
     missing::tell(room, &left_out, None).await;
 }

@@ -27,7 +27,7 @@ impl Drop for Claimed {
 
 impl Jobs {
     /// Counts a claimed job for as long as the answer lives.
-    pub fn hold(&self) -> Claimed {
+    pub fn count_claimed(&self) -> Claimed {
         self.claimed.fetch_add(1, Ordering::Relaxed);
         self.claims.fetch_add(1, Ordering::Relaxed);
         Claimed(self.claimed.clone())
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_job_is_in_hand_until_it_is_let_go_and_was_claimed_for_ever() {
         let jobs = Jobs::default();
-        let (one, other) = (jobs.hold(), jobs.hold());
+        let (one, other) = (jobs.count_claimed(), jobs.count_claimed());
         assert_eq!((jobs.claimed(), jobs.claims()), (2, 2));
         drop(one);
         assert_eq!((jobs.claimed(), jobs.claims()), (1, 2));

@@ -2,7 +2,9 @@
 
 use tracing::{info, warn};
 
-use super::job::{Job, Role, circumstances, conclude, hear, hold, purpose, put_back, take_quota};
+use super::job::{
+    Job, Role, circumstances, conclude, hear, purpose, put_back, renew_lease, take_quota,
+};
 use crate::crash::{self, Point};
 use crate::db::mirrors;
 use crate::db::originals::Original;
@@ -98,7 +100,7 @@ pub(super) async fn look_back(
     match lives_after_all(&subject, &known, &named) {
         None => {
             crash::reach(Point::EarlierAfterAnswer);
-            hold(room, guard, job, None).await
+            renew_lease(room, guard, job, None).await
         }
         Some(living) => {
             let found = Some(living.found.as_str());
@@ -140,7 +142,7 @@ pub(super) async fn look_at_originals(
     match original_lives(&job.claim.history, &[], &checked.shown, &[]) {
         None => {
             crash::reach(Point::EarlierAfterAnswer);
-            hold(room, guard, job, None).await
+            renew_lease(room, guard, job, None).await
         }
         Some(living) => {
             let found = Some(living.found.as_str());

@@ -19,7 +19,7 @@ use crate::telemetry::Chain;
 use crate::worker::alerting::Alert;
 use crate::worker::clock::Moment;
 use crate::worker::guard::Guard;
-use crate::worker::in_hand::Hold;
+use crate::worker::in_hand::Taken;
 use crate::worker::outcome::{self, Evidence};
 use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
@@ -35,7 +35,7 @@ pub struct Job {
     pub window_from: Moment,
     /// What it is sent for.
     pub role: Role,
-    _in_hand: Hold,
+    _in_hand: Taken,
 }
 
 /// What a job is sent for.
@@ -248,7 +248,7 @@ pub(super) fn circumstances<'a>(room: &'a Room, job: &Job) -> Circumstances<'a> 
 /// Makes sure that the claim holds for a whole request more, after something was read for it: the lease is renewed, and
 /// what leaves late has quota of its own, since that of the claim counts as of the claim. Returns from when the send
 /// window counts; `None` when the job is no longer ours, or was put back.
-pub(super) async fn hold(
+pub(super) async fn renew_lease(
     room: &Room,
     guard: &Guard,
     job: &Job,
@@ -263,7 +263,7 @@ pub(super) async fn hold(
     if is_late && !take_quota(room, guard, job).await {
         return None;
     }
-    match claim::hold(
+    match claim::renew(
         &room.handles.pool,
         room.handles.worker,
         &job.claim,

@@ -96,7 +96,7 @@ pub(super) fn cases(point: Point) -> Vec<Case> {
         | Point::AfterClaim
         | Point::BeforeSend
         | Point::AfterAnswer
-        | Point::AfterSettle => of(&SENDS),
+        | Point::AfterRecord => of(&SENDS),
         Point::EarlierBeforeRequest | Point::EarlierAfterAnswer => of(&[Task::CreateResubmitted]),
         Point::BeforeBaseline | Point::AfterBaseline => of(&[Task::Refunds]),
         // A cancel has no body.
@@ -120,7 +120,7 @@ pub(super) fn cases(point: Point) -> Vec<Case> {
                 ..case
             })
             .collect(),
-        Point::BeforeSettle => of(&SENDS).into_iter().chain([parked()]).collect(),
+        Point::BeforeRecord => of(&SENDS).into_iter().chain([parked()]).collect(),
         // By then whatever was seen of its object is stored, if anything of it is.
         Point::BeforeAside => of(&SENDS)
             .into_iter()

@@ -40,10 +40,10 @@ pub struct NotTaken {
 
 /// Records a batch; waits while it is the database that fails.
 pub async fn batch(ctx: &Arc<Context>, messages: Vec<Message>) -> Result<(), NotTaken> {
-    crash::reach(Point::BeforeSettle);
+    crash::reach(Point::BeforeRecord);
     let done = part(ctx, messages, BATCH_PATIENCE).await;
     if done.is_ok() {
-        crash::reach(Point::AfterSettle);
+        crash::reach(Point::AfterRecord);
     }
     done
 }

@@ -40,7 +40,7 @@ pub(super) struct Shown<'a> {
 /// Decides about the jobs that wait for an object, and records what becomes of them, each together with how the object
 /// stands (`mirrors`, when it is to be looked at again): a move that is lost takes that along, and the object is asked
 /// about again.
-pub(super) async fn settle_waiting(
+pub(super) async fn decide_waiting(
     room: &Room,
     mirror: &DueMirror,
     shown: Shown<'_>,
