@@ -13,8 +13,8 @@ use std::time::Duration;
 use sights::{Sight, is_missed, is_service_told, is_unchanged, sights};
 
 pub use concern::Concern;
-pub use facts::{AccountFacts, Facts, Failure, RefusedRequests, Stopped};
-pub use sights::{FEW, Patience, explanation, time_to_find};
+pub use facts::{AccountFacts, FEW, Facts, Failure, RefusedRequests, Stopped};
+pub use sights::{Patience, explanation, time_to_find};
 
 /// What stands still.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// With at most this many due jobs that nobody keeps locked, one open `job_stuck` alert explains why none is claimed.
+pub const FEW: u32 = 10;
+
 /// What is due in an account.
 #[derive(Clone, Debug, Default)]
 pub struct AccountFacts {

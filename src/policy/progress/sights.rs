@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::concern::Concern;
-use super::facts::{AccountFacts, Facts, Failure, RefusedRequests, Stopped};
+use super::facts::{AccountFacts, FEW, Facts, Failure, RefusedRequests, Stopped};
 
 /// How long things may stand still.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +24,6 @@ impl Patience {
         }
     }
 }
-
-/// With at most this many due jobs that nobody keeps locked, one open `job_stuck` alert explains why none is claimed.
-pub const FEW: u32 = 10;
 
 /// With few requests a minute, sends, look-ups and checks take turns.
 const QUOTA_TURNS: Duration = Duration::from_secs(300);
