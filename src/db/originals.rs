@@ -14,6 +14,10 @@ pub struct Original {
     pub token: Uuid,
     /// The invoices that it made, the newest first; of very many those.
     pub invoices: Vec<i64>,
+    /// The refunds that it made, or that a person named as its own.
+    pub refunds: Vec<i64>,
+    /// Whether a request of it got no clear answer. What that made may be known by the job's name alone.
+    pub may_have_made_more: bool,
 }
 
 impl Original {
@@ -44,11 +48,15 @@ pub async fn of(pool: &Pool, copy: JobId, most_invoices: usize) -> Result<Vec<Or
               where o.account = c.account and o.operation = c.operation and o.params = c.params and c.step < $2)
            select o.id as "id!", o.token as "token!",
                   array(select m.id from (select id, account from apipay.invoices where job_id = o.id and job_token = o.token offset 0) m
-                         where m.account = o.account order by m.id desc limit $3) as "invoices!"
-             from (select account, id, token, step from original where step > 0
+                         where m.account = o.account order by m.id desc limit $3) as "invoices!",
+                  array(select m.id from (select id, job_id, job_token from apipay.refunds where account = o.account and invoice_id = o.invoice_id offset 0) m
+                         where m.job_id = o.id and m.job_token = o.token) as "refunds!",
+                  exists (select from apipay.attempts a
+                           where a.job_id = o.id and a.kind = 'send' and (a.finished_at is null or a.effect = 'unknown')) as "may_have_made_more!"
+             from (select account, id, token, step, invoice_id from original where step > 0
                    union all
                    -- One whose row was deleted: its invoices and refunds still name it.
-                   select c.account, c.retry_of, gone.token, c.step + 1
+                   select c.account, c.retry_of, gone.token, c.step + 1, c.invoice_id
                      from original c
                      cross join lateral (
                        select m.job_token as token
@@ -71,6 +79,8 @@ pub async fn of(pool: &Pool, copy: JobId, most_invoices: usize) -> Result<Vec<Or
         id: JobId(row.id),
         token: row.token,
         invoices: row.invoices,
+        refunds: row.refunds,
+        may_have_made_more: row.may_have_made_more,
     });
     Ok(originals.collect())
 }

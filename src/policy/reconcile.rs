@@ -372,7 +372,7 @@ pub fn left_out(ids: &[i64], shown: &[Invoice]) -> Vec<i64> {
 }
 
 /// Decides about a copy that is about to be sent, from what there is now of the jobs that it repeats (`originals`): the
-/// invoices that are `known` to be theirs, and what a list shows with one of their names. Whatever is not dead can still be
+/// objects that are `known` to be theirs, and what a list shows with one of their names. Whatever is not dead can still be
 /// paid, was paid, or gives money back, and the copy would do it once more. `None` when nothing of it lives.
 pub fn original_lives(
     history: &History,
@@ -381,7 +381,8 @@ pub fn original_lives(
     listed: &[Object],
 ) -> Option<Living> {
     let is_theirs = |object: &&Object| originals.iter().any(|name| lives_as_own(*name, object));
-    let named = listed.iter().filter(is_theirs);
+    let is_known = |object: &&Object| known.iter().any(|known| known.id() == object.id());
+    let named = listed.iter().filter(is_theirs).filter(|o| !is_known(o));
     let known = known.iter().filter(|object| !object.is_dead());
     let living: Vec<Object> = known.chain(named).cloned().collect();
     let verdict = match history.unproven_since {
@@ -398,7 +399,7 @@ pub fn original_lives(
 
 /// Whether an object is the job's own, of whichever generation, and not dead: it can still be paid, was paid, or
 /// gives money back.
-pub(super) fn lives_as_own(name: JobName, seen: &Object) -> bool {
+pub fn lives_as_own(name: JobName, seen: &Object) -> bool {
     !seen.is_dead() && name.owns(seen)
 }
 

@@ -11,6 +11,8 @@ pub enum First<'a> {
     Own(&'a [i64]),
     /// Whatever carries its name.
     Named,
+    /// Whatever carries the name of a job that the bill repeats.
+    NamedAsOriginal(JobId),
 }
 
 /// Invoices that are named: more than that nobody reads.
@@ -30,6 +32,9 @@ pub fn unseen(first: First<'_>, left_out: &[i64], instead: Option<&str>) -> Stri
             format!("{} (which it made before)", either(named))
         }
         First::Named => "an invoice with its name".to_owned(),
+        First::NamedAsOriginal(job) => {
+            format!("an invoice with the name of job {job} (which it repeats)")
+        }
     };
     let why = match (left_out, instead) {
         ([], None) => String::new(),
@@ -86,6 +91,12 @@ mod tests {
                 &[],
                 None,
                 "it could not be seen whether an invoice with its name lives",
+            ),
+            (
+                First::NamedAsOriginal(JobId(7)),
+                &[],
+                Some("HTTP 500"),
+                "it could not be seen whether an invoice with the name of job 7 (which it repeats) lives: HTTP 500",
             ),
         ] {
             assert_eq!(unseen(first, left_out, instead), expected);

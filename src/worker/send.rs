@@ -22,6 +22,7 @@ use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::errors::FieldErrors;
 use crate::domain::group::Group;
 use crate::domain::job::{JobId, JobName};
+use crate::domain::object::Object;
 use crate::domain::operation::{Lookup, Operation, Plan, Request, Resend};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
@@ -333,7 +334,12 @@ async fn read_before(
     });
     let of_originals = || {
         let names: Vec<JobName> = originals.iter().map(Original::name).collect();
-        let living = original_lives(&job.claim.history, &names, &[], &listed)?;
+        let is_known = |object: &&Object| {
+            let mut originals = originals.iter();
+            originals.any(|original| original.refunds.contains(&object.id()))
+        };
+        let known: Vec<Object> = listed.iter().filter(is_known).cloned().collect();
+        let living = original_lives(&job.claim.history, &names, &known, &listed)?;
         Some((living.verdict, Some(living.found)))
     };
     if let Some((verdict, found)) = made.or_else(of_originals) {

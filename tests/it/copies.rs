@@ -1,6 +1,6 @@
 //! Copies of final jobs, and what becomes of what they repeat before they are sent.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{Job, Wish, World, phone};
 
@@ -312,6 +312,99 @@ async fn a_copy_of_a_refund_is_not_sent_once_that_was_made_after_all() {
     let row = world.until(copy, "failed").await;
     assert_eq!(row["reason"], "original_lives", "{row}");
     assert_eq!(world.effects_of(refund).await.len(), 1);
+    assert!(world.effects_of(copy).await.is_empty());
+    drop(daemon);
+    // The original has failed, and lives.
+    world.end_unchecked().await;
+}
+
+/// What a request made that got no clear answer may come after the look-up that found nothing, and is known by its name alone.
+#[tokio::test]
+async fn a_copy_is_not_sent_once_an_invoice_with_the_name_of_its_original_lives() {
+    let wish = Wish::default().tune("reconcile.quiet_after_answer", "2s");
+    let (world, daemon) = World::running_as(wish).await;
+    let late = json!({"route": "POST /invoices", "effect": "late", "after_ms": 6000, "times": 1,
+                      "answer": {"preset": "504_html"}});
+    world.sandbox.fault(late).await;
+    let job = world.bill("87015550023", 500).await;
+    world.until(job, "uncertain").await;
+    world
+        .sql(&format!(
+            "update apipay.jobs set state = 'held', reason = 'unknown_outcome', epoch = epoch + 1
+              where id = {job} and state = 'uncertain'"
+        ))
+        .await;
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, false, null, 'not there', and_cancel => true)"
+        ))
+        .await;
+    let row = world.until(job, "cancelled").await;
+    assert_eq!(row["reason"], "called_off", "{row}");
+    assert!(world.effects_of(job).await.is_empty(), "it comes later");
+    world
+        .until_holds("it has come", async || {
+            !world.effects_of(job).await.is_empty()
+        })
+        .await;
+    let broken = json!({"route": "GET /invoices", "share": 1, "answer": {"preset": "500_json"}});
+    world.sandbox.fault(broken).await;
+    let copy = copy_of(&world, job).await;
+    let unseen = format!(
+        "Not sent so far: it could not be seen whether an invoice with the name of job {job} (which it repeats) lives: "
+    );
+    until_explained(&world, copy, &unseen).await;
+    world.sandbox.mend().await;
+    let row = world.until(copy, "failed").await;
+    assert_eq!(row["reason"], "original_lives", "{row}");
+    assert!(world.effects_of(copy).await.is_empty());
+    let invoice = &world.effects_of(job).await[0]["invoice_id"];
+    let explained = world.explain(job).await;
+    let lives = format!("but its invoice {invoice} lives after all");
+    assert!(explained.contains(&lives), "{explained}");
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'invoice_revived' and details ->> 'invoice' = '{invoice}')"
+        ))
+        .await;
+    drop(daemon);
+    // The original was called off, and lives.
+    world.end_unchecked().await;
+}
+
+/// It bears no mark of ours: a person has named it.
+#[tokio::test]
+async fn a_copy_of_a_refund_is_not_sent_once_the_one_that_was_named_is_made() {
+    // Time to make one by hand before it is looked up.
+    let wish = Wish::default().tune("reconcile.quiet_after_answer", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    let paid = json!({"status": "paid", "amount": "1000.00"});
+    let invoice = world.sandbox.invoice(&world.key("default"), paid).await;
+    let lost = json!({"route": "POST /invoices/{id}/refund", "effect": "none", "times": 1,
+                      "answer": {"preset": "504_html"}});
+    world.sandbox.fault(lost).await;
+    let named = json!({"invoice_id": invoice, "amount": "100.00", "status": "processing"});
+    let params = json!({"invoice_id": invoice, "amount": 100});
+    let refund = world.enqueue("invoice.refund", params).await;
+    world.until(refund, "uncertain").await;
+    let named = world.sandbox.control("POST /refunds", named).await["id"].clone();
+    world.until(refund, "held").await;
+    world
+        .sql(&format!(
+            "select apipay.resolve({refund}, true, {named}, 'the cashier made it')"
+        ))
+        .await;
+    world.until(refund, "accepted").await;
+    let set = async |state: Value| {
+        let path = format!("POST /refunds/{named}");
+        world.sandbox.control(&path, state).await;
+    };
+    set(json!({"status": "failed", "error_code": "refund_rejected_by_kaspi"})).await;
+    world.until(refund, "failed").await;
+    set(json!({"status": "completed", "error_code": null})).await;
+    let copy = copy_of(&world, refund).await;
+    let row = world.until(copy, "failed").await;
+    assert_eq!(row["reason"], "original_lives", "{row}");
     assert!(world.effects_of(copy).await.is_empty());
     drop(daemon);
     // The original has failed, and lives.

@@ -9,14 +9,14 @@ use crate::crash::{self, Point};
 use crate::db::mirrors;
 use crate::db::originals::Original;
 use crate::domain::answer::{Answer, NotSent, Timed};
-use crate::domain::job::JobId;
+use crate::domain::job::{JobId, JobName};
 use crate::domain::object::Object;
 use crate::domain::operation::{Operation, Plan, Request};
 use crate::gateway::wire;
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::outage::sign_of_send;
 use crate::policy::reconcile::{
-    asked_for, left_out, lives_after_all, original_lives, without_earlier,
+    Living, asked_for, left_out, lives_after_all, lives_as_own, original_lives, without_earlier,
 };
 use crate::policy::unseen::{First, unseen};
 use crate::policy::verdict::{Reason, Verdict};
@@ -26,6 +26,7 @@ use crate::worker::clock::Moment;
 use crate::worker::find::{self, Asked};
 use crate::worker::guard::Guard;
 use crate::worker::outcome::{self, AttemptKind, Evidence};
+use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
 use crate::worker::slots::Slot;
 
@@ -75,20 +76,13 @@ pub(super) async fn look_back(
         [] => Vec::new(),
         ids => asking.check(ids, First::Own(ids), slot).await?.shown,
     };
-    if !take_quota(room, guard, job).await {
-        return None;
-    }
-    let name = job.claim.name.first();
-    let search = find::by_name(room, &name, purpose(job));
-    let Asked {
+    let Named {
         request,
         timed,
-        finding,
-    } = slot.wait(search).await;
-    let Finding::Listed(named) = finding else {
-        asking.put_off(&request, &timed, First::Named, &[]).await;
-        return None;
-    };
+        invoices: named,
+    } = asking
+        .search(job.claim.name.first(), First::Named, slot)
+        .await?;
     let subject = Subject {
         operation,
         plan,
@@ -103,16 +97,16 @@ pub(super) async fn look_back(
             renew_lease(room, guard, job, None).await
         }
         Some(living) => {
-            let found = Some(living.found.as_str());
-            asking.record(&request, &timed, living.verdict, found).await;
+            asking.end(&request, &timed, living).await;
             None
         }
     }
 }
 
-/// Asks for the invoices of the jobs that a copy repeats, by their numbers: one that had failed when the copy was made may
-/// have been delivered since (API, section 4.4). While one lives, the copy ends unsent. Returns and takes what
-/// [`look_back`] does.
+/// Asks for the invoices of the jobs that a copy repeats: by their numbers, for one that had failed when the copy was made may
+/// have been delivered since (API, section 4.4); and by the names of those jobs of which a request got no clear answer, for
+/// what that made may have come after the look-up that found nothing. While one lives, the copy ends unsent. Returns and
+/// takes what [`look_back`] does.
 pub(super) async fn look_at_originals(
     room: &Room,
     originals: &[Original],
@@ -126,10 +120,11 @@ pub(super) async fn look_at_originals(
         ids.map(|invoice| (original.id, *invoice))
     });
     let invoices: Vec<(JobId, i64)> = invoices.take(wire::CHECK_IDS).collect();
-    if invoices.is_empty() {
+    let unclear = originals.iter().filter(|o| o.may_have_made_more);
+    let unclear: Vec<&Original> = unclear.collect();
+    if invoices.is_empty() && unclear.is_empty() {
         return Some(job.window_from);
     }
-    let ids: Vec<i64> = invoices.iter().map(|(_, invoice)| *invoice).collect();
     let asking = Asking {
         room,
         guard,
@@ -137,21 +132,37 @@ pub(super) async fn look_at_originals(
         job,
     };
     crash::reach(Point::EarlierBeforeRequest);
-    let first = First::OfOriginals(&invoices);
-    let checked = asking.check(&ids, first, slot).await?;
-    match original_lives(&job.claim.history, &[], &checked.shown, &[]) {
-        None => {
-            crash::reach(Point::EarlierAfterAnswer);
-            renew_lease(room, guard, job, None).await
-        }
-        Some(living) => {
-            let found = Some(living.found.as_str());
-            asking
-                .record(&checked.request, &checked.timed, living.verdict, found)
-                .await;
-            None
+    if !invoices.is_empty() {
+        let ids: Vec<i64> = invoices.iter().map(|(_, invoice)| *invoice).collect();
+        let first = First::OfOriginals(&invoices);
+        let Checked {
+            request,
+            timed,
+            shown,
+        } = asking.check(&ids, first, slot).await?;
+        if let Some(living) = original_lives(&job.claim.history, &[], &shown, &[]) {
+            asking.end(&request, &timed, living).await;
+            return None;
         }
     }
+    for original in unclear {
+        // Each of these requests takes its time.
+        renew_lease(room, guard, job, None).await?;
+        let first = First::NamedAsOriginal(original.id);
+        let Named {
+            request,
+            timed,
+            invoices,
+        } = asking.search(original.name(), first, slot).await?;
+        let names = [original.name()];
+        if let Some(living) = original_lives(&job.claim.history, &names, &[], &invoices) {
+            asking.record_found(original, &invoices).await;
+            asking.end(&request, &timed, living).await;
+            return None;
+        }
+    }
+    crash::reach(Point::EarlierAfterAnswer);
+    renew_lease(room, guard, job, None).await
 }
 
 /// What a check of invoices by their numbers brought.
@@ -159,6 +170,13 @@ struct Checked {
     request: Request,
     timed: Timed,
     shown: Vec<Object>,
+}
+
+/// What a search for the invoices with a name brought.
+struct Named {
+    request: Request,
+    timed: Timed,
+    invoices: Vec<Object>,
 }
 
 impl Asking<'_> {
@@ -182,6 +200,51 @@ impl Asking<'_> {
             timed,
             shown: shown.into_iter().map(Object::from).collect(),
         })
+    }
+
+    /// Asks for the invoices with this name. `None` when that was not possible: then the job is put off, or no longer ours.
+    async fn search(&self, name: JobName, first: First<'_>, slot: &mut Slot) -> Option<Named> {
+        if !take_quota(self.room, self.guard, self.job).await {
+            return None;
+        }
+        let search = find::by_name(self.room, &name, purpose(self.job));
+        let Asked {
+            request,
+            timed,
+            finding,
+        } = slot.wait(search).await;
+        let Finding::Listed(invoices) = finding else {
+            self.put_off(&request, &timed, first, &[]).await;
+            return None;
+        };
+        Some(Named {
+            request,
+            timed,
+            invoices,
+        })
+    }
+
+    /// Records the invoices of an original that were found by its name, as its own: they are followed, and a person is told of
+    /// those that live.
+    async fn record_found(&self, original: &Original, invoices: &[Object]) {
+        let made_by = Guard {
+            id: original.id,
+            token: original.token,
+            ..self.guard.clone()
+        };
+        let following = self.room.following();
+        let own = invoices.iter();
+        for invoice in own.filter(|invoice| lives_as_own(original.name(), invoice)) {
+            let entry = outcome::first_mirror(&self.room.name, Some(&made_by), invoice, following);
+            let outcome = Outcome::plain(&self.room.name, entry);
+            self.room.handles.recorder.record(outcome).await;
+        }
+    }
+
+    /// One lives, so nothing is sent.
+    async fn end(&self, request: &Request, timed: &Timed, living: Living) {
+        let found = Some(living.found.as_str());
+        self.record(request, timed, living.verdict, found).await;
     }
 
     /// It could not be asked whether one lives, so nothing is sent.
