@@ -10,7 +10,7 @@ use super::outage::{Columns, reads};
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{JobId, MOST_COUNTED};
-use crate::domain::outage::{Awaited, FailingJob, Fault, Outage};
+use crate::domain::outage::{Awaited, FailingJob, Fault, Outage, Read};
 
 /// The kind of the alert.
 pub const KIND: &str = "gateway_failing";
@@ -109,6 +109,7 @@ pub async fn troubled(
                     said: row.message.filter(|_| row.http_status.is_some()),
                 },
                 asked_first: row.asked_first,
+                waits_for: row.waits_for.as_deref().and_then(Read::parse),
                 others: u32::try_from(row.others).unwrap_or(u32::MAX),
             });
         let told = row.is_open.then(|| ToldFailing {

@@ -9,6 +9,9 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
        job.id as "job?", job.operation as "operation?", job.failing_since as "job_failing_since?", job.reason as "reason?",
        answer.http_status as "http_status?", answer.error_code as "error_code?",
        apipay._mask_phones(left(answer.message, 300)) as message, answer.asked_first as "asked_first?",
+       case when job.state = 'uncertain' then 'look_up'
+            when job.operation = 'invoice.refund' and answer.asked_first is not null then 'refunds' end as "waits_for?",
+      
        coalesce(others.jobs, 0) as "others!", apipay._awaited(a.name) as "awaited!",
        alert.details ->> 'fails' as "told?", alert.id is not null as "is_open!", alert.summary as "summary?",
        alert.action as "action?",
@@ -25,14 +28,15 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
 from apipay.accounts a
 left join lateral (
   -- The time counts to the newest request. A job that has only waited since is left out, so is one that waits for another
-  -- job or for the end of a cap, and so is one that goes on with its account, until it has failed by itself.
-  select j.id, j.operation, j.failing_since, j.reason from apipay.jobs j
+  -- job or for the end of a cap, and so is one that goes on with its account, until it has failed by itself. One that is
+  -- tried comes before those that are looked up: where look-ups fail, all of these wait, and are told of as such.
+  select j.id, j.operation, j.failing_since, j.reason, j.state from apipay.jobs j
   where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
     and j.state in ('queued', 'sending', 'uncertain') and j.updated_at >= j.failing_since + make_interval(secs => $2)
     and (j.state <> 'queued' or apipay._is_in_turn(j.reason))
     and (a.failing_ended_at is null or j.failing_since > a.failing_ended_at
          or (j.state <> 'sending' and j.updated_at > a.failing_ended_at))
-  order by j.failing_since, j.id limit 1) job on a.state = 'active'
+  order by j.state = 'uncertain', j.failing_since, j.id limit 1) job on a.state = 'active'
 left join lateral (
   select count(*) as jobs from (
     select from apipay.jobs j

@@ -57,6 +57,8 @@ pub struct FailingJob {
     pub fault: Fault,
     /// What that request was, if it only asked for what is to be known before the job is sent.
     pub asked_first: Option<String>,
+    /// The read that has to bring an answer before it is tried, if that is one with a course of its own.
+    pub waits_for: Option<Read>,
     /// How many more jobs of its account are so.
     pub others: u32,
 }

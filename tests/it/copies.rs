@@ -162,6 +162,34 @@ async fn what_comes_in_place_of_the_invoices_of_its_original_is_no_refusal_of_a_
     }
 }
 
+/// What is told of the checks is not all that waits for them.
+#[tokio::test]
+async fn a_copy_that_waits_for_checks_is_named_while_all_of_them_fail() {
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "100ms")
+        .tune("retry.server_error.max", "300ms");
+    let (world, daemon) = World::running_as(wish).await;
+    let job = world.bill(phone::CLIENT_NOT_FOUND, 500).await;
+    world.until(job, "failed").await;
+    // It is checked until it is paid.
+    let open = world.bill(phone::UNPAID, 500).await;
+    world.until(open, "succeeded").await;
+    let fails = json!({"route": "POST /invoices/status/check", "share": 1, "answer": {"preset": "502_html"}});
+    world.sandbox.fault(fails).await;
+    let copy = copy_of(&world, job).await;
+    let told = format!(
+        "select exists (select from apipay.alerts where kind = 'gateway_failing' and resolved_at is null
+            and summary like '% when asked about payments of account default since %'
+            and summary like '%. Job {copy} (invoice.create) has got no clear answer either, since %. It is not sent before ApiPay answers POST /invoices/status/check. Other payments are tried as usual.'
+            and action like '%(id = {copy} or state in (%')"
+    );
+    world.until_true(&told).await;
+    world.sandbox.mend().await;
+    world.until(copy, "failed").await;
+    world.until_no_alert().await;
+    world.end([daemon]).await;
+}
+
 /// Where tries are limited it is given up, and what it says is that nothing was sent.
 #[tokio::test]
 async fn a_copy_that_is_given_up_before_it_is_sent_says_so() {

@@ -13,8 +13,9 @@ pub enum Telling<'a> {
     /// The account's sends: its payments wait. And what its requests get now: a read's, where the next trial of a send
     /// has been due for longer and no payment can be sent before it is looked up.
     Sends(&'a Row, &'a Fault),
-    /// Reads of some kinds, the row of those that have failed for longest: what became of payments is not seen.
-    Reads(Vec<Read>, &'a Row),
+    /// Reads of some kinds, the row of those that have failed for longest: what became of payments is not seen. And a job
+    /// that gets no clear answer either, and waits for none of these reads.
+    Reads(Vec<Read>, &'a Row, Option<&'a FailingJob>),
     /// One job, and perhaps some others: the account's other payments are tried as usual.
     Job(&'a FailingJob),
 }
@@ -73,10 +74,12 @@ pub fn telling<'a>(
             let newest = failed_since_due(row).unwrap_or(row);
             Some(Telling::Sends(row, &newest.fault))
         }
-        (None, Some(row)) => Some(Telling::Reads(
-            reads().map(|(read, _)| *read).collect(),
-            row,
-        )),
+        (None, Some(row)) => {
+            let reads: Vec<Read> = reads().map(|(read, _)| *read).collect();
+            let waits = |job: &&FailingJob| job.waits_for.is_some_and(|read| reads.contains(&read));
+            let job = job.filter(|job| !waits(job));
+            Some(Telling::Reads(reads, row, job))
+        }
         // It waits with all of the account for the trial.
         (None, None) if sends.is_some() => None,
         (None, None) => job.map(Telling::Job),

@@ -160,27 +160,33 @@ impl Alert {
                 *fault,
                 None,
             ),
-            Telling::Reads(reads, row) => {
+            Telling::Reads(reads, row, job) => {
                 let fault = &row.fault;
                 let unseen: Vec<&str> = reads.iter().map(|read| unseen(*read)).collect();
                 let queued = match reads.contains(&Read::Refunds) {
                     true => "'queued', ",
                     false => "",
                 };
+                let waiting = format!("state in ({queued}'accepted', 'uncertain')");
+                let waiting = match job {
+                    Some(job) => format!("(id = {} or {waiting})", job.id),
+                    None => waiting,
+                };
                 (
                     format!(
-                        "ApiPay {} when asked about payments of account {account} since {} ({}): {}. Other \
+                        "ApiPay {} when asked about payments of account {account} since {} ({}): {}.{} Other \
                          payments are tried as usual.",
                         remedy::of_fault(fault).what,
                         written(row.since),
                         seen(fault),
-                        unseen.join("; ")
+                        unseen.join("; "),
+                        job.map_or_else(String::new, unanswered_too),
                     ),
                     format!(
                         "{}. Nothing is lost: the daemon goes on asking, ever less often; to have it ask now: \
                          select apipay.resume('{account}', 'why'); What waits for it, besides the bills that were delivered \
                          and are not paid: select * from apipay.overview \
-                         where account = '{account}' and state in ({queued}'accepted', 'uncertain');",
+                         where account = '{account}' and {waiting};",
                         action_of(fault)
                     ),
                     fault,
@@ -195,10 +201,11 @@ impl Alert {
                     fault,
                     asked_first,
                     others,
+                    waits_for: _,
                 } = job;
-                let asked_first = asked_first.as_ref().map_or_else(String::new, |request| {
-                    format!(" It is not sent before ApiPay answers {request}.")
-                });
+                let asked_first = asked_first
+                    .as_ref()
+                    .map_or_else(String::new, |r| not_sent_before(r));
                 let so_too = match others {
                     0 => String::new(),
                     1 => " 1 more job of the account has got none either.".to_owned(),
@@ -325,6 +332,23 @@ impl Alert {
             (Ending::Answered, ..) => "ApiPay gives clear answers again".to_owned(),
         }
     }
+}
+
+/// That a job gets no clear answer either, while reads of its account fail.
+fn unanswered_too(job: &FailingJob) -> String {
+    let first = job.asked_first.as_deref();
+    format!(
+        " Job {} ({}) has got no clear answer either, since {} ({}).{}",
+        job.id,
+        job.operation,
+        written(job.since),
+        seen(&job.fault),
+        first.map_or_else(String::new, not_sent_before),
+    )
+}
+
+fn not_sent_before(request: &str) -> String {
+    format!(" It is not sent before ApiPay answers {request}.")
 }
 
 fn failing(text: AlertText) -> Alert {

@@ -39,6 +39,7 @@ fn job() -> FailingJob {
         since: NOW,
         fault: fault(),
         asked_first: None,
+        waits_for: None,
         others: 0,
     }
 }
@@ -144,7 +145,7 @@ fn each_kind_of_reads_that_fails_is_told_with_what_the_first_of_them_gets() {
         let row = failed(6).failing.unwrap();
         assert_eq!(
             telling(&outage, false, &all(), None, None, BEFORE_TRIAL),
-            Some(Telling::Reads(vec![read], &row))
+            Some(Telling::Reads(vec![read], &row, None))
         );
     }
     let mut older = failed(9);
@@ -162,11 +163,35 @@ fn each_kind_of_reads_that_fails_is_told_with_what_the_first_of_them_gets() {
     let expected = Telling::Reads(
         vec![Read::LookUp, Read::Refunds],
         older.failing.as_ref().unwrap(),
+        None,
     );
     assert_eq!(
         telling(&outage, false, &all(), None, None, BEFORE_TRIAL),
         Some(expected)
     );
+}
+
+/// What waits for those reads is told of with them.
+#[test]
+fn a_job_that_gets_no_clear_answer_is_told_beside_the_reads_that_fail() {
+    let outage = Outage {
+        sends: Course::default(),
+        reads: [(Read::Check, failed(6)), (Read::LookUp, failed(6))].into(),
+    };
+    let row = failed(6).failing.unwrap();
+    for (waits_for, is_named) in [
+        (None, true),
+        (Some(Read::Refunds), true),
+        (Some(Read::LookUp), false),
+    ] {
+        let job = FailingJob { waits_for, ..job() };
+        let reads = vec![Read::LookUp, Read::Check];
+        let expected = Telling::Reads(reads, &row, is_named.then_some(&job));
+        assert_eq!(
+            telling(&outage, false, &all(), Some(&job), None, BEFORE_TRIAL),
+            Some(expected)
+        );
+    }
 }
 
 #[test]
@@ -183,7 +208,7 @@ fn what_nothing_waits_for_is_not_told_and_ends_for_that() {
     assert_eq!(told(&reads(&[])), None);
     assert_eq!(told(&reads(&[Read::Code, Read::Refunds])), None);
     let check = failed(6).failing.unwrap();
-    let expected = Telling::Reads(vec![Read::Check], &check);
+    let expected = Telling::Reads(vec![Read::Check], &check, None);
     assert_eq!(told(&reads(&[Read::Check])), Some(expected));
     for (fails, outage, expected) in [
         ("sends", &both, Ending::NothingWaits),
@@ -258,7 +283,7 @@ fn what_is_told_stays_while_the_jobs_that_failed_go_on_and_nothing_worse_is_know
     let (job, known) = (job(), failed(6));
     let row = known.failing.as_ref().expect("it fails");
     let sends = Telling::Sends(row, &row.fault);
-    let reads = Telling::Reads(vec![Read::LookUp], row);
+    let reads = Telling::Reads(vec![Read::LookUp], row, None);
     for (telling, told, is_kept) in [
         (None, Some(SENDS), true),
         (None, Some("job"), true),
