@@ -3,7 +3,8 @@
 use tracing::{info, warn};
 
 use super::job::{
-    Job, Role, circumstances, conclude, hear, purpose, put_back, renew_lease, take_quota,
+    Job, Role, circumstances, conclude, hear, if_recorded, purpose, put_back, renew_lease,
+    take_quota,
 };
 use crate::crash::{self, Point};
 use crate::db::mirrors;
@@ -13,6 +14,7 @@ use crate::domain::job::JobId;
 use crate::domain::object::Object;
 use crate::domain::operation::{Operation, Plan, Request};
 use crate::gateway::wire;
+use crate::policy::breaker::{Trial, trial_of_read};
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::outage::sign_of_send;
 use crate::policy::reconcile::{
@@ -39,7 +41,8 @@ struct Asking<'a> {
 
 /// Asks for the earlier invoices of a bill before it is resubmitted, by the numbers that are known and by its name: where
 /// a person named another one in place of its own, that one is known by nothing else. One that lives after all is
-/// adopted, and nothing is sent. Returns from when the send window counts; `None` when the job was recorded otherwise.
+/// adopted, and nothing is sent. Returns from when the send window counts, or, when the job was recorded otherwise, what
+/// that says of the account.
 pub(super) async fn look_back(
     room: &Room,
     operation: &dyn Operation,
@@ -47,7 +50,7 @@ pub(super) async fn look_back(
     plan: &Plan,
     job: &Job,
     slot: &mut Slot,
-) -> Option<Moment> {
+) -> Result<Moment, Trial> {
     let ids = match mirrors::of_job(
         &room.handles.pool,
         &room.name,
@@ -60,8 +63,7 @@ pub(super) async fn look_back(
         Ok(ids) => ids,
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the earlier invoices of a bill are not known; it is not resubmitted yet");
-            put_back(room, guard, job, NotSent::DatabaseFailed).await;
-            return None;
+            return Err(put_back(room, guard, job, NotSent::DatabaseFailed).await);
         }
     };
     let asking = Asking {
@@ -75,9 +77,7 @@ pub(super) async fn look_back(
         [] => Vec::new(),
         ids => asking.check(ids, First::Own(ids), slot).await?.shown,
     };
-    if !take_quota(room, guard, job).await {
-        return None;
-    }
+    take_quota(room, guard, job).await?;
     let name = job.claim.name.first();
     let search = find::by_name(room, &name, purpose(job));
     let Asked {
@@ -86,8 +86,7 @@ pub(super) async fn look_back(
         finding,
     } = slot.wait(search).await;
     let Finding::Listed(named) = finding else {
-        asking.put_off(&request, &timed, First::Named, &[]).await;
-        return None;
+        return Err(asking.put_off(&request, &timed, First::Named, &[]).await);
     };
     let subject = Subject {
         operation,
@@ -104,8 +103,7 @@ pub(super) async fn look_back(
         }
         Some(living) => {
             let found = Some(living.found.as_str());
-            asking.record(&request, &timed, living.verdict, found).await;
-            None
+            Err(asking.record(&request, &timed, living.verdict, found).await)
         }
     }
 }
@@ -120,14 +118,14 @@ pub(super) async fn look_at_originals(
     plan: &Plan,
     job: &Job,
     slot: &mut Slot,
-) -> Option<Moment> {
+) -> Result<Moment, Trial> {
     let invoices = originals.iter().flat_map(|original| {
         let ids = original.invoices.iter();
         ids.map(|invoice| (original.id, *invoice))
     });
     let invoices: Vec<(JobId, i64)> = invoices.take(wire::CHECK_IDS).collect();
     if invoices.is_empty() {
-        return Some(job.window_from);
+        return Ok(job.window_from);
     }
     let ids: Vec<i64> = invoices.iter().map(|(_, invoice)| *invoice).collect();
     let asking = Asking {
@@ -146,10 +144,8 @@ pub(super) async fn look_at_originals(
         }
         Some(living) => {
             let found = Some(living.found.as_str());
-            asking
-                .record(&checked.request, &checked.timed, living.verdict, found)
-                .await;
-            None
+            let Checked { request, timed, .. } = &checked;
+            Err(asking.record(request, timed, living.verdict, found).await)
         }
     }
 }
@@ -162,22 +158,24 @@ struct Checked {
 }
 
 impl Asking<'_> {
-    /// Asks how these invoices are. `None` when that was not possible, or not all of them were shown: then the job is put
-    /// off, or no longer ours.
-    async fn check(&self, ids: &[i64], first: First<'_>, slot: &mut Slot) -> Option<Checked> {
-        if !take_quota(self.room, self.guard, self.job).await {
-            return None;
-        }
+    /// Asks how these invoices are. When that was not possible, or not all of them were shown, the job is put off, or no
+    /// longer ours.
+    async fn check(
+        &self,
+        ids: &[i64],
+        first: First<'_>,
+        slot: &mut Slot,
+    ) -> Result<Checked, Trial> {
+        take_quota(self.room, self.guard, self.job).await?;
         let request = wire::check_invoices(ids);
         let timed = slot.wait(self.room.call(&request)).await;
         let shown = wire::read_check(&timed);
         let left_out = shown.as_ref().map(|shown| left_out(ids, shown));
         let Some(shown) = shown.and_then(|shown| asked_for(ids, shown)) else {
             let left_out = left_out.unwrap_or_default();
-            self.put_off(&request, &timed, first, &left_out).await;
-            return None;
+            return Err(self.put_off(&request, &timed, first, &left_out).await);
         };
-        Some(Checked {
+        Ok(Checked {
             request,
             timed,
             shown: shown.into_iter().map(Object::from).collect(),
@@ -185,7 +183,13 @@ impl Asking<'_> {
     }
 
     /// It could not be asked whether one lives, so nothing is sent.
-    async fn put_off(&self, request: &Request, timed: &Timed, first: First<'_>, left_out: &[i64]) {
+    async fn put_off(
+        &self,
+        request: &Request,
+        timed: &Timed,
+        first: First<'_>,
+        left_out: &[i64],
+    ) -> Trial {
         let at = circumstances(self.room, self.job);
         let verdict = without_earlier(&self.job.claim.history, timed, at);
         let said = match &timed.answer {
@@ -194,16 +198,17 @@ impl Asking<'_> {
         };
         let instead = said.or_else(|| outcome::explain(&timed.answer));
         let found = unseen(first, left_out, instead.as_deref());
-        self.record(request, timed, verdict, Some(&found)).await;
+        self.record(request, timed, verdict, Some(&found)).await
     }
 
+    /// Records what becomes of the job in place of its send. Returns what that says of the account.
     async fn record(
         &self,
         request: &Request,
         timed: &Timed,
         verdict: Verdict,
         found: Option<&str>,
-    ) {
+    ) -> Trial {
         let (guard, job) = (self.guard, self.job);
         let mut heard = hear(self.room, job, timed, verdict, true);
         // Nothing of the job itself was sent.
@@ -230,6 +235,8 @@ impl Asking<'_> {
                 ..Known::nothing_of(&job.claim.operation)
             },
         };
-        conclude(self.room, &evidence, heard, job.role == Role::TrialOfPark).await;
+        let is_trial = job.role == Role::TrialOfPark;
+        let recorded = conclude(self.room, &evidence, heard, is_trial).await;
+        if_recorded(trial_of_read(timed), recorded)
     }
 }
