@@ -565,8 +565,9 @@ return (
 comment on function apipay._explain_alive(apipay.jobs) is
   'explain of a job that is over although an invoice of it may be paid, or was; null when none may.';
 
+-- It may have to read what ApiPay has shown of the job's invoice, with the owner's rights, as apipay._explain_alive does.
 create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
-language sql stable parallel safe
+language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 return concat('Cancelled', case when job.reason in ('called_off', 'called_off_unseen') then null else ' by ' || who end, ' at ', apipay._clock(job.finished_at),
   ' (' || apipay._mask_phones(left(coalesce(why, job.reason), 300)) || ')', case
     when job.reason = 'resolved_not_applied' then ': somebody said that no request of it had an effect.'
@@ -580,7 +581,8 @@ return concat('Cancelled', case when job.reason in ('called_off', 'called_off_un
         'Whether it has something of it is not known: look there before you insert a new job for it.'), ' Nothing more is sent.')
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     else ', before anything was sent.' end);
-comment on function apipay._explain_cancelled(apipay.jobs, text, text) is 'explain of a cancelled job.';
+comment on function apipay._explain_cancelled(apipay.jobs, text, text) is
+  'explain of a cancelled job. It reads with the owner''s rights, and shows no more than the view does.';
 
 create function apipay._explain_expired(job apipay.jobs) returns text
 language sql stable parallel safe

@@ -56,24 +56,36 @@ pub async fn claim(
     .task("claim probes")
 }
 
-/// Sets when the account is probed next; after `for_job`, if given, also as soon as a job is due.
-pub async fn schedule(
-    pool: &Pool,
-    account: &AccountName,
-    after: Duration,
-    for_job: Option<Duration>,
-) -> Result<(), DbError> {
+/// When an account is probed next.
+#[derive(Clone, Copy, Debug)]
+pub enum NextProbe {
+    /// After this time.
+    After(Duration),
+    /// After this time, or, after the shorter one, as soon as a job is due.
+    ForJob(Duration, Duration),
+    /// After this time. The probe before it counts for nothing.
+    Again(Duration),
+}
+
+/// Sets when the account is probed next.
+pub async fn schedule(pool: &Pool, account: &AccountName, next: NextProbe) -> Result<(), DbError> {
+    let (after, for_job, is_again) = match next {
+        NextProbe::After(after) => (after, None, false),
+        NextProbe::ForJob(after, for_job) => (after, Some(for_job), false),
+        NextProbe::Again(after) => (after, None, true),
+    };
     sqlx::query!(
         "with patience as materialized (select set_config('lock_timeout', $3, true))
          update apipay.accounts
             set probe_at = now() + make_interval(secs => $2), trial_from = now() + make_interval(secs => $4),
-                updated_at = now()
+                probes = case when $5 then greatest(probes - 1, 0) else probes end, updated_at = now()
            from patience
           where name = $1 and state = 'parked' and parked_by = 'apipayd'",
         account.as_str(),
         super::seconds(after),
         ACCOUNT_PATIENCE_MS,
         for_job.map(super::seconds),
+        is_again,
     )
     .execute(pool)
     .await

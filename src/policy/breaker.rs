@@ -5,8 +5,9 @@ pub mod trials;
 
 use std::time::Duration;
 
-use crate::domain::answer::{Answer, Timed};
+use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::codes::Class;
+use crate::domain::times::SEND_WINDOW;
 use crate::policy::backoff;
 use crate::policy::rules::{BreakerRules, Curve, Jitter};
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
@@ -96,14 +97,15 @@ fn read_health(body: &serde_json::Value) -> Health {
     }
 }
 
-/// What became of the one job that a probe let through, after health was found well: of what was sent, from the best to
-/// the worst.
+/// What became of the one job that a probe let through, after health was found well, from the best to the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trial {
     /// What it asks for was done.
     Done,
     /// The gateway took the request for what it is; what comes of it shows later, if at all.
     Taken,
+    /// Nothing of it was sent, for a reason of its own: it has ended, or is put off. That says nothing of the account.
+    Unsent,
     /// The request failed, or nothing can be said.
     NotTaken,
     /// There is no job: health has to do, where it can.
@@ -124,6 +126,47 @@ pub fn trial(timed: &Timed, verdict: &Verdict) -> Trial {
     }
 }
 
+/// What it says of its account that nothing of a job was sent after this answer to what is read before. A clear one is about
+/// the job, or about what it repeats, and no proof that anything would be taken.
+pub fn trial_of_read(timed: &Timed) -> Trial {
+    match &timed.answer {
+        Answer::Reply(reply) if matches!(reply.class(), Class::Success | Class::Refused) => {
+            Trial::Unsent
+        }
+        _ => Trial::NotTaken,
+    }
+}
+
+/// What it says of its account that a job was put back, unsent.
+pub fn trial_put_back(cause: NotSent) -> Trial {
+    match cause {
+        NotSent::KeyTooOld | NotSent::UnknownOperation => Trial::Unsent,
+        _ if cause.is_of_the_network() => Trial::NotTaken,
+        _ => Trial::NotNow,
+    }
+}
+
+/// Jobs that a probe lets through one after another at most, as long as nothing of them is sent.
+pub const TRIALS_OF_PROBE: u32 = 20;
+
+/// What the trials of a probe have come to with this one, when so many before it were unsent and the probe was claimed so
+/// long ago; `None` when the next job is tried. None is tried later than within `time`.
+pub fn tried(trial: Trial, unsent_before: u32, since: Duration, time: Duration) -> Option<Trial> {
+    match trial {
+        Trial::Unsent if unsent_before + 1 < TRIALS_OF_PROBE && since < time => None,
+        // What was tried may be what leaves nothing for another.
+        Trial::NotNow if unsent_before > 0 => Some(Trial::Unsent),
+        trial => Some(trial),
+    }
+}
+
+/// For how long after its claim a probe begins another trial. The first one may begin when the request for health has
+/// taken all its time, and no other may begin later; each has to be over before somebody else may probe the account.
+pub fn time_for_trials(lease: Duration, request_timeout: Duration) -> Duration {
+    let spare = lease.saturating_sub(request_timeout + SEND_WINDOW);
+    spare.min(request_timeout)
+}
+
 /// What a probe that found health well comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probed {
@@ -133,6 +176,8 @@ pub enum Probed {
     Believed,
     /// The row of probes goes on.
     Wait,
+    /// The row of probes stays where it is, for nothing was tried: the next one comes after the shortest distance.
+    WaitUnused,
     /// The row of probes goes on; the next job that is due is a reason to probe before its time.
     WaitForJob,
 }
@@ -148,6 +193,7 @@ pub fn probed(trial: Trial, undelivered: bool) -> Probed {
         Trial::Taken if !undelivered => Probed::Proven,
         Trial::NoJob if !undelivered => Probed::Believed,
         Trial::NoJob => Probed::WaitForJob,
+        Trial::Unsent => Probed::WaitUnused,
         Trial::Taken | Trial::NotTaken | Trial::NotNow => Probed::Wait,
     }
 }

@@ -11,13 +11,15 @@ use crate::db::claim::{self, Granted, Purpose};
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Entry;
 use crate::db::fault::AtFault;
-use crate::db::probes::{self, DueProbe};
+use crate::db::probes::{self, DueProbe, NextProbe};
 use crate::db::{DbError, accounts, alerts, among};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
 use crate::gateway::wire;
 use crate::heart;
-use crate::policy::breaker::{Health, Probed, Trial, health, is_accumulating, probe_delay, probed};
+use crate::policy::breaker::{
+    Health, Probed, Trial, health, is_accumulating, probe_delay, probed, time_for_trials, tried,
+};
 use crate::policy::hints;
 use crate::policy::quoted::{got, words};
 use crate::policy::remedy::is_specific;
@@ -56,6 +58,7 @@ impl Probes {
         let idle = served.iter();
         let idle = idle.filter(|room| room.places.free(Work::Probe) > 0);
         let idle: Vec<String> = idle.map(|room| room.name.to_string()).collect();
+        let claimed_at = Moment::now();
         let due = probes::claim(&ctx.pool, &idle, ctx.lease).await?;
         if due.is_empty() {
             return Ok(Step::Idle);
@@ -71,7 +74,7 @@ impl Probes {
             };
             let failed = self.failed.clone();
             room.clone().spawn("probe", async move {
-                if let Err(error) = probe_account(&room, &probe).await {
+                if let Err(error) = probe_account(&room, &probe, claimed_at).await {
                     *failed.lock().await = Some(error);
                 }
                 drop(place);
@@ -135,11 +138,17 @@ async fn look_at(room: &Room) {
         .await;
 }
 
-async fn probe_account(room: &Arc<Room>, probe: &DueProbe) -> Result<(), DbError> {
+/// Makes a probe; its claim was asked for at this moment.
+async fn probe_account(
+    room: &Arc<Room>,
+    probe: &DueProbe,
+    claimed_at: Moment,
+) -> Result<(), DbError> {
     let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
     let name = &room.name;
-    let retry = |hint| probe_delay(&room.handles.rules.breaker, probes, hint, jitter());
-    let later = async |hint| probes::schedule(&room.handles.pool, name, retry(hint), None).await;
+    let distance = |probes, hint| probe_delay(&room.handles.rules.breaker, probes, hint, jitter());
+    let schedule = async |next| probes::schedule(&room.handles.pool, name, next).await;
+    let later = async |hint| schedule(NextProbe::After(distance(probes, hint))).await;
     if !room.take_one(Purpose::Probe).await? {
         return later(None).await;
     }
@@ -179,7 +188,7 @@ async fn probe_account(room: &Arc<Room>, probe: &DueProbe) -> Result<(), DbError
         culprits.forget_account(name);
         room.probing.trials().begin();
     }
-    let trial = let_one_through(room, &mut culprits).await?;
+    let trial = let_one_through(room, &mut culprits, claimed_at).await?;
     drop(culprits);
     match probed(trial, probe.delivery_error.is_some()) {
         Probed::Proven => resume(room, probe, Some("a probe succeeded")).await,
@@ -193,8 +202,9 @@ async fn probe_account(room: &Arc<Room>, probe: &DueProbe) -> Result<(), DbError
         }
         Probed::WaitForJob => {
             let soonest = room.handles.rules.breaker.probe_initial;
-            probes::schedule(&room.handles.pool, name, retry(None), Some(soonest)).await
+            schedule(NextProbe::ForJob(distance(probes, None), soonest)).await
         }
+        Probed::WaitUnused => schedule(NextProbe::Again(distance(0, None))).await,
     }
 }
 
@@ -261,8 +271,26 @@ async fn learn(
     Ok(())
 }
 
-/// Sends one job of the account. Health is what the gateway says; a job is the proof.
-async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Trial, DbError> {
+/// Sends one job of the account. Health is what the gateway says; a job is the proof. One that ends unsent is none, and
+/// leaves its place to the next. The probe was claimed at this moment.
+async fn let_one_through(
+    room: &Arc<Room>,
+    culprits: &mut Culprits,
+    claimed_at: Moment,
+) -> Result<Trial, DbError> {
+    let time = time_for_trials(room.handles.lease, room.handles.rules.request_timeout);
+    let mut unsent = 0;
+    loop {
+        let trial = try_one(room, culprits).await?;
+        if let Some(trial) = tried(trial, unsent, claimed_at.elapsed(), time) {
+            return Ok(trial);
+        }
+        unsent += 1;
+    }
+}
+
+/// Sends one job, unless it turns out that it must not be sent.
+async fn try_one(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Trial, DbError> {
     let slot = heart::beat_until(room.clone().slot()).await;
     let claimed_at = Moment::now();
     let asked = room.handles.clock.ask();
@@ -270,14 +298,18 @@ async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Tr
     if !room.take_one(Purpose::Probe).await? {
         return Ok(Trial::NotNow);
     }
-    match claim_one(room, culprits, taken).await {
+    let claimed = claim_one(room, culprits, taken).await;
+    if !matches!(claimed, Ok(Some(_))) {
+        send::give_back(room, taken).await;
+    }
+    match claimed {
         Ok(Some(mut granted)) => {
             for claim in granted.claims.iter_mut() {
                 claim.now = asked.now(claim.now);
             }
             crash::reach(Point::TrialOfParkClaimed);
             let first = granted.claims.first();
-            let tried = (first.operation.clone(), first.id);
+            let (operation, job) = (first.operation.clone(), first.id);
             let Some(sending) = Sending::take(room, granted, claimed_at, Role::TrialOfPark) else {
                 return Ok(Trial::NotNow);
             };
@@ -291,7 +323,6 @@ async fn let_one_through(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Tr
                 .await;
             let trial = sent.unwrap_or(Trial::NotTaken);
             if trial == Trial::NotTaken {
-                let (operation, job) = tried;
                 room.probing.trials().note_tried(&operation, job);
             }
             Ok(trial)

@@ -15,7 +15,6 @@ use tracing::{error, info, warn};
 use crate::crash::{self, Point};
 use crate::db::clock::SteadySecond;
 use crate::db::entry::Entry;
-use crate::db::fate::Recorded;
 use crate::db::originals::{self, Original};
 use crate::domain::account::AccountName;
 use crate::domain::answer::{Answer, NotSent, Timed};
@@ -27,7 +26,7 @@ use crate::domain::operation::{Lookup, Operation, Plan, Request, Resend};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::gateway::wire;
-use crate::policy::breaker::{Trial, trial};
+use crate::policy::breaker::{Trial, trial, trial_of_read};
 use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
 use crate::policy::judge::{asked_again, if_anothers, judge};
@@ -47,7 +46,7 @@ use crate::worker::recorder::{Outcome, Signed};
 use crate::worker::room::Room;
 use crate::worker::room::jobs::Claimed;
 use crate::worker::slots::Slot;
-use job::{circumstances, hear, purpose, put_back, renew_lease, take_quota};
+use job::{circumstances, hear, if_recorded, purpose, put_back, renew_lease, take_quota};
 
 pub use job::{Job, Role, conclude, guard, hear_lookup};
 pub use sending::Sending;
@@ -89,12 +88,16 @@ struct Prepared {
 }
 
 /// Sends a request, and records of each of its jobs what came of it. Not to be dropped before it ends. Returns the worst of
-/// what that says of the account.
+/// what the jobs that were sent say of the account, or, where none was, of what the others do.
 pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Trial {
     let Sending { jobs, taken } = sending;
     let mut prepared = Vec::with_capacity(jobs.count());
+    let mut kept = Trial::Unsent;
     for job in jobs {
-        prepared.extend(prepare(room, job, &mut slot).await);
+        match prepare(room, job, &mut slot).await {
+            Ok(ready) => prepared.push(ready),
+            Err(trial) => kept = kept.max(trial),
+        }
     }
     let mut going = Vec::with_capacity(prepared.len());
     for prepared in prepared {
@@ -104,13 +107,14 @@ pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Trial {
                 if cause == NotSent::WindowClosed {
                     room.jobs.note_late(true);
                 }
-                put_back(room, &prepared.guard, &prepared.job, cause).await;
+                let trial = put_back(room, &prepared.guard, &prepared.job, cause).await;
+                kept = kept.max(trial);
             }
         }
     }
     let Some(going) = Group::of_rest(going) else {
         give_back(room, taken).await;
-        return Trial::NotTaken;
+        return kept;
     };
     room.jobs.note_late(false);
     crash::reach(Point::BeforeSend);
@@ -138,9 +142,9 @@ fn request_of(going: &Group<Prepared>) -> &Request {
     &going.first().plan.request
 }
 
-/// Finds out what a job asks for and whether it may be sent, by all that is to be read before. `None` when it was recorded
-/// otherwise, or is no longer ours.
-async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared> {
+/// Finds out what a job asks for and whether it may be sent, by all that is to be read before. What it says of the account,
+/// where the job was recorded otherwise, or is no longer ours.
+async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Result<Prepared, Trial> {
     let guard = guard(room, &job.claim, State::Sending);
     let claim = &job.claim;
     let planned = plan::of_claim(&room.handles.pool, claim);
@@ -148,17 +152,14 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared>
         Ok(planned) => planned,
         Err(NoPlan::UnknownOperation) => {
             error!(job.id = %guard.id, operation = claim.operation, "this version does not know the operation; a newer apipayd will");
-            put_back(room, &guard, &job, NotSent::UnknownOperation).await;
-            return None;
+            return Err(put_back(room, &guard, &job, NotSent::UnknownOperation).await);
         }
         Err(NoPlan::Unread(error)) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the params could not be fetched; nothing was sent");
-            put_back(room, &guard, &job, NotSent::DatabaseFailed).await;
-            return None;
+            return Err(put_back(room, &guard, &job, NotSent::DatabaseFailed).await);
         }
         Err(NoPlan::Invalid(errors)) => {
-            refuse(room, &guard, &job, &errors).await;
-            return None;
+            return Err(refuse(room, &guard, &job, &errors).await);
         }
     };
     let originals = match job.claim.is_copy {
@@ -179,7 +180,7 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared>
             job.window_from = Box::pin(look).await?;
         }
     }
-    Some(Prepared {
+    Ok(Prepared {
         job,
         guard,
         operation,
@@ -187,14 +188,13 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Option<Prepared>
     })
 }
 
-/// The jobs that a copy repeats. `None` when they cannot be read: then the copy is put back.
-async fn originals(room: &Room, guard: &Guard, job: &Job) -> Option<Vec<Original>> {
+/// The jobs that a copy repeats. When they cannot be read, the copy is put back.
+async fn originals(room: &Room, guard: &Guard, job: &Job) -> Result<Vec<Original>, Trial> {
     match originals::of(&room.handles.pool, guard.id, wire::CHECK_IDS).await {
-        Ok(originals) => Some(originals),
+        Ok(originals) => Ok(originals),
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "what a copy repeats is not known; it is not sent yet");
-            put_back(room, guard, job, NotSent::DatabaseFailed).await;
-            None
+            Err(put_back(room, guard, job, NotSent::DatabaseFailed).await)
         }
     }
 }
@@ -228,14 +228,11 @@ async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Tim
         known: Known::nothing_of(&job.claim.operation),
     };
     let recorded = conclude(room, &evidence, heard, job.role == Role::TrialOfPark).await;
-    match recorded {
-        None | Some(Recorded::Moved) => trial,
-        Some(_) => Trial::NotTaken,
-    }
+    if_recorded(trial, recorded)
 }
 
 /// Gives back the quota of a request of which no byte left.
-async fn give_back(room: &Room, taken: SteadySecond) {
+pub async fn give_back(room: &Room, taken: SteadySecond) {
     let outcome = Outcome {
         unspent: Some(taken),
         ..Outcome::plain(&room.name, Entry::default())
@@ -257,8 +254,8 @@ fn obstacle_of(room: &Room, job: &Job) -> Option<NotSent> {
 }
 
 /// Reads what a look-up of the job would list before it is sent, each time: the database may have forgotten that
-/// it was. Stores it when it is the first time. Returns from when the send window counts; `None` when the
-/// job was recorded otherwise, or is no longer ours.
+/// it was. Stores it when it is the first time. Returns from when the send window counts, or, when the job was recorded
+/// otherwise or is no longer ours, what that says of the account.
 async fn read_before(
     room: &Room,
     operation: &dyn Operation,
@@ -267,10 +264,8 @@ async fn read_before(
     plan: &Plan,
     job: &Job,
     slot: &mut Slot,
-) -> Option<Moment> {
-    if !take_quota(room, guard, job).await {
-        return None;
-    }
+) -> Result<Moment, Trial> {
+    take_quota(room, guard, job).await?;
     let errand = room.errand(kind_of(&plan.lookup));
     let asked = find::by(room, &plan.lookup, &job.claim.name, purpose(job));
     let Asked {
@@ -295,14 +290,14 @@ async fn read_before(
     let Finding::Listed(listed) = finding else {
         let verdict = without_baseline(&job.claim.history, &timed, at);
         let heard = hear(room, job, &timed, verdict, true);
-        conclude(
+        let recorded = conclude(
             room,
             &evidence(&heard.verdict),
             heard,
             job.role == Role::TrialOfPark,
         )
         .await;
-        return None;
+        return Err(if_recorded(trial_of_read(&timed), recorded));
     };
     let is_shown = Signed {
         errand,
@@ -352,14 +347,14 @@ async fn read_before(
             },
             ..evidence
         };
-        conclude(room, &evidence, heard, job.role == Role::TrialOfPark).await;
-        return None;
+        let recorded = conclude(room, &evidence, heard, job.role == Role::TrialOfPark).await;
+        return Err(if_recorded(trial_of_read(&timed), recorded));
     }
     let baseline = json!(Baseline::of(&listed));
     crash::reach(Point::BeforeBaseline);
     let window_from = renew_lease(room, guard, job, Some(&baseline)).await?;
     crash::reach(Point::AfterBaseline);
-    Some(window_from)
+    Ok(window_from)
 }
 
 /// Which reads go as one does that looks so for what a job made.
@@ -371,8 +366,8 @@ fn kind_of(lookup: &Lookup) -> Read {
 }
 
 /// Ends a job whose params are wrong: nothing is sent. What an earlier version may have sent is a human's to
-/// decide.
-async fn refuse(room: &Room, guard: &Guard, job: &Job, errors: &FieldErrors) {
+/// decide. Returns what that says of the account.
+async fn refuse(room: &Room, guard: &Guard, job: &Job, errors: &FieldErrors) -> Trial {
     info!(job.id = %guard.id, "invalid params; nothing was sent");
     let outcome = if job.claim.history.unproven_since.is_none() {
         Outcome::plain(&guard.account, outcome::invalid_params(guard, errors))
@@ -390,10 +385,14 @@ async fn refuse(room: &Room, guard: &Guard, job: &Job, errors: &FieldErrors) {
         }
     };
     let signed = Some(job.signed(Sign::Silent));
-    room.handles
-        .recorder
-        .record(Outcome { signed, ..outcome })
-        .await;
+    let outcome = Outcome { signed, ..outcome };
+    let recorded = if job.role == Role::TrialOfPark {
+        Some(room.handles.recorder.record_now(outcome).await)
+    } else {
+        room.handles.recorder.record(outcome).await;
+        None
+    };
+    if_recorded(Trial::Unsent, recorded)
 }
 
 fn log(account: &AccountName, id: &JobId, verdict: &Verdict) {

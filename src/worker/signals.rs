@@ -12,8 +12,9 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tracing::{debug, info};
 
+use crate::db::DbError;
 use crate::db::accounts::{self, Park};
-use crate::db::{DbError, probes};
+use crate::db::probes::{self, NextProbe};
 use crate::domain::account::AccountName;
 use crate::domain::outage::Read;
 use crate::heart;
@@ -184,5 +185,5 @@ async fn go_on_probing(
         return Ok(());
     }
     let delay = probe_delay(&ctx.rules.breaker, made, hint, jitter());
-    probes::schedule(&ctx.pool, account, delay, None).await
+    probes::schedule(&ctx.pool, account, NextProbe::After(delay)).await
 }

@@ -496,3 +496,42 @@ async fn set(world: &World, invoice: i64, status: &str) {
         ))
         .await;
 }
+
+/// It is found out by a read, which proves nothing of sends, and takes no probe from the others.
+#[tokio::test]
+async fn a_copy_that_is_not_sent_leaves_the_probe_of_its_account_to_the_next() {
+    let wish = Wish::default()
+        .tune("breaker.probe_initial", "1h")
+        .tune("breaker.probe_max", "1h")
+        // A probe tries no further job once a request might have taken all of its time.
+        .tune("http.timeout", "20s")
+        .tune("worker.grace", "25s")
+        .tune("worker.lease", "50s");
+    let (world, daemon) = World::running_as(wish).await;
+    let job = world.bill(phone::CLIENT_NOT_FOUND, 500).await;
+    let invoice = world.until(job, "failed").await["invoice_id"].clone();
+    world.sandbox.session("expired").await;
+    let parked = world.bill(phone::PAID, 1500).await;
+    world.until(parked, "parked").await;
+    world
+        .sql(&format!("select apipay.cancel({parked}, 'a mistake')"))
+        .await;
+    let copy = copy_of(&world, job).await;
+    let good = world.bill(phone::PAID, 1600).await;
+    let lives = json!({"status": "pending", "error_code": null});
+    world
+        .sandbox
+        .set_invoice(invoice.as_i64().unwrap(), lives)
+        .await;
+    world.sandbox.session("active").await;
+    // The only one that is made.
+    world
+        .sql("update apipay.accounts set probe_at = now()")
+        .await;
+    world.until(good, "succeeded").await;
+    let row = world.job(copy).await;
+    assert_eq!(row["reason"], "original_lives", "{row}");
+    drop(daemon);
+    // The original has failed, and lives.
+    world.end_unchecked().await;
+}

@@ -106,6 +106,18 @@ begin
                       or has_function_privilege(role, 'apipay._why_not_again(apipay.jobs)', 'EXECUTE'));
 end $$;
 
+-- Who reads a view may read no table, and a function fails as a whole, also where its answer would need none. So those that
+-- they may run, but for what anybody may for the sake of triggers, read with the owner's rights where they read.
+do $$
+declare
+  readers constant text := (
+    select string_agg(p.oid::regprocedure::text, ', ') from pg_proc p
+     where p.pronamespace = 'apipay'::regnamespace and not p.prosecdef and has_function_privilege('apipay_auditor', p.oid, 'EXECUTE')
+       and not has_function_privilege('pg_monitor', p.oid, 'EXECUTE') and pg_get_functiondef(p.oid) ~* '\m(from|join)[\s(]+apipay\.\w+(?!\w|\()');
+begin
+  assert readers is null, readers;
+end $$;
+
 -- Enqueuer: business columns, and nothing else.
 do $$
 declare

@@ -189,9 +189,78 @@ fn a_job_proves_an_account_well_by_an_answer_that_takes_it_for_what_it_is() {
     }
 }
 
-const TRIALS: [Trial; 5] = [
+/// A clear answer to it is about the job; what none of its kind gets is no reason to try the next.
+#[test]
+fn what_is_read_before_a_send_proves_nothing_of_the_account() {
+    let answered = |status, body| timed(json_reply(status, body));
+    for (timed, expected) in [
+        (answered(200, json!({"invoices": []})), Trial::Unsent),
+        (
+            answered(404, json!({"message": "Invoice not found"})),
+            Trial::Unsent,
+        ),
+        (
+            answered(429, json!({"message": "Too Many Attempts."})),
+            Trial::NotTaken,
+        ),
+        (
+            answered(403, json!({"error_code": "tariff_inactive"})),
+            Trial::NotTaken,
+        ),
+        (answered(500, json!({})), Trial::NotTaken),
+        (answered(503, json!({})), Trial::NotTaken),
+        (timed(Answer::Lost(Lost::Timeout)), Trial::NotTaken),
+        (timed(Answer::NotSent(NotSent::Connect)), Trial::NotTaken),
+    ] {
+        assert_eq!(trial_of_read(&timed), expected, "{timed:?}");
+    }
+}
+
+#[test]
+fn a_job_is_put_back_for_a_reason_of_its_own_or_for_one_of_the_daemon() {
+    for cause in NotSent::ALL {
+        let expected = match cause {
+            NotSent::KeyTooOld | NotSent::UnknownOperation => Trial::Unsent,
+            cause if cause.is_of_the_network() => Trial::NotTaken,
+            _ => Trial::NotNow,
+        };
+        assert_eq!(trial_put_back(cause), expected, "{cause:?}");
+    }
+}
+
+#[test]
+fn a_probe_tries_the_next_job_only_after_one_that_was_not_sent_and_not_for_ever() {
+    let time = seconds(30);
+    let early = seconds(29);
+    assert_eq!(tried(Trial::Unsent, 0, early, time), None);
+    assert_eq!(tried(Trial::Unsent, 18, early, time), None);
+    for (unsent_before, since) in [(19, early), (0, time), (u32::MAX - 1, early)] {
+        let tried = tried(Trial::Unsent, unsent_before, since, time);
+        assert_eq!(tried, Some(Trial::Unsent), "{unsent_before} {since:?}");
+    }
+    for trial in TRIALS.into_iter().filter(|trial| *trial != Trial::Unsent) {
+        assert_eq!(tried(trial, 0, early, time), Some(trial));
+        let later = match trial {
+            Trial::NotNow => Trial::Unsent,
+            trial => trial,
+        };
+        assert_eq!(tried(trial, 3, early, time), Some(later));
+    }
+}
+
+#[test]
+fn a_further_trial_is_over_before_somebody_else_may_probe_the_account() {
+    let time = |lease, timeout| time_for_trials(seconds(lease), seconds(timeout));
+    assert_eq!(time(90, 30), seconds(30));
+    assert_eq!(time(50, 30), seconds(15));
+    assert_eq!(time(36, 30), seconds(1));
+    assert_eq!(time(1, 30), Duration::ZERO);
+}
+
+const TRIALS: [Trial; 6] = [
     Trial::Done,
     Trial::Taken,
+    Trial::Unsent,
     Trial::NotTaken,
     Trial::NoJob,
     Trial::NotNow,
@@ -200,9 +269,11 @@ const TRIALS: [Trial; 5] = [
 #[test]
 fn a_job_that_is_taken_proves_an_account_well_unless_what_was_taken_failed_at_kaspi() {
     let expected = |undelivered| TRIALS.map(|trial| probed(trial, undelivered));
-    use Probed::{Believed, Proven, Wait, WaitForJob};
-    assert_eq!(expected(false), [Proven, Proven, Wait, Believed, Wait]);
-    assert_eq!(expected(true), [Proven, Wait, Wait, WaitForJob, Wait]);
+    use Probed::{Believed, Proven, Wait, WaitForJob, WaitUnused};
+    let taken = [Proven, Proven, WaitUnused, Wait, Believed, Wait];
+    assert_eq!(expected(false), taken);
+    let delivered = [Proven, Wait, WaitUnused, Wait, WaitForJob, Wait];
+    assert_eq!(expected(true), delivered);
 }
 
 /// As shipped: a minute, then ever longer, to a quarter of an hour.

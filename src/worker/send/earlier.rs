@@ -3,7 +3,8 @@
 use tracing::{info, warn};
 
 use super::job::{
-    Job, Role, circumstances, conclude, hear, purpose, put_back, renew_lease, take_quota,
+    Job, Role, circumstances, conclude, hear, if_recorded, purpose, put_back, renew_lease,
+    take_quota,
 };
 use crate::crash::{self, Point};
 use crate::db::mirrors;
@@ -13,6 +14,7 @@ use crate::domain::job::{JobId, JobName};
 use crate::domain::object::Object;
 use crate::domain::operation::{Operation, Plan, Request};
 use crate::gateway::wire;
+use crate::policy::breaker::{Trial, trial_of_read};
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::outage::sign_of_send;
 use crate::policy::reconcile::{
@@ -40,7 +42,8 @@ struct Asking<'a> {
 
 /// Asks for the earlier invoices of a bill before it is resubmitted, by the numbers that are known and by its name: where
 /// a person named another one in place of its own, that one is known by nothing else. One that lives after all is
-/// adopted, and nothing is sent. Returns from when the send window counts; `None` when the job was recorded otherwise.
+/// adopted, and nothing is sent. Returns from when the send window counts, or, when the job was recorded otherwise, what
+/// that says of the account.
 pub(super) async fn look_back(
     room: &Room,
     operation: &dyn Operation,
@@ -48,7 +51,7 @@ pub(super) async fn look_back(
     plan: &Plan,
     job: &Job,
     slot: &mut Slot,
-) -> Option<Moment> {
+) -> Result<Moment, Trial> {
     let ids = match mirrors::of_job(
         &room.handles.pool,
         &room.name,
@@ -61,8 +64,7 @@ pub(super) async fn look_back(
         Ok(ids) => ids,
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the earlier invoices of a bill are not known; it is not resubmitted yet");
-            put_back(room, guard, job, NotSent::DatabaseFailed).await;
-            return None;
+            return Err(put_back(room, guard, job, NotSent::DatabaseFailed).await);
         }
     };
     let asking = Asking {
@@ -96,10 +98,7 @@ pub(super) async fn look_back(
             crash::reach(Point::EarlierAfterAnswer);
             renew_lease(room, guard, job, None).await
         }
-        Some(living) => {
-            asking.end(&request, &timed, living).await;
-            None
-        }
+        Some(living) => Err(asking.end(&request, &timed, living).await),
     }
 }
 
@@ -114,7 +113,7 @@ pub(super) async fn look_at_originals(
     plan: &Plan,
     job: &Job,
     slot: &mut Slot,
-) -> Option<Moment> {
+) -> Result<Moment, Trial> {
     let invoices = originals.iter().flat_map(|original| {
         let ids = original.invoices.iter();
         ids.map(|invoice| (original.id, *invoice))
@@ -123,7 +122,7 @@ pub(super) async fn look_at_originals(
     let unclear = originals.iter().filter(|o| o.may_have_made_more);
     let unclear: Vec<&Original> = unclear.collect();
     if invoices.is_empty() && unclear.is_empty() {
-        return Some(job.window_from);
+        return Ok(job.window_from);
     }
     let asking = Asking {
         room,
@@ -141,8 +140,7 @@ pub(super) async fn look_at_originals(
             shown,
         } = asking.check(&ids, first, slot).await?;
         if let Some(living) = original_lives(&job.claim.history, &[], &shown, &[]) {
-            asking.end(&request, &timed, living).await;
-            return None;
+            return Err(asking.end(&request, &timed, living).await);
         }
     }
     for original in unclear {
@@ -157,8 +155,7 @@ pub(super) async fn look_at_originals(
         let names = [original.name()];
         if let Some(living) = original_lives(&job.claim.history, &names, &[], &invoices) {
             asking.record_found(original, &invoices).await;
-            asking.end(&request, &timed, living).await;
-            return None;
+            return Err(asking.end(&request, &timed, living).await);
         }
     }
     crash::reach(Point::EarlierAfterAnswer);
@@ -180,33 +177,38 @@ struct Named {
 }
 
 impl Asking<'_> {
-    /// Asks how these invoices are. `None` when that was not possible, or not all of them were shown: then the job is put
-    /// off, or no longer ours.
-    async fn check(&self, ids: &[i64], first: First<'_>, slot: &mut Slot) -> Option<Checked> {
-        if !take_quota(self.room, self.guard, self.job).await {
-            return None;
-        }
+    /// Asks how these invoices are. When that was not possible, or not all of them were shown, the job is put off, or no
+    /// longer ours.
+    async fn check(
+        &self,
+        ids: &[i64],
+        first: First<'_>,
+        slot: &mut Slot,
+    ) -> Result<Checked, Trial> {
+        take_quota(self.room, self.guard, self.job).await?;
         let request = wire::check_invoices(ids);
         let timed = slot.wait(self.room.call(&request)).await;
         let shown = wire::read_check(&timed);
         let left_out = shown.as_ref().map(|shown| left_out(ids, shown));
         let Some(shown) = shown.and_then(|shown| asked_for(ids, shown)) else {
             let left_out = left_out.unwrap_or_default();
-            self.put_off(&request, &timed, first, &left_out).await;
-            return None;
+            return Err(self.put_off(&request, &timed, first, &left_out).await);
         };
-        Some(Checked {
+        Ok(Checked {
             request,
             timed,
             shown: shown.into_iter().map(Object::from).collect(),
         })
     }
 
-    /// Asks for the invoices with this name. `None` when that was not possible: then the job is put off, or no longer ours.
-    async fn search(&self, name: JobName, first: First<'_>, slot: &mut Slot) -> Option<Named> {
-        if !take_quota(self.room, self.guard, self.job).await {
-            return None;
-        }
+    /// Asks for the invoices with this name. When that was not possible, the job is put off, or no longer ours.
+    async fn search(
+        &self,
+        name: JobName,
+        first: First<'_>,
+        slot: &mut Slot,
+    ) -> Result<Named, Trial> {
+        take_quota(self.room, self.guard, self.job).await?;
         let search = find::by_name(self.room, &name, purpose(self.job));
         let Asked {
             request,
@@ -214,10 +216,9 @@ impl Asking<'_> {
             finding,
         } = slot.wait(search).await;
         let Finding::Listed(invoices) = finding else {
-            self.put_off(&request, &timed, first, &[]).await;
-            return None;
+            return Err(self.put_off(&request, &timed, first, &[]).await);
         };
-        Some(Named {
+        Ok(Named {
             request,
             timed,
             invoices,
@@ -242,13 +243,19 @@ impl Asking<'_> {
     }
 
     /// One lives, so nothing is sent.
-    async fn end(&self, request: &Request, timed: &Timed, living: Living) {
+    async fn end(&self, request: &Request, timed: &Timed, living: Living) -> Trial {
         let found = Some(living.found.as_str());
-        self.record(request, timed, living.verdict, found).await;
+        self.record(request, timed, living.verdict, found).await
     }
 
     /// It could not be asked whether one lives, so nothing is sent.
-    async fn put_off(&self, request: &Request, timed: &Timed, first: First<'_>, left_out: &[i64]) {
+    async fn put_off(
+        &self,
+        request: &Request,
+        timed: &Timed,
+        first: First<'_>,
+        left_out: &[i64],
+    ) -> Trial {
         let at = circumstances(self.room, self.job);
         let verdict = without_earlier(&self.job.claim.history, timed, at);
         let said = match &timed.answer {
@@ -257,16 +264,17 @@ impl Asking<'_> {
         };
         let instead = said.or_else(|| outcome::explain(&timed.answer));
         let found = unseen(first, left_out, instead.as_deref());
-        self.record(request, timed, verdict, Some(&found)).await;
+        self.record(request, timed, verdict, Some(&found)).await
     }
 
+    /// Records what becomes of the job in place of its send. Returns what that says of the account.
     async fn record(
         &self,
         request: &Request,
         timed: &Timed,
         verdict: Verdict,
         found: Option<&str>,
-    ) {
+    ) -> Trial {
         let (guard, job) = (self.guard, self.job);
         let mut heard = hear(self.room, job, timed, verdict, true);
         // Nothing of the job itself was sent.
@@ -293,6 +301,8 @@ impl Asking<'_> {
                 ..Known::nothing_of(&job.claim.operation)
             },
         };
-        conclude(self.room, &evidence, heard, job.role == Role::TrialOfPark).await;
+        let is_trial = job.role == Role::TrialOfPark;
+        let recorded = conclude(self.room, &evidence, heard, is_trial).await;
+        if_recorded(trial_of_read(timed), recorded)
     }
 }

@@ -10,6 +10,7 @@ use crate::domain::job::History;
 use crate::domain::operation;
 use crate::domain::state::State;
 use crate::domain::times::SEND_WINDOW;
+use crate::policy::breaker::{Trial, trial_put_back};
 use crate::policy::combined::RefusedSend;
 use crate::policy::hints;
 use crate::policy::judge::{Circumstances, alone, not_sent};
@@ -229,6 +230,14 @@ pub async fn conclude(
     }
 }
 
+/// What a trial says of its account, unless it is known that its job did not move.
+pub(super) fn if_recorded(trial: Trial, recorded: Option<Recorded>) -> Trial {
+    match recorded {
+        None | Some(Recorded::Moved) => trial,
+        Some(_) => Trial::NotTaken,
+    }
+}
+
 /// What people must be told with this record: that a human decides, or that the job was given up.
 fn alert_of(evidence: &Evidence<'_>, verdict: &Verdict) -> Option<Alert> {
     let (guard, sign) = (evidence.guard, &evidence.signed.sign);
@@ -247,21 +256,21 @@ pub(super) fn circumstances<'a>(room: &'a Room, job: &Job) -> Circumstances<'a> 
 
 /// Makes sure that the claim holds for a whole request more, after something was read for it: the lease is renewed, and
 /// what leaves late has quota of its own, since that of the claim counts as of the claim. Returns from when the send
-/// window counts; `None` when the job is no longer ours, or was put back.
+/// window counts, or, when the job is no longer ours or was put back, what that says of the account.
 pub(super) async fn renew_lease(
     room: &Room,
     guard: &Guard,
     job: &Job,
     baseline: Option<&Value>,
-) -> Option<Moment> {
+) -> Result<Moment, Trial> {
     let is_late = job.window_from.elapsed() > SEND_WINDOW / 2;
     let window_from = if is_late {
         Moment::now()
     } else {
         job.window_from
     };
-    if is_late && !take_quota(room, guard, job).await {
-        return None;
+    if is_late {
+        take_quota(room, guard, job).await?;
     }
     match claim::renew(
         &room.handles.pool,
@@ -272,15 +281,14 @@ pub(super) async fn renew_lease(
     )
     .await
     {
-        Ok(true) => Some(window_from),
+        Ok(true) => Ok(window_from),
         Ok(false) => {
             info!(job.id = %guard.id, account = %guard.account, "its lease ran out before it was sent; nothing was sent");
-            None
+            Err(Trial::NotNow)
         }
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "the claim could not be renewed; nothing was sent");
-            put_back(room, guard, job, NotSent::DatabaseFailed).await;
-            None
+            Err(put_back(room, guard, job, NotSent::DatabaseFailed).await)
         }
     }
 }
@@ -293,21 +301,21 @@ pub(super) fn purpose(job: &Job) -> Purpose {
     }
 }
 
-/// Takes quota for one more request of the job. Without it the job is put back.
-pub(super) async fn take_quota(room: &Room, guard: &Guard, job: &Job) -> bool {
+/// Takes quota for one more request of the job. Without it the job is put back; then it returns what that says of the
+/// account.
+pub(super) async fn take_quota(room: &Room, guard: &Guard, job: &Job) -> Result<(), Trial> {
     match room.take_one(purpose(job)).await {
-        Ok(true) => return true,
-        Ok(false) => put_back(room, guard, job, NotSent::QuotaSpent).await,
+        Ok(true) => Ok(()),
+        Ok(false) => Err(put_back(room, guard, job, NotSent::QuotaSpent).await),
         Err(error) => {
             warn!(job.id = %guard.id, error = %Chain(&error), "no quota could be taken; nothing was sent");
-            put_back(room, guard, job, NotSent::DatabaseFailed).await;
+            Err(put_back(room, guard, job, NotSent::DatabaseFailed).await)
         }
     }
-    false
 }
 
-/// Records that nothing was sent, and why.
-pub(super) async fn put_back(room: &Room, guard: &Guard, job: &Job, cause: NotSent) {
+/// Records that nothing was sent, and why. Returns what that says of the account.
+pub(super) async fn put_back(room: &Room, guard: &Guard, job: &Job, cause: NotSent) -> Trial {
     let verdict = not_sent(cause, &job.claim.history, circumstances(room, job));
     let entry = outcome::not_sent(guard, cause, &verdict);
     room.handles
@@ -317,4 +325,5 @@ pub(super) async fn put_back(room: &Room, guard: &Guard, job: &Job, cause: NotSe
             ..Outcome::plain(&guard.account, entry)
         })
         .await;
+    trial_put_back(cause)
 }

@@ -57,7 +57,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "set probe_at = now() + make_interval(secs => $2), trial_from",
-        "'branch-13', 60, '1s', 60",
+        "'branch-13', 60, '1s', 60, true",
         FEW,
     ),
     (
