@@ -102,6 +102,18 @@ return array(select (a.details ->> 'job')::bigint from apipay.alerts a
                 and a.resolved_at is null and a.details ? 'job' and a.details ->> 'reason' is distinct from 'called_off_unseen');
 comment on function apipay._told_held(text) is 'The held jobs of an account that have an open alert of their own.';
 
+-- Whatever is said of a held job, it is sent only before its expires_at. Some reasons promise no sending.
+create function apipay._time_over(job apipay.jobs, held_for text) returns text
+language sql stable parallel safe
+return case when isfinite(job.expires_at) and held_for not in ('duplicate_detected', 'original_lives', 'called_off_unseen') then
+  case when job.expires_at <= now()
+       then format('its expires_at, %s, is over, so that it ends expired where it would be sent again, and apipay.retry(%s, ''why'') makes a copy then; ',
+              to_char(job.expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), job.id)
+       else format('it is sent again only before its expires_at, %s: after that it ends expired, and apipay.retry(%s, ''why'') makes a copy; ',
+              to_char(job.expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), job.id) end end;
+comment on function apipay._time_over(apipay.jobs, text) is
+  'What its expires_at means for a job that is held for this reason, for the beginning of a sentence; null where that promises no sending, or the job has no end.';
+
 -- Of an account ten jobs that are held are told one by one. What is beyond that is counted by one more alert, until none
 -- of those is held any more: else each that is settled would have another one told. Each that has ended on a person's word,
 -- while ApiPay never told whether it has anything of it, is told by itself, until a person has looked.
@@ -113,7 +125,7 @@ declare
   has_ended constant boolean := coalesce(details ->> 'reason' = 'called_off_unseen', false);
 begin
   -- Whoever is to look the payment up has to know which one it is.
-  action := concat((select apipay._sought(j) || '; ' from apipay.jobs j
+  action := concat((select apipay._sought(j) || '; ' || coalesce(apipay._time_over(j, details ->> 'reason'), '') from apipay.jobs j
                      where j.id = (details ->> 'job')::bigint and j.account = account_name), action);
   select * into told from apipay.alerts a
    where coalesce(a.account, '') = account_name and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null

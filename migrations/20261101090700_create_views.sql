@@ -341,6 +341,23 @@ return case
               apipay._clock(job.leased_until)) end;
 comment on function apipay._explain_sending(apipay.jobs, text) is 'explain of a job that is sending.';
 
+create function apipay._shown_before_again(operation text) returns text
+language sql immutable parallel safe
+return case operation when 'invoice.cancel' then 'that invoice as not cancelled' else 'nothing alive with its name' end;
+comment on function apipay._shown_before_again(text) is 'What ApiPay has to show of a job that somebody said was not done, before it is sent again.';
+
+-- A job that somebody said was not done is sent again, unless its time is over: then it ends.
+create function apipay._sent_again(job apipay.jobs, sends text, once_shown text) returns text
+language sql stable parallel safe
+return case
+  when job.expires_at <= now() then format(': it ends expired%s, since its expires_at, %s, is over; apipay.retry(%s, ''why'') then makes a copy',
+    once_shown, apipay._clock(job.expires_at), job.id)
+  when isfinite(job.expires_at) then format('%s%s, unless its expires_at, %s, is over by then: then it ends expired, and apipay.retry(%s, ''why'') makes a copy',
+    sends, once_shown, apipay._clock(job.expires_at), job.id)
+  else concat(sends, once_shown) end;
+comment on function apipay._sent_again(apipay.jobs, text, text) is
+  'What comes of it that somebody says a job was not done, once that is shown: it is sent again, in these words, or ends expired.';
+
 create function apipay._explain_uncertain(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('A request for ', apipay._deed(job), ' may or may not have had its effect, ',
@@ -351,7 +368,8 @@ return concat('A request for ', apipay._deed(job), ' may or may not have had its
   case when job.stated_unwanted
        then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done and is to end: it does when nothing alive with its name is found, or when there was no clear answer for reconcile.give_up; otherwise it is held again. Nothing is sent, and nothing is to do until then.')
        when job.absent_since = apipay._denied()
-       then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done: it is sent again once ApiPay shows clearly that nothing of it is there. If ApiPay shows that it was done, it is taken as done. If what ApiPay shows does not fit, or there is no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.')
+       then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done',
+              apipay._sent_again(job, ': it is sent again', ' once ApiPay shows clearly that nothing of it is there'), '. If ApiPay shows that it was done, it is taken as done. If what ApiPay shows does not fit, or there is no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.')
        else '. Nothing is sent before that is known.' end);
 comment on function apipay._explain_uncertain(apipay.jobs, timestamptz, text) is 'explain of an uncertain job.';
 
@@ -416,17 +434,24 @@ else concat('Parked', ' (' || apipay._mask_phones(job.reason) || ')', case
     else format(' Its time ran out at %s: it is not sent again.', apipay._clock(job.expires_at)) end) end;
 comment on function apipay._explain_parked(apipay.jobs, apipay.accounts, text, text) is 'explain of a parked job.';
 
+create function apipay._id_to_name(job apipay.jobs) returns text
+language sql immutable parallel safe
+return case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end;
+comment on function apipay._id_to_name(apipay.jobs) is 'What stands in a call of apipay.resolve for the number that a person is to name: null of a cancel, which names its invoice itself.';
+
 -- What a person can say of a held job, as exact calls.
 create function apipay._ways_out(job apipay.jobs, done text, as_that_one text) returns text
-language sql immutable parallel safe
+language sql stable parallel safe
 return concat(done, ': select apipay.resolve(', job.id, ', true, ',
-  case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why''). ',
+  apipay._id_to_name(job), ', ''why''). ',
   as_that_one || ': the same with anyway => true. ',
   case when job.operation = 'invoice.create' and job.reason = 'mismatch' and job.error_code is distinct from 'anothers_object' then concat(
     'An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(job.invoice_id::text, 'INVOICE_ID'),
     ', account => ''', job.account, '''), or it holds the job again. ') end,
-  'Not done: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again once ApiPay shows ',
-  case when job.operation = 'invoice.cancel' then 'that invoice as not cancelled' else 'nothing alive with its name' end, ', or with and_cancel => true never.');
+  'Not done: select apipay.resolve(', job.id, ', false, null, ''why'')', apipay._sent_again(job, ', which sends it again',
+    -- What is looked up only before it is sent ends without that.
+    case when apipay._is_looked_up_first(job.operation, false) or (job.expires_at <= now()) is not true then ' once ApiPay shows ' || apipay._shown_before_again(job.operation) end),
+  case when isfinite(job.expires_at) then '. With and_cancel => true it ends cancelled.' else ', or with and_cancel => true never.' end);
 comment on function apipay._ways_out(apipay.jobs, text, text) is 'The calls that settle a held job.';
 
 create function apipay._explain_held(job apipay.jobs) returns text
@@ -442,7 +467,7 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
   when job.reason = 'duplicate_detected' then concat('more than one object at ApiPay carries the name of ', apipay._deed(job),
     ': ' || apipay._mask_phones(left(job.error_message, 500)),
     '. See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve(', job.id, ', true, ',
-    case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').',
+    apipay._id_to_name(job), ', ''why'').',
     case when job.operation = 'invoice.create' then concat(
       ' An invoice that is not kept can still be paid, so cancel each of those: select apipay.cancel_invoice(INVOICE_ID, account => ''',
       job.account, '''); one that was paid too has to be refunded.') end)
@@ -451,20 +476,22 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. ',
     case when job.operation = 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. ' end,
     'Done, as ApiPay''s dashboard shows for ', apipay._trace(job), ': select apipay.resolve(', job.id, ', true, ',
-    case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end, ', ''why'').')
+    apipay._id_to_name(job), ', ''why'').')
   when job.reason = 'original_lives' then concat(apipay._mask_phones(left(job.error_message, 500)), '. This copy is not sent, but whether ',
     apipay._deed(job), ' had been done before that was seen is not known. Look for ', apipay._trace(job), ' in ApiPay''s dashboard. ',
     'Nothing there: select apipay.resolve(', job.id, ', false, null, ''why'', and_cancel => true), which ends it unsent',
     format('; what to do about what job %s made stands in its explain', job.retry_of), '. ',
-    'Something there: select apipay.resolve(', job.id, ', true, ', case job.operation when 'invoice.refund' then 'REFUND_ID' else 'INVOICE_ID' end, ', ''why'')',
+    'Something there: select apipay.resolve(', job.id, ', true, ', apipay._id_to_name(job), ', ''why'')',
     case when job.operation = 'invoice.create' then '; the customer could then pay both, so cancel the one that is not to be paid' end, '.')
   when job.reason = 'other_organization' then concat('the account is for another organization than when ', apipay._deed(job), ' was sent, and ApiPay shows nothing of it to the account''s present key. ',
     'Look for ', apipay._trace(job), ' in the dashboard of the earlier organization',
     case when job.operation = 'invoice.create' then coalesce(' (invoice ' || job.invoice_id || ')', '') end, '. ',
     'Done there: select apipay.resolve(', job.id, ', true, ',
-    case job.operation when 'invoice.create' then coalesce(job.invoice_id::text, 'INVOICE_ID') when 'invoice.refund' then 'REFUND_ID' else 'null' end,
+    coalesce(case job.operation when 'invoice.create' then job.invoice_id::text end, apipay._id_to_name(job)),
     ', ''why'', anyway => true), which is believed. ',
-    'Not done, or taken back there: select apipay.resolve(', job.id, ', false, null, ''why''), which sends it again, to the account''s present organization; or with and_cancel => true never.')
+    'Not done, or taken back there: select apipay.resolve(', job.id, ', false, null, ''why'')',
+    apipay._sent_again(job, ', which sends it again, to the account''s present organization', null),
+    case when isfinite(job.expires_at) then '. With and_cancel => true it ends cancelled.' else '; or with and_cancel => true never.' end)
   else concat('nobody but a human can tell whether ', apipay._deed(job), ' was done', ' (last: ' || apipay._last_answer(job) || ')',
     '. Look for ', apipay._trace(job), ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null)) end);
 comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
@@ -513,6 +540,14 @@ return case
   else 'Done.' end end;
 comment on function apipay._explain_succeeded(apipay.jobs, apipay.invoices, apipay.refunds, timestamptz, text) is 'explain of a job that succeeded.';
 
+-- A job has one copy at most. It is asked for as in apipay._explain_alive.
+create function apipay._or_its_copy(job apipay.jobs, how_to_copy text) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return coalesce((select format('. Job %s repeats it.', copy.id) from apipay.jobs copy where copy.retry_of = job.id),
+                format(how_to_copy, job.id));
+comment on function apipay._or_its_copy(apipay.jobs, text) is
+  'The end of the sentence of a final job: which job repeats it; these words, with its number, when none does.';
+
 create function apipay._explain_failed(job apipay.jobs) returns text
 language sql stable parallel safe
 return case
@@ -521,7 +556,7 @@ return case
     '. Enqueue a new job with right ones.')
   when job.reason = 'async_error' then concat('The gateway accepted it and it failed at Kaspi later',
     ': ' || apipay._mask_phones(left(job.error_code, 200)), ' (' || apipay._mask_phones(left(job.error_message, 300)) || ')',
-    format('. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
+    apipay._or_its_copy(job, '. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.'))
   when job.reason = 'original_lives' then concat('Nothing was sent: ',
     coalesce(apipay._mask_phones(left(job.error_message, 500)), 'what it repeats was done after all'), '.',
     case when job.operation = 'invoice.create' then format(' What to do about that invoice stands in explain of job %s.', job.retry_of) end)
@@ -529,15 +564,15 @@ return case
   when job.reason = 'gave_up' and (job.refund_id is not null or (job.operation = 'invoice.create' and job.invoice_id is not null))
     then concat('Given up: the gateway accepted it ', case when job.generation = 1 then 'once' else job.generation || ' times' end,
     ', and it failed at Kaspi each time', ': ' || apipay._mask_phones(left(job.error_code, 200)),
-    format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
+    apipay._or_its_copy(job, '. select apipay.retry(%s, ''why'') enqueues a copy.'))
   when job.reason = 'gave_up' and job.attempts = 0 then concat('Given up before ApiPay had taken anything of it; last: ', apipay._last_answer(job),
-    format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
+    apipay._or_its_copy(job, '. select apipay.retry(%s, ''why'') enqueues a copy.'))
   when job.reason = 'gave_up' then concat('Given up after ', job.attempts, case when job.attempts = 1 then ' counted attempt, which had no effect'
       else ' counted attempts, none of which had an effect' end,
-    '; last: ' || apipay._last_answer(job), format('. select apipay.retry(%s, ''why'') enqueues a copy.', job.id))
+    '; last: ' || apipay._last_answer(job), apipay._or_its_copy(job, '. select apipay.retry(%s, ''why'') enqueues a copy.'))
   else concat('The gateway refused it', ': ' || coalesce(apipay._last_answer(job), apipay._mask_phones(job.reason)),
     ' [' || apipay._field_errors(job.errors) || ']',
-    format('. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.', job.id)) end;
+    apipay._or_its_copy(job, '. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.')) end;
 comment on function apipay._explain_failed(apipay.jobs) is 'explain of a job that failed.';
 
 -- A job may be final although one of its invoices lives: one that failed or was given up, and was delivered later. It
@@ -580,7 +615,8 @@ return concat('Cancelled', case when job.reason in ('called_off', 'called_off_un
           order by dead.id limit 1),
         'Whether it has something of it is not known: look there before you insert a new job for it.'), ' Nothing more is sent.')
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
-    else ', before anything was sent.' end);
+    when job.epoch = 0 then ', before anything was sent.'
+    else ': nothing of it is known to have had an effect.' end);
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is
   'explain of a cancelled job. It reads with the owner''s rights, and shows no more than the view does.';
 
@@ -588,8 +624,10 @@ create function apipay._explain_expired(job apipay.jobs) returns text
 language sql stable parallel safe
 return concat(case when job.attempts > 0 or job.http_status is not null
     then format('Nothing that was sent of it by its expires_at, %s, had an effect', apipay._clock(job.expires_at))
-    else format('Nothing was sent by its expires_at, %s', apipay._clock(job.expires_at)) end,
-  format('. select apipay.retry(%s, ''why'') enqueues a copy without a limit.', job.id));
+    when job.epoch = 0 then format('Nothing was sent by its expires_at, %s', apipay._clock(job.expires_at))
+    -- The word of a person begins the count of attempts anew.
+    else format('Nothing of it is known to have had an effect by its expires_at, %s', apipay._clock(job.expires_at)) end,
+  apipay._or_its_copy(job, '. select apipay.retry(%s, ''why'') enqueues a copy without a limit.'));
 comment on function apipay._explain_expired(apipay.jobs) is 'explain of an expired job.';
 
 create function apipay._of_alert(told apipay.alerts) returns text

@@ -27,17 +27,17 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   views constant text := 'apipay.overview, apipay.waiting, apipay.uncertain, apipay.parked, apipay.daily, apipay.account_status';
   -- A view's functions run with the rights of its reader, who may read no table. These show nothing but their arguments;
-  -- _explain_alive and _explain_cancelled, which read with the owner's rights, no more than the view does.
+  -- _explain_alive, _explain_cancelled and _or_its_copy, which read with the owner's rights, no more than the view does.
   of_views constant text[] := array['_phone', '_number_within', '_id', '_amount', '_job_amount', '_mask_phone', '_mask_phones',
     '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_until_probed', '_age', '_deed', '_trace', '_sought', '_last_answer', '_field_errors', '_obstacle', '_failure', '_slowness',
-    '_blocked', '_capped', '_in_plural', '_cap_of', '_of_alert', '_obstacle_to_asking', '_explain', '_explain_queued', '_unseen', '_time_limit', '_sent_from', '_explain_sending', '_explain_uncertain', '_explain_stated', '_ways_out', '_is_looked_up_first', '_denied', '_bears_name', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
+    '_blocked', '_capped', '_in_plural', '_cap_of', '_of_alert', '_obstacle_to_asking', '_explain', '_explain_queued', '_unseen', '_time_limit', '_sent_from', '_explain_sending', '_explain_uncertain', '_explain_stated', '_id_to_name', '_sent_again', '_shown_before_again', '_or_its_copy', '_ways_out', '_is_looked_up_first', '_denied', '_bears_name', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
     '_sandbox_note', '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_alive', '_explain_cancelled', '_explain_expired', '_explain_account', '_unwritten',
     '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
     '_day', '_most_counted', '_counted'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_all_changed', '_phone', '_number_within', '_id',
     '_wrong', '_wrong_length', '_fields', '_names_of', '_number', '_wrong_phone', '_wrong_number', '_wrong_text', '_wrong_items', '_wrong_value', '_wrong_name',
     '_wrong_choice', '_wrong_discount', '_wrong_object', '_bytes', '_params_alone', '_wrong_params', '_wrong_job', '_bill', '_refund'];
-  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_about', '_open_alert', '_change_alert', '_told_held', '_tell_held', '_tell_stuck', '_is_looked_up', '_alert_is_free', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_is_behind_refund', '_refund_in_turn',
+  of_worker constant text[] := of_views || array['_operations', '_is_notifying', '_notify', '_stated_cause', '_about', '_open_alert', '_change_alert', '_told_held', '_time_over', '_tell_held', '_tell_stuck', '_is_looked_up', '_alert_is_free', '_resolve_alert', '_park', '_learn_of_park', '_resume', '_owner', '_delivered', '_take_trial', '_is_behind_refund', '_refund_in_turn',
     '_quota_share', '_quota_room', '_is_check_due', '_asking_due', '_await_quota', '_lock_quota', '_take_quota', '_take_check', '_end_check', '_return_quota', '_correct_quota',
     '_roles', '_missing_roles', '_announce', '_leave', '_carry_daemons', '_serving', '_recall', '_recall_park', '_ends_of_park', '_sequences_behind',
     '_bytes', '_past', '_at_most', '_moved', '_carried_since', '_carried_until', '_params_among_others', '_params_alone',

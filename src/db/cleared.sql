@@ -15,7 +15,7 @@ update apipay.alerts l
                                then 'the job ended as somebody said, and ApiPay has not answered whether it has anything of it: look there before you enqueue a new payment'
                                when j.state in ('accepted', 'succeeded') and exists (
                                  select from apipay.attempts t where t.job_id = j.id and t.kind = 'send' and t.started_at >= l.opened_at)
-                               then 'ApiPay showed nothing of it, so it was sent again, and the job is ' || j.state || ' now'
+                               then 'ApiPay showed ' || apipay._shown_before_again(j.operation) || ', so it was sent again, and the job is ' || j.state || ' now'
                                when j.state in ('accepted', 'succeeded') then 'ApiPay shows that it was done, and the job is ' || j.state || ' now' end
                                from apipay.jobs j where j.id = (l.details ->> 'job')::bigint),
                             'the job is not held any more')

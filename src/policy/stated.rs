@@ -346,13 +346,14 @@ fn contradiction(subject: &Subject<'_>, stated: &Stated, seen: &Object) -> Optio
     if let Some(owner) = stated.owner.filter(|_| !subject.name.names(seen)) {
         return Some(Against::all(format!("it belongs to job {owner}")));
     }
-    if subject.name.is_another_in(seen) {
-        return Some(Against::all("at ApiPay it carries the name of another job"));
-    }
+    // What it acts on carries the name of the job that made it, and only its status tells what the job did.
     if subject.plan.lookup.acts_on_object() {
         let progress = subject.operation.progress(seen);
         let is_done = matches!(progress, Progress::Done | Progress::UnderWay);
         return (!is_done).then(|| Against::all(format!("ApiPay has {}", described(seen))));
+    }
+    if subject.name.is_another_in(seen) {
+        return Some(Against::all("at ApiPay it carries the name of another job"));
     }
     // To adopt a dead invoice would make a new bill, although the job's own invoice may still be alive.
     let is_dead_strangers = subject.operation.makes_invoice()

@@ -172,6 +172,7 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
             is_anothers: false,
             denied_since: claim.history.denied_since,
             to_cancel: to_cancel(&claim, &subject, &findings),
+            sight: subject.operation.sight(),
         },
     };
     watch(

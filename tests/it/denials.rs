@@ -529,7 +529,7 @@ async fn the_alert_of_a_job_that_is_sent_again_ends_with_that() {
     world
         .until_true(
             "select exists (select from apipay.alerts where kind = 'job_held'
-               and resolution like 'ApiPay showed nothing of it, so it was sent again, and the job is % now')",
+               and resolution like 'ApiPay showed nothing alive with its name, so it was sent again, and the job is % now')",
         )
         .await;
     world.end([daemon]).await;

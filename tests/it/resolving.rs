@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::world::{Daemon, Job, Wish, World};
+use crate::world::{Daemon, Job, Wish, World, phone};
 
 const PHONE: &str = "87015550044";
 
@@ -219,6 +219,32 @@ async fn a_refund_and_a_cancel_are_checked_as_well() {
     resolve(&world, refund, &format!("{id}, 'made'")).await;
     let row = world.until(refund, "succeeded").await;
     assert_eq!(row["refund_id"], id);
+    world.end([daemon]).await;
+}
+
+/// ApiPay shows the name of the job that billed it in it: the cancel acts on what another job made.
+#[tokio::test]
+async fn a_cancel_of_an_invoice_that_was_billed_here_is_checked_by_its_status_alone() {
+    let (world, daemon) = World::running().await;
+    let bill = world.bill(phone::UNPAID, 900).await;
+    let row = world.until(bill, "succeeded").await;
+    let invoice = row["invoice_id"].as_i64().unwrap();
+    let cancel = held(&world, "invoice.cancel", json!({"invoice_id": invoice})).await;
+    resolve(&world, cancel, "null, 'it is gone'").await;
+    until_refuted(
+        &world,
+        cancel,
+        &format!("invoice {invoice} was named; ApiPay has 900 tenge"),
+    )
+    .await;
+    assert!(world.explain(cancel).await.contains("(status pending)"));
+    world
+        .sandbox
+        .set_invoice(invoice, json!({"status": "cancelled"}))
+        .await;
+    resolve(&world, cancel, "null, 'it is gone'").await;
+    world.until(cancel, "succeeded").await;
+    until_alerts_end(&world).await;
     world.end([daemon]).await;
 }
 

@@ -67,6 +67,9 @@ do $$
 declare
   id bigint;
   behind bigint;
+  repeated bigint;
+  copy bigint;
+  said text;
 begin
   -- queued
   perform pg_temp.explains('{}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows.');
@@ -415,6 +418,22 @@ begin
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'duplicate_detected', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending)'),
     'Held (duplicate_detected) since MOMENT (0 s ago): more than one object at ApiPay carries the name of the invoice of 15 000 tenge to 8700***4321: invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending). See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). An invoice that is not kept can still be paid, so cancel each of those: select apipay.cancel_invoice(INVOICE_ID, account => ''default''); one that was paid too has to be refunded.');
 
+  -- held past its expires_at, or before: what is not sent again ends expired
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'unproven_since', now(), 'expires_at', now() - interval '1 min'),
+    'Held since MOMENT (0 s ago): nobody but a human can tell whether the invoice of 15 000 tenge to 8700***4321 was done. Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''): it ends expired once ApiPay shows nothing alive with its name, since its expires_at, MOMENT, is over; apipay.retry({ID}, ''why'') then makes a copy. With and_cancel => true it ends cancelled.');
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'unproven_since', now(), 'expires_at', now() + interval '1 h'),
+    'Held since MOMENT (0 s ago): nobody but a human can tell whether the invoice of 15 000 tenge to 8700***4321 was done. Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, unless its expires_at, MOMENT, is over by then: then it ends expired, and apipay.retry({ID}, ''why'') makes a copy. With and_cancel => true it ends cancelled.');
+  -- A refund of which that is said is asked for only before it is sent.
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.refund', 'params', '{"invoice_id": 45}'::jsonb, 'unproven_since', now(), 'expires_at', now() - interval '1 min'),
+    'Held since MOMENT (0 s ago): nobody but a human can tell whether the full refund from invoice 45 was done. Look for {TOKEN} in ApiPay''s dashboard. Done: select apipay.resolve({ID}, true, REFUND_ID, ''why''). Not done: select apipay.resolve({ID}, false, null, ''why''): it ends expired, since its expires_at, MOMENT, is over; apipay.retry({ID}, ''why'') then makes a copy. With and_cancel => true it ends cancelled.');
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'other_organization', 'unproven_since', now(), 'expires_at', now() - interval '1 min'),
+    'Held (other_organization) since MOMENT (0 s ago): the account is for another organization than when the invoice of 15 000 tenge to 8700***4321 was sent, and ApiPay shows nothing of it to the account''s present key. Look for {TOKEN} in the dashboard of the earlier organization. Done there: select apipay.resolve({ID}, true, INVOICE_ID, ''why'', anyway => true), which is believed. Not done, or taken back there: select apipay.resolve({ID}, false, null, ''why''): it ends expired, since its expires_at, MOMENT, is over; apipay.retry({ID}, ''why'') then makes a copy. With and_cancel => true it ends cancelled.');
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'reason', 'resolved_not_applied', 'unproven_since', now() - interval '1 h', 'absent_since', apipay._denied(), 'denied_at', now() - interval '1 min', 'expires_at', now() - interval '1 min'),
+    'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (60 min ago). The gateway is asked now. Somebody said at MOMENT that it was not done: it ends expired once ApiPay shows clearly that nothing of it is there, since its expires_at, MOMENT, is over; apipay.retry({ID}, ''why'') then makes a copy. If ApiPay shows that it was done, it is taken as done. If what ApiPay shows does not fit, or there is no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.');
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'reason', 'resolved_not_applied', 'unproven_since', now() - interval '1 h', 'absent_since', apipay._denied(), 'denied_at', now() - interval '1 min', 'expires_at', now() + interval '1 h'),
+    'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (60 min ago). The gateway is asked now. Somebody said at MOMENT that it was not done: it is sent again once ApiPay shows clearly that nothing of it is there, unless its expires_at, MOMENT, is over by then: then it ends expired, and apipay.retry({ID}, ''why'') makes a copy. If ApiPay shows that it was done, it is taken as done. If what ApiPay shows does not fit, or there is no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.');
+  delete from apipay.jobs j where j.state in ('held', 'uncertain') and j.expires_at is not null;
+
   -- succeeded: what the customer did
   perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 700}', 'Invoice 700 was delivered.');
   perform pg_temp.invoice(701, 'pending', '{"settled": false, "account": "sick"}');
@@ -500,7 +519,21 @@ begin
     'Cancelled at MOMENT (cancelled_by_user): nothing that was sent of it had an effect.');
   perform pg_temp.explains(jsonb_build_object('state', 'expired', 'http_status', 503, 'expires_at', now()),
     'Nothing that was sent of it by its expires_at, MOMENT, had an effect. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
+  -- Something was sent of it; that is seen no more once a person has said that it had no effect.
+  perform pg_temp.explains(jsonb_build_object('state', 'expired', 'epoch', 3, 'expires_at', now()),
+    'Nothing of it is known to have had an effect by its expires_at, MOMENT. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
+  perform pg_temp.explains('{"state": "cancelled", "reason": "cancelled_by_user", "epoch": 3}',
+    'Cancelled at MOMENT (cancelled_by_user): nothing of it is known to have had an effect.');
   perform pg_temp.explains(jsonb_build_object('state', 'expired', 'expires_at', now()), 'Nothing was sent by its expires_at, MOMENT. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
+
+  -- A job has one copy at most: that is named, and not how one is made.
+  for repeated, copy in
+    select o.id, apipay.retry(o.id) from apipay.overview o where o.state in ('failed', 'expired') and o.explain like '%select apipay.retry(%' order by o.id
+  loop
+    said := (select o.explain from apipay.overview o where o.id = repeated);
+    assert said like format('%%. Job %s repeats it.', copy) and said not like '%apipay.retry%', said;
+    delete from apipay.jobs j where j.id = copy;
+  end loop;
 
   -- all sending stopped comes before everything else
   perform apipay.stop('fire at 87007654321');
@@ -518,7 +551,7 @@ begin
   assert (select array_agg(distinct w.cause order by w.cause) from apipay.waiting w)
        = array['account_blocked', 'account_parked', 'back_off', 'gateway_failing', 'human_decides', 'not_due', 'not_followed', 'other_refund', 'parked', 'quota', 'unproven_request'];
   assert not exists (select from apipay.waiting w where w.state in ('sending', 'succeeded', 'failed', 'cancelled', 'expired'));
-  assert (select count(*) = 13 and sum(u.at_risk) = 105200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
+  assert (select count(*) = 14 and sum(u.at_risk) = 120200.50 from apipay.uncertain u), (select jsonb_agg(u) from apipay.uncertain u)::text;
   assert (select bool_and((u.state = 'held') = (u.next_lookup_at is null)) from apipay.uncertain u);
   assert (select count(*) = 6 from apipay.parked p), (select jsonb_agg(p) from apipay.parked p)::text;
   assert (select count(*) = 1 from apipay.parked p where p.parked_reason is null);

@@ -74,11 +74,14 @@ fn of_schema(user: &str, faults: &[Defect]) -> Vec<CheckResult> {
     results
 }
 
-/// Accounts with something to do that nobody serves: of a daemon that has stopped by its machine, once.
+/// Accounts with something to do that nobody serves: of a daemon that has stopped by its machine, once. One of this
+/// configuration that no daemon is known to have served before is about to be served for the first time.
 fn unserved(due: &[DueWork], configured: &[String]) -> Vec<CheckResult> {
+    let is_first_start =
+        |due: &DueWork| due.stopped_host.is_none() && configured.contains(&due.account);
     let unserved = due
         .iter()
-        .filter(|due| due.served_by == 0 && !configured.contains(&due.account));
+        .filter(|due| due.served_by == 0 && !is_first_start(due));
     let mut results = Vec::new();
     let mut of_hosts: BTreeMap<(&str, bool), Vec<&DueWork>> = BTreeMap::new();
     for due in unserved {
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_of_this_configuration_is_about_to_be_served() {
+    fn an_account_of_this_configuration_that_nobody_has_served_is_about_to_be_served() {
         let due = [DueWork {
             account: "shop".into(),
             ..DueWork::default()
@@ -212,6 +215,36 @@ mod tests {
             ..due[0].clone()
         }];
         assert_eq!(unserved(&served, &[]), []);
+    }
+
+    #[test]
+    fn a_daemon_that_served_an_account_of_this_configuration_and_is_gone_is_told() {
+        let due = DueWork {
+            account: "shop".into(),
+            stopped_host: Some("kassa-1".into()),
+            stopped_at: Some(time::OffsetDateTime::UNIX_EPOCH),
+            ..DueWork::default()
+        };
+        let told = |was_stopped_properly| {
+            let due = DueWork {
+                was_stopped_properly,
+                ..due.clone()
+            };
+            lines(&unserved(&[due], &["shop".to_owned()])).join("\n")
+        };
+        for (was_stopped_properly, how) in [
+            (true, "was stopped at"),
+            (false, "has given no sign of life since"),
+        ] {
+            let line = told(was_stopped_properly);
+            let expected =
+                format!("the apipayd on kassa-1 that served shop {how} 1970-01-01T00:00:00Z");
+            assert!(
+                line.contains(&expected)
+                    && line.contains("on kassa-1: sudo systemctl start apipayd"),
+                "{line}"
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::applied::{Applied, Progress};
 use super::fields::Fields;
 use super::plan::Plan;
+use super::sight::Sight;
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
 use crate::domain::object::Object;
@@ -47,6 +48,9 @@ pub trait Operation: Sync {
     fn is_one_at_a_time(&self) -> bool {
         false
     }
+
+    /// How a person sees what became of a job of this kind.
+    fn sight(&self) -> Sight;
 
     /// What jobs of this kind are called in a sentence.
     fn in_plural(&self) -> &'static str;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fields::{Field, FieldKind, Fields, Need};
 use super::params;
-use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend};
+use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend, Sight};
 use crate::domain::errors::FieldErrors;
 use crate::domain::fields;
 use crate::domain::job::JobName;
@@ -35,6 +35,15 @@ impl Operation for InvoiceCancel {
 
     fn in_plural(&self) -> &'static str {
         "cancellations"
+    }
+
+    fn sight(&self) -> Sight {
+        Sight {
+            id: None,
+            done: "that invoice is cancelled",
+            not_done: "it is not",
+            before_again: "that invoice as not cancelled",
+        }
     }
 
     fn fields(&self) -> &'static Fields {

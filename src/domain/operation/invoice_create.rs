@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fields::{COUNT, Field, FieldKind, Fields, Need, Reserved, Rule, TENGE, WHOLE_TENGE};
 use super::params;
-use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend};
+use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend, Sight};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
 use crate::domain::object::{Expected, Invoice, InvoiceStatus, Object, ObjectKind};
@@ -138,6 +138,10 @@ impl Operation for InvoiceCreate {
 
     fn in_plural(&self) -> &'static str {
         "new bills"
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::made("INVOICE_ID")
     }
 
     fn fields(&self) -> &'static Fields {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::fields::{COUNT, Field, FieldKind, Fields, Need, Rule, TENGE};
 use super::invoice_cancel::INVOICE_ID;
 use super::params;
-use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend};
+use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend, Sight};
 use crate::domain::errors::FieldErrors;
 use crate::domain::fields;
 use crate::domain::job::JobName;
@@ -80,6 +80,10 @@ impl Operation for InvoiceRefund {
 
     fn in_plural(&self) -> &'static str {
         "refunds"
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::made("REFUND_ID")
     }
 
     // Money goes out: not for a test.

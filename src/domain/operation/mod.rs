@@ -12,12 +12,14 @@ mod invoice_refund;
 mod params;
 mod plan;
 mod request;
+mod sight;
 mod written;
 
 pub use applied::{Applied, Progress};
 pub use contract::Operation;
 pub use plan::{Lookup, Plan, Resend};
 pub use request::{Method, Request};
+pub use sight::Sight;
 pub use written::{PARAMS_MAX, Written};
 
 /// Every operation, by name.

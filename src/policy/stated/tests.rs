@@ -438,6 +438,13 @@ fn a_refund_without_the_jobs_name_is_taken_once_none_of_its_own_can_come_to_ligh
 
 #[test]
 fn a_cancel_must_have_been_done_or_be_under_way() {
+    // What a cancel acts on carries the name of the job that billed it, if it was billed from here.
+    let bill = JobName {
+        token: Uuid::from_u128(9),
+        generation: 1,
+    };
+    let billed_here = bill.mark();
+    let comments = [None, Some(billed_here.as_str())];
     for (status, expected) in [
         ("cancelled", "applied succeeded invoice 15 cancelled free"),
         ("expired", "applied succeeded invoice 15 expired free"),
@@ -446,8 +453,10 @@ fn a_cancel_must_have_been_done_or_be_under_way() {
             "applied accepted under_way invoice 15 cancelling free",
         ),
     ] {
-        let found = invoice(json!({"status": status}));
-        check(&cancel(), SAID, &found, expected, None);
+        for comment in comments {
+            let found = invoice(json!({"status": status, "internal_comment": comment}));
+            check(&cancel(), SAID, &found, expected, None);
+        }
     }
     for status in [
         "pending",
@@ -458,8 +467,8 @@ fn a_cancel_must_have_been_done_or_be_under_way() {
     ] {
         let said =
             format!("invoice 15 was named; ApiPay has 5000 tenge to 8700***4567 (status {status})");
-        for stated in [SAID, ANYWAY] {
-            let found = invoice(json!({"status": status}));
+        for (stated, comment) in [SAID, ANYWAY].into_iter().zip(comments) {
+            let found = invoice(json!({"status": status, "internal_comment": comment}));
             check(&cancel(), stated, &found, HELD, Some(&said));
         }
     }

@@ -8,7 +8,7 @@ use super::by_person::acknowledge;
 use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::domain::operation;
+use crate::domain::operation::{self, Sight};
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::guard::Guard;
 use crate::worker::written::written;
@@ -62,6 +62,8 @@ pub struct Known<'a> {
     pub denied_since: Option<OffsetDateTime>,
     /// What may have to be cancelled first.
     pub to_cancel: ToCancel,
+    /// How a person sees what became of it.
+    pub sight: Sight,
 }
 
 impl Known<'_> {
@@ -73,7 +75,16 @@ impl Known<'_> {
             is_anothers: false,
             denied_since: None,
             to_cancel: ToCancel::of(operation),
+            sight: sight(operation),
         }
+    }
+}
+
+/// How a person sees what became of a job with this operation, which this version may not know.
+fn sight(operation: &str) -> Sight {
+    match operation::operation(operation) {
+        Some(operation) => operation.sight(),
+        None => Sight::made("GATEWAY_ID"),
     }
 }
 
@@ -161,6 +172,7 @@ impl Alert {
                     is_anothers,
                     denied_since,
                     to_cancel,
+                    sight,
                 },
         } = job;
         let is = |other: Reason| reason == other.code();
@@ -168,10 +180,12 @@ impl Alert {
             Some(_) => " again",
             None => "",
         };
-        let name_it = format!("select apipay.resolve({id}, true, GATEWAY_ID, 'why');");
+        let gateway_id = sight.id.unwrap_or("null");
+        let name_it = format!("select apipay.resolve({id}, true, {gateway_id}, 'why');");
         let or_not = format!(
-            "if it is not there, select apipay.resolve({id}, false, null, 'why'); sends it again once ApiPay shows nothing \
-             alive with its name, and with and_cancel => true it ends unsent."
+            "if {}, select apipay.resolve({id}, false, null, 'why'); sends it again once ApiPay shows {}, and with \
+             and_cancel => true it ends unsent.",
+            sight.not_done, sight.before_again
         );
         // What lives of it holds the job again, whatever is said.
         let first = match to_cancel {
@@ -186,15 +200,20 @@ impl Alert {
         };
         let look = "look the payment up in the ApiPay dashboard, then";
         let anyway = "the same with anyway => true if it is that one although it differs;";
+        let cancel_others = match to_cancel {
+            ToCancel::Nothing => String::new(),
+            ToCancel::Any | ToCancel::Invoice(_) => format!(
+                " An invoice that is not kept can still be paid, so cancel each of those: \
+                 select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); one that was paid too has to be refunded."
+            ),
+        };
         let (kind, what, action) = if is(Reason::DuplicateDetected) {
             (
                 DUPLICATE,
                 format!("held{again}: more than one object at ApiPay carries its name"),
                 format!(
-                    "see in the ApiPay dashboard which of them the customer is to pay or has paid, and say which: {name_it} \
-                     An invoice that is not kept can still be paid, so cancel each of those: \
-                     select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); one that was paid too has to be \
-                     refunded."
+                    "see in the ApiPay dashboard which of them the customer is to pay or has paid, and say which: \
+                     {name_it}{cancel_others}"
                 ),
             )
         } else if is(Reason::Mismatch) {
@@ -207,11 +226,14 @@ impl Alert {
             (
                 HELD,
                 "held again: what was said of it is not what ApiPay has".to_owned(),
-                match is_taken_anyway {
-                    true => format!(
+                match (sight.id, is_taken_anyway) {
+                    (None, _) => format!("{look}, if {}: {name_it} {or_not}", sight.done),
+                    (_, true) => format!(
                         "{look} name the right one: {name_it} {anyway} {known_first}{or_not}"
                     ),
-                    false => format!("{look} name the right one: {name_it} {known_first}{or_not}"),
+                    (_, false) => {
+                        format!("{look} name the right one: {name_it} {known_first}{or_not}")
+                    }
                 },
             )
         } else if is(Reason::OriginalLives) {
@@ -238,7 +260,7 @@ impl Alert {
                     .to_owned(),
                 format!(
                     "look the payment up in the dashboard of the earlier organization, then, if it was done there: \
-                     select apipay.resolve({id}, true, GATEWAY_ID, 'why', anyway => true); (believed, since it cannot \
+                     select apipay.resolve({id}, true, {gateway_id}, 'why', anyway => true); (believed, since it cannot \
                      be asked for); if it was not, or was taken back there, select apipay.resolve({id}, false, null, \
                      'why'); sends it again, to the account's present organization, and with and_cancel => true it ends unsent."
                 ),
@@ -269,7 +291,7 @@ impl Alert {
             (
                 HELD,
                 format!("held{again}: whether its request had its effect cannot be told from here"),
-                format!("{look}, if it is there: {name_it} {or_not}"),
+                format!("{look}, if {}: {name_it} {or_not}", sight.done),
             )
         };
         let found = found.map_or_else(String::new, |found| format!(": {found}"));

@@ -1,5 +1,7 @@
 //! Each job about which a human has to decide is told, with what holds it now, until it is settled.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{action, as_operator, open, statements, until_ended};
@@ -336,5 +338,156 @@ async fn the_alert_says_which_payment_to_look_up() {
         ))
         .await;
     until_ended(&world, "job_held", "true").await;
+    world.end([daemon]).await;
+}
+
+/// The calls that a text names, but for those that say the same with `and_cancel`, and what ApiPay has to show before a job is
+/// sent again.
+fn ways_out(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let calls = text.split("apipay.").skip(1).filter_map(|rest| {
+        let is_way_out = rest.starts_with("resolve(") || rest.starts_with("cancel_invoice(");
+        let call = rest.split(')').next()?;
+        (is_way_out && !call.contains("and_cancel")).then(|| call.to_owned())
+    });
+    let shown = text.split("once ApiPay shows ").skip(1).filter_map(|rest| {
+        let shown = rest.split([',', '.', ';']).next()?;
+        Some(shown.to_owned())
+    });
+    (calls.collect(), shown.collect())
+}
+
+#[tokio::test]
+async fn what_settles_a_held_job_is_the_same_in_its_alert_and_in_its_explain() {
+    const REASONS: [&str; 7] = [
+        "unknown_outcome",
+        "not_as_stated",
+        "mismatch",
+        "duplicate_detected",
+        "unconfirmed",
+        "original_lives",
+        "other_organization",
+    ];
+    let (world, daemon) = parked().await;
+    for (operation, named) in [
+        ("invoice.create", "INVOICE_ID"),
+        ("invoice.cancel", "null"),
+        ("invoice.refund", "REFUND_ID"),
+    ] {
+        for (reason, invoice) in REASONS.into_iter().zip(100..) {
+            let params = match operation {
+                "invoice.create" => json!({"phone_number": phone::PAID, "amount": 900}),
+                _ => json!({"invoice_id": invoice}),
+            };
+            let job = world.enqueue(operation, params).await;
+            world
+                .sql(&format!(
+                    "update apipay.jobs set state = 'held', reason = '{reason}', epoch = epoch + 1, unproven_since = now() where id = {job}"
+                ))
+                .await;
+            let kind = match reason {
+                "duplicate_detected" => reason,
+                _ => "job_held",
+            };
+            open(&world, kind, &format!("details -> 'job' = '{job}'")).await;
+            let alert = only(&world, job).await;
+            let (told, explain) = (action(&alert), world.explain(job).await);
+            assert_eq!(ways_out(told), ways_out(&explain), "{told}\n{explain}");
+            let call = format!("resolve({job}, true, {named}, 'why'");
+            assert!(told.contains(&call), "{call}: {told}");
+        }
+        world.sql("delete from apipay.jobs").await;
+        until_ended(&world, "job_held", "true").await;
+        until_ended(&world, "duplicate_detected", "true").await;
+    }
+    world.sql("select apipay.resume('default', 'seen')").await;
+    world.end([daemon]).await;
+}
+
+/// Past its time a job is not sent again, whatever is said of it.
+#[tokio::test]
+async fn a_held_job_whose_time_is_over_is_told_to_end_expired_and_does() {
+    let (world, daemon) = parked().await;
+    let mut jobs = Vec::new();
+    for (expires_at, told) in [
+        (
+            "now() - interval '1 hour'",
+            "Z, is over, so that it ends expired where it would be sent again",
+        ),
+        (
+            "now() + interval '1 hour'",
+            "; it is sent again only before its expires_at, ",
+        ),
+    ] {
+        let job = world.bill(phone::PAID, 900).await;
+        world
+            .sql(&format!(
+                "update apipay.jobs set state = 'held', reason = 'unknown_outcome', epoch = epoch + 1, unproven_since = now(),
+                        expires_at = {expires_at} where id = {job}"
+            ))
+            .await;
+        open(&world, "job_held", &format!("details -> 'job' = '{job}'")).await;
+        let alert = only(&world, job).await;
+        for part in [told, &format!("apipay.retry({job}, 'why') makes a copy")] {
+            assert!(action(&alert).contains(part), "{part}: {alert}");
+        }
+        jobs.push(job);
+    }
+    world.sql("select apipay.resume('default', 'seen')").await;
+    for job in &jobs {
+        say_not_done(&world, *job).await;
+    }
+    world.until(jobs[0], "expired").await;
+    world.until(jobs[1], "succeeded").await;
+    let explain = world.explain(jobs[0]).await;
+    assert!(
+        !explain.contains("Nothing was sent")
+            && explain.contains(&format!("select apipay.retry({}, 'why')", jobs[0])),
+        "{explain}"
+    );
+    until_ended(&world, "job_held", "true").await;
+    world.end([daemon]).await;
+}
+
+/// Its invoice is there all the while, and carries the name of the job that billed it.
+#[tokio::test]
+async fn the_alert_of_a_cancel_that_is_sent_again_ends_with_what_was_shown_of_its_invoice() {
+    let (world, daemon) = World::running().await;
+    let bill = world.bill(phone::UNPAID, 900).await;
+    let invoice = world.until(bill, "succeeded").await["invoice_id"].clone();
+    world
+        .sql("select apipay.park('default', 'to have a look')")
+        .await;
+    let cancel = world
+        .enqueue("invoice.cancel", json!({"invoice_id": invoice}))
+        .await;
+    world
+        .sql(&format!(
+            "update apipay.jobs set state = 'held', reason = 'unknown_outcome', epoch = epoch + 1, unproven_since = now() where id = {cancel}"
+        ))
+        .await;
+    open(
+        &world,
+        "job_held",
+        &format!("details -> 'job' = '{cancel}'"),
+    )
+    .await;
+    say_not_done(&world, cancel).await;
+    // It could end while the job waits in the queue, and would not say then what came of that.
+    let mut reader = world.pool().begin().await.unwrap();
+    sqlx::raw_sql("select from apipay.alerts where kind = 'job_held' for update")
+        .execute(&mut *reader)
+        .await
+        .unwrap();
+    world.sql("select apipay.resume('default', 'seen')").await;
+    world.until(cancel, "succeeded").await;
+    reader.rollback().await.unwrap();
+    until_ended(&world, "job_held", "true").await;
+    let said = world
+        .value("select to_jsonb(resolution) from apipay.alerts where kind = 'job_held'")
+        .await;
+    assert_eq!(
+        said,
+        "ApiPay showed that invoice as not cancelled, so it was sent again, and the job is succeeded now"
+    );
     world.end([daemon]).await;
 }

@@ -1,5 +1,7 @@
 //! Alerts about the daemon of one machine: named, and ended by that machine's daemon alone.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{as_operator, obey, open, until_ended};
@@ -58,6 +60,60 @@ async fn lost_history_of_another_machine_ends_with_no_other_start_but_with_a_per
     world.end([daemon, second, third]).await;
 }
 
+/// Runs `apipayd check` with the configuration of the daemons, and reads what it says.
+async fn check(world: &World) -> String {
+    let mut check = world.spawn(&["check"], &[]);
+    let status = check.ended(Duration::from_secs(30)).await;
+    let said = check.log_text();
+    assert_eq!(status.code(), Some(0), "{said}");
+    said
+}
+
+/// What waits for a daemon says that `apipayd check` tells why, and it is run where that daemon was.
+#[tokio::test]
+async fn check_tells_with_the_configuration_of_a_daemon_that_it_is_gone() {
+    let world = World::made(Wish::default()).await;
+    world.bill(phone::PAID, 100).await;
+    let gone = "the apipayd on";
+    let said = check(&world).await;
+    assert!(!said.contains(gone), "{said}");
+
+    let mut daemon = world.daemon().await;
+    world.until_all_final().await;
+    world.sql("select apipay.stop('to have a look')").await;
+    world.bill(phone::PAID, 100).await;
+    daemon.kill().await;
+    world
+        .sql("update apipay.daemons set seen_at = now() - interval '3 minutes'")
+        .await;
+    let said = check(&world).await;
+    for part in [
+        gone,
+        "that served default has given no sign of life since",
+        "sudo systemctl start apipayd",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+
+    let mut daemon = world.daemon().await;
+    world
+        .until_true("select exists (select from apipay.daemons where seen_at > now() - interval '1 minute' and accounts <> '{}')")
+        .await;
+    let said = check(&world).await;
+    assert!(!said.contains(gone), "{said}");
+    daemon.stop().await;
+    let said = check(&world).await;
+    assert!(
+        said.contains("that served default was stopped at"),
+        "{said}"
+    );
+
+    let daemon = world.daemon().await;
+    world.sql("select apipay.start('seen')").await;
+    world.until_all_final().await;
+    world.end([daemon]).await;
+}
+
 /// With the shortest lease that its cross-check allows: two of them are what is waited for.
 fn wish() -> Wish {
     Wish::default()
@@ -101,7 +157,7 @@ async fn a_daemon_that_stopped_is_one_alert_however_many_accounts_it_served() {
         (&alert["account"], &alert["subject"]),
         (&json!(null), &json!("kassa-2"))
     );
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(world.count("apipay.alerts").await, 1);
     // It was started again.
     world
@@ -146,7 +202,7 @@ async fn a_daemon_that_was_killed_beside_another_one_is_one_alert_until_it_was_s
     assert!(super::action(&stopped).contains("systemctl list-units --all 'apipayd*'"));
     let dropped = open(&world, "no_progress", "account = 'dropped'").await;
     assert!(super::action(&dropped).contains("add [accounts.dropped]"));
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(world.count("apipay.alerts").await, 2);
     // It was started again.
     world

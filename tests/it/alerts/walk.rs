@@ -131,12 +131,18 @@ async fn every_alert_ends_when_its_cause_is_gone_and_what_it_says_was_done() {
             // A person looks the invoice up, and names it.
             Some((_, invoice, other)) => {
                 let said = statements(action(alert));
-                let name_it = said.iter().find(|s| s.contains("GATEWAY_ID")).unwrap();
-                let name_it = name_it.replace("GATEWAY_ID", &invoice.to_string());
+                let name_it = said
+                    .iter()
+                    .find(|s| s.contains("true, INVOICE_ID"))
+                    .unwrap();
+                let name_it = name_it.replace("INVOICE_ID", &invoice.to_string());
                 as_operator(&world, &name_it).await.unwrap();
                 // The other one of two could still be paid.
                 if *other != 0 {
-                    let cancel_it = said.iter().find(|s| s.contains("INVOICE_ID")).unwrap();
+                    let cancel_it = said
+                        .iter()
+                        .find(|s| s.contains("cancel_invoice(INVOICE_ID"))
+                        .unwrap();
                     let cancel_it = cancel_it.replace("INVOICE_ID", &other.to_string());
                     as_operator(&world, &cancel_it).await.unwrap();
                 }
