@@ -8,17 +8,20 @@ mod held;
 mod lock;
 mod missing;
 mod organization;
+mod parked;
+mod wording;
 
 use crate::db::accounts::AlertText;
 
 pub use by_person::{MODE, REVIVED, mode_changed, of_invoice, revived};
 pub use database::{HISTORY, Others, STUCK, StuckJob, clock_jumped, held_up, history_lost};
 pub use fault::PANICKED;
-pub use gateway::{Appearance, OVERDUE, of_park, parked, parked_undelivered, undelivered};
+pub use gateway::OVERDUE;
 pub use held::{ANOTHERS, DIFFERS, DUPLICATE, HELD, HeldJob, Known, ToCancel};
 pub use lock::blocker;
 pub use missing::{MISSING, missing};
 pub use organization::{ORGANIZATION, other_organization};
+pub use parked::{Appearance, of_park, parked, parked_undelivered, undelivered};
 
 /// How an alert ends whose account is parked now.
 pub const PARKED_NOW: &str = "the account is parked now: its alert account_parked says why";
