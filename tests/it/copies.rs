@@ -9,6 +9,13 @@ async fn copy_of(world: &World, job: Job) -> Job {
     world.value(&copy).await.as_i64().unwrap()
 }
 
+/// Waits until a copy has ended because what it repeats lives: nothing of it was sent.
+async fn until_original_lives(world: &World, copy: Job) {
+    let row = world.until(copy, "failed").await;
+    assert_eq!(row["reason"], "original_lives", "{row}");
+    assert!(world.effects_of(copy).await.is_empty());
+}
+
 /// Waits until what is said of a job begins so, and returns all of it.
 async fn until_explained(world: &World, job: Job, beginning: &str) -> String {
     let told = format!("starts_with(explain, '{}')", beginning.replace('\'', "''"));
@@ -278,9 +285,7 @@ async fn a_copy_looks_at_an_original_that_was_deleted() {
         .set_invoice(invoice.as_i64().unwrap(), lives)
         .await;
     started(&world).await;
-    let row = world.until(copy, "failed").await;
-    assert_eq!(row["reason"], "original_lives", "{row}");
-    assert!(world.effects_of(copy).await.is_empty());
+    until_original_lives(&world, copy).await;
     drop(daemon);
     // The gateway has what no job explains any more.
     world.end_unchecked().await;
@@ -337,10 +342,8 @@ async fn a_copy_of_a_refund_is_not_sent_once_that_was_made_after_all() {
         )
         .await;
     started(&world).await;
-    let row = world.until(copy, "failed").await;
-    assert_eq!(row["reason"], "original_lives", "{row}");
     assert_eq!(world.effects_of(refund).await.len(), 1);
-    assert!(world.effects_of(copy).await.is_empty());
+    until_original_lives(&world, copy).await;
     drop(daemon);
     // The original has failed, and lives.
     world.end_unchecked().await;
@@ -383,9 +386,7 @@ async fn a_copy_is_not_sent_once_an_invoice_with_the_name_of_its_original_lives(
     );
     until_explained(&world, copy, &unseen).await;
     world.sandbox.mend().await;
-    let row = world.until(copy, "failed").await;
-    assert_eq!(row["reason"], "original_lives", "{row}");
-    assert!(world.effects_of(copy).await.is_empty());
+    until_original_lives(&world, copy).await;
     let invoice = &world.effects_of(job).await[0]["invoice_id"];
     let explained = world.explain(job).await;
     let lives = format!("but its invoice {invoice} lives after all");
@@ -431,9 +432,7 @@ async fn a_copy_of_a_refund_is_not_sent_once_the_one_that_was_named_is_made() {
     world.until(refund, "failed").await;
     set(json!({"status": "completed", "error_code": null})).await;
     let copy = copy_of(&world, refund).await;
-    let row = world.until(copy, "failed").await;
-    assert_eq!(row["reason"], "original_lives", "{row}");
-    assert!(world.effects_of(copy).await.is_empty());
+    until_original_lives(&world, copy).await;
     drop(daemon);
     // The original has failed, and lives.
     world.end_unchecked().await;

@@ -282,7 +282,7 @@ impl Asking<'_> {
         let verdict = &heard.verdict;
         info!(
             job.id = %guard.id, account = %self.room.name, next = verdict.next.state().as_str(),
-            reason = verdict.next.reason().map(Reason::code), "it is not resubmitted"
+            reason = verdict.next.reason().map(Reason::code), "what is asked for first keeps it from being sent"
         );
         let evidence = Evidence {
             guard,
