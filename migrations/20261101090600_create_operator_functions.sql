@@ -583,14 +583,18 @@ return timestamptz '2000-01-01 00:00:00+00';
 comment on function apipay._denied() is
   'Since when nothing was found of a job of which a person said that nothing was done: so long that one look-up more which finds nothing is enough.';
 
--- No request is ever sent on a word alone. What a bill or a refund has made carries its job's name, and whether an invoice
--- was cancelled it shows itself. A refund is looked up before each of its requests anyway, and so only where none follows;
--- a cancel that is to end has nothing that anybody could pay.
-create function apipay._is_looked_up_first(operation text, and_cancel boolean) returns boolean
-language sql immutable parallel safe
-return operation = 'invoice.create' or operation = case when and_cancel then 'invoice.refund' else 'invoice.cancel' end;
-comment on function apipay._is_looked_up_first(text, boolean) is
-  'Whether a held job of which somebody says that nothing was done is looked up before it is sent again, or, with and_cancel, before it ends. A refund that is sent again is looked up before each of its requests in any case.';
+-- Whether ApiPay is asked before it is believed that nothing was done. No request is ever sent on a word alone, and none that
+-- may have had its effect ends on one: what a bill or a refund has made carries its job's name, and whether an invoice was
+-- cancelled it shows itself. A cancel that is to end has nothing that anybody could pay. An invoice of another organization
+-- cannot be asked for with the key of this one, so that a person's word is all there is of what was to be done to it.
+create function apipay._is_asked_first(job apipay.jobs, and_cancel boolean) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return case job.operation
+  when 'invoice.create' then true
+  when 'invoice.cancel' then not and_cancel and not apipay._is_elsewhere(job)
+  else not apipay._is_elsewhere(job) end;
+comment on function apipay._is_asked_first(apipay.jobs, boolean) is
+  'Whether a held or uncertain job of which somebody says that nothing was done is looked up before it is sent again, or, with and_cancel, before it ends.';
 
 create function apipay.resolve(
   job bigint, applied boolean, gateway_id bigint default null, reason text default null, anyway boolean default false,
@@ -626,7 +630,7 @@ begin
     select count(*), count(*) filter (where finished_at is not null) into changed, closed from closing;
     perform apipay._all_changed('apipay.attempts', unclosed, changed, closed);
   end if;
-  if not applied and (apipay._is_looked_up_first(old.operation, and_cancel)
+  if not applied and (apipay._is_asked_first(old, and_cancel)
                       or (not and_cancel and (old.state = 'uncertain' or at_work_until is not null))) then
     -- The request may still be at work, or what it did may be found, so the look-up comes first, when that is over. That it
     -- finds nothing once is enough now: then it is sent again, or ends. Without a clear answer it is not sent.
@@ -692,7 +696,7 @@ begin
              case when applied then format('done, as %s %s', apipay._object_of(stored), stored.stated_id)
                   when and_cancel then 'not done and is to end' else 'not done' end),
            action = format('nothing is to do now. Nothing of the job is sent before ApiPay has answered; this alert ends then, or says why the job is held again.%s How it stands: select explain from apipay.overview where id = %s;',
-             case when and_cancel then ' Without a clear answer for reconcile.give_up the job ends all the same: see then in ApiPay''s dashboard that nothing of it is there, before you enqueue a new payment.' end, job)
+             case when and_cancel then ' Without a clear answer for reconcile.give_up the job ends all the same: see then in ApiPay''s dashboard that nothing of it is there, before you enqueue a new job for it.' end, job)
      where l.id = any (array(
        select a.id from apipay.alerts a
         where coalesce(a.account, '') = old.account and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null

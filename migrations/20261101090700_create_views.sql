@@ -449,8 +449,7 @@ return concat(done, ': select apipay.resolve(', job.id, ', true, ',
     'An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(job.invoice_id::text, 'INVOICE_ID'),
     ', account => ''', job.account, '''), or it holds the job again. ') end,
   'Not done: select apipay.resolve(', job.id, ', false, null, ''why'')', apipay._sent_again(job, ', which sends it again',
-    -- What is looked up only before it is sent ends without that.
-    case when apipay._is_looked_up_first(job.operation, false) or (job.expires_at <= now()) is not true then ' once ApiPay shows ' || apipay._shown_before_again(job.operation) end),
+    ' once ApiPay shows ' || apipay._shown_before_again(job.operation)),
   case when isfinite(job.expires_at) then '. With and_cancel => true it ends cancelled.' else ', or with and_cancel => true never.' end);
 comment on function apipay._ways_out(apipay.jobs, text, text) is 'The calls that settle a held job.';
 
@@ -474,7 +473,9 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
   when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given no clear answer about it',
     ' ' || apipay._since(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', ', so nothing was sent. ',
     'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. ',
-    case when job.operation = 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. ' end,
+    case job.operation
+      when 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. '
+      when 'invoice.refund' then 'Before you enqueue a new refund, see in ApiPay''s dashboard that nothing of this job is there. ' end,
     'Done, as ApiPay''s dashboard shows for ', apipay._trace(job), ': select apipay.resolve(', job.id, ', true, ',
     apipay._id_to_name(job), ', ''why'').')
   when job.reason = 'original_lives' then concat(apipay._mask_phones(left(job.error_message, 500)), '. This copy is not sent, but whether ',

@@ -12,7 +12,7 @@ update apipay.alerts l
                                     from (select account, id, status from apipay.invoices where job_id = j.id and job_token = j.token offset 0) i
                                    where i.account = j.account order by i.status in ('cancelled', 'expired', 'error'), i.id desc limit 1), '')
                                when j.reason = 'called_off_unseen'
-                               then 'the job ended as somebody said, and ApiPay has not answered whether it has anything of it: look there before you enqueue a new payment'
+                               then 'the job ended as somebody said, and ApiPay has not answered whether it has anything of it: look there before you enqueue a new job for it'
                                when j.state in ('accepted', 'succeeded') and exists (
                                  select from apipay.attempts t where t.job_id = j.id and t.kind = 'send' and t.started_at >= l.opened_at)
                                then 'ApiPay showed ' || apipay._shown_before_again(j.operation) || ', so it was sent again, and the job is ' || j.state || ' now'

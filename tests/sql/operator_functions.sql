@@ -244,17 +244,27 @@ begin
       found := pg_temp.read(job);
       assert (found.state, found.reason, found.absent_since) = ('uncertain', 'resolved_not_applied', '2000-01-01Z'::timestamptz);
       delete from apipay.jobs where id = job;
-      -- A refund has its look-up before it is sent.
+      -- So is a refund. It stays unproven until then, so that it cannot end as if nothing of it had an effect.
       job := pg_temp.job(state, 'invoice.refund', true, jsonb_build_object('invoice_id', 40 + job));
       insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
       perform apipay._tell_held('default', 'job_held', 'critical', 'a job is held', 'resolve it', jsonb_build_object('job', job));
       perform apipay.resolve(job, false, reason => 'not in the dashboard');
       found := pg_temp.read(job);
-      assert (found.state, found.reason, found.attempts, found.lookups, found.epoch) = ('queued', 'resolved_not_applied', 0, 0, 6);
-      assert found.unproven_since is null and found.absent_since is null and found.run_at = now();
+      assert (found.state, found.reason, found.attempts, found.lookups, found.epoch) = ('uncertain', 'resolved_not_applied', 0, 0, 6);
+      assert (found.absent_since, found.run_at) = ('2000-01-01Z'::timestamptz, now()) and found.unproven_since is not null;
       assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
-      assert (select resolution from apipay.alerts where kind = 'job_held' order by id desc limit 1) = 'not in the dashboard';
+      assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
+      perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', job), '55000', '%it cannot be cancelled%');
       perform apipay._resolve_alert('default', 'job_held', 'its job is gone', subject) from apipay.alerts where kind = 'job_held' and resolved_at is null;
+      delete from apipay.jobs where id = job;
+      -- An invoice of another organization cannot be asked for: the word is all there is.
+      job := pg_temp.job(state, 'invoice.refund', true, jsonb_build_object('invoice_id', 40 + job), account => 'other');
+      update apipay.jobs set reason = 'other_organization' where id = job;
+      update apipay.accounts set organization_since = now() where name = 'other';
+      perform apipay.resolve(job, false, reason => 'taken back there');
+      found := pg_temp.read(job);
+      assert (found.state, found.reason, found.unproven_since is null) = ('queued', 'resolved_not_applied', true), found;
+      update apipay.accounts set organization_since = null where name = 'other';
       perform apipay.cancel(job);
     else
       -- Its request may still be at work: a look-up comes first, and what it does not find is not there.

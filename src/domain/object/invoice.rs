@@ -225,6 +225,10 @@ impl ObjectKind for Invoice {
         self.external_order_id.as_deref()
     }
 
+    fn created_at(&self) -> Option<OffsetDateTime> {
+        self.created_at
+    }
+
     fn marked_text(&self) -> Option<&str> {
         self.internal_comment.as_deref()
     }

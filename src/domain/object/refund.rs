@@ -119,6 +119,10 @@ impl ObjectKind for Refund {
         self.amount
     }
 
+    fn created_at(&self) -> Option<OffsetDateTime> {
+        self.created_at
+    }
+
     fn marked_text(&self) -> Option<&str> {
         self.reason.as_deref()
     }

@@ -43,6 +43,7 @@ impl Operation for InvoiceCancel {
             done: "that invoice is cancelled",
             not_done: "it is not",
             before_again: "that invoice as not cancelled",
+            before_new: "",
         }
     }
 

@@ -141,7 +141,11 @@ impl Operation for InvoiceCreate {
     }
 
     fn sight(&self) -> Sight {
-        Sight::made("INVOICE_ID")
+        Sight::made(
+            "INVOICE_ID",
+            "Before you enqueue a new payment, see in ApiPay's dashboard that nothing of this job is there, and cancel what \
+             is. ",
+        )
     }
 
     fn fields(&self) -> &'static Fields {

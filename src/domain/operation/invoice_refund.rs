@@ -83,7 +83,10 @@ impl Operation for InvoiceRefund {
     }
 
     fn sight(&self) -> Sight {
-        Sight::made("REFUND_ID")
+        Sight::made(
+            "REFUND_ID",
+            "Before you enqueue a new refund, see in ApiPay's dashboard that nothing of this job is there. ",
+        )
     }
 
     // Money goes out: not for a test.

@@ -12,16 +12,19 @@ pub struct Sight {
     pub not_done: &'static str,
     /// What the gateway has to show before it is sent again.
     pub before_again: &'static str,
+    /// What a person does before they have it done by a new job. Empty where doing it twice does no harm.
+    pub before_new: &'static str,
 }
 
 impl Sight {
     /// Of what makes an object that bears the name of its job.
-    pub const fn made(id: &'static str) -> Sight {
+    pub const fn made(id: &'static str, before_new: &'static str) -> Sight {
         Sight {
             id: Some(id),
             done: "it is there",
             not_done: "it is not there",
             before_again: "nothing alive with its name",
+            before_new,
         }
     }
 }

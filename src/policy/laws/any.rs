@@ -366,7 +366,11 @@ pub(super) fn shows_free_key(finding: &Finding) -> bool {
     shows_ours(finding) && found.iter().any(is_free)
 }
 
-pub(super) fn shows_stranger(finding: &Finding, known: &Baseline) -> bool {
+pub(super) fn shows_stranger(
+    finding: &Finding,
+    known: &Baseline,
+    denied_since: Option<OffsetDateTime>,
+) -> bool {
     let Finding::Listed(list) = finding else {
         return false;
     };
@@ -378,7 +382,9 @@ pub(super) fn shows_stranger(finding: &Finding, known: &Baseline) -> bool {
             .reason
             .as_ref()
             .is_some_and(|reason| reason.contains("[apipayd "));
-        !marked && !known.refund_ids.contains(&refund.id)
+        let was_there =
+            (denied_since.zip(refund.created_at)).is_some_and(|(said, made)| made < said);
+        !marked && !was_there && !known.refund_ids.contains(&refund.id)
     })
 }
 

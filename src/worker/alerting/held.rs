@@ -84,7 +84,7 @@ impl Known<'_> {
 fn sight(operation: &str) -> Sight {
     match operation::operation(operation) {
         Some(operation) => operation.sight(),
-        None => Sight::made("GATEWAY_ID"),
+        None => Sight::made("GATEWAY_ID", ""),
     }
 }
 
@@ -266,13 +266,6 @@ impl Alert {
                 ),
             )
         } else if is(Reason::Unconfirmed) {
-            let before = match to_cancel {
-                ToCancel::Nothing => "",
-                ToCancel::Any | ToCancel::Invoice(_) => {
-                    "Before you enqueue a new payment, see in ApiPay's dashboard that nothing of this job is there, and \
-                     cancel what is. "
-                }
-            };
             (
                 HELD,
                 format!(
@@ -283,8 +276,9 @@ impl Alert {
                 ),
                 format!(
                     "to have ApiPay asked again: select apipay.resolve({id}, false, null, 'why'); to end it: \
-                     select apipay.resolve({id}, false, null, 'why', and_cancel => true); which sends nothing. {before}\
-                     If the dashboard shows that it was done: {name_it}"
+                     select apipay.resolve({id}, false, null, 'why', and_cancel => true); which sends nothing. {}\
+                     If the dashboard shows that it was done: {name_it}",
+                    sight.before_new
                 ),
             )
         } else {
