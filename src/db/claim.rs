@@ -117,7 +117,7 @@ impl ClaimRow {
                 unproven_since: self.unproven_since,
                 absent_since: self.absent_since,
                 failing_since: self.failing_since,
-                is_expired: self.is_expired,
+                is_sent_no_more: self.is_expired,
                 denied_since: self.denied_since,
                 lookups: u32::try_from(self.lookups).unwrap_or(0),
                 invoice_id: self.invoice_id,

@@ -123,7 +123,7 @@ impl DueRow {
                 absent_since: None,
                 lookups: 0,
                 failing_since: None,
-                is_expired: false,
+                is_sent_no_more: false,
                 denied_since: None,
                 invoice_id: Some(self.invoice_id),
                 is_key_taken: false,

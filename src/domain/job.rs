@@ -127,8 +127,9 @@ pub struct History {
     pub lookups: u32,
     /// Since when its requests get no clear answer; `None` once one did.
     pub failing_since: Option<OffsetDateTime>,
-    /// Whether it is past its `expires_at`: what was sent of it is settled, and no request is made any more.
-    pub is_expired: bool,
+    /// Whether no request is made of it any more, so that what was sent is settled: it is past its `expires_at`, or this
+    /// version does not take its params.
+    pub is_sent_no_more: bool,
     /// Since when a person says that the unproven request had no effect, if one does.
     pub denied_since: Option<OffsetDateTime>,
     /// The invoice the job is known to have made or to act on.

@@ -85,7 +85,10 @@ impl std::fmt::Debug for Kind {
 
 fn kind(name: &str, params: Value) -> Kind {
     let operation = operation(name).expect("a known operation");
-    let plan = operation.prepare(&params, &NAME).expect("valid params");
+    let plan = operation
+        .prepare(&params, &NAME)
+        .expect("valid params")
+        .plan;
     Kind { operation, plan }
 }
 
@@ -119,7 +122,7 @@ pub(super) fn clean() -> History {
         absent_since: None,
         lookups: 0,
         failing_since: None,
-        is_expired: false,
+        is_sent_no_more: false,
         denied_since: None,
         invoice_id: None,
         is_key_taken: false,

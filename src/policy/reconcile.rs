@@ -159,7 +159,7 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
         () if (settled || never_sent) && exhausted => not_applied(Next::Failed(Reason::GaveUp)),
         () if settled || never_sent => queued(Proof::NothingApplied),
         () if is_sent_again_by_key(subject)
-            && !history.is_expired
+            && !history.is_sent_no_more
             && is_due_soon
             && !exhausted
             && !key_may_be_free(history, at) =>

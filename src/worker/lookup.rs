@@ -98,9 +98,9 @@ pub async fn step(ctx: &Arc<Context>, culprits: &mut Culprits) -> Result<Step, D
     Ok(Step::Worked)
 }
 
-async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) {
+async fn look_up(room: &Room, mut claim: Claim, claimed_at: Moment, errand: Errand) {
     let guard = guard(room, &claim, State::Uncertain);
-    let Some((operation, plan)) = planned(room, &guard, &claim).await else {
+    let Some((operation, plan)) = planned(room, &guard, &mut claim).await else {
         return;
     };
     if !room.may_send(claimed_at) {
@@ -185,14 +185,14 @@ async fn look_up(room: &Room, claim: Claim, claimed_at: Moment, errand: Errand) 
     conclude(room, &evidence, heard, true).await;
 }
 
-/// What the job asks for. None when it cannot be looked up now, or a human has to decide about it.
+/// How the job is found. None when it cannot be looked up now, or was recorded otherwise.
 async fn planned(
     room: &Room,
     guard: &Guard,
-    claim: &Claim,
+    claim: &mut Claim,
 ) -> Option<(&'static dyn Operation, Plan)> {
     match plan::of_claim(&room.handles.pool, claim).await {
-        Ok(planned) => return Some(planned),
+        Ok((operation, planned)) => return Some((operation, planned.plan)),
         // The lease of the claim runs out, and the job is looked up then.
         Err(NoPlan::Unread(error)) => {
             warn!(job.id = %claim.id, error = %Chain(&error), "the params could not be fetched; looked up later");
@@ -202,7 +202,15 @@ async fn planned(
             cannot_read(room, guard, claim, message).await;
         }
         Err(NoPlan::Invalid(errors)) => {
-            cannot_read(room, guard, claim, &errors.to_string()).await;
+            // A version that took them may have sent it. This one does not, and says so once it is known that nothing is there.
+            let found = plan::without_params(&claim.operation, claim.history.invoice_id);
+            if found.is_some() {
+                claim.history.is_sent_no_more = true;
+                return found;
+            }
+            let entry = outcome::invalid_params(guard, AttemptKind::Lookup, &errors);
+            let outcome = Outcome::plain(&guard.account, entry);
+            room.handles.recorder.record(outcome).await;
         }
     }
     None
@@ -283,7 +291,8 @@ async fn watch(room: &Room, guard: &Guard, invoices: &[&Object]) {
     }
 }
 
-/// A human has to decide about a job that this version cannot read and an earlier one may have sent, or has decided.
+/// A human has to decide about a job whose operation this version does not know and another one may have sent, or has
+/// decided.
 async fn cannot_read(room: &Room, guard: &Guard, claim: &Claim, message: &str) {
     let known = Known {
         denied_since: claim.history.denied_since,
@@ -298,10 +307,7 @@ async fn cannot_read(room: &Room, guard: &Guard, claim: &Claim, message: &str) {
     }
     let outcome = Outcome {
         alert: Alert::of(guard, &Next::Held(Reason::UnknownOutcome), known),
-        ..Outcome::plain(
-            &guard.account,
-            outcome::held(guard, AttemptKind::Lookup, message),
-        )
+        ..Outcome::plain(&guard.account, outcome::held(guard, message))
     };
     room.handles.recorder.record(outcome).await;
 }

@@ -2,6 +2,8 @@
 
 mod mirror;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -135,15 +137,31 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
     }
 }
 
-/// The entry for a job whose params the operation refuses: nothing was sent.
-pub fn invalid_params(guard: &Guard, errors: &FieldErrors) -> Entry {
+/// The entry for a job whose params the operation refuses: nothing was sent, and it ends.
+pub fn invalid_params(guard: &Guard, kind: AttemptKind, errors: &FieldErrors) -> Entry {
+    refused(guard, kind, errors, &Next::Failed(Reason::InvalidParams))
+}
+
+/// The entry for a job whose params the operation refuses, and of which an earlier request may have had its effect: nothing
+/// was sent, and it is looked up before it ends.
+pub fn invalid_params_unproven(guard: &Guard, errors: &FieldErrors) -> Entry {
+    let looked_up = Next::Uncertain {
+        after: Duration::ZERO,
+        reason: Reason::InvalidParams,
+        invoice_id: None,
+        absent: false,
+    };
+    refused(guard, AttemptKind::Send, errors, &looked_up)
+}
+
+fn refused(guard: &Guard, kind: AttemptKind, errors: &FieldErrors, next: &Next) -> Entry {
     let transition = Transition {
-        kind: Some(AttemptKind::Send.as_str()),
+        kind: Some(kind.as_str()),
         effect: Some(Effect::NotApplied.as_str()),
         error_code: Some("invalid_params".to_owned()),
         message: Some(errors.to_string()),
         errors: serde_json::to_value(errors).ok(),
-        ..moved(guard, &Next::Failed(Reason::InvalidParams))
+        ..moved(guard, next)
     };
     Entry {
         transition: Some(transition),
@@ -220,14 +238,11 @@ pub fn followed(
     entry
 }
 
-/// Closes an attempt that could not be made because the job's row cannot be read, and holds the job.
-pub fn held(guard: &Guard, kind: AttemptKind, message: &str) -> Entry {
+/// Closes a look-up that could not be made because the job's row cannot be read, and holds the job.
+pub fn held(guard: &Guard, message: &str) -> Entry {
     let transition = Transition {
-        kind: Some(kind.as_str()),
-        effect: Some(match kind {
-            AttemptKind::Send | AttemptKind::First => Effect::NotApplied.as_str(),
-            AttemptKind::Lookup => Effect::Unknown.as_str(),
-        }),
+        kind: Some(AttemptKind::Lookup.as_str()),
+        effect: Some(Effect::Unknown.as_str()),
         message: Some(message.to_owned()),
         ..moved(guard, &Next::Held(Reason::UnknownOutcome))
     };

@@ -4,7 +4,7 @@ use crate::db::claim::{self, Claim};
 use crate::db::{DbError, Pool};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::{JobId, JobName};
-use crate::domain::operation::{Operation, Plan, Written, operation};
+use crate::domain::operation::{Operation, Plan, Planned, Written, operation};
 
 /// Why a job has no plan.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub enum NoPlan {
 pub async fn of_claim(
     pool: &Pool,
     claim: &Claim,
-) -> Result<(&'static dyn Operation, Plan), NoPlan> {
+) -> Result<(&'static dyn Operation, Planned), NoPlan> {
     plan(pool, claim.id, &claim.name, &claim.operation, &claim.params).await
 }
 
@@ -32,7 +32,7 @@ pub async fn plan(
     name: &JobName,
     operation_name: &str,
     params: &Written,
-) -> Result<(&'static dyn Operation, Plan), NoPlan> {
+) -> Result<(&'static dyn Operation, Planned), NoPlan> {
     let operation = operation(operation_name).ok_or(NoPlan::UnknownOperation)?;
     let fetched;
     let written = match params {
@@ -49,4 +49,14 @@ pub async fn plan(
         .and_then(|params| operation.prepare(&params, name))
         .map_err(NoPlan::Invalid)?;
     Ok((operation, planned))
+}
+
+/// How a job is found whose params are wrong (see [`Operation::without_params`]). `None` where no request can have been made
+/// of it.
+pub fn without_params(
+    operation_name: &str,
+    invoice_id: Option<i64>,
+) -> Option<(&'static dyn Operation, Plan)> {
+    let operation = operation(operation_name)?;
+    Some((operation, operation.without_params(invoice_id)?))
 }

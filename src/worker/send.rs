@@ -22,7 +22,7 @@ use crate::domain::errors::FieldErrors;
 use crate::domain::group::Group;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::object::Object;
-use crate::domain::operation::{Lookup, Operation, Plan, Request, Resend};
+use crate::domain::operation::{Lookup, Operation, Plan, Planned, Request, Resend};
 use crate::domain::outage::Read;
 use crate::domain::state::State;
 use crate::gateway::wire;
@@ -35,7 +35,7 @@ use crate::policy::outage::{Sign, sign_of_send};
 use crate::policy::reconcile::{key_may_be_free, made_before, original_lives, without_baseline};
 use crate::policy::verdict::{Next, Reason, Verdict};
 use crate::telemetry::Chain;
-use crate::worker::alerting::{Alert, Known};
+use crate::worker::alerting::Known;
 use crate::worker::clock::Moment;
 use crate::worker::failing;
 use crate::worker::find::{self, Asked};
@@ -84,7 +84,7 @@ struct Prepared {
     job: Job,
     guard: Guard,
     operation: &'static dyn Operation,
-    plan: Plan,
+    planned: Planned,
 }
 
 /// Sends a request, and records of each of its jobs what came of it. Not to be dropped before it ends. Returns the worst of
@@ -139,7 +139,7 @@ pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Trial {
 /// The one request of all of these jobs. That of a single one is its own, and no operation takes several in one request
 /// yet, so groups are of one job.
 fn request_of(going: &Group<Prepared>) -> &Request {
-    &going.first().plan.request
+    &going.first().planned.request
 }
 
 /// Finds out what a job asks for and whether it may be sent, by all that is to be read before. What it says of the account,
@@ -148,7 +148,7 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Result<Prepared,
     let guard = guard(room, &job.claim, State::Sending);
     let claim = &job.claim;
     let planned = plan::of_claim(&room.handles.pool, claim);
-    let (operation, plan) = match planned.await {
+    let (operation, planned) = match planned.await {
         Ok(planned) => planned,
         Err(NoPlan::UnknownOperation) => {
             error!(job.id = %guard.id, operation = claim.operation, "this version does not know the operation; a newer apipayd will");
@@ -162,21 +162,22 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Result<Prepared,
             return Err(refuse(room, &guard, &job, &errors).await);
         }
     };
+    let plan = &planned.plan;
     let originals = match job.claim.is_copy {
         true => originals(room, &guard, &job).await?,
         false => Vec::new(),
     };
     if plan.resend == Resend::ByBaseline {
-        let read = read_before(room, operation, &originals, &guard, &plan, &job, slot);
+        let read = read_before(room, operation, &originals, &guard, plan, &job, slot);
         job.window_from = Box::pin(read).await?;
     }
     if operation.makes_invoice() {
         if !originals.is_empty() {
-            let look = earlier::look_at_originals(room, &originals, &guard, &plan, &job, slot);
+            let look = earlier::look_at_originals(room, &originals, &guard, plan, &job, slot);
             job.window_from = Box::pin(look).await?;
         }
         if job.claim.name.generation > 1 {
-            let look = earlier::look_back(room, operation, &guard, &plan, &job, slot);
+            let look = earlier::look_back(room, operation, &guard, plan, &job, slot);
             job.window_from = Box::pin(look).await?;
         }
     }
@@ -184,7 +185,7 @@ async fn prepare(room: &Room, mut job: Job, slot: &mut Slot) -> Result<Prepared,
         job,
         guard,
         operation,
-        plan,
+        planned,
     })
 }
 
@@ -205,7 +206,7 @@ async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Tim
         job,
         guard,
         operation,
-        plan,
+        planned: Planned { plan, .. },
     } = prepared;
     let at = circumstances(room, job);
     let (name, history) = (job.claim.name, &job.claim.history);
@@ -365,25 +366,15 @@ fn kind_of(lookup: &Lookup) -> Read {
     }
 }
 
-/// Ends a job whose params are wrong: nothing is sent. What an earlier version may have sent is a human's to
-/// decide. Returns what that says of the account.
+/// Ends a job whose params are wrong: nothing is sent. One that an earlier version may have sent is looked up first. Returns
+/// what that says of the account.
 async fn refuse(room: &Room, guard: &Guard, job: &Job, errors: &FieldErrors) -> Trial {
     info!(job.id = %guard.id, "invalid params; nothing was sent");
-    let outcome = if job.claim.history.unproven_since.is_none() {
-        Outcome::plain(&guard.account, outcome::invalid_params(guard, errors))
-    } else {
-        Outcome {
-            alert: Alert::of(
-                guard,
-                &Next::Held(Reason::UnknownOutcome),
-                Known::nothing_of(&job.claim.operation),
-            ),
-            ..Outcome::plain(
-                &guard.account,
-                outcome::held(guard, AttemptKind::Send, &errors.to_string()),
-            )
-        }
+    let entry = match job.claim.history.unproven_since {
+        None => outcome::invalid_params(guard, AttemptKind::Send, errors),
+        Some(_) => outcome::invalid_params_unproven(guard, errors),
     };
+    let outcome = Outcome::plain(&guard.account, entry);
     let signed = Some(job.signed(Sign::Silent));
     let outcome = Outcome { signed, ..outcome };
     let recorded = if job.role == Role::TrialOfPark {

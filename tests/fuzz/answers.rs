@@ -5,6 +5,7 @@ use std::time::Duration;
 use apipayd::domain::answer::{Answer, Body, Limits, Reply, Timed};
 use apipayd::domain::codes::Class;
 use apipayd::domain::job::{Epoch, JobId};
+use apipayd::domain::operation::Planned;
 use apipayd::policy::judge::{judge, signal_of};
 use apipayd::policy::outage::{Errand, sign_of_send};
 use apipayd::policy::reconcile::without_baseline;
@@ -63,7 +64,7 @@ pub(crate) fn limits(tape: &mut Tape<'_>, hints: &Seeds) -> Limits {
 }
 
 fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
-    let (operation, plan) = job(tape);
+    let (operation, Planned { request, plan }) = job(tape);
     let (history, at) = (history(tape), at(tape));
     let reply = Reply::new(
         tape.pick(&STATUSES),
@@ -122,7 +123,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         guard: &guard,
         kind: AttemptKind::Send,
         plan: &plan,
-        request: &plan.request,
+        request: &request,
         timed: &timed,
         now: NOW,
         signed: Signed {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use apipayd::config::{Environment, Settings, Sources};
 use apipayd::domain::job::{History, JobName};
 use apipayd::domain::object::Object;
-use apipayd::domain::operation::{OPERATIONS, Operation, Plan};
+use apipayd::domain::operation::{OPERATIONS, Operation, Plan, Planned};
 use apipayd::policy::judge::Circumstances;
 use apipayd::policy::rules::{Jitter, Rules};
 use apipayd::policy::verdict::{AccountSignal, Effect, Next, Verdict};
@@ -64,10 +64,10 @@ pub(crate) fn params_of(operation: &dyn Operation) -> Value {
     }
 }
 
-pub(crate) fn job(tape: &mut Tape<'_>) -> (&'static dyn Operation, Plan) {
+pub(crate) fn job(tape: &mut Tape<'_>) -> (&'static dyn Operation, Planned) {
     let operation = tape.pick(OPERATIONS);
-    let plan = operation.prepare(&params_of(operation), &NAME).unwrap();
-    (operation, plan)
+    let planned = operation.prepare(&params_of(operation), &NAME).unwrap();
+    (operation, planned)
 }
 
 pub(crate) fn history(tape: &mut Tape<'_>) -> History {
@@ -84,7 +84,7 @@ pub(crate) fn history(tape: &mut Tape<'_>) -> History {
         lookups: u32::from(tape.byte()),
         failing_since: past(tape),
         invoice_id: tape.coin().then_some(INVOICE),
-        is_expired: tape.coin(),
+        is_sent_no_more: tape.coin(),
         denied_since: past(tape),
         is_key_taken: tape.coin(),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use apipayd::domain::account::DuplicateProtection;
 use apipayd::domain::answer::{Answer, Body, Limits, Reply, Timed};
 use apipayd::domain::object::{Invoice, InvoiceStatus, RefundStatus};
-use apipayd::domain::operation::{Lookup, Resend};
+use apipayd::domain::operation::{Lookup, Planned, Resend};
 use apipayd::gateway::wire;
 use apipayd::policy::breaker::health;
 use apipayd::policy::finding::{Baseline, Finding, Subject};
@@ -42,7 +42,7 @@ fn timed(tape: &mut Tape<'_>, bytes: &[u8]) -> Timed {
 }
 
 fn looked_up(tape: &mut Tape<'_>, bytes: &[u8]) {
-    let (operation, plan) = job(tape);
+    let (operation, Planned { plan, .. }) = job(tape);
     let timed = timed(tape, bytes);
     health(&timed.answer);
     for invoice in wire::read_check(&timed).unwrap_or_default() {

@@ -1,7 +1,7 @@
 //! What programs ask for: phones, amounts, params of every operation.
 
 use apipayd::domain::job::JobName;
-use apipayd::domain::operation::{Method, OPERATIONS, Plan};
+use apipayd::domain::operation::{Method, OPERATIONS, Request};
 use apipayd::domain::phone::Phone;
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -53,10 +53,10 @@ fn params(written: &[u8]) {
     };
     for operation in OPERATIONS {
         match operation.prepare(&params, &NAME) {
-            Ok(plan) => {
-                assert_allowed(&plan);
+            Ok(planned) => {
+                assert_allowed(&planned.request);
                 let again = operation.prepare(&params, &NAME).unwrap();
-                assert_eq!(plan.request, again.request, "the same bytes each time");
+                assert_eq!(planned.request, again.request, "the same bytes each time");
             }
             Err(errors) => {
                 assert!(!errors.is_empty());
@@ -70,8 +70,7 @@ fn params(written: &[u8]) {
     }
 }
 
-fn assert_allowed(plan: &Plan) {
-    let request = &plan.request;
+fn assert_allowed(request: &Request) {
     assert_eq!(request.method, Method::Post);
     let parts: Vec<&str> = request.path.split('/').collect();
     let is_known = match parts[..] {

@@ -199,6 +199,79 @@ async fn a_daemon_may_die_between_a_look_at_the_original_and_the_record_of_its_c
     }
 }
 
+/// Nobody has to say what became of a job whose params no daemon would have sent.
+#[tokio::test]
+async fn a_daemon_may_die_with_wrong_params_in_its_hands_and_their_jobs_end_by_themselves() {
+    let (world, mut earlier) =
+        World::running_as(Wish::default().tune("reconcile.settle", "500ms")).await;
+    earlier.kill().await;
+    let mut jobs = Vec::new();
+    for (operation, params) in [
+        (
+            "invoice.create",
+            json!({"phone_number": "12345", "amount": 10}),
+        ),
+        ("invoice.cancel", json!({"invoice_id": -15})),
+        ("invoice.refund", json!({"invoice_id": 0, "amount": 10})),
+    ] {
+        jobs.push(world.enqueue(operation, params).await);
+    }
+    let invoice = world
+        .sandbox
+        .invoice(&world.key("default"), json!({"status": "paid"}))
+        .await;
+    let params = json!({"invoice_id": invoice, "amount": -10});
+    jobs.push(world.enqueue("invoice.refund", params).await);
+    let mut daemon = armed(&world, Point::AfterClaim.name(), &[]);
+    let status = daemon.ended(PATIENCE).await;
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+    world.expire_promises().await;
+    let heir = world.daemon().await;
+    for job in jobs {
+        let row = world.until(job, "failed").await;
+        assert_eq!(row["error_code"], "invalid_params", "{row}");
+        let held = format!("apipay.events where job_id = {job} and to_state = 'held'");
+        assert_eq!(world.count(&held).await, 0, "{row}");
+    }
+    world.end([heir]).await;
+}
+
+/// A version that takes less than the one that sent a bill finds it all the same, and follows it.
+#[tokio::test]
+async fn a_bill_whose_params_are_not_taken_any_more_is_found_by_its_name() {
+    let wish = Wish::default().tune("reconcile.settle", "500ms");
+    let (world, mut earlier) = World::running_as(wish).await;
+    let hangs = json!({"route": "POST /invoices", "effect": "apply", "hang": true});
+    world.sandbox.fault(hangs).await;
+    let job = world.bill(phone::PAID, 100).await;
+    world
+        .until_holds("the request is under way", async || {
+            !world.sandbox.requests_to("POST /invoices").await.is_empty()
+        })
+        .await;
+    earlier.kill().await;
+    world.sandbox.mend().await;
+    world
+        .sql(&format!(
+            "set session_replication_role = replica;
+             update apipay.jobs set params = params || '{{\"tip\": 1}}' where id = {job};
+             set session_replication_role = origin"
+        ))
+        .await;
+    world.expire_promises().await;
+    let heir = world.daemon().await;
+    let row = world.until(job, "succeeded").await;
+    let effects = world.effects_of(job).await;
+    assert_eq!(effects.len(), 1, "{effects:?}");
+    assert_eq!(row["invoice_id"], effects[0]["invoice_id"], "{row}");
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.invoices where job_id = {job} and status = 'paid')"
+        ))
+        .await;
+    world.end([heir]).await;
+}
+
 #[tokio::test]
 async fn a_daemon_whose_environment_names_no_point_passes_them_all() {
     let (world, daemon) = World::running().await;

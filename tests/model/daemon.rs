@@ -14,7 +14,7 @@ use apipayd::domain::account::AccountName;
 use apipayd::domain::answer::{Answer, Lost, NotSent, Timed};
 use apipayd::domain::job::{Epoch, History, JobId, JobName};
 use apipayd::domain::object::{Invoice, Object, Refund};
-use apipayd::domain::operation::{Lookup, Operation, Plan, Request, operation};
+use apipayd::domain::operation::{Lookup, Operation, Plan, Planned, Request, operation};
 use apipayd::domain::state::State as Status;
 use apipayd::gateway::wire;
 use apipayd::policy::finding::{Baseline, Finding, Subject};
@@ -87,7 +87,7 @@ struct Question {
 pub(crate) struct Daemon {
     setup: Setup,
     operation: &'static dyn Operation,
-    plans: Vec<Plan>,
+    plans: Vec<Planned>,
     rules: Rules,
     /// Decisions are pure, so each is made once.
     made: Mutex<HashMap<Question, Option<Move>>>,
@@ -169,7 +169,7 @@ impl Daemon {
 
     fn answer(&self, question: &Question) -> Option<Move> {
         let history = self.history(question);
-        let plan = &self.plans[usize::from(question.job)];
+        let Planned { request, plan } = &self.plans[usize::from(question.job)];
         let at = Circumstances {
             rules: &self.rules,
             now: NOW,
@@ -207,7 +207,7 @@ impl Daemon {
                     &timed,
                     at,
                 );
-                Some(self.written(AttemptKind::Send, plan, &plan.request, &timed, &verdict))
+                Some(self.written(AttemptKind::Send, plan, request, &timed, &verdict))
             }
             Learned::NoBaseline => {
                 let timed = bad_gateway(Duration::ZERO);
@@ -264,7 +264,7 @@ impl Daemon {
             // Only lengthens delays, which are zero.
             lookups: 0,
             failing_since: None,
-            is_expired: false,
+            is_sent_no_more: false,
             denied_since: None,
             invoice_id,
             // A key that is taken is answered with the number of what has it.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use apipayd::domain::answer::{Answer, Body, Limits, Reply, Timed};
-use apipayd::domain::operation::Plan;
+use apipayd::domain::operation::Planned;
 use serde_json::{Value, json};
 
 use crate::setup::{FOR_EVER, Op, Setup};
@@ -194,7 +194,7 @@ pub(crate) struct Writer<'a> {
     /// The configuration.
     pub(crate) setup: &'a Setup,
     /// The plans of the jobs: what the gateway was sent.
-    pub(crate) plans: &'a [Plan],
+    pub(crate) plans: &'a [Planned],
 }
 
 impl Writer<'_> {

@@ -430,13 +430,13 @@ begin
   update apipay.accounts set organization_since = null where name = 'other';
 
   -- The alert of a job ends with it, whatever else is held.
-  job := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4001}');
-  other := pg_temp.job('held', 'invoice.refund', true, '{"invoice_id": 4002}');
+  job := pg_temp.job('held', 'invoice.cancel', true, '{"invoice_id": 4001}');
+  other := pg_temp.job('held', 'invoice.cancel', true, '{"invoice_id": 4002}');
   perform apipay._tell_held('default', 'job_held', 'critical', 'it is held', 'resolve it', jsonb_build_object('job', job));
   perform apipay._tell_held('default', 'duplicate_detected', 'critical', 'two refunds', 'say which', jsonb_build_object('job', other));
-  perform apipay.resolve(job, false);
+  perform apipay.resolve(job, false, and_cancel => true);
   assert (select array_agg((kind, details ->> 'job')::text) = array[('duplicate_detected', other)::text] from apipay.alerts where kind in ('job_held', 'duplicate_detected') and resolved_at is null);
-  perform apipay.resolve(other, false, reason => 'there is none');
+  perform apipay.resolve(other, false, reason => 'there is none', and_cancel => true);
   assert (select resolution = 'there is none' from apipay.alerts where kind = 'duplicate_detected' and details -> 'job' = to_jsonb(other));
 
   -- But not while it is checked what somebody said of it.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::applied::{Applied, Progress};
 use super::fields::Fields;
-use super::plan::Plan;
+use super::plan::{Plan, Planned};
 use super::sight::Sight;
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
@@ -21,7 +21,11 @@ pub trait Operation: Sync {
     /// Checks `params` against [`Operation::fields`] and builds what will be sent.
     ///
     /// Deterministic: the same params and name give the same request, byte for byte.
-    fn prepare(&self, params: &Value, name: &JobName) -> Result<Plan, FieldErrors>;
+    fn prepare(&self, params: &Value, name: &JobName) -> Result<Planned, FieldErrors>;
+
+    /// How a job is looked up whose params this version does not take, by its name and the invoice that it acts on: a version
+    /// that took them may have sent it. `None` where no request can have been made of it.
+    fn without_params(&self, invoice_id: Option<i64>) -> Option<Plan>;
 
     /// Reads the body of a 200, 201 or 202; `None` when it has not the expected shape, which makes
     /// the outcome unknown.

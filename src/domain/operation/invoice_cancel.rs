@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fields::{Field, FieldKind, Fields, Need};
 use super::params;
-use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend, Sight};
+use super::{Applied, Lookup, Operation, Plan, Planned, Progress, Request, Resend, Sight};
 use crate::domain::errors::FieldErrors;
 use crate::domain::fields;
 use crate::domain::job::JobName;
@@ -51,14 +51,16 @@ impl Operation for InvoiceCancel {
         &FIELDS
     }
 
-    fn prepare(&self, params: &Value, _name: &JobName) -> Result<Plan, FieldErrors> {
+    fn prepare(&self, params: &Value, _name: &JobName) -> Result<Planned, FieldErrors> {
         let id = params::read(params, &FIELDS)?.id("invoice_id");
-        Ok(Plan {
+        Ok(Planned {
             request: Request::post(format!("/invoices/{id}/cancel"), None),
-            lookup: Lookup::Invoice { id },
-            resend: Resend::Harmless,
-            expected: Expected::default(),
+            plan: of_invoice(id),
         })
+    }
+
+    fn without_params(&self, invoice_id: Option<i64>) -> Option<Plan> {
+        invoice_id.map(of_invoice)
     }
 
     fn read_success(&self, plan: &Plan, status: u16, body: &Value) -> Option<Applied> {
@@ -104,6 +106,14 @@ fn progress(invoice: &Invoice) -> Progress {
     }
 }
 
+fn of_invoice(id: i64) -> Plan {
+    Plan {
+        lookup: Lookup::Invoice { id },
+        resend: Resend::Harmless,
+        expected: Expected::default(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -116,14 +126,14 @@ mod tests {
         generation: 1,
     };
 
-    fn plan() -> Plan {
+    fn planned() -> Planned {
         InvoiceCancel
             .prepare(&json!({"invoice_id": 15}), &NAME)
             .expect("valid params")
     }
 
     fn read(status: u16, body: Value) -> Option<(InvoiceStatus, Progress)> {
-        let applied = InvoiceCancel.read_success(&plan(), status, &body)?;
+        let applied = InvoiceCancel.read_success(&planned().plan, status, &body)?;
         let Object::Invoice(invoice) = applied.seen else {
             panic!("not an invoice")
         };
@@ -134,16 +144,14 @@ mod tests {
     #[test]
     fn the_id_is_all_that_is_sent() {
         assert_eq!(
-            plan(),
-            Plan {
+            planned(),
+            Planned {
                 request: Request::post("/invoices/15/cancel", None),
-                lookup: Lookup::Invoice { id: 15 },
-                resend: Resend::Harmless,
-                expected: Expected::default(),
+                plan: of_invoice(15),
             }
         );
         let written = InvoiceCancel.prepare(&json!({"invoice_id": "15"}), &NAME);
-        assert_eq!(written, Ok(plan()));
+        assert_eq!(written, Ok(planned()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fields::{COUNT, Field, FieldKind, Fields, Need, Reserved, Rule, TENGE, WHOLE_TENGE};
 use super::params;
-use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend, Sight};
+use super::{Applied, Lookup, Operation, Plan, Planned, Progress, Request, Resend, Sight};
 use crate::domain::errors::FieldErrors;
 use crate::domain::job::JobName;
 use crate::domain::object::{Expected, Invoice, InvoiceStatus, Object, ObjectKind};
@@ -152,7 +152,7 @@ impl Operation for InvoiceCreate {
         &FIELDS
     }
 
-    fn prepare(&self, params: &Value, name: &JobName) -> Result<Plan, FieldErrors> {
+    fn prepare(&self, params: &Value, name: &JobName) -> Result<Planned, FieldErrors> {
         let given = params::read(params, &FIELDS)?;
         let discount = given.number("discount_percentage");
         let due = given
@@ -167,16 +167,18 @@ impl Operation for InvoiceCreate {
         body.insert("internal_comment".to_owned(), comment.into());
         body.insert("external_order_id".to_owned(), order_id.as_str().into());
         body.insert(KEY.to_owned(), name.to_string().into());
-        Ok(Plan {
+        Ok(Planned {
             request: Request::post("/invoices", Some(body.into())),
-            lookup: Lookup::InvoiceByName,
-            resend: Resend::ByProtection,
-            expected: Expected {
+            plan: by_name(Expected {
                 amount: due,
                 phone: given.phone("phone_number").cloned(),
                 order_id: Some(order_id),
-            },
+            }),
         })
+    }
+
+    fn without_params(&self, _invoice_id: Option<i64>) -> Option<Plan> {
+        Some(by_name(Expected::default()))
     }
 
     fn read_success(&self, plan: &Plan, _status: u16, body: &Value) -> Option<Applied> {
@@ -198,6 +200,14 @@ impl Operation for InvoiceCreate {
             return Progress::UnderWay;
         };
         progress(invoice)
+    }
+}
+
+fn by_name(expected: Expected) -> Plan {
+    Plan {
+        lookup: Lookup::InvoiceByName,
+        resend: Resend::ByProtection,
+        expected,
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::fields::{COUNT, Field, FieldKind, Fields, Need, Rule, TENGE};
 use super::invoice_cancel::INVOICE_ID;
 use super::params;
-use super::{Applied, Lookup, Operation, Plan, Progress, Request, Resend, Sight};
+use super::{Applied, Lookup, Operation, Plan, Planned, Progress, Request, Resend, Sight};
 use crate::domain::errors::FieldErrors;
 use crate::domain::fields;
 use crate::domain::job::JobName;
@@ -103,7 +103,7 @@ impl Operation for InvoiceRefund {
         &FIELDS
     }
 
-    fn prepare(&self, params: &Value, name: &JobName) -> Result<Plan, FieldErrors> {
+    fn prepare(&self, params: &Value, name: &JobName) -> Result<Planned, FieldErrors> {
         let given = params::read(params, &FIELDS)?;
         let invoice_id = given.id("invoice_id");
         let mut body = given.body();
@@ -111,15 +111,20 @@ impl Operation for InvoiceRefund {
         body.remove("invoice_id");
         let reason = name.marked(given.text("reason"));
         body.insert("reason".to_owned(), reason.into());
-        Ok(Plan {
+        Ok(Planned {
             request: Request::post(format!("/invoices/{invoice_id}/refund"), Some(body.into())),
-            lookup: Lookup::Refunds { invoice_id },
-            resend: Resend::ByBaseline,
-            expected: Expected {
-                amount: given.number("amount"),
-                ..Expected::default()
-            },
+            plan: of_invoice(
+                invoice_id,
+                Expected {
+                    amount: given.number("amount"),
+                    ..Expected::default()
+                },
+            ),
         })
+    }
+
+    fn without_params(&self, invoice_id: Option<i64>) -> Option<Plan> {
+        Some(of_invoice(invoice_id?, Expected::default()))
     }
 
     fn read_success(&self, plan: &Plan, _status: u16, body: &Value) -> Option<Applied> {
@@ -159,6 +164,14 @@ fn progress(refund: &Refund) -> Progress {
     }
 }
 
+fn of_invoice(invoice_id: i64, expected: Expected) -> Plan {
+    Plan {
+        lookup: Lookup::Refunds { invoice_id },
+        resend: Resend::ByBaseline,
+        expected,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rust_decimal::Decimal;
@@ -184,7 +197,7 @@ mod tests {
         params
     }
 
-    fn plan(changes: Value) -> Plan {
+    fn planned(changes: Value) -> Planned {
         InvoiceRefund
             .prepare(&params(changes), &NAME)
             .expect("valid params")
@@ -203,22 +216,20 @@ mod tests {
     #[test]
     fn a_full_refund_names_no_amount() {
         assert_eq!(
-            plan(json!({})),
-            Plan {
+            planned(json!({})),
+            Planned {
                 request: Request::post(
                     "/invoices/15/refund",
                     Some(json!({"reason": format!("[apipayd {TOKEN}]")})),
                 ),
-                lookup: Lookup::Refunds { invoice_id: 15 },
-                resend: Resend::ByBaseline,
-                expected: Expected::default(),
+                plan: of_invoice(15, Expected::default()),
             }
         );
     }
 
     #[test]
     fn every_field_is_sent() {
-        let plan = plan(json!({
+        let planned = planned(json!({
             "amount": "1000.50",
             "reason": "брак",
             "return_items": [
@@ -227,7 +238,7 @@ mod tests {
             ],
         }));
         assert_eq!(
-            plan.request.body,
+            planned.request.body,
             Some(json!({
                 "amount": 1000.5,
                 "reason": format!("брак [apipayd {TOKEN}]"),
@@ -237,7 +248,7 @@ mod tests {
                 ],
             }))
         );
-        assert_eq!(plan.expected.amount, Some(Decimal::new(100_050, 2)));
+        assert_eq!(planned.plan.expected.amount, Some(Decimal::new(100_050, 2)));
     }
 
     #[test]
@@ -251,7 +262,7 @@ mod tests {
         ] {
             let number: Value = serde_json::from_str(written).expect("a number");
             for amount in [json!(written), number] {
-                let body = plan(json!({"amount": amount}))
+                let body = planned(json!({"amount": amount}))
                     .request
                     .body
                     .expect("a body");
@@ -352,7 +363,7 @@ mod tests {
 
     #[test]
     fn lines_of_a_reason_are_sent_as_one() {
-        let body = plan(json!({"reason": "брак\tи\nбой"}))
+        let body = planned(json!({"reason": "брак\tи\nбой"}))
             .request
             .body
             .expect("a body");
@@ -361,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_longest_reason_fits_the_gateways_field() {
-        let body = plan(json!({"reason": "ы".repeat(436)}))
+        let body = planned(json!({"reason": "ы".repeat(436)}))
             .request
             .body
             .expect("a body");
@@ -377,7 +388,7 @@ mod tests {
             "invoice": {"id": 15, "amount": "5000.00", "total_refunded": "0.00"},
         });
         let applied = InvoiceRefund
-            .read_success(&plan(json!({"amount": 1000})), 201, &body)
+            .read_success(&planned(json!({"amount": 1000})).plan, 201, &body)
             .expect("the shape");
         let Object::Refund(refund) = applied.seen else {
             panic!("not a refund")
@@ -387,13 +398,13 @@ mod tests {
             (3, 15, RefundStatus::Pending)
         );
         assert_eq!(applied.progress, Progress::UnderWay);
-        let full = InvoiceRefund.read_success(&plan(json!({})), 201, &body);
+        let full = InvoiceRefund.read_success(&planned(json!({})).plan, 201, &body);
         assert!(full.is_some());
     }
 
     #[test]
     fn an_answer_that_contradicts_the_request_proves_nothing() {
-        let plan = plan(json!({"amount": 1000}));
+        let plan = planned(json!({"amount": 1000})).plan;
         for body in [
             json!({}),
             json!({"refund": null}),

@@ -17,7 +17,7 @@ mod written;
 
 pub use applied::{Applied, Progress};
 pub use contract::Operation;
-pub use plan::{Lookup, Plan, Resend};
+pub use plan::{Lookup, Plan, Planned, Resend};
 pub use request::{Method, Request};
 pub use sight::Sight;
 pub use written::{PARAMS_MAX, Written};

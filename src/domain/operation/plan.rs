@@ -3,11 +3,18 @@
 use super::request::Request;
 use crate::domain::object::{Expected, Invoice, Refund};
 
-/// Everything about a job that follows from its params.
+/// What is sent of a job, and how to find out what came of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct Planned {
     /// What to send.
     pub request: Request,
+    /// The rest.
+    pub plan: Plan,
+}
+
+/// How a job's effect is found and recognised, and what follows if it is not there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
     /// How to find out whether it had its effect.
     pub lookup: Lookup,
     /// What allows sending again after a look-up found nothing.

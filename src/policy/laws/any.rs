@@ -6,6 +6,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option::{of, weighted};
 use proptest::sample::select;
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
 
 use super::*;
 use crate::domain::answer::{Lost, NotSent};
@@ -60,7 +61,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 absent_since,
                 lookups,
                 invoice_id,
-                is_expired,
+                is_sent_no_more,
                 denied_since,
                 is_key_taken,
             )| History {
@@ -71,7 +72,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 absent_since,
                 lookups,
                 failing_since: unproven_since,
-                is_expired,
+                is_sent_no_more,
                 denied_since,
                 invoice_id,
                 is_key_taken,

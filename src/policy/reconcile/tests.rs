@@ -4,10 +4,10 @@ use rust_decimal::Decimal;
 use serde_json::json;
 
 use super::*;
-use crate::policy::finding::Baseline;
 use crate::domain::answer::{Body, Lost, NotSent};
 use crate::domain::object::{Invoice, InvoiceStatus, Refund};
 use crate::domain::phone::Phone;
+use crate::policy::finding::Baseline;
 use crate::policy::fixtures::*;
 use DuplicateProtection::{Key, Lookup};
 
@@ -78,7 +78,7 @@ const GAVE_UP: &str = "not_applied failed gave_up free";
 fn an_expired_job_is_looked_up_until_it_is_proven_what_became_of_it() {
     for (absent_for, expected) in [(None, SETTLE), (Some(0), SETTLE), (Some(900), PROVEN)] {
         let expired = History {
-            is_expired: true,
+            is_sent_no_more: true,
             ..history(1, 1000, absent_for)
         };
         check(&case(create(), expired), &invoices(&[]), expected);
@@ -100,7 +100,7 @@ fn what_has_the_key_is_found_by_its_name_or_a_humans_to_find() {
     check(&case(create(), taken(None)), &found, adopted);
     let given_up = History {
         attempts: 40,
-        is_expired: true,
+        is_sent_no_more: true,
         ..taken(Some(900))
     };
     check(&case(create(), given_up), &invoices(&[]), HELD);

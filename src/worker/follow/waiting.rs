@@ -23,7 +23,7 @@ use crate::worker::alerting::{Alert, Known};
 use crate::worker::guard::Guard;
 use crate::worker::jitter::jitter;
 use crate::worker::outcome::{self, Following};
-use crate::worker::plan;
+use crate::worker::plan::{self, NoPlan};
 use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
 
@@ -131,9 +131,11 @@ async fn decide(
         &job.params,
     );
     let (operation, plan) = match planned.await {
-        Ok(planned) => planned,
+        Ok((operation, planned)) => (operation, planned.plan),
+        // What it made is followed all the same. Nothing is sent of it by this version.
+        Err(NoPlan::Invalid(_)) => plan::without_params(&job.operation, job.history.invoice_id)?,
         // It stays accepted, and the alert of overdue jobs tells of it.
-        Err(why) => {
+        Err(why @ (NoPlan::UnknownOperation | NoPlan::Unread(_))) => {
             warn!(job.id = %job.id, ?why, "an accepted job cannot be read; it is followed later");
             return None;
         }

@@ -21,8 +21,7 @@ const NAME: JobName = JobName {
 /// What the daemon makes of params that its statements return so: null where it would not read them.
 fn prepared(operation: &dyn Operation, params: Option<Vec<u8>>) -> Result<Request, FieldErrors> {
     let written = params.map_or(Written::Excessive, Written::Here);
-    let plan = operation.prepare(&written.read()?, &NAME)?;
-    Ok(plan.request)
+    Ok(operation.prepare(&written.read()?, &NAME)?.request)
 }
 
 /// The sentences that the typed function could say of such errors.

@@ -26,14 +26,14 @@ fn params(changes: Value) -> Value {
     params
 }
 
-fn plan(changes: Value) -> Plan {
+fn planned(changes: Value) -> Planned {
     InvoiceCreate
         .prepare(&params(changes), &NAME)
         .expect("valid params")
 }
 
 fn body(changes: Value) -> Value {
-    plan(changes).request.body.expect("a body")
+    planned(changes).request.body.expect("a body")
 }
 
 #[track_caller]
@@ -52,9 +52,9 @@ fn decimal(digits: &str) -> Decimal {
 
 #[test]
 fn the_least_that_can_be_sent() {
-    let plan = plan(json!({}));
+    let planned = planned(json!({}));
     assert_eq!(
-        plan.request,
+        planned.request,
         Request::post(
             "/invoices",
             Some(json!({
@@ -67,11 +67,11 @@ fn the_least_that_can_be_sent() {
         )
     );
     assert_eq!(
-        (plan.lookup, plan.resend),
+        (planned.plan.lookup, planned.plan.resend),
         (Lookup::InvoiceByName, Resend::ByProtection)
     );
     assert_eq!(
-        plan.expected,
+        planned.plan.expected,
         Expected {
             amount: Some(decimal("5000")),
             phone: Phone::parse("87001234567"),
@@ -89,9 +89,9 @@ fn every_field_is_sent() {
         "external_order_id": "order-15",
         "kaspi_connection_id": "42",
     });
-    let plan = plan(given);
+    let planned = planned(given);
     assert_eq!(
-        plan.request.body,
+        planned.request.body,
         Some(json!({
             "phone_number": "87001234567",
             "amount": 5000,
@@ -103,8 +103,8 @@ fn every_field_is_sent() {
             "kaspi_connection_id": 42,
         }))
     );
-    assert_eq!(plan.expected.amount, Some(decimal("4500")));
-    assert_eq!(plan.expected.order_id.as_deref(), Some("order-15"));
+    assert_eq!(planned.plan.expected.amount, Some(decimal("4500")));
+    assert_eq!(planned.plan.expected.order_id.as_deref(), Some("order-15"));
 }
 
 #[test]
@@ -113,10 +113,10 @@ fn a_later_generation_is_another_key() {
         generation: 2,
         ..NAME
     };
-    let plan = InvoiceCreate
+    let planned = InvoiceCreate
         .prepare(&params(json!({})), &name)
         .expect("valid params");
-    let body = plan.request.body.expect("a body");
+    let body = planned.request.body.expect("a body");
     assert_eq!(body[KEY], json!(format!("{TOKEN}-2")));
     assert_eq!(body["external_order_id"], json!(format!("{TOKEN}-2")));
     assert_eq!(
@@ -133,8 +133,9 @@ fn a_cart_takes_the_place_of_the_amount() {
         {"catalog_item_id": 3, "count": 1, "price": 100.00},
     ]);
     for amount in [json!(null), json!(0.5), json!("anything")] {
-        let plan = plan(json!({"amount": amount, "cart_items": cart, "discount_percentage": 7}));
-        let body = plan.request.body.expect("a body");
+        let planned =
+            planned(json!({"amount": amount, "cart_items": cart, "discount_percentage": 7}));
+        let body = planned.request.body.expect("a body");
         assert_eq!(body.get("amount"), None);
         assert_eq!(body["discount_percentage"], json!(7));
         assert_eq!(
@@ -145,7 +146,7 @@ fn a_cart_takes_the_place_of_the_amount() {
                 {"catalog_item_id": 3, "count": 1, "price": 100},
             ])
         );
-        assert_eq!(plan.expected.amount, None);
+        assert_eq!(planned.plan.expected.amount, None);
     }
 }
 
@@ -207,8 +208,8 @@ fn a_discount_leaves_whole_tenge() {
         ("50", 2, "49"),
         ("99999900", 33, "66999933"),
     ] {
-        let plan = plan(json!({"amount": amount, "discount_percentage": discount}));
-        assert_eq!(plan.expected.amount, Some(decimal(due)));
+        let planned = planned(json!({"amount": amount, "discount_percentage": discount}));
+        assert_eq!(planned.plan.expected.amount, Some(decimal(due)));
     }
     let sentence = "leaves no whole tenge of the amount; allowed: one that does";
     for (amount, discount) in [(99, 1), (1, 99), (99_999_999, 50)] {
@@ -452,7 +453,7 @@ fn params_that_are_no_object_are_refused() {
 
 #[test]
 fn a_created_invoice_is_read_in_every_shape() {
-    let plan = plan(json!({}));
+    let planned = planned(json!({}));
     let invoice =
         json!({"id": 15, "status": "processing", "amount": "5000.00", "phone": "87001234567"});
     for body in [
@@ -462,7 +463,7 @@ fn a_created_invoice_is_read_in_every_shape() {
     ] {
         for status in [200, 201, 202] {
             let applied = InvoiceCreate
-                .read_success(&plan, status, &body)
+                .read_success(&planned.plan, status, &body)
                 .expect("the shape");
             let Object::Invoice(seen) = applied.seen else {
                 panic!("not an invoice")
@@ -473,7 +474,7 @@ fn a_created_invoice_is_read_in_every_shape() {
     }
     let least = json!({"id": 15, "status": "pending"});
     let applied = InvoiceCreate
-        .read_success(&plan, 201, &least)
+        .read_success(&planned.plan, 201, &least)
         .expect("the shape");
     assert_eq!(applied.progress, Progress::Done);
 }
@@ -481,7 +482,7 @@ fn a_created_invoice_is_read_in_every_shape() {
 /// Its job is looked up by its name.
 #[test]
 fn an_answer_with_the_number_of_nothing_proves_nothing() {
-    let plan = plan(json!({}));
+    let planned = planned(json!({}));
     for id in [
         json!(0),
         json!(-15),
@@ -493,17 +494,19 @@ fn an_answer_with_the_number_of_nothing_proves_nothing() {
         json!([15]),
     ] {
         let body = json!({"id": id, "status": "processing", "amount": "5000.00"});
-        let read = InvoiceCreate.read_success(&plan, 201, &body);
+        let read = InvoiceCreate.read_success(&planned.plan, 201, &body);
         assert!(read.is_none(), "{body}");
     }
 }
 
 #[test]
 fn an_answer_that_shows_another_bill_proves_nothing() {
-    let plan = plan(json!({"discount_percentage": 10}));
+    let planned = planned(json!({"discount_percentage": 10}));
     let shown = |amount: &str, phone: &str| {
         let body = json!({"id": 15, "status": "pending", "amount": amount, "phone_number": phone});
-        InvoiceCreate.read_success(&plan, 201, &body).is_some()
+        InvoiceCreate
+            .read_success(&planned.plan, 201, &body)
+            .is_some()
     };
     assert!(shown("4500.00", "87001234567"));
     assert!(shown("4500.00", "8700***4567"));
@@ -515,7 +518,7 @@ fn an_answer_that_shows_another_bill_proves_nothing() {
         json!({"invoice_id": 15, "status": "pending"}),
         json!([]),
     ] {
-        assert_eq!(InvoiceCreate.read_success(&plan, 202, &body), None);
+        assert_eq!(InvoiceCreate.read_success(&planned.plan, 202, &body), None);
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::operation::{OPERATIONS, Plan};
+use crate::domain::operation::{OPERATIONS, Planned};
 
 /// The largest amounts, in tenge and in tiyn (API, section 1, "Money").
 const WHOLE_TENGE_MAX: i64 = 99_999_999;
@@ -133,14 +133,16 @@ fn any_name() -> impl Strategy<Value = JobName> {
 }
 
 /// The gateway's limits (API, sections 2.1, 2.5 and 2.8), written without the reader's help.
-fn assert_within_limits(plan: &Plan, name: &JobName) {
-    let Some(body) = &plan.request.body else {
-        return assert!(plan.request.path.ends_with("/cancel"));
+fn assert_within_limits(planned: &Planned, name: &JobName) {
+    let Some(body) = &planned.request.body else {
+        return assert!(planned.request.path.ends_with("/cancel"));
     };
     for (field, value) in body.as_object().expect("an object") {
         match field.as_str() {
             "phone_number" => assert_phone(value),
-            "amount" if plan.request.path == "/invoices" => assert_money(value, 0, "1", "99999999"),
+            "amount" if planned.request.path == "/invoices" => {
+                assert_money(value, 0, "1", "99999999")
+            }
             "amount" => assert_money(value, 2, "0.01", "99999999.99"),
             "discount_percentage" => {
                 assert!((1..=99).contains(&value.as_i64().expect("a number")))
@@ -155,11 +157,11 @@ fn assert_within_limits(plan: &Plan, name: &JobName) {
             other => panic!("{other} is not a field of the gateway's"),
         }
     }
-    assert_due(body, plan);
+    assert_due(body, planned);
 }
 
-fn assert_due(body: &Value, plan: &Plan) {
-    if plan.request.path != "/invoices" {
+fn assert_due(body: &Value, planned: &Planned) {
+    if planned.request.path != "/invoices" {
         return;
     }
     assert!(body["phone_number"].is_string());
@@ -174,7 +176,10 @@ fn assert_due(body: &Value, plan: &Plan) {
             .unwrap_or(0);
         let hundredfold = amount * (100 - discount);
         assert_eq!(hundredfold % 100, 0);
-        assert_eq!(plan.expected.amount, Some(Decimal::from(hundredfold / 100)));
+        assert_eq!(
+            planned.plan.expected.amount,
+            Some(Decimal::from(hundredfold / 100))
+        );
     }
 }
 
@@ -235,7 +240,7 @@ proptest! {
     fn any_params_give_a_lawful_request_or_errors(params in any_params(), name in any_name()) {
         for operation in OPERATIONS {
             match operation.prepare(&params, &name) {
-                Ok(plan) => assert_within_limits(&plan, &name),
+                Ok(planned) => assert_within_limits(&planned, &name),
                 Err(errors) => prop_assert!(!errors.is_empty()),
             }
         }
@@ -245,7 +250,7 @@ proptest! {
     fn the_same_job_gives_the_same_bytes(params in any_params(), name in any_name()) {
         let copy: Value = serde_json::from_str(&params.to_string()).expect("JSON");
         for operation in OPERATIONS {
-            let bytes = |params| operation.prepare(params, &name).map(|plan| format!("{plan:?}"));
+            let bytes = |params| operation.prepare(params, &name).map(|planned| format!("{planned:?}"));
             prop_assert_eq!(bytes(&params), bytes(&copy));
         }
     }
@@ -272,8 +277,8 @@ proptest! {
             json!({"invoice_id": 15}),
         ];
         for operation in OPERATIONS {
-            for plan in params.iter().filter_map(|params| operation.prepare(params, &NAME).ok()) {
-                if let Some(applied) = operation.read_success(&plan, status, &body) {
+            for planned in params.iter().filter_map(|params| operation.prepare(params, &NAME).ok()) {
+                if let Some(applied) = operation.read_success(&planned.plan, status, &body) {
                     prop_assert_eq!(operation.progress(&applied.seen), applied.progress);
                 }
             }
