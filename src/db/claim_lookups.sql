@@ -85,6 +85,7 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
        apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
+       operation = 'invoice.cancel' and exists (select from apipay.invoices i where i.account = taken.account and i.id = taken.invoice_id) as "is_target_known!",
        case when absent_since = apipay._denied() then apipay._past(coalesce(denied_at, updated_at)) end as denied_since,
        -- Of a bill: what another job has is not asked about by its number, which is no proof then, but by the job's name.
        case when operation = 'invoice.create' and invoice_id is not null and apipay._owner(account, operation, invoice_id, null, token) is not null then null else invoice_id end as "invoice_id?", apipay._bytes(baseline::text) as baseline,

@@ -124,6 +124,7 @@ impl DueRow {
                 lookups: 0,
                 failing_since: None,
                 is_sent_no_more: false,
+                is_target_known: true,
                 denied_since: None,
                 invoice_id: Some(self.invoice_id),
                 is_key_taken: false,

@@ -130,6 +130,8 @@ pub struct History {
     /// Whether no request is made of it any more, so that what was sent is settled: it is past its `expires_at`, or this
     /// version does not take its params.
     pub is_sent_no_more: bool,
+    /// Whether the invoice that it acts on has been seen at the gateway: then it does not believe that there is none.
+    pub is_target_known: bool,
     /// Since when a person says that the unproven request had no effect, if one does.
     pub denied_since: Option<OffsetDateTime>,
     /// The invoice the job is known to have made or to act on.

@@ -123,6 +123,7 @@ pub(super) fn clean() -> History {
         lookups: 0,
         failing_since: None,
         is_sent_no_more: false,
+        is_target_known: false,
         denied_since: None,
         invoice_id: None,
         is_key_taken: false,

@@ -205,7 +205,8 @@ fn absent_for(history: &History, at: Circumstances<'_>) -> Duration {
 
 fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdict {
     let history = subject.history;
-    if subject.plan.resend == Resend::Harmless && is_missing(timed) {
+    let is_harmless = subject.plan.resend == Resend::Harmless;
+    if is_harmless && is_missing(timed) && !history.is_target_known {
         return not_applied(Next::Failed(Reason::Refused));
     }
     let held_for = match (history.is_denied(), history.unproven_since) {

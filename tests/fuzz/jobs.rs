@@ -85,6 +85,7 @@ pub(crate) fn history(tape: &mut Tape<'_>) -> History {
         failing_since: past(tape),
         invoice_id: tape.coin().then_some(INVOICE),
         is_sent_no_more: tape.coin(),
+        is_target_known: tape.coin(),
         denied_since: past(tape),
         is_key_taken: tape.coin(),
     }

@@ -209,3 +209,31 @@ async fn a_cancel_of_an_unknown_invoice_fails() {
     assert_eq!(row["http_status"], 404);
     world.end([daemon]).await;
 }
+
+/// The answer to the cancel was lost, and the next look at its invoice is answered as if there were none.
+#[tokio::test]
+async fn nobody_believes_that_an_invoice_which_was_seen_does_not_exist() {
+    let (world, daemon) = World::running().await;
+    let job = world.bill("87015550023", 100).await;
+    let invoice = world.until(job, "succeeded").await["invoice_id"]
+        .as_i64()
+        .unwrap();
+    let missing = json!({
+        "route": "GET /invoices/{id}",
+        "answer": {"status": 404, "body": {"error": "Invoice not found"}},
+    });
+    world.sandbox.fault(missing).await;
+    let cut = json!({"route": "POST /invoices/{id}/cancel", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let cancelled = cancel(&world, invoice).await;
+    world.until(cancelled, "succeeded").await;
+    let looked: Vec<_> = world
+        .attempts(cancelled)
+        .await
+        .iter()
+        .map(|attempt| attempt["http_status"].clone())
+        .collect();
+    assert!(looked.contains(&json!(404)), "{looked:?}");
+    expect_mirror(&world, invoice, "cancelled").await;
+    world.end([daemon]).await;
+}

@@ -265,6 +265,7 @@ impl Daemon {
             lookups: 0,
             failing_since: None,
             is_sent_no_more: false,
+            is_target_known: false,
             denied_since: None,
             invoice_id,
             // A key that is taken is answered with the number of what has it.

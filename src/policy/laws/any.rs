@@ -52,6 +52,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
         any::<bool>(),
         past(),
         any::<bool>(),
+        any::<bool>(),
     )
         .prop_map(
             |(
@@ -64,6 +65,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 is_sent_no_more,
                 denied_since,
                 is_key_taken,
+                is_target_known,
             )| History {
                 attempts,
                 generation,
@@ -73,6 +75,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 lookups,
                 failing_since: unproven_since,
                 is_sent_no_more,
+                is_target_known,
                 denied_since,
                 invoice_id,
                 is_key_taken,

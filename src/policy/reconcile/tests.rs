@@ -823,7 +823,7 @@ fn an_unclear_look_up_proves_nothing() {
     check(&case(create(), patient), &unclear(page()), waits);
 }
 
-/// An invoice that does not exist cannot have been cancelled; that a search, a key's invoice or the
+/// An invoice that does not exist cannot have been cancelled, unless it has been seen; that a search, a key's invoice or the
 /// refunds are not there says nothing about a create or a refund.
 #[test]
 fn a_missing_object_ends_a_cancel_only() {
@@ -835,6 +835,16 @@ fn a_missing_object_ends_a_cancel_only() {
         check(&case(cancel(), history(1, GIVE_UP, None)), &missing, fails);
         check(&case(create(), history(1, 60, None)), &missing, again);
         check(&case(refund(), history(1, 60, None)), &missing, again);
+        let known = |unproven_for| History {
+            is_target_known: true,
+            ..history(1, unproven_for, None)
+        };
+        check(&case(cancel(), known(60)), &missing, again);
+        check(
+            &case(cancel(), known(GIVE_UP)),
+            &missing,
+            "unknown held unknown_outcome free",
+        );
     }
 }
 
