@@ -374,8 +374,7 @@ fn note(trials: &mut Trials, probe: &DueProbe, trial: Trial, operation: &str, jo
     }
 }
 
-/// Claims the first job that can be claimed, of those whose turn it is (see
-/// [`Trials`](crate::policy::breaker::trials::Trials)).
+/// Claims the first job that can be claimed of those to choose from, in their turn (see [`Trials`]).
 async fn claim_one(
     room: &Room,
     culprits: &mut Culprits,
@@ -384,12 +383,10 @@ async fn claim_one(
 ) -> Result<Option<Granted>, DbError> {
     let order = match choice {
         Choice::Any => room.probing.trials().order(),
-        Choice::Parked => vec![
-            OPERATIONS
-                .iter()
-                .map(|operation| operation.name())
-                .collect(),
-        ],
+        Choice::Parked => {
+            let all = OPERATIONS.iter().map(|operation| operation.name());
+            vec![all.collect()]
+        }
     };
     for operations in order {
         let wanted: Vec<String> = operations.iter().map(ToString::to_string).collect();
