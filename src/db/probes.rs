@@ -20,7 +20,7 @@ pub struct DueProbe {
 
 /// Claims probes that are due, or that wait for a job which is; until `lease` is over no other worker probes the account. A stop of
 /// all sending stops probes too. The quota for its requests is taken one by one. An account whose row
-/// another session holds is left for later, and keeps no other account waiting.
+/// another session holds is left for later, and keeps no other account waiting; so is one of which a job is being tried.
 pub async fn claim(
     pool: &Pool,
     accounts: &[String],
@@ -35,6 +35,9 @@ pub async fn claim(
                        select from apipay.jobs j
                         where j.account = p.name and j.state = 'queued' and apipay._is_in_turn(j.reason) and j.id > 0
                           and j.run_at <= now() and j.operation <> all (apipay._capped(p)))))
+                and not exists (
+                       select from apipay.jobs t
+                        where t.account = p.name and t.state = 'sending' and t.reason = 'probe' and t.leased_until > now())
                 and not (select stopped from apipay._control)
                 for no key update skip locked),
            claimed as (
@@ -65,12 +68,20 @@ pub enum NextProbe {
     ForJob(Duration, Duration),
     /// After this time. The probe before it counts for nothing.
     Again(Duration),
+    /// After this time, should the present one have come to nothing by then: nobody else probes the account before.
+    Held(Duration),
 }
 
-/// Sets when the account is probed next.
-pub async fn schedule(pool: &Pool, account: &AccountName, next: NextProbe) -> Result<(), DbError> {
+/// Sets when the account is probed next; where a probe is named, only if no other was claimed since. False when nothing was
+/// set.
+pub async fn schedule(
+    pool: &Pool,
+    account: &AccountName,
+    next: NextProbe,
+    probe: Option<&DueProbe>,
+) -> Result<bool, DbError> {
     let (after, for_job, is_again) = match next {
-        NextProbe::After(after) => (after, None, false),
+        NextProbe::After(after) | NextProbe::Held(after) => (after, None, false),
         NextProbe::ForJob(after, for_job) => (after, Some(for_job), false),
         NextProbe::Again(after) => (after, None, true),
     };
@@ -80,17 +91,18 @@ pub async fn schedule(pool: &Pool, account: &AccountName, next: NextProbe) -> Re
             set probe_at = now() + make_interval(secs => $2), trial_from = now() + make_interval(secs => $4),
                 probes = case when $5 then greatest(probes - 1, 0) else probes end, updated_at = now()
            from patience
-          where name = $1 and state = 'parked' and parked_by = 'apipayd'",
+          where name = $1 and state = 'parked' and parked_by = 'apipayd' and ($6::int is null or probes = $6)",
         account.as_str(),
         super::seconds(after),
         ACCOUNT_PATIENCE_MS,
         for_job.map(super::seconds),
         is_again,
+        probe.map(|probe| probe.probes.saturating_add(1)),
     )
     .execute(pool)
     .await
     .task("schedule a probe")
-    .map(|_| ())
+    .map(|done| done.rows_affected() > 0)
 }
 
 /// Has the accounts that a daemon has parked probed now: whoever starts one may have mended why, by another key or

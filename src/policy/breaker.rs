@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::domain::answer::{Answer, NotSent, Timed};
 use crate::domain::codes::Class;
-use crate::domain::times::SEND_WINDOW;
 use crate::policy::backoff;
 use crate::policy::rules::{BreakerRules, Curve, Jitter};
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
@@ -104,7 +103,10 @@ pub enum Trial {
     Done,
     /// The gateway took the request for what it is; what comes of it shows later, if at all.
     Taken,
-    /// Nothing of it was sent, for a reason of its own: it has ended, or is put off. That says nothing of the account.
+    /// Its params are wrong: it has ended without a request. That says nothing of the account, and costs next to nothing.
+    Wrong,
+    /// Nothing of it was sent, for another reason of its own: it has ended, or is put off. That says nothing of the account
+    /// either.
     Unsent,
     /// The request failed, or nothing can be said.
     NotTaken,
@@ -146,25 +148,61 @@ pub fn trial_put_back(cause: NotSent) -> Trial {
     }
 }
 
-/// Jobs that a probe lets through one after another at most, as long as nothing of them is sent.
+/// Jobs that a probe lets through one after another at most, as long as nothing of them is sent. Those whose params are
+/// wrong do not count.
 pub const TRIALS_OF_PROBE: u32 = 20;
 
-/// What the trials of a probe have come to with this one, when so many before it were unsent and the probe was claimed so
-/// long ago; `None` when the next job is tried. None is tried later than within `time`.
-pub fn tried(trial: Trial, unsent_before: u32, since: Duration, time: Duration) -> Option<Trial> {
-    match trial {
-        Trial::Unsent if unsent_before + 1 < TRIALS_OF_PROBE && since < time => None,
-        // What was tried may be what leaves nothing for another.
-        Trial::NotNow if unsent_before > 0 => Some(Trial::Unsent),
-        trial => Some(trial),
-    }
+/// Which jobs a probe chooses from for its next trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// All that may be tried (see [`Trials`](trials::Trials)).
+    Any,
+    /// Those that are parked, the one that was refused last first: it has parked the account, and whatever else there is,
+    /// no probe ends without it.
+    Parked,
 }
 
-/// For how long after its claim a probe begins another trial. The first one may begin when the request for health has
-/// taken all its time, and no other may begin later; each has to be over before somebody else may probe the account.
-pub fn time_for_trials(lease: Duration, request_timeout: Duration) -> Duration {
-    let spare = lease.saturating_sub(request_timeout + SEND_WINDOW);
-    spare.min(request_timeout)
+/// The trials that a probe has made, of which nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// All of them.
+    all: u32,
+    /// Those that count.
+    counted: u32,
+    /// What the next one chooses from.
+    pub choice: Choice,
+}
+
+impl Tries {
+    /// Nothing was tried yet.
+    pub const NONE: Tries = Tries {
+        all: 0,
+        counted: 0,
+        choice: Choice::Any,
+    };
+
+    /// These and one more, with what came of it, when the probe was claimed so long ago. What all of them have come to, once
+    /// there is to be no other. After `time` only the last one begins.
+    pub fn after(self, trial: Trial, since: Duration, time: Duration) -> Result<Tries, Trial> {
+        let is_last = self.choice == Choice::Parked;
+        match trial {
+            Trial::Wrong | Trial::Unsent if !is_last => {
+                let counted = self.counted + u32::from(trial == Trial::Unsent);
+                let goes_on = counted < TRIALS_OF_PROBE && since < time;
+                Ok(Tries {
+                    all: self.all.saturating_add(1),
+                    counted,
+                    choice: if goes_on { Choice::Any } else { Choice::Parked },
+                })
+            }
+            Trial::Wrong | Trial::Unsent => Err(Trial::Unsent),
+            // None is parked; of the others there may be more.
+            Trial::NoJob if is_last => Err(Trial::Unsent),
+            // What was tried may be what leaves nothing for another.
+            Trial::NotNow if self.all > 0 => Err(Trial::Unsent),
+            trial => Err(trial),
+        }
+    }
 }
 
 /// What a probe that found health well comes to.
@@ -193,7 +231,7 @@ pub fn probed(trial: Trial, undelivered: bool) -> Probed {
         Trial::Taken if !undelivered => Probed::Proven,
         Trial::NoJob if !undelivered => Probed::Believed,
         Trial::NoJob => Probed::WaitForJob,
-        Trial::Unsent => Probed::WaitUnused,
+        Trial::Wrong | Trial::Unsent => Probed::WaitUnused,
         Trial::Taken | Trial::NotTaken | Trial::NotNow => Probed::Wait,
     }
 }

@@ -136,7 +136,7 @@ pub fn spawn_loops(
     spawn!(
         "trials",
         Duration::from_millis(500),
-        |_| None,
+        |ctx| Some(&ctx.wake.trials),
         async move |ctx| trials.step(ctx).await
     );
     spawn!(

@@ -15,10 +15,14 @@ use crate::db::probes::{self, DueProbe, NextProbe};
 use crate::db::{DbError, accounts, alerts, among};
 use crate::domain::account::AccountName;
 use crate::domain::answer::Answer;
+use crate::domain::job::JobId;
+use crate::domain::operation::OPERATIONS;
+use crate::domain::state::State;
 use crate::gateway::wire;
 use crate::heart;
+use crate::policy::breaker::trials::Trials;
 use crate::policy::breaker::{
-    Health, Probed, Trial, health, is_accumulating, probe_delay, probed, time_for_trials, tried,
+    Choice, Health, Probed, Trial, Tries, health, is_accumulating, probe_delay, probed,
 };
 use crate::policy::hints;
 use crate::policy::quoted::{got, words};
@@ -58,7 +62,6 @@ impl Probes {
         let idle = served.iter();
         let idle = idle.filter(|room| room.places.free(Work::Probe) > 0);
         let idle: Vec<String> = idle.map(|room| room.name.to_string()).collect();
-        let claimed_at = Moment::now();
         let due = probes::claim(&ctx.pool, &idle, ctx.lease).await?;
         if due.is_empty() {
             return Ok(Step::Idle);
@@ -74,7 +77,7 @@ impl Probes {
             };
             let failed = self.failed.clone();
             room.clone().spawn("probe", async move {
-                if let Err(error) = probe_account(&room, &probe, claimed_at).await {
+                if let Err(error) = probe_account(&room, &probe).await {
                     *failed.lock().await = Some(error);
                 }
                 drop(place);
@@ -138,16 +141,16 @@ async fn look_at(room: &Room) {
         .await;
 }
 
-/// Makes a probe; its claim was asked for at this moment.
-async fn probe_account(
-    room: &Arc<Room>,
-    probe: &DueProbe,
-    claimed_at: Moment,
-) -> Result<(), DbError> {
+/// Makes a probe.
+async fn probe_account(room: &Arc<Room>, probe: &DueProbe) -> Result<(), DbError> {
     let probes = u32::try_from(probe.probes).unwrap_or(0) + 1;
     let name = &room.name;
     let distance = |probes, hint| probe_delay(&room.handles.rules.breaker, probes, hint, jitter());
-    let schedule = async |next| probes::schedule(&room.handles.pool, name, next).await;
+    // Whoever has claimed another one meanwhile schedules the next.
+    let schedule = async |next| {
+        let scheduled = probes::schedule(&room.handles.pool, name, next, Some(probe)).await;
+        scheduled.map(|_| ())
+    };
     let later = async |hint| schedule(NextProbe::After(distance(probes, hint))).await;
     if !room.take_one(Purpose::Probe).await? {
         return later(None).await;
@@ -188,7 +191,7 @@ async fn probe_account(
         culprits.forget_account(name);
         room.probing.trials().begin();
     }
-    let trial = let_one_through(room, &mut culprits, claimed_at).await?;
+    let trial = let_one_through(room, probe, &mut culprits).await?;
     drop(culprits);
     match probed(trial, probe.delivery_error.is_some()) {
         Probed::Proven => resume(room, probe, Some("a probe succeeded")).await,
@@ -204,7 +207,10 @@ async fn probe_account(
             let soonest = room.handles.rules.breaker.probe_initial;
             schedule(NextProbe::ForJob(distance(probes, None), soonest)).await
         }
-        Probed::WaitUnused => schedule(NextProbe::Again(distance(0, None))).await,
+        Probed::WaitUnused => {
+            info!(account = %name, "health says well, and nothing that was tried could be sent: the account is probed again soon");
+            schedule(NextProbe::Again(distance(0, None))).await
+        }
     }
 }
 
@@ -272,33 +278,54 @@ async fn learn(
 }
 
 /// Sends one job of the account. Health is what the gateway says; a job is the proof. One that ends unsent is none, and
-/// leaves its place to the next. The probe was claimed at this moment.
+/// leaves its place to the next.
 async fn let_one_through(
     room: &Arc<Room>,
+    probe: &DueProbe,
     culprits: &mut Culprits,
-    claimed_at: Moment,
 ) -> Result<Trial, DbError> {
-    let time = time_for_trials(room.handles.lease, room.handles.rules.request_timeout);
-    let mut unsent = 0;
+    let time = room.handles.rules.request_timeout;
+    let began_at = Moment::now();
+    let mut tries = Tries::NONE;
     loop {
-        let trial = try_one(room, culprits).await?;
-        if let Some(trial) = tried(trial, unsent, claimed_at.elapsed(), time) {
-            return Ok(trial);
+        let trial = try_one(room, probe, culprits, tries.choice).await?;
+        match tries.after(trial, began_at.elapsed(), time) {
+            Ok(so_far) => tries = so_far,
+            Err(trial) => return Ok(trial),
         }
-        unsent += 1;
     }
 }
 
+/// Makes sure that nobody else probes the account before one more trial of it is over. False when somebody may.
+async fn hold_probe(room: &Room, probe: &DueProbe) -> Result<bool, DbError> {
+    let held = NextProbe::Held(room.handles.lease);
+    probes::schedule(&room.handles.pool, &room.name, held, Some(probe)).await
+}
+
 /// Sends one job, unless it turns out that it must not be sent.
-async fn try_one(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Trial, DbError> {
+async fn try_one(
+    room: &Arc<Room>,
+    probe: &DueProbe,
+    culprits: &mut Culprits,
+    choice: Choice,
+) -> Result<Trial, DbError> {
     let slot = heart::beat_until(room.clone().slot()).await;
     let claimed_at = Moment::now();
+    match hold_probe(room, probe).await {
+        Ok(true) => {}
+        Ok(false) => {
+            info!(account = %room.name, "no job is tried of an account that an operator has parked or resumed meanwhile, or that another daemon probes");
+            return Ok(Trial::NotNow);
+        }
+        Err(error) if error.fault() == AtFault::Lock => return Ok(not_now(room, &error)),
+        Err(error) => return Err(error),
+    }
     let asked = room.handles.clock.ask();
     let taken = room.handles.clock.second();
     if !room.take_one(Purpose::Probe).await? {
         return Ok(Trial::NotNow);
     }
-    let claimed = claim_one(room, culprits, taken).await;
+    let claimed = claim_one(room, culprits, choice, taken).await;
     if !matches!(claimed, Ok(Some(_))) {
         send::give_back(room, taken).await;
     }
@@ -322,29 +349,45 @@ async fn try_one(room: &Arc<Room>, culprits: &mut Culprits) -> Result<Trial, DbE
                 }))
                 .await;
             let trial = sent.unwrap_or(Trial::NotTaken);
-            if trial == Trial::NotTaken {
-                room.probing.trials().note_tried(&operation, job);
-            }
+            note(&mut room.probing.trials(), probe, trial, &operation, job);
             Ok(trial)
         }
         // What the database does not let be claimed keeps no account parked.
         Ok(None) => Ok(Trial::NoJob),
-        Err(error) if error.fault() == AtFault::Lock => {
-            warn!(account = %room.name, error = %Chain(&error), "no job could be claimed for a probe now");
-            Ok(Trial::NotNow)
-        }
+        Err(error) if error.fault() == AtFault::Lock => Ok(not_now(room, &error)),
         Err(error) => Err(error),
     }
 }
 
-/// Claims the first job that can be claimed, of those whose turn it is (see
-/// [`Trials`](crate::policy::breaker::trials::Trials)).
+/// Somebody keeps a row locked that a trial needs.
+fn not_now(room: &Room, error: &DbError) -> Trial {
+    warn!(account = %room.name, error = %Chain(error), "no job could be claimed for a probe now");
+    Trial::NotNow
+}
+
+/// Notes what came of a trial of this job, so that another has its turn.
+fn note(trials: &mut Trials, probe: &DueProbe, trial: Trial, operation: &str, job: JobId) {
+    match trial {
+        Trial::NotTaken => trials.note_tried(operation, job),
+        Trial::Taken if probe.delivery_error.is_some() => trials.note_unproven(operation),
+        _ => {}
+    }
+}
+
+/// Claims the first job that can be claimed of those to choose from, in their turn (see [`Trials`]).
 async fn claim_one(
     room: &Room,
     culprits: &mut Culprits,
+    choice: Choice,
     taken: SteadySecond,
 ) -> Result<Option<Granted>, DbError> {
-    let order = room.probing.trials().order();
+    let order = match choice {
+        Choice::Any => room.probing.trials().order(),
+        Choice::Parked => {
+            let all = OPERATIONS.iter().map(|operation| operation.name());
+            vec![all.collect()]
+        }
+    };
     for operations in order {
         let wanted: Vec<String> = operations.iter().map(ToString::to_string).collect();
         let (without, passed_over) = (culprits.jobs(), room.handles.passed_over.jobs());
@@ -352,7 +395,13 @@ async fn claim_one(
         let due =
             among::due_for_probe(&room.handles.pool, name, &wanted, &without, &passed_over).await?;
         let trials = room.probing.trials().clone();
-        let due = trials.in_turn(&operations, due, |due| due.id);
+        let due = match choice {
+            Choice::Any => trials.in_turn(&operations, due, |due| due.id),
+            Choice::Parked => {
+                let parked = due.into_iter().filter(|due| due.state == State::Parked);
+                trials.refused_first(parked.collect(), |due| due.id)
+            }
+        };
         let claimed = culprits
             .run_one(due, |among| {
                 claim::claim_trial_of_park(

@@ -92,7 +92,7 @@ struct Prepared {
 pub async fn send(room: &Room, sending: Sending, mut slot: Slot) -> Trial {
     let Sending { jobs, taken } = sending;
     let mut prepared = Vec::with_capacity(jobs.count());
-    let mut kept = Trial::Unsent;
+    let mut kept = Trial::Done;
     for job in jobs {
         match prepare(room, job, &mut slot).await {
             Ok(ready) => prepared.push(ready),
@@ -377,13 +377,16 @@ async fn refuse(room: &Room, guard: &Guard, job: &Job, errors: &FieldErrors) -> 
     let outcome = Outcome::plain(&guard.account, entry);
     let signed = Some(job.signed(Sign::Silent));
     let outcome = Outcome { signed, ..outcome };
-    let recorded = if job.role == Role::TrialOfPark {
-        Some(room.handles.recorder.record_now(outcome).await)
-    } else {
+    let recorded = if job.role == Role::Usual {
         room.handles.recorder.record(outcome).await;
         None
+    } else {
+        Some(room.handles.recorder.record_now(outcome).await)
     };
-    if_recorded(Trial::Unsent, recorded)
+    if job.role == Role::TrialOfOutage {
+        room.handles.wake.trials.notify_one();
+    }
+    if_recorded(Trial::Wrong, recorded)
 }
 
 fn log(account: &AccountName, id: &JobId, verdict: &Verdict) {

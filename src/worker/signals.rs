@@ -185,5 +185,6 @@ async fn go_on_probing(
         return Ok(());
     }
     let delay = probe_delay(&ctx.rules.breaker, made, hint, jitter());
-    probes::schedule(&ctx.pool, account, NextProbe::After(delay)).await
+    probes::schedule(&ctx.pool, account, NextProbe::After(delay), None).await?;
+    Ok(())
 }

@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 pub struct Wake {
     /// There may be due jobs, or free slots.
     pub dispatch: Notify,
+    /// The next trial of an account that has slowed down may be due: nothing of the last one was sent.
+    pub trials: Notify,
     /// Uncertain jobs may be looked up: an account is served from now on.
     pub lookup: Notify,
     /// What was accepted may be asked for: an account has done its last part.

@@ -1,12 +1,14 @@
 //! An account that is unwell: everything of it stops, one alert says so, and a probe or a human
 //! ends it.
 
+mod unsent;
+
 use apipayd::db::accounts::AlertText;
 use apipayd::db::alerts;
 use apipayd::domain::account::AccountName;
 use serde_json::json;
 
-use crate::world::{Daemon, Job, Wish, World, phone};
+use crate::world::{Job, Wish, World, phone};
 
 /// Parked until a human says otherwise, as far as a test can wait.
 fn without_probes() -> Wish {
@@ -511,82 +513,4 @@ async fn the_alert_of_a_park_that_ends_meanwhile_is_not_opened_again() {
     assert!(say().await);
     assert_eq!(world.count(&says_so).await, 1);
     world.end_unchecked().await;
-}
-
-/// The account is parked until somebody has it probed, and is well again; no parked job is left that a probe could let
-/// through.
-async fn parked_without_a_parked_job(wish: Wish) -> (World, Daemon) {
-    // A probe tries no further job once a request might have taken all of its time.
-    let wish = wish
-        .tune("http.timeout", "20s")
-        .tune("worker.grace", "25s")
-        .tune("worker.lease", "50s");
-    let (world, daemon) = World::running_as(wish).await;
-    world.sandbox.session("expired").await;
-    let first = world.bill(phone::PAID, 1500).await;
-    world.until(first, "parked").await;
-    until_parked(&world).await;
-    world
-        .sql(&format!("select apipay.cancel({first}, 'a mistake')"))
-        .await;
-    world.sandbox.session("active").await;
-    (world, daemon)
-}
-
-/// Bills that go before any other, and that no daemon can send.
-async fn wrong_bills(world: &World, number: usize) -> Vec<Job> {
-    let mut wrong = Vec::new();
-    for _ in 0..number {
-        let params = json!({"phone_number": phone::PAID, "amount": "a lot"});
-        let first = json!({"priority": 9});
-        wrong.push(world.enqueue_with("invoice.create", params, first).await);
-    }
-    wrong
-}
-
-#[tokio::test]
-async fn a_job_that_ends_unsent_leaves_the_probe_to_the_next() {
-    let (world, daemon) = parked_without_a_parked_job(without_probes()).await;
-    let wrong = wrong_bills(&world, 6).await;
-    let good = world.bill(phone::PAID, 1600).await;
-    // The only one that is made.
-    world
-        .sql("update apipay.accounts set probe_at = now()")
-        .await;
-    world.until(good, "succeeded").await;
-    for job in wrong {
-        assert_eq!(world.job(job).await["error_code"], "invalid_params");
-    }
-    world
-        .until_true("select exists (select from apipay.alerts where kind = 'account_parked' and resolution = 'a probe succeeded')")
-        .await;
-    world
-        .until_holds(
-            "the quota counts what was sent, and nothing else",
-            async || {
-                let used = "select to_jsonb(quota_used) from apipay.account_status";
-                let left = world.sandbox.all_requests().await.len();
-                world.value(used).await == json!(left)
-            },
-        )
-        .await;
-    world.end([daemon]).await;
-}
-
-#[tokio::test]
-async fn many_jobs_that_end_unsent_do_not_have_an_account_probed_ever_later() {
-    let wish = Wish::default()
-        .tune("breaker.probe_initial", "2s")
-        .tune("breaker.probe_max", "1h");
-    let (world, daemon) = parked_without_a_parked_job(wish).await;
-    let wrong = wrong_bills(&world, 45).await;
-    let good = world.bill(phone::PAID, 1600).await;
-    world.until(good, "succeeded").await;
-    for job in wrong {
-        assert_eq!(world.job(job).await["error_code"], "invalid_params");
-    }
-    world
-        .until_true("select state = 'active' from apipay.accounts")
-        .await;
-    world.end([daemon]).await;
 }

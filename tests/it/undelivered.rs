@@ -240,3 +240,25 @@ async fn what_died_before_an_operator_resumed_the_account_does_not_park_it_again
     world.until(job, "succeeded").await;
     world.end([daemon]).await;
 }
+
+/// Each operation has its turn: bills that fail at Kaspi each time keep no refund from being the trial.
+#[tokio::test]
+async fn bills_that_die_of_the_session_each_time_keep_no_refund_from_being_tried() {
+    let (world, daemon) = World::running().await;
+    let odd = world.bill(phone::SESSION_INVALID, 500).await;
+    world
+        .until_true("select delivery_error = 'kaspi_session_invalid' from apipay.accounts where name = 'default'")
+        .await;
+    for amount in 600..620 {
+        world.bill(phone::SESSION_INVALID, amount).await;
+    }
+    let paid = json!({"status": "paid", "amount": "1000.00"});
+    let invoice = world.sandbox.invoice(&world.key("default"), paid).await;
+    let params = json!({"invoice_id": invoice, "amount": 100});
+    let refund = world.enqueue("invoice.refund", params).await;
+    world.until(refund, "succeeded").await;
+    let row = world.job(odd).await;
+    assert!(row["finished_at"].is_null(), "{row}");
+    drop(daemon);
+    world.end_unchecked().await;
+}

@@ -228,38 +228,77 @@ fn a_job_is_put_back_for_a_reason_of_its_own_or_for_one_of_the_daemon() {
     }
 }
 
-#[test]
-fn a_probe_tries_the_next_job_only_after_one_that_was_not_sent_and_not_for_ever() {
-    let time = seconds(30);
-    let early = seconds(29);
-    assert_eq!(tried(Trial::Unsent, 0, early, time), None);
-    assert_eq!(tried(Trial::Unsent, 18, early, time), None);
-    for (unsent_before, since) in [(19, early), (0, time), (u32::MAX - 1, early)] {
-        let tried = tried(Trial::Unsent, unsent_before, since, time);
-        assert_eq!(tried, Some(Trial::Unsent), "{unsent_before} {since:?}");
+/// Trials that end so one after another, each so long after the first began: what each next one chooses from, and what
+/// they come to.
+fn tries(trials: &[(Trial, u64)], time: u64) -> (Vec<Choice>, Option<Trial>) {
+    let mut tries = Tries::NONE;
+    let mut choices = Vec::new();
+    for (trial, since) in trials {
+        match tries.after(*trial, seconds(*since), seconds(time)) {
+            Ok(so_far) => tries = so_far,
+            Err(trial) => return (choices, Some(trial)),
+        }
+        choices.push(tries.choice);
     }
-    for trial in TRIALS.into_iter().filter(|trial| *trial != Trial::Unsent) {
-        assert_eq!(tried(trial, 0, early, time), Some(trial));
-        let later = match trial {
-            Trial::NotNow => Trial::Unsent,
-            trial => trial,
+    (choices, None)
+}
+
+#[test]
+fn a_probe_tries_the_next_job_only_after_one_of_which_nothing_was_sent() {
+    for trial in TRIALS {
+        let (choices, come_to) = tries(&[(trial, 29)], 30);
+        if matches!(trial, Trial::Wrong | Trial::Unsent) {
+            assert_eq!((choices, come_to), (vec![Choice::Any], None));
+        } else {
+            assert_eq!((choices, come_to), (vec![], Some(trial)));
+            let later = match trial {
+                Trial::NotNow => Trial::Unsent,
+                trial => trial,
+            };
+            for before in [Trial::Wrong, Trial::Unsent] {
+                let (_, come_to) = tries(&[(before, 1), (trial, 29)], 30);
+                assert_eq!(come_to, Some(later));
+            }
+        }
+    }
+}
+
+#[test]
+fn after_twenty_jobs_or_its_time_a_probe_tries_the_parked_ones_and_wrong_ones_do_not_count() {
+    let unsent = [(Trial::Unsent, 1); 20];
+    let (choices, come_to) = tries(&unsent, 30);
+    assert_eq!((choices[18], choices[19]), (Choice::Any, Choice::Parked));
+    assert_eq!(come_to, None);
+    for trial in [Trial::Wrong, Trial::Unsent] {
+        let (choices, _) = tries(&[(trial, 29), (trial, 30)], 30);
+        assert_eq!(choices, [Choice::Any, Choice::Parked]);
+    }
+    let (choices, come_to) = tries(&[(Trial::Wrong, 29); 1000], 30);
+    assert!(choices.iter().all(|choice| *choice == Choice::Any));
+    assert_eq!(come_to, None);
+}
+
+/// Where none is parked, or the parked one is not sent either, it is as if nothing had been tried.
+#[test]
+fn what_the_last_trial_of_a_probe_comes_to() {
+    for trial in TRIALS {
+        let (choices, come_to) = tries(&[(Trial::Unsent, 30), (trial, 60)], 30);
+        let expected = match trial {
+            Trial::Done | Trial::Taken | Trial::NotTaken => trial,
+            Trial::Wrong | Trial::Unsent | Trial::NoJob | Trial::NotNow => Trial::Unsent,
         };
-        assert_eq!(tried(trial, 3, early, time), Some(later));
+        assert_eq!(
+            (choices, come_to),
+            (vec![Choice::Parked], Some(expected)),
+            "{trial:?}"
+        );
     }
 }
 
-#[test]
-fn a_further_trial_is_over_before_somebody_else_may_probe_the_account() {
-    let time = |lease, timeout| time_for_trials(seconds(lease), seconds(timeout));
-    assert_eq!(time(90, 30), seconds(30));
-    assert_eq!(time(50, 30), seconds(15));
-    assert_eq!(time(36, 30), seconds(1));
-    assert_eq!(time(1, 30), Duration::ZERO);
-}
-
-const TRIALS: [Trial; 6] = [
+const TRIALS: [Trial; 7] = [
     Trial::Done,
     Trial::Taken,
+    Trial::Wrong,
     Trial::Unsent,
     Trial::NotTaken,
     Trial::NoJob,
@@ -270,9 +309,9 @@ const TRIALS: [Trial; 6] = [
 fn a_job_that_is_taken_proves_an_account_well_unless_what_was_taken_failed_at_kaspi() {
     let expected = |undelivered| TRIALS.map(|trial| probed(trial, undelivered));
     use Probed::{Believed, Proven, Wait, WaitForJob, WaitUnused};
-    let taken = [Proven, Proven, WaitUnused, Wait, Believed, Wait];
+    let taken = [Proven, Proven, WaitUnused, WaitUnused, Wait, Believed, Wait];
     assert_eq!(expected(false), taken);
-    let delivered = [Proven, Wait, WaitUnused, Wait, WaitForJob, Wait];
+    let delivered = [Proven, Wait, WaitUnused, WaitUnused, Wait, WaitForJob, Wait];
     assert_eq!(expected(true), delivered);
 }
 

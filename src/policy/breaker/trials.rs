@@ -3,6 +3,7 @@
 //! What is refused may be about one operation, or about one job. So what was refused last is tried again last: each
 //! operation and each job has its turn, and the account goes on as soon as one of them is taken.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::domain::job::JobId;
@@ -13,7 +14,7 @@ use crate::domain::operation::OPERATIONS;
 pub struct Trials {
     /// Of each operation the job that was answered so last, with a number that rises with each.
     jobs: BTreeMap<String, (u64, JobId)>,
-    /// Operations of which a trial was answered so, the one that was tried last at the end.
+    /// Operations of which a trial was answered so, or proved nothing, the one that was tried last at the end.
     tried: Vec<String>,
     number: u64,
 }
@@ -32,9 +33,18 @@ impl Trials {
             .get(operation)
             .is_some_and(|(_, last)| *last == job)
         {
-            self.tried.retain(|tried| tried != operation);
-            self.tried.push(operation.to_owned());
+            self.put_last(operation);
         }
+    }
+
+    /// A trial of this operation was taken, where only a delivery is proof: the others have their turn before the next one.
+    pub fn note_unproven(&mut self, operation: &str) {
+        self.put_last(operation);
+    }
+
+    fn put_last(&mut self, operation: &str) {
+        self.tried.retain(|tried| tried != operation);
+        self.tried.push(operation.to_owned());
     }
 
     /// A new row of probes begins.
@@ -81,6 +91,16 @@ impl Trials {
         if let Some(place) = place {
             jobs.rotate_left(place + 1);
         }
+        jobs
+    }
+
+    /// Jobs in the order in which they are tried at last: the one that was refused last, then those that were before.
+    pub fn refused_first<T>(&self, mut jobs: Vec<T>, id: impl Fn(&T) -> JobId) -> Vec<T> {
+        let refused = |job: JobId| {
+            let numbers = self.jobs.values().filter(|(_, last)| *last == job);
+            numbers.map(|(number, _)| *number).max()
+        };
+        jobs.sort_by_key(|job| Reverse(refused(id(job))));
         jobs
     }
 }
@@ -148,5 +168,31 @@ mod tests {
         assert_eq!(in_turn(&trials, &[CANCEL], &[4]), [4]);
         // It is not due any more.
         assert_eq!(in_turn(&trials, &[BILL], &[7, 8]), [7, 8]);
+    }
+
+    #[test]
+    fn at_last_the_one_that_was_refused_last_is_the_first() {
+        let mut trials = Trials::default();
+        let at_last = |trials: &Trials, jobs: &[i64]| {
+            let jobs = jobs.iter().copied().map(JobId).collect();
+            let jobs = trials.refused_first(jobs, |job| *job);
+            jobs.into_iter().map(|job| job.0).collect::<Vec<i64>>()
+        };
+        assert_eq!(at_last(&trials, &[4, 5, 6]), [4, 5, 6]);
+        trials.note_refused(CANCEL, JobId(5));
+        trials.note_refused(BILL, JobId(6));
+        assert_eq!(at_last(&trials, &[4, 5, 6]), [6, 5, 4]);
+        trials.note_refused(CANCEL, JobId(5));
+        assert_eq!(at_last(&trials, &[4, 5, 6]), [5, 6, 4]);
+        assert_eq!(at_last(&trials, &[4, 6]), [6, 4], "it was cancelled");
+    }
+
+    #[test]
+    fn an_operation_whose_trial_was_taken_and_proves_nothing_has_its_next_turn_after_the_others() {
+        let mut trials = Trials::default();
+        trials.note_unproven(BILL);
+        assert_eq!(order(&trials), [vec![CANCEL], vec![REFUND], vec![BILL]]);
+        trials.note_unproven(REFUND);
+        assert_eq!(order(&trials), [vec![CANCEL], vec![BILL], vec![REFUND]]);
     }
 }

@@ -57,7 +57,7 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     (
         "set probe_at = now() + make_interval(secs => $2), trial_from",
-        "'branch-13', 60, '1s', 60, true",
+        "'branch-13', 60, '1s', 60, true, 1",
         FEW,
     ),
     (
@@ -195,7 +195,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         ALL,
     ),
     (
-        "reason = 'probe'",
+        "'sending', reason = 'probe'",
         "'{WORKER}', 30, 'branch-13', '{}', array[{JOBS} + 13061], '1s'",
         FEW,
     ),
