@@ -57,7 +57,7 @@ impl Baseline {
     }
 
     /// What was not there before and does not say whose it is: it may be ours with its mark lost, or a cashier's.
-    fn strangers_in(&self, list: &[Object]) -> Vec<Object> {
+    pub(super) fn strangers_in(&self, list: &[Object]) -> Vec<Object> {
         let is_stranger = |object: &&Object| {
             let is_new = !self.refund_ids.contains(&object.id());
             is_new && !object.marked_text().is_some_and(JobName::is_marked)
@@ -79,26 +79,11 @@ pub struct Subject<'a> {
     pub history: &'a History,
     /// What the account may rely on.
     pub protection: DuplicateProtection,
-    /// For a refund: what was known before. None: it was never sent.
+    /// For a refund: what was known before. None: it was never sent, or a person has said that no other refund there is this one.
     pub baseline: Option<&'a Baseline>,
 }
 
 impl Subject<'_> {
-    /// What is new in a list and does not say whose it is. Where a person has said since that nothing was done, what was
-    /// there by then is none of the job's: they have told it apart.
-    pub(super) fn strangers_in(&self, list: &[Object]) -> Vec<Object> {
-        let Some(known) = self.baseline else {
-            return Vec::new();
-        };
-        let is_told_apart = |object: &Object| {
-            let denied_since = self.history.denied_since;
-            (denied_since.zip(object.created_at())).is_some_and(|(denied, made)| made < denied)
-        };
-        let mut strangers = known.strangers_in(list);
-        strangers.retain(|object| !is_told_apart(object));
-        strangers
-    }
-
     /// Whether an object that answered to the job's request says that it is another job's, or another order's.
     pub(super) fn is_denied_by(&self, object: &Object) -> bool {
         self.name.is_denied_by(self.plan, object)

@@ -116,13 +116,13 @@ pub(super) fn against(plan: &Plan, seen: &Object, order: Option<&Object>) -> Str
 
 /// What is new and does not say whose it is.
 fn strangers(subject: &Subject<'_>, finding: &Finding) -> String {
-    let (Some(_), Finding::Listed(all)) = (subject.baseline, finding) else {
+    let (Some(known), Finding::Listed(all)) = (subject.baseline, finding) else {
         return NOTHING.to_owned();
     };
     format!(
         "{} was asked for, and the gateway shows {}, of which it cannot be told whether that is it",
         wanted(&subject.plan.expected, None),
-        list(&subject.strangers_in(all))
+        list(&known.strangers_in(all))
     )
 }
 

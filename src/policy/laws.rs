@@ -215,7 +215,7 @@ proptest! {
                 Resend::ByBaseline => {
                     prop_assert!(nothing_ours && *proof == Proof::NothingApplied);
                     if let Some(known) = &baseline {
-                        prop_assert!(settled && !shows_stranger(&finding, known, history.denied_since), "{verdict:?}");
+                        prop_assert!(settled && !shows_stranger(&finding, known), "{verdict:?}");
                     }
                 }
             },

@@ -9,7 +9,7 @@ use crate::domain::job::{History, JobName};
 use crate::domain::object::{Invoice, Object};
 use crate::domain::operation::{Progress, Resend};
 use crate::policy::backoff;
-use crate::policy::finding::{Finding, Subject};
+use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::shown;
 use crate::policy::judge::{
     Circumstances, back_off, conclude, not_now, not_sent, signal_of, wait_for,
@@ -36,7 +36,8 @@ pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>
                 .filter(|object| subject.name.names(object))
                 .cloned()
                 .collect();
-            if ours.is_empty() && !subject.strangers_in(objects).is_empty() {
+            let has_stranger = |known: &Baseline| !known.strangers_in(objects).is_empty();
+            if ours.is_empty() && subject.baseline.is_some_and(has_stranger) {
                 return held(Reason::UnknownOutcome);
             }
             one_of(subject, ours, at)

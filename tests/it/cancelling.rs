@@ -220,7 +220,7 @@ async fn nobody_believes_that_an_invoice_which_was_seen_does_not_exist() {
         .unwrap();
     let missing = json!({
         "route": "GET /invoices/{id}",
-        "answer": {"status": 404, "body": {"error": "Invoice not found"}},
+        "answer": {"status": 404, "json": {"error": "Invoice not found"}},
     });
     world.sandbox.fault(missing).await;
     let cut = json!({"route": "POST /invoices/{id}/cancel", "cut": "after_effect"});

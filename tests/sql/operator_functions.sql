@@ -246,12 +246,14 @@ begin
       delete from apipay.jobs where id = job;
       -- So is a refund. It stays unproven until then, so that it cannot end as if nothing of it had an effect.
       job := pg_temp.job(state, 'invoice.refund', true, jsonb_build_object('invoice_id', 40 + job));
+      update apipay.jobs set baseline = '{"refund_ids": [1]}' where id = job;
       insert into apipay.attempts (job_id, epoch, account, kind, worker) values (job, 5, 'default', 'send', gen_random_uuid());
       perform apipay._tell_held('default', 'job_held', 'critical', 'a job is held', 'resolve it', jsonb_build_object('job', job));
       perform apipay.resolve(job, false, reason => 'not in the dashboard');
       found := pg_temp.read(job);
       assert (found.state, found.reason, found.attempts, found.lookups, found.epoch) = ('uncertain', 'resolved_not_applied', 0, 0, 6);
       assert (found.absent_since, found.run_at) = ('2000-01-01Z'::timestamptz, now()) and found.unproven_since is not null;
+      assert found.baseline is null, 'whose the other refunds are was said';
       assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
       assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
       perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', job), '55000', '%it cannot be cancelled%');

@@ -2,7 +2,6 @@
 
 use rust_decimal::Decimal;
 use serde_json::Value;
-use time::OffsetDateTime;
 
 use crate::domain::phone::Phone;
 
@@ -34,9 +33,6 @@ pub trait ObjectKind {
     fn order_id(&self) -> Option<&str> {
         None
     }
-
-    /// When the gateway made it, if it shows that.
-    fn created_at(&self) -> Option<OffsetDateTime>;
 
     /// The text of it in which a request of ours leaves its job's name as a mark, if it shows one.
     fn marked_text(&self) -> Option<&str>;

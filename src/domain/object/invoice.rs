@@ -225,10 +225,6 @@ impl ObjectKind for Invoice {
         self.external_order_id.as_deref()
     }
 
-    fn created_at(&self) -> Option<OffsetDateTime> {
-        self.created_at
-    }
-
     fn marked_text(&self) -> Option<&str> {
         self.internal_comment.as_deref()
     }

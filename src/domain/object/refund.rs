@@ -119,10 +119,6 @@ impl ObjectKind for Refund {
         self.amount
     }
 
-    fn created_at(&self) -> Option<OffsetDateTime> {
-        self.created_at
-    }
-
     fn marked_text(&self) -> Option<&str> {
         self.reason.as_deref()
     }

@@ -6,7 +6,6 @@ use proptest::collection::{btree_map, vec};
 use proptest::option::{of, weighted};
 use proptest::sample::select;
 use serde_json::{Map, Value};
-use time::OffsetDateTime;
 
 use super::*;
 use crate::domain::answer::{Lost, NotSent};
@@ -370,11 +369,7 @@ pub(super) fn shows_free_key(finding: &Finding) -> bool {
     shows_ours(finding) && found.iter().any(is_free)
 }
 
-pub(super) fn shows_stranger(
-    finding: &Finding,
-    known: &Baseline,
-    denied_since: Option<OffsetDateTime>,
-) -> bool {
+pub(super) fn shows_stranger(finding: &Finding, known: &Baseline) -> bool {
     let Finding::Listed(list) = finding else {
         return false;
     };
@@ -386,9 +381,7 @@ pub(super) fn shows_stranger(
             .reason
             .as_ref()
             .is_some_and(|reason| reason.contains("[apipayd "));
-        let was_there =
-            (denied_since.zip(refund.created_at)).is_some_and(|(said, made)| made < said);
-        !marked && !was_there && !known.refund_ids.contains(&refund.id)
+        !marked && !known.refund_ids.contains(&refund.id)
     })
 }
 

@@ -7,7 +7,6 @@ use super::*;
 use crate::domain::answer::{Body, Lost, NotSent};
 use crate::domain::object::{Invoice, InvoiceStatus, Refund};
 use crate::domain::phone::Phone;
-use crate::policy::finding::Baseline;
 use crate::policy::fixtures::*;
 use DuplicateProtection::{Key, Lookup};
 
@@ -671,20 +670,6 @@ fn a_refund_that_is_not_found_is_sent_again_only_when_nothing_else_happened() {
                 ] {
                     check(&subject(history), &refunds(&seen), HELD);
                 }
-                // A person has told apart what was there when they said that nothing was done.
-                let denied = History {
-                    denied_since: Some(NOW - seconds(60)),
-                    ..history(1, 1000, Some(GIVE_UP))
-                };
-                let made = |ago| {
-                    let mut seen = seen.clone();
-                    seen.iter_mut()
-                        .for_each(|row| row.created_at = Some(NOW - seconds(ago)));
-                    refunds(&seen)
-                };
-                check(&subject(denied.clone()), &made(61), PROVEN);
-                check(&subject(denied.clone()), &made(59), HELD);
-                check(&subject(denied), &refunds(&seen), HELD);
             }
         }
     }
