@@ -433,6 +433,13 @@ async fn a_copy_of_a_refund_is_not_sent_once_the_one_that_was_named_is_made() {
     set(json!({"status": "completed", "error_code": null})).await;
     let copy = copy_of(&world, refund).await;
     until_original_lives(&world, copy).await;
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'refund_revived' and subject = 'refund {named}'
+                and resolved_at is null and summary like '%job {refund}, which made it, is failed; the money was given back%')
+               and exists (select from apipay.refunds where id = {named} and job_id = {refund} and status = 'completed')"
+        ))
+        .await;
     drop(daemon);
     // The original has failed, and lives.
     world.end_unchecked().await;
