@@ -101,6 +101,15 @@ async fn a_copy_waits_until_the_invoices_of_its_original_are_shown() {
     let explained = until_explained(&world, copy, &unseen).await;
     assert!(!explained.contains("attempt"), "{explained}");
     assert_eq!(world.job(copy).await["attempts"], 0, "none is sent");
+    // ApiPay answers that question: it is not that which is told.
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'gateway_failing' and resolved_at is null
+                and summary like 'Job {copy} (invoice.create) of account default is not sent, since %: it could not be seen whether invoice {invoice} of job {job} (which it repeats) lives: ApiPay left out invoice {invoice}. %'
+                and summary not like '%clear answer%' and summary not like '%before ApiPay answers%'
+                and action like '%dashboard%select apipay.cancel({copy}, %enqueue a new job%' and action not like '%base_url%')"
+        ))
+        .await;
     world.sandbox.mend().await;
     // It is shown dead, so the copy goes out.
     let row = world.until(copy, "failed").await;
