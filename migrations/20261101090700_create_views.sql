@@ -358,10 +358,20 @@ return case
 comment on function apipay._sent_again(apipay.jobs, text, text) is
   'What comes of it that somebody says a job was not done, once that is shown: it is sent again, in these words, or ends expired.';
 
+-- A daemon that died is noticed long after it has sent. It reads with the owner's rights, as apipay._explain_alive does.
+create function apipay._unproven_from(job apipay.jobs) returns timestamptz
+language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+return least(coalesce(job.unproven_since, job.updated_at), (
+  select t.started_at from apipay.attempts t
+   where t.job_id = job.id and t.kind = 'send' and (t.finished_at is null or t.effect = 'unknown')
+   order by t.epoch desc limit 1));
+comment on function apipay._unproven_from(apipay.jobs) is
+  'From when a request of a job may have had its effect: when it was sent, or when an earlier one was found to be unproven.';
+
 create function apipay._explain_uncertain(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('A request for ', apipay._deed(job), ' may or may not have had its effect, ',
-  apipay._since(coalesce(job.unproven_since, job.updated_at)), ' (last: ' || apipay._last_answer(job) || ')',
+  apipay._since(apipay._unproven_from(job)), ' (last: ' || apipay._last_answer(job) || ')',
   '. The gateway is asked ', case when job.lookups > 0 then 'again (' || case job.lookups when 1 then 'once' else job.lookups || ' times' end || ' so far) ' end,
   -- While look-ups get no clear answer either, they wait for one another.
   apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
@@ -628,7 +638,9 @@ return concat('Cancelled', case when job.reason in ('called_off', 'called_off_un
         'Whether it has something of it is not known: look there before you insert a new job for it.'), ' Nothing more is sent.')
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     when job.epoch = 0 then ', before anything was sent.'
-    else ': nothing of it is known to have had an effect.' end);
+    else ': nothing of it is known to have had an effect.' end,
+  -- Each of these is a whole sentence already.
+  substr(apipay._or_its_copy(job, ''), 2));
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is
   'explain of a cancelled job. It reads with the owner''s rights, and shows no more than the view does.';
 

@@ -151,8 +151,8 @@ impl Alert {
                     seen(fault)
                 ),
                 format!(
-                    "{}. Nothing is lost: payments go on by themselves with the first clear answer; to have the next \
-                     one that is due tried now: select apipay.resume('{account}', 'why'); What waits, and until when: \
+                    "{}. Payments that wait for it go on by themselves with the first clear answer, and those that are held \
+                     (alert job_held) wait for a person; to have the next one that is due tried now: select apipay.resume('{account}', 'why'); What waits, and until when: \
                      select * from apipay.waiting where account = '{account}';",
                     action_of(fault)
                 ),
@@ -182,7 +182,7 @@ impl Alert {
                         job.map_or_else(String::new, unanswered_too),
                     ),
                     format!(
-                        "{}. Nothing is lost: the daemon goes on asking, ever less often; to have it ask now: \
+                        "{}. The daemon goes on asking, ever less often; to have it ask now: \
                          select apipay.resume('{account}', 'why'); What waits for it, besides the bills that were delivered \
                          and are not paid: select * from apipay.overview \
                          where account = '{account}' and {waiting};",
@@ -353,7 +353,7 @@ fn action_of_job(job: &FailingJob, of_fault: &str) -> String {
             ),
         ),
         (false, false) => (
-            format!("{of_fault}. Nothing is lost: the daemon goes on trying"),
+            format!("{of_fault}. The daemon goes on trying"),
             String::new(),
         ),
     };
