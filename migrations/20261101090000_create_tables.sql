@@ -704,8 +704,8 @@ create index alerts_resolved on apipay.alerts (resolved_at) where resolved_at is
 comment on table apipay.alerts is 'What needs a human: one open alert per account, kind and subject.';
 comment on column apipay.alerts.id is 'The number of the alert.';
 comment on column apipay.alerts.account is 'The account it concerns; null for the whole daemon.';
-comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, invoice_missing, invoice_revived, job_held, job_overdue, job_refused, job_stuck, duplicate_detected, mode_mismatch, no_progress, other_organization, task_panicked.';
-comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), the machine of a daemon (history_lost, no_progress), one job, by its number, or all jobs beyond ten (job_held, duplicate_detected, job_stuck), what ApiPay shows and cannot be stored (job_stuck), or a key, by its fingerprint (other_organization); else empty.';
+comment on column apipay.alerts.kind is 'A stable code: account_parked, cap_reached, gateway_failing, clock_jumped, history_lost, invoice_missing, invoice_revived, job_held, job_overdue, job_refused, job_stuck, duplicate_detected, mode_mismatch, no_progress, other_organization, refund_revived, task_panicked.';
+comment on column apipay.alerts.subject is 'What it is about, where several of a kind may be open at the same time: one invoice (invoice_revived), one refund (refund_revived), the machine of a daemon (history_lost, no_progress), one job, by its number, or all jobs beyond ten (job_held, duplicate_detected, job_stuck), what ApiPay shows and cannot be stored (job_stuck), or a key, by its fingerprint (other_organization); else empty.';
 comment on column apipay.alerts.severity is 'critical: payments wait. warning: look at it today.';
 comment on column apipay.alerts.summary is 'What happened, in one sentence.';
 comment on column apipay.alerts.action is 'What to do, with the exact command.';

@@ -925,7 +925,7 @@ begin
     raise exception 'alert %: the apipayd on % runs still and sends nothing until it is started again; there: sudo systemctl restart apipayd', alert, told.details ->> 'host'
       using errcode = 'object_not_in_prerequisite_state';
   end if;
-  ends := (told.kind in ('invoice_revived', 'mode_mismatch', 'history_lost', 'other_organization')
+  ends := (told.kind in ('invoice_revived', 'refund_revived', 'mode_mismatch', 'history_lost', 'other_organization')
            -- The job has ended, and nothing of it is asked for any more.
            or coalesce(told.kind = 'job_held' and told.details ->> 'reason' = 'called_off_unseen', false))
     -- An invoice that can still be paid is not acknowledged: the customer might pay twice.
@@ -974,7 +974,7 @@ begin
   return ends;
 end $$;
 comment on function apipay.acknowledge(bigint, text) is
-  'Says that a person has seen to an alert: it is not told again, unless it comes to be about something else (another job, another cause). One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then (reason other_organization), and open invoices and refunds are not asked about any more; and job_held of a job that ended without an answer of the gateway''s whether it has anything of it (called_off_unseen). Any other ends when its cause is gone.';
+  'Says that a person has seen to an alert: it is not told again, unless it comes to be about something else (another job, another cause). One whose end only a person can know ends with it, and true is returned: invoice_revived of an invoice that cannot be paid any more or is paid, refund_revived, history_lost of a daemon that does not run any more, mode_mismatch, whose new mode is the right one from then on, and other_organization, whose key is the right one from then on: jobs that may have been sent with another key are held then (reason other_organization), and open invoices and refunds are not asked about any more; and job_held of a job that ended without an answer of the gateway''s whether it has anything of it (called_off_unseen). Any other ends when its cause is gone.';
 
 -- A restore of the data alone meets the row of _control, and those of accounts, that a fresh schema has already, and
 -- brings only the events: what they say last still stands. Each account is by itself, for its row may be locked. A park of the daemon's own is not put back: the gateway says

@@ -358,10 +358,20 @@ return case
 comment on function apipay._sent_again(apipay.jobs, text, text) is
   'What comes of it that somebody says a job was not done, once that is shown: it is sent again, in these words, or ends expired.';
 
+-- A daemon that died is noticed long after it has sent. It reads with the owner's rights, as apipay._explain_alive does.
+create function apipay._unproven_from(job apipay.jobs) returns timestamptz
+language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+return least(coalesce(job.unproven_since, job.updated_at), (
+  select t.started_at from apipay.attempts t
+   where t.job_id = job.id and t.kind = 'send' and (t.finished_at is null or t.effect = 'unknown')
+   order by t.epoch desc limit 1));
+comment on function apipay._unproven_from(apipay.jobs) is
+  'From when a request of a job may have had its effect: when it was sent, or when an earlier one was found to be unproven.';
+
 create function apipay._explain_uncertain(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('A request for ', apipay._deed(job), ' may or may not have had its effect, ',
-  apipay._since(coalesce(job.unproven_since, job.updated_at)), ' (last: ' || apipay._last_answer(job) || ')',
+  apipay._since(apipay._unproven_from(job)), ' (last: ' || apipay._last_answer(job) || ')',
   '. The gateway is asked ', case when job.lookups > 0 then 'again (' || case job.lookups when 1 then 'once' else job.lookups || ' times' end || ' so far) ' end,
   -- While look-ups get no clear answer either, they wait for one another.
   apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
@@ -560,7 +570,7 @@ return case
     apipay._or_its_copy(job, '. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.'))
   when job.reason = 'original_lives' then concat('Nothing was sent: ',
     coalesce(apipay._mask_phones(left(job.error_message, 500)), 'what it repeats was done after all'), '.',
-    case when job.operation = 'invoice.create' then format(' What to do about that invoice stands in explain of job %s.', job.retry_of) end)
+    format(' What to do about that %s stands in explain of job %s.', apipay._object_of(job), job.retry_of))
   when job.reason = 'already_paid' then 'The customer has paid the invoice: it cannot be cancelled, only refunded.'
   when job.reason = 'gave_up' and (job.refund_id is not null or (job.operation = 'invoice.create' and job.invoice_id is not null))
     then concat('Given up: the gateway accepted it ', case when job.generation = 1 then 'once' else job.generation || ' times' end,
@@ -576,12 +586,12 @@ return case
     apipay._or_its_copy(job, '. Once the cause is gone, select apipay.retry(%s, ''why'') enqueues a copy.')) end;
 comment on function apipay._explain_failed(apipay.jobs) is 'explain of a job that failed.';
 
--- A job may be final although one of its invoices lives: one that failed or was given up, and was delivered later. It
--- is asked for here, for such jobs alone, and with the owner's rights: beside each job in the views it would make their
+-- A job may be final although one of its invoices lives: one that failed or was given up, and was delivered later; or
+-- although its refund was made. It is asked for here, for such jobs alone, and with the owner's rights: beside each job in the views it would make their
 -- plans seem so long that they are compiled. It shows no more than the view does.
 create function apipay._explain_alive(job apipay.jobs) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
-return (
+return coalesce((
   select case
     when alive.status in ('paid', 'partially_refunded') then concat('Ended as ', job.state, ' (' || apipay._mask_phones(job.reason) || ')',
       ', but its invoice ', alive.id, ' was paid by the customer after all', ' at ' || apipay._clock(alive.paid_at), apipay._sandbox_note(alive),
@@ -597,11 +607,19 @@ return (
     (select * from apipay.invoices where account = job.account and id = job.invoice_id)) as alive
   where job.operation = 'invoice.create' and alive.account = job.account and alive.status not in ('cancelled', 'expired', 'error')
   order by alive.status in ('paid', 'partially_refunded') desc
-  limit 1);
+  limit 1), (
+  select concat('Ended as ', job.state, ' (' || apipay._mask_phones(job.reason) || ')', ', but its refund ', given.id, ' was made after all',
+    ' (' || apipay._tenge(given.amount) || ')', case given.status when 'completed' then ': the money was given back'
+      else format(', and is %s: the money is being given back', apipay._mask_phones(left(given.status, 100))) end,
+    '. Do not have it refunded again', apipay._or_its_copy(job, '.'))
+  from (select * from apipay.refunds where account = job.account and invoice_id = job.invoice_id offset 0) as given
+  where job.operation = 'invoice.refund' and given.job_id = job.id and given.job_token = job.token and given.status <> 'failed'
+  order by given.status = 'completed' desc, given.id desc
+  limit 1));
 comment on function apipay._explain_alive(apipay.jobs) is
-  'explain of a job that is over although an invoice of it may be paid, or was; null when none may.';
+  'explain of a job that is over although an invoice of it may be paid, or was, or a refund of it was made; null when there is none.';
 
--- It may have to read what ApiPay has shown of the job's invoice, with the owner's rights, as apipay._explain_alive does.
+-- It may have to read what ApiPay has shown of the job's invoice or refund, with the owner's rights, as apipay._explain_alive does.
 create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
 language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 return concat('Cancelled', case when job.reason in ('called_off', 'called_off_unseen') then null else ' by ' || who end, ' at ', apipay._clock(job.finished_at),
@@ -614,10 +632,16 @@ return concat('Cancelled', case when job.reason in ('called_off', 'called_off_un
            from (select * from apipay.invoices where job_id = job.id and job_token = job.token offset 0) as dead
           where job.generation = 1 and dead.account = job.account and dead.status in ('cancelled', 'expired', 'error') and dead.checked_at > job.finished_at
           order by dead.id limit 1),
+        (select format('Since then ApiPay has shown its refund %s, which has failed.', dead.id)
+           from (select * from apipay.refunds where account = job.account and invoice_id = job.invoice_id offset 0) as dead
+          where job.generation = 1 and dead.job_id = job.id and dead.job_token = job.token and dead.status = 'failed' and dead.checked_at > job.finished_at
+          order by dead.id limit 1),
         'Whether it has something of it is not known: look there before you insert a new job for it.'), ' Nothing more is sent.')
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     when job.epoch = 0 then ', before anything was sent.'
-    else ': nothing of it is known to have had an effect.' end);
+    else ': nothing of it is known to have had an effect.' end,
+  -- Each of these is a whole sentence already.
+  substr(apipay._or_its_copy(job, ''), 2));
 comment on function apipay._explain_cancelled(apipay.jobs, text, text) is
   'explain of a cancelled job. It reads with the owner''s rights, and shows no more than the view does.';
 

@@ -57,6 +57,7 @@ pub async fn tell_well(pool: &Pool, patience: Patience) -> Result<(), DbError> {
 /// - the job that was held, overdue or stuck has moved on, or the daemon that had the outcome of a stuck job in its memory
 ///   has ended;
 /// - the invoice that had failed is not to be paid any more, or its money was given back;
+/// - the refund of a job that had ended has failed;
 /// - the gateway shows what it has of a job that ended unseen, or all that was missing;
 /// - a panic is an hour ago;
 /// - no cap has blocked the account for [`Patience::unblocked_for`];

@@ -10,7 +10,10 @@ update apipay.alerts l
                                when j.reason = 'called_off_unseen' and l.details ->> 'reason' = 'called_off_unseen' then 'ApiPay shows what it has of it' || coalesce(
                                  (select format(': invoice %s is %s', i.id, apipay._mask_phones(left(i.status, 100)))
                                     from (select account, id, status from apipay.invoices where job_id = j.id and job_token = j.token offset 0) i
-                                   where i.account = j.account order by i.status in ('cancelled', 'expired', 'error'), i.id desc limit 1), '')
+                                   where i.account = j.account order by i.status in ('cancelled', 'expired', 'error'), i.id desc limit 1),
+                                 (select format(': refund %s is %s', r.id, apipay._mask_phones(left(r.status, 100)))
+                                    from (select id, status, job_id, job_token from apipay.refunds where account = j.account and invoice_id = j.invoice_id offset 0) r
+                                   where r.job_id = j.id and r.job_token = j.token order by r.status = 'failed', r.id desc limit 1), '')
                                when j.reason = 'called_off_unseen'
                                then 'the job ended as somebody said, and ApiPay has not answered whether it has anything of it: look there before you enqueue a new job for it'
                                when j.state in ('accepted', 'succeeded') and exists (
@@ -21,6 +24,7 @@ update apipay.alerts l
                             'the job is not held any more')
                           else case l.kind
                                  when 'invoice_revived' then 'the invoice is not to be paid any more, was refunded, or is the one that its job has'
+                                 when 'refund_revived' then 'that refund has failed'
                                  when 'invoice_missing' then 'ApiPay shows all of it again, or it is not followed any more'
                                  when 'job_overdue' then coalesce(
                                    (select 'job ' || j.id || ' is ' || j.state || ' now' from apipay.jobs j where j.id = (l.details ->> 'job')::bigint),
@@ -59,7 +63,8 @@ update apipay.alerts l
                                           select from apipay.alerts told
                                            where coalesce(told.account, '') = i.account and told.kind = 'invoice_revived' and told.resolved_at is null
                                              and told.details ->> 'invoice' = i.id::text) end)
-                 or exists (select from apipay.refunds r where r.account = j.account and r.invoice_id = j.invoice_id and r.job_id = j.id and r.job_token = j.token and r.status <> 'failed'))
+                 or exists (select from apipay.refunds r where r.account = j.account and r.invoice_id = j.invoice_id and r.job_id = j.id and r.job_token = j.token
+                               and (r.status <> 'failed' or j.generation = 1 and r.checked_at > l.opened_at)))
              else not exists (select from apipay.jobs j where j.id = (l.details ->> 'job')::bigint and j.state in ('held', 'sending', 'uncertain')) end
            when 'duplicate_detected' then not exists (
              select from apipay.jobs j
@@ -78,6 +83,9 @@ update apipay.alerts l
                      select from (select account, operation, state from apipay.jobs where invoice_id = i.id offset 0) c
                      where c.account = i.account and c.operation = 'invoice.cancel' and c.state = 'succeeded')
                    and apipay._other_living(j.id, i.id) is null))
+           when 'refund_revived' then l.opened_at < now() - interval '10 s' and not exists (
+             select from apipay.refunds r
+             where r.account = l.account and r.id = (l.details ->> 'refund')::bigint and r.status <> 'failed')
            -- Each is named with the moment when it was last shown.
            when 'invoice_missing' then not exists (
              select from jsonb_each_text(l.details -> 'invoices') as told (id, shown)

@@ -22,6 +22,7 @@ pub mod entry;
 mod error;
 pub mod fate;
 pub mod fault;
+pub mod given_back;
 pub mod health;
 mod host;
 pub mod listen;

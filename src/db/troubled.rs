@@ -109,6 +109,7 @@ pub async fn troubled(
                     said: row.message.filter(|_| row.http_status.is_some()),
                 },
                 asked_first: row.asked_first,
+                is_left_out: row.is_left_out,
                 waits_for: row.waits_for.as_deref().and_then(Read::parse),
                 others: u32::try_from(row.others).unwrap_or(u32::MAX),
             });

@@ -11,7 +11,7 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
        apipay._mask_phones(left(answer.message, 300)) as message, answer.asked_first as "asked_first?",
        case when job.state = 'uncertain' then 'look_up'
             when job.operation = 'invoice.refund' and answer.asked_first is not null then 'refunds' end as "waits_for?",
-      
+       coalesce(answer.is_left_out, false) as "is_left_out!",
        coalesce(others.jobs, 0) as "others!", apipay._awaited(a.name) as "awaited!",
        alert.details ->> 'fails' as "told?", alert.id is not null as "is_open!", alert.summary as "summary?",
        alert.action as "action?",
@@ -49,7 +49,10 @@ left join lateral (
     limit $4) j) others on job.id is not null
 left join lateral (
   select t.http_status, t.error_code, t.message,
-         case when t.kind = 'send' then apipay._asked_first(t.request) end as asked_first
+         case when t.kind = 'send' then apipay._asked_first(t.request) end as asked_first,
+         -- A check that shows invoices is answered; it did not show all that it was to.
+         t.kind = 'send' and t.http_status = 200 and t.request ->> 'path' = '/invoices/status/check'
+           and jsonb_typeof(t.answer -> 'invoices') = 'array' as is_left_out
     from apipay.attempts t
   where t.job_id = job.id and t.finished_at is not null
     and (t.effect = 'unknown' or (t.kind = 'send' and t.effect = 'not_applied'))

@@ -57,6 +57,8 @@ pub struct FailingJob {
     pub fault: Fault,
     /// What that request was, if it only asked for what is to be known before the job is sent.
     pub asked_first: Option<String>,
+    /// Whether that request was answered, and the answer left out what it asked for.
+    pub is_left_out: bool,
     /// The read that has to bring an answer before it is tried, if that is one with a course of its own.
     pub waits_for: Option<Read>,
     /// How many more jobs of its account are so.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::Timed;
 use crate::domain::job::{History, JobName};
-use crate::domain::object::{Invoice, Object};
+use crate::domain::object::{Object, ObjectKind};
 use crate::domain::operation::{Operation, Plan, Resend};
 
 /// What a look-up brought.
@@ -116,10 +116,10 @@ impl JobName {
             && (self.has_mark_in(object) || (in_order_id && !self.is_another_in(object)))
     }
 
-    /// The name whose mark stands in an invoice of ours, if no other one does.
-    pub(crate) fn only_one(invoice: &Invoice) -> Option<JobName> {
-        let text = invoice.internal_comment.as_deref();
-        let mut names = JobName::named_in(text.filter(|_| !invoice.is_imported)?);
+    /// The name whose mark stands in an object of ours, if no other one does.
+    pub(crate) fn only_one(object: &dyn ObjectKind) -> Option<JobName> {
+        let text = object.marked_text().filter(|_| !object.is_imported());
+        let mut names = JobName::named_in(text?);
         let name = names.next()?;
         names.all(|other| other == name).then_some(name)
     }

@@ -176,7 +176,7 @@ fn tenge(amount: Decimal) -> String {
 }
 
 /// What an object shows.
-pub(super) fn described(seen: &Object) -> String {
+pub fn described(seen: &Object) -> String {
     let mut text = seen.amount().map_or_else(|| "it".to_owned(), tenge);
     // Writing to a String cannot fail.
     if let Some(phone) = seen.payer() {

@@ -42,6 +42,7 @@ pub mod finding;
 mod fixtures;
 pub mod follow;
 pub mod found;
+pub mod given_back;
 pub mod hints;
 pub mod inquiry;
 pub mod judge;

@@ -10,6 +10,7 @@ use crate::domain::object::Object;
 use crate::domain::operation::{Lookup, Request};
 use crate::gateway::wire;
 use crate::policy::finding::Finding;
+use crate::worker::given_back;
 use crate::worker::room::Room;
 
 /// Pages of a search that are read at most. A job's name is random: more than one page is odd.
@@ -49,7 +50,13 @@ pub async fn by(room: &Room, lookup: &Lookup, name: &JobName, purpose: Purpose) 
             let read = |timed: &Timed| {
                 wire::read_refunds(timed, invoice_id).map(|list| Finding::listed(list.refunds))
             };
-            once(room, wire::list_refunds(invoice_id), read).await
+            let asked = once(room, wire::list_refunds(invoice_id), read).await;
+            let own = |object: &&Object| {
+                JobName::only_one(&***object).is_some_and(|other| other.token == name.token)
+            };
+            let others = asked.finding.objects().iter().filter(|o| !own(o));
+            given_back::note(room, invoice_id, others).await;
+            asked
         }
     }
 }

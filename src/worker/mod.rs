@@ -9,7 +9,8 @@
 //! - [`dispatch`] claims due jobs and hands each to [`send`], within the [send window](crate::domain::times::SEND_WINDOW); [`in_hand`] notices when one is given twice.
 //! - [`lookup`] finds out what became of uncertain jobs.
 //! - [`locks`] tells of due jobs that somebody keeps locked.
-//! - [`find`] asks for a job's objects at the gateway as its look-up says.
+//! - [`find`] asks for a job's objects at the gateway as its look-up says, and [`given_back`] has whatever a list of refunds
+//!   shows of jobs that have ended recorded and told.
 //! - [`follow`] watches accepted objects to their end, past those of which nothing can be stored ([`unstored`]).
 //! - [`written`] has moments as sentences have them.
 //! - [`context`] is what the loops share, and [`guard`] says which job a record may change.
@@ -49,6 +50,7 @@ pub mod dispatch;
 pub mod failing;
 pub mod find;
 pub mod follow;
+pub mod given_back;
 pub mod guard;
 pub mod held_up;
 pub mod in_hand;

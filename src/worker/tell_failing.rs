@@ -7,8 +7,10 @@ use std::sync::Arc;
 use crate::db::alerts::About;
 use crate::db::troubled::{self, Troubled};
 use crate::db::{DbError, progress};
+use crate::domain::outage::Fault;
 use crate::policy::outage::telling::{ending, named, not_theirs, stays, telling};
 use crate::policy::outage::told_after;
+use crate::policy::verdict::Reason;
 use crate::worker::alerting::Alert;
 use crate::worker::context::Context;
 use crate::worker::open;
@@ -27,7 +29,13 @@ pub async fn find(ctx: &Arc<Context>, accounts: &[String]) -> Result<Vec<Trouble
         .iter_mut()
         .filter_map(|troubled| troubled.job.as_mut())
     {
-        job.fault = named(job.fault.clone());
+        job.fault = match job.is_left_out {
+            true => Fault {
+                code: Reason::EarlierUnseen.code().to_owned(),
+                ..job.fault.clone()
+            },
+            false => named(job.fault.clone()),
+        };
     }
     // A job that was locked while the clock was set has failed since a moment that was not carried along: by a clock that
     // was set just now nobody can tell for how long.

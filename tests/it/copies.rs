@@ -101,6 +101,15 @@ async fn a_copy_waits_until_the_invoices_of_its_original_are_shown() {
     let explained = until_explained(&world, copy, &unseen).await;
     assert!(!explained.contains("attempt"), "{explained}");
     assert_eq!(world.job(copy).await["attempts"], 0, "none is sent");
+    // ApiPay answers that question: it is not that which is told.
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'gateway_failing' and resolved_at is null
+                and summary like 'Job {copy} (invoice.create) of account default is not sent, since %: it could not be seen whether invoice {invoice} of job {job} (which it repeats) lives: ApiPay left out invoice {invoice}. %'
+                and summary not like '%clear answer%' and summary not like '%before ApiPay answers%'
+                and action like '%dashboard%select apipay.cancel({copy}, %enqueue a new job%' and action not like '%base_url%')"
+        ))
+        .await;
     world.sandbox.mend().await;
     // It is shown dead, so the copy goes out.
     let row = world.until(copy, "failed").await;
@@ -433,6 +442,13 @@ async fn a_copy_of_a_refund_is_not_sent_once_the_one_that_was_named_is_made() {
     set(json!({"status": "completed", "error_code": null})).await;
     let copy = copy_of(&world, refund).await;
     until_original_lives(&world, copy).await;
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'refund_revived' and subject = 'refund {named}'
+                and resolved_at is null and summary like '%job {refund}, which made it, is failed; the money was given back%')
+               and exists (select from apipay.refunds where id = {named} and job_id = {refund} and status = 'completed')"
+        ))
+        .await;
     drop(daemon);
     // The original has failed, and lives.
     world.end_unchecked().await;

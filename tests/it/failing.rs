@@ -90,6 +90,11 @@ async fn while_every_send_fails_one_job_tries_and_the_others_wait_untouched() {
         "{summary}"
     );
     assert!(
+        action.contains("those that are held (alert job_held) wait for a person")
+            && !action.contains("lost"),
+        "{action}"
+    );
+    assert!(
         action.contains("if it persists, contact ApiPay's support"),
         "{action}"
     );

@@ -32,6 +32,7 @@ mod failing;
 mod fields;
 mod flapping;
 mod following;
+mod given_back;
 mod hanging_names;
 mod heavy;
 mod held_starts;

@@ -321,6 +321,14 @@ begin
   -- uncertain
   perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'unproven_since', now() - interval '1 min', 'run_at', now() + interval '30 s', 'http_status', 504),
     'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (60 s ago) (last: HTTP 504). The gateway is asked at MOMENT (in 30 s). Nothing is sent before that is known.');
+  -- Found by the recovery long after it was sent.
+  id := pg_temp.explains(jsonb_build_object('state', 'uncertain', 'reason', 'lease_expired', 'epoch', 3, 'unproven_since', now(), 'run_at', now() + interval '30 s'),
+    'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 30 s). Nothing is sent before that is known.');
+  insert into apipay.attempts (job_id, epoch, account, kind, worker, started_at, finished_at, effect, error_code)
+  values (id, 2, 'default', 'send', gen_random_uuid(), now() - interval '330 s', now(), 'unknown', 'lease_expired');
+  said := (select o.explain from apipay.overview o where o.id = found_late.id) from (select id) as found_late;
+  assert said like '%effect, since % (5 min ago)%', said;
+  delete from apipay.jobs j where j.reason = 'lease_expired';
   perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'account', 'sick', 'operation', 'invoice.refund', 'params', '{"invoice_id": 17, "amount": 200.5}'::jsonb, 'unproven_since', now(), 'lookups', 2),
     'A request for the refund of 200.5 tenge from invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked again (2 times so far) now, once this is over: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Nothing is sent before that is known.');
   perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
@@ -532,6 +540,13 @@ begin
   loop
     said := (select o.explain from apipay.overview o where o.id = repeated);
     assert said like format('%%. Job %s repeats it.', copy) and said not like '%apipay.retry%', said;
+    delete from apipay.jobs j where j.id = copy;
+  end loop;
+  for repeated, copy in
+    select o.id, apipay.retry(o.id) from apipay.overview o where o.state = 'cancelled' and o.reason = 'cancelled_by_user' order by o.id
+  loop
+    said := (select o.explain from apipay.overview o where o.id = repeated);
+    assert said like format('Cancelled %%. Job %s repeats it.', copy), said;
     delete from apipay.jobs j where j.id = copy;
   end loop;
 

@@ -1,15 +1,21 @@
-//! What only a person can end: an invoice that lives after it was given up, and an account whose mode has changed.
+//! What only a person can end: an invoice that lives after it was given up, a refund that was made after all, and an account
+//! whose mode has changed.
 
 use serde_json::json;
 
 use crate::db::accounts::AlertText;
+use crate::db::given_back::OfEnded;
 use crate::db::revived::Bill;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::domain::object::InvoiceStatus;
+use crate::domain::object::{InvoiceStatus, Object, RefundStatus};
+use crate::policy::found::described;
 
 /// The kind of the alert of an invoice that lives again.
 pub const REVIVED: &str = "invoice_revived";
+
+/// The kind of the alert of a refund of a job that has ended otherwise than with success.
+pub const GIVEN_BACK: &str = "refund_revived";
 
 /// The kind of the alert of an account that has changed between sandbox and live.
 pub const MODE: &str = "mode_mismatch";
@@ -17,6 +23,50 @@ pub const MODE: &str = "mode_mismatch";
 /// The subject of the alert of an invoice that lives again.
 pub fn of_invoice(invoice: i64) -> String {
     format!("invoice {invoice}")
+}
+
+/// The subject of the alert of a refund that was made after all.
+pub fn of_refund(refund: i64) -> String {
+    format!("refund {refund}")
+}
+
+/// A refund is there, or on its way, although its job has ended in the belief that nothing of it had an effect.
+pub fn given_back(account: &AccountName, refund: &Object, ended: &OfEnded) -> AlertText {
+    let OfEnded {
+        refund: id,
+        job,
+        state,
+        other,
+        ..
+    } = ended;
+    let invoice = refund.numbers().invoice_id;
+    let what = match (other, refund.status() == RefundStatus::Completed.as_str()) {
+        (Some((other_job, other)), _) => format!(
+            "job {other_job} (of these two jobs one repeats the other) has refund {other} as well: the money may be given \
+             back twice"
+        ),
+        (None, true) => "the money was given back after all".to_owned(),
+        (None, false) => "the money is being given back after all".to_owned(),
+    };
+    let action = match other {
+        Some((_, other)) => format!(
+            "see in the ApiPay dashboard whether refunds {id} and {other} of invoice {invoice} are both completed: a refund \
+             cannot be taken back, so what the customer has got twice is a matter between you and the customer."
+        ),
+        None => "count that money as given back, and do not have it refunded again.".to_owned(),
+    };
+    AlertText {
+        summary: format!(
+            "Refund {id} of invoice {invoice} of account {account} is there: {}, although job {job}, which made it, is \
+             {state}; {what}.",
+            described(refund)
+        ),
+        action: format!(
+            "{action} This ends by itself if that refund fails. When you have seen to it: {}",
+            acknowledge(GIVEN_BACK, account, &of_refund(*id))
+        ),
+        details: json!({ "refund": id, "invoice": invoice, "job": job.0 }),
+    }
 }
 
 /// An invoice that had failed, expired or been cancelled is alive: the customer may pay it, and a later one too.

@@ -151,8 +151,8 @@ impl Alert {
                     seen(fault)
                 ),
                 format!(
-                    "{}. Nothing is lost: payments go on by themselves with the first clear answer; to have the next \
-                     one that is due tried now: select apipay.resume('{account}', 'why'); What waits, and until when: \
+                    "{}. Payments that wait for it go on by themselves with the first clear answer, and those that are held \
+                     (alert job_held) wait for a person; to have the next one that is due tried now: select apipay.resume('{account}', 'why'); What waits, and until when: \
                      select * from apipay.waiting where account = '{account}';",
                     action_of(fault)
                 ),
@@ -182,7 +182,7 @@ impl Alert {
                         job.map_or_else(String::new, unanswered_too),
                     ),
                     format!(
-                        "{}. Nothing is lost: the daemon goes on asking, ever less often; to have it ask now: \
+                        "{}. The daemon goes on asking, ever less often; to have it ask now: \
                          select apipay.resume('{account}', 'why'); What waits for it, besides the bills that were delivered \
                          and are not paid: select * from apipay.overview \
                          where account = '{account}' and {waiting};",
@@ -192,41 +192,12 @@ impl Alert {
                     None,
                 )
             }
-            Telling::Job(job) => {
-                let FailingJob {
-                    id,
-                    operation,
-                    since,
-                    fault,
-                    asked_first,
-                    others,
-                    waits_for: _,
-                } = job;
-                let asked_first = asked_first
-                    .as_ref()
-                    .map_or_else(String::new, |r| not_sent_before(r));
-                let so_too = match others {
-                    0 => String::new(),
-                    1 => " 1 more job of the account has got none either.".to_owned(),
-                    more => format!(" {more} more jobs of the account have got none either."),
-                };
-                (
-                    format!(
-                        "Job {id} ({operation}) of account {account} has got no clear answer since {} ({}).{asked_first}{so_too} \
-                         The account's other payments are tried as usual.",
-                        written(*since),
-                        seen(fault)
-                    ),
-                    format!(
-                        "{}. Nothing is lost: the daemon goes on trying, ever less often. When it is queued, this tries it \
-                         now: select apipay.retry({id}, 'why'); Where it is: select explain from apipay.overview where \
-                         id = {id};",
-                        action_of(fault)
-                    ),
-                    fault,
-                    Some(id.0),
-                )
-            }
+            Telling::Job(job) => (
+                of_job(account, job),
+                action_of_job(job, &action_of(&job.fault)),
+                &job.fault,
+                Some(job.id.0),
+            ),
         };
         failing(AlertText {
             summary,
@@ -334,7 +305,79 @@ impl Alert {
 }
 
 /// That a job gets no clear answer either, while reads of its account fail.
+/// What becomes of a job that gets no clear answer, or is not shown what is to be known before it is sent.
+fn of_job(account: &AccountName, job: &FailingJob) -> String {
+    let none = match job.is_left_out {
+        true => "no clear answer",
+        false => "none either",
+    };
+    let so_too = match job.others {
+        0 => String::new(),
+        1 => format!(" 1 more job of the account has got {none}."),
+        more => format!(" {more} more jobs of the account have got {none}."),
+    };
+    let (id, operation, since) = (job.id, &job.operation, written(job.since));
+    let said = match job.is_left_out {
+        true => format!("is not sent, since {since}: {}", left_out(job)),
+        false => {
+            let asked_first = job.asked_first.as_deref();
+            format!(
+                "has got no clear answer since {since} ({}).{}",
+                seen(&job.fault),
+                asked_first.map_or_else(String::new, not_sent_before)
+            )
+        }
+    };
+    format!(
+        "Job {id} ({operation}) of account {account} {said}{so_too} The account's other payments are tried as usual."
+    )
+}
+
+/// What helps such a job. What it waits to be shown may never be: then only a person can tell that nothing of it lives.
+fn action_of_job(job: &FailingJob, of_fault: &str) -> String {
+    let id = job.id;
+    let ended = format!("select apipay.cancel({id}, 'why'); and enqueue a new job");
+    let waits_to_be_shown = job.asked_first.is_some() && job.waits_for.is_none();
+    let (first, if_never) = match (job.is_left_out, waits_to_be_shown) {
+        (true, _) => (
+            format!(
+                "if ApiPay goes on leaving it out, see in its dashboard that nothing of it lives; then {ended}. Until then \
+                 the daemon goes on asking"
+            ),
+            String::new(),
+        ),
+        (false, true) => (
+            format!("{of_fault}. Until then the daemon goes on asking"),
+            format!(
+                " If ApiPay never shows it, see in its dashboard that nothing of it lives; then {ended}."
+            ),
+        ),
+        (false, false) => (
+            format!("{of_fault}. The daemon goes on trying"),
+            String::new(),
+        ),
+    };
+    format!(
+        "{first}, ever less often. When it is queued, this tries it now: select apipay.retry({id}, 'why');{if_never} Where it \
+         is: select explain from apipay.overview where id = {id};"
+    )
+}
+
+/// What the answer left out, and what the job waits for.
+fn left_out(job: &FailingJob) -> String {
+    let said = job.fault.said.as_deref();
+    let said = said.unwrap_or("ApiPay left out what is to be known first");
+    format!("{said}. It is sent once none of that is shown alive.")
+}
+
 fn unanswered_too(job: &FailingJob) -> String {
+    if job.is_left_out {
+        let (id, operation, since) = (job.id, &job.operation, written(job.since));
+        return format!(
+            " Job {id} ({operation}) is not sent either, since {since}: {}",
+            left_out(job)
+        );
+    }
     let first = job.asked_first.as_deref();
     format!(
         " Job {} ({}) has got no clear answer either, since {} ({}).{}",

@@ -13,7 +13,9 @@ mod wording;
 
 use crate::db::accounts::AlertText;
 
-pub use by_person::{MODE, REVIVED, mode_changed, of_invoice, revived};
+pub use by_person::{
+    GIVEN_BACK, MODE, REVIVED, given_back, mode_changed, of_invoice, of_refund, revived,
+};
 pub use database::{HISTORY, Others, STUCK, StuckJob, clock_jumped, held_up, history_lost};
 pub use fault::PANICKED;
 pub use gateway::OVERDUE;

@@ -17,6 +17,7 @@ use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::outage::{Errand, is_absence};
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
+use crate::worker::given_back;
 use crate::worker::jitter::jitter;
 use crate::worker::missing;
 use crate::worker::outcome::{self, Following};
@@ -70,6 +71,13 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
         }
         return;
     };
+    let all: Vec<Object> = list.refunds.iter().cloned().map(Object::from).collect();
+    let is_waited_for = |refund: &&Object| {
+        let mut waited_for = due.iter().filter(|mirror| !mirror.waiting.is_empty());
+        waited_for.any(|mirror| mirror.refund_id == Some(refund.id()))
+    };
+    let others = all.iter().filter(|refund| !is_waited_for(refund));
+    given_back::note(room, invoice_id, others).await;
     let is_done = |mirror: &&DueMirror| {
         let shown = list.refunds.iter().find(|r| Some(r.id) == mirror.refund_id);
         shown.is_some_and(|refund| refund.status == RefundStatus::Completed)
@@ -83,7 +91,6 @@ pub(super) async fn check(room: &Room, invoice_id: i64, due: &[DueMirror], claim
     if let Some(invoice) = &after {
         record_by_hand(room, &list.refunds, due, invoice).await;
     }
-    let all: Vec<Object> = list.refunds.iter().cloned().map(Object::from).collect();
     let mut left_out = Vec::new();
     for mirror in due {
         let Some(refund) = list.refunds.iter().find(|r| Some(r.id) == mirror.refund_id) else {

@@ -15,8 +15,8 @@ const WALKED: [&str; 6] = [
     "job_stuck",
 ];
 
-/// Kinds with tests of their own: here and in `refused.rs`, in `clocks.rs`, `database/history.rs`, `following.rs`, `isolation.rs`, `organizations.rs` and `progress`.
-const ELSEWHERE: [&str; 10] = [
+/// Kinds with tests of their own: here and in `refused.rs`, in `clocks.rs`, `database/history.rs`, `following.rs`, `given_back.rs`, `isolation.rs`, `organizations.rs` and `progress`.
+const ELSEWHERE: [&str; 11] = [
     "clock_jumped",
     "history_lost",
     "invoice_missing",
@@ -26,6 +26,7 @@ const ELSEWHERE: [&str; 10] = [
     "mode_mismatch",
     "no_progress",
     "other_organization",
+    "refund_revived",
     "task_panicked",
 ];
 

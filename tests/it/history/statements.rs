@@ -350,6 +350,8 @@ const CASES: &[(&str, &str, Limit)] = &[
     ),
     // originals
     ("with recursive original as", "1002, 100, 100", FEW),
+    // given_back
+    ("s(id, mark)", "'branch-1', 30001001, '{1}', '{null}'", FEW),
     // revived
     ("o.status as \"other_status?\"", "1002, 30001001", FEW),
     ("k.id = i.job_id and k.token = i.job_token", "", ALL),

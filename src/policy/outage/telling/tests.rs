@@ -39,6 +39,7 @@ fn job() -> FailingJob {
         since: NOW,
         fault: fault(),
         asked_first: None,
+        is_left_out: false,
         waits_for: None,
         others: 0,
     }
