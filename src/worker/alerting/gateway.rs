@@ -304,7 +304,6 @@ impl Alert {
     }
 }
 
-/// That a job gets no clear answer either, while reads of its account fail.
 /// What becomes of a job that gets no clear answer, or is not shown what is to be known before it is sent.
 fn of_job(account: &AccountName, job: &FailingJob) -> String {
     let none = match job.is_left_out {
@@ -370,6 +369,7 @@ fn left_out(job: &FailingJob) -> String {
     format!("{said}. It is sent once none of that is shown alive.")
 }
 
+/// That a job gets no clear answer either, while reads of its account fail.
 fn unanswered_too(job: &FailingJob) -> String {
     if job.is_left_out {
         let (id, operation, since) = (job.id, &job.operation, written(job.since));
