@@ -210,7 +210,8 @@ create function apipay._slowness(account apipay.accounts) returns text
 language sql stable parallel safe
 return case when account.failing_trial_at is not null then
   concat('ApiPay gives account ', account.name, ' no clear answer ', apipay._since(account.failing_since),
-    ' (' || apipay._failure(account) || ')', ': one job at a time tries, the next ', apipay._when(account.failing_trial_at),
+    ' (' || apipay._failure(account) || ')', ': one job at a time tries, the next ',
+    case when account.failing_trial_at > now() then apipay._when(account.failing_trial_at) else 'as soon as one is due' end,
     ', the others wait for its answer') end;
 comment on function apipay._slowness(apipay.accounts) is
   'Since when ApiPay gives an account no clear answer, and when its next job tries; null when it has not slowed down.';

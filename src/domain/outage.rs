@@ -65,6 +65,14 @@ pub struct FailingJob {
     pub others: u32,
 }
 
+impl FailingJob {
+    /// Whether it waits for an answer to a question that is asked for it alone: to be shown what it made before, or what
+    /// the jobs made that it repeats.
+    pub fn waits_to_be_shown(&self) -> bool {
+        self.asked_first.is_some() && self.waits_for.is_none()
+    }
+}
+
 /// A job that the gateway refuses again and again, for a reason of the job's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedJob {

@@ -34,7 +34,7 @@ pub enum Sign {
 }
 
 /// What a send says. `read_first` when the request only read what is known before a send: its failure
-/// stands in the send's way, its success proves nothing of sends.
+/// stands in the way of its job's send, its success proves nothing of sends.
 pub fn sign_of_send(timed: &Timed, verdict: &Verdict, read_first: bool) -> Sign {
     match sign(timed) {
         // A success whose body could not be used is none.
@@ -79,6 +79,16 @@ pub fn sign_of_alone(timed: &Timed, makes_invoice: bool) -> Sign {
     match makes_invoice {
         true => sign_of_doubted(timed),
         false => Sign::Silent,
+    }
+}
+
+/// What it says of its account's sends what came of a question that is asked before a bill is sent, given what that says
+/// of the bill: that it was refused for the limit, at most. That there was no clear answer, or one that left out what was
+/// asked for, keeps this bill from being sent, and each such bill backs off by itself; others may be sent as well as ever.
+pub fn sign_of_question(of_bill: &Sign) -> Sign {
+    match of_bill {
+        Sign::Refused => Sign::Refused,
+        Sign::Clear | Sign::Failing(_) | Sign::Capped | Sign::Silent => Sign::Silent,
     }
 }
 

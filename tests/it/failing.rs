@@ -8,6 +8,7 @@ mod doubted;
 mod held_up;
 mod lasting;
 mod reading;
+mod unseen;
 mod wrong;
 
 use std::time::Duration;

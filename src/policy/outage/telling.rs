@@ -53,8 +53,10 @@ pub fn telling<'a>(
         return None;
     }
     let sends = outage.sends.failing.as_ref().filter(|_| awaited.sends);
-    // A job that has waited for long in a slow account waits because of the account, and so do others when it has ended.
-    let tells_slow = outage.is_slow() && (job.is_some() || told == Some(SENDS));
+    // A job that has waited for long in a slow account waits because of the account, and so do others when it has ended; but
+    // not one that waits to be shown what it asks for first, which says nothing of sends.
+    let waits_to_be_sent = job.is_some_and(|job| !job.waits_to_be_shown());
+    let tells_slow = outage.is_slow() && (waits_to_be_sent || told == Some(SENDS));
     let sends = sends.filter(|_| outage.sends.tells() || tells_slow);
     let reads = || {
         let reads = outage.reads.iter();

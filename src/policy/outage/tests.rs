@@ -272,6 +272,46 @@ fn a_refusal_of_what_is_asked_before_a_bill_is_sent_is_no_answer() {
     }
 }
 
+/// Whether what is asked for first is not answered, or left out: it keeps one bill from being sent, and says nothing of others.
+#[test]
+fn a_question_before_a_bill_is_sent_says_nothing_of_sends_but_that_the_limit_is_reached() {
+    let rules = rules();
+    let left_out = json_reply(200, json!({"invoices": []}));
+    let refused = coded(429, "request_rate_limited");
+    for (answer, expected) in [
+        (left_out, Sign::Silent),
+        (coded(404, "x"), Sign::Silent),
+        (coded(500, "x"), Sign::Silent),
+        (reply(502, Body::Broken), Sign::Silent),
+        (reply(200, Body::Broken), Sign::Silent),
+        (Answer::Lost(Lost::Timeout), Sign::Silent),
+        (Answer::NotSent(NotSent::Dns), Sign::Silent),
+        (coded(401, "x"), Sign::Silent),
+        (refused, Sign::Refused),
+    ] {
+        let timed = timed(answer);
+        let verdict = without_earlier(&clean(), &timed, at(&rules));
+        let of_bill = sign_of_send(&timed, &verdict, true);
+        let of_sends = sign_of_question(&of_bill);
+        assert_eq!(of_sends, expected, "{timed:?}");
+        // However many bills ask in vain, and also where one of them is the trial of a slow account.
+        let mut known = Outage::default();
+        for job in 1..=6 {
+            known = known.after(Errand::Send, Some(JobId(job)), &of_sends, at(&rules));
+        }
+        assert_eq!(known.sends.failing, None, "{timed:?}");
+        let slow = after("1 2 3 t");
+        let next = slow.after(Errand::Trial, Some(JobId(9)), &of_sends, at(&rules));
+        assert_eq!(
+            (trial_in(&next), next.sends.failing.map(|row| row.failures)),
+            (Some(0), Some(4))
+        );
+    }
+    for sign in [Sign::Clear, Sign::Capped] {
+        assert_eq!(sign_of_question(&sign), Sign::Silent);
+    }
+}
+
 #[test]
 fn what_each_answer_says_of_the_gateway() {
     let created = json_reply(201, json!({"id": 5, "status": "processing"}));

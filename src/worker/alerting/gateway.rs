@@ -306,14 +306,14 @@ impl Alert {
 
 /// What becomes of a job that gets no clear answer, or is not shown what is to be known before it is sent.
 fn of_job(account: &AccountName, job: &FailingJob) -> String {
-    let none = match job.is_left_out {
-        true => "no clear answer",
-        false => "none either",
-    };
-    let so_too = match job.others {
-        0 => String::new(),
-        1 => format!(" 1 more job of the account has got {none}."),
-        more => format!(" {more} more jobs of the account have got {none}."),
+    let so_too = match (job.others, job.is_left_out) {
+        (0, _) => String::new(),
+        (1, true) => " 1 more job of the account waits so, or has got no clear answer.".to_owned(),
+        (more, true) => {
+            format!(" {more} more jobs of the account wait so, or have got no clear answer.")
+        }
+        (1, false) => " 1 more job of the account has got none either.".to_owned(),
+        (more, false) => format!(" {more} more jobs of the account have got none either."),
     };
     let (id, operation, since) = (job.id, &job.operation, written(job.since));
     let said = match job.is_left_out {
@@ -336,8 +336,7 @@ fn of_job(account: &AccountName, job: &FailingJob) -> String {
 fn action_of_job(job: &FailingJob, of_fault: &str) -> String {
     let id = job.id;
     let ended = format!("select apipay.cancel({id}, 'why'); and enqueue a new job");
-    let waits_to_be_shown = job.asked_first.is_some() && job.waits_for.is_none();
-    let (first, if_never) = match (job.is_left_out, waits_to_be_shown) {
+    let (first, if_never) = match (job.is_left_out, job.waits_to_be_shown()) {
         (true, _) => (
             format!(
                 "if ApiPay goes on leaving it out, see in its dashboard that nothing of it lives; then {ended}. Until then \

@@ -16,7 +16,7 @@ use crate::domain::operation::{Operation, Plan, Request};
 use crate::gateway::wire;
 use crate::policy::breaker::{Trial, trial_of_read};
 use crate::policy::finding::{Finding, Subject};
-use crate::policy::outage::sign_of_send;
+use crate::policy::outage::{sign_of_question, sign_of_send};
 use crate::policy::reconcile::{
     Living, asked_for, left_out, lives_after_all, lives_as_own, original_lives, without_earlier,
 };
@@ -279,6 +279,8 @@ impl Asking<'_> {
         let mut heard = hear(self.room, job, timed, verdict, true);
         // Nothing of the job itself was sent.
         heard.verdict.counts = false;
+        let sign = sign_of_send(timed, &heard.verdict, true);
+        heard.of_account = Some(sign_of_question(&sign));
         let verdict = &heard.verdict;
         info!(
             job.id = %guard.id, account = %self.room.name, next = verdict.next.state().as_str(),
@@ -291,7 +293,7 @@ impl Asking<'_> {
             request,
             timed,
             now: circumstances(self.room, job).now,
-            signed: job.signed(sign_of_send(timed, verdict, true)),
+            signed: job.signed(sign),
             failing_since: job.claim.history.failing_since,
             read: None,
             // Whose its invoices are is known by their numbers, or by its name.

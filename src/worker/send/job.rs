@@ -115,8 +115,9 @@ pub struct Heard {
     pub verdict: Verdict,
     /// Whether what it says of the account is believed.
     is_believed: bool,
-    /// What a send that is not believed says of the sends of its account.
-    alone: Option<Sign>,
+    /// What the answer says of the requests of its account, where that is not what it says of the job: a send that is not
+    /// believed, or a question that is asked before a bill is sent.
+    pub(super) of_account: Option<Sign>,
     /// What was refused, if that parks the account.
     refused: Option<RefusedSend>,
 }
@@ -130,7 +131,7 @@ pub fn hear_lookup(room: &Room, verdict: Verdict) -> Heard {
             ..verdict
         },
         is_believed,
-        alone: None,
+        of_account: None,
         refused: None,
     }
 }
@@ -169,7 +170,7 @@ pub(super) fn hear(
             false => history,
         };
         return Heard {
-            alone: Some(sign_of_alone(timed, makes_invoice)),
+            of_account: Some(sign_of_alone(timed, makes_invoice)),
             verdict: alone(verdict, history, circumstances(room, job)),
             is_believed,
             refused: None,
@@ -182,7 +183,7 @@ pub(super) fn hear(
     Heard {
         verdict,
         is_believed,
-        alone: None,
+        of_account: None,
         refused,
     }
 }
@@ -197,16 +198,18 @@ pub async fn conclude(
     let Heard {
         verdict,
         is_believed,
-        alone,
+        of_account,
         refused,
     } = heard;
     let mut evidence = evidence.clone();
-    let mut signed = evidence.signed.clone();
     if !is_believed {
         evidence.signed.sign = sign_of_doubted(evidence.timed);
-        signed.sign = alone.unwrap_or_else(|| evidence.signed.sign.clone());
     }
     let evidence = &evidence;
+    let signed = Signed {
+        sign: of_account.unwrap_or_else(|| evidence.signed.sign.clone()),
+        ..evidence.signed.clone()
+    };
     let following = room.following();
     let outcome = Outcome {
         account: evidence.guard.account.clone(),

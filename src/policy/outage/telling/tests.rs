@@ -86,6 +86,39 @@ fn the_worst_is_told_and_what_is_parked_is_told_otherwise() {
     }
 }
 
+/// Whether the gateway shows what such a job asks for first says nothing of sends, so what is told of these waits for trials.
+#[test]
+fn a_job_that_waits_to_be_shown_something_makes_no_slow_account_told() {
+    for is_left_out in [false, true] {
+        let unseen = FailingJob {
+            asked_first: Some("POST /invoices/status/check".into()),
+            is_left_out,
+            ..job()
+        };
+        let of_refunds = FailingJob {
+            waits_for: Some(Read::Refunds),
+            ..unseen.clone()
+        };
+        for (sends, told, job, expected) in [
+            (0, None, &unseen, "job"),
+            (3, None, &unseen, "job"),
+            (5, Some("job"), &unseen, "job"),
+            (3, Some("sends"), &unseen, "sends"),
+            (6, None, &unseen, "sends"),
+            (3, None, &of_refunds, "sends"),
+        ] {
+            let outage = Outage {
+                sends: failed(sends),
+                ..Outage::default()
+            };
+            let now = BEFORE_TRIAL;
+            let telling = telling(&outage, false, &all(), Some(job), told, now);
+            let fails = telling.map(|telling| telling.fails());
+            assert_eq!(fails, Some(expected), "{sends} {told:?} {job:?}");
+        }
+    }
+}
+
 #[test]
 fn sends_that_cannot_be_tried_are_told_with_what_reads_get_since() {
     let timeout = Fault {

@@ -1,0 +1,112 @@
+//! What is asked for before bills are sent is not shown, or not answered: those bills wait, each for itself, and are told of.
+//! Of the account's sends that says nothing, and other bills go out as ever.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::world::{Wish, World, phone};
+
+/// Twice as many as slow an account down.
+const COPIES: i64 = 6;
+
+/// So long it is watched that what is told stays.
+const WATCHED: Duration = Duration::from_secs(5);
+
+/// Copies of bills that failed, where a check that asks for what one of them made is answered so.
+async fn copies_of_unseen(answer: &Value) -> (World, crate::world::Daemon) {
+    // A person is told after nine seconds.
+    let wish = Wish::default()
+        .tune("retry.server_error.initial", "1s")
+        .tune("retry.server_error.max", "2s")
+        .tune("follow.watch_after_final", "1s");
+    let (world, daemon) = World::running_as(wish).await;
+    let mut failed = Vec::new();
+    for amount in 500..500 + COPIES {
+        failed.push(world.bill(phone::CLIENT_NOT_FOUND, amount).await);
+    }
+    // Nobody else asks for what those made any more.
+    let settled = format!("select count(*) = {COPIES} from apipay.invoices where settled");
+    world.until_true(&settled).await;
+    for job in failed {
+        let invoice = world.job(job).await["invoice_id"].clone();
+        let fault = json!({"route": "POST /invoices/status/check", "match": invoice.to_string(), "share": 1, "answer": answer});
+        world.sandbox.fault(fault).await;
+        world
+            .sql(&format!("select apipay.retry({job}, 'once more')"))
+            .await;
+    }
+    (world, daemon)
+}
+
+/// The alert names a copy, with these words and what helps, for as long as it is watched.
+async fn expect_copy_told(world: &World, words: &str) {
+    let told = format!(
+        "details ->> 'fails' = 'job' and summary like 'Job % (invoice.create) of account default {words}'
+         and summary like '% 5 more jobs of the account %' and summary like '%other payments are tried as usual.'
+         and action like '%dashboard%select apipay.cancel(%enqueue a new job%'"
+    );
+    let open = "apipay.alerts where kind = 'gateway_failing'";
+    world
+        .until_true(&format!("select exists (select from {open} and {told})"))
+        .await;
+    let until = tokio::time::Instant::now() + WATCHED;
+    while tokio::time::Instant::now() < until {
+        let alerts = world
+            .rows(&format!(
+                "select summary, action, details, resolved_at, {told} as is_told, changed_at from {open}"
+            ))
+            .await;
+        assert_eq!(alerts.len(), 1, "{alerts:?}");
+        let is_so = alerts[0]["is_told"] == json!(true) && alerts[0]["resolved_at"].is_null();
+        assert!(is_so, "{alerts:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The account has not slowed down, and each copy says what it waits for.
+async fn expect_sends_well(world: &World) {
+    let account = world
+        .rows("select failing_since, failing_ended_at, failing_trial_at from apipay.accounts")
+        .await;
+    let none = json!({"failing_since": null, "failing_ended_at": null, "failing_trial_at": null});
+    assert_eq!(account, [none]);
+    let waiting = format!(
+        "select count(*) = {COPIES} from apipay.overview
+          where state = 'queued' and explain like 'Not sent so far: it could not be seen whether invoice % of job %'
+            and explain like '%select apipay.cancel(%'"
+    );
+    world.until_true(&waiting).await;
+}
+
+async fn expect_bills_go_on(answer: Value, words: &str) {
+    let (world, daemon) = copies_of_unseen(&answer).await;
+    let asked = format!(
+        "select count(*) = {COPIES} from apipay.jobs where state in ('queued', 'sending') and lookups >= 2"
+    );
+    world.until_true(&asked).await;
+    let bill = world.bill(phone::PAID, 1500).await;
+    world.until(bill, "succeeded").await;
+    expect_sends_well(&world).await;
+    expect_copy_told(&world, words).await;
+    expect_sends_well(&world).await;
+    world.sandbox.mend().await;
+    world.until_all_done_or_held().await;
+    world.until_no_alert().await;
+    world.end([daemon]).await;
+}
+
+#[tokio::test]
+async fn copies_whose_originals_are_left_out_slow_no_other_bill() {
+    let empty = json!({"status": 200, "json": {"invoices": []}});
+    let words =
+        "is not sent, since %: it could not be seen whether invoice %: ApiPay left out invoice %";
+    expect_bills_go_on(empty, words).await;
+}
+
+#[tokio::test]
+async fn copies_of_whose_originals_nothing_clear_is_said_slow_no_other_bill() {
+    let words = "has got no clear answer since %(HTTP 500: it could not be seen whether invoice %It is not sent before ApiPay \
+                 answers POST /invoices/status/check.%";
+    expect_bills_go_on(json!({"preset": "500_json"}), words).await;
+}
