@@ -118,6 +118,12 @@ begin
     'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. Then it goes out.');
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'run_at', now() + interval '50 s', 'reason', 'server_error'),
     'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. It is due at MOMENT (in 50 s).');
+  -- Whatever is due first tries, should that take minutes.
+  update apipay.accounts a set failing_trial_at = now() - interval '3 min' where a.name = 'slow';
+  perform pg_temp.explains(jsonb_build_object('account', 'slow', 'run_at', now() + interval '50 s', 'reason', 'server_error'),
+    'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next as soon as one is due, the others wait for its answer. It is due at MOMENT (in 50 s).');
+  assert (select a.explain from apipay.account_status a where a.account = 'slow') like '% tries, the next as soon as one is due, the others wait %';
+  update apipay.accounts a set failing_trial_at = now() + interval '40.9 s' where a.name = 'slow';
   delete from apipay.jobs j where j.account = 'slow' and j.run_at > now();
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
     'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known.');
