@@ -641,7 +641,7 @@ begin
            -- What has failed before that says nothing of what comes.
            stated_unwanted = nullif(and_cancel, false), failing_since = null, epoch = epoch + 1, updated_at = now(),
            -- Whoever says so of a held refund has told it from the refunds that do not say whose they are.
-           baseline = case when state <> 'held' then baseline end,
+           baseline = case when state = 'held' then baseline || '{"is_told_apart": true}' else baseline end,
            -- The invoice of another organization is not asked for.
            invoice_id = case when operation <> 'invoice.create' or not apipay._is_elsewhere(old) then invoice_id end
      where id = job
