@@ -332,7 +332,7 @@ comment on column apipay.jobs.updated_at is 'When the row last changed: its stat
 comment on column apipay.jobs.finished_at is 'When it became final; null before.';
 comment on column apipay.jobs.generation is 'Internal: 2 and more after an invoice that certainly died and was resubmitted; part of the name at the gateway.';
 comment on column apipay.jobs.spared is 'Internal: how many of its generations died of the account''s trouble and not of their own; they do not count against the limit.';
-comment on column apipay.jobs.baseline is 'Internal: the refunds of the invoice that were known before this one was first sent. Null again where a person has said of a held refund that it was not done.';
+comment on column apipay.jobs.baseline is 'Internal: the refunds of the invoice that were known before this one was first sent. With is_told_apart once a person has said of a held refund that it is none of the others.';
 comment on column apipay.jobs.unproven_since is 'Internal: since when a request of this generation is unproven; null when every request is known to have had no effect.';
 comment on column apipay.jobs.quiet_until is 'Internal: until when its last request may still be at work, where it was looked up or held before that was over.';
 comment on column apipay.jobs.absent_since is 'Internal: when a complete look-up first found nothing; of a job of which somebody named an object, nothing with its own name beside that.';

@@ -581,7 +581,7 @@ create function apipay._denied() returns timestamptz
 language sql immutable parallel safe
 return timestamptz '2000-01-01 00:00:00+00';
 comment on function apipay._denied() is
-  'Since when nothing was found of a job of which a person said that nothing was done: so long that one look-up more which finds nothing is enough.';
+  'Since when nothing was found of a job of which a person said that nothing was done: so long that one look-up more which finds nothing is enough, once what was sent would be shown.';
 
 -- Whether ApiPay is asked before it is believed that nothing was done. No request is ever sent on a word alone, and none that
 -- may have had its effect ends on one: what a bill or a refund has made carries its job's name, and whether an invoice was
@@ -633,7 +633,8 @@ begin
   if not applied and (apipay._is_asked_first(old, and_cancel)
                       or (not and_cancel and (old.state = 'uncertain' or at_work_until is not null))) then
     -- The request may still be at work, or what it did may be found, so the look-up comes first, when that is over. That it
-    -- finds nothing once is enough now: then it is sent again, or ends. Without a clear answer it is not sent.
+    -- finds nothing once is enough now, when what was sent would be shown (reconcile.settle): then it is sent again, or ends.
+    -- Without a clear answer it is not sent.
     update apipay.jobs
        set state = 'uncertain', reason = 'resolved_not_applied', run_at = coalesce(at_work_until, now()),
            lookups = case when state = 'held' then 0 else lookups end, attempts = case when state = 'held' then 0 else attempts end,
@@ -641,7 +642,7 @@ begin
            -- What has failed before that says nothing of what comes.
            stated_unwanted = nullif(and_cancel, false), failing_since = null, epoch = epoch + 1, updated_at = now(),
            -- Whoever says so of a held refund has told it from the refunds that do not say whose they are.
-           baseline = case when state <> 'held' then baseline end,
+           baseline = case when state = 'held' then baseline || '{"is_told_apart": true}' else baseline end,
            -- The invoice of another organization is not asked for.
            invoice_id = case when operation <> 'invoice.create' or not apipay._is_elsewhere(old) then invoice_id end
      where id = job

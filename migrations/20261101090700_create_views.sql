@@ -261,10 +261,10 @@ return case
     format(' Unless it is sent by %s (in %s), what became of its last request is looked up, and it ends.',
            apipay._clock(job.expires_at), apipay._span(apipay._seconds_until(job.expires_at)))
   when job.expires_at <= earliest then
-    format(' It ends expired, unsent, at %s (in %s), unless it is sent before.',
+    format(' It ends expired at %s (in %s), unless it is sent before.',
            apipay._clock(job.expires_at), apipay._span(apipay._seconds_until(job.expires_at)))
   else
-    format(' If it is not sent by %s (in %s), it ends expired, unsent.',
+    format(' If it is not sent by %s (in %s), it ends expired.',
            apipay._clock(job.expires_at), apipay._span(apipay._seconds_until(job.expires_at))) end;
 comment on function apipay._time_limit(apipay.jobs, timestamptz) is
   'What its expires_at, which lies ahead, means for a job that waits, given the earliest moment at which it is expected to go out; null when it has none.';
@@ -289,7 +289,7 @@ create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead big
 language sql stable parallel safe
 return case
   when job.expires_at <= now() and job.unproven_since is null then
-    format('Its time ran out at %s: it ends expired, unsent.', apipay._clock(job.expires_at))
+    format('Its time ran out at %s: it ends expired.', apipay._clock(job.expires_at))
   when job.expires_at <= now() then
     format('Its time ran out at %s, and what became of its last request is looked up before it ends.', apipay._clock(job.expires_at))
   when obstacle is not null then
@@ -381,6 +381,8 @@ return concat('A request for ', apipay._deed(job), ' may or may not have had its
        when job.absent_since = apipay._denied()
        then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done',
               apipay._sent_again(job, ': it is sent again', ' once ApiPay shows clearly that nothing of it is there'), '. If ApiPay shows that it was done, it is taken as done. If what ApiPay shows does not fit, or there is no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.')
+       when job.expires_at <= now()
+       then format('. Nothing is sent any more, for its expires_at, %s, is over: it ends expired, unless ApiPay shows that it was done.', apipay._clock(job.expires_at))
        else '. Nothing is sent before that is known.' end);
 comment on function apipay._explain_uncertain(apipay.jobs, timestamptz, text) is 'explain of an uncertain job.';
 
@@ -987,8 +989,7 @@ comment on column apipay.waiting.created_at is 'When it was enqueued.';
 
 create view apipay.uncertain as
 select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as reason,
-       coalesce(w.unproven_since, w.updated_at) as uncertain_since,
-       apipay._age(coalesce(w.unproven_since, w.updated_at)) as age,
+       apipay._unproven_from(o.job) as uncertain_since, apipay._age(apipay._unproven_from(o.job)) as age,
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as at_risk,
        apipay._mask_phone(apipay._phone(w.params ->> 'phone_number')) as phone,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,

@@ -312,11 +312,17 @@ pub async fn learn_of_park(
 }
 
 /// Has parked accounts advise no more to cancel a job that cannot be cancelled, or whose refusal is that of everything:
-/// a probe of the account `unwell` was told that this is unwell. Their alerts are changed after that (see
+/// a probe of the account `unwell` was told that this is unwell. Where that job has ended unsent (a person has cancelled it,
+/// as advised), the account is probed at once. Their alerts are changed after that (see
 /// [`untold_parks`](super::alerts::untold_parks)). An account whose row another session holds is left for later.
 pub async fn forget_refused_jobs(pool: &Pool, unwell: Option<&AccountName>) -> Result<(), DbError> {
     sqlx::query!(
-        "update apipay.accounts a set parked_job = null, parked_job_remedy = null, updated_at = now()
+        "update apipay.accounts a
+            set parked_job = null, parked_job_remedy = null, updated_at = now(),
+                probe_at = case when exists (
+                             select from apipay.jobs j
+                              where j.id = a.parked_job and j.account = a.name and j.state in ('cancelled', 'expired'))
+                           then least(a.probe_at, now()) else a.probe_at end
           where a.name = any (array(
             select p.name from apipay.accounts p
              where p.parked_job is not null

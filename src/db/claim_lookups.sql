@@ -86,16 +86,19 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
        operation = 'invoice.cancel' and exists (select from apipay.invoices i where i.account = taken.account and i.id = taken.invoice_id) as "is_target_known!",
+       apipay._past(newest.started_at) as sent_at,
        case when absent_since = apipay._denied() then apipay._past(coalesce(denied_at, updated_at)) end as denied_since,
        -- Of a bill: what another job has is not asked about by its number, which is no proof then, but by the job's name.
        case when operation = 'invoice.create' and invoice_id is not null and apipay._owner(account, operation, invoice_id, null, token) is not null then null else invoice_id end as "invoice_id?", apipay._bytes(baseline::text) as baseline,
-       coalesce((select t.effect = 'applied' and t.http_status = 409 from apipay.attempts t
-                  where t.job_id = taken.id and t.kind = 'send' order by t.epoch desc limit 1), false) as "is_key_taken!",
+       coalesce(newest.effect = 'applied' and newest.http_status = 409, false) as "is_key_taken!",
        case when stated_id is not null then jsonb_build_object(
          'id', stated_id, 'anyway', coalesce(stated_anyway, false),
          'owner', apipay._owner(account, operation, stated_id, invoice_id, token)) end as "stated?: Json<Stated>",
        retry_of is not null as "is_copy!", coalesce(stated_unwanted, false) as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
 from taken
+left join lateral (
+  select t.started_at, t.effect, t.http_status from apipay.attempts t
+   where t.job_id = taken.id and t.kind = 'send' order by t.epoch desc limit 1) newest on true
 -- Once for all: nothing is asked of which the attempt was not stored.
 where (select apipay._all_changed('apipay.jobs', (select count(*) from to_claim), (select count(*) from claimed), (select count(*) from taken)))
   and (select apipay._all_changed('apipay.attempts', (select count(*) from taken), (select count(*) from opened)))

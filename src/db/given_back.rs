@@ -7,7 +7,7 @@ use crate::domain::account::AccountName;
 use crate::domain::job::{Epoch, JobId};
 use crate::domain::state::State;
 
-/// A refund that is listed, of a job that has ended otherwise than with success.
+/// A refund that is listed, of a job that has ended otherwise than with success, or with another refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfEnded {
     /// The gateway's id of the refund.
@@ -22,12 +22,12 @@ pub struct OfEnded {
     pub state: State,
     /// The status that was last shown, if the refund is known to be that job's.
     pub known: Option<String>,
-    /// Another refund that has not failed, of a job that repeats this one or that this one repeats; and whose it is.
+    /// Another refund that has not failed, of the job itself, of one that repeats it or that it repeats; and whose it is.
     pub other: Option<(JobId, i64)>,
 }
 
 /// Of refunds of an invoice, each with the job's token whose mark it bears, those of jobs that have ended otherwise than with
-/// success. A refund that is known to be a job's is that job's, whatever it bears.
+/// success, or that go by another refund. A refund that is known to be a job's is that job's, whatever it bears.
 pub async fn of_ended(
     pool: &Pool,
     account: &AccountName,
@@ -37,8 +37,8 @@ pub async fn of_ended(
 ) -> Result<Vec<OfEnded>, DbError> {
     let rows = sqlx::query!(
         r#"with recursive own as materialized (
-             select k.id, k.token, k.epoch, k.state, k.retry_of
-               from (select id, token, epoch, state, retry_of, account, operation from apipay.jobs where invoice_id = $2 offset 0) k
+             select k.id, k.token, k.epoch, k.state, k.retry_of, k.refund_id
+               from (select id, token, epoch, state, retry_of, refund_id, account, operation from apipay.jobs where invoice_id = $2 offset 0) k
               where k.account = $1 and k.operation = 'invoice.refund'),
            mirror as materialized (
              select m.id, m.job_id, m.job_token, m.status from apipay.refunds m where m.account = $1 and m.invoice_id = $2),
@@ -47,7 +47,7 @@ pub async fn of_ended(
                from unnest($3::bigint[], $4::uuid[]) as s(id, mark)
                left join mirror m on m.id = s.id and m.job_token is not null
                join own j on j.token = coalesce(m.job_token, s.mark) and j.id = coalesce(m.job_id, j.id)
-              where j.state in ('failed', 'cancelled', 'expired')),
+              where j.state in ('failed', 'cancelled', 'expired') or (j.state = 'succeeded' and j.refund_id <> s.id)),
            related as (
              select s.id as of, s.id from shown s
              union
@@ -60,7 +60,7 @@ pub async fn of_ended(
              left join lateral (
                select o.id as job, m.id as refund
                  from related r join own o on o.id = r.id join mirror m on m.job_id = o.id and m.job_token = o.token
-                where r.of = s.id and o.id <> s.id and m.status <> 'failed'
+                where r.of = s.id and m.id <> s.refund and m.status <> 'failed'
                 order by m.id desc limit 1) other on true
             order by s.refund"#,
         account.as_str(),

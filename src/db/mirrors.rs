@@ -125,6 +125,7 @@ impl DueRow {
                 failing_since: None,
                 is_sent_no_more: false,
                 is_target_known: true,
+                sent_at: None,
                 denied_since: None,
                 invoice_id: Some(self.invoice_id),
                 is_key_taken: false,

@@ -75,7 +75,7 @@ moved as (
          refund_id = case when t.resubmitted then null else coalesce(t.refund_id, j.refund_id) end,
          generation = j.generation + coalesce(t.resubmitted, false)::int,
          spared = j.spared + coalesce(t.spared, false)::int,
-         baseline = case when t.resubmitted then null else j.baseline end,
+         baseline = case when t.resubmitted or (t.proven and t.state = 'queued') then null else j.baseline end,
          unproven_since = case when t.resubmitted or t.proven then null
                                when t.unproven then coalesce(j.unproven_since, now())
                                else j.unproven_since end,

@@ -132,6 +132,8 @@ pub struct History {
     pub is_sent_no_more: bool,
     /// Whether the invoice that it acts on has been seen at the gateway: then it does not believe that there is none.
     pub is_target_known: bool,
+    /// When its last request was sent, as far as that is known.
+    pub sent_at: Option<OffsetDateTime>,
     /// Since when a person says that the unproven request had no effect, if one does.
     pub denied_since: Option<OffsetDateTime>,
     /// The invoice the job is known to have made or to act on.

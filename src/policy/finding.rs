@@ -46,6 +46,9 @@ impl Finding {
 pub struct Baseline {
     /// The gateway's ids.
     pub refund_ids: Vec<i64>,
+    /// Whether a person has said since of a held refund that none of the others is this one (`apipay.resolve`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_told_apart: bool,
 }
 
 impl Baseline {
@@ -53,13 +56,14 @@ impl Baseline {
     pub fn of(list: &[Object]) -> Baseline {
         Baseline {
             refund_ids: list.iter().map(|refund| refund.id()).collect(),
+            is_told_apart: false,
         }
     }
 
     /// What was not there before and does not say whose it is: it may be ours with its mark lost, or a cashier's.
     pub(super) fn strangers_in(&self, list: &[Object]) -> Vec<Object> {
         let is_stranger = |object: &&Object| {
-            let is_new = !self.refund_ids.contains(&object.id());
+            let is_new = !self.is_told_apart && !self.refund_ids.contains(&object.id());
             is_new && !object.marked_text().is_some_and(JobName::is_marked)
         };
         list.iter().filter(is_stranger).cloned().collect()
@@ -79,7 +83,7 @@ pub struct Subject<'a> {
     pub history: &'a History,
     /// What the account may rely on.
     pub protection: DuplicateProtection,
-    /// For a refund: what was known before. None: it was never sent, or a person has said that no other refund there is this one.
+    /// For a refund: what was known before. None: it was never sent.
     pub baseline: Option<&'a Baseline>,
 }
 

@@ -124,6 +124,7 @@ pub(super) fn clean() -> History {
         failing_since: None,
         is_sent_no_more: false,
         is_target_known: false,
+        sent_at: None,
         denied_since: None,
         invoice_id: None,
         is_key_taken: false,

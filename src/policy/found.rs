@@ -216,6 +216,7 @@ mod tests {
         let history = clean();
         let known = Baseline {
             refund_ids: vec![1],
+            is_told_apart: false,
         };
         let subject = Subject {
             operation: kind.operation,

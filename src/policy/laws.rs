@@ -203,7 +203,12 @@ proptest! {
         }
         // Sent twice with one key, which is free again: what the second made may not be shown yet.
         let may_hide_another = !lookup_only && history.attempts > 1 && shows_free_key(&finding);
-        let settled = history.absent_since.is_some_and(|since| NOW - since >= rules.settle);
+        // A person's word stands for the first look-up that found nothing, as from the last request.
+        let settled_since = match history.denied_since {
+            Some(denied) => Some(history.sent_at.max(history.unproven_since).unwrap_or(denied)),
+            None => history.absent_since,
+        };
+        let settled = settled_since.is_some_and(|since| NOW - since >= rules.settle);
         match &verdict.next {
             Next::Queued { proof, .. } => match kind.plan.resend {
                 Resend::Harmless => {}

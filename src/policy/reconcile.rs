@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::domain::account::DuplicateProtection;
 use crate::domain::answer::{Answer, Timed};
 use crate::domain::codes::Class;
@@ -22,7 +24,8 @@ use crate::policy::verdict::{Effect, Next, Proof, Reason, Verdict, why_failed};
 /// look-up that finds nothing is enough, because the same key is used; without it, two with the
 /// settle time between them. Two are proof, however old the request is, and are waited for as well where
 /// nothing is sent again before they can be had, as with a job that is past its `expires_at`. After a person's word that
-/// nothing was done, one is enough, and what lives with the job's name still speaks first. Where the gateway has said that it has
+/// nothing was done, one is enough once the settle time has passed since the job was sent, and what lives with the job's name
+/// still speaks first. Where the gateway has said that it has
 /// something with the key, two that find nothing are no proof: a human looks for it. That word alone sends nothing:
 /// where no look-up has got a clear answer for `reconcile.give_up` since, the job is held again. Where a request was
 /// repeated by its key, two are needed as well before a dead object counts as all there is.
@@ -38,7 +41,11 @@ pub fn reconcile(subject: &Subject<'_>, finding: &Finding, at: Circumstances<'_>
                 .collect();
             let has_stranger = |known: &Baseline| !known.strangers_in(objects).is_empty();
             if ours.is_empty() && subject.baseline.is_some_and(has_stranger) {
-                return held(Reason::UnknownOutcome);
+                // Its own may be in the list by then, so that nobody has to tell them apart.
+                return match is_settled(subject.history, at) {
+                    true => held(Reason::UnknownOutcome),
+                    false => wait_to_settle(subject.history, at),
+                };
             }
             one_of(subject, ours, at)
         }
@@ -74,8 +81,22 @@ fn is_sent_again_by_key(subject: &Subject<'_>) -> bool {
 
 /// Whether everything that was sent must be in the list by now.
 pub(super) fn is_settled(history: &History, at: Circumstances<'_>) -> bool {
-    let since = history.absent_since;
+    let since = settling_since(history);
     since.is_some_and(|since| at.now - since >= at.rules.settle)
+}
+
+/// From when the settle time counts: from the first look-up that found nothing, for by then whatever was sent was made, if
+/// ever. A person's word stands for that look-up, as from when the job was sent.
+fn settling_since(history: &History) -> Option<OffsetDateTime> {
+    match history.denied_since {
+        Some(denied) => Some(
+            history
+                .sent_at
+                .max(history.unproven_since)
+                .unwrap_or(denied),
+        ),
+        None => history.absent_since,
+    }
 }
 
 /// What was looked for is not there; it is looked for once more when it must be in the list.
@@ -136,7 +157,7 @@ fn nothing_found(subject: &Subject<'_>, at: Circumstances<'_>) -> Verdict {
     let history = subject.history;
     let exhausted = at.rules.server_error.is_exhausted_by(history.attempts);
     let settled = is_settled(history, at);
-    let never_sent = subject.plan.resend == Resend::ByBaseline && subject.baseline.is_none();
+    let never_sent = is_never_sent(subject);
     let delay = backoff::delay(&at.rules.server_error, history.attempts, at.jitter);
     let is_due_soon = !at.is_slow && delay < at.rules.settle;
     let queued = |proof| {
@@ -199,15 +220,24 @@ fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
 }
 
 fn absent_for(history: &History, at: Circumstances<'_>) -> Duration {
-    history.absent_since.map_or(Duration::ZERO, |since| {
+    settling_since(history).map_or(Duration::ZERO, |since| {
         Duration::try_from(at.now - since).unwrap_or_default()
     })
 }
 
+/// Whether nothing of it was ever sent: the baseline of a refund is stored before.
+fn is_never_sent(subject: &Subject<'_>) -> bool {
+    subject.plan.resend == Resend::ByBaseline && subject.baseline.is_none()
+}
+
 fn unclear(subject: &Subject<'_>, timed: &Timed, at: Circumstances<'_>) -> Verdict {
     let history = subject.history;
-    let is_harmless = subject.plan.resend == Resend::Harmless;
-    if is_harmless && is_missing(timed) && !history.is_target_known {
+    let cannot_be_done = match subject.plan.resend {
+        Resend::Harmless => !history.is_target_known,
+        Resend::ByBaseline => is_never_sent(subject),
+        Resend::ByProtection => false,
+    };
+    if cannot_be_done && is_missing(timed) {
         return not_applied(Next::Failed(Reason::Refused));
     }
     let held_for = match (history.is_denied(), history.unproven_since) {

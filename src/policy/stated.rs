@@ -184,6 +184,10 @@ pub fn call_off(subject: &Subject<'_>, found: &[&Finding], at: Circumstances<'_>
             return Checked::of(again).decided_by(place);
         }
     }
+    // What was sent just now may not be shown yet.
+    if unclear.is_none() && !is_settled(subject.history, at) {
+        return Checked::of(wait_to_settle(subject.history, at));
+    }
     let own = seen().filter(|seen| subject.name.owns(seen));
     Checked::of(Verdict {
         effect: match unclear {

@@ -86,6 +86,7 @@ pub(crate) fn history(tape: &mut Tape<'_>) -> History {
         invoice_id: tape.coin().then_some(INVOICE),
         is_sent_no_more: tape.coin(),
         is_target_known: tape.coin(),
+        sent_at: past(tape),
         denied_since: past(tape),
         is_key_taken: tape.coin(),
     }

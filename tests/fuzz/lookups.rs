@@ -69,6 +69,7 @@ fn looked_up(tape: &mut Tape<'_>, bytes: &[u8]) {
     let (history, at) = (history(tape), at(tape));
     let known = Baseline {
         refund_ids: (0..3).filter(|_| tape.coin()).collect(),
+        is_told_apart: tape.coin(),
     };
     let finding = found.unwrap_or(Finding::Unclear(timed));
     let subject = Subject {

@@ -236,6 +236,24 @@ async fn a_daemon_may_die_with_wrong_params_in_its_hands_and_their_jobs_end_by_t
     world.end([heir]).await;
 }
 
+/// The refunds that there were are stored before a refund is sent, so that nothing of this one was: an invoice that does not
+/// exist ends it.
+#[tokio::test]
+async fn a_daemon_may_die_with_a_refund_of_no_invoice_in_its_hands() {
+    let (world, mut earlier) = World::running().await;
+    earlier.kill().await;
+    let params = json!({"invoice_id": 777_777, "amount": 5});
+    let job = world.enqueue("invoice.refund", params).await;
+    let mut daemon = armed(&world, Point::AfterClaim.name(), &[]);
+    let status = daemon.ended(PATIENCE).await;
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+    world.expire_promises().await;
+    let heir = world.daemon().await;
+    let row = world.until(job, "failed").await;
+    assert_eq!(row["reason"], "refused", "{row}");
+    world.end([heir]).await;
+}
+
 /// A version that takes less than the one that sent a bill finds it all the same, and follows it.
 #[tokio::test]
 async fn a_bill_whose_params_are_not_taken_any_more_is_found_by_its_name() {

@@ -193,3 +193,35 @@ async fn a_refund_that_comes_after_its_copy_was_made_is_told_with_that_of_the_co
     drop(daemon);
     world.end_unchecked().await;
 }
+
+/// A person named another refund, which was taken while the job's own was not shown: the money was given back twice.
+#[tokio::test]
+async fn the_own_refund_of_a_job_that_goes_by_another_one_is_told_once_a_list_shows_it() {
+    let (world, daemon) = World::running().await;
+    let invoice = paid_invoice(&world).await;
+    let cut = json!({"route": "POST /invoices/{id}/refund", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let by_hand = json!({"id": 4711, "invoice_id": invoice, "amount": "100.00", "status": "completed", "reason": null});
+    let hides = json!({"route": LIST, "skip": 1, "share": 1, "answer": {"status": 200, "json": {
+        "invoice": {"id": invoice}, "refunds": [by_hand], "total": 1}}});
+    world.sandbox.fault(hides).await;
+    let job = refund(&world, invoice).await;
+    let row = world.until(job, "held").await;
+    assert_eq!(row["reason"], "unknown_outcome", "{row}");
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, true, 4711, 'it is this one')"
+        ))
+        .await;
+    world.until(job, "succeeded").await;
+    world.sandbox.mend().await;
+    let next = refund(&world, invoice).await;
+    world.until(next, "succeeded").await;
+    let made = until_recorded(&world, job).await;
+    let twice = format!(
+        "job {job}, which made it, counts on refund 4711; the money may be given back twice"
+    );
+    until_told(&world, &made, &twice).await;
+    drop(daemon);
+    world.end_unchecked().await;
+}

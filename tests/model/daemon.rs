@@ -266,6 +266,7 @@ impl Daemon {
             failing_since: None,
             is_sent_no_more: false,
             is_target_known: false,
+            sent_at: None,
             denied_since: None,
             invoice_id,
             // A key that is taken is answered with the number of what has it.
@@ -459,5 +460,6 @@ fn baseline(known: u8) -> Baseline {
             .filter(|object| known & (1 << object) != 0)
             .map(id_of)
             .collect(),
+        is_told_apart: false,
     }
 }

@@ -253,7 +253,7 @@ begin
       found := pg_temp.read(job);
       assert (found.state, found.reason, found.attempts, found.lookups, found.epoch) = ('uncertain', 'resolved_not_applied', 0, 0, 6);
       assert (found.absent_since, found.run_at) = ('2000-01-01Z'::timestamptz, now()) and found.unproven_since is not null;
-      assert found.baseline is null, 'whose the other refunds are was said';
+      assert found.baseline = '{"refund_ids": [1], "is_told_apart": true}', found.baseline;
       assert (select effect = 'unknown' and finished_at is not null from apipay.attempts where job_id = job);
       assert exists (select from apipay.alerts where kind = 'job_held' and resolved_at is null);
       perform pg_temp.expect_refusal(format('select apipay.cancel(%s)', job), '55000', '%it cannot be cancelled%');

@@ -94,7 +94,7 @@ begin
     'Due at MOMENT (in 17 s): backing off (retry_after); last: HTTP 429, request_rate_limited.');
   perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '20 min', 'reason', 'lookup_absent', 'unproven_since', now(), 'attempts', 1),
     'Due at MOMENT (in 20 min): backing off (lookup_absent) after 1 counted attempt. It goes out under the same name as before, so that the gateway sees a repetition.');
-  perform pg_temp.explains(jsonb_build_object('expires_at', now() - interval '1 s'), 'Its time ran out at MOMENT: it ends expired, unsent.');
+  perform pg_temp.explains(jsonb_build_object('expires_at', now() - interval '1 s'), 'Its time ran out at MOMENT: it ends expired.');
   perform pg_temp.explains('{"account": "sick"}',
     'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out.');
   -- Somebody keeps its row locked.
@@ -130,29 +130,29 @@ begin
 
   -- its time may run out while it waits
   perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', now() + interval '20 min'),
-    'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). It ends expired, unsent, at MOMENT (in 20 min), unless it is sent before.');
+    'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). It ends expired at MOMENT (in 20 min), unless it is sent before.');
   perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', now() + interval '2 h'),
-    'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). Then it goes out. If it is not sent by MOMENT (in 2 h), it ends expired, unsent.');
+    'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). Then it goes out. If it is not sent by MOMENT (in 2 h), it ends expired.');
   perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', 'infinity'),
     'Waiting: account limited may not send until MOMENT (in 40 min): the gateway limits it (request_rate_limited). Then it goes out.');
   perform pg_temp.explains(jsonb_build_object('account', 'sick', 'expires_at', now() + interval '20 min'),
-    'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out. If it is not sent by MOMENT (in 20 min), it ends expired, unsent.');
+    'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out. If it is not sent by MOMENT (in 20 min), it ends expired.');
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'expires_at', now() + interval '30 s'),
-    'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. It ends expired, unsent, at MOMENT (in 30 s), unless it is sent before.');
+    'Waiting: ApiPay gives account slow no clear answer since MOMENT (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at MOMENT (in 40 s), the others wait for its answer. It ends expired at MOMENT (in 30 s), unless it is sent before.');
   update apipay.accounts a set capped_until = now() + interval '90.5 min', capped_operations = '{invoice.create}', capped_reason = 'trial_daily_limit' where a.name = 'default';
   perform pg_temp.explains(jsonb_build_object('expires_at', now() + interval '35.5 min', 'run_at', now() + interval '90.5 min', 'reason', 'cap_reached'),
-    'Waiting: ApiPay takes no new bills of account default until MOMENT (in 1 h): a cap is reached (trial_daily_limit); none is tried before that, unless its cause is mended and somebody says so: select apipay.resume(''default'', ''why''). It is due at MOMENT (in 1 h). It ends expired, unsent, at MOMENT (in 35 min), unless it is sent before.');
+    'Waiting: ApiPay takes no new bills of account default until MOMENT (in 1 h): a cap is reached (trial_daily_limit); none is tried before that, unless its cause is mended and somebody says so: select apipay.resume(''default'', ''why''). It is due at MOMENT (in 1 h). It ends expired at MOMENT (in 35 min), unless it is sent before.');
   update apipay.accounts a set capped_until = null, capped_operations = null, capped_reason = null where a.name = 'default';
   perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '2 h', 'expires_at', now() + interval '1 h'),
-    'Due at MOMENT (in 2 h), as asked. It ends expired, unsent, at MOMENT (in 60 min), unless it is sent before.');
+    'Due at MOMENT (in 2 h), as asked. It ends expired at MOMENT (in 60 min), unless it is sent before.');
   perform pg_temp.explains(jsonb_build_object('run_at', now() + interval '2 h', 'expires_at', now() + interval '1 h', 'unproven_since', now()),
     'Due at MOMENT (in 2 h), as asked. Unless it is sent by MOMENT (in 60 min), what became of its last request is looked up, and it ends. It goes out under the same name as before, so that the gateway sees a repetition.');
   perform pg_temp.explains(jsonb_build_object('expires_at', now() + interval '1 h'),
-    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows. If it is not sent by MOMENT (in 60 min), it ends expired, unsent.');
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows. If it is not sent by MOMENT (in 60 min), it ends expired.');
   delete from apipay.jobs j where j.expires_at > now();
-  perform pg_temp.explains(jsonb_build_object('expires_at', '-infinity'), 'Its time ran out at the beginning of time: it ends expired, unsent.');
+  perform pg_temp.explains(jsonb_build_object('expires_at', '-infinity'), 'Its time ran out at the beginning of time: it ends expired.');
   perform pg_temp.explains(jsonb_build_object('expires_at', '4713-01-01 12:00 BC', 'account', 'left'),
-    'Its time ran out at MOMENT:07 BC: it ends expired, unsent.');
+    'Its time ran out at MOMENT:07 BC: it ends expired.');
   -- what has expired is ended first
   perform pg_temp.explains('{}', 'Due now: it goes out in its turn, as fast as the account''s quota of requests allows, after jobs of the account that have expired: where those stand before it, they are ended first.');
   delete from apipay.jobs j where j.expires_at <= now();
@@ -300,7 +300,7 @@ begin
     'Not sent so far: it could not be seen whether invoice 31 of job 5 (which it repeats) lives: ApiPay said: Not found (HTTP 404). ApiPay is asked again at MOMENT (in 40 s) (3 times so far); it is sent once none of it is shown alive. To have it asked now: select apipay.retry({ID}, ''why''). If ApiPay never shows it, see in its dashboard that nothing of it lives; then select apipay.cancel({ID}, ''why''), and enqueue a new job. It repeats job 5.');
   perform pg_temp.explains(jsonb_build_object('reason', 'earlier_unseen', 'run_at', now() + interval '40.9 s', 'generation', 2, 'lookups', 1, 'error_code', 'timeout',
       'error_message', 'it could not be seen whether an invoice with its name lives: no complete answer in time', 'expires_at', now() + interval '200.9 s'),
-    'Not sent again so far: it could not be seen whether an invoice with its name lives: no complete answer in time (timeout). ApiPay is asked again at MOMENT (in 40 s) (once so far); it is sent once none of it is shown alive. To have it asked now: select apipay.retry({ID}, ''why''). If ApiPay never shows it, see in its dashboard that nothing of it lives; then select apipay.cancel({ID}, ''why''), and enqueue a new job. If it is not sent by MOMENT (in 3 min), it ends expired, unsent.');
+    'Not sent again so far: it could not be seen whether an invoice with its name lives: no complete answer in time (timeout). ApiPay is asked again at MOMENT (in 40 s) (once so far); it is sent once none of it is shown alive. To have it asked now: select apipay.retry({ID}, ''why''). If ApiPay never shows it, see in its dashboard that nothing of it lives; then select apipay.cancel({ID}, ''why''), and enqueue a new job. If it is not sent by MOMENT (in 3 min), it ends expired.');
   perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "http_status": 500, "error_message": "it could not be seen whether invoice 31 of job 5 (which it repeats) lives"}',
     'Given up before ApiPay had taken anything of it; last: HTTP 500: it could not be seen whether invoice 31 of job 5 (which it repeats) lives. select apipay.retry({ID}, ''why'') enqueues a copy.');
 
@@ -400,7 +400,7 @@ begin
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'account', 'owned', 'expires_at', now() - interval '1 s'),
     'Its time ran out at MOMENT while it was parked: it ends expired. Nothing of it had an effect.');
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'account', 'owned', 'expires_at', now() + interval '2 h'),
-    'Parked with its account: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). Nothing of it had an effect; then it is sent. If it is not sent by MOMENT (in 2 h), it ends expired, unsent.');
+    'Parked with its account: account owned is parked since MOMENT (3 h ago) (parked_by_user, by aida: stocktaking), until select apipay.resume(''owned'', ''why''). Nothing of it had an effect; then it is sent. If it is not sent by MOMENT (in 2 h), it ends expired.');
   perform pg_temp.explains(jsonb_build_object('state', 'parked', 'unproven_since', now(), 'expires_at', now() - interval '1 s'),
     'Parked; account default is active again, and the daemon puts it back within moments. A request for the invoice of 15 000 tenge to 8700***4321 is unproven; then it is looked up first. Its time ran out at MOMENT: it is not sent again.');
   delete from apipay.jobs j where j.state = 'parked' and j.expires_at is not null;

@@ -1,5 +1,6 @@
 //! A refund as the gateway shows it, and what its status means.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use rust_decimal::Decimal;
@@ -170,8 +171,8 @@ pub struct RefundList {
 
 impl RefundList {
     /// Reads the answer of `GET /invoices/{id}/refunds`; `None` when a row cannot be read, when
-    /// anything in it belongs to another invoice, or when `total` is not the number of rows: such
-    /// a list proves nothing (API, section 2.9).
+    /// anything in it belongs to another invoice, when `total` is not the number of rows, or when
+    /// one is there twice, perhaps in another's place: such a list proves nothing (API, section 2.9).
     pub fn read(object: &Value, invoice_id: i64) -> Option<RefundList> {
         let invoice = object.get("invoice");
         let rows = object.get("refunds")?.as_array()?;
@@ -182,6 +183,8 @@ impl RefundList {
         let complete = object
             .get("total")
             .is_none_or(|total| total.as_u64() == Some(rows.len() as u64));
+        let ids: BTreeSet<i64> = refunds.iter().map(|refund| refund.id).collect();
+        let complete = complete && ids.len() == refunds.len();
         let of_invoice = invoice
             .and_then(|invoice| id(invoice, "id"))
             .is_none_or(|id| id == invoice_id)

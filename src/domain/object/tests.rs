@@ -205,6 +205,7 @@ fn only_a_complete_list_of_refunds_is_read() {
         json!({"refunds": {}}),
         json!({"refunds": [row], "total": 2}),
         json!({"refunds": [row], "total": null}),
+        json!({"refunds": [row, row], "total": 2}),
         json!({"refunds": [row, {"id": 4}]}),
         json!({"refunds": [{"id": 3, "invoice_id": 16, "status": "pending"}]}),
         json!({"invoice": {"id": 16}, "refunds": []}),

@@ -52,6 +52,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
         past(),
         any::<bool>(),
         any::<bool>(),
+        past(),
     )
         .prop_map(
             |(
@@ -65,6 +66,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 denied_since,
                 is_key_taken,
                 is_target_known,
+                sent_at,
             )| History {
                 attempts,
                 generation,
@@ -75,6 +77,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 failing_since: unproven_since,
                 is_sent_no_more,
                 is_target_known,
+                sent_at,
                 denied_since,
                 invoice_id,
                 is_key_taken,
@@ -256,7 +259,10 @@ pub(super) fn any_timed() -> impl Strategy<Value = Timed> {
 }
 
 pub(super) fn any_baseline() -> impl Strategy<Value = Baseline> {
-    vec(1_i64..6, 0..4).prop_map(|refund_ids| Baseline { refund_ids })
+    vec(1_i64..6, 0..4).prop_map(|refund_ids| Baseline {
+        refund_ids,
+        is_told_apart: false,
+    })
 }
 
 fn any_mark() -> impl Strategy<Value = String> {

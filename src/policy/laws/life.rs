@@ -209,6 +209,7 @@ impl Job {
             Next::Queued { proof, .. } => {
                 if proof == Proof::NothingApplied {
                     history.unproven_since = None;
+                    self.baseline = None;
                 }
             }
             Next::Resubmit(_) => {

@@ -167,7 +167,10 @@ impl World {
         }
         if self.job.baseline.is_none() {
             let refund_ids = self.shown().map(|entry| entry.id).collect();
-            self.job.baseline = Some(Baseline { refund_ids });
+            self.job.baseline = Some(Baseline {
+                refund_ids,
+                is_told_apart: false,
+            });
         }
         match self.draw(8) {
             0 => self.job.send(&timed(Answer::NotSent(NotSent::Dns))),

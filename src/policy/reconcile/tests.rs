@@ -103,11 +103,62 @@ fn what_has_the_key_is_found_by_its_name_or_a_humans_to_find() {
         ..taken(Some(900))
     };
     check(&case(create(), given_up), &invoices(&[]), HELD);
-    let denied = History {
+    let denied = |sent_at| History {
         denied_since: Some(NOW - seconds(60)),
+        unproven_since: Some(NOW - seconds(GIVE_UP)),
+        sent_at,
         ..taken(Some(GIVE_UP))
     };
-    check(&case(create(), denied), &invoices(&[]), PROVEN);
+    let long_ago = Some(NOW - seconds(900));
+    check(&case(create(), denied(long_ago)), &invoices(&[]), PROVEN);
+}
+
+/// A person's word stands for a look-up that found nothing as from when the job was sent, and not before what was sent would be
+/// shown.
+#[test]
+fn a_word_is_no_proof_before_what_was_sent_would_be_shown() {
+    let known = Baseline::default();
+    let bill = case(create(), clean());
+    let by_look_up = |kind| Case {
+        protection: Lookup,
+        baseline: Some(&known),
+        ..case(kind, clean())
+    };
+    let kinds: [(fn() -> Kind, Finding); 2] = [(create, invoices(&[])), (refund, refunds(&[]))];
+    for (kind, nothing) in kinds {
+        let waits = "unknown uncertain lookup_absent in 840s absent free";
+        for (sent, unproven, expected) in [
+            (Some(60), GIVE_UP, waits),
+            (None, 60, waits),
+            (Some(900), GIVE_UP, PROVEN),
+            (None, 900, PROVEN),
+        ] {
+            let history = History {
+                denied_since: Some(NOW - seconds(30)),
+                sent_at: sent.map(|ago| NOW - seconds(ago)),
+                ..history(1, unproven, Some(GIVE_UP))
+            };
+            let subject = Case {
+                history,
+                ..by_look_up(kind())
+            };
+            check(&subject, &nothing, expected);
+        }
+    }
+    // The same key makes nothing twice.
+    let fresh = History {
+        denied_since: Some(NOW - seconds(30)),
+        ..history(1, 60, Some(GIVE_UP))
+    };
+    let again = "not_applied queued not_applied in 5s free";
+    check(
+        &Case {
+            history: fresh,
+            ..bill
+        },
+        &invoices(&[]),
+        again,
+    );
 }
 
 /// A person said that nothing was done: what lives with the job's name speaks first, and what is dead was seen to.
@@ -621,6 +672,7 @@ fn a_refund_without_a_baseline_was_never_sent() {
 fn a_refund_that_is_not_found_is_sent_again_only_when_nothing_else_happened() {
     let known = Baseline {
         refund_ids: vec![1, 2],
+        is_told_apart: false,
     };
     let old = [
         refund_row(1, "completed", None),
@@ -663,13 +715,28 @@ fn a_refund_that_is_not_found_is_sent_again_only_when_nothing_else_happened() {
                 vec![stranger.clone()],
                 [&old[..], std::slice::from_ref(stranger)].concat(),
             ] {
-                for history in [
-                    history(1, 60, None),
-                    history(1, 1000, Some(900)),
-                    history(9, GIVE_UP, Some(900)),
+                // Its own may be shown beside it by then.
+                for (history, expected) in [
+                    (history(1, 60, None), SETTLE),
+                    (history(1, 1000, Some(900)), HELD),
+                    (history(9, GIVE_UP, Some(900)), HELD),
                 ] {
-                    check(&subject(history), &refunds(&seen), HELD);
+                    check(&subject(history), &refunds(&seen), expected);
                 }
+                // A person has told them apart.
+                let told_apart = Baseline {
+                    is_told_apart: true,
+                    ..known.clone()
+                };
+                let denied = History {
+                    denied_since: Some(NOW - seconds(60)),
+                    ..history(1, 1000, Some(GIVE_UP))
+                };
+                let subject = Case {
+                    baseline: Some(&told_apart),
+                    ..subject(denied)
+                };
+                check(&subject, &refunds(&seen), PROVEN);
             }
         }
     }
@@ -679,6 +746,7 @@ fn a_refund_that_is_not_found_is_sent_again_only_when_nothing_else_happened() {
 fn the_refund_with_the_jobs_name_is_adopted() {
     let known = Baseline {
         refund_ids: vec![1],
+        is_told_apart: false,
     };
     let own = |status| refund_row(3, status, Some(&NAME.marked(Some("брак"))));
     let stranger = refund_row(4, "pending", None);
@@ -809,9 +877,9 @@ fn an_unclear_look_up_proves_nothing() {
 }
 
 /// An invoice that does not exist cannot have been cancelled, unless it has been seen; that a search, a key's invoice or the
-/// refunds are not there says nothing about a create or a refund.
+/// refunds are not there says nothing about a create, nor about a refund that may have been sent.
 #[test]
-fn a_missing_object_ends_a_cancel_only() {
+fn a_missing_object_ends_a_cancel_and_a_refund_that_was_not_sent() {
     let again = "unknown uncertain lookup_unclear in 5s free";
     for status in [404, 410] {
         let missing = unclear(json_reply(status, json!({"error": "Invoice not found"})));
@@ -819,7 +887,13 @@ fn a_missing_object_ends_a_cancel_only() {
         check(&case(cancel(), history(1, 60, None)), &missing, fails);
         check(&case(cancel(), history(1, GIVE_UP, None)), &missing, fails);
         check(&case(create(), history(1, 60, None)), &missing, again);
-        check(&case(refund(), history(1, 60, None)), &missing, again);
+        let sent = Baseline::default();
+        let refund_sent = Case {
+            baseline: Some(&sent),
+            ..case(refund(), history(1, 60, None))
+        };
+        check(&refund_sent, &missing, again);
+        check(&case(refund(), history(1, 60, None)), &missing, fails);
         let known = |unproven_for| History {
             is_target_known: true,
             ..history(1, unproven_for, None)
@@ -843,7 +917,8 @@ fn a_baseline_is_every_refund_of_the_list() {
     assert_eq!(
         Baseline::of(&list),
         Baseline {
-            refund_ids: vec![3, 1]
+            refund_ids: vec![3, 1],
+            is_told_apart: false,
         }
     );
 }

@@ -512,6 +512,47 @@ fn ended(kind: &Kind, history: &History, found: &[Finding]) -> (Verdict, Option<
     (checked.verdict, words(checked.refuted))
 }
 
+/// A long time ago it was sent, and a person says now that nothing was done.
+fn denied() -> History {
+    History {
+        denied_since: Some(NOW - seconds(60)),
+        ..history()
+    }
+}
+
+/// What was sent a moment ago may not be shown yet, whatever a person says.
+#[test]
+fn a_job_that_is_to_end_waits_until_what_was_sent_would_be_shown() {
+    for (kind, nothing) in [
+        (create(), Finding::Listed(Vec::new())),
+        (refund(), refund_list(Vec::new())),
+    ] {
+        for (sent, unproven, expected) in [
+            (Some(60), 90 * 3600, Some(840)),
+            (None, 60, Some(840)),
+            (Some(899), 899, Some(1)),
+            (Some(900), 900, None),
+            (None, 900, None),
+        ] {
+            let history = History {
+                sent_at: sent.map(|ago| NOW - seconds(ago)),
+                unproven_since: Some(NOW - seconds(unproven)),
+                ..denied()
+            };
+            let (verdict, _) = ended(&kind, &history, std::slice::from_ref(&nothing));
+            match expected {
+                Some(waits) => {
+                    let Next::Uncertain { after, .. } = verdict.next else {
+                        panic!("{verdict:?}");
+                    };
+                    assert_eq!(after, seconds(waits));
+                }
+                None => assert_eq!(verdict.next, called_off(true)),
+            }
+        }
+    }
+}
+
 fn called_off(is_seen: bool) -> Next {
     Next::CalledOff {
         dead: None,
@@ -526,7 +567,7 @@ fn refund_list(refunds: Vec<Refund>) -> Finding {
 #[test]
 fn a_job_that_is_to_end_does_so_when_nothing_of_it_lives() {
     let ends = |kind: &Kind, found: &[Finding]| {
-        let (verdict, refuted) = ended(kind, &unproven(), found);
+        let (verdict, refuted) = ended(kind, &denied(), found);
         assert_eq!(
             (verdict.effect, refuted),
             (Effect::NotApplied, None),
@@ -552,7 +593,7 @@ fn a_job_that_is_to_end_does_so_when_nothing_of_it_lives() {
     let dead = own_invoice("error");
     assert_eq!(ends(&create(), &[Finding::listed(vec![dead])]), Some(15));
     // A search that is not there shows nothing of a bill.
-    let (verdict, _) = ended(&create(), &unproven(), &[unclear(coded(404, "not_found"))]);
+    let (verdict, _) = ended(&create(), &denied(), &[unclear(coded(404, "not_found"))]);
     assert!(
         matches!(verdict.next, Next::Uncertain { .. }),
         "{verdict:?}"
@@ -574,7 +615,7 @@ fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
         assert_eq!(show(&verdict), HELD, "{found:?}");
         refuted.expect("both facts")
     };
-    let bill = |seen: Invoice| held(&create(), &unproven(), &[Finding::listed(vec![seen])]);
+    let bill = |seen: Invoice| held(&create(), &denied(), &[Finding::listed(vec![seen])]);
     let words = bill(own_invoice("pending"));
     assert!(
         words.starts_with(
@@ -608,7 +649,7 @@ fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
     // What answered to the key, though nothing in it says whose it is, and the list shows nothing.
     let by_key = History {
         invoice_id: Some(15),
-        ..unproven()
+        ..denied()
     };
     let nothing = Finding::Listed(Vec::new());
     held(&create(), &by_key, &[nothing.clone(), invoice(json!({}))]);
@@ -616,7 +657,7 @@ fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
     let (verdict, _) = ended(&create(), &by_key, &differs);
     assert_eq!(verdict.next, called_off(true), "another's");
     let made = refund_row(7, "completed", Some(&NAME.mark()));
-    held(&refund(), &unproven(), &[refund_list(vec![made])]);
+    held(&refund(), &denied(), &[refund_list(vec![made])]);
 }
 
 #[test]

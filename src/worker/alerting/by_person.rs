@@ -41,6 +41,9 @@ pub fn given_back(account: &AccountName, refund: &Object, ended: &OfEnded) -> Al
     } = ended;
     let invoice = refund.numbers().invoice_id;
     let what = match (other, refund.status() == RefundStatus::Completed.as_str()) {
+        (Some((other_job, _)), _) if other_job == job => {
+            "the money may be given back twice".to_owned()
+        }
         (Some((other_job, other)), _) => format!(
             "job {other_job} (of these two jobs one repeats the other) has refund {other} as well: the money may be given \
              back twice"
@@ -55,10 +58,14 @@ pub fn given_back(account: &AccountName, refund: &Object, ended: &OfEnded) -> Al
         ),
         None => "count that money as given back, and do not have it refunded again.".to_owned(),
     };
+    let stands = match other {
+        Some((other_job, other)) if other_job == job => format!("counts on refund {other}"),
+        _ => format!("is {state}"),
+    };
     AlertText {
         summary: format!(
-            "Refund {id} of invoice {invoice} of account {account} is there: {}, although job {job}, which made it, is \
-             {state}; {what}.",
+            "Refund {id} of invoice {invoice} of account {account} is there: {}, although job {job}, which made it, \
+             {stands}; {what}.",
             described(refund)
         ),
         action: format!(

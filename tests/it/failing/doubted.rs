@@ -185,6 +185,29 @@ async fn until_told_alone(world: &World, job: Job, operation: &str) {
         .await;
 }
 
+/// Whoever cancels the one job that was refused, as they are told, does not wait for the next probe.
+#[tokio::test]
+async fn to_cancel_the_job_that_parked_the_account_has_it_probed_at_once() {
+    let patient = Wish::default()
+        .tune("breaker.probe_initial", "5m")
+        .tune("breaker.probe_max", "10m");
+    let (world, daemon) = World::running_as(patient).await;
+    let job = world.bill(phone::UNPAID, 600).await;
+    world.until(job, "succeeded").await;
+    let invoice = world.job(job).await["invoice_id"].clone();
+    deny(&world, "POST /invoices/{id}/cancel").await;
+    let params = json!({"invoice_id": invoice});
+    let refused = world.enqueue("invoice.cancel", params).await;
+    world.until(refused, "parked").await;
+    let waits = world.bill(phone::PAID, 700).await;
+    world
+        .sql(&format!("select apipay.cancel({refused}, 'as I was told')"))
+        .await;
+    world.until(waits, "succeeded").await;
+    world.until_no_alert().await;
+    world.end([daemon]).await;
+}
+
 /// Only cancels are refused: the account is parked for the first, and the next probe finds that bills are taken.
 #[tokio::test]
 async fn a_cancel_that_is_refused_parks_the_account_once_and_bills_go_on() {

@@ -44,7 +44,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         "'branch-13', 'key_rejected', 'It is.', 'Look.', '{}', null, 'Write the new key.', '1s', null, null, null",
         FEW,
     ),
-    ("set parked_job = null", "'branch-13'", ALL),
+    ("parked_job = null, parked_job_remedy", "'branch-13'", ALL),
     (
         "select apipay._resume(",
         "'branch-13', 'It is over.', '1s', 60",
