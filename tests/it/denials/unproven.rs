@@ -55,7 +55,7 @@ async fn a_word_that_comes_before_the_list_can_show_it_is_no_proof() {
     let wish = Wish::default()
         .without_keys()
         .late_lists(Duration::from_secs(4))
-        .tune("http.timeout", "500ms")
+        .tune("http.timeout", "1s")
         .tune("reconcile.quiet_after_timeout", "100ms");
     let (world, daemon) = World::running_as(wish).await;
     let mut denied = Vec::new();
