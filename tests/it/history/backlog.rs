@@ -1,7 +1,7 @@
 //! What is looked at all the time beside the claims costs the same however many jobs are due.
 
 use super::{run, statements, touched};
-use crate::world::{Wish, World};
+use crate::world::World;
 
 /// A piece of each statement; most rows that it reads with one account, and with a thousand.
 const LOOKS: [(&str, i64, i64); 2] = [
@@ -22,7 +22,7 @@ fn due(accounts: &str, each: i64) -> String {
 
 #[tokio::test]
 async fn looking_at_a_backlog_costs_the_same_however_long_it_is() {
-    let world = World::made(Wish::default()).await;
+    let world = World::made(super::undisturbed()).await;
     let pool = world.daemon_pool();
     let mut daemon = pool.connections().acquire().await.unwrap();
     let names = "array(select 'branch-' || n from generate_series(1, 1000) n)";
