@@ -89,14 +89,24 @@ pub(super) fn is_settled(history: &History, at: Circumstances<'_>) -> bool {
 /// ever. A person's word stands for that look-up, as from when the job was sent.
 fn settling_since(history: &History) -> Option<OffsetDateTime> {
     match history.denied_since {
-        Some(denied) => Some(
-            history
-                .sent_at
-                .max(history.unproven_since)
-                .unwrap_or(denied),
-        ),
+        Some(denied) => Some(last_sent(history).unwrap_or(denied)),
         None => history.absent_since,
     }
+}
+
+/// When the last request of a job was sent that is unproven, at the latest.
+fn last_sent(history: &History) -> Option<OffsetDateTime> {
+    history.sent_at.max(history.unproven_since)
+}
+
+/// How long it is until whatever was sent must be in the list; `None` when it must be by now.
+pub(super) fn until_listed(history: &History, at: Circumstances<'_>) -> Option<Duration> {
+    let age = at.now - last_sent(history)?;
+    let age = Duration::try_from(age).unwrap_or_default();
+    at.rules
+        .settle
+        .checked_sub(age)
+        .filter(|left| !left.is_zero())
 }
 
 /// What was looked for is not there; it is looked for once more when it must be in the list.

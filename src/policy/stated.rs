@@ -7,7 +7,8 @@ use crate::policy::finding::{Finding, Subject};
 use crate::policy::found::{described, list, named, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
 use crate::policy::reconcile::{
-    has_left, is_missing, is_settled, is_word_unconfirmed, lives_as_own, look_again, wait_to_settle,
+    has_left, is_missing, is_settled, is_word_unconfirmed, lives_as_own, look_again, until_listed,
+    wait_to_settle,
 };
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 
@@ -102,6 +103,24 @@ pub fn check_stated(
         (None, true) => Some(Against::all(missing(subject, finding))),
         (Some(seen), true) => contradiction(subject, stated, seen),
     };
+    // A list may not show yet what was named.
+    let hidden_for = match (found, finding) {
+        (None, Finding::Listed(_)) if living.is_empty() => until_listed(subject.history, at),
+        _ => None,
+    };
+    if let Some(after) = hidden_for {
+        return Checked::of(Verdict {
+            effect: Effect::Unknown,
+            next: Next::Uncertain {
+                after,
+                reason: Reason::LookupAbsent,
+                invoice_id: None,
+                absent: false,
+            },
+            counts: false,
+            signal: None,
+        });
+    }
     match (against, found) {
         (None, Some(seen)) if !is_alone(subject, seen, at) => {
             Checked::of(wait_to_settle(subject.history, at)).decided_by(by_name)

@@ -735,3 +735,33 @@ fn the_request_that_decided_is_told() {
         "what it does not show is waited for"
     );
 }
+
+/// A refund is read from a list, which may show it late.
+#[test]
+fn a_refund_that_is_named_before_its_list_can_show_it_is_looked_for_again() {
+    let sent = |ago| History {
+        sent_at: Some(NOW - seconds(ago)),
+        ..history()
+    };
+    let nothing = refund_list(Vec::new());
+    let rules = rules();
+    let decide = |history: &History| {
+        let kind = refund();
+        let subject = Subject {
+            operation: kind.operation,
+            plan: &kind.plan,
+            name: NAME,
+            history,
+            protection: DuplicateProtection::Key,
+            baseline: None,
+        };
+        check_stated(&subject, &SAID, &nothing, None, at(&rules))
+            .verdict
+            .next
+    };
+    let Next::Uncertain { after, .. } = decide(&sent(60)) else {
+        panic!("it is believed that it is not there");
+    };
+    assert_eq!(after, seconds(840));
+    assert_eq!(decide(&sent(900)), Next::Held(Reason::NotAsStated));
+}
