@@ -63,8 +63,8 @@ pub fn to_watch<'a>(
             // An earlier generation is watched since it died.
             let mut named = own(subject, findings);
             named.retain(|object| subject.name.names(object));
-            let is_one = named.len() < 2;
-            if is_one { Vec::new() } else { named }
+            let goes_by_it = !matches!(next, Next::Held(_)) && named.len() < 2;
+            if goes_by_it { Vec::new() } else { named }
         }
         _ => Vec::new(),
     }

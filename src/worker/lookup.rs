@@ -233,8 +233,13 @@ async fn ask(room: &Room, claim: &Claim, subject: &Subject<'_>) -> Option<Vec<As
     let has_room = async || matches!(room.take_one(Purpose::Lookup).await, Ok(true));
     // What is read by its number and carries another job's name is not this job's, which is looked for by its own.
     let shows_anothers = |seen: &Object| is_anothers(plan, claim.name, seen);
+    // What is dead and differs was seen to by whoever says that nothing was done: another one may live.
+    let is_seen_to =
+        |seen: &Object| claim.history.is_denied() && seen.is_dead() && !seen.agrees(&plan.expected);
     let is_by_number = claim.stated.is_none() && !claim.is_unwanted && by_number != plan.lookup;
-    if is_by_number && first.finding.objects().iter().any(shows_anothers) {
+    if is_by_number
+        && (first.finding.objects().iter()).any(|seen| shows_anothers(seen) || is_seen_to(seen))
+    {
         if !has_room().await {
             return None;
         }

@@ -101,3 +101,75 @@ async fn a_word_that_comes_before_the_list_can_show_it_is_no_proof() {
     // Two are held still, as they have to be.
     world.end_unchecked().await;
 }
+
+/// The number of the wrong invoice came from ApiPay's answer to the job's key, so that it is read by that number: once it is
+/// dead it is in nobody's way.
+#[tokio::test]
+async fn a_bill_goes_out_once_the_wrong_invoice_that_its_key_named_is_dead() {
+    let wish = Wish::default()
+        .late_lists(Duration::from_secs(4))
+        .tune("http.timeout", "1s")
+        .tune("reconcile.quiet_after_timeout", "100ms");
+    let (world, daemon) = World::running_as(wish).await;
+    let wrong_amount = json!({"wrong_amount": true});
+    world.sandbox.organization(wrong_amount).await;
+    let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world.bill(PHONE, 900).await;
+    until_held_for(&world, job, "mismatch").await;
+    let statuses = world.attempts(job).await;
+    let is_conflict = |attempt: &serde_json::Value| attempt["http_status"] == 409;
+    assert!(statuses.iter().any(is_conflict), "{statuses:?}");
+    let wrong_amount = json!({"wrong_amount": false});
+    world.sandbox.organization(wrong_amount).await;
+    let wrong = world.effects_of(job).await[0]["invoice_id"].as_i64();
+    let dead = json!({"status": "cancelled"});
+    world.sandbox.set_invoice(wrong.unwrap(), dead).await;
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, false, null, 'I have cancelled that one')"
+        ))
+        .await;
+    let row = world.until(job, "succeeded").await;
+    assert_ne!(row["invoice_id"].as_i64(), wrong, "{row}");
+    assert_eq!(world.effects_of(job).await.len(), 2);
+    drop(daemon);
+    // Both bear the job's name, and the first is dead.
+    world.end_unchecked().await;
+}
+
+/// What a look-up has shown is followed, whatever becomes of its job: the customer may pay it.
+#[tokio::test]
+async fn a_wrong_invoice_that_was_seen_is_told_when_it_is_paid_although_its_job_was_called_off() {
+    let (world, daemon) = World::running().await;
+    let wrong_amount = json!({"wrong_amount": true});
+    world.sandbox.organization(wrong_amount).await;
+    let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
+    world.sandbox.fault(cut).await;
+    let job = world.bill(PHONE, 900).await;
+    until_held_for(&world, job, "mismatch").await;
+    let wrong = world.effects_of(job).await[0]["invoice_id"]
+        .as_i64()
+        .unwrap();
+    // From now on no search finds it.
+    let lost = json!({"search": "lost"});
+    world.sandbox.organization(lost).await;
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, false, null, 'not wanted', and_cancel => true)"
+        ))
+        .await;
+    world.until(job, "cancelled").await;
+    world
+        .sandbox
+        .set_invoice(wrong, json!({"status": "paid"}))
+        .await;
+    world
+        .until_true(&format!(
+            "select exists (select from apipay.alerts where kind = 'invoice_revived' and resolved_at is null
+                and subject = 'invoice {wrong}' and summary like '%the customer has paid%')"
+        ))
+        .await;
+    drop(daemon);
+    world.end_unchecked().await;
+}
