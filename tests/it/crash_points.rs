@@ -75,8 +75,8 @@ async fn a_daemon_may_die_between_an_alert_and_the_record_that_holds_its_job() {
         let cut = json!({"route": Task::Create.route(), "cut": "after_effect"});
         world.sandbox.fault(cut).await;
         Task::Create.enqueue(&world).await;
-        // The first record is of the send, the second one of the look-up.
-        let mut daemon = armed(&world, &format!("{}:2", point.name()), &[]);
+        // The first record is of the send, the second one of the wrong invoice, the third one of the look-up.
+        let mut daemon = armed(&world, &format!("{}:3", point.name()), &[]);
         let status = daemon.ended(PATIENCE).await;
         assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
         let state = world.value("select to_jsonb(state) from apipay.jobs").await;
