@@ -382,7 +382,7 @@ return concat('A request for ', apipay._deed(job), ' may or may not have had its
        then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done',
               apipay._sent_again(job, ': it is sent again', ' once ApiPay shows clearly that nothing of it is there'), '. If ApiPay shows that it was done, it is taken as done. If what ApiPay shows does not fit, or there is no clear answer for reconcile.give_up, it is held again. Nothing is sent before that is known, and nothing is to do until then.')
        when job.expires_at <= now()
-       then format('. Nothing is sent any more, for its expires_at, %s, is over: it ends expired, unless ApiPay shows that it was done.', apipay._clock(job.expires_at))
+       then format('. Nothing is sent any more, for its expires_at, %s, is over: it ends expired once ApiPay shows nothing of it, and a person decides if there is no clear answer for reconcile.give_up.', apipay._clock(job.expires_at))
        else '. Nothing is sent before that is known.' end);
 comment on function apipay._explain_uncertain(apipay.jobs, timestamptz, text) is 'explain of an uncertain job.';
 

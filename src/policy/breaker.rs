@@ -181,7 +181,7 @@ impl Tries {
         choice: Choice::Any,
     };
 
-    /// These and one more, with what came of it, when the probe was claimed so long ago. What all of them have come to, once
+    /// These and one more, with what came of it, when the first one began so long ago. What all of them have come to, once
     /// there is to be no other. After `time` only the last one begins.
     pub fn after(self, trial: Trial, since: Duration, time: Duration) -> Result<Tries, Trial> {
         let is_last = self.choice == Choice::Parked;

@@ -1,4 +1,4 @@
-//! What a refund means that is shown although its job has ended otherwise than with success.
+//! What a refund means that is shown although its job has ended otherwise than with success, or goes by another one.
 
 use crate::domain::object::{Object, RefundStatus};
 

@@ -101,12 +101,8 @@ fn last_sent(history: &History) -> Option<OffsetDateTime> {
 
 /// How long it is until whatever was sent must be in the list; `None` when it must be by now.
 pub(super) fn until_listed(history: &History, at: Circumstances<'_>) -> Option<Duration> {
-    let age = at.now - last_sent(history)?;
-    let age = Duration::try_from(age).unwrap_or_default();
-    at.rules
-        .settle
-        .checked_sub(age)
-        .filter(|left| !left.is_zero())
+    let left = at.rules.settle.saturating_sub(age(last_sent(history)?, at));
+    (!left.is_zero()).then_some(left)
 }
 
 /// What was looked for is not there; it is looked for once more when it must be in the list.
@@ -230,9 +226,11 @@ fn remaining_settle(history: &History, at: Circumstances<'_>) -> Duration {
 }
 
 fn absent_for(history: &History, at: Circumstances<'_>) -> Duration {
-    settling_since(history).map_or(Duration::ZERO, |since| {
-        Duration::try_from(at.now - since).unwrap_or_default()
-    })
+    settling_since(history).map_or(Duration::ZERO, |since| age(since, at))
+}
+
+fn age(since: OffsetDateTime, at: Circumstances<'_>) -> Duration {
+    Duration::try_from(at.now - since).unwrap_or_default()
 }
 
 /// Whether nothing of it was ever sent: the baseline of a refund is stored before.

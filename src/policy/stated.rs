@@ -74,7 +74,8 @@ const OWN: usize = 1;
 ///
 /// It is adopted if it exists, belongs to no other job, and shows nothing that contradicts what was asked;
 /// what differs is taken all the same if that was said. A cancel must have been done, or be under way.
-/// While the gateway gives no clear answer it is asked again, for as long as that takes.
+/// While the gateway gives no clear answer it is asked again, for as long as that takes. So it is about a refund that is not
+/// in the list, until whatever was sent must be there.
 ///
 /// One that does not carry the job's name is adopted only when nothing that does can live beside it. `own` is what a
 /// search by that name brought, of whichever generation, where [`needs_own`] asked for one. What it does not show must
@@ -159,7 +160,7 @@ pub fn check_stated(
 /// `found`: what a search by its name brought, and the invoice that the gateway once named for it, if it did.
 ///
 /// What lives of it speaks first: the job is held again with both facts, for a customer may pay that invoice. As when it
-/// is to be sent again, one clear answer is enough after that word. Since nothing is sent of it, that word alone ends it
+/// is to be sent again, one clear answer is enough after that word, once what was sent would be shown. Since nothing is sent of it, that word alone ends it
 /// once all look-ups have been in vain for `reconcile.give_up`, unless it is the account that keeps the gateway from
 /// telling.
 pub fn call_off(subject: &Subject<'_>, found: &[&Finding], at: Circumstances<'_>) -> Checked {

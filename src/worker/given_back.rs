@@ -1,5 +1,5 @@
-//! Refunds of jobs that have ended otherwise than with success: nobody asks for them any more, and whoever reads a list of
-//! refunds has those recorded as their jobs', and told.
+//! Refunds of jobs that have ended otherwise than with success, or that go by another refund: nobody asks for them any more,
+//! and whoever reads a list of refunds has those recorded as their jobs', and told.
 
 use uuid::Uuid;
 

@@ -8,18 +8,6 @@ use crate::world::{Job, Wish, World};
 
 const PHONE: &str = "87015550023";
 
-/// Holds a job whose request may have been made, as one that nobody can tell of.
-async fn hold(world: &World, job: Job) {
-    world.until(job, "uncertain").await;
-    world
-        .sql(&format!(
-            "update apipay.jobs set state = 'held', reason = 'unknown_outcome', epoch = epoch + 1
-              where id = {job} and state = 'uncertain'"
-        ))
-        .await;
-    world.until(job, "held").await;
-}
-
 fn not_made_and_unwanted(job: Job) -> String {
     format!("select apipay.resolve({job}, false, null, 'not made, not wanted', and_cancel => true)")
 }
@@ -35,7 +23,7 @@ async fn a_held_bill_is_looked_up_before_it_is_cancelled() {
     let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
     world.sandbox.fault(cut).await;
     let job = world.bill(PHONE, 900).await;
-    hold(&world, job).await;
+    world.hold_unknown(job).await;
     let invoice = world.effects_of(job).await[0]["invoice_id"]
         .as_i64()
         .unwrap();
@@ -91,7 +79,7 @@ async fn a_held_bill_of_which_nothing_is_found_ends_cancelled() {
     let cut = json!({"route": "POST /invoices", "cut": "before_effect"});
     world.sandbox.fault(cut).await;
     let job = world.bill(PHONE, 900).await;
-    hold(&world, job).await;
+    world.hold_unknown(job).await;
     world.sql(&not_made_and_unwanted(job)).await;
     world.until(job, "cancelled").await;
     let kinds: Vec<Value> = world
@@ -128,7 +116,7 @@ async fn a_held_refund_is_looked_up_before_it_is_cancelled() {
             json!({"invoice_id": invoice, "amount": 400}),
         )
         .await;
-    hold(&world, job).await;
+    world.hold_unknown(job).await;
     world.sql(&not_made_and_unwanted(job)).await;
     let row = world
         .until_job(job, "held again with both facts", |row| {
@@ -427,7 +415,7 @@ async fn a_search_that_fails_is_not_told_with_the_answer_to_another_request() {
     let cut = json!({"route": "POST /invoices", "cut": "after_effect"});
     world.sandbox.fault(cut).await;
     let job = world.bill(PHONE, 900).await;
-    hold(&world, job).await;
+    world.hold_unknown(job).await;
     let dead = json!({"status": "cancelled", "amount": "900.00", "phone": PHONE});
     let invoice = world.sandbox.invoice(&world.key("default"), dead).await;
     world

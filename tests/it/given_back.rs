@@ -16,16 +16,6 @@ async fn refund(world: &World, invoice: i64) -> Job {
     world.enqueue("invoice.refund", params).await
 }
 
-async fn hold(world: &World, job: Job) {
-    world.until(job, "uncertain").await;
-    world
-        .sql(&format!(
-            "update apipay.jobs set state = 'held', reason = 'unknown_outcome', epoch = epoch + 1
-              where id = {job} and state = 'uncertain'"
-        ))
-        .await;
-}
-
 async fn copy_of(world: &World, job: Job) -> Job {
     let copy = format!("select to_jsonb(apipay.retry({job}, 'once more'))");
     world.value(&copy).await.as_i64().unwrap()
@@ -36,6 +26,19 @@ async fn call_off(world: &World, job: Job) -> Value {
         format!("select apipay.resolve({job}, false, null, 'not there', and_cancel => true)");
     world.sql(&said).await;
     world.until(job, "cancelled").await
+}
+
+/// A refund that ApiPay makes later, after its job was called off and nothing of it was shown: its invoice and its job.
+async fn called_off_before_it_comes(world: &World) -> (i64, Job) {
+    let invoice = paid_invoice(world).await;
+    let late = json!({"route": "POST /invoices/{id}/refund", "effect": "late", "after_ms": 5000, "times": 1,
+                      "answer": {"preset": "504_html"}});
+    world.sandbox.fault(late).await;
+    let job = refund(world, invoice).await;
+    world.hold_unknown(job).await;
+    let row = call_off(world, job).await;
+    assert_eq!(row["reason"], "called_off", "{row}");
+    (invoice, job)
 }
 
 /// The refund of a job that ended, once it is there: recorded as that job's, with an event.
@@ -68,27 +71,14 @@ async fn the_refund_of_an_original_that_was_called_off_is_recorded_and_told_when
 {
     let wish = Wish::default().tune("reconcile.quiet_after_answer", "2s");
     let (world, daemon) = World::running_as(wish).await;
-    let invoice = paid_invoice(&world).await;
-    let late = json!({"route": "POST /invoices/{id}/refund", "effect": "late", "after_ms": 5000, "times": 1,
-                      "answer": {"preset": "504_html"}});
-    world.sandbox.fault(late).await;
-    let job = refund(&world, invoice).await;
-    hold(&world, job).await;
-    let row = call_off(&world, job).await;
-    assert_eq!(row["reason"], "called_off", "{row}");
+    let (_, job) = called_off_before_it_comes(&world).await;
     assert!(world.effects_of(job).await.is_empty(), "it comes later");
     world
         .until_holds("it has come", async || {
             !world.effects_of(job).await.is_empty()
         })
         .await;
-    let copy = world
-        .value(&format!(
-            "select to_jsonb(apipay.retry({job}, 'once more'))"
-        ))
-        .await
-        .as_i64()
-        .unwrap();
+    let copy = copy_of(&world, job).await;
     let row = world.until(copy, "failed").await;
     assert_eq!(row["reason"], "original_lives", "{row}");
     assert!(world.effects_of(copy).await.is_empty());
@@ -169,14 +159,7 @@ async fn a_refund_that_ended_unseen_is_told_once_any_list_shows_it() {
 async fn a_refund_that_comes_after_its_copy_was_made_is_told_with_that_of_the_copy() {
     let wish = Wish::default().tune("reconcile.quiet_after_answer", "500ms");
     let (world, daemon) = World::running_as(wish).await;
-    let invoice = paid_invoice(&world).await;
-    let late = json!({"route": "POST /invoices/{id}/refund", "effect": "late", "after_ms": 5000, "times": 1,
-                      "answer": {"preset": "504_html"}});
-    world.sandbox.fault(late).await;
-    let job = refund(&world, invoice).await;
-    hold(&world, job).await;
-    let row = call_off(&world, job).await;
-    assert_eq!(row["reason"], "called_off", "{row}");
+    let (invoice, job) = called_off_before_it_comes(&world).await;
     let copy = copy_of(&world, job).await;
     let second = world.until(copy, "succeeded").await["refund_id"].clone();
     world

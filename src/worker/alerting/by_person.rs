@@ -14,7 +14,7 @@ use crate::policy::found::described;
 /// The kind of the alert of an invoice that lives again.
 pub const REVIVED: &str = "invoice_revived";
 
-/// The kind of the alert of a refund of a job that has ended otherwise than with success.
+/// The kind of the alert of a refund of a job that has ended otherwise than with success, or that goes by another refund.
 pub const GIVEN_BACK: &str = "refund_revived";
 
 /// The kind of the alert of an account that has changed between sandbox and live.
@@ -30,7 +30,8 @@ pub fn of_refund(refund: i64) -> String {
     format!("refund {refund}")
 }
 
-/// A refund is there, or on its way, although its job has ended in the belief that nothing of it had an effect.
+/// A refund is there, or on its way, although its job has ended in the belief that nothing of it had an effect, or goes by
+/// another one.
 pub fn given_back(account: &AccountName, refund: &Object, ended: &OfEnded) -> AlertText {
     let OfEnded {
         refund: id,

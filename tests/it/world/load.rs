@@ -67,6 +67,17 @@ impl World {
             .await
     }
 
+    /// Holds an uncertain job whose request may have been made, as one that nobody can tell of.
+    pub(crate) async fn hold_unknown(&self, job: Job) {
+        self.until(job, "uncertain").await;
+        self.sql(&format!(
+            "update apipay.jobs set state = 'held', reason = 'unknown_outcome', epoch = epoch + 1
+              where id = {job} and state = 'uncertain'"
+        ))
+        .await;
+        self.until(job, "held").await;
+    }
+
     /// Enqueues two equal partial refunds of an invoice that no job made.
     pub(crate) async fn two_equal_refunds(&self) {
         let invoice = self.invoice("paid").await;
