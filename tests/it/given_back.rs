@@ -1,5 +1,8 @@
 //! Refunds of jobs that have ended: each list that shows one has it recorded as that job's, and told.
 
+use std::time::Duration;
+
+use apipayd::crash::{Point, VARIABLE};
 use serde_json::{Value, json};
 
 use crate::world::{Job, Wish, World};
@@ -207,4 +210,35 @@ async fn the_own_refund_of_a_job_that_goes_by_another_one_is_told_once_a_list_sh
     until_told(&world, &made, &twice).await;
     drop(daemon);
     world.end_unchecked().await;
+}
+
+/// It is told before it is recorded: where the daemon dies in between, its heir finds it once more and tells it no second time.
+#[tokio::test]
+async fn a_daemon_may_die_between_the_alert_of_a_refund_and_its_record() {
+    for point in [Point::BeforeRecord, Point::AfterRecord] {
+        let (world, mut earlier) = World::running().await;
+        let (invoice, job) = called_off_before_it_comes(&world).await;
+        earlier.kill().await;
+        world
+            .until_holds("it has come", async || {
+                !world.effects_of(job).await.is_empty()
+            })
+            .await;
+        let next = refund(&world, invoice).await;
+        let armed = (VARIABLE.to_owned(), format!("{}:1", point.name()));
+        let mut daemon = world.spawn_in(&["run"], vec![armed]);
+        let status = daemon.ended(Duration::from_secs(40)).await;
+        assert!(!status.success(), "{status}");
+
+        world.expire_promises().await;
+        let heir = world.daemon().await;
+        world.until(next, "succeeded").await;
+        let made = until_recorded(&world, job).await;
+        let cancelled = format!("job {job}, which made it, is cancelled");
+        until_told(&world, &made, &cancelled).await;
+        let told = "apipay.alerts where kind = 'refund_revived'";
+        assert_eq!(world.count(told).await, 1, "{point:?}");
+        drop(heir);
+        world.end_unchecked().await;
+    }
 }
