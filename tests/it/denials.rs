@@ -74,8 +74,13 @@ async fn a_held_bill_is_looked_up_before_it_is_cancelled() {
 /// Where nothing is found it ends, and nothing is sent.
 #[tokio::test]
 async fn a_held_bill_of_which_nothing_is_found_ends_cancelled() {
-    let (world, daemon) =
-        World::running_as(Wish::default().tune("reconcile.quiet_after_timeout", "2s")).await;
+    let (world, daemon) = World::running_as(
+        Wish::default()
+            .tune("reconcile.quiet_after_timeout", "2s")
+            // Somebody speaks of it before what was sent must be shown, however slow the machine is.
+            .tune("reconcile.settle", "6s"),
+    )
+    .await;
     let cut = json!({"route": "POST /invoices", "cut": "before_effect"});
     world.sandbox.fault(cut).await;
     let job = world.bill(PHONE, 900).await;
