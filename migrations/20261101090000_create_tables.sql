@@ -544,6 +544,7 @@ create table apipay.invoices (
   checked_at         timestamptz,
   next_check_at      timestamptz not null default now(),
   settled            boolean not null default false,
+  others_unsought    boolean not null default false,
   primary key (account, id),
   constraint invoices_job_token check ((job_id is null) = (job_token is null))
 ) with (fillfactor = 80);
@@ -571,6 +572,7 @@ comment on column apipay.invoices.changed_at is 'When its status last changed, a
 comment on column apipay.invoices.checked_at is 'When the gateway last showed it.';
 comment on column apipay.invoices.next_check_at is 'When it will be asked next; does not matter once settled.';
 comment on column apipay.invoices.settled is 'True when it is no longer followed.';
+comment on column apipay.invoices.others_unsought is 'Internal: whether the job may have made another invoice before this one, which nobody has searched for yet: an earlier request of it got no clear answer, and its key protects only while what it made lives. It is searched for once it must be listed, and this one is not settled before.';
 
 create table apipay.refunds (
   account            text collate "C" not null,

@@ -69,6 +69,10 @@ points! {
     FollowBeforeRequest = "follow_before_request",
     /// The answer to a check of invoices is there.
     FollowAfterAnswer = "follow_after_answer",
+    /// Another invoice of a job was found and told, and is not recorded yet.
+    OthersBeforeRecord = "others_before_record",
+    /// Another invoice of a job was recorded.
+    OthersAfterRecord = "others_after_record",
     /// A failed invoice is about to be read for its code.
     CodeBeforeRequest = "code_before_request",
     /// A failed invoice was read.

@@ -44,10 +44,12 @@ claimed as (
   update apipay.invoices m
      set next_check_at = now() + make_interval(secs => $3)
    where m.ctid = any (array(select place_in_table from due))
-  returning m.account, m.id, m.job_id, m.job_token, m.status, m.amount, m.next_check_at, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
+  returning m.account, m.id, m.job_id, m.job_token, m.status, m.amount, m.next_check_at, m.changed_at, m.created_at, m.others_unsought, coalesce(m.checked_at, m.created_at) as last_shown
 )
 select c.account as "account!", c.id as "invoice_id!", null::bigint as "refund_id?", maker.id as "made_by?", c.status as "status!", c.amount as "amount?",
        coalesce(maker.goes_by_another, false) as "is_superseded!",
+       case when c.others_unsought and maker.id is not null then c.job_token end as "unsought_of?",
+       extract(epoch from now() - c.created_at)::float8 as "mirrored_for_s!",
        -- It may be what a job has at the gateway that ended while nobody knew of it.
        c.job_id is null and exists (
          select from apipay.alerts l

@@ -33,6 +33,7 @@ claimed as (
   returning m.account, m.id, m.invoice_id, m.job_id, m.job_token, m.status, m.amount, m.next_check_at, m.changed_at, m.created_at, coalesce(m.checked_at, m.created_at) as last_shown
 )
 select c.account as "account!", c.id as "refund_id?", c.invoice_id as "invoice_id!", maker.id as "made_by?", false as "is_superseded!", false as "may_be_unseens!",
+       null::uuid as "unsought_of?", extract(epoch from now() - c.created_at)::float8 as "mirrored_for_s!",
        c.status as "status!", c.amount as "amount?", extract(epoch from now() - c.changed_at)::float8 as "unchanged_for_s!", c.last_shown as "last_shown!", least(now(), clock_timestamp()) as "now!",
        j.id as "job_id?", j.operation as "operation?", apipay._params_among_others(j.params) as params, j.token as "token?",
        j.generation as "generation?", j.spared as "spared?", j.epoch as "epoch?", j.attempts as "attempts?",

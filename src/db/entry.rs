@@ -232,6 +232,9 @@ pub struct InvoiceRow {
     pub check_after_s: f64,
     /// No longer followed.
     pub settled: bool,
+    /// Its job may have other invoices, which are to be searched for.
+    #[serde(skip_serializing_if = "is_false")]
+    pub others_unsought: bool,
 }
 
 /// A refund as last seen, for its mirror.

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{DbError, Pool, Task};
 use crate::domain::account::AccountName;
-use crate::domain::job::{Epoch, JobId};
+use crate::domain::job::JobId;
 use crate::domain::state::State;
 
 /// A refund that is listed, of a job that has ended otherwise than with success, or with another refund.
@@ -16,8 +16,6 @@ pub struct OfEnded {
     pub job: JobId,
     /// Its token.
     pub token: Uuid,
-    /// Its epoch.
-    pub epoch: Epoch,
     /// Its state.
     pub state: State,
     /// The status that was last shown, if the refund is known to be that job's.
@@ -37,13 +35,13 @@ pub async fn of_ended(
 ) -> Result<Vec<OfEnded>, DbError> {
     let rows = sqlx::query!(
         r#"with recursive own as materialized (
-             select k.id, k.token, k.epoch, k.state, k.retry_of, k.refund_id
-               from (select id, token, epoch, state, retry_of, refund_id, account, operation from apipay.jobs where invoice_id = $2 offset 0) k
+             select k.id, k.token, k.state, k.retry_of, k.refund_id
+               from (select id, token, state, retry_of, refund_id, account, operation from apipay.jobs where invoice_id = $2 offset 0) k
               where k.account = $1 and k.operation = 'invoice.refund'),
            mirror as materialized (
              select m.id, m.job_id, m.job_token, m.status from apipay.refunds m where m.account = $1 and m.invoice_id = $2),
            shown as materialized (
-             select s.id as refund, m.status as known, j.id, j.token, j.epoch, j.state
+             select s.id as refund, m.status as known, j.id, j.token, j.state
                from unnest($3::bigint[], $4::uuid[]) as s(id, mark)
                left join mirror m on m.id = s.id and m.job_token is not null
                join own j on j.token = coalesce(m.job_token, s.mark) and j.id = coalesce(m.job_id, j.id)
@@ -54,7 +52,7 @@ pub async fn of_ended(
              select r.of, o.id from related r
                join own here on here.id = r.id
                join own o on o.retry_of = here.id or o.id = here.retry_of)
-           select s.refund as "refund!", s.known as "known?", s.id as "job!", s.token as "token!", s.epoch as "epoch!", s.state as "state!",
+           select s.refund as "refund!", s.known as "known?", s.id as "job!", s.token as "token!", s.state as "state!",
                   other.job as "other_job?", other.refund as "other?"
              from shown s
              left join lateral (
@@ -76,7 +74,6 @@ pub async fn of_ended(
             refund: row.refund,
             job: JobId(row.job),
             token: row.token,
-            epoch: Epoch(row.epoch),
             // A state in the database is one of these, by its check constraint.
             state: State::parse(&row.state)?,
             known: row.known,

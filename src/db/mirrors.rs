@@ -28,6 +28,10 @@ pub struct DueMirror {
     pub made_by: Option<i64>,
     /// Whether that job has come to its end, or waits for another invoice, without this one being its own.
     pub is_superseded: bool,
+    /// The token of its job, if that may have other invoices that nobody has searched for yet.
+    pub unsought_of: Option<Uuid>,
+    /// How long there has been a mirror of it: what its job made before it is as old at least.
+    pub mirrored_for: Duration,
     /// Whether it is no job's as far as is known, while a job of the account has ended unseen, whose it may be.
     pub may_be_unseens: bool,
     /// The status at the last check.
@@ -82,6 +86,8 @@ struct DueRow {
     refund_id: Option<i64>,
     made_by: Option<i64>,
     is_superseded: bool,
+    unsought_of: Option<Uuid>,
+    mirrored_for_s: f64,
     may_be_unseens: bool,
     status: String,
     amount: Option<Decimal>,
@@ -150,6 +156,8 @@ fn gather(rows: Vec<DueRow>) -> Vec<DueMirror> {
                 refund_id: row.refund_id,
                 made_by: row.made_by,
                 is_superseded: row.is_superseded,
+                unsought_of: row.unsought_of,
+                mirrored_for: Duration::try_from_secs_f64(row.mirrored_for_s).unwrap_or_default(),
                 may_be_unseens: row.may_be_unseens,
                 status: row.status,
                 amount: row.amount,
@@ -328,6 +336,19 @@ pub async fn of_job(
     .fetch_all(pool)
     .await
     .task("find the invoices of a job")
+}
+
+/// The other invoices of an invoice's job were searched for: it is followed no longer than any.
+pub async fn end_search(pool: &Pool, account: &AccountName, invoice: i64) -> Result<(), DbError> {
+    sqlx::query!(
+        "update apipay.invoices set others_unsought = false where account = $1 and id = $2",
+        account.as_str(),
+        invoice,
+    )
+    .execute(pool)
+    .await
+    .task("note that the other invoices of a job were searched for")
+    .map(|_| ())
 }
 
 /// Takes the turn of an account's next check, with its quota: until `lease` is over, or [`end_check`] says when, no

@@ -6,7 +6,8 @@
 -- lost, tokens do not), and still in that state, that epoch and that worker's hands. The attempt keeps its
 -- evidence in any case, if it is an attempt of that job and that worker.
 -- A mirror takes nothing that was seen before what it shows: an answer may have waited for the database. It is followed
--- for as long as an accepted job waits for its object that does not move with it: nothing else finds that job.
+-- for as long as an accepted job waits for its object that does not move with it: nothing else finds that job. So it is
+-- until the other invoices were searched for that its job may have.
 -- An invoice that was read for another job is given to the job whose mark it bears, if that ended unseen.
 -- An object that is another job's is not taken (`instead` says what becomes of the job then), nor is its mirror changed.
 with patience as materialized (
@@ -137,7 +138,7 @@ seen_invoice as materialized (
     account text, id bigint, seen_at timestamptz, job_id bigint, token uuid, marked_token uuid, marked_generation smallint, status text, amount numeric, total_refunded numeric,
     external_order_id text, kaspi_invoice_id text, error_code text, error_message text, is_sandbox boolean,
     created_at timestamptz, updated_at timestamptz, paid_at timestamptz, paid boolean, shown_to text,
-    check_after_s float8, settled boolean)
+    check_after_s float8, settled boolean, others_unsought boolean)
   where i.token is null or i.token <> all (array(select token from told where is_anothers_of is not null))
 ),
 seen_refund as materialized (
@@ -161,15 +162,16 @@ waited_for as materialized (
 invoice as (
   insert into apipay.invoices as m
     (account, id, job_id, job_token, status, amount, total_refunded, external_order_id, kaspi_invoice_id, error_code,
-     error_message, is_sandbox, gateway_created_at, gateway_updated_at, paid_at, shown_to, checked_at, next_check_at, settled)
+     error_message, is_sandbox, gateway_created_at, gateway_updated_at, paid_at, shown_to, checked_at, next_check_at, settled, others_unsought)
   select i.account, i.id, made_by.id, made_by.token,
          i.status, i.amount, i.total_refunded, i.external_order_id, i.kaspi_invoice_id,
          i.error_code, i.error_message, i.is_sandbox, i.created_at, i.updated_at,
          -- Without its own word: when it last changed, at the latest. A check months later says no more than that.
          case when i.paid then coalesce(i.paid_at, least(i.updated_at, now())) end,
          i.shown_to, least(i.seen_at, now()), now() + make_interval(secs => i.check_after_s),
-         i.settled and not coalesce(made_by.is_to_be_told, false)
-           and not exists (select from waited_for w where w.account = i.account and w.invoice_id = i.id and w.refund_id is null)
+         i.settled and not coalesce(made_by.is_to_be_told, false) and i.others_unsought is not true
+           and not exists (select from waited_for w where w.account = i.account and w.invoice_id = i.id and w.refund_id is null),
+         coalesce(i.others_unsought, false)
   from seen_invoice i
   left join lateral (
     (select j.id, j.token, false as is_to_be_told from apipay.jobs j where j.id = i.job_id and j.token = i.token and j.account = i.account
@@ -211,7 +213,8 @@ invoice as (
          shown_to = excluded.shown_to,
          checked_at = excluded.checked_at,
          next_check_at = excluded.next_check_at,
-         settled = excluded.settled
+         settled = excluded.settled and not m.others_unsought,
+         others_unsought = m.others_unsought or excluded.others_unsought
    where not apipay._is_older(excluded.checked_at, m.checked_at)
   returning m.account, m.id, m.status, m.checked_at, m.job_token
 ),

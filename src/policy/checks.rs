@@ -40,6 +40,8 @@ pub struct Sighting {
     pub crowd: Crowd,
     /// Whether its invoice was read after it, so that what it changed there is known.
     pub is_invoice_read: bool,
+    /// Whether the other invoices of its job are still to be searched for.
+    pub has_unsought: bool,
 }
 
 impl Sighting {
@@ -48,6 +50,7 @@ impl Sighting {
         unchanged_for: Duration::ZERO,
         crowd: Crowd::ManyChecks,
         is_invoice_read: false,
+        has_unsought: false,
     };
 }
 
@@ -58,7 +61,8 @@ impl Sighting {
 /// a minute later, and the many old ones leave room for the few young. Where that is more than the
 /// checks can carry, all of them wait for a little longer.
 /// What is dead and may revive is watched for `follow.watch_after_final`. What failed is looked at once more. What is
-/// done was looked at for the last time once its invoice was read after it.
+/// done was looked at for the last time once its invoice was read after it. What would be settled is looked at for as long
+/// as other invoices of its job are to be searched for.
 pub fn next_check(
     outlook: Outlook,
     seen: Sighting,
@@ -66,16 +70,22 @@ pub fn next_check(
     jitter: Jitter,
 ) -> NextCheck {
     let unchanged_for = seen.unchanged_for;
+    let is_settled = match outlook {
+        Outlook::Settled => true,
+        Outlook::MayRevive => unchanged_for >= rules.watch_after_final,
+        Outlook::Failed => unchanged_for >= rules.first,
+        Outlook::ChangesInvoice => seen.is_invoice_read,
+        Outlook::OpenByItself | Outlook::OpenAmongMany => false,
+    };
+    if is_settled && !seen.has_unsought {
+        return NextCheck::Settled;
+    }
     let wait = match outlook {
-        Outlook::Settled => return NextCheck::Settled,
-        Outlook::MayRevive if unchanged_for >= rules.watch_after_final => {
-            return NextCheck::Settled;
-        }
-        Outlook::Failed if unchanged_for >= rules.first => return NextCheck::Settled,
-        Outlook::ChangesInvoice if seen.is_invoice_read => return NextCheck::Settled,
-        Outlook::MayRevive | Outlook::Failed | Outlook::ChangesInvoice | Outlook::OpenByItself => {
-            unchanged_for / 2
-        }
+        Outlook::Settled
+        | Outlook::MayRevive
+        | Outlook::Failed
+        | Outlook::ChangesInvoice
+        | Outlook::OpenByItself => unchanged_for / 2,
         Outlook::OpenAmongMany => match seen.crowd {
             Crowd::OneCheck if unchanged_for < SOON => rules.first,
             Crowd::OneCheck if unchanged_for < LATER => rules.first * 6,

@@ -50,6 +50,7 @@ pub mod last_look;
 #[cfg(test)]
 mod laws;
 pub mod organization;
+pub mod others;
 pub mod outage;
 pub mod progress;
 pub mod quoted;

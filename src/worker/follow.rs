@@ -5,6 +5,7 @@ mod asking;
 mod divide;
 mod earlier;
 mod invoices;
+mod others;
 mod refunds;
 mod waiting;
 
@@ -73,6 +74,7 @@ fn by_expected_clock(asked: Asked, mut due: Vec<DueMirror>) -> Vec<DueMirror> {
         let ahead = Duration::try_from(mirror.now - now).unwrap_or_default();
         mirror.now = now;
         mirror.unchanged_for = mirror.unchanged_for.saturating_sub(ahead);
+        mirror.mirrored_for = mirror.mirrored_for.saturating_sub(ahead);
         for job in &mut mirror.waiting {
             job.accepted_for = job.accepted_for.saturating_sub(ahead);
         }

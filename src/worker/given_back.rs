@@ -11,7 +11,7 @@ use crate::domain::object::Object;
 use crate::policy::given_back::{Telling, telling};
 use crate::telemetry::Chain;
 use crate::worker::alerting;
-use crate::worker::guard::Guard;
+use crate::worker::guard::Maker;
 use crate::worker::open;
 use crate::worker::outcome;
 use crate::worker::recorder::Outcome;
@@ -80,15 +80,11 @@ async fn tell(
 }
 
 async fn record(room: &Room, ended: &OfEnded, refund: &Object) {
-    let made_by = Guard {
-        account: room.name.clone(),
+    let made_by = Maker {
         id: ended.job,
         token: ended.token,
-        worker: None,
-        epoch: ended.epoch,
-        state: ended.state,
     };
-    let entry = outcome::first_mirror(&room.name, Some(&made_by), refund, room.following());
+    let entry = outcome::first_mirror(&room.name, Some(made_by), refund, room.following());
     let outcome = Outcome::plain(&room.name, entry);
     room.handles.recorder.record(outcome).await;
 }

@@ -19,6 +19,7 @@ use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::follow::is_anothers;
 use crate::policy::found::{self, in_words};
 use crate::policy::judge::if_anothers;
+use crate::policy::others;
 use crate::policy::outage::{Errand, sign_of_lookup};
 use crate::policy::reconcile::{asked_later, reconcile};
 use crate::policy::stated::{Checked, call_off, check_stated, needs_own};
@@ -166,6 +167,7 @@ async fn look_up(room: &Room, mut claim: Claim, claimed_at: Moment, errand: Erra
             asked_later(&claim.history, at),
         )
         .filter(|_| !is_taken_as_own(claim.stated.as_ref(), claim.name, &verdict.next)),
+        may_have_others: others::after_look_up(&plan, &claim.history, finding),
         known: Known {
             found: found.as_deref(),
             is_taken_anyway,
@@ -288,7 +290,7 @@ fn is_taken_as_own(stated: Option<&Stated>, name: JobName, next: &Next) -> bool 
 async fn watch(room: &Room, guard: &Guard, invoices: &[&Object]) {
     let following = room.following();
     for invoice in invoices {
-        let entry = outcome::first_mirror(&room.name, Some(guard), invoice, following);
+        let entry = outcome::first_mirror(&room.name, Some(guard.maker()), invoice, following);
         room.handles
             .recorder
             .record_now(Outcome::plain(&room.name, entry))

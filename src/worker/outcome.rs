@@ -46,6 +46,8 @@ pub struct Evidence<'a> {
     pub read: Option<&'a Object>,
     /// What becomes of the job instead, should the object that it takes be another job's.
     pub instead: Option<Next>,
+    /// Whether the job may have other invoices beside the one that it takes, see [`others`](crate::policy::others).
+    pub may_have_others: bool,
     /// What is known of the job, should a human have to decide; what was found is said of it in any case.
     pub known: Known<'a>,
 }
@@ -84,6 +86,7 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         failing_since: _,
         read,
         ref instead,
+        may_have_others,
         known,
     } = *evidence;
     let mut transition = Transition {
@@ -124,8 +127,12 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         | Next::CalledOff {
             dead: Some(seen), ..
         } => {
-            let made_by = (!plan.lookup.acts_on_object()).then_some(guard);
-            first_mirror(&guard.account, made_by, seen, following)
+            let made_by = (!plan.lookup.acts_on_object()).then_some(guard.maker());
+            let mut mirror = first_mirror(&guard.account, made_by, seen, following);
+            for invoice in &mut mirror.invoices {
+                invoice.others_unsought = may_have_others;
+            }
+            mirror
         }
         _ => read.map_or_else(Entry::default, |seen| {
             first_mirror(&guard.account, None, seen, following)
@@ -216,7 +223,7 @@ pub fn followed(
     match next {
         Next::Accepted { seen: now, .. } | Next::Succeeded(now) => {
             if now.id() != seen.id() {
-                let other = first_mirror(&guard.account, Some(guard), now, following);
+                let other = first_mirror(&guard.account, Some(guard.maker()), now, following);
                 entry.invoices.extend(other.invoices);
             }
             if matches!(next, Next::Accepted { .. }) {

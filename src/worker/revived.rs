@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::db::accounts::AlertText;
 use crate::db::alerts::{self, About};
-use crate::db::mirrors::DueMirror;
 use crate::db::{DbError, Pool, revived};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
@@ -15,12 +14,14 @@ use crate::worker::context::Context;
 use crate::worker::open;
 use crate::worker::room::Room;
 
-/// Opens the alert of an invoice that a check has just shown alive.
-pub async fn tell(room: &Room, mirror: &DueMirror, status: &InvoiceStatus) -> Result<(), DbError> {
-    let (account, invoice) = (&mirror.account, mirror.invoice_id);
-    let Some(job) = mirror.made_by.map(JobId) else {
-        return Ok(());
-    };
+/// Opens the alert of an invoice of a job that was just shown alive.
+pub async fn tell(
+    room: &Room,
+    job: JobId,
+    invoice: i64,
+    status: &InvoiceStatus,
+) -> Result<(), DbError> {
+    let account = &room.name;
     let about = About {
         account: Some(account),
         kind: alerting::REVIVED,

@@ -31,6 +31,7 @@ use crate::policy::finding::{Baseline, Finding, Subject};
 use crate::policy::found::in_words;
 use crate::policy::judge::{asked_again, if_anothers, judge};
 use crate::policy::last_look::{LastLook, obstacle};
+use crate::policy::others;
 use crate::policy::outage::{Sign, sign_of_send};
 use crate::policy::reconcile::{key_may_be_free, made_before, original_lives, without_baseline};
 use crate::policy::verdict::{Next, Reason, Verdict};
@@ -226,6 +227,7 @@ async fn record(room: &Room, prepared: &Prepared, request: &Request, timed: &Tim
         failing_since: history.failing_since,
         read: None,
         instead: if_anothers(plan, name, &verdict.next, asked_again(timed, at)),
+        may_have_others: others::after_send(plan, history),
         known: Known::nothing_of(&job.claim.operation),
     };
     let recorded = conclude(room, &evidence, heard, job.role == Role::TrialOfPark).await;
@@ -286,6 +288,7 @@ async fn read_before(
         failing_since: job.claim.history.failing_since,
         read: None,
         instead: if_anothers(plan, job.claim.name, &verdict.next, asked_again(&timed, at)),
+        may_have_others: false,
         known: Known::nothing_of(&job.claim.operation),
     };
     let Finding::Listed(listed) = finding else {

@@ -134,6 +134,7 @@ fn judged(tape: &mut Tape<'_>, bytes: &[u8], hints: &Seeds) {
         failing_since: None,
         read: None,
         instead: None,
+        may_have_others: false,
         known: Known::nothing_of(operation.name()),
     };
     let following = Following {

@@ -248,6 +248,7 @@ impl Sights {
             paid: true,
             check_after_s: 60.0,
             settled: true,
+            others_unsought: false,
         }
     }
 

@@ -537,6 +537,7 @@ async fn is_scene(world: &World, case: &Case, tap: &Tap) -> bool {
         Point::TrialOfParkDone => {
             sends.len() == 2 && world.count("apipay.accounts where state = 'parked'").await == 1
         }
+        Point::OthersBeforeRecord | Point::OthersAfterRecord => unreachable!("it has no cases"),
         Point::RecoverBefore => sending == 1 && sends.len() == 1,
         Point::RecoverAfter => world.count(&of_jobs("state = 'uncertain'")).await == 1,
     }

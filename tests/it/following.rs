@@ -306,6 +306,7 @@ fn seen(status: &str, seen_at: OffsetDateTime) -> Entry {
             paid: status == "paid",
             check_after_s: 60.0,
             settled: false,
+            others_unsought: false,
         }],
         ..Entry::default()
     }

@@ -54,6 +54,7 @@ mod queueing;
 mod quota;
 mod readme;
 mod refunding;
+mod released;
 mod reloading;
 mod resolving;
 mod restoring;

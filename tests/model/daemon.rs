@@ -380,6 +380,7 @@ impl Daemon {
             failing_since: None,
             read: None,
             instead: None,
+            may_have_others: false,
             known: Known::nothing_of("invoice.refund"),
         };
         let entry = outcome::entry(&evidence, verdict, self.following());

@@ -60,7 +60,7 @@ end $$;
 create function pg_temp.invoice(id bigint, status text, columns jsonb default '{}') returns void language sql as $$
   insert into apipay.invoices select * from jsonb_populate_record(null::apipay.invoices, jsonb_build_object(
     'account', 'default', 'id', id, 'status', status, 'amount', 15000, 'settled', true, 'created_at', now(), 'changed_at', now(),
-    'next_check_at', now() + interval '1 min') || columns)
+    'next_check_at', now() + interval '1 min', 'others_unsought', false) || columns)
 $$;
 
 do $$

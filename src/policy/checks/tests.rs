@@ -123,6 +123,25 @@ fn a_refund_is_watched_to_its_end() {
 }
 
 #[test]
+fn nothing_is_settled_before_the_other_invoices_of_its_job_were_searched_for() {
+    let rules = rules().follow;
+    let check = |status: &str, has_unsought| {
+        let outlook = Invoice::bare(15, InvoiceStatus::parse(status)).outlook();
+        let sighting = Sighting {
+            unchanged_for: seconds(WATCH),
+            has_unsought,
+            ..Sighting::FIRST
+        };
+        next_check(outlook, sighting, &rules, Jitter::NONE)
+    };
+    for status in ["paid", "cancelled", "expired", "error"] {
+        assert_eq!(check(status, false), NextCheck::Settled, "{status}");
+        let longest = NextCheck::After(rules.max);
+        assert_eq!(check(status, true), longest, "{status}");
+    }
+}
+
+#[test]
 fn checks_are_spread_by_a_tenth() {
     let rules = rules().follow;
     let random = Jitter::new(1.0);

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::apart::{read_besides, read_whole};
 use super::asking::{end_check, may_ask, note, put_back, readable};
 use super::divide;
+use super::others;
 use super::waiting::{Shown, decide_waiting, unchanged_for};
 use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::entry::Entry;
 use crate::db::mirrors::{self, AcceptedJob, DueMirror, MirrorKind};
+use crate::domain::job::JobId;
 use crate::domain::object::{InvoiceStatus, Object};
 use crate::domain::outage::Read;
 use crate::gateway::wire;
@@ -115,15 +117,18 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
         // It is told of before it is stored; else it is seen so once more.
         if !is_waited_for
             && lives_unexpectedly(&before, &now, mirror.is_superseded)
-            && let Err(error) = revived::tell(room, mirror, &now).await
+            && let Some(job) = mirror.made_by.map(JobId)
+            && let Err(error) = revived::tell(room, job, invoice.id, &now).await
         {
             warn_in_spells!(invoice.id; invoice = invoice.id, error = %Chain(&error), "an invoice that no job goes by lives, and could not be told of yet");
             continue;
         }
+        let has_unsought = others::search(room, mirror, unchanged_for).await;
         let object = Object::Invoice(invoice.clone());
         let sighting = Sighting {
             unchanged_for,
             crowd,
+            has_unsought,
             ..Sighting::FIRST
         };
         let check = next_check(

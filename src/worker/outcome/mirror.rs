@@ -9,7 +9,7 @@ use crate::domain::job::JobName;
 use crate::domain::object::{Invoice, Object, Refund};
 use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::rules::{FollowRules, Jitter};
-use crate::worker::guard::Guard;
+use crate::worker::guard::Maker;
 
 /// When a mirror is looked at again.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub struct Following<'a> {
 /// Records the mirror of an object that was seen by itself, and nothing else.
 pub fn first_mirror(
     account: &AccountName,
-    made_by: Option<&Guard>,
+    made_by: Option<Maker>,
     seen: &Object,
     following: Following<'_>,
 ) -> Entry {
@@ -52,7 +52,7 @@ pub fn first_mirror(
 /// An invoice's mirror. Which job made it, a mirror that is there already knows.
 pub fn invoice_row(
     account: &AccountName,
-    made_by: Option<&Guard>,
+    made_by: Option<Maker>,
     invoice: &Invoice,
     check: NextCheck,
     following: Following<'_>,
@@ -86,6 +86,7 @@ pub fn invoice_row(
         paid: status.is_paid(),
         check_after_s,
         settled,
+        others_unsought: false,
     }
 }
 
@@ -93,7 +94,7 @@ pub fn invoice_row(
 /// whoever has read that.
 pub fn refund_row(
     account: &AccountName,
-    made_by: Option<&Guard>,
+    made_by: Option<Maker>,
     refund: &Refund,
     invoice: Option<&Invoice>,
     check: NextCheck,

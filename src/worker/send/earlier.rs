@@ -26,7 +26,7 @@ use crate::telemetry::Chain;
 use crate::worker::alerting::Known;
 use crate::worker::clock::Moment;
 use crate::worker::find::{self, Asked};
-use crate::worker::guard::Guard;
+use crate::worker::guard::{Guard, Maker};
 use crate::worker::outcome::{self, AttemptKind, Evidence};
 use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
@@ -228,15 +228,14 @@ impl Asking<'_> {
     /// Records the invoices of an original that were found by its name, as its own: they are followed, and a person is told of
     /// those that live.
     async fn record_found(&self, original: &Original, invoices: &[Object]) {
-        let made_by = Guard {
+        let made_by = Maker {
             id: original.id,
             token: original.token,
-            ..self.guard.clone()
         };
         let following = self.room.following();
         let own = invoices.iter();
         for invoice in own.filter(|invoice| lives_as_own(original.name(), invoice)) {
-            let entry = outcome::first_mirror(&self.room.name, Some(&made_by), invoice, following);
+            let entry = outcome::first_mirror(&self.room.name, Some(made_by), invoice, following);
             let outcome = Outcome::plain(&self.room.name, entry);
             self.room.handles.recorder.record(outcome).await;
         }
@@ -298,6 +297,7 @@ impl Asking<'_> {
             read: None,
             // Whose its invoices are is known by their numbers, or by its name.
             instead: None,
+            may_have_others: false,
             known: Known {
                 found,
                 ..Known::nothing_of(&job.claim.operation)

@@ -137,6 +137,8 @@ pub(super) fn cases(point: Point) -> Vec<Case> {
             .collect(),
         Point::FollowBeforeRequest | Point::FollowAfterAnswer => of(&[Task::Create, Task::Cancel]),
         Point::CodeBeforeRequest | Point::CodeAfterAnswer => of(&[Task::CreateForNobody]),
+        // A bill with two invoices has tests of its own.
+        Point::OthersBeforeRecord | Point::OthersAfterRecord => Vec::new(),
         Point::RefundsBeforeRequest | Point::RefundsAfterAnswer => of(&[Task::Refunds]),
         Point::DeliverBeforePost
         | Point::DeliverAfterPost

@@ -461,6 +461,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     ("job_token = $2", "1002, null, 'branch-1', 100", FEW),
+    ("set others_unsought = false", "'branch-1', 1", FEW),
     (
         "from apipay.invoices m\n    where m.account = a.name",
         "{ACCOUNTS}, 100, 100, 60, 1800000000, '{}', null, '1s'",

@@ -1,0 +1,120 @@
+//! Invoices that a bill may have beside the one that it goes by.
+//!
+//! A request that got no clear answer may have made an invoice that dies before any list shows it. The gateway releases its
+//! key then (API, section 3.1), so the same key, sent again, makes another one. The first may rise all the same (section
+//! 5.1), and be paid as well. No look-up has shown it, so it is searched for once it must be listed.
+
+use std::time::Duration;
+
+use crate::domain::job::{History, JobName};
+use crate::domain::object::Object;
+use crate::domain::operation::{Plan, Resend};
+use crate::policy::finding::Finding;
+
+/// Whether a bill whose request has just been answered with an invoice may have another one, by what happened before that
+/// request.
+pub fn after_send(plan: &Plan, history: &History) -> bool {
+    plan.resend == Resend::ByProtection && history.unproven_since.is_some()
+}
+
+/// Whether a bill for which a look-up has just brought an invoice may have another one. A search shows all of them; what is
+/// read by the number that a repeated request was answered with shows itself only.
+pub fn after_look_up(plan: &Plan, history: &History, finding: &Finding) -> bool {
+    let is_read_alone = matches!(finding, Finding::Read(_));
+    is_read_alone && history.attempts > 1 && after_send(plan, history)
+}
+
+/// Whether all that was sent before an invoice was mirrored must be listed by now.
+pub fn are_listed(mirrored_for: Duration, settle: Duration) -> bool {
+    mirrored_for >= settle
+}
+
+/// What a search by a job's name shows beside this invoice of it that was made no later, as the generations say, and is not
+/// `known` to be the job's. `None` where the search does not show the invoice itself: then it may not show the others either.
+pub fn unknown<'a>(
+    job: JobName,
+    invoice: i64,
+    known: &[i64],
+    listed: &'a [Object],
+) -> Option<Vec<&'a Object>> {
+    let own = listed.iter().find(|object| object.id() == invoice)?;
+    let last = generation_of(job, own)?;
+    let is_unknown = |other: &&Object| {
+        let is_no_later = generation_of(job, other).is_some_and(|generation| generation <= last);
+        is_no_later && other.id() != invoice && !known.contains(&other.id())
+    };
+    Some(listed.iter().filter(is_unknown).collect())
+}
+
+/// The generation in the name of this job that an object carries, if it does.
+fn generation_of(job: JobName, object: &Object) -> Option<i16> {
+    if !job.owns(object) {
+        return None;
+    }
+    let marks = JobName::named_in(object.marked_text().unwrap_or_default());
+    let in_order_id = object.order_id().and_then(JobName::parse);
+    let mut names = marks.chain(in_order_id);
+    let own = names.find(|name| name.token == job.token)?;
+    Some(own.generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::domain::object::Invoice;
+    use crate::policy::fixtures::*;
+
+    #[test]
+    fn only_an_earlier_request_without_a_clear_answer_may_have_made_another() {
+        let bill = create();
+        let unproven = History {
+            unproven_since: Some(datetime!(2026-11-01 12:00 UTC)),
+            attempts: 1,
+            ..clean()
+        };
+        assert!(after_send(&bill.plan, &unproven));
+        assert!(!after_send(&bill.plan, &clean()));
+        assert!(!after_send(&refund().plan, &unproven));
+
+        let repeated = History {
+            attempts: 2,
+            ..unproven.clone()
+        };
+        let invoice = Invoice::read(&json!({"id": 7, "status": "pending"})).expect("an invoice");
+        let read = Finding::read(invoice.clone());
+        assert!(after_look_up(&bill.plan, &repeated, &read));
+        assert!(!after_look_up(&bill.plan, &unproven, &read));
+        let listed = Finding::listed([invoice]);
+        assert!(!after_look_up(&bill.plan, &repeated, &listed));
+    }
+
+    #[test]
+    fn what_is_not_known_and_was_made_no_later_is_another() {
+        let marked = |id: i64, generation| {
+            let mark = JobName { generation, ..NAME }.mark();
+            let row = json!({"id": id, "status": "error", "internal_comment": mark});
+            Object::from(Invoice::read(&row).expect("an invoice"))
+        };
+        let stranger = Invoice::read(&json!({"id": 5, "status": "paid"})).expect("an invoice");
+        let list = [
+            marked(1, 1),
+            marked(2, 2),
+            marked(3, 2),
+            marked(4, 3),
+            stranger.into(),
+        ];
+        let ids = |invoice, known: &[i64]| {
+            let found = unknown(NAME, invoice, known, &list)?;
+            Some(found.iter().map(|object| object.id()).collect::<Vec<_>>())
+        };
+        assert_eq!(ids(3, &[3]), Some(vec![1, 2]));
+        assert_eq!(ids(3, &[3, 1]), Some(vec![2]));
+        assert_eq!(ids(1, &[1]), Some(vec![]));
+        // Without it in the list the others may be missing as well.
+        assert_eq!(ids(6, &[]), None);
+        assert_eq!(ids(5, &[]), None);
+    }
+}
