@@ -746,6 +746,64 @@ end $$;
 comment on function apipay.park(text, text) is
   'Stops sending for one account until apipay.resume; true when it became parked now. What is in flight is finished.';
 
+-- What is asked in vain before a job is sent, and look-ups that got no clear answer. A try takes the place of the one that was
+-- due, as in apipay.retry.
+create function apipay._make_due(jobs bigint[]) returns int
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+  with due as (
+    update apipay.jobs j
+       set run_at = least(run_at, now()), updated_at = now(),
+           attempts = case when state = 'queued' and reason <> 'earlier_unseen' then greatest(attempts - 1, least(attempts, 2)) else attempts end,
+           lookups = case when state = 'uncertain' then greatest(lookups - 1, 1)
+                          when reason = 'earlier_unseen' then greatest(lookups - 1, 0) else lookups end
+     where j.id = any (_make_due.jobs)
+    returning j.run_at)
+  select count(*)::int from due where run_at <= now();
+$$;
+comment on function apipay._make_due(bigint[]) is
+  'Makes jobs due that back off until they are asked about again; returns how many are due now. Should it fail, their next wait is as long as this one was.';
+
+-- Jobs come before the account. One that somebody has locked is passed over.
+create function apipay._ask_now(account_name text) returns int
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  waiting constant bigint[] := array(
+    select j.id from apipay.jobs j
+     where j.account = account_name and j.state in ('queued', 'uncertain') and j.failing_since is not null and j.run_at > now()
+       and (apipay._waits_to_be_shown(j) or (j.state = 'uncertain' and j.reason = 'lookup_unclear'))
+     limit 10000
+       for no key update skip locked);
+  one bigint;
+  due int := 0;
+begin
+  begin
+    return apipay._make_due(waiting);
+  exception when others then
+    -- One of them is refused, as by a trigger: it keeps its own time, and keeps nothing else from being asked about.
+    foreach one in array waiting loop
+      begin
+        due := due + apipay._make_due(array[one]);
+      exception when others then
+        null;
+      end;
+    end loop;
+  end;
+  return due;
+end $$;
+comment on function apipay._ask_now(text) is
+  'Makes the jobs of an account due that wait for an answer to a question about them: before they are sent, or whether they were done. Returns how many, of 10000 at most.';
+
+create function apipay._said_of_resume(account_name text, ended text, asked int, tries boolean) returns text
+language sql immutable parallel safe
+return coalesce(
+  nullif(concat_ws('; ',
+    case when ended <> '' then format('account "%s" sends again; ended: %s', account_name, ended) end,
+    case when asked > 0 then format('ApiPay is asked at once about %s of account "%s" of which it had not answered', case asked when 1 then '1 job' else asked || ' jobs' end, account_name) end), ''),
+  case when tries then format('account "%s" does not wait: what it tries next is due already, and goes out as fast as its quota allows', account_name) end,
+  format('account "%s" was neither parked nor made to wait', account_name));
+comment on function apipay._said_of_resume(text, text, int, boolean) is
+  'What apipay.resume answers in words: which waits it ended, how many jobs it has asked about, and else whether something is due of which ApiPay had not answered.';
+
 create function apipay.resume(account text, reason text default null) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -754,6 +812,8 @@ declare
   unknown constant text := apipay._unknown_account(resume.account);
   before text;
   ended text;
+  asked int;
+  tries boolean;
   put_back int := 0;
 begin
   if unknown is not null then
@@ -761,12 +821,15 @@ begin
       errcode = case when resume.account is null then 'null_value_not_allowed' else 'invalid_parameter_value' end;
   end if;
   before := apipay._state_cause(resume.reason);
+  asked := apipay._ask_now(resume.account);
   select concat_ws(', ', case when a.state = 'parked' then 'the park' end,
                    case when a.blocked_until > now() then 'the wait until ' || apipay._clock(a.blocked_until) end,
                    case when a.capped_until > now() then 'the cap until ' || apipay._clock(a.capped_until) end,
                    case when a.failing_trial_at > now() or exists (select from apipay._reads r where r.account = a.name and r.trial_at > now())
-                        then 'the wait for the next trial' end)
-    into ended from apipay.accounts a where a.name = resume.account;
+                        then 'the wait for the next trial' end),
+         a.failing_trial_at is not null or exists (select from apipay._reads r where r.account = a.name and r.trial_at is not null)
+           or (apipay._to_be_shown(a.name)).in_words is not null
+    into ended, tries from apipay.accounts a where a.name = resume.account;
   if exists (select from apipay.accounts a
               where a.name = resume.account and (a.state = 'parked' or a.blocked_until > now() or a.capped_until > now() or a.failing_trial_at > now()))
      or exists (select from apipay._reads r where r.account = resume.account and r.trial_at > now())
@@ -774,13 +837,15 @@ begin
     put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', who)), who);
   end if;
   -- The number alone would say of a wait that nothing had been there to end.
-  raise notice '%', case when ended <> '' then format('account "%s" sends again; ended: %s', resume.account, ended)
-                         else format('account "%s" was neither parked nor made to wait', resume.account) end;
+  raise notice '%', apipay._said_of_resume(resume.account, ended, asked, tries);
+  if asked > 0 then
+    perform apipay._notify('apipay_jobs', '');
+  end if;
   perform apipay._state_cause(before);
-  return put_back;
+  return put_back + asked;
 end $$;
 comment on function apipay.resume(text, text) is
-  'Sends for one account again, at once: ends a park, a block after 429 and a cap, and has the next trial of an account whose requests get no clear answer made now, of a job that is due (jobs that back off keep their own time: apipay.retry). Returns how many parked jobs go back into the queue (10000: that many or more), which is 0 after a mere wait; a notice says what was ended. The daemon puts them back within moments.';
+  'Sends for one account again, at once: ends a park, a block after 429 and a cap, and has the next trial of an account whose requests get no clear answer made now, of a job that is due. Jobs of which ApiPay did not answer what it is asked before they are sent (copies of apipay.retry, refunds), or whether they were done, are asked about at once; others that back off keep their own time (apipay.retry). Returns how many jobs go on so: parked ones that go back into the queue, and those that are asked about (10000 of either: that many or more), which is 0 after a mere wait; a notice says what was ended. The daemon puts them back within moments.';
 
 create function apipay._set_stopped(is_to_be boolean, why text) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

@@ -164,7 +164,10 @@ return concat(
   case when account.delivery_error is null then 'until it is well again' else 'until one is delivered: one job is tried with each probe' end,
   case when account.probe_at < now() - interval '10 s'
        then concat(', and a probe is due ', apipay._since(account.probe_at), ' and is not made: apipayd check says why')
-       else concat(case when account.delivery_error is null then ', which is probed next ' else ', the next ' end, apipay._when(account.probe_at)) end);
+       else concat(case when account.delivery_error is null then ', which is probed next ' else ', the next ' end, apipay._when(account.probe_at)) end,
+  -- The last probe was answered so.
+  case when account.trial_from is not null
+       then '; its health says well, and only a payment that can be tried is missing: the first that is due is tried, whenever the next probe would be' end);
 comment on function apipay._until_probed(apipay.accounts) is 'Until when an account is parked that is probed, for a sentence.';
 
 -- What stands in the way of everything of an account; null when nothing does.
@@ -223,6 +226,47 @@ return case when request ->> 'method' = 'GET' or request ->> 'path' = '/invoices
             then concat(request ->> 'method', ' ', left(request ->> 'path', 100)) end;
 comment on function apipay._asked_first(jsonb) is
   'The request of a send, if it only asked for what is to be known before the job is sent; null if it was the operation itself.';
+
+-- Of an account and a state no more are counted: a queue of millions is not read for a line.
+create function apipay._most_counted() returns int language sql immutable parallel safe return 10000;
+comment on function apipay._most_counted() is 'The number from which on jobs of an account and state are not counted any more.';
+
+create function apipay._counted(jobs bigint) returns text
+language sql immutable parallel safe
+return jobs || case when jobs >= apipay._most_counted() then '+' else '' end;
+comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 10000+ when there may be more.';
+
+-- Of a queued bill its reason says so. A refund has the reason of whatever came in place of the list of its invoice's refunds,
+-- and what is being sent, or tried upon a person's word, has no reason that tells.
+create function apipay._waits_to_be_shown(job apipay.jobs) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return job.state in ('queued', 'sending') and job.failing_since is not null and apipay._is_in_turn(job.reason) and case
+  when job.reason = 'earlier_unseen' then true
+  when job.state = 'sending' or job.operation = 'invoice.refund' or job.reason = 'retried_by_user' then exists (
+    select from (select t.request from apipay.attempts t
+                  where t.job_id = job.id and t.kind = 'send' and t.finished_at is not null order by t.epoch desc limit 1) newest
+     where apipay._asked_first(newest.request) is not null)
+  else false end;
+comment on function apipay._waits_to_be_shown(apipay.jobs) is
+  'Whether a job, queued or being sent, is not sent before ApiPay answers a question about it, which it did not do last time.';
+
+-- It reads with the owner's rights, as apipay._explain_alive does.
+create function apipay._to_be_shown(account_name text, out bills bigint, out refunds bigint, out in_words text)
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select n.bills, n.refunds, nullif(concat_ws(', and ',
+      case when n.bills = 1 then '1 bill that repeats an earlier one is not sent before ApiPay shows that nothing of that one lives'
+           when n.bills > 1 then apipay._counted(n.bills) || ' bills that repeat earlier ones are not sent before ApiPay shows that nothing of those lives' end
+        || ' (new bills do not wait for that)',
+      case when n.refunds = 1 then '1 refund is not sent before ApiPay lists those of its invoice'
+           when n.refunds > 1 then apipay._counted(n.refunds) || ' refunds are not sent before ApiPay lists those of their invoices' end), '')
+    from (
+      select count(*) filter (where w.operation = 'invoice.create') as bills, count(*) filter (where w.operation = 'invoice.refund') as refunds
+        from (select j.operation from apipay.jobs j
+               where j.account = account_name and j.state in ('queued', 'sending') and j.failing_since is not null and apipay._waits_to_be_shown(j)
+               limit apipay._most_counted()) w) n
+$$;
+comment on function apipay._to_be_shown(text) is
+  'How many jobs of an account are not sent before ApiPay answers a question about them, which it did not do last time, and that in words; no words when there are none.';
 
 -- For the daemon: nobody else reads these tables. What is not due before its run_at, was never tried and waits for nothing.
 create function apipay._awaited(account_name text) returns text[]
@@ -1124,15 +1168,6 @@ comment on column apipay.daily.state is 'Of jobs the state they are in now: the 
 comment on column apipay.daily.jobs is 'How many: jobs, or invoices that were paid, or refunds that were made.';
 comment on column apipay.daily.amount is 'Tenge, of what was paid without regard to later refunds; what has no known amount is left out, null when nothing has.';
 
--- Of an account and a state no more are counted: a queue of millions is not read for a line.
-create function apipay._most_counted() returns int language sql immutable parallel safe return 10000;
-comment on function apipay._most_counted() is 'The number from which on jobs of an account and state are not counted any more.';
-
-create function apipay._counted(jobs bigint) returns text
-language sql immutable parallel safe
-return jobs || case when jobs >= apipay._most_counted() then '+' else '' end;
-comment on function apipay._counted(bigint) is 'A count for a sentence: 37, or 10000+ when there may be more.';
-
 create function apipay._unwritten(jobs bigint) returns text
 language sql immutable parallel safe
 return apipay._counted(jobs) || case when jobs = 1 then ' job waits' else ' jobs wait' end || ' for the database to take what became of '
@@ -1141,14 +1176,14 @@ comment on function apipay._unwritten(bigint) is 'Says of so many jobs that thei
 
 create function apipay._explain_account(
   account apipay.accounts, control apipay._control, served_at timestamptz, halted text, used bigint, waiting bigint, tenge numeric, unsure bigint, under_way bigint,
-  doubted text default null, failed bigint default 0, unwritten bigint default 0) returns text
+  doubted text default null, failed bigint default 0, unwritten bigint default 0, to_be_shown text default null) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at, doubted),
     upper(left(halted, 1)) || substr(halted, 2),
     case when waiting + under_way > 0 then 'Hardly anything is sent: ' || apipay._slowness(account)
          when account.failing_trial_at is not null then concat('Nothing waits to be sent; the last that was got no clear answer from ApiPay, ',
            apipay._since(account.failing_since), ' (' || apipay._failure(account) || ')', ': the next payment will show whether it answers') end,
-    format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute)),
+    concat(format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute), '; but ' || to_be_shown)),
   case when apipay._obstacle(account, control, served_at, doubted) is null and halted is null and account.failing_trial_at is null
        then '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on'
        else '; besides, ' || apipay._cap_of(account, account.capped_operations) end, '. ',
@@ -1161,7 +1196,7 @@ return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control,
   case when waiting > 0 and unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end,
   case when waiting + unsure > 0 and failed > 0 then ', ' || apipay._counted(failed) || ' that failed at Kaspi' end,
   case when waiting + unsure + failed > 0 and unwritten > 0 then '; ' || apipay._unwritten(unwritten) end, '.');
-comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text, bigint, bigint) is
+comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text, bigint, bigint, text) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
 create view apipay.account_status as
@@ -1173,7 +1208,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
        apipay._explain_account(a, c.control, served.seen_at, halted.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
-         coalesce(s.jobs, 0), doubted.summary, n.failed, coalesce(unwritten.jobs, 0)) as explain
+         coalesce(s.jobs, 0), doubted.summary, n.failed, coalesce(unwritten.jobs, 0), (apipay._to_be_shown(a.name)).in_words) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (

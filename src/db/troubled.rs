@@ -10,7 +10,7 @@ use super::outage::{Columns, reads};
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::{JobId, MOST_COUNTED};
-use crate::domain::outage::{Awaited, FailingJob, Fault, Outage, Read};
+use crate::domain::outage::{Awaited, FailingJob, Fault, Outage, Read, ToBeShown};
 
 /// The kind of the alert.
 pub const KIND: &str = "gateway_failing";
@@ -28,6 +28,8 @@ pub struct Troubled {
     pub awaited: Awaited,
     /// The job that has got no clear answer for longest, if that is long.
     pub job: Option<FailingJob>,
+    /// Its jobs that are not sent before a question about them is answered.
+    pub to_be_shown: ToBeShown,
     /// Whether jobs go on with it of which it is not known yet whether they fail by themselves.
     pub is_open_end: bool,
     /// What is told of it now.
@@ -132,6 +134,11 @@ pub async fn troubled(
             is_parked: row.is_parked,
             awaited: Awaited::of(&row.awaited),
             job,
+            to_be_shown: ToBeShown {
+                bills: u32::try_from(row.bills).unwrap_or(u32::MAX),
+                refunds: u32::try_from(row.refunds).unwrap_or(u32::MAX),
+                in_words: row.in_words,
+            },
             is_open_end: row.is_open_end,
             told,
             hosts: row.hosts,

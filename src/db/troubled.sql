@@ -13,6 +13,7 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
             when job.operation = 'invoice.refund' and answer.asked_first is not null then 'refunds' end as "waits_for?",
        coalesce(answer.is_left_out, false) as "is_left_out!",
        coalesce(others.jobs, 0) as "others!", apipay._awaited(a.name) as "awaited!",
+       shown_first.bills as "bills!", shown_first.refunds as "refunds!", shown_first.in_words,
        alert.details ->> 'fails' as "told?", alert.id is not null as "is_open!", alert.summary as "summary?",
        alert.action as "action?",
        (select t.id || ' is ' || t.state from apipay.jobs t where t.id = (alert.details ->> 'job')::bigint) as "told_job?",
@@ -60,6 +61,7 @@ left join lateral (
     and not (t.kind = 'lookup' and t.http_status = 200 and jsonb_typeof(t.answer) = 'object')
     and t.http_status is distinct from 429 and coalesce(t.error_code, '') <> all ($3::text[])
   order by t.epoch desc limit 1) answer on true
+cross join lateral apipay._to_be_shown(a.name) shown_first
 left join apipay.alerts alert
   on coalesce(alert.account, '') = a.name and alert.kind = 'gateway_failing' and alert.resolved_at is null
 where a.name = any ($1::text[])

@@ -73,6 +73,17 @@ impl FailingJob {
     }
 }
 
+/// Jobs of an account that are not sent before the gateway answers a question about them, which it did not do last time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToBeShown {
+    /// Bills that repeat earlier ones.
+    pub bills: u32,
+    /// Refunds.
+    pub refunds: u32,
+    /// How many they are and what they wait for; none where there are none.
+    pub in_words: Option<String>,
+}
+
 /// A job that the gateway refuses again and again, for a reason of the job's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedJob {

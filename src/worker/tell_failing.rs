@@ -53,6 +53,7 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
         outage,
         awaited,
         job,
+        to_be_shown,
         is_open_end,
         told,
         hosts,
@@ -77,11 +78,11 @@ pub async fn tell(ctx: &Arc<Context>, troubled: &Troubled) -> Result<(), DbError
                 severity,
                 text,
                 renews: _,
-            } = Alert::failing(account, &telling, hosts);
+            } = Alert::failing(account, &telling, to_be_shown, hosts);
             open::once(&ctx.pool, &About::account(account, kind, severity), &text).await
         }
         (Some(telling), Some(told)) => {
-            let text = Alert::failing(account, &telling, hosts).text;
+            let text = Alert::failing(account, &telling, to_be_shown, hosts).text;
             if (&text.summary, &text.action) == (&told.summary, &told.action) {
                 return Ok(());
             }

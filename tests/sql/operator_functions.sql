@@ -734,6 +734,53 @@ begin
   perform apipay._resolve_alert('default', 'account_parked', 'over');
 end $$;
 
+-- What ApiPay did not answer before a job is sent is asked at once with resume, in an account that waits for nothing else.
+do $$
+declare
+  bill constant bigint := pg_temp.waiting('earlier_unseen', 3);
+  refund constant bigint := pg_temp.job('queued', 'invoice.refund', params => '{"invoice_id": 1, "amount": 100}');
+  other_refund constant bigint := pg_temp.job('queued', 'invoice.refund', params => '{"invoice_id": 2, "amount": 100}');
+  sent constant bigint := pg_temp.waiting('server_error', 3);
+  unsure constant bigint := pg_temp.job('uncertain', unproven => true);
+  quiet constant bigint := pg_temp.job('uncertain', unproven => true);
+  foreign_one constant bigint := pg_temp.job('queued', account => 'other');
+begin
+  -- They are the only ones that wait here.
+  update apipay.jobs set run_at = now() where state in ('queued', 'uncertain') and run_at > now() and account = 'default' and id not in (bill, refund, other_refund, sent, unsure, quiet);
+  update apipay.jobs set reason = 'server_error' where id in (refund, other_refund);
+  update apipay.jobs set reason = 'earlier_unseen', failing_since = now() where id = foreign_one;
+  update apipay.jobs set failing_since = now(), attempts = 5, lookups = 4, run_at = now() + interval '1 h' where id in (bill, refund, other_refund, sent, unsure, quiet);
+  update apipay.jobs set reason = 'lookup_unclear' where id = unsure;
+  update apipay.jobs set reason = 'timeout' where id = quiet;
+  insert into apipay.attempts (job_id, epoch, account, kind, worker, finished_at, effect, request) values
+    (refund, 4, 'default', 'send', gen_random_uuid(), now(), 'unknown', '{"method": "POST", "path": "/invoices/1/refund"}'),
+    (refund, 5, 'default', 'send', gen_random_uuid(), now(), 'not_applied', '{"method": "GET", "path": "/invoices/1/refunds"}'),
+    (other_refund, 4, 'default', 'send', gen_random_uuid(), now(), 'not_applied', '{"method": "GET", "path": "/invoices/2/refunds"}'),
+    (other_refund, 5, 'default', 'send', gen_random_uuid(), now(), 'unknown', '{"method": "POST", "path": "/invoices/2/refund"}');
+  assert apipay.resume('default', 'ApiPay answers again') = 3, 'a bill, a refund and a look-up';
+  assert (select array_agg(j.id order by j.id) from apipay.jobs j where j.id in (bill, refund, other_refund, sent, unsure, quiet) and j.run_at = now())
+       = array[bill, refund, unsure], 'what was sent, and what may be at work, keep their own time';
+  -- The next wait is as long as this one was.
+  assert ((pg_temp.read(bill)).attempts, (pg_temp.read(bill)).lookups) = (5, 3);
+  assert ((pg_temp.read(refund)).attempts, (pg_temp.read(refund)).lookups) = (4, 4);
+  assert ((pg_temp.read(unsure)).attempts, (pg_temp.read(unsure)).lookups) = (5, 3);
+  assert (pg_temp.read(foreign_one)).run_at > now(), 'other accounts are left alone';
+  assert apipay.resume('default', 'once more') = 0, 'they are due already';
+  delete from apipay.attempts where job_id in (refund, other_refund);
+  delete from apipay.jobs where id in (bill, refund, other_refund, sent, unsure, quiet, foreign_one);
+end $$;
+
+-- What it answers in words.
+do $$
+begin
+  assert apipay._said_of_resume('shop', 'the park, the wait for the next trial', 0, true) = 'account "shop" sends again; ended: the park, the wait for the next trial';
+  assert apipay._said_of_resume('shop', '', 12, true) = 'ApiPay is asked at once about 12 jobs of account "shop" of which it had not answered';
+  assert apipay._said_of_resume('shop', 'the wait for the next trial', 1, true)
+       = 'account "shop" sends again; ended: the wait for the next trial; ApiPay is asked at once about 1 job of account "shop" of which it had not answered';
+  assert apipay._said_of_resume('shop', '', 0, true) = 'account "shop" does not wait: what it tries next is due already, and goes out as fast as its quota allows';
+  assert apipay._said_of_resume('shop', '', 0, false) = 'account "shop" was neither parked nor made to wait';
+end $$;
+
 -- stop and start
 do $$
 begin

@@ -610,6 +610,40 @@ begin
   end;
   assert (select a.explain from apipay.account_status a where a.account = 'slow') like
     'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
+  -- That ApiPay's health says well, and only a payment to try is missing, is known once a probe has found none.
+  begin
+    update apipay.accounts set state = 'parked', parked_reason = 'session_expired', parked_by = 'apipayd', parked_at = now(), delivery_error = 'kaspi_session_invalid',
+           probe_at = now() + interval '10 min' where name = 'default';
+    assert (select a.explain from apipay.account_status a where a.account = 'default') not like '%health says well%';
+    update apipay.accounts set trial_from = now() where name = 'default';
+    assert (select a.explain from apipay.account_status a where a.account = 'default') like
+      'Nothing is sent: account default is parked %, the next at % (in 10 min); its health says well, and only a payment that can be tried is missing: the first that is due is tried, whenever the next probe would be%',
+      (select a.explain from apipay.account_status a where a.account = 'default');
+    raise exception using errcode = 'UNDO1';
+  exception when sqlstate 'UNDO1' then null;
+  end;
+  -- What is not sent before ApiPay answers a question about it does not go on with the account.
+  begin
+    update apipay.jobs set failing_since = now(), reason = 'earlier_unseen'
+     where jobs.id = any (array(select q.id from apipay.jobs q where q.account = 'default' and q.state = 'queued' and q.operation = 'invoice.create' and apipay._is_in_turn(q.reason) order by q.id limit 2));
+    assert (select a.explain from apipay.account_status a where a.account = 'default') like
+      'Sending: % requests a minute are taken; but 2 bills that repeat earlier ones are not sent before ApiPay shows that nothing of those lives (new bills do not wait for that). % jobs wait for %',
+      (select a.explain from apipay.account_status a where a.account = 'default');
+    update apipay.jobs set failing_since = null where reason = 'earlier_unseen' and jobs.id <> (select min(q.id) from apipay.jobs q where q.reason = 'earlier_unseen');
+    update apipay.jobs set failing_since = now(), reason = 'server_error'
+     where jobs.id = (select min(q.id) from apipay.jobs q where q.account = 'default' and q.state = 'queued' and q.operation = 'invoice.refund' and apipay._is_in_turn(q.reason));
+    insert into apipay.attempts (job_id, epoch, account, kind, worker, finished_at, effect, request)
+    select q.id, q.epoch + 100, q.account, 'send', gen_random_uuid(), now(), 'not_applied', '{"method": "GET", "path": "/invoices/1/refunds"}'
+      from apipay.jobs q where q.account = 'default' and q.state = 'queued' and q.operation = 'invoice.refund' and q.reason = 'server_error' and q.failing_since = now();
+    assert found;
+    assert (select a.explain from apipay.account_status a where a.account = 'default') like
+      'Sending: %; but 1 bill that repeats an earlier one is not sent before ApiPay shows that nothing of that one lives (new bills do not wait for that), and 1 refund is not sent before ApiPay lists those of its invoice. %',
+      (select a.explain from apipay.account_status a where a.account = 'default');
+    assert (select (n.bills, n.refunds) = (1, 1) from apipay._to_be_shown('default') n);
+    assert (select n.in_words is null from apipay._to_be_shown('slow') n);
+    raise exception using errcode = 'UNDO1';
+  exception when sqlstate 'UNDO1' then null;
+  end;
   -- With nothing to send there is no next try.
   begin
     perform apipay.cancel(j.id, 'too late') from apipay.jobs j where j.account = 'slow' and j.state = 'queued';

@@ -13,12 +13,12 @@ use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::object::Object;
 use crate::domain::operation::OPERATIONS;
-use crate::domain::outage::{FailingJob, Fault, Read, RefusedJob};
+use crate::domain::outage::{FailingJob, Fault, Read, RefusedJob, ToBeShown};
 use crate::domain::state::State;
 use crate::domain::times::SILENT_CANCEL;
 use crate::policy::outage::telling::{Ending, Telling};
 use crate::policy::remedy::{self, Remedy};
-use crate::policy::verdict::Scope;
+use crate::policy::verdict::{Reason, Scope};
 use crate::worker::alerting;
 use crate::worker::written::written;
 
@@ -140,7 +140,12 @@ impl Alert {
 
     /// The gateway gives no clear answer: to the account, when it is asked about payments, or to some job.
     /// `hosts` are the machines that serve the account.
-    pub fn failing(account: &AccountName, telling: &Telling<'_>, hosts: &[String]) -> Alert {
+    pub fn failing(
+        account: &AccountName,
+        telling: &Telling<'_>,
+        to_be_shown: &ToBeShown,
+        hosts: &[String],
+    ) -> Alert {
         let action_of = |fault: &Fault| on_machine(&remedy::of_fault(fault), &machines(hosts));
         let (summary, action, fault, job) = match telling {
             Telling::Sends(row, fault) => (
@@ -162,31 +167,28 @@ impl Alert {
             Telling::Reads(reads, row, job) => {
                 let fault = &row.fault;
                 let unseen: Vec<&str> = reads.iter().map(|read| unseen(*read)).collect();
-                let queued = match reads.contains(&Read::Refunds) {
-                    true => "'queued', ",
-                    false => "",
-                };
-                let waiting = format!("state in ({queued}'accepted', 'uncertain')");
-                let waiting = match job {
-                    Some(job) => format!("(id = {} or {waiting})", job.id),
-                    None => waiting,
-                };
+                let waiting = waiting(reads, *job, to_be_shown);
                 (
                     format!(
-                        "ApiPay {} when asked about payments of account {account} since {} ({}): {}.{} Other \
+                        "ApiPay {} when asked about payments of account {account} since {} ({}): {}.{}{} Other \
                          payments are tried as usual.",
                         remedy::of_fault(fault).what,
                         written(row.since),
                         seen(fault),
                         unseen.join("; "),
+                        not_sent_so_far(to_be_shown),
                         job.map_or_else(String::new, unanswered_too),
                     ),
                     format!(
-                        "{}. The daemon goes on asking, ever less often; to have it ask now: \
+                        "{}. The daemon goes on asking, ever less often; to have it ask now{}: \
                          select apipay.resume('{account}', 'why'); What waits for it, besides the bills that were delivered \
                          and are not paid: select * from apipay.overview \
                          where account = '{account}' and {waiting};",
-                        action_of(fault)
+                        action_of(fault),
+                        match to_be_shown.in_words {
+                            Some(_) => ", also for what is not sent before it answers",
+                            None => "",
+                        }
                     ),
                     fault,
                     None,
@@ -194,7 +196,7 @@ impl Alert {
             }
             Telling::Job(job) => (
                 of_job(account, job),
-                action_of_job(job, &action_of(&job.fault)),
+                action_of_job(account, job, to_be_shown, &action_of(&job.fault)),
                 &job.fault,
                 Some(job.id.0),
             ),
@@ -333,7 +335,12 @@ fn of_job(account: &AccountName, job: &FailingJob) -> String {
 }
 
 /// What helps such a job. What it waits to be shown may never be: then only a person can tell that nothing of it lives.
-fn action_of_job(job: &FailingJob, of_fault: &str) -> String {
+fn action_of_job(
+    account: &AccountName,
+    job: &FailingJob,
+    to_be_shown: &ToBeShown,
+    of_fault: &str,
+) -> String {
     let id = job.id;
     let ended = format!("select apipay.cancel({id}, 'why'); and enqueue a new job");
     let (first, if_never) = match (job.is_left_out, job.waits_to_be_shown()) {
@@ -357,8 +364,52 @@ fn action_of_job(job: &FailingJob, of_fault: &str) -> String {
     };
     format!(
         "{first}, ever less often. When it is queued, this tries it now: select apipay.retry({id}, 'why');{if_never} Where it \
-         is: select explain from apipay.overview where id = {id};"
+         is: select explain from apipay.overview where id = {id};{}",
+        match job.waits_to_be_shown() && to_be_shown.bills > 1 {
+            true => many_at_once(account, job),
+            false => String::new(),
+        }
     )
+}
+
+/// What is done with all bills of the account that wait to be shown what they repeat.
+fn many_at_once(account: &AccountName, job: &FailingJob) -> String {
+    let waiting = format!(
+        "from apipay.overview where account = '{account}' and state = 'queued' and reason = '{}'",
+        Reason::EarlierUnseen.code()
+    );
+    format!(
+        " All that wait so: select id, explain {waiting}; to try all of them now: select * from \
+         apipay.retry_jobs(array(select id {waiting}), 'why'); to cancel many of them, by their numbers: select * from \
+         apipay.cancel_jobs(array[{}], 'why');",
+        job.id
+    )
+}
+
+/// What waits for reads of these kinds, and this job, as a condition for a query.
+fn waiting(reads: &[Read], job: Option<&FailingJob>, to_be_shown: &ToBeShown) -> String {
+    let all_queued = reads.contains(&Read::Refunds) || to_be_shown.refunds > 0;
+    let mut waiting = vec![match all_queued {
+        true => "state in ('queued', 'accepted', 'uncertain')".to_owned(),
+        false => "state in ('accepted', 'uncertain')".to_owned(),
+    }];
+    if let Some(job) = job {
+        waiting.insert(0, format!("id = {}", job.id));
+    }
+    if to_be_shown.bills > 0 && !all_queued {
+        let unseen = Reason::EarlierUnseen.code();
+        waiting.push(format!("(state = 'queued' and reason = '{unseen}')"));
+    }
+    match waiting.as_slice() {
+        [one] => one.clone(),
+        more => format!("({})", more.join(" or ")),
+    }
+}
+
+/// What is not sent before the gateway answers a question about it, as a sentence.
+fn not_sent_so_far(to_be_shown: &ToBeShown) -> String {
+    let in_words = to_be_shown.in_words.as_deref();
+    in_words.map_or_else(String::new, |words| format!(" {words}."))
 }
 
 /// What the answer left out, and what the job waits for.
