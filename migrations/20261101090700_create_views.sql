@@ -460,7 +460,7 @@ return concat(done, ': select apipay.resolve(', job.id, ', true, ',
   as_that_one || ': the same with anyway => true. ',
   case when job.operation = 'invoice.create' and job.reason = 'mismatch' and job.error_code is distinct from 'anothers_object' then concat(
     'An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(job.invoice_id::text, 'INVOICE_ID'),
-    ', account => ''', job.account, '''), or it holds the job again. ') end,
+    ', account => ''', job.account, '''), and wait until ApiPay shows it as cancelled, or it holds the job again. ') end,
   'Not done: select apipay.resolve(', job.id, ', false, null, ''why'')', apipay._sent_again(job, ', which sends it again',
     ' once ApiPay shows ' || apipay._shown_before_again(job.operation)),
   case when isfinite(job.expires_at) then '. With and_cancel => true it ends cancelled.' else ', or with and_cancel => true never.' end);

@@ -267,9 +267,12 @@ async fn ask(room: &Room, claim: &Claim, subject: &Subject<'_>) -> Option<Vec<As
 
 /// What a person may have to cancel before the job can be sent again.
 fn to_cancel(claim: &Claim, subject: &Subject<'_>, findings: &[&Finding]) -> ToCancel {
-    let invoices = found::to_take_back(subject, findings);
-    match (invoices.first(), invoices.len()) {
-        (Some(invoice), 1) if subject.operation.makes_invoice() => ToCancel::Invoice(*invoice),
+    let objects = found::to_take_back(subject, findings);
+    match objects.iter().collect::<Vec<_>>()[..] {
+        [(id, is_begun)] if subject.operation.makes_invoice() => match is_begun {
+            true => ToCancel::BeingCancelled(*id),
+            false => ToCancel::Invoice(*id),
+        },
         _ => ToCancel::of(&claim.operation),
     }
 }
