@@ -224,6 +224,17 @@ return case when request ->> 'method' = 'GET' or request ->> 'path' = '/invoices
 comment on function apipay._asked_first(jsonb) is
   'The request of a send, if it only asked for what is to be known before the job is sent; null if it was the operation itself.';
 
+-- A request that was proven to have had no effect, and to which nothing was answered, found no connection. What was looked up
+-- may have been sent, whatever its attempts say. It reads with the owner's rights, as apipay._explain_alive does.
+create function apipay._never_left(job apipay.jobs) returns boolean
+language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+return coalesce((
+  select bool_and(t.kind = 'send' and t.finished_at is not null
+                  and (apipay._asked_first(t.request) is not null or (t.effect = 'not_applied' and t.http_status is null)))
+    from apipay.attempts t where t.job_id = job.id), false);
+comment on function apipay._never_left(apipay.jobs) is
+  'Whether the attempts of a job show that nothing of it has ever reached the gateway but questions that come before it.';
+
 -- For the daemon: nobody else reads these tables. What is not due before its run_at, was never tried and waits for nothing.
 create function apipay._awaited(account_name text) returns text[]
 language sql stable set search_path = pg_catalog, pg_temp
@@ -640,6 +651,7 @@ return concat('Cancelled', case when job.reason in ('called_off', 'called_off_un
           where job.generation = 1 and dead.job_id = job.id and dead.job_token = job.token and dead.status = 'failed' and dead.checked_at > job.finished_at
           order by dead.id limit 1),
         'Whether it has something of it is not known: look there before you insert a new job for it.'), ' Nothing more is sent.')
+    when apipay._never_left(job) then ', before anything was sent.'
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     when job.epoch = 0 then ', before anything was sent.'
     else ': nothing of it is known to have had an effect.' end,
@@ -650,7 +662,9 @@ comment on function apipay._explain_cancelled(apipay.jobs, text, text) is
 
 create function apipay._explain_expired(job apipay.jobs) returns text
 language sql stable parallel safe
-return concat(case when job.attempts > 0 or job.http_status is not null
+return concat(case
+    when apipay._never_left(job) then format('Nothing was sent by its expires_at, %s', apipay._clock(job.expires_at))
+    when job.attempts > 0 or job.http_status is not null
     then format('Nothing that was sent of it by its expires_at, %s, had an effect', apipay._clock(job.expires_at))
     when job.epoch = 0 then format('Nothing was sent by its expires_at, %s', apipay._clock(job.expires_at))
     -- The word of a person begins the count of attempts anew.

@@ -533,6 +533,42 @@ begin
     'Cancelled at MOMENT (cancelled_by_user): nothing that was sent of it had an effect.');
   perform pg_temp.explains(jsonb_build_object('state', 'expired', 'http_status', 503, 'expires_at', now()),
     'Nothing that was sent of it by its expires_at, MOMENT, had an effect. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
+  -- What was only asked before it, or had no connection, sent nothing of it.
+  declare
+    job bigint;
+    tried jsonb;
+    answered int;
+    left_us text;
+    looked_up boolean;
+    state text;
+    sentence text;
+  begin
+    for tried, answered, left_us, looked_up in values
+      ('{"method": "GET", "path": "/invoices/4/refunds"}'::jsonb, 500, 'Nothing', false),
+      ('{"method": "POST", "path": "/invoices/status/check"}', 500, 'Nothing', false),
+      ('{"method": "POST", "path": "/invoices/4/refund"}', null, 'Nothing', false),
+      ('{"method": "POST", "path": "/invoices/4/refund"}', 503, 'Something', false),
+      ('{"method": "GET", "path": "/invoices/4/refunds"}', 500, 'Something', true)
+    loop
+      for state, sentence in values
+        ('expired', case left_us when 'Nothing' then 'Nothing was sent by its expires_at, MOMENT.' else 'Nothing that was sent of it by its expires_at, MOMENT, had an effect.' end
+           || ' select apipay.retry({ID}, ''why'') enqueues a copy without a limit.'),
+        ('cancelled', 'Cancelled at MOMENT (cancelled_by_user)' || case left_us when 'Nothing' then ', before anything was sent.' else ': nothing that was sent of it had an effect.' end)
+      loop
+        job := nextval('apipay.jobs_id_seq');
+        insert into apipay.attempts (job_id, epoch, account, kind, worker, finished_at, request, effect, http_status)
+        values (job, 1, 'default', 'send', gen_random_uuid(), now(), tried, 'not_applied', answered);
+        if looked_up then
+          insert into apipay.attempts (job_id, epoch, account, kind, worker, finished_at, effect, http_status)
+          values (job, 2, 'default', 'lookup', gen_random_uuid(), now(), 'not_applied', 200);
+        end if;
+        perform pg_temp.explains(jsonb_build_object('id', job, 'operation', 'invoice.refund', 'params', '{"invoice_id": 4}'::jsonb, 'state', state, 'epoch', 2,
+          'attempts', 2, 'http_status', answered, 'expires_at', now(), 'reason', case state when 'cancelled' then 'cancelled_by_user' end), sentence);
+        delete from apipay.jobs j where j.id = job;
+        delete from apipay.attempts a where a.job_id = job;
+      end loop;
+    end loop;
+  end;
   -- Something was sent of it; that is seen no more once a person has said that it had no effect.
   perform pg_temp.explains(jsonb_build_object('state', 'expired', 'epoch', 3, 'expires_at', now()),
     'Nothing of it is known to have had an effect by its expires_at, MOMENT. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
