@@ -294,6 +294,14 @@ return concat(apipay._mask_phones(left(job.error_message, 500)),
   ' (' || nullif(concat_ws(', ', 'HTTP ' || job.http_status, apipay._mask_phones(left(job.error_code, 200))), '') || ')');
 comment on function apipay._unseen(apipay.jobs) is 'What could not be seen before a job is sent, and what ApiPay answered.';
 
+-- What a copy repeats, and the earlier invoices of a bill, are asked for before it is sent.
+create function apipay._if_none_lives(job apipay.jobs) returns text
+language sql immutable parallel safe
+return case when job.operation = 'invoice.cancel' then null
+            when job.generation > 1 and job.operation = 'invoice.create' then ', if ApiPay shows no earlier invoice of it alive'
+            when job.retry_of is not null then ', if ApiPay shows nothing alive of job ' || job.retry_of end;
+comment on function apipay._if_none_lives(apipay.jobs) is 'What ApiPay has to show before a job is sent, for the end of a sentence; null where that is nothing.';
+
 -- `ahead` is the job that it waits for, if there is one; `sent_from` as in apipay._sent_from; `expired`, whether jobs of its
 -- account have expired and are not ended yet; `unlisted`, that ApiPay does not show refunds.
 create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz, expired boolean, unlisted text) returns text
@@ -310,7 +318,7 @@ return case
       -- Then its time has run out.
       when job.expires_at <= sent_from and job.unproven_since is null then null
       when job.reason = 'earlier_unseen' then concat(' Then ApiPay is asked again, for ', apipay._unseen(job), '.')
-      else coalesce(' Then it waits for refund job ' || ahead || ' of the same invoice.', ' Then it goes out.') end)
+      else coalesce(' Then it waits for refund job ' || ahead || ' of the same invoice.', concat(' Then it goes out', apipay._if_none_lives(job), '.')) end)
   when job.run_at > now() and job.reason = 'earlier_unseen' then
     concat(case when job.generation = 1 and job.attempts = 0 then 'Not sent so far: ' else 'Not sent again so far: ' end, apipay._unseen(job),
       '. ApiPay is asked again ', apipay._when(job.run_at), case job.lookups when 0 then null when 1 then ' (once so far)' else ' (' || job.lookups || ' times so far)' end,
@@ -324,12 +332,12 @@ return case
       when job.reason is not null then ' (' || apipay._mask_phones(job.reason) || ')'
       else ', as asked' end, '.')
   when ahead is not null then
-    format('It waits for refund job %s of the same invoice, and goes out once that has ended: two at a time could not be told apart.', ahead)
+    format('It waits for refund job %s of the same invoice, and goes out once that has ended%s: two at a time could not be told apart.', ahead, apipay._if_none_lives(job))
   when not apipay._is_in_turn(job.reason) then
     concat(case when job.reason = 'waits_for_cap' then 'The cap' else 'The job' end,
-      ' that it waited for has ended: it goes out within moments, unless the database does not let it be changed (see apipay.alerts).')
+      ' that it waited for has ended: it goes out within moments', apipay._if_none_lives(job), ', unless the database does not let it be changed (see apipay.alerts).')
   else
-    concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows',
+    concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows', apipay._if_none_lives(job),
       case when expired then ', after jobs of the account that have expired: where those stand before it, they are ended first' end,
       '; last: ' || apipay._last_answer(job), '.') end
   || case when job.expires_at > now() then coalesce(apipay._time_limit(job, greatest(job.run_at, sent_from)), '') else '' end
@@ -451,7 +459,7 @@ else concat('Parked', ' (' || apipay._mask_phones(job.reason) || ')', case
   else format('; account %s is active again, and the daemon puts it back within moments', account.name) end,
   '. ', case
     when job.unproven_since is not null then 'A request for ' || apipay._deed(job) || ' is unproven; then it is looked up first.'
-    else 'Nothing of it had an effect; then it is sent.' end,
+    else concat('Nothing of it had an effect; then it is sent', apipay._if_none_lives(job), '.') end,
   case
     when job.expires_at > now() then apipay._time_limit(job, job.run_at)
     when job.expires_at is null then null

@@ -301,6 +301,18 @@ begin
   perform pg_temp.explains(jsonb_build_object('reason', 'earlier_unseen', 'run_at', now() + interval '40.9 s', 'generation', 2, 'lookups', 1, 'error_code', 'timeout',
       'error_message', 'it could not be seen whether an invoice with its name lives: no complete answer in time', 'expires_at', now() + interval '200.9 s'),
     'Not sent again so far: it could not be seen whether an invoice with its name lives: no complete answer in time (timeout). ApiPay is asked again at MOMENT (in 40 s) (once so far); it is sent once none of it is shown alive. To have it asked now: select apipay.retry({ID}, ''why''). If ApiPay never shows it, see in its dashboard that nothing of it lives; then select apipay.cancel({ID}, ''why''), and enqueue a new job. If it is not sent by MOMENT (in 3 min), it ends expired.');
+  -- That a person has it tried now does not send it: it is asked first all the same.
+  perform pg_temp.explains(jsonb_build_object('account', 'sick', 'reason', 'retried_by_user', 'retry_of', 51, 'lookups', 2, 'http_status', 404),
+    'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out, if ApiPay shows nothing alive of job 51. It repeats job 51.');
+  perform pg_temp.explains(jsonb_build_object('reason', 'retried_by_user', 'retry_of', 52, 'lookups', 2, 'http_status', 404, 'error_message', 'it could not be seen whether invoice 31 of job 5 (which it repeats) lives'),
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows, if ApiPay shows nothing alive of job 52; last: HTTP 404: it could not be seen whether invoice 31 of job 5 (which it repeats) lives. It repeats job 52.');
+  perform pg_temp.explains('{"reason": "retried_by_user", "generation": 2}',
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows, if ApiPay shows no earlier invoice of it alive.');
+  perform pg_temp.explains('{"state": "parked", "reason": "session_expired", "account": "sick", "retry_of": 54}',
+    'Parked (session_expired) with its account: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Nothing of it had an effect; then it is sent, if ApiPay shows nothing alive of job 54. It repeats job 54.');
+  perform pg_temp.explains('{"operation": "invoice.cancel", "params": {"invoice_id": 4}, "retry_of": 55}',
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows. It repeats job 55.');
+  delete from apipay.jobs j where j.retry_of between 51 and 60 or j.reason = 'retried_by_user';
   perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "http_status": 500, "error_message": "it could not be seen whether invoice 31 of job 5 (which it repeats) lives"}',
     'Given up before ApiPay had taken anything of it; last: HTTP 500: it could not be seen whether invoice 31 of job 5 (which it repeats) lives. select apipay.retry({ID}, ''why'') enqueues a copy.');
 
