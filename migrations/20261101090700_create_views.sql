@@ -695,12 +695,12 @@ create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
   invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
   served_at timestamptz, stuck text, halted text, doubted text default null, unshown timestamptz default null,
-  expired boolean default false, unlisted text default null) returns text
+  expired boolean default false, unanswered text default null) returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
   return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at, doubted), halted,
-    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation), expired, unlisted)
+    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation), expired, unanswered)
   when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at, doubted))
   when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted))
                              else apipay._explain_stated(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted)) end
@@ -715,6 +715,7 @@ begin
   when 'failed' then coalesce(apipay._explain_alive(job), apipay._explain_failed(job))
   when 'cancelled' then coalesce(apipay._explain_alive(job), apipay._explain_cancelled(job, who, why))
   when 'expired' then coalesce(apipay._explain_alive(job), apipay._explain_expired(job)) end)
+  || case when job.state <> 'queued' then coalesce(' ' || unanswered || '.', '') else '' end
   || coalesce(' ApiPay has not shown ' || case when job.refund_id is null then 'invoice ' || job.invoice_id else 'refund ' || job.refund_id end
        || ' ' || apipay._since(unshown) || ', although it is asked for it: what to do stands in the alert invoice_missing, in apipay.alerts.', '')
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
@@ -753,7 +754,7 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 -- would let the planner, which knows nothing of a table that was never analyzed, read the whole of it.
 
 create view apipay._job_facts as
-select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, asked.unlisted, ahead.id as ahead,
+select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, asked.unanswered, ahead.id as ahead,
        cancelled.actor as cancelled_by, cancelled.reason as cancelled_why,
        served.seen_at as served_at, stuck.summary as stuck, halted.summary as halted, doubted.summary as doubted,
        missing.last_shown as unshown, expired.yes as expired
@@ -767,9 +768,11 @@ left join lateral (
   select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
 -- While what asks gets no clear answer, one asks at a time.
 left join lateral (
-  select reads.trial_at, case when j.state = 'queued' and reads.failing_since is not null
-                              then concat('ApiPay shows no refunds ', apipay._since(reads.failing_since),
-                                          ' (', coalesce('HTTP ' || reads.status, reads.code), ': ' || reads.message, ')') end as unlisted
+  select reads.trial_at, case when reads.failing_since is not null then concat(
+           case when j.state = 'queued' then 'ApiPay shows no refunds ' when reads.status = 403 then 'ApiPay denies the account''s key an answer to such questions '
+                else 'ApiPay gives no clear answer to such questions ' end,
+           apipay._since(reads.failing_since), ' (' || coalesce('HTTP ' || reads.status, reads.code) || coalesce(': ' || reads.message, '') || ')',
+           case when j.state <> 'queued' and reads.status = 403 then ': ask its support why' end) end as unanswered
     from apipay._reads reads
    where (j.state in ('uncertain', 'accepted') or (j.state = 'succeeded' and (i.invoice).settled is false)
           -- A refund is sent once the others of its invoice are shown.
@@ -887,7 +890,7 @@ comment on column apipay._job_facts.cancelled_by is 'Who cancelled it.';
 comment on column apipay._job_facts.cancelled_why is 'Why.';
 comment on column apipay._job_facts.served_at is 'Infinity while a daemon serves its account: one that has not left and gave a sign of life within the last minute. Otherwise when one that served it last gave one.';
 comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
-comment on column apipay._job_facts.unlisted is 'That ApiPay does not show refunds, of a queued job that goes out only once it does.';
+comment on column apipay._job_facts.unanswered is 'Since when ApiPay gives no clear answer to what is asked of such a job, in words: of a queued one, to the list of refunds that it goes out after.';
 comment on column apipay._job_facts.unshown is 'When the gateway last showed its invoice or refund, if an alert says that it does not any more.';
 comment on column apipay._job_facts.expired is 'True when its account has queued jobs that expired some seconds ago, while it is queued itself; else null.';
 comment on column apipay._job_facts.halted is 'What an alert says of why nothing like it moves, if one does.';
@@ -897,7 +900,7 @@ create view apipay.overview as
 select (f.job).id, (f.job).account, (f.job).operation, (f.job).state,
        apipay._mask_phones((f.job).reason) as reason,
        apipay._explain(f.job, f.sender, f.control, f.invoice, f.refund, f.trial_at, f.ahead, f.cancelled_by, f.cancelled_why,
-         f.served_at, f.stuck, f.halted, f.doubted, f.unshown, f.expired, f.unlisted) as explain,
+         f.served_at, f.stuck, f.halted, f.doubted, f.unshown, f.expired, f.unanswered) as explain,
        apipay._mask_phone(apipay._phone((f.job).params ->> 'phone_number')) as phone,
        apipay._job_amount(f.job, case when (f.job).operation = 'invoice.refund' then (f.refund).amount else (f.invoice).amount end) as amount,
        (f.job).order_id as external_order_id,
@@ -971,7 +974,7 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            else 'not_due' end end as cause,
        apipay._mask_phones(w.reason) as reason,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unlisted) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unanswered) as explain,
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        w.run_at, w.created_at
@@ -1018,7 +1021,7 @@ select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as r
        w.invoice_id, w.lookups, case when w.state = 'uncertain' then w.run_at end as next_lookup_at, w.http_status,
        apipay._mask_phones(left(w.error_code, 200)) as error_code,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unlisted) as explain
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unanswered) as explain
 from (
   select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
@@ -1049,7 +1052,7 @@ select w.account, apipay._mask_phones((o.sender).parked_reason) as parked_reason
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unlisted) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unanswered) as explain,
        w.created_at
 from (
   select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id

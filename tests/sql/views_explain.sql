@@ -16,7 +16,9 @@ values ('slow', 'look_up', now() - interval '330 s', 4, now() + interval '50.9 s
        ('slow', 'check', now() - interval '330 s', 4, now() + interval '70.9 s'),
        ('slow', 'refunds', now() - interval '330 s', 4, now() + interval '90.9 s');
 insert into apipay._reads (account, kind, failing_since, code, status, message, requests)
-values ('unlisted', 'refunds', now() - interval '330 s', 'server_error', 500, 'Server Error', 1);
+values ('unlisted', 'refunds', now() - interval '330 s', 'server_error', 500, 'Server Error', 1),
+       ('unlisted', 'look_up', now() - interval '330 s', 'access_denied', 403, 'This action is unauthorized.', 2),
+       ('unlisted', 'check', now() - interval '330 s', 'timeout', null, 'no complete answer in time', 2);
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        delivery_error = 'kaspi_session_invalid', probe_at = now() + interval '630 s' where name = 'undelivered';
 insert into apipay.accounts (name) values ('left'), ('strange');
@@ -126,7 +128,7 @@ begin
   update apipay.accounts a set failing_trial_at = now() + interval '40.9 s' where a.name = 'slow';
   delete from apipay.jobs j where j.account = 'slow' and j.run_at > now();
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
-    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known.');
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
 
   -- its time may run out while it waits
   perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', now() + interval '20 min'),
@@ -364,6 +366,14 @@ begin
   perform pg_temp.invoice(1, 'processing', '{"settled": false}');
   perform pg_temp.explains('{"state": "accepted", "invoice_id": 1}',
     'The gateway has taken it as invoice 1 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s).');
+  -- Whether it was delivered is not seen.
+  perform pg_temp.invoice(703, 'processing', '{"settled": false, "account": "unlisted"}');
+  perform pg_temp.explains('{"state": "accepted", "account": "unlisted", "invoice_id": 703}',
+    'The gateway has taken it as invoice 703 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s). ApiPay gives no clear answer to such questions since MOMENT (5 min ago) (timeout: no complete answer in time).');
+  -- What the key may not ask is answered clearly.
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'account', 'unlisted', 'unproven_since', now(), 'lookups', 2, 'http_status', 403, 'error_message', 'This action is unauthorized.'),
+    'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (0 s ago) (last: HTTP 403: This action is unauthorized.). The gateway is asked again (2 times so far) now. Nothing is sent before that is known. ApiPay denies the account''s key an answer to such questions since MOMENT (5 min ago) (HTTP 403: This action is unauthorized.): ask its support why.');
+  delete from apipay.jobs j where j.account = 'unlisted' and j.state in ('accepted', 'uncertain');
   -- It has not been shown since its copy was made.
   perform apipay._open_alert('default', 'invoice_missing', 'critical', 's', 'a',
     (select jsonb_build_object('invoices', jsonb_build_object('1', i.created_at), 'refunds', '{}'::jsonb) from apipay.invoices i where i.account = 'default' and i.id = 1));
@@ -467,7 +477,7 @@ begin
     'Invoice 701 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s), once this is over: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min).');
   perform pg_temp.invoice(702, 'pending', '{"settled": false, "account": "slow"}');
   perform pg_temp.explains('{"state": "succeeded", "account": "slow", "invoice_id": 702}',
-    'Invoice 702 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 70 s).');
+    'Invoice 702 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 70 s). ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
   perform pg_temp.invoice(10, 'pending', '{"settled": false}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 10}', 'Invoice 10 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s).');
   -- what ApiPay shows of it, or of others, cannot be stored
