@@ -502,8 +502,10 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     case when job.operation = 'invoice.create' then concat(
       ' An invoice that is not kept can still be paid, so cancel each of those: select apipay.cancel_invoice(INVOICE_ID, account => ''',
       job.account, '''); one that was paid too has to be refunded.') end)
-  when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given no clear answer about it',
-    ' ' || apipay._since(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', ', so nothing was sent. ',
+  when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given ',
+    case when job.http_status = 403 then 'no answer about it' else 'no clear answer about it' end, ' ' || apipay._since(job.denied_at),
+    ' (last: ' || apipay._last_answer(job) || case when job.http_status = 403 then '; the account''s key may not ask that, and ApiPay''s support can say why' else '' end || ')',
+    ', so nothing was sent. ',
     'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. ',
     case job.operation
       when 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. '

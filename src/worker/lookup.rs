@@ -10,6 +10,7 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Lookups, Purpose, Share};
 use crate::domain::account::AccountName;
+use crate::domain::answer::Answer;
 use crate::domain::job::{JobName, Stated};
 use crate::domain::object::Object;
 use crate::domain::operation::{Operation, Plan};
@@ -171,6 +172,7 @@ async fn look_up(room: &Room, mut claim: Claim, claimed_at: Moment, errand: Erra
             is_taken_anyway,
             is_anothers: false,
             denied_since: claim.history.denied_since,
+            is_refused: matches!(&timed.answer, Answer::Reply(reply) if reply.status == 403),
             to_cancel: to_cancel(&claim, &subject, &findings),
             sight: subject.operation.sight(),
         },

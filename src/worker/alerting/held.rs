@@ -62,6 +62,8 @@ pub struct Known<'a> {
     pub is_anothers: bool,
     /// Since when somebody says that nothing was done, if anybody does.
     pub denied_since: Option<OffsetDateTime>,
+    /// Whether the newest look-up of it was answered that the account's key may not ask (HTTP 403).
+    pub is_refused: bool,
     /// What may have to be cancelled first.
     pub to_cancel: ToCancel,
     /// How a person sees what became of it.
@@ -76,6 +78,7 @@ impl Known<'_> {
             is_taken_anyway: false,
             is_anothers: false,
             denied_since: None,
+            is_refused: false,
             to_cancel: ToCancel::of(operation),
             sight: sight(operation),
         }
@@ -175,6 +178,7 @@ impl Alert {
                     is_taken_anyway,
                     is_anothers,
                     denied_since,
+                    is_refused,
                     to_cancel,
                     sight,
                 },
@@ -274,16 +278,25 @@ impl Alert {
                 ),
             )
         } else if is(Reason::Unconfirmed) {
+            let since =
+                denied_since.map_or_else(String::new, |since| format!(" since {}", written(since)));
+            let (answer, ask_why) = match is_refused {
+                true => (
+                    format!(
+                        "no answer about it{since}, the newest time because the account's key may not ask (HTTP 403)"
+                    ),
+                    "ask ApiPay's support why the key may not; ",
+                ),
+                false => (format!("no clear answer about it{since}"), ""),
+            };
             (
                 HELD,
                 format!(
-                    "held again: somebody said that its request had no effect, and ApiPay has given no clear answer about \
-                     it{}, so nothing was sent",
-                    denied_since
-                        .map_or_else(String::new, |since| format!(" since {}", written(since)))
+                    "held again: somebody said that its request had no effect, and ApiPay has given {answer}, so nothing was \
+                     sent"
                 ),
                 format!(
-                    "to have ApiPay asked again: select apipay.resolve({id}, false, null, 'why'); to end it: \
+                    "{ask_why}to have ApiPay asked again: select apipay.resolve({id}, false, null, 'why'); to end it: \
                      select apipay.resolve({id}, false, null, 'why', and_cancel => true); which sends nothing. {}\
                      If the dashboard shows that it was done: {name_it}",
                     sight.before_new
@@ -353,6 +366,48 @@ mod tests {
                  then, or if it is not there, select apipay.resolve(7, false, null, 'why');"
             ) && !begun.contains("cancel_invoice"),
             "{begun}"
+        );
+    }
+
+    #[test]
+    fn a_key_that_may_not_ask_is_told_as_that() {
+        let told = |is_refused| {
+            let account = AccountName::parse("default").expect("a name");
+            let job = HeldJob {
+                account: &account,
+                id: JobId(7),
+                reason: Reason::Unconfirmed.code(),
+                known: Known {
+                    is_refused,
+                    ..Known::nothing_of("invoice.create")
+                },
+            };
+            Alert::held(job).text
+        };
+        let unclear = told(false);
+        assert!(
+            unclear
+                .summary
+                .contains("has given no clear answer about it, so nothing was sent"),
+            "{}",
+            unclear.summary
+        );
+        assert!(!unclear.action.contains("403"), "{}", unclear.action);
+        let refused = told(true);
+        assert!(
+            refused.summary.contains(
+                "has given no answer about it, the newest time because the account's key may not ask (HTTP 403), so nothing was \
+                 sent"
+            ),
+            "{}",
+            refused.summary
+        );
+        assert!(
+            refused
+                .action
+                .starts_with("ask ApiPay's support why the key may not; "),
+            "{}",
+            refused.action
         );
     }
 }
