@@ -107,7 +107,7 @@ create function apipay._time_over(job apipay.jobs, held_for text) returns text
 language sql stable parallel safe
 return case when isfinite(job.expires_at) and held_for not in ('duplicate_detected', 'original_lives', 'called_off_unseen') then
   case when job.expires_at <= now()
-       then format('its expires_at, %s, is over, so that it ends expired where it would be sent again, and apipay.retry(%s, ''why'') makes a copy then; ',
+       then format('its expires_at, %s, is over, so that it is not sent again, and once it has ended expired apipay.retry(%s, ''why'') makes a copy; ',
               to_char(job.expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), job.id)
        else format('it is sent again only before its expires_at, %s: after that it ends expired, and apipay.retry(%s, ''why'') makes a copy; ',
               to_char(job.expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), job.id) end end;
@@ -124,9 +124,12 @@ declare
   told apipay.alerts;
   has_ended constant boolean := coalesce(details ->> 'reason' = 'called_off_unseen', false);
 begin
-  -- Whoever is to look the payment up has to know which one it is.
-  action := concat((select apipay._sought(j) || '; ' || coalesce(apipay._time_over(j, details ->> 'reason'), '') from apipay.jobs j
-                     where j.id = (details ->> 'job')::bigint and j.account = account_name), action);
+  -- Whoever is to look the payment up has to know which one it is, and only what is true is promised: past its expires_at
+  -- nothing of a job is sent.
+  action := coalesce((select concat(apipay._sought(j), '; ', apipay._time_over(j, details ->> 'reason'), case when j.expires_at <= now()
+                               then regexp_replace(action, '; sends it again(, to the account''s present organization,)?', '; ends it expired')
+                               else action end)
+                        from apipay.jobs j where j.id = (details ->> 'job')::bigint and j.account = account_name), action);
   select * into told from apipay.alerts a
    where coalesce(a.account, '') = account_name and a.kind in ('job_held', 'duplicate_detected') and a.resolved_at is null
      and a.details -> 'job' = _tell_held.details -> 'job'

@@ -857,7 +857,7 @@ begin
     return false;
   end if;
   update apipay._control
-     set stopped = is_to_be, changed_at = now(), changed_by = session_user, reason = why
+     set stopped = is_to_be, changed_at = clock_timestamp(), changed_by = session_user, reason = why
   returning * into stored;
   perform apipay._all_changed('apipay._control', 1, found::int, coalesce(stored.stopped = is_to_be, false)::int);
   return true;

@@ -268,6 +268,17 @@ $$;
 comment on function apipay._to_be_shown(text) is
   'How many jobs of an account are not sent before ApiPay answers a question about them, which it did not do last time, and that in words; no words when there are none.';
 
+-- A request that was proven to have had no effect, and to which nothing was answered, found no connection. What was looked up
+-- may have been sent, whatever its attempts say. It reads with the owner's rights, as apipay._explain_alive does.
+create function apipay._never_left(job apipay.jobs) returns boolean
+language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+return coalesce((
+  select bool_and(t.kind = 'send' and t.finished_at is not null
+                  and (apipay._asked_first(t.request) is not null or (t.effect = 'not_applied' and t.http_status is null)))
+    from apipay.attempts t where t.job_id = job.id), false);
+comment on function apipay._never_left(apipay.jobs) is
+  'Whether the attempts of a job show that nothing of it has ever reached the gateway but questions that come before it.';
+
 -- For the daemon: nobody else reads these tables. What is not due before its run_at, was never tried and waits for nothing.
 create function apipay._awaited(account_name text) returns text[]
 language sql stable set search_path = pg_catalog, pg_temp
@@ -327,6 +338,14 @@ return concat(apipay._mask_phones(left(job.error_message, 500)),
   ' (' || nullif(concat_ws(', ', 'HTTP ' || job.http_status, apipay._mask_phones(left(job.error_code, 200))), '') || ')');
 comment on function apipay._unseen(apipay.jobs) is 'What could not be seen before a job is sent, and what ApiPay answered.';
 
+-- What a copy repeats, and the earlier invoices of a bill, are asked for before it is sent.
+create function apipay._if_none_lives(job apipay.jobs) returns text
+language sql immutable parallel safe
+return case when job.operation = 'invoice.cancel' then null
+            when job.generation > 1 and job.operation = 'invoice.create' then ', if ApiPay shows no earlier invoice of it alive'
+            when job.retry_of is not null then ', if ApiPay shows nothing alive of job ' || job.retry_of end;
+comment on function apipay._if_none_lives(apipay.jobs) is 'What ApiPay has to show before a job is sent, for the end of a sentence; null where that is nothing.';
+
 -- `ahead` is the job that it waits for, if there is one; `sent_from` as in apipay._sent_from; `expired`, whether jobs of its
 -- account have expired and are not ended yet; `unlisted`, that ApiPay does not show refunds.
 create function apipay._explain_queued(job apipay.jobs, obstacle text, ahead bigint, sent_from timestamptz, expired boolean, unlisted text) returns text
@@ -343,7 +362,7 @@ return case
       -- Then its time has run out.
       when job.expires_at <= sent_from and job.unproven_since is null then null
       when job.reason = 'earlier_unseen' then concat(' Then ApiPay is asked again, for ', apipay._unseen(job), '.')
-      else coalesce(' Then it waits for refund job ' || ahead || ' of the same invoice.', ' Then it goes out.') end)
+      else coalesce(' Then it waits for refund job ' || ahead || ' of the same invoice.', concat(' Then it goes out', apipay._if_none_lives(job), '.')) end)
   when job.run_at > now() and job.reason = 'earlier_unseen' then
     concat(case when job.generation = 1 and job.attempts = 0 then 'Not sent so far: ' else 'Not sent again so far: ' end, apipay._unseen(job),
       '. ApiPay is asked again ', apipay._when(job.run_at), case job.lookups when 0 then null when 1 then ' (once so far)' else ' (' || job.lookups || ' times so far)' end,
@@ -357,12 +376,12 @@ return case
       when job.reason is not null then ' (' || apipay._mask_phones(job.reason) || ')'
       else ', as asked' end, '.')
   when ahead is not null then
-    format('It waits for refund job %s of the same invoice, and goes out once that has ended: two at a time could not be told apart.', ahead)
+    format('It waits for refund job %s of the same invoice, and goes out once that has ended%s: two at a time could not be told apart.', ahead, apipay._if_none_lives(job))
   when not apipay._is_in_turn(job.reason) then
     concat(case when job.reason = 'waits_for_cap' then 'The cap' else 'The job' end,
-      ' that it waited for has ended: it goes out within moments, unless the database does not let it be changed (see apipay.alerts).')
+      ' that it waited for has ended: it goes out within moments', apipay._if_none_lives(job), ', unless the database does not let it be changed (see apipay.alerts).')
   else
-    concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows',
+    concat('Due now: it goes out in its turn, as fast as the account''s quota of requests allows', apipay._if_none_lives(job),
       case when expired then ', after jobs of the account that have expired: where those stand before it, they are ended first' end,
       '; last: ' || apipay._last_answer(job), '.') end
   || case when job.expires_at > now() then coalesce(apipay._time_limit(job, greatest(job.run_at, sent_from)), '') else '' end
@@ -484,7 +503,7 @@ else concat('Parked', ' (' || apipay._mask_phones(job.reason) || ')', case
   else format('; account %s is active again, and the daemon puts it back within moments', account.name) end,
   '. ', case
     when job.unproven_since is not null then 'A request for ' || apipay._deed(job) || ' is unproven; then it is looked up first.'
-    else 'Nothing of it had an effect; then it is sent.' end,
+    else concat('Nothing of it had an effect; then it is sent', apipay._if_none_lives(job), '.') end,
   case
     when job.expires_at > now() then apipay._time_limit(job, job.run_at)
     when job.expires_at is null then null
@@ -504,7 +523,7 @@ return concat(done, ': select apipay.resolve(', job.id, ', true, ',
   as_that_one || ': the same with anyway => true. ',
   case when job.operation = 'invoice.create' and job.reason = 'mismatch' and job.error_code is distinct from 'anothers_object' then concat(
     'An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(job.invoice_id::text, 'INVOICE_ID'),
-    ', account => ''', job.account, '''), or it holds the job again. ') end,
+    ', account => ''', job.account, '''), and wait until ApiPay shows it as cancelled, or it holds the job again. ') end,
   'Not done: select apipay.resolve(', job.id, ', false, null, ''why'')', apipay._sent_again(job, ', which sends it again',
     ' once ApiPay shows ' || apipay._shown_before_again(job.operation)),
   case when isfinite(job.expires_at) then '. With and_cancel => true it ends cancelled.' else ', or with and_cancel => true never.' end);
@@ -527,8 +546,10 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     case when job.operation = 'invoice.create' then concat(
       ' An invoice that is not kept can still be paid, so cancel each of those: select apipay.cancel_invoice(INVOICE_ID, account => ''',
       job.account, '''); one that was paid too has to be refunded.') end)
-  when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given no clear answer about it',
-    ' ' || apipay._since(job.denied_at), ' (last: ' || apipay._last_answer(job) || ')', ', so nothing was sent. ',
+  when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given ',
+    case when job.http_status = 403 then 'no answer about it' else 'no clear answer about it' end, ' ' || apipay._since(job.denied_at),
+    ' (last: ' || apipay._last_answer(job) || case when job.http_status = 403 then '; the account''s key may not ask that, and ApiPay''s support can say why' else '' end || ')',
+    ', so nothing was sent. ',
     'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. ',
     case job.operation
       when 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. '
@@ -684,6 +705,7 @@ return concat('Cancelled', case when job.reason in ('called_off', 'called_off_un
           where job.generation = 1 and dead.job_id = job.id and dead.job_token = job.token and dead.status = 'failed' and dead.checked_at > job.finished_at
           order by dead.id limit 1),
         'Whether it has something of it is not known: look there before you insert a new job for it.'), ' Nothing more is sent.')
+    when apipay._never_left(job) then ', before anything was sent.'
     when job.attempts > 0 or job.http_status is not null then ': nothing that was sent of it had an effect.'
     when job.epoch = 0 then ', before anything was sent.'
     else ': nothing of it is known to have had an effect.' end,
@@ -694,7 +716,9 @@ comment on function apipay._explain_cancelled(apipay.jobs, text, text) is
 
 create function apipay._explain_expired(job apipay.jobs) returns text
 language sql stable parallel safe
-return concat(case when job.attempts > 0 or job.http_status is not null
+return concat(case
+    when apipay._never_left(job) then format('Nothing was sent by its expires_at, %s', apipay._clock(job.expires_at))
+    when job.attempts > 0 or job.http_status is not null
     then format('Nothing that was sent of it by its expires_at, %s, had an effect', apipay._clock(job.expires_at))
     when job.epoch = 0 then format('Nothing was sent by its expires_at, %s', apipay._clock(job.expires_at))
     -- The word of a person begins the count of attempts anew.
@@ -717,12 +741,12 @@ create function apipay._explain(
   job apipay.jobs, account apipay.accounts, control apipay._control,
   invoice apipay.invoices, refund apipay.refunds, asked_from timestamptz, ahead bigint, who text, why text,
   served_at timestamptz, stuck text, halted text, doubted text default null, unshown timestamptz default null,
-  expired boolean default false, unlisted text default null) returns text
+  expired boolean default false, unanswered text default null) returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
   return coalesce(stuck || ' What to do stands in the alert job_stuck, in apipay.alerts.', case job.state
   when 'queued' then apipay._explain_queued(job, coalesce(apipay._obstacle(account, control, served_at, doubted), halted,
-    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation), expired, unlisted)
+    apipay._cap_of(account, array[job.operation]), apipay._slowness(account)), ahead, apipay._sent_from(account, job.operation), expired, unanswered)
   when 'sending' then apipay._explain_sending(job, apipay._unserved(account, served_at, doubted))
   when 'uncertain' then case when job.stated_id is null then apipay._explain_uncertain(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted))
                              else apipay._explain_stated(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted)) end
@@ -737,6 +761,7 @@ begin
   when 'failed' then coalesce(apipay._explain_alive(job), apipay._explain_failed(job))
   when 'cancelled' then coalesce(apipay._explain_alive(job), apipay._explain_cancelled(job, who, why))
   when 'expired' then coalesce(apipay._explain_alive(job), apipay._explain_expired(job)) end)
+  || case when job.state <> 'queued' then coalesce(' ' || unanswered || '.', '') else '' end
   || coalesce(' ApiPay has not shown ' || case when job.refund_id is null then 'invoice ' || job.invoice_id else 'refund ' || job.refund_id end
        || ' ' || apipay._since(unshown) || ', although it is asked for it: what to do stands in the alert invoice_missing, in apipay.alerts.', '')
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
@@ -775,7 +800,7 @@ create index refunds_completed_day on apipay.refunds (apipay._day(completed_at),
 -- would let the planner, which knows nothing of a table that was never analyzed, read the whole of it.
 
 create view apipay._job_facts as
-select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, asked.unlisted, ahead.id as ahead,
+select j as job, a.sender, c.control, i.invoice, r.refund, asked.trial_at, asked.unanswered, ahead.id as ahead,
        cancelled.actor as cancelled_by, cancelled.reason as cancelled_why,
        served.seen_at as served_at, stuck.summary as stuck, halted.summary as halted, doubted.summary as doubted,
        missing.last_shown as unshown, expired.yes as expired
@@ -789,9 +814,11 @@ left join lateral (
   select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
 -- While what asks gets no clear answer, one asks at a time.
 left join lateral (
-  select reads.trial_at, case when j.state = 'queued' and reads.failing_since is not null
-                              then concat('ApiPay shows no refunds ', apipay._since(reads.failing_since),
-                                          ' (', coalesce('HTTP ' || reads.status, reads.code), ': ' || reads.message, ')') end as unlisted
+  select reads.trial_at, case when reads.failing_since is not null then concat(
+           case when j.state = 'queued' then 'ApiPay shows no refunds ' when reads.status = 403 then 'ApiPay denies the account''s key an answer to such questions '
+                else 'ApiPay gives no clear answer to such questions ' end,
+           apipay._since(reads.failing_since), ' (' || coalesce('HTTP ' || reads.status, reads.code) || coalesce(': ' || reads.message, '') || ')',
+           case when j.state <> 'queued' and reads.status = 403 then ': ask its support why' end) end as unanswered
     from apipay._reads reads
    where (j.state in ('uncertain', 'accepted') or (j.state = 'succeeded' and (i.invoice).settled is false)
           -- A refund is sent once the others of its invoice are shown.
@@ -909,7 +936,7 @@ comment on column apipay._job_facts.cancelled_by is 'Who cancelled it.';
 comment on column apipay._job_facts.cancelled_why is 'Why.';
 comment on column apipay._job_facts.served_at is 'Infinity while a daemon serves its account: one that has not left and gave a sign of life within the last minute. Otherwise when one that served it last gave one.';
 comment on column apipay._job_facts.stuck is 'What the alert says, if the database does not let it move.';
-comment on column apipay._job_facts.unlisted is 'That ApiPay does not show refunds, of a queued job that goes out only once it does.';
+comment on column apipay._job_facts.unanswered is 'Since when ApiPay gives no clear answer to what is asked of such a job, in words: of a queued one, to the list of refunds that it goes out after.';
 comment on column apipay._job_facts.unshown is 'When the gateway last showed its invoice or refund, if an alert says that it does not any more.';
 comment on column apipay._job_facts.expired is 'True when its account has queued jobs that expired some seconds ago, while it is queued itself; else null.';
 comment on column apipay._job_facts.halted is 'What an alert says of why nothing like it moves, if one does.';
@@ -919,7 +946,7 @@ create view apipay.overview as
 select (f.job).id, (f.job).account, (f.job).operation, (f.job).state,
        apipay._mask_phones((f.job).reason) as reason,
        apipay._explain(f.job, f.sender, f.control, f.invoice, f.refund, f.trial_at, f.ahead, f.cancelled_by, f.cancelled_why,
-         f.served_at, f.stuck, f.halted, f.doubted, f.unshown, f.expired, f.unlisted) as explain,
+         f.served_at, f.stuck, f.halted, f.doubted, f.unshown, f.expired, f.unanswered) as explain,
        apipay._mask_phone(apipay._phone((f.job).params ->> 'phone_number')) as phone,
        apipay._job_amount(f.job, case when (f.job).operation = 'invoice.refund' then (f.refund).amount else (f.invoice).amount end) as amount,
        (f.job).order_id as external_order_id,
@@ -993,7 +1020,7 @@ select w.id, w.account, w.operation, w.state, apipay._age(w.created_at) as age,
            else 'not_due' end end as cause,
        apipay._mask_phones(w.reason) as reason,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unlisted) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unanswered) as explain,
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        w.run_at, w.created_at
@@ -1040,7 +1067,7 @@ select w.id, w.account, w.operation, w.state, apipay._mask_phones(w.reason) as r
        w.invoice_id, w.lookups, case when w.state = 'uncertain' then w.run_at end as next_lookup_at, w.http_status,
        apipay._mask_phones(left(w.error_code, 200)) as error_code,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unlisted) as explain
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unanswered) as explain
 from (
   select * from apipay.jobs where state = 'uncertain' and id + 0 = id
   union all
@@ -1071,7 +1098,7 @@ select w.account, apipay._mask_phones((o.sender).parked_reason) as parked_reason
        apipay._job_amount(o.job, case when w.operation = 'invoice.refund' then (o.refund).amount else (o.invoice).amount end) as amount,
        coalesce(w.order_id, apipay._mask_phones(left((o.invoice).external_order_id, 255)) collate "C") as external_order_id,
        apipay._explain(o.job, o.sender, o.control, o.invoice, o.refund, o.trial_at, o.ahead, o.cancelled_by, o.cancelled_why,
-         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unlisted) as explain,
+         o.served_at, o.stuck, o.halted, o.doubted, o.unshown, o.expired, o.unanswered) as explain,
        w.created_at
 from (
   select * from apipay.jobs where state = 'parked' and created_at > '-infinity' and id + 0 = id

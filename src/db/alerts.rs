@@ -271,6 +271,8 @@ pub struct Untold {
     pub found: Option<String>,
     /// The code of its last error.
     pub error_code: Option<String>,
+    /// Whether its last answer was that the account's key may not ask (HTTP 403).
+    pub is_refused: bool,
     /// When somebody last said that nothing was done.
     pub denied_at: Option<OffsetDateTime>,
 }
@@ -280,11 +282,11 @@ pub struct Untold {
 pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
     let rows = sqlx::query!(
         r#"select a.name as "account!", h.id as "id!", h.operation as "operation!", h.reason as "reason!", h.found as "found?",
-                  h.error_code as "error_code?", apipay._past(h.denied_at) as "denied_at?"
+                  h.error_code as "error_code?", h.http_status as "http_status?", apipay._past(h.denied_at) as "denied_at?"
              from apipay.accounts a
              cross join lateral (select apipay._told_held(a.name) as jobs offset 0) told
              cross join lateral (
-               select j.id, j.operation, coalesce(j.reason, '') as reason, j.error_code, j.denied_at,
+               select j.id, j.operation, coalesce(j.reason, '') as reason, j.error_code, j.http_status, j.denied_at,
                       case when j.reason in ('not_as_stated', 'mismatch', 'duplicate_detected') then j.error_message end as found
                  from apipay.jobs j
                 where j.account = a.name and j.state = 'held' and j.id <> all (told.jobs)
@@ -306,6 +308,7 @@ pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
             reason: row.reason,
             found: row.found,
             error_code: row.error_code,
+            is_refused: row.http_status == Some(403),
             denied_at: row.denied_at,
         })
     });

@@ -201,8 +201,10 @@ pub async fn undelivered(pool: &Pool, has_webhook: bool) -> Result<Vec<Undeliver
 }
 
 /// How much waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weight {
+    /// When it was counted.
+    pub counted_at: OffsetDateTime,
     /// Jobs, counted to [`MOST_WEIGHED`].
     pub jobs: i64,
     /// The tenge in them, as far as their params say.
@@ -216,7 +218,7 @@ pub const MOST_WEIGHED: i64 = 10_000;
 pub async fn weigh(pool: &Pool, accounts: &[String]) -> Result<Weight, DbError> {
     sqlx::query_as!(
         Weight,
-        r#"select count(*) as "jobs!", case when sum(amount) = trunc(sum(amount)) then trunc(sum(amount)) else sum(amount) end as amount
+        r#"select clock_timestamp() as "counted_at!", count(*) as "jobs!", case when sum(amount) = trunc(sum(amount)) then trunc(sum(amount)) else sum(amount) end as amount
              from (select w.amount
                      from unnest($1::text[]) as a(name)
                      cross join lateral (

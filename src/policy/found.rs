@@ -1,6 +1,6 @@
 //! What a look-up found, in words for people: of an object that is not what was asked for, both sides.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use rust_decimal::Decimal;
@@ -27,14 +27,16 @@ pub fn in_words(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option
 /// What stands before what was found of a job that was said not to be done.
 const DENIED: &str = "it was said that it was not done; ";
 
-/// The objects of a job, among what was found, that a person can take back: alive, unpaid, and its own.
-pub fn to_take_back(subject: &Subject<'_>, findings: &[&Finding]) -> BTreeSet<i64> {
+/// The objects of a job, among what was found, that a person can take back: alive, unpaid, and its own; of each, whether
+/// that has begun.
+pub fn to_take_back(subject: &Subject<'_>, findings: &[&Finding]) -> BTreeMap<i64, bool> {
     let can_be_taken_back = |object: &&Object| {
         object.taken_back_by().is_some() && !object.is_paid() && !object.is_dead()
     };
     let ours = own(subject, findings).into_iter();
     let ours = ours.filter(can_be_taken_back);
-    ours.map(|object| object.id()).collect()
+    ours.map(|object| (object.id(), object.is_being_taken_back()))
+        .collect()
 }
 
 /// The objects among what was found that are the job's own: by their name, or because the gateway named one for the job's
@@ -86,7 +88,7 @@ fn of_finding(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<S
             let living = ours.iter().find(|seen| !seen.is_dead());
             living
                 .or(ours.first())
-                .map(|seen| against_subject(subject, seen))
+                .map(|seen| against_subject(subject, seen) + &until_taken_back(subject, seen))
         }
         Next::Held(Reason::UnknownOutcome) if ours.is_empty() => Some(strangers(subject, finding)),
         _ if ours.is_empty() => Some(NOTHING.to_owned()),
@@ -102,6 +104,18 @@ pub(super) fn shown(objects: &[Object]) -> String {
 fn against_subject(subject: &Subject<'_>, seen: &Object) -> String {
     let order = subject.is_denied_by(seen).then_some(seen);
     against(subject.plan, seen, order)
+}
+
+/// When it helps to say that a job was not done whose object is being taken back: until then that object holds it again.
+fn until_taken_back(subject: &Subject<'_>, seen: &Object) -> String {
+    if !seen.is_being_taken_back() {
+        return String::new();
+    }
+    let what = match subject.history.is_denied() {
+        true => "the same again",
+        false => "that it was not done",
+    };
+    format!("; it is being cancelled: say {what} once ApiPay shows it as cancelled")
 }
 
 /// An object that is taken for the job's own, and is not what was asked for: its order too, if that is what differs.
@@ -263,6 +277,46 @@ mod tests {
     }
 
     #[test]
+    fn of_a_wrong_invoice_that_is_being_cancelled_it_is_said_when_to_say_so() {
+        let kind = create();
+        let words = |history: &History, status: &str| {
+            let subject = Subject {
+                operation: kind.operation,
+                plan: &kind.plan,
+                name: NAME,
+                history,
+                protection: DuplicateProtection::Key,
+                baseline: None,
+            };
+            let wrong = json!({"id": 1, "status": status, "amount": "5.00", "internal_comment": NAME.mark()});
+            let found = Finding::listed([Invoice::read(&wrong).expect("an invoice")]);
+            in_words(&subject, &found, &Next::Held(Reason::Mismatch)).expect("words")
+        };
+        let denied = History {
+            denied_since: Some(datetime!(2026-11-01 12:00 UTC)),
+            ..clean()
+        };
+        let again = words(&denied, "cancelling");
+        assert!(
+            again.starts_with("it was said that it was not done; ")
+                && again.ends_with(
+                    "ApiPay has invoice 1: 5 tenge (status cancelling); it is being cancelled: say the same again once \
+                     ApiPay shows it as cancelled"
+                ),
+            "{again}"
+        );
+        let first = words(&clean(), "cancelling");
+        assert!(
+            first.ends_with(
+                "; it is being cancelled: say that it was not done once ApiPay shows it as cancelled"
+            ),
+            "{first}"
+        );
+        let pending = words(&denied, "pending");
+        assert!(pending.ends_with("(status pending)"), "{pending}");
+    }
+
+    #[test]
     fn only_an_own_invoice_that_lives_and_is_not_paid_can_be_cancelled() {
         let kind = create();
         let history = History {
@@ -288,6 +342,7 @@ mod tests {
             invoice(2, "paid", own.clone()),
             invoice(3, "cancelled", own),
             invoice(4, "pending", None),
+            invoice(5, "cancelling", Some(NAME.mark())),
         ]);
         let named = Finding::read(invoice(9, "processing", None));
         let ids = |findings: &[&Finding]| {
@@ -295,8 +350,8 @@ mod tests {
                 .into_iter()
                 .collect::<Vec<_>>()
         };
-        assert_eq!(ids(&[&found, &named]), [1, 9]);
-        assert_eq!(ids(&[&found, &found]), [1]);
-        assert_eq!(ids(&[&refunds(&json!([]))]), Vec::<i64>::new());
+        assert_eq!(ids(&[&found, &named]), [(1, false), (5, true), (9, false)]);
+        assert_eq!(ids(&[&found, &found]), [(1, false), (5, true)]);
+        assert_eq!(ids(&[&refunds(&json!([]))]), Vec::new());
     }
 }

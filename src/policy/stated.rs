@@ -239,9 +239,12 @@ fn how_it_ends(subject: &Subject<'_>, living: &[Object]) -> String {
     match living {
         [own] => {
             let or_cancel = match own.taken_back_by() {
-                Some(function) if !own.is_paid() => {
-                    format!(", or cancel it with {function} and say the same again")
+                Some(_) if own.is_being_taken_back() => {
+                    ", or say the same again once ApiPay shows it as cancelled, for it is being cancelled".to_owned()
                 }
+                Some(function) if !own.is_paid() => format!(
+                    ", or cancel it with {function} and say the same again once ApiPay shows it as cancelled"
+                ),
                 _ => String::new(),
             };
             format!(": name it{}{or_cancel}", taken(subject, own))
@@ -315,12 +318,10 @@ fn comes_first(subject: &Subject<'_>, living: &[Object], stated: &Stated) -> Aga
             taken(subject, own)
         ),
         ([own], Some(function)) => format!(
-            "{numbers} carries this job's name, and ApiPay has it as {}: name that one{}, or cancel it with \
-             {function} and then name {} {} again",
+            "{numbers} carries this job's name, and ApiPay has it as {}: name that one{}, or {}",
             described(own),
             taken(subject, own),
-            own.noun(),
-            stated.id
+            name_again(own, function, stated)
         ),
         ([_], None) => format!("{numbers} carries this job's name"),
         (_, Some(function)) => format!(
@@ -331,6 +332,19 @@ fn comes_first(subject: &Subject<'_>, living: &[Object], stated: &Stated) -> Aga
     Against {
         words,
         is_taken_anyway: matches!(living, [own] if taken_back_by.is_some() && differs(subject, own)),
+    }
+}
+
+/// How what was named is taken although an object of the job's own lives, which can be taken back by this function.
+fn name_again(own: &Object, function: &str, stated: &Stated) -> String {
+    let again = format!(
+        "name {} {} again once ApiPay shows the other one as cancelled",
+        own.noun(),
+        stated.id
+    );
+    match own.is_being_taken_back() {
+        true => format!("{again}, for it is being cancelled"),
+        false => format!("cancel it with {function} and {again}"),
     }
 }
 

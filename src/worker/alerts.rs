@@ -79,6 +79,7 @@ async fn round(ctx: &Arc<Context>, rounds: &mut Rounds) -> Result<Step, DbError>
                 is_taken_anyway: held.error_code.as_deref() == Some(alerting::DIFFERS),
                 is_anothers: held.error_code.as_deref() == Some(alerting::ANOTHERS),
                 denied_since: held.denied_at,
+                is_refused: held.is_refused,
                 ..Known::nothing_of(&held.operation)
             },
         });

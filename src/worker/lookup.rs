@@ -10,6 +10,7 @@ use crate::crash::{self, Point};
 use crate::db::DbError;
 use crate::db::claim::{self, Claim, Lookups, Purpose, Share};
 use crate::domain::account::AccountName;
+use crate::domain::answer::Answer;
 use crate::domain::job::{JobName, Stated};
 use crate::domain::object::Object;
 use crate::domain::operation::{Operation, Plan};
@@ -173,6 +174,7 @@ async fn look_up(room: &Room, mut claim: Claim, claimed_at: Moment, errand: Erra
             is_taken_anyway,
             is_anothers: false,
             denied_since: claim.history.denied_since,
+            is_refused: matches!(&timed.answer, Answer::Reply(reply) if reply.status == 403),
             to_cancel: to_cancel(&claim, &subject, &findings),
             sight: subject.operation.sight(),
         },
@@ -269,9 +271,12 @@ async fn ask(room: &Room, claim: &Claim, subject: &Subject<'_>) -> Option<Vec<As
 
 /// What a person may have to cancel before the job can be sent again.
 fn to_cancel(claim: &Claim, subject: &Subject<'_>, findings: &[&Finding]) -> ToCancel {
-    let invoices = found::to_take_back(subject, findings);
-    match (invoices.first(), invoices.len()) {
-        (Some(invoice), 1) if subject.operation.makes_invoice() => ToCancel::Invoice(*invoice),
+    let objects = found::to_take_back(subject, findings);
+    match objects.iter().collect::<Vec<_>>()[..] {
+        [(id, is_begun)] if subject.operation.makes_invoice() => match is_begun {
+            true => ToCancel::BeingCancelled(*id),
+            false => ToCancel::Invoice(*id),
+        },
         _ => ToCancel::of(&claim.operation),
     }
 }

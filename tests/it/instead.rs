@@ -85,8 +85,8 @@ async fn no_other_invoice_is_taken_while_the_jobs_own_lives() {
         let row = until_held_again(&world, job, own).await;
         let both = format!(
             "invoice {named} was named; invoice {own} carries this job's name, and ApiPay has it as 900 tenge to \
-             8701***0045 (status pending): name that one, or cancel it with apipay.cancel_invoice and then name \
-             invoice {named} again"
+             8701***0045 (status pending): name that one, or cancel it with apipay.cancel_invoice and name \
+             invoice {named} again once ApiPay shows the other one as cancelled"
         );
         assert_eq!(row["error_message"], json!(both));
         for told in [

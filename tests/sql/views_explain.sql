@@ -16,7 +16,9 @@ values ('slow', 'look_up', now() - interval '330 s', 4, now() + interval '50.9 s
        ('slow', 'check', now() - interval '330 s', 4, now() + interval '70.9 s'),
        ('slow', 'refunds', now() - interval '330 s', 4, now() + interval '90.9 s');
 insert into apipay._reads (account, kind, failing_since, code, status, message, requests)
-values ('unlisted', 'refunds', now() - interval '330 s', 'server_error', 500, 'Server Error', 1);
+values ('unlisted', 'refunds', now() - interval '330 s', 'server_error', 500, 'Server Error', 1),
+       ('unlisted', 'look_up', now() - interval '330 s', 'access_denied', 403, 'This action is unauthorized.', 2),
+       ('unlisted', 'check', now() - interval '330 s', 'timeout', null, 'no complete answer in time', 2);
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        delivery_error = 'kaspi_session_invalid', probe_at = now() + interval '630 s' where name = 'undelivered';
 insert into apipay.accounts (name) values ('left'), ('strange');
@@ -126,7 +128,7 @@ begin
   update apipay.accounts a set failing_trial_at = now() + interval '40.9 s' where a.name = 'slow';
   delete from apipay.jobs j where j.account = 'slow' and j.run_at > now();
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
-    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known.');
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
 
   -- its time may run out while it waits
   perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', now() + interval '20 min'),
@@ -301,6 +303,18 @@ begin
   perform pg_temp.explains(jsonb_build_object('reason', 'earlier_unseen', 'run_at', now() + interval '40.9 s', 'generation', 2, 'lookups', 1, 'error_code', 'timeout',
       'error_message', 'it could not be seen whether an invoice with its name lives: no complete answer in time', 'expires_at', now() + interval '200.9 s'),
     'Not sent again so far: it could not be seen whether an invoice with its name lives: no complete answer in time (timeout). ApiPay is asked again at MOMENT (in 40 s) (once so far); it is sent once none of it is shown alive. To have it asked now: select apipay.retry({ID}, ''why''). If ApiPay never shows it, see in its dashboard that nothing of it lives; then select apipay.cancel({ID}, ''why''), and enqueue a new job. If it is not sent by MOMENT (in 3 min), it ends expired.');
+  -- That a person has it tried now does not send it: it is asked first all the same.
+  perform pg_temp.explains(jsonb_build_object('account', 'sick', 'reason', 'retried_by_user', 'retry_of', 51, 'lookups', 2, 'http_status', 404),
+    'Waiting: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Then it goes out, if ApiPay shows nothing alive of job 51. It repeats job 51.');
+  perform pg_temp.explains(jsonb_build_object('reason', 'retried_by_user', 'retry_of', 52, 'lookups', 2, 'http_status', 404, 'error_message', 'it could not be seen whether invoice 31 of job 5 (which it repeats) lives'),
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows, if ApiPay shows nothing alive of job 52; last: HTTP 404: it could not be seen whether invoice 31 of job 5 (which it repeats) lives. It repeats job 52.');
+  perform pg_temp.explains('{"reason": "retried_by_user", "generation": 2}',
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows, if ApiPay shows no earlier invoice of it alive.');
+  perform pg_temp.explains('{"state": "parked", "reason": "session_expired", "account": "sick", "retry_of": 54}',
+    'Parked (session_expired) with its account: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min). Nothing of it had an effect; then it is sent, if ApiPay shows nothing alive of job 54. It repeats job 54.');
+  perform pg_temp.explains('{"operation": "invoice.cancel", "params": {"invoice_id": 4}, "retry_of": 55}',
+    'Due now: it goes out in its turn, as fast as the account''s quota of requests allows. It repeats job 55.');
+  delete from apipay.jobs j where j.retry_of between 51 and 60 or j.reason = 'retried_by_user';
   perform pg_temp.explains('{"state": "failed", "reason": "gave_up", "http_status": 500, "error_message": "it could not be seen whether invoice 31 of job 5 (which it repeats) lives"}',
     'Given up before ApiPay had taken anything of it; last: HTTP 500: it could not be seen whether invoice 31 of job 5 (which it repeats) lives. select apipay.retry({ID}, ''why'') enqueues a copy.');
 
@@ -352,6 +366,14 @@ begin
   perform pg_temp.invoice(1, 'processing', '{"settled": false}');
   perform pg_temp.explains('{"state": "accepted", "invoice_id": 1}',
     'The gateway has taken it as invoice 1 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s).');
+  -- Whether it was delivered is not seen.
+  perform pg_temp.invoice(703, 'processing', '{"settled": false, "account": "unlisted"}');
+  perform pg_temp.explains('{"state": "accepted", "account": "unlisted", "invoice_id": 703}',
+    'The gateway has taken it as invoice 703 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s). ApiPay gives no clear answer to such questions since MOMENT (5 min ago) (timeout: no complete answer in time).');
+  -- What the key may not ask is answered clearly.
+  perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'account', 'unlisted', 'unproven_since', now(), 'lookups', 2, 'http_status', 403, 'error_message', 'This action is unauthorized.'),
+    'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (0 s ago) (last: HTTP 403: This action is unauthorized.). The gateway is asked again (2 times so far) now. Nothing is sent before that is known. ApiPay denies the account''s key an answer to such questions since MOMENT (5 min ago) (HTTP 403: This action is unauthorized.): ask its support why.');
+  delete from apipay.jobs j where j.account = 'unlisted' and j.state in ('accepted', 'uncertain');
   -- It has not been shown since its copy was made.
   perform apipay._open_alert('default', 'invoice_missing', 'critical', 's', 'a',
     (select jsonb_build_object('invoices', jsonb_build_object('1', i.created_at), 'refunds', '{}'::jsonb) from apipay.invoices i where i.account = 'default' and i.id = 1));
@@ -426,9 +448,12 @@ begin
     'Held (other_organization) since MOMENT (0 s ago): the account is for another organization than when the invoice of 15 000 tenge to 8700***4321 was sent, and ApiPay shows nothing of it to the account''s present key. Look for {TOKEN} in the dashboard of the earlier organization (invoice 77). Done there: select apipay.resolve({ID}, true, 77, ''why'', anyway => true), which is believed. Not done, or taken back there: select apipay.resolve({ID}, false, null, ''why''), which sends it again, to the account''s present organization; or with and_cancel => true never.');
   delete from apipay.jobs j where j.reason = 'other_organization';
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'mismatch', 'unproven_since', now(), 'http_status', 200, 'error_message', '15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending)'),
-    'Held (mismatch) since MOMENT (0 s ago): what ApiPay has under the name of the invoice of 15 000 tenge to 8700***4321 does not fit: 15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending). Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. An invoice that is wrong and not paid: first select apipay.cancel_invoice(INVOICE_ID, account => ''default''), or it holds the job again. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
+    'Held (mismatch) since MOMENT (0 s ago): what ApiPay has under the name of the invoice of 15 000 tenge to 8700***4321 does not fit: 15000 tenge was asked for, and ApiPay has invoice 5: 1500 tenge (status pending). Done as another one: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). Done as that one, though it differs: the same with anyway => true. An invoice that is wrong and not paid: first select apipay.cancel_invoice(INVOICE_ID, account => ''default''), and wait until ApiPay shows it as cancelled, or it holds the job again. Not done: select apipay.resolve({ID}, false, null, ''why''), which sends it again once ApiPay shows nothing alive with its name, or with and_cancel => true never.');
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'reason', 'unconfirmed', 'unproven_since', now(), 'denied_at', now() - interval '20 h', 'http_status', 502),
     'Held (unconfirmed) since MOMENT (0 s ago): somebody said that the cancellation of invoice 17 was not done, and ApiPay has given no clear answer about it since MOMENT (20 h ago) (last: HTTP 502), so nothing was sent. To have ApiPay asked again: select apipay.resolve({ID}, false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. Done, as ApiPay''s dashboard shows for invoice 17: select apipay.resolve({ID}, true, null, ''why'').');
+  perform pg_temp.explains(jsonb_build_object('state', 'held', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 18}'::jsonb, 'reason', 'unconfirmed', 'unproven_since', now(), 'denied_at', now() - interval '20 h', 'http_status', 403, 'error_message', 'This action is unauthorized.'),
+    'Held (unconfirmed) since MOMENT (0 s ago): somebody said that the cancellation of invoice 18 was not done, and ApiPay has given no answer about it since MOMENT (20 h ago) (last: HTTP 403: This action is unauthorized.; the account''s key may not ask that, and ApiPay''s support can say why), so nothing was sent. To have ApiPay asked again: select apipay.resolve({ID}, false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. Done, as ApiPay''s dashboard shows for invoice 18: select apipay.resolve({ID}, true, null, ''why'').');
+  delete from apipay.jobs j where j.state = 'held' and j.invoice_id = 18;
   perform pg_temp.explains(jsonb_build_object('state', 'held', 'reason', 'duplicate_detected', 'unproven_since', now(), 'http_status', 200, 'error_message', 'invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending)'),
     'Held (duplicate_detected) since MOMENT (0 s ago): more than one object at ApiPay carries the name of the invoice of 15 000 tenge to 8700***4321: invoice 5: 15000 tenge (status pending), and invoice 6: 15000 tenge (status pending). See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve({ID}, true, INVOICE_ID, ''why''). An invoice that is not kept can still be paid, so cancel each of those: select apipay.cancel_invoice(INVOICE_ID, account => ''default''); one that was paid too has to be refunded.');
 
@@ -455,7 +480,7 @@ begin
     'Invoice 701 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s), once this is over: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min).');
   perform pg_temp.invoice(702, 'pending', '{"settled": false, "account": "slow"}');
   perform pg_temp.explains('{"state": "succeeded", "account": "slow", "invoice_id": 702}',
-    'Invoice 702 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 70 s).');
+    'Invoice 702 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 70 s). ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
   perform pg_temp.invoice(10, 'pending', '{"settled": false}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 10}', 'Invoice 10 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s).');
   -- what ApiPay shows of it, or of others, cannot be stored
@@ -533,6 +558,42 @@ begin
     'Cancelled at MOMENT (cancelled_by_user): nothing that was sent of it had an effect.');
   perform pg_temp.explains(jsonb_build_object('state', 'expired', 'http_status', 503, 'expires_at', now()),
     'Nothing that was sent of it by its expires_at, MOMENT, had an effect. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');
+  -- What was only asked before it, or had no connection, sent nothing of it.
+  declare
+    job bigint;
+    tried jsonb;
+    answered int;
+    left_us text;
+    looked_up boolean;
+    state text;
+    sentence text;
+  begin
+    for tried, answered, left_us, looked_up in values
+      ('{"method": "GET", "path": "/invoices/4/refunds"}'::jsonb, 500, 'Nothing', false),
+      ('{"method": "POST", "path": "/invoices/status/check"}', 500, 'Nothing', false),
+      ('{"method": "POST", "path": "/invoices/4/refund"}', null, 'Nothing', false),
+      ('{"method": "POST", "path": "/invoices/4/refund"}', 503, 'Something', false),
+      ('{"method": "GET", "path": "/invoices/4/refunds"}', 500, 'Something', true)
+    loop
+      for state, sentence in values
+        ('expired', case left_us when 'Nothing' then 'Nothing was sent by its expires_at, MOMENT.' else 'Nothing that was sent of it by its expires_at, MOMENT, had an effect.' end
+           || ' select apipay.retry({ID}, ''why'') enqueues a copy without a limit.'),
+        ('cancelled', 'Cancelled at MOMENT (cancelled_by_user)' || case left_us when 'Nothing' then ', before anything was sent.' else ': nothing that was sent of it had an effect.' end)
+      loop
+        job := nextval('apipay.jobs_id_seq');
+        insert into apipay.attempts (job_id, epoch, account, kind, worker, finished_at, request, effect, http_status)
+        values (job, 1, 'default', 'send', gen_random_uuid(), now(), tried, 'not_applied', answered);
+        if looked_up then
+          insert into apipay.attempts (job_id, epoch, account, kind, worker, finished_at, effect, http_status)
+          values (job, 2, 'default', 'lookup', gen_random_uuid(), now(), 'not_applied', 200);
+        end if;
+        perform pg_temp.explains(jsonb_build_object('id', job, 'operation', 'invoice.refund', 'params', '{"invoice_id": 4}'::jsonb, 'state', state, 'epoch', 2,
+          'attempts', 2, 'http_status', answered, 'expires_at', now(), 'reason', case state when 'cancelled' then 'cancelled_by_user' end), sentence);
+        delete from apipay.jobs j where j.id = job;
+        delete from apipay.attempts a where a.job_id = job;
+      end loop;
+    end loop;
+  end;
   -- Something was sent of it; that is seen no more once a person has said that it had no effect.
   perform pg_temp.explains(jsonb_build_object('state', 'expired', 'epoch', 3, 'expires_at', now()),
     'Nothing of it is known to have had an effect by its expires_at, MOMENT. select apipay.retry({ID}, ''why'') enqueues a copy without a limit.');

@@ -69,6 +69,11 @@ pub trait ObjectKind {
         None
     }
 
+    /// Whether it is being taken back, and still lives until the gateway shows that it was.
+    fn is_being_taken_back(&self) -> bool {
+        false
+    }
+
     /// What may still become of it.
     fn outlook(&self) -> Outlook;
 

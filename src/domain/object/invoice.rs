@@ -262,6 +262,10 @@ impl ObjectKind for Invoice {
         Some("apipay.cancel_invoice")
     }
 
+    fn is_being_taken_back(&self) -> bool {
+        self.standing() == InvoiceStatus::Cancelling
+    }
+
     /// No status but that of a payment is quite final (API, section 5.1): a cancelled, expired or failed invoice may
     /// still be paid.
     fn outlook(&self) -> Outlook {

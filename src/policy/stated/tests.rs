@@ -235,24 +235,17 @@ fn own(id: i64, status: &str, generation: i16) -> Invoice {
 
 #[test]
 fn no_strangers_invoice_is_taken_beside_one_of_the_jobs_own_that_lives() {
+    let or_cancel = ", or cancel it with apipay.cancel_invoice and name invoice 15 again once ApiPay shows the other one as \
+                     cancelled";
     for stated in [SAID, ANYWAY] {
         for (status, then) in [
-            (
-                "processing",
-                ", or cancel it with apipay.cancel_invoice and then name invoice 15 again",
-            ),
-            (
-                "pending",
-                ", or cancel it with apipay.cancel_invoice and then name invoice 15 again",
-            ),
+            ("processing", or_cancel),
+            ("pending", or_cancel),
             (
                 "cancelling",
-                ", or cancel it with apipay.cancel_invoice and then name invoice 15 again",
+                ", or name invoice 15 again once ApiPay shows the other one as cancelled, for it is being cancelled",
             ),
-            (
-                "odd",
-                ", or cancel it with apipay.cancel_invoice and then name invoice 15 again",
-            ),
+            ("odd", or_cancel),
             ("paid", ""),
             ("partially_refunded", ""),
         ] {
@@ -620,8 +613,17 @@ fn a_job_that_is_to_end_is_held_with_both_facts_while_anything_of_it_lives() {
     assert!(
         words.starts_with(
             "it was said that nothing was made and that the job is to end; ApiPay has invoice 15: "
-        ) && words.ends_with("or cancel it with apipay.cancel_invoice and say the same again"),
+        ) && words.ends_with(
+            ": name it, or cancel it with apipay.cancel_invoice and say the same again once ApiPay shows it as cancelled"
+        ),
         "{words}"
+    );
+    let cancelling = bill(own_invoice("cancelling"));
+    assert!(
+        cancelling.ends_with(
+            ": name it, or say the same again once ApiPay shows it as cancelled, for it is being cancelled"
+        ),
+        "{cancelling}"
     );
     let paid = bill(own_invoice("paid"));
     assert!(paid.ends_with(": name it"), "{paid}");

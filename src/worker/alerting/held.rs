@@ -37,6 +37,8 @@ pub enum ToCancel {
     Any,
     /// This invoice.
     Invoice(i64),
+    /// Nothing more: this invoice is being cancelled.
+    BeingCancelled(i64),
 }
 
 impl ToCancel {
@@ -60,6 +62,8 @@ pub struct Known<'a> {
     pub is_anothers: bool,
     /// Since when somebody says that nothing was done, if anybody does.
     pub denied_since: Option<OffsetDateTime>,
+    /// Whether the newest look-up of it was answered that the account's key may not ask (HTTP 403).
+    pub is_refused: bool,
     /// What may have to be cancelled first.
     pub to_cancel: ToCancel,
     /// How a person sees what became of it.
@@ -74,6 +78,7 @@ impl Known<'_> {
             is_taken_anyway: false,
             is_anothers: false,
             denied_since: None,
+            is_refused: false,
             to_cancel: ToCancel::of(operation),
             sight: sight(operation),
         }
@@ -125,7 +130,7 @@ impl Alert {
             .map_or_else(String::new, |since| format!(" since {}", written(since)));
         let (alive, new) = match known.to_cancel {
             ToCancel::Nothing => ("it has had its effect all the same.", "job for it"),
-            ToCancel::Any | ToCancel::Invoice(_) => (
+            ToCancel::Any | ToCancel::Invoice(_) | ToCancel::BeingCancelled(_) => (
                 "the customer can pay that invoice: unless it is to be paid, cancel it:",
                 "payment",
             ),
@@ -138,7 +143,9 @@ impl Alert {
         let (cancel, looked) = match known.to_cancel {
             ToCancel::Nothing => (String::new(), "Once you have looked"),
             ToCancel::Any => (cancel("INVOICE_ID"), OTHERWISE),
-            ToCancel::Invoice(invoice) => (cancel(&invoice.to_string()), OTHERWISE),
+            ToCancel::Invoice(invoice) | ToCancel::BeingCancelled(invoice) => {
+                (cancel(&invoice.to_string()), OTHERWISE)
+            }
         };
         Alert {
             kind: HELD,
@@ -171,6 +178,7 @@ impl Alert {
                     is_taken_anyway,
                     is_anothers,
                     denied_since,
+                    is_refused,
                     to_cancel,
                     sight,
                 },
@@ -193,16 +201,20 @@ impl Alert {
             ToCancel::Nothing => String::new(),
             ToCancel::Any => cancel_first("INVOICE_ID", account),
             ToCancel::Invoice(invoice) => cancel_first(&invoice.to_string(), account),
+            ToCancel::BeingCancelled(invoice) => format!(
+                "invoice {invoice} is being cancelled, and holds the job again until ApiPay shows it as cancelled: wait \
+                 for that; then, or "
+            ),
         };
         let known_first = match to_cancel {
-            ToCancel::Invoice(_) => first.as_str(),
+            ToCancel::Invoice(_) | ToCancel::BeingCancelled(_) => first.as_str(),
             ToCancel::Nothing | ToCancel::Any => "",
         };
         let look = "look the payment up in the ApiPay dashboard, then";
         let anyway = "the same with anyway => true if it is that one although it differs;";
         let cancel_others = match to_cancel {
             ToCancel::Nothing => String::new(),
-            ToCancel::Any | ToCancel::Invoice(_) => format!(
+            ToCancel::Any | ToCancel::Invoice(_) | ToCancel::BeingCancelled(_) => format!(
                 " An invoice that is not kept can still be paid, so cancel each of those: \
                  select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); one that was paid too has to be refunded."
             ),
@@ -239,7 +251,7 @@ impl Alert {
         } else if is(Reason::OriginalLives) {
             let both = match to_cancel {
                 ToCancel::Nothing => "",
-                ToCancel::Any | ToCancel::Invoice(_) => {
+                ToCancel::Any | ToCancel::Invoice(_) | ToCancel::BeingCancelled(_) => {
                     " The customer could then pay both, so cancel the one that is not to be paid."
                 }
             };
@@ -266,16 +278,25 @@ impl Alert {
                 ),
             )
         } else if is(Reason::Unconfirmed) {
+            let since =
+                denied_since.map_or_else(String::new, |since| format!(" since {}", written(since)));
+            let (answer, ask_why) = match is_refused {
+                true => (
+                    format!(
+                        "no answer about it{since}, the newest time because the account's key may not ask (HTTP 403)"
+                    ),
+                    "ask ApiPay's support why the key may not; ",
+                ),
+                false => (format!("no clear answer about it{since}"), ""),
+            };
             (
                 HELD,
                 format!(
-                    "held again: somebody said that its request had no effect, and ApiPay has given no clear answer about \
-                     it{}, so nothing was sent",
-                    denied_since
-                        .map_or_else(String::new, |since| format!(" since {}", written(since)))
+                    "held again: somebody said that its request had no effect, and ApiPay has given {answer}, so nothing was \
+                     sent"
                 ),
                 format!(
-                    "to have ApiPay asked again: select apipay.resolve({id}, false, null, 'why'); to end it: \
+                    "{ask_why}to have ApiPay asked again: select apipay.resolve({id}, false, null, 'why'); to end it: \
                      select apipay.resolve({id}, false, null, 'why', and_cancel => true); which sends nothing. {}\
                      If the dashboard shows that it was done: {name_it}",
                     sight.before_new
@@ -306,6 +327,87 @@ impl Alert {
 fn cancel_first(invoice: &str, account: &AccountName) -> String {
     format!(
         "if that invoice is wrong and not paid, cancel it first, or it holds the job again: \
-         select apipay.cancel_invoice({invoice}, account => '{account}'); then, or "
+         select apipay.cancel_invoice({invoice}, account => '{account}'); wait until ApiPay shows it as cancelled; then, or "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_invoice_is_to_be_seen_cancelled_before_it_is_said_that_nothing_was_done() {
+        let action = |to_cancel| {
+            let known = Known {
+                to_cancel,
+                ..Known::nothing_of("invoice.create")
+            };
+            let account = AccountName::parse("default").expect("a name");
+            let job = HeldJob {
+                account: &account,
+                id: JobId(7),
+                reason: Reason::Mismatch.code(),
+                known,
+            };
+            Alert::held(job).text.action
+        };
+        let to_be = action(ToCancel::Invoice(15));
+        assert!(
+            to_be.contains(
+                "select apipay.cancel_invoice(15, account => 'default'); wait until ApiPay shows it as cancelled; then, or \
+                 if it is not there, select apipay.resolve(7, false, null, 'why');"
+            ),
+            "{to_be}"
+        );
+        let begun = action(ToCancel::BeingCancelled(15));
+        assert!(
+            begun.contains(
+                "invoice 15 is being cancelled, and holds the job again until ApiPay shows it as cancelled: wait for that; \
+                 then, or if it is not there, select apipay.resolve(7, false, null, 'why');"
+            ) && !begun.contains("cancel_invoice"),
+            "{begun}"
+        );
+    }
+
+    #[test]
+    fn a_key_that_may_not_ask_is_told_as_that() {
+        let told = |is_refused| {
+            let account = AccountName::parse("default").expect("a name");
+            let job = HeldJob {
+                account: &account,
+                id: JobId(7),
+                reason: Reason::Unconfirmed.code(),
+                known: Known {
+                    is_refused,
+                    ..Known::nothing_of("invoice.create")
+                },
+            };
+            Alert::held(job).text
+        };
+        let unclear = told(false);
+        assert!(
+            unclear
+                .summary
+                .contains("has given no clear answer about it, so nothing was sent"),
+            "{}",
+            unclear.summary
+        );
+        assert!(!unclear.action.contains("403"), "{}", unclear.action);
+        let refused = told(true);
+        assert!(
+            refused.summary.contains(
+                "has given no answer about it, the newest time because the account's key may not ask (HTTP 403), so nothing was \
+                 sent"
+            ),
+            "{}",
+            refused.summary
+        );
+        assert!(
+            refused
+                .action
+                .starts_with("ask ApiPay's support why the key may not; "),
+            "{}",
+            refused.action
+        );
+    }
 }

@@ -287,6 +287,7 @@ impl Progress {
             let waiting = words::Behind {
                 accounts: waiting(&self.snapshot.due).filter(is_concerned).collect(),
                 weight,
+                is_old: facts.database.is_some(),
             };
             let in_the_way =
                 if outbox.is_answering && standstills.iter().any(|f| f.concern.may_be_a_lock()) {

@@ -12,11 +12,14 @@ use crate::db::schema::Defect;
 use crate::policy::progress::{Concern, Standstill};
 use crate::policy::remedy::capitalized;
 use crate::worker::alerting;
+use crate::worker::written::written;
 
 /// What waits behind it.
 pub(super) struct Behind<'a> {
     pub(super) accounts: Vec<&'a str>,
     pub(super) weight: Option<Weight>,
+    /// Whether it was counted before the database was away, and is no more than what was so then.
+    pub(super) is_old: bool,
 }
 
 /// What else is known when something is found.
@@ -222,7 +225,13 @@ fn of_all(waiting: &Behind<'_>) -> Option<String> {
         .amount
         .map_or_else(String::new, |amount| format!(", {amount} KZT"));
     let accounts = first_of(&waiting.accounts);
-    Some(format!("When last counted: {jobs}{amount}, of {accounts}."))
+    let at = match waiting.is_old {
+        true => format!(", at {}", written(weight.counted_at)),
+        false => String::new(),
+    };
+    Some(format!(
+        "When last counted{at}: {jobs}{amount}, of {accounts}."
+    ))
 }
 
 #[cfg(test)]
@@ -230,6 +239,7 @@ mod tests {
     use std::time::Duration;
 
     use rust_decimal::Decimal;
+    use time::macros::datetime;
 
     use super::*;
     use crate::policy::progress::RefusedRequests;
@@ -251,9 +261,11 @@ mod tests {
         Behind {
             accounts,
             weight: Some(Weight {
+                counted_at: datetime!(2026-11-01 14:02:03.5 UTC),
                 jobs: 12,
                 amount: Some(Decimal::new(15_000, 0)),
             }),
+            is_old: false,
         }
     }
 
@@ -264,12 +276,15 @@ mod tests {
         let text = text(
             Uuid::nil(),
             &[&found],
-            &waiting(accounts),
+            &Behind {
+                is_old: true,
+                ..waiting(accounts)
+            },
             &Known::default(),
         );
         assert_eq!(
             text.summary,
-            "The database cannot be used: connection refused. When last counted: 12 payments \
+            "The database cannot be used: connection refused. When last counted, at 2026-11-01T14:02:03Z: 12 payments \
              wait, 15000 KZT, of a, b, c, d, e and 2 more."
         );
         assert!(text.action.contains("apipayd check"), "{}", text.action);

@@ -206,12 +206,16 @@ async fn that_a_job_was_not_done_is_refused_aloud_each_time_until_what_lives_is_
             "{summary}"
         );
         assert!(statements(action(&alert)).contains(&cancel), "{alert}");
+        // At once it would be held again: ApiPay cancels by and by.
+        let wait = format!("{cancel} wait until ApiPay shows it as cancelled; then, or ");
+        assert!(action(&alert).contains(&wait), "{alert}");
     }
     let explain = format!("select to_jsonb(explain) from apipay.overview where id = {job}");
     let explain = world.value(&explain).await.to_string();
     for part in [
         "it was said that it was not done; ",
         "first select apipay.cancel_invoice(",
+        ", and wait until ApiPay shows it as cancelled, or it holds the job again",
     ] {
         assert!(explain.contains(part), "{explain}");
     }
@@ -411,7 +415,7 @@ async fn a_held_job_whose_time_is_over_is_told_to_end_expired_and_does() {
     for (expires_at, told) in [
         (
             "now() - interval '1 hour'",
-            "Z, is over, so that it ends expired where it would be sent again",
+            "Z, is over, so that it is not sent again",
         ),
         (
             "now() + interval '1 hour'",
@@ -429,6 +433,24 @@ async fn a_held_job_whose_time_is_over_is_told_to_end_expired_and_does() {
         let alert = only(&world, job).await;
         for part in [told, &format!("apipay.retry({job}, 'why') makes a copy")] {
             assert!(action(&alert).contains(part), "{part}: {alert}");
+        }
+        // Only one of the two is promised.
+        let is_over = jobs.is_empty();
+        for (promise, is_made) in [
+            (
+                format!("select apipay.resolve({job}, false, null, 'why'); sends it again once"),
+                !is_over,
+            ),
+            (
+                format!("select apipay.resolve({job}, false, null, 'why'); ends it expired once"),
+                is_over,
+            ),
+        ] {
+            assert_eq!(
+                action(&alert).contains(&promise),
+                is_made,
+                "{promise}: {alert}"
+            );
         }
         jobs.push(job);
     }
