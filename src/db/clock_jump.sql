@@ -118,7 +118,7 @@ accepted as (
             where l.state = 'accepted' and l.id = any (array(
                       select w.id from followed_invoices i
                       cross join lateral (
-                        select id, account from apipay.jobs where invoice_id = i.id and state = 'accepted'
+                        select id, account from apipay.jobs where invoice_id = i.id and state = (select 'accepted')
                         offset 0) w
                        where w.account = i.account
                        limit 20000)

@@ -153,7 +153,8 @@ waited_for as materialized (
   select j.account, j.invoice_id, j.refund_id
   from (select id from seen_invoice where settled union select invoice_id from seen_refund where settled) s
   cross join lateral (
-    select id, account, invoice_id, refund_id from apipay.jobs where invoice_id = s.id and state = 'accepted'
+    -- As in claim_invoices.sql: not by the index of all accepted jobs.
+    select id, account, invoice_id, refund_id from apipay.jobs where invoice_id = s.id and state = (select 'accepted')
     offset 0) j
   where j.id not in (select id from moved)
   union all

@@ -50,12 +50,13 @@ pub(super) const SETTINGS: [(&str, &str); 35] = [
     // Each touches a handful of rows by their index. A plan that was made while a table was
     // small, and reads all of it, would be kept when it is large.
     ("enable_seqscan", "off"),
+    // What is read in order comes from an index in that order. Such a plan would sort all of it.
+    ("enable_bitmapscan", "off"),
     // Every look-up of ours is for another row: a cache of rows costs and never hits.
     ("enable_memoize", "off"),
     // The ways that are left to the planner.
     ("enable_indexscan", "on"),
     ("enable_indexonlyscan", "on"),
-    ("enable_bitmapscan", "on"),
     ("enable_nestloop", "on"),
     ("enable_hashjoin", "on"),
     ("enable_sort", "on"),

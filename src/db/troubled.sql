@@ -21,7 +21,7 @@ select a.name as "account!", a.state = 'parked' as "is_parked!",
        (alert.id is not null and exists (
          select from apipay.jobs j
          where j.account = a.name and j.failing_since <= least(now(), $5) - make_interval(secs => $2)
-           and j.failing_since <= a.failing_ended_at
+           and j.failing_since <= a.failing_ended_at and j.state in ('queued', 'sending', 'uncertain')
            and (j.state = 'sending' or (j.state in ('queued', 'uncertain') and apipay._is_in_turn(j.reason) and j.updated_at <= a.failing_ended_at
                                         and a.failing_ended_at > now() - interval '1 minute')))) as "is_open_end!",
        array(select distinct d.host from apipay.daemons d
