@@ -87,6 +87,12 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!",
        operation = 'invoice.cancel' and exists (select from apipay.invoices i where i.account = taken.account and i.id = taken.invoice_id) as "is_target_known!",
        apipay._past(newest.started_at) as sent_at,
+       -- Whose effect is not known, or that was answered with what has the key.
+       (select count(*) > 1 from (
+          select from apipay.attempts t
+           where t.job_id = taken.id and t.kind = 'send' and apipay._asked_first(t.request) is null
+             and (coalesce(t.effect, 'unknown') = 'unknown' or (t.effect = 'applied' and t.http_status = 409))
+           limit 2) sent) as "is_repeated!",
        case when absent_since = apipay._denied() then apipay._past(coalesce(denied_at, updated_at)) end as denied_since,
        -- Of a bill: what another job has is not asked about by its number, which is no proof then, but by the job's name.
        case when operation = 'invoice.create' and invoice_id is not null and apipay._owner(account, operation, invoice_id, null, token) is not null then null else invoice_id end as "invoice_id?", apipay._bytes(baseline::text) as baseline,

@@ -81,7 +81,7 @@ select id as "id!", account as "account!", operation as "operation!", state as "
        generation as "generation!", epoch as "epoch!", attempts as "attempts!", lookups as "lookups!",
        apipay._past(unproven_since) as unproven_since, apipay._past(absent_since) as absent_since,
        apipay._past(failing_since) as failing_since, coalesce(expires_at <= now(), false) as "is_expired!", false as "is_target_known!", null::timestamptz as sent_at,
-       null::timestamptz as denied_since, invoice_id, false as "is_key_taken!", apipay._bytes(baseline::text) as baseline, null::jsonb as "stated?: Json<Stated>", retry_of is not null as "is_copy!",
+       false as "is_repeated!", null::timestamptz as denied_since, invoice_id, false as "is_key_taken!", apipay._bytes(baseline::text) as baseline, null::jsonb as "stated?: Json<Stated>", retry_of is not null as "is_copy!",
        false as "is_unwanted!", least(now(), clock_timestamp()) as "now!"
 from (select * from taken union all select * from standing_back) j
 -- Once for all: nothing is sent of which the attempt was not stored.

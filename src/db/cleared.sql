@@ -74,15 +74,15 @@ update apipay.alerts l
              where i.account = l.account and i.id = (l.details ->> 'invoice')::bigint
                and i.status not in ('cancelled', 'expired', 'error')
                and (i.total_refunded >= i.amount) is not true
-               -- It is what its job was for, and the only one of it.
+               -- It is what its job goes by. Another one of that job is told by itself.
                and not exists (
                  select from apipay.jobs j
-                 where j.id = i.job_id and j.token = i.job_token and j.state = 'succeeded' and j.invoice_id = i.id
+                 where j.id = i.job_id and j.token = i.job_token and j.state in ('accepted', 'succeeded') and j.invoice_id = i.id
                    -- A job that cancelled it has said that it is not to be paid.
                    and not exists (
                      select from (select account, operation, state from apipay.jobs where invoice_id = i.id offset 0) c
                      where c.account = i.account and c.operation = 'invoice.cancel' and c.state = 'succeeded')
-                   and apipay._other_living(j.id, i.id) is null))
+                   and coalesce((apipay._other_living(j.id, i.id)).job_id = j.id, true)))
            when 'refund_revived' then l.opened_at < now() - interval '10 s' and not exists (
              select from apipay.refunds r
              where r.account = l.account and r.id = (l.details ->> 'refund')::bigint and r.status <> 'failed')

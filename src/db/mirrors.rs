@@ -132,6 +132,7 @@ impl DueRow {
                 is_sent_no_more: false,
                 is_target_known: true,
                 sent_at: None,
+                is_repeated: false,
                 denied_since: None,
                 invoice_id: Some(self.invoice_id),
                 is_key_taken: false,

@@ -18,8 +18,8 @@ pub struct Bill {
 }
 
 /// The job of an invoice that lives unexpectedly, its other living invoice, and the job that cancelled this one. `None`
-/// when there is nothing to tell: there is no such job, or it succeeded with this invoice, has no other that lives, and
-/// no job has cancelled it.
+/// when there is nothing to tell: there is no such job, or it goes by this invoice, no job has cancelled that, and no other
+/// bill's lives. Another one of the same job that lives is told by itself.
 pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>, DbError> {
     let row = sqlx::query!(
         r#"select j.state, o.job_id as "other_job?", o.id as "other?", o.status as "other_status?", c.id as "cancelled_by?"
@@ -32,7 +32,8 @@ pub async fn bill(pool: &Pool, job: JobId, invoice: i64) -> Result<Option<Bill>,
                 where k.account = j.account and k.operation = 'invoice.cancel' and k.state = 'succeeded'
                 order by k.id desc limit 1) c on true
             where j.id = $1
-              and not (j.state = 'succeeded' and j.invoice_id is not distinct from $2 and o.id is null and c.id is null)"#,
+              and not (j.state in ('accepted', 'succeeded') and j.invoice_id is not distinct from $2
+                       and (o.id is null or o.job_id = j.id) and c.id is null)"#,
         job.0,
         invoice,
     )

@@ -134,6 +134,8 @@ pub struct History {
     pub is_target_known: bool,
     /// When its last request was sent, as far as that is known.
     pub sent_at: Option<OffsetDateTime>,
+    /// Whether more than one of its requests may have had an effect. Known where a job is looked up, and only there.
+    pub is_repeated: bool,
     /// Since when a person says that the unproven request had no effect, if one does.
     pub denied_since: Option<OffsetDateTime>,
     /// The invoice the job is known to have made or to act on.

@@ -128,6 +128,7 @@ pub(super) fn clean() -> History {
         denied_since: None,
         invoice_id: None,
         is_key_taken: false,
+        is_repeated: false,
     }
 }
 

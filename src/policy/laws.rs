@@ -202,7 +202,7 @@ proptest! {
             prop_assert_eq!(verdict.effect, Effect::Unknown);
         }
         // Sent twice with one key, which is free again: what the second made may not be shown yet.
-        let may_hide_another = !lookup_only && history.attempts > 1 && shows_free_key(&finding);
+        let may_hide_another = !lookup_only && history.is_repeated && shows_free_key(&finding);
         // A person's word stands for the first look-up that found nothing, as from the last request.
         let settled_since = match history.denied_since {
             Some(denied) => Some(history.sent_at.max(history.unproven_since).unwrap_or(denied)),

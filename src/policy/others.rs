@@ -10,6 +10,8 @@ use crate::domain::job::{History, JobName};
 use crate::domain::object::Object;
 use crate::domain::operation::{Plan, Resend};
 use crate::policy::finding::Finding;
+use crate::policy::judge::Circumstances;
+use crate::policy::reconcile::until_listed;
 
 /// Whether a bill whose request has just been answered with an invoice may have another one, by what happened before that
 /// request.
@@ -17,11 +19,20 @@ pub fn after_send(plan: &Plan, history: &History) -> bool {
     plan.resend == Resend::ByProtection && history.unproven_since.is_some()
 }
 
-/// Whether a bill for which a look-up has just brought an invoice may have another one. A search shows all of them; what is
-/// read by the number that a repeated request was answered with shows itself only.
-pub fn after_look_up(plan: &Plan, history: &History, finding: &Finding) -> bool {
-    let is_read_alone = matches!(finding, Finding::Read(_));
-    is_read_alone && history.attempts > 1 && after_send(plan, history)
+/// Whether a bill for which a look-up has just brought an invoice may have another one: what a repeated request made, or one
+/// before it. A search shows all of them, once they must be listed; what is read by its number shows itself only.
+pub fn after_look_up(
+    plan: &Plan,
+    history: &History,
+    finding: &Finding,
+    at: Circumstances<'_>,
+) -> bool {
+    let may_hide_another = match finding {
+        Finding::Read(_) => true,
+        Finding::Listed(_) => until_listed(history, at).is_some(),
+        Finding::Unclear(_) => false,
+    };
+    plan.resend == Resend::ByProtection && history.is_repeated && may_hide_another
 }
 
 /// Whether all that was sent before an invoice was mirrored must be listed by now.
@@ -72,23 +83,34 @@ mod tests {
         let bill = create();
         let unproven = History {
             unproven_since: Some(datetime!(2026-11-01 12:00 UTC)),
-            attempts: 1,
             ..clean()
         };
         assert!(after_send(&bill.plan, &unproven));
         assert!(!after_send(&bill.plan, &clean()));
         assert!(!after_send(&refund().plan, &unproven));
 
+        let sent_at = datetime!(2026-11-01 12:00 UTC);
         let repeated = History {
-            attempts: 2,
+            is_repeated: true,
+            sent_at: Some(sent_at),
             ..unproven.clone()
+        };
+        let rules = rules();
+        let at = |passed| Circumstances {
+            now: sent_at + passed,
+            ..crate::policy::fixtures::at(&rules)
         };
         let invoice = Invoice::read(&json!({"id": 7, "status": "pending"})).expect("an invoice");
         let read = Finding::read(invoice.clone());
-        assert!(after_look_up(&bill.plan, &repeated, &read));
-        assert!(!after_look_up(&bill.plan, &unproven, &read));
+        let settled = at(rules.settle);
+        assert!(after_look_up(&bill.plan, &repeated, &read, settled));
+        assert!(!after_look_up(&bill.plan, &unproven, &read, settled));
         let listed = Finding::listed([invoice]);
-        assert!(!after_look_up(&bill.plan, &repeated, &listed));
+        assert!(!after_look_up(&bill.plan, &repeated, &listed, settled));
+        // Until then the list may show one of them and not the other.
+        let earlier = at(rules.settle / 2);
+        assert!(after_look_up(&bill.plan, &repeated, &listed, earlier));
+        assert!(!after_look_up(&bill.plan, &unproven, &listed, earlier));
     }
 
     #[test]

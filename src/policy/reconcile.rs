@@ -70,9 +70,8 @@ fn one_of(subject: &Subject<'_>, mut ours: Vec<Object>, at: Circumstances<'_>) -
 
 /// Whether a repeated request may have made another invoice, which the list does not show yet: this
 /// one's key was free again.
-fn may_have_successor(subject: &Subject<'_>, seen: &Object) -> bool {
-    let was_repeated = subject.history.attempts > 1;
-    was_repeated && seen.frees_key() && is_sent_again_by_key(subject)
+pub(super) fn may_have_successor(subject: &Subject<'_>, seen: &Object) -> bool {
+    subject.history.is_repeated && seen.frees_key() && is_sent_again_by_key(subject)
 }
 
 fn is_sent_again_by_key(subject: &Subject<'_>) -> bool {

@@ -7,8 +7,8 @@ use crate::policy::finding::{Finding, Subject};
 use crate::policy::found::{described, list, named, order_of, wanted};
 use crate::policy::judge::{Circumstances, conclude};
 use crate::policy::reconcile::{
-    has_left, is_missing, is_settled, is_word_unconfirmed, lives_as_own, look_again, until_listed,
-    wait_to_settle,
+    has_left, is_missing, is_settled, is_word_unconfirmed, lives_as_own, look_again,
+    may_have_successor, until_listed, wait_to_settle,
 };
 use crate::policy::verdict::{Effect, Next, Reason, Verdict};
 
@@ -56,7 +56,8 @@ impl Against {
 }
 
 /// Whether the job's own object has to be looked for before what was said can be decided: an invoice was named that
-/// does not carry the job's name, and that would be taken, or is dead, so that another one may be meant.
+/// does not carry the job's name, and that would be taken, or is dead, so that another one may be meant; or one of the job's
+/// own that is dead, while a repeated request may have made another one.
 pub fn needs_own(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> bool {
     let Finding::Read(seen) = finding else {
         return false;
@@ -64,7 +65,11 @@ pub fn needs_own(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> b
     let is_bill = subject.operation.makes_invoice();
     let may_be_taken = || contradiction(subject, stated, seen).is_none();
     let is_dead = || subject.operation.progress(seen) == Progress::Failed;
-    is_bill && !subject.name.names(seen) && (may_be_taken() || is_dead())
+    let may_be_another = match subject.name.names(seen) {
+        true => may_have_successor(subject, seen),
+        false => may_be_taken() || is_dead(),
+    };
+    is_bill && may_be_another
 }
 
 /// The place of what a search by the job's name brought, after what was named.
@@ -301,7 +306,7 @@ fn own_instead(subject: &Subject<'_>, stated: &Stated, finding: &Finding) -> Vec
 
 /// Whether nothing of the job's own can come to light beside an object that is about to be taken.
 fn is_alone(subject: &Subject<'_>, seen: &Object, at: Circumstances<'_>) -> bool {
-    subject.name.names(seen)
+    (subject.name.names(seen) && !may_have_successor(subject, seen))
         || subject.plan.lookup.acts_on_object()
         || is_settled(subject.history, at)
 }

@@ -168,7 +168,7 @@ async fn look_up(room: &Room, mut claim: Claim, claimed_at: Moment, errand: Erra
             asked_later(&claim.history, at),
         )
         .filter(|_| !is_taken_as_own(claim.stated.as_ref(), claim.name, &verdict.next)),
-        may_have_others: others::after_look_up(&plan, &claim.history, finding),
+        may_have_others: others::after_look_up(&plan, &claim.history, finding, at),
         known: Known {
             found: found.as_deref(),
             is_taken_anyway,

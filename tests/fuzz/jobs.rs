@@ -87,6 +87,7 @@ pub(crate) fn history(tape: &mut Tape<'_>) -> History {
         is_sent_no_more: tape.coin(),
         is_target_known: tape.coin(),
         sent_at: past(tape),
+        is_repeated: tape.coin(),
         denied_since: past(tape),
         is_key_taken: tape.coin(),
     }

@@ -19,7 +19,12 @@ fn late() -> Wish {
 
 /// A bill whose first request gets no clear answer; what that made dies at once. Its job, and that.
 async fn lost(world: &World, phone: &str) -> (Job, i64) {
-    let fault = json!({"route": "POST /invoices", "effect": "apply", "times": 1,
+    lost_so_often(world, phone, 1).await
+}
+
+/// The same with so many requests without a clear answer.
+async fn lost_so_often(world: &World, phone: &str, times: u32) -> (Job, i64) {
+    let fault = json!({"route": "POST /invoices", "effect": "apply", "times": times,
                        "answer": {"preset": "502_html"}});
     world.sandbox.fault(fault).await;
     let job = world.bill(phone, 700).await;
@@ -34,6 +39,20 @@ async fn lost(world: &World, phone: &str) -> (Job, i64) {
     let dead = json!({"status": "error", "error_code": "network_unavailable"});
     world.sandbox.set_invoice(first, dead).await;
     (job, first)
+}
+
+/// A bill of which two requests got no clear answer, and what the first one made is dead. Its job, and what both made.
+async fn lost_twice(world: &World) -> (Job, i64, i64) {
+    let (job, first) = lost_so_often(world, phone::UNPAID, 2).await;
+    world
+        .until_holds("the second is made", async || {
+            world.effects_of(job).await.len() == 2
+        })
+        .await;
+    let second = world.effects_of(job).await[1]["invoice_id"]
+        .as_i64()
+        .unwrap();
+    (job, first, second)
 }
 
 /// The job goes by what a repeated request made, and nobody knows of the first one yet.
@@ -190,4 +209,69 @@ async fn a_bill_with_one_request_is_not_searched_for() {
         .await;
     assert!(world.sandbox.requests_to("GET /invoices").await.is_empty());
     world.end([daemon]).await;
+}
+
+/// The list shows what the first request made, and not yet what the second did.
+#[tokio::test]
+async fn what_a_list_does_not_show_yet_is_found_too() {
+    let (world, daemon) = running().await;
+    let (job, first, second) = lost_twice(&world).await;
+    world
+        .sandbox
+        .set_invoice(first, json!({"status": "pending", "error_code": null}))
+        .await;
+    let row = world
+        .until_job(job, "it goes by the first", |row| {
+            row["invoice_id"] == first
+        })
+        .await;
+    assert_ne!(row["state"], "held", "{row}");
+    until_found(&world, job, second).await;
+    let alert = told(&world, second).await;
+    let summary = alert["summary"].as_str().unwrap();
+    assert!(summary.contains(&format!("invoice {first}")), "{summary}");
+    drop(daemon);
+    world.end_unchecked().await;
+}
+
+/// Whatever a person says, what is dead is not all that there is before the rest must be listed.
+#[tokio::test]
+async fn no_word_about_the_dead_one_makes_a_third() {
+    tokio::join!(
+        after_a_word("true, {first}, 'I see it at ApiPay'"),
+        after_a_word("false, null, 'the only one that I see is dead'"),
+    );
+}
+
+async fn after_a_word(word: &str) {
+    // The second is made so much later that there is time for a word while only the first is listed.
+    let wish = Wish::default()
+        .late_lists(Duration::from_secs(6))
+        .tune("follow.first", "300ms")
+        .tune("follow.max", "500ms")
+        .tune("reconcile.quiet_after_answer", "4s");
+    let (world, daemon) = World::running_as(wish).await;
+    let (job, first, second) = lost_twice(&world).await;
+    world.until(job, "uncertain").await;
+    // Held, and its attempts forgotten, as after any slip.
+    world
+        .sql(&format!(
+            "select apipay.resolve({job}, true, 99999999, 'a slip')"
+        ))
+        .await;
+    world.until(job, "held").await;
+    let word = word.replace("{first}", &first.to_string());
+    world
+        .sql(&format!("select apipay.resolve({job}, {word})"))
+        .await;
+    let row = world
+        .until_job(job, "the second has come to light", |row| {
+            row["state"] == "held" || row["invoice_id"].as_i64() > Some(first)
+        })
+        .await;
+    assert_eq!(world.effects_of(job).await.len(), 2, "{row}");
+    let is_second = row["invoice_id"] == second || row["state"] == "held";
+    assert!(is_second, "{row}");
+    drop(daemon);
+    world.end_unchecked().await;
 }

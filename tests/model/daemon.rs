@@ -267,6 +267,7 @@ impl Daemon {
             is_sent_no_more: false,
             is_target_known: false,
             sent_at: None,
+            is_repeated: question.attempts > 1,
             denied_since: None,
             invoice_id,
             // A key that is taken is answered with the number of what has it.

@@ -53,6 +53,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
         any::<bool>(),
         any::<bool>(),
         past(),
+        any::<bool>(),
     )
         .prop_map(
             |(
@@ -67,6 +68,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 is_key_taken,
                 is_target_known,
                 sent_at,
+                is_repeated,
             )| History {
                 attempts,
                 generation,
@@ -78,6 +80,7 @@ pub(super) fn any_history() -> impl Strategy<Value = History> {
                 is_sent_no_more,
                 is_target_known,
                 sent_at,
+                is_repeated,
                 denied_since,
                 invoice_id,
                 is_key_taken,

@@ -105,6 +105,7 @@ impl Job {
         let undecided = matches!(verdict.next, Next::Uncertain { .. } | Next::Held(_));
         let noted = undecided && matches!(verdict.effect, Effect::Unknown | Effect::Applied);
         self.history.attempts += u32::from(verdict.counts);
+        self.history.is_repeated |= noted && self.history.unproven_since.is_some();
         self.settle(verdict.next, noted);
     }
 
@@ -115,6 +116,7 @@ impl Job {
         self.baseline.get_or_insert_default();
         self.now += seconds(90);
         self.history.attempts += 1;
+        self.history.is_repeated |= self.history.unproven_since.is_some();
         let next = Next::Uncertain {
             after: seconds(60),
             reason: crate::policy::verdict::Reason::Timeout,

@@ -360,24 +360,34 @@ fn a_dead_invoice_is_not_all_there_is_where_its_key_was_sent_again() {
         ("cancelled", "applied succeeded invoice 15 cancelled free"),
         ("expired", "applied succeeded invoice 15 expired free"),
     ] {
-        for (attempts, absent_for, key) in [
-            (1, None, adopted),
-            (2, None, SETTLE),
-            (2, Some(300), partly),
-            (2, Some(900), adopted),
-            (9, Some(0), SETTLE),
+        // A person's word has the attempts begin anew, and what was sent stays sent.
+        for (attempts, is_repeated, absent_for, key) in [
+            (1, false, None, adopted),
+            (2, true, None, SETTLE),
+            (2, true, Some(300), partly),
+            (2, true, Some(900), adopted),
+            (9, true, Some(0), SETTLE),
+            (0, true, None, SETTLE),
         ] {
+            let history = History {
+                is_repeated,
+                ..history(attempts, 1000, absent_for)
+            };
             // Without keys a request is repeated only after the list has settled.
             for (protection, expected) in [(Key, key), (Lookup, adopted)] {
                 let subject = Case {
                     protection,
-                    ..case(create(), history(attempts, 1000, absent_for))
+                    ..case(create(), history.clone())
                 };
                 check(&subject, &invoices(&[own_invoice(status)]), expected);
             }
         }
     }
-    let repeated = case(create(), history(2, 60, None));
+    let repeated = History {
+        is_repeated: true,
+        ..history(2, 60, None)
+    };
+    let repeated = case(create(), repeated);
     let alive = "applied succeeded invoice 15 pending free";
     check(&repeated, &invoices(&[own_invoice("pending")]), alive);
 }

@@ -71,6 +71,51 @@ async fn each_invoice_that_lives_again_is_told_by_itself_and_ends_when_it_is_can
     world.end_unchecked().await;
 }
 
+/// Of two invoices of one job that live, the one that the job goes by is no trouble: the alert of the other says what helps.
+#[tokio::test]
+async fn the_one_that_the_job_goes_by_is_not_told_to_be_cancelled() {
+    let wish = Wish::default()
+        .tune("retry.async_error.initial", "2s")
+        .tune("retry.async_error.max", "2s");
+    let (world, daemon) = World::running_as(wish).await;
+    let job = world.bill(phone::NETWORK_UNAVAILABLE, 500).await;
+    let all = format!(
+        "select to_jsonb(array(select id from apipay.invoices where job_id = {job} and status = 'error' order by id))"
+    );
+    world
+        .until_true(&format!(
+            "select count(*) = 2 from apipay.invoices where job_id = {job} and status = 'error'"
+        ))
+        .await;
+    let made = world.value(&all).await;
+    let (first, second) = (made[0].as_i64().unwrap(), made[1].as_i64().unwrap());
+    world
+        .sandbox
+        .set_invoice(first, json!({"status": "pending"}))
+        .await;
+    world
+        .until_job(job, "it goes by the first", |row| {
+            row["invoice_id"] == first && row["state"] != "queued"
+        })
+        .await;
+    revive(&world, second, "pending").await;
+    let of_first = format!("subject = 'invoice {first}'");
+    let open_of_first = format!(
+        "select not exists (select from apipay.alerts where resolved_at is null and {of_first})"
+    );
+    world.until_true(&open_of_first).await;
+    let told = open(&world, KIND, &format!("subject = 'invoice {second}'")).await;
+    assert!(
+        action(&told).contains(&format!("cancel_invoice({second},")),
+        "{told}"
+    );
+    obey(&world, &told).await;
+    until_ended(&world, KIND, &format!("subject = 'invoice {second}'")).await;
+    world.until_true(&open_of_first).await;
+    drop(daemon);
+    world.end_unchecked().await;
+}
+
 #[tokio::test]
 async fn one_that_is_paid_is_not_to_be_cancelled_and_ends_when_a_person_has_seen_to_it() {
     let (world, daemon) = running().await;
