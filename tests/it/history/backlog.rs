@@ -68,3 +68,40 @@ async fn looking_at_a_backlog_costs_the_same_however_long_it_is() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     world.end_unchecked().await;
 }
+
+/// Plans are made while hardly any job is accepted: a night's bills are, before the statistics say so.
+#[tokio::test]
+async fn a_check_of_many_invoices_reads_their_jobs_only_whatever_the_statistics_say() {
+    let world = World::made(super::undisturbed()).await;
+    let pool = world.daemon_pool();
+    let mut daemon = pool.connections().acquire().await.unwrap();
+    let mut person = world.pool().acquire().await.unwrap();
+    run(&mut person, "set session_replication_role = replica").await;
+    run(
+        &mut person,
+        "insert into apipay.accounts (name, requests_per_minute) values ('branch-1', 60)",
+    )
+    .await;
+    run(&mut person, &due("array['branch-1']", 20_000)).await;
+    run(&mut person, "analyze apipay.jobs, apipay.invoices").await;
+    run(
+        &mut person,
+        "update apipay.jobs set state = 'accepted', invoice_id = id;
+         insert into apipay.invoices (account, id, job_id, job_token, status, amount, next_check_at)
+         select account, invoice_id, id, token, 'pending', 100, now() - make_interval(secs => id) from apipay.jobs",
+    )
+    .await;
+    let mut cases = statements::cases();
+    cases.retain(|case| case.sql.starts_with("-- Claims the next check"));
+    let [mut case] = <[_; 1]>::try_from(cases).ok().unwrap();
+    case.arguments = "'{branch-1}', 100, 100, 60, 1800000000, '{}', null, '1s'".to_owned();
+    let touched = touched(&mut daemon, &case, 0).await;
+    assert!(
+        touched.rows <= 1_000,
+        "{}\n{}",
+        touched.told(),
+        touched.plan
+    );
+    drop((person, daemon));
+    world.end_unchecked().await;
+}
