@@ -15,11 +15,12 @@ use crate::policy::follow::{
     Followed, Spans, follow, has_double, is_anothers, is_dropped_again, is_of_another_amount,
     proves_delivery,
 };
+use crate::policy::found::Standing;
 use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::rules::Jitter;
 use crate::policy::verdict::{Next, Reason};
-use crate::worker::alerting::{Alert, Known};
+use crate::worker::alerting::{Alert, Known, ToCancel};
 use crate::worker::guard::Guard;
 use crate::worker::jitter::jitter;
 use crate::worker::outcome::{self, Following};
@@ -88,6 +89,11 @@ pub(super) async fn decide_waiting(
         let known = Known {
             found,
             is_anothers: followed.is_anothers,
+            to_cancel: ToCancel::of_one(
+                &job.operation,
+                shown.object.id(),
+                Some(Standing::of(shown.object)),
+            ),
             ..Known::nothing_of(&job.operation)
         };
         let next = followed.next.as_ref();
