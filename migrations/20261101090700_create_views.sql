@@ -528,7 +528,7 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   with named as (
     select distinct (found.groups)[1]::bigint as id
-      from regexp_matches(left(job.error_message, 4000), '\minvoice ([1-9][0-9]{0,17})\M', 'g') as found (groups)
+      from regexp_matches(left(job.error_message, 4000), '(?:^|[^a-z])invoice ([1-9][0-9]{0,17})(?![0-9])', 'g') as found (groups)
     limit 20
   ), seen as (
     select m.id, m.status, s.standing,
@@ -547,7 +547,7 @@ as $$
         select id, status, amount, total_refunded, job_id, job_token from apipay.invoices where account = job.account and id = n.id offset 0) m
       -- Each is told with its status in the first parentheses after its number (policy::found).
       left join lateral (
-        select substring(left(job.error_message, 4000) from concat('\minvoice ', m.id, '\M[^(]*\(status ([^)]+)\)')) as status) told on true
+        select substring(left(job.error_message, 4000) from concat('(?:^|[^a-z])invoice ', m.id, '(?![0-9])[^(]*[(]status ([^)]+)[)]')) as status) told on true
       cross join lateral (select apipay._standing(m.status) as standing, apipay._standing(told.status) as alike) s
      where job.operation in ('invoice.create', 'invoice.cancel') and job.reason is distinct from 'other_organization'
   ), news as (
@@ -566,10 +566,11 @@ as $$
   select coalesce((select one.id from one),
            case when job.operation = 'invoice.create' and job.reason = 'mismatch' and job.error_code is distinct from 'anothers_object' then job.invoice_id end),
          (select one.standing from one),
-         (select string_agg(format('invoice %s is %s by now', news.id, case
-                   when news.standing = 'paid' and news.is_refunded then 'paid and fully refunded'
-                   when news.status = 'partially_refunded' then 'paid and refunded in part'
-                   else apipay._mask_phones(left(news.status, 100)) end), ' and ' order by news.id) from news where news.is_news)
+         (select string_agg(format('invoice %s %s by now', news.id, case
+                   when news.standing = 'paid' and news.is_refunded then 'is paid and fully refunded'
+                   when news.status = 'partially_refunded' then 'is paid and refunded in part'
+                   when news.status = 'cancelling' then 'is being cancelled' when news.status = 'error' then 'has failed'
+                   else 'is ' || apipay._mask_phones(left(news.status, 100)) end), ' and ' order by news.id) from news where news.is_news)
 $$;
 comment on function apipay._shown_of_held(apipay.jobs) is
   'The one invoice of a held bill that a person decides about, if it is one, with how it stands (apipay._standing), and what ApiPay has shown since of the invoices that its message tells of, or that are paid; null where nothing has changed.';
@@ -579,7 +580,7 @@ create function apipay._ways_out(job apipay.jobs, done text, as_that_one text, i
 language sql stable parallel safe
 return case when standing = 'paid' and job.reason in ('mismatch', 'not_as_stated') then concat(
     'The customer has paid invoice ', invoice, ', so it cannot be cancelled, and the job is not sent again beside it. ',
-    coalesce(as_that_one, done), ': select apipay.resolve(', job.id, ', true, ', invoice, ', ''why''',
+    coalesce(as_that_one, 'Done as that one'), ': select apipay.resolve(', job.id, ', true, ', invoice, ', ''why''',
     case when as_that_one is not null then ', anyway => true' end, '). ',
     'If it is not what was to be paid, say the same, have it refunded in ApiPay''s dashboard, or by your program with apipay.refund_invoice, and enqueue a new job.')
   else concat(

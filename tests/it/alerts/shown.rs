@@ -71,7 +71,7 @@ async fn a_wrong_invoice_that_is_paid_is_told_once_more_and_not_to_be_cancelled(
 #[tokio::test]
 async fn a_wrong_invoice_that_is_being_cancelled_is_to_be_waited_for_and_then_said_not_to_be_done() {
     let (world, daemon, job, own) = mismatched().await;
-    let says = format!("invoice {own} is cancelling by now");
+    let says = format!("invoice {own} is being cancelled by now");
     let (alert, explain) = shown(&world, job, own, "cancelling", &says).await;
     agree(&alert, &explain);
     for text in [action(&alert), &explain] {
