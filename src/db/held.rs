@@ -6,7 +6,7 @@ use super::accounts::AlertText;
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
-use crate::policy::found::Standing;
+use crate::domain::object::Standing;
 
 /// A held job.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use rust_decimal::Decimal;
 
-use crate::domain::object::{Expected, Object};
+use crate::domain::object::{Expected, Object, Standing};
 use crate::domain::operation::Plan;
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::verdict::{Next, Reason};
@@ -27,45 +27,6 @@ pub fn in_words(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option
 /// What stands before what was found of a job that was said not to be done.
 const DENIED: &str = "it was said that it was not done; ";
 
-/// How an object stands about which a person decides: what helps goes by this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It lives, and is not paid.
-    Open,
-    /// It is being taken back.
-    BeingTakenBack,
-    /// It is paid.
-    Paid,
-    /// It is dead.
-    Dead,
-}
-
-impl Standing {
-    /// How this one stands.
-    pub fn of(object: &Object) -> Standing {
-        if object.is_paid() {
-            Standing::Paid
-        } else if object.is_dead() {
-            Standing::Dead
-        } else if object.is_being_taken_back() {
-            Standing::BeingTakenBack
-        } else {
-            Standing::Open
-        }
-    }
-
-    /// Reads the database's word (`apipay._standing`).
-    pub fn parse(word: &str) -> Option<Standing> {
-        match word {
-            "open" => Some(Standing::Open),
-            "cancelling" => Some(Standing::BeingTakenBack),
-            "paid" => Some(Standing::Paid),
-            "dead" => Some(Standing::Dead),
-            _ => None,
-        }
-    }
-}
-
 /// The one object of a job, among what was found, that a person decides about, and how it stands; none where several live.
 /// What is dead counts if the job is held against it.
 pub fn to_decide(
@@ -74,14 +35,15 @@ pub fn to_decide(
     next: &Next,
 ) -> Option<(i64, Standing)> {
     let counts = |object: &&Object| {
-        !object.is_dead()
-            || *next == Next::Held(Reason::Mismatch) && subject.name.names(object)
+        !object.is_dead() || *next == Next::Held(Reason::Mismatch) && subject.name.names(object)
     };
     let ours = own(subject, findings).into_iter().filter(counts);
     let all: BTreeMap<i64, Standing> = ours
-        .map(|object| (object.id(), Standing::of(object)))
+        .map(|object| (object.id(), Standing::of(&**object)))
         .collect();
-    let mut living = all.iter().filter(|(_, standing)| **standing != Standing::Dead);
+    let mut living = all
+        .iter()
+        .filter(|(_, standing)| **standing != Standing::Dead);
     let one = match (living.next(), living.next()) {
         (None, _) => all.iter().next_back(),
         (one, None) => one,
@@ -399,16 +361,26 @@ mod tests {
             ("cancelling", Standing::BeingTakenBack),
             ("paid", Standing::Paid),
         ] {
-            let seen = vec![own(1, status), own(3, "cancelled"), invoice(4, "pending", None)];
+            let seen = vec![
+                own(1, status),
+                own(3, "cancelled"),
+                invoice(4, "pending", None),
+            ];
             assert_eq!(one(seen, &mismatch), Some((1, standing)));
         }
         let dead = || vec![own(1, "error"), own(3, "cancelled")];
         assert_eq!(one(dead(), &mismatch), Some((3, Standing::Dead)));
         assert_eq!(one(dead(), &Next::Held(Reason::NotAsStated)), None);
-        assert_eq!(one(vec![own(1, "pending"), own(2, "paid")], &mismatch), None);
+        assert_eq!(
+            one(vec![own(1, "pending"), own(2, "paid")], &mismatch),
+            None
+        );
         let named = Finding::read(invoice(9, "processing", None));
         let seen = to_decide(&subject, &[&named, &named], &mismatch);
         assert_eq!(seen, Some((9, Standing::Open)));
-        assert_eq!(to_decide(&subject, &[&refunds(&json!([]))], &mismatch), None);
+        assert_eq!(
+            to_decide(&subject, &[&refunds(&json!([]))], &mismatch),
+            None
+        );
     }
 }

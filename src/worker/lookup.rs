@@ -271,12 +271,7 @@ async fn ask(room: &Room, claim: &Claim, subject: &Subject<'_>) -> Option<Vec<As
 }
 
 /// What a person may have to cancel before the job can be sent again.
-fn to_cancel(
-    claim: &Claim,
-    subject: &Subject<'_>,
-    findings: &[&Finding],
-    next: &Next,
-) -> ToCancel {
+fn to_cancel(claim: &Claim, subject: &Subject<'_>, findings: &[&Finding], next: &Next) -> ToCancel {
     match found::to_decide(subject, findings, next) {
         Some((id, standing)) => ToCancel::of_one(&claim.operation, id, Some(standing)),
         None => ToCancel::of(&claim.operation),

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::earlier;
 use crate::db::entry::Entry;
 use crate::db::mirrors::{AcceptedJob, DueMirror};
-use crate::domain::object::{Object, Outlook};
+use crate::domain::object::{Object, Outlook, Standing};
 use crate::domain::state::State;
 use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::finding::Subject;
@@ -15,7 +15,6 @@ use crate::policy::follow::{
     Followed, Spans, follow, has_double, is_anothers, is_dropped_again, is_of_another_amount,
     proves_delivery,
 };
-use crate::policy::found::Standing;
 use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::rules::Jitter;
@@ -92,7 +91,7 @@ pub(super) async fn decide_waiting(
             to_cancel: ToCancel::of_one(
                 &job.operation,
                 shown.object.id(),
-                Some(Standing::of(shown.object)),
+                Some(Standing::of(&**shown.object)),
             ),
             ..Known::nothing_of(&job.operation)
         };

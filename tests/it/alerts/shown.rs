@@ -28,7 +28,11 @@ async fn both_say(world: &World, job: Job, says: &str) -> (Value, String) {
 
 /// Both name the same calls.
 fn agree(alert: &Value, explain: &str) {
-    assert_eq!(ways_out(action(alert)), ways_out(explain), "{alert}\n{explain}");
+    assert_eq!(
+        ways_out(action(alert)),
+        ways_out(explain),
+        "{alert}\n{explain}"
+    );
 }
 
 #[tokio::test]
@@ -58,7 +62,23 @@ async fn a_wrong_invoice_that_is_paid_is_told_once_more_and_not_to_be_cancelled(
     let explain = world.explain(job).await;
     agree(&again, &explain);
     for text in [action(&again), &explain] {
-        assert!(text.contains(&keep) && !text.contains("cancel_invoice("), "{text}");
+        assert!(
+            text.contains(&keep) && !text.contains("cancel_invoice("),
+            "{text}"
+        );
+    }
+    // Nor does it end as not done.
+    let end = format!("select apipay.resolve({job}, false, null, 'why', and_cancel => true)");
+    as_operator(&world, &end).await.unwrap();
+    let is_held = |row: &Value| row["state"] == "held" && row["reason"] == "not_as_stated";
+    world.until_job(job, "held again", is_held).await;
+    let (alert, explain) = both_say(&world, job, "(status paid)").await;
+    agree(&alert, &explain);
+    for text in [action(&alert), &explain] {
+        assert!(
+            text.contains(&keep) && !text.contains("cancel_invoice("),
+            "{text}"
+        );
     }
     as_operator(&world, &keep).await.unwrap();
     world.until(job, "succeeded").await;
@@ -69,7 +89,8 @@ async fn a_wrong_invoice_that_is_paid_is_told_once_more_and_not_to_be_cancelled(
 }
 
 #[tokio::test]
-async fn a_wrong_invoice_that_is_being_cancelled_is_to_be_waited_for_and_then_said_not_to_be_done() {
+async fn a_wrong_invoice_that_is_being_cancelled_is_to_be_waited_for_and_then_said_not_to_be_done()
+{
     let (world, daemon, job, own) = mismatched().await;
     let says = format!("invoice {own} is being cancelled by now");
     let (alert, explain) = shown(&world, job, own, "cancelling", &says).await;
@@ -89,8 +110,14 @@ async fn a_wrong_invoice_that_is_being_cancelled_is_to_be_waited_for_and_then_sa
     for text in [action(&alert), &explain] {
         assert!(!text.contains("cancel_invoice("), "{text}");
         assert!(!text.contains("is being cancelled"), "{text}");
-        assert!(text.contains(&due) && text.contains("and_cancel => true"), "{text}");
-        assert!(text.contains(&format!("invoice {own} holds the job no more")), "{text}");
+        assert!(
+            text.contains(&due) && text.contains("and_cancel => true"),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("invoice {own} holds the job no more")),
+            "{text}"
+        );
     }
     say_not_done(&world, job).await;
     world.until(job, "succeeded").await;
@@ -127,12 +154,17 @@ async fn an_invoice_of_another_amount_is_named_by_its_number_wherever_it_is_to_b
         .await;
     let job = world.bill(phone::UNPAID, 900).await;
     world.until(job, "held").await;
-    let invoice = world.effects_of(job).await[0]["invoice_id"].as_i64().unwrap();
+    let invoice = world.effects_of(job).await[0]["invoice_id"]
+        .as_i64()
+        .unwrap();
     let cancel = format!("cancel_invoice({invoice}, account => 'default')");
     until_told(&world, &cancel, 1).await;
     let (alert, explain) = (only(&world, job).await, world.explain(job).await);
     agree(&alert, &explain);
     assert!(explain.contains(&cancel), "{explain}");
+    // It stands as it was told: that is no news.
+    assert_eq!(alert["incidents"], 0, "{alert}");
+    assert!(alert["details"].get("since").is_none(), "{alert}");
     drop(daemon);
     world.end_unchecked().await;
 }

@@ -120,11 +120,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     // refused
-    (
-        "jsonb_array_elements_text(l.details -> 'jobs')",
-        "{ACCOUNTS}, 'job_refused'",
-        ALL,
-    ),
+    ("-> 'jobs') as k", "{ACCOUNTS}, 'job_refused'", ALL),
     (
         "-- Jobs that the gateway has refused again and again",
         "{ACCOUNTS}, array[{JOBS} + 1021], 5, 155, 10000, now()",

@@ -83,16 +83,23 @@ async fn an_account_behind_a_cap_or_a_block_misses_its_daemon_as_without_it() {
         "capped_until = null, capped_operations = null, capped_reason = null, blocked_until = now() + interval '1 hour', blocked_reason = 'retry_after'",
     ] {
         world
-            .sql(&format!("update apipay.accounts set {behind} where name = 'b1'"))
+            .sql(&format!(
+                "update apipay.accounts set {behind} where name = 'b1'"
+            ))
             .await;
         let missed = seen(&died).await.unwrap();
         assert_eq!((missed.served_by, missed.due_jobs), (0, 0), "{behind}");
         assert_eq!(missed.stopped_host.as_deref(), Some("h1"), "{behind}");
         // Whoever serves it has nothing to do now.
-        assert!(seen(&[("h2", "b1", 500, 1, false)]).await.is_none(), "{behind}");
+        assert!(
+            seen(&[("h2", "b1", 500, 1, false)]).await.is_none(),
+            "{behind}"
+        );
     }
     // Nothing waits for one.
-    world.sql("select apipay.cancel(id, 'why') from apipay.jobs").await;
+    world
+        .sql("select apipay.cancel(id, 'why') from apipay.jobs")
+        .await;
     assert!(seen(&died).await.is_none());
     world.end_unchecked().await;
 }
