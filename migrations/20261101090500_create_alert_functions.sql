@@ -126,7 +126,7 @@ declare
 begin
   -- Whoever is to look the payment up has to know which one it is, and only what is true is promised: past its expires_at
   -- nothing of a job is sent.
-  action := coalesce((select concat(apipay._sought(j), '; ', apipay._time_over(j, details ->> 'reason'), case when j.expires_at <= now()
+  action := coalesce((select concat(apipay._sought(j), '; ', case when not details ? 'paid_invoice' then apipay._time_over(j, details ->> 'reason') end, case when j.expires_at <= now()
                                then regexp_replace(action, '; sends it again(, to the account''s present organization,)?', '; ends it expired')
                                else action end)
                         from apipay.jobs j where j.id = (details ->> 'job')::bigint and j.account = account_name), action);

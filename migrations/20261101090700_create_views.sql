@@ -515,32 +515,102 @@ language sql immutable parallel safe
 return case job.operation when 'invoice.create' then 'INVOICE_ID' when 'invoice.refund' then 'REFUND_ID' else 'null' end;
 comment on function apipay._id_to_name(apipay.jobs) is 'What stands in a call of apipay.resolve for the number that a person is to name: null of a cancel, which names its invoice itself.';
 
--- What a person can say of a held job, as exact calls.
-create function apipay._ways_out(job apipay.jobs, done text, as_that_one text) returns text
-language sql stable parallel safe
-return concat(done, ': select apipay.resolve(', job.id, ', true, ',
-  apipay._id_to_name(job), ', ''why''). ',
-  as_that_one || ': the same with anyway => true. ',
-  case when job.operation = 'invoice.create' and job.reason = 'mismatch' and job.error_code is distinct from 'anothers_object' then concat(
-    'An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(job.invoice_id::text, 'INVOICE_ID'),
-    ', account => ''', job.account, '''), and wait until ApiPay shows it as cancelled, or it holds the job again. ') end,
-  'Not done: select apipay.resolve(', job.id, ', false, null, ''why'')', apipay._sent_again(job, ', which sends it again',
-    ' once ApiPay shows ' || apipay._shown_before_again(job.operation)),
-  case when isfinite(job.expires_at) then '. With and_cancel => true it ends cancelled.' else ', or with and_cancel => true never.' end);
-comment on function apipay._ways_out(apipay.jobs, text, text) is 'The calls that settle a held job.';
+create function apipay._standing(status text) returns text
+language sql immutable parallel safe
+return case when status is null then null when status in ('paid', 'partially_refunded') then 'paid' when status in ('cancelled', 'expired', 'error') then 'dead'
+            when status = 'cancelling' then 'cancelling' else 'open' end;
+comment on function apipay._standing(text) is 'What helps about an invoice with this status goes by this: open, cancelling, paid or dead.';
 
-create function apipay._explain_held(job apipay.jobs) returns text
+-- Of what was found of a held job its message says how it stood then; what helps depends on how it stands now. It reads the
+-- copies of invoices with the owner's rights, as apipay._explain_alive does, and shows no more than the view does.
+create function apipay._shown_of_held(job apipay.jobs, out invoice bigint, out standing text, out since text) returns record
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  with named as (
+    select distinct (found.groups)[1]::bigint as id
+      from regexp_matches(left(job.error_message, 4000), '(?:^|[^a-z])invoice ([1-9][0-9]{0,17})(?![0-9])', 'g') as found (groups)
+    limit 20
+  ), seen as (
+    select m.id, m.status, s.standing,
+           case when m.id is not distinct from job.invoice_id then is_known.yes else (m.job_id = job.id and m.job_token = job.token) is true end as is_own,
+           coalesce(m.total_refunded >= m.amount, false) as is_refunded,
+           told.status as told, s.alike
+      from (select job.operation = 'invoice.create' and job.error_code is distinct from 'anothers_object' and job.invoice_id is not null as yes) is_known
+      cross join lateral (
+            select id from named
+            union
+            select o.id from (select id, account from apipay.invoices where job_id = job.id and job_token = job.token offset 0) o
+             where o.account = job.account
+            union
+            select job.invoice_id where is_known.yes) n
+      cross join lateral (
+        select id, status, amount, total_refunded, job_id, job_token from apipay.invoices where account = job.account and id = n.id offset 0) m
+      -- Each is told with its status in the first parentheses after its number (policy::found).
+      left join lateral (
+        select substring(left(job.error_message, 4000) from concat('(?:^|[^a-z])invoice ', m.id, '(?![0-9])[^(]*[(]status ([^)]+)[)]')) as status) told on true
+      cross join lateral (select apipay._standing(m.status) as standing, apipay._standing(told.status) as alike) s
+     where job.operation in ('invoice.create', 'invoice.cancel') and job.reason is distinct from 'other_organization'
+  ), news as (
+    select *, case when told is null then is_own and standing = 'paid' else standing <> alike end as is_news from seen
+  ), own as (
+    -- What is dead and was not told of is an earlier one, which had been seen to.
+    select * from news
+     where job.operation = 'invoice.create' and is_own
+       and (standing <> 'dead' or is_news or (told is not null and job.reason = 'mismatch'))
+  ), one as (
+    -- Of several that live none is meant more than the others; what is dead counts where nothing lives.
+    select o.id, o.standing from own o
+     where case when o.standing = 'dead' then not exists (select from own other where other.standing <> 'dead' or other.id > o.id)
+                else not exists (select from own other where other.standing <> 'dead' and other.id <> o.id) end
+  )
+  select coalesce((select one.id from one),
+           case when job.operation = 'invoice.create' and job.reason = 'mismatch' and job.error_code is distinct from 'anothers_object' then job.invoice_id end),
+         (select one.standing from one),
+         (select string_agg(format('invoice %s %s by now', news.id, case
+                   when news.standing = 'paid' and news.is_refunded then 'is paid and fully refunded'
+                   when news.status = 'partially_refunded' then 'is paid and refunded in part'
+                   when news.status = 'cancelling' then 'is being cancelled' when news.status = 'error' then 'has failed'
+                   else 'is ' || apipay._mask_phones(left(news.status, 100)) end), ' and ' order by news.id) from news where news.is_news)
+$$;
+comment on function apipay._shown_of_held(apipay.jobs) is
+  'The one invoice of a held bill that a person decides about, if it is one, with how it stands (apipay._standing), and what ApiPay has shown since of the invoices that its message tells of, or that are paid; null where nothing has changed.';
+
+-- What a person can say of a held job, as exact calls.
+create function apipay._ways_out(job apipay.jobs, done text, as_that_one text, invoice bigint, standing text) returns text
+language sql stable parallel safe
+return case when standing = 'paid' and job.reason in ('mismatch', 'not_as_stated') then concat(
+    'The customer has paid invoice ', invoice, ', so it cannot be cancelled, and the job is not sent again beside it. ',
+    coalesce(as_that_one, 'Done as that one'), ': select apipay.resolve(', job.id, ', true, ', invoice, ', ''why''',
+    case when as_that_one is not null then ', anyway => true' end, '). ',
+    'If it is not what was to be paid, say the same, have it refunded in ApiPay''s dashboard, or by your program with apipay.refund_invoice, and enqueue a new job.')
+  else concat(
+    case when standing = 'dead' and job.reason in ('mismatch', 'not_as_stated')
+         then format('As ApiPay shows it now, invoice %s holds the job no more. ', invoice) end,
+    done, ': select apipay.resolve(', job.id, ', true, ', apipay._id_to_name(job), ', ''why''). ',
+    case when standing is distinct from 'dead' then as_that_one || ': the same with anyway => true. ' end,
+    case when job.operation <> 'invoice.create' or job.error_code is not distinct from 'anothers_object' or standing is not distinct from 'dead'
+              or job.reason is distinct from 'mismatch' and (job.reason is distinct from 'not_as_stated' or standing is null) then null
+         when standing = 'cancelling' then format('First wait: invoice %s is being cancelled, and holds the job again until ApiPay shows it as cancelled. ', invoice)
+         else concat('An invoice that is wrong and not paid: first select apipay.cancel_invoice(', coalesce(invoice::text, 'INVOICE_ID'),
+           ', account => ''', job.account, '''), and wait until ApiPay shows it as cancelled, or it holds the job again. ') end,
+    'Not done: select apipay.resolve(', job.id, ', false, null, ''why'')', apipay._sent_again(job, ', which sends it again',
+      ' once ApiPay shows ' || apipay._shown_before_again(job.operation)),
+    case when isfinite(job.expires_at) then '. With and_cancel => true it ends cancelled.' else ', or with and_cancel => true never.' end) end;
+comment on function apipay._ways_out(apipay.jobs, text, text, bigint, text) is
+  'The calls that settle a held job, of which this one invoice is known to stand so (apipay._shown_of_held).';
+
+create function apipay._explain_held(job apipay.jobs, invoice bigint, standing text, since text) returns text
 language sql stable parallel safe
 return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipay._since(job.updated_at), ': ', case
   when job.reason = 'not_as_stated' then concat('what was said of ', apipay._deed(job), ' is not what ApiPay has',
-    ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
+    ': ' || nullif(concat_ws('; ', apipay._mask_phones(left(job.error_message, 500)), since), ''), '. ',
     -- policy::stated says where it is needed.
-    apipay._ways_out(job, 'Done as another one', case when job.error_code = 'differs' then 'Done as that one, though it differs' end))
+    apipay._ways_out(job, 'Done as another one', case when job.error_code = 'differs' then 'Done as that one, though it differs' end, invoice, standing))
   when job.reason = 'mismatch' then concat('what ApiPay has under the name of ', apipay._deed(job), ' does not fit',
-    ': ' || apipay._mask_phones(left(job.error_message, 500)), '. ',
-    apipay._ways_out(job, 'Done as another one', 'Done as that one, though it differs'))
+    ': ' || nullif(concat_ws('; ', apipay._mask_phones(left(job.error_message, 500)), since), ''), '. ',
+    apipay._ways_out(job, 'Done as another one', 'Done as that one, though it differs', invoice, standing))
   when job.reason = 'duplicate_detected' then concat('more than one object at ApiPay carries the name of ', apipay._deed(job),
-    ': ' || apipay._mask_phones(left(job.error_message, 500)),
+    ': ' || nullif(concat_ws('; ', apipay._mask_phones(left(job.error_message, 500)), since), ''),
     '. See in ApiPay''s dashboard that the customer pays only one of them, and say which: select apipay.resolve(', job.id, ', true, ',
     apipay._id_to_name(job), ', ''why'').',
     case when job.operation = 'invoice.create' then concat(
@@ -549,14 +619,14 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
   when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given ',
     case when job.http_status = 403 then 'no answer about it' else 'no clear answer about it' end, ' ' || apipay._since(job.denied_at),
     ' (last: ' || apipay._last_answer(job) || case when job.http_status = 403 then '; the account''s key may not ask that, and ApiPay''s support can say why' else '' end || ')',
-    ', so nothing was sent. ',
+    ', so nothing was sent', '; ' || since, '. ',
     'To have ApiPay asked again: select apipay.resolve(', job.id, ', false, null, ''why''). To end it: the same with and_cancel => true, which sends nothing. ',
     case job.operation
       when 'invoice.create' then 'Before you enqueue a new payment, see in ApiPay''s dashboard that nothing of this job is there, and cancel what is. '
       when 'invoice.refund' then 'Before you enqueue a new refund, see in ApiPay''s dashboard that nothing of this job is there. ' end,
     'Done, as ApiPay''s dashboard shows for ', apipay._trace(job), ': select apipay.resolve(', job.id, ', true, ',
     apipay._id_to_name(job), ', ''why'').')
-  when job.reason = 'original_lives' then concat(apipay._mask_phones(left(job.error_message, 500)), '. This copy is not sent, but whether ',
+  when job.reason = 'original_lives' then concat(concat_ws('; ', apipay._mask_phones(left(job.error_message, 500)), since), '. This copy is not sent, but whether ',
     apipay._deed(job), ' had been done before that was seen is not known. Look for ', apipay._trace(job), ' in ApiPay''s dashboard. ',
     'Nothing there: select apipay.resolve(', job.id, ', false, null, ''why'', and_cancel => true), which ends it unsent',
     format('; what to do about what job %s made stands in its explain', job.retry_of), '. ',
@@ -571,9 +641,9 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     'Not done, or taken back there: select apipay.resolve(', job.id, ', false, null, ''why'')',
     apipay._sent_again(job, ', which sends it again, to the account''s present organization', null),
     case when isfinite(job.expires_at) then '. With and_cancel => true it ends cancelled.' else '; or with and_cancel => true never.' end)
-  else concat('nobody but a human can tell whether ', apipay._deed(job), ' was done', ' (last: ' || apipay._last_answer(job) || ')',
-    '. Look for ', apipay._trace(job), ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null)) end);
-comment on function apipay._explain_held(apipay.jobs) is 'explain of a held job.';
+  else concat('nobody but a human can tell whether ', apipay._deed(job), ' was done', ' (last: ' || apipay._last_answer(job) || ')', '; ' || since,
+    '. Look for ', apipay._trace(job), ' in ApiPay''s dashboard. ', apipay._ways_out(job, 'Done', null, invoice, standing)) end);
+comment on function apipay._explain_held(apipay.jobs, bigint, text, text) is 'explain of a held job, with what apipay._shown_of_held says of it.';
 
 create function apipay._sandbox_note(invoice apipay.invoices) returns text
 language sql immutable parallel safe
@@ -752,7 +822,7 @@ begin
                              else apipay._explain_stated(job, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted)) end
   when 'accepted' then apipay._explain_accepted(job, invoice, refund, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted))
   when 'parked' then apipay._explain_parked(job, account, apipay._obstacle(account, control, served_at, doubted), apipay._unserved(account, served_at, doubted))
-  when 'held' then apipay._explain_held(job)
+  when 'held' then (select apipay._explain_held(job, now.invoice, now.standing, now.since) from apipay._shown_of_held(job) now)
   when 'succeeded' then apipay._explain_succeeded(job, invoice, refund, asked_from, coalesce(apipay._obstacle_to_asking(account, control, served_at, doubted), halted))
     || case when job.operation = 'invoice.create' and invoice.settled and invoice.status in ('processing', 'pending', 'cancelling')
                  and invoice.created_at < account.organization_since

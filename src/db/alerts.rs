@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::accounts::AlertText;
 use super::{ACCOUNT_PATIENCE_MS, DbError, Pool, Task};
 use crate::domain::account::AccountName;
-use crate::domain::job::JobId;
 
 /// Opens an alert unless one of its kind is open about the same. False when it is not there all the same:
 /// [`why_not_written`] says why.
@@ -254,65 +252,6 @@ pub async fn open_now(pool: &Pool, accounts: &[String], most: i64) -> Result<Vec
     .fetch_all(pool)
     .await
     .task("read the open alerts")
-}
-
-/// A held job of which nobody is told.
-#[derive(Clone, Debug)]
-pub struct Untold {
-    /// The account.
-    pub account: AccountName,
-    /// The job.
-    pub job: JobId,
-    /// Its operation.
-    pub operation: String,
-    /// Why it is held.
-    pub reason: String,
-    /// What the gateway was found to have, if that is why.
-    pub found: Option<String>,
-    /// The code of its last error.
-    pub error_code: Option<String>,
-    /// Whether its last answer was that the account's key may not ask (HTTP 403).
-    pub is_refused: bool,
-    /// When somebody last said that nothing was done.
-    pub denied_at: Option<OffsetDateTime>,
-}
-
-/// Held jobs that no open alert names or counts: an alert may have been resolved between its opening and the record that
-/// it was about. As many of each account as are told one by one, and one more, which begins to count the others.
-pub async fn untold(pool: &Pool) -> Result<Vec<Untold>, DbError> {
-    let rows = sqlx::query!(
-        r#"select a.name as "account!", h.id as "id!", h.operation as "operation!", h.reason as "reason!", h.found as "found?",
-                  h.error_code as "error_code?", h.http_status as "http_status?", apipay._past(h.denied_at) as "denied_at?"
-             from apipay.accounts a
-             cross join lateral (select apipay._told_held(a.name) as jobs offset 0) told
-             cross join lateral (
-               select j.id, j.operation, coalesce(j.reason, '') as reason, j.error_code, j.http_status, j.denied_at,
-                      case when j.reason in ('not_as_stated', 'mismatch', 'duplicate_detected') then j.error_message end as found
-                 from apipay.jobs j
-                where j.account = a.name and j.state = 'held' and j.id <> all (told.jobs)
-                order by j.id
-                limit greatest(11 - cardinality(told.jobs), 1)) h
-            where not exists (select from apipay.alerts l
-                               where coalesce(l.account, '') = a.name and l.kind = 'job_held' and l.subject = 'others'
-                                 and l.resolved_at is null)
-            order by a.name, h.id"#
-    )
-    .fetch_all(pool)
-    .await
-    .task("find held jobs without an alert")?;
-    let untold = rows.into_iter().filter_map(|row| {
-        Some(Untold {
-            account: AccountName::parse(&row.account)?,
-            job: JobId(row.id),
-            operation: row.operation,
-            reason: row.reason,
-            found: row.found,
-            error_code: row.error_code,
-            is_refused: row.http_status == Some(403),
-            denied_at: row.denied_at,
-        })
-    });
-    Ok(untold.collect())
 }
 
 /// A parked account whose alert does not say so.

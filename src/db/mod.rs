@@ -24,6 +24,7 @@ pub mod fate;
 pub mod fault;
 pub mod given_back;
 pub mod health;
+pub mod held;
 mod host;
 pub mod listen;
 pub mod locks;

@@ -177,8 +177,9 @@ cross join lateral (
 where due.jobs > 0 or lookup.mark is not null or undecided.id is not null or checks.mark is not null or lease.mark is not null
    or refused.sends is not null or refused.reads is not null or turn.mark is not null
    or probe.due_at is not null
-   -- What the daemon has parked is looked after by nobody once it is in no configuration: no probe of it is made.
-   or (a.state = 'parked' and a.parked_by = 'apipayd'
+   -- What the daemon has parked, or what waits behind a cap or a block, is looked after by nobody once it is in no
+   -- configuration: no probe of it is made, and nothing of it goes on when that is over.
+   or ((a.state = 'parked' and a.parked_by = 'apipayd' or a.state = 'active' and greatest(a.capped_until, a.blocked_until) > now())
        and not exists (select from apipay.daemons d
                         where d.seen_at > now() - make_interval(secs => $1) and not d.has_left and a.name = any (d.accounts))
        and (exists (select from apipay.jobs j where j.account = a.name and j.state = 'parked')

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use rust_decimal::Decimal;
 
-use crate::domain::object::{Expected, Object};
+use crate::domain::object::{Expected, Object, Standing};
 use crate::domain::operation::Plan;
 use crate::policy::finding::{Finding, Subject};
 use crate::policy::verdict::{Next, Reason};
@@ -27,16 +27,29 @@ pub fn in_words(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option
 /// What stands before what was found of a job that was said not to be done.
 const DENIED: &str = "it was said that it was not done; ";
 
-/// The objects of a job, among what was found, that a person can take back: alive, unpaid, and its own; of each, whether
-/// that has begun.
-pub fn to_take_back(subject: &Subject<'_>, findings: &[&Finding]) -> BTreeMap<i64, bool> {
-    let can_be_taken_back = |object: &&Object| {
-        object.taken_back_by().is_some() && !object.is_paid() && !object.is_dead()
+/// The one object of a job, among what was found, that a person decides about, and how it stands; none where several live.
+/// What is dead counts if the job is held against it.
+pub fn to_decide(
+    subject: &Subject<'_>,
+    findings: &[&Finding],
+    next: &Next,
+) -> Option<(i64, Standing)> {
+    let counts = |object: &&Object| {
+        !object.is_dead() || *next == Next::Held(Reason::Mismatch) && subject.name.names(object)
     };
-    let ours = own(subject, findings).into_iter();
-    let ours = ours.filter(can_be_taken_back);
-    ours.map(|object| (object.id(), object.is_being_taken_back()))
-        .collect()
+    let ours = own(subject, findings).into_iter().filter(counts);
+    let all: BTreeMap<i64, Standing> = ours
+        .map(|object| (object.id(), Standing::of(&**object)))
+        .collect();
+    let mut living = all
+        .iter()
+        .filter(|(_, standing)| **standing != Standing::Dead);
+    let one = match (living.next(), living.next()) {
+        (None, _) => all.iter().next_back(),
+        (one, None) => one,
+        (Some(_), Some(_)) => None,
+    };
+    one.map(|(id, standing)| (*id, *standing))
 }
 
 /// The objects among what was found that are the job's own: by their name, or because the gateway named one for the job's
@@ -61,7 +74,9 @@ pub fn to_watch<'a>(
     }
     match next {
         Next::Held(Reason::DuplicateDetected) => own(subject, findings),
-        Next::Accepted { .. } | Next::Succeeded(_) | Next::Held(Reason::Mismatch) => {
+        Next::Accepted { .. }
+        | Next::Succeeded(_)
+        | Next::Held(Reason::Mismatch | Reason::NotAsStated) => {
             // An earlier generation is watched since it died.
             let mut named = own(subject, findings);
             named.retain(|object| subject.name.names(object));
@@ -317,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_own_invoice_that_lives_and_is_not_paid_can_be_cancelled() {
+    fn a_person_decides_about_the_one_own_invoice_that_lives_or_was_held_against() {
         let kind = create();
         let history = History {
             invoice_id: Some(9),
@@ -336,22 +351,36 @@ mod tests {
                 json!({"id": id, "status": status, "amount": "5.00", "internal_comment": comment});
             Invoice::read(&object).expect("an invoice")
         };
-        let own = Some(NAME.mark());
-        let found = Finding::listed([
-            invoice(1, "pending", own.clone()),
-            invoice(2, "paid", own.clone()),
-            invoice(3, "cancelled", own),
-            invoice(4, "pending", None),
-            invoice(5, "cancelling", Some(NAME.mark())),
-        ]);
-        let named = Finding::read(invoice(9, "processing", None));
-        let ids = |findings: &[&Finding]| {
-            to_take_back(&subject, findings)
-                .into_iter()
-                .collect::<Vec<_>>()
+        let own = |id, status| invoice(id, status, Some(NAME.mark()));
+        let mismatch = Next::Held(Reason::Mismatch);
+        let one = |invoices: Vec<Invoice>, next: &Next| {
+            to_decide(&subject, &[&Finding::listed(invoices)], next)
         };
-        assert_eq!(ids(&[&found, &named]), [(1, false), (5, true), (9, false)]);
-        assert_eq!(ids(&[&found, &found]), [(1, false), (5, true)]);
-        assert_eq!(ids(&[&refunds(&json!([]))]), Vec::new());
+        for (status, standing) in [
+            ("pending", Standing::Open),
+            ("cancelling", Standing::BeingTakenBack),
+            ("paid", Standing::Paid),
+        ] {
+            let seen = vec![
+                own(1, status),
+                own(3, "cancelled"),
+                invoice(4, "pending", None),
+            ];
+            assert_eq!(one(seen, &mismatch), Some((1, standing)));
+        }
+        let dead = || vec![own(1, "error"), own(3, "cancelled")];
+        assert_eq!(one(dead(), &mismatch), Some((3, Standing::Dead)));
+        assert_eq!(one(dead(), &Next::Held(Reason::NotAsStated)), None);
+        assert_eq!(
+            one(vec![own(1, "pending"), own(2, "paid")], &mismatch),
+            None
+        );
+        let named = Finding::read(invoice(9, "processing", None));
+        let seen = to_decide(&subject, &[&named, &named], &mismatch);
+        assert_eq!(seen, Some((9, Standing::Open)));
+        assert_eq!(
+            to_decide(&subject, &[&refunds(&json!([]))], &mismatch),
+            None
+        );
     }
 }

@@ -10,14 +10,14 @@ use crate::db::cleared::{self, Patience};
 use crate::db::fault::AtFault;
 use crate::db::outbox;
 use crate::domain::account::AccountName;
-use crate::worker::alerting::{self, Alert, HeldJob, Known};
+use crate::worker::alerting;
 use crate::worker::clock::Moment;
 use crate::worker::context::Context;
 use crate::worker::deliver::{LOG, WEBHOOK};
 use crate::worker::open;
 use crate::worker::pulse::Step;
 use crate::worker::unserved::Unserved;
-use crate::worker::{revived, tell_failing, tell_mode, tell_refused};
+use crate::worker::{held, revived, tell_failing, tell_mode, tell_refused};
 
 /// One round. What fails one part of it, or one account's alert, keeps no other from its turn; when it is the
 /// database that fails, the round is over.
@@ -68,23 +68,7 @@ async fn round(ctx: &Arc<Context>, rounds: &mut Rounds) -> Result<Step, DbError>
         };
         round.part(open::say(&ctx.pool, &about, &text).await)?;
     }
-    let untold = round.part(alerts::untold(&ctx.pool).await)?;
-    for held in untold.unwrap_or_default() {
-        let alert = Alert::held(HeldJob {
-            account: &held.account,
-            id: held.job,
-            reason: &held.reason,
-            known: Known {
-                found: held.found.as_deref(),
-                is_taken_anyway: held.error_code.as_deref() == Some(alerting::DIFFERS),
-                is_anothers: held.error_code.as_deref() == Some(alerting::ANOTHERS),
-                denied_since: held.denied_at,
-                is_refused: held.is_refused,
-                ..Known::nothing_of(&held.operation)
-            },
-        });
-        open::try_to_open(&ctx.pool, &ctx.wake, &held.account, &alert).await;
-    }
+    round.part(held::tell_untold(ctx).await)?;
     round.part(accounts::forget_refused_jobs(&ctx.pool, None).await)?;
     let untold = round.part(alerts::untold_parks(&ctx.pool).await)?;
     for park in untold.unwrap_or_default() {
@@ -119,6 +103,7 @@ async fn round(ctx: &Arc<Context>, rounds: &mut Rounds) -> Result<Step, DbError>
         round.part(tell_refused::tell(ctx, &refused).await)?;
     }
     round.part(revived::tell_on(ctx).await)?;
+    round.part(held::tell_on(ctx).await)?;
     round.part(tell_mode::compare(ctx).await)?;
     let filled = outbox::fill_outbox(&ctx.pool, &channels, ctx.alert_repeat).await;
     if round.part(filled)?.is_some_and(|deliveries| deliveries > 0) {

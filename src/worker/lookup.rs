@@ -171,11 +171,12 @@ async fn look_up(room: &Room, mut claim: Claim, claimed_at: Moment, errand: Erra
         may_have_others: others::after_look_up(&plan, &claim.history, finding, at),
         known: Known {
             found: found.as_deref(),
+            since: None,
             is_taken_anyway,
             is_anothers: false,
             denied_since: claim.history.denied_since,
             is_refused: matches!(&timed.answer, Answer::Reply(reply) if reply.status == 403),
-            to_cancel: to_cancel(&claim, &subject, &findings),
+            to_cancel: to_cancel(&claim, &subject, &findings, &verdict.next),
             sight: subject.operation.sight(),
         },
     };
@@ -270,14 +271,10 @@ async fn ask(room: &Room, claim: &Claim, subject: &Subject<'_>) -> Option<Vec<As
 }
 
 /// What a person may have to cancel before the job can be sent again.
-fn to_cancel(claim: &Claim, subject: &Subject<'_>, findings: &[&Finding]) -> ToCancel {
-    let objects = found::to_take_back(subject, findings);
-    match objects.iter().collect::<Vec<_>>()[..] {
-        [(id, is_begun)] if subject.operation.makes_invoice() => match is_begun {
-            true => ToCancel::BeingCancelled(*id),
-            false => ToCancel::Invoice(*id),
-        },
-        _ => ToCancel::of(&claim.operation),
+fn to_cancel(claim: &Claim, subject: &Subject<'_>, findings: &[&Finding], next: &Next) -> ToCancel {
+    match found::to_decide(subject, findings, next) {
+        Some((id, standing)) => ToCancel::of_one(&claim.operation, id, Some(standing)),
+        None => ToCancel::of(&claim.operation),
     }
 }
 

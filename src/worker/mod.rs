@@ -33,8 +33,8 @@
 //!   database does not take ([`set_aside`]), [`signals`] tells their accounts, with [`failing`], which gathers what
 //!   answers say of the gateway, and [`quotas`] corrects what is left of their quotas. [`outcome`] turns decisions into
 //!   its rows.
-//! - [`alerting`] has the words for people, [`open`] opens an alert, and [`held_up`] knows which accounts cannot begin or
-//!   be changed.
+//! - [`alerting`] has the words for people, [`open`] opens an alert, [`held`] tells on of held jobs, and [`held_up`]
+//!   knows which accounts cannot begin or be changed.
 //! - [`spell`] logs what a loop meets again and again once for each spell of it.
 //! - [`wake`] wakes the loops, [`patience`] says how long they wait for a database that fails, and [`jitter`] is the
 //!   randomness of decisions.
@@ -52,6 +52,7 @@ pub mod find;
 pub mod follow;
 pub mod given_back;
 pub mod guard;
+pub mod held;
 pub mod held_up;
 pub mod in_hand;
 pub mod jitter;

@@ -10,6 +10,7 @@ mod missing;
 mod modes;
 mod refused;
 mod revived;
+mod shown;
 mod walk;
 
 use serde_json::Value;

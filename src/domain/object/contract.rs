@@ -127,3 +127,42 @@ pub enum Outlook {
     /// Nothing can change any more.
     Settled,
 }
+
+/// How an object stands about which a person decides: what helps goes by this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It lives, and is not paid.
+    Open,
+    /// It is being taken back.
+    BeingTakenBack,
+    /// It is paid.
+    Paid,
+    /// It is dead.
+    Dead,
+}
+
+impl Standing {
+    /// How this one stands.
+    pub fn of(object: &dyn ObjectKind) -> Standing {
+        if object.is_paid() {
+            Standing::Paid
+        } else if object.is_dead() {
+            Standing::Dead
+        } else if object.is_being_taken_back() {
+            Standing::BeingTakenBack
+        } else {
+            Standing::Open
+        }
+    }
+
+    /// Reads the database's word (`apipay._standing`).
+    pub fn parse(word: &str) -> Option<Standing> {
+        match word {
+            "open" => Some(Standing::Open),
+            "cancelling" => Some(Standing::BeingTakenBack),
+            "paid" => Some(Standing::Paid),
+            "dead" => Some(Standing::Dead),
+            _ => None,
+        }
+    }
+}

@@ -9,7 +9,7 @@ mod refund;
 
 use std::ops::Deref;
 
-pub use contract::{Expected, Numbers, ObjectKind, Outlook};
+pub use contract::{Expected, Numbers, ObjectKind, Outlook, Standing};
 pub use invoice::{Invoice, InvoiceStatus};
 pub use refund::{Refund, RefundList, RefundStatus};
 

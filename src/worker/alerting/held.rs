@@ -1,6 +1,6 @@
 //! Jobs about which a human has to decide.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::Alert;
@@ -8,6 +8,7 @@ use super::by_person::acknowledge;
 use crate::db::accounts::AlertText;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
+use crate::domain::object::Standing;
 use crate::domain::operation::{self, Sight};
 use crate::policy::verdict::{Next, Reason};
 use crate::worker::guard::Guard;
@@ -39,6 +40,10 @@ pub enum ToCancel {
     Invoice(i64),
     /// Nothing more: this invoice is being cancelled.
     BeingCancelled(i64),
+    /// Nothing: this invoice is paid, and cannot be cancelled.
+    Paid(i64),
+    /// Nothing more: this invoice is dead.
+    Dead(i64),
 }
 
 impl ToCancel {
@@ -49,6 +54,22 @@ impl ToCancel {
             _ => ToCancel::Nothing,
         }
     }
+
+    /// Of a job with this operation, about whose one invoice a person decides; how it stands where that is known.
+    pub fn of_one(operation: &str, invoice: i64, standing: Option<Standing>) -> ToCancel {
+        match (ToCancel::of(operation), standing) {
+            (ToCancel::Nothing, _) => ToCancel::Nothing,
+            (_, None | Some(Standing::Open)) => ToCancel::Invoice(invoice),
+            (_, Some(Standing::BeingTakenBack)) => ToCancel::BeingCancelled(invoice),
+            (_, Some(Standing::Paid)) => ToCancel::Paid(invoice),
+            (_, Some(Standing::Dead)) => ToCancel::Dead(invoice),
+        }
+    }
+
+    /// Whether it is a bill, of which an invoice may be paid.
+    fn is_bill(self) -> bool {
+        self != ToCancel::Nothing
+    }
 }
 
 /// What is known of a job when a human has to decide about it.
@@ -56,6 +77,8 @@ impl ToCancel {
 pub struct Known<'a> {
     /// What the gateway was found to have, in words.
     pub found: Option<&'a str>,
+    /// What the gateway has shown since of what was found, in words, where that has changed.
+    pub since: Option<&'a str>,
     /// Whether the object that is meant is taken if somebody says so, although it differs from what was asked for.
     pub is_taken_anyway: bool,
     /// Whether the job went by an object that carries another job's name, which is not to be cancelled for it.
@@ -75,6 +98,7 @@ impl Known<'_> {
     pub fn nothing_of(operation: &str) -> Known<'static> {
         Known {
             found: None,
+            since: None,
             is_taken_anyway: false,
             is_anothers: false,
             denied_since: None,
@@ -128,9 +152,9 @@ impl Alert {
         let since = known
             .denied_since
             .map_or_else(String::new, |since| format!(" since {}", written(since)));
-        let (alive, new) = match known.to_cancel {
-            ToCancel::Nothing => ("it has had its effect all the same.", "job for it"),
-            ToCancel::Any | ToCancel::Invoice(_) | ToCancel::BeingCancelled(_) => (
+        let (alive, new) = match known.to_cancel.is_bill() {
+            false => ("it has had its effect all the same.", "job for it"),
+            true => (
                 "the customer can pay that invoice: unless it is to be paid, cancel it:",
                 "payment",
             ),
@@ -142,7 +166,10 @@ impl Alert {
         };
         let (cancel, looked) = match known.to_cancel {
             ToCancel::Nothing => (String::new(), "Once you have looked"),
-            ToCancel::Any => (cancel("INVOICE_ID"), OTHERWISE),
+            // Nothing clear was shown: how an invoice stands is not known.
+            ToCancel::Any | ToCancel::Paid(_) | ToCancel::Dead(_) => {
+                (cancel("INVOICE_ID"), OTHERWISE)
+            }
             ToCancel::Invoice(invoice) | ToCancel::BeingCancelled(invoice) => {
                 (cancel(&invoice.to_string()), OTHERWISE)
             }
@@ -175,6 +202,7 @@ impl Alert {
             known:
                 Known {
                     found,
+                    since,
                     is_taken_anyway,
                     is_anothers,
                     denied_since,
@@ -190,15 +218,16 @@ impl Alert {
         };
         let gateway_id = sight.id.unwrap_or("null");
         let name_it = format!("select apipay.resolve({id}, true, {gateway_id}, 'why');");
-        let or_not = format!(
-            "if {}, select apipay.resolve({id}, false, null, 'why'); sends it again once ApiPay shows {}, and with \
-             and_cancel => true it ends unsent.",
-            sight.not_done, sight.before_again
+        let deny = format!(
+            "select apipay.resolve({id}, false, null, 'why'); sends it again once ApiPay shows {}, and with and_cancel => \
+             true it ends unsent.",
+            sight.before_again
         );
+        let or_not = format!("if {}, {deny}", sight.not_done);
         // What lives of it holds the job again, whatever is said.
         let first = match to_cancel {
             _ if is_anothers => String::new(),
-            ToCancel::Nothing => String::new(),
+            ToCancel::Nothing | ToCancel::Paid(_) | ToCancel::Dead(_) => String::new(),
             ToCancel::Any => cancel_first("INVOICE_ID", account),
             ToCancel::Invoice(invoice) => cancel_first(&invoice.to_string(), account),
             ToCancel::BeingCancelled(invoice) => format!(
@@ -208,16 +237,28 @@ impl Alert {
         };
         let known_first = match to_cancel {
             ToCancel::Invoice(_) | ToCancel::BeingCancelled(_) => first.as_str(),
-            ToCancel::Nothing | ToCancel::Any => "",
+            _ => "",
         };
         let look = "look the payment up in the ApiPay dashboard, then";
         let anyway = "the same with anyway => true if it is that one although it differs;";
-        let cancel_others = match to_cancel {
-            ToCancel::Nothing => String::new(),
-            ToCancel::Any | ToCancel::Invoice(_) | ToCancel::BeingCancelled(_) => format!(
+        let cancel_others = match to_cancel.is_bill() {
+            false => String::new(),
+            true => format!(
                 " An invoice that is not kept can still be paid, so cancel each of those: \
                  select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); one that was paid too has to be refunded."
             ),
+        };
+        // What helps where the one invoice that is meant is seen paid, or dead.
+        let settled = match to_cancel {
+            _ if is_anothers => None,
+            ToCancel::Paid(invoice) => {
+                let differs = is(Reason::Mismatch) || is_taken_anyway;
+                Some(keep_paid(id, invoice, differs))
+            }
+            ToCancel::Dead(invoice) => Some(format!(
+                "as ApiPay shows it now, invoice {invoice} holds the job no more: {deny} If another one is that payment: {name_it}"
+            )),
+            _ => None,
         };
         let (kind, what, action) = if is(Reason::DuplicateDetected) {
             (
@@ -232,13 +273,14 @@ impl Alert {
             (
                 HELD,
                 format!("held{again}: the object with its name or key does not fit"),
-                format!("{look}: {name_it} {anyway} {first}{or_not}"),
+                settled.unwrap_or_else(|| format!("{look}: {name_it} {anyway} {first}{or_not}")),
             )
         } else if is(Reason::NotAsStated) {
             (
                 HELD,
                 "held again: what was said of it is not what ApiPay has".to_owned(),
                 match (sight.id, is_taken_anyway) {
+                    _ if settled.is_some() => settled.unwrap_or_default(),
                     (None, _) => format!("{look}, if {}: {name_it} {or_not}", sight.done),
                     (_, true) => format!(
                         "{look} name the right one: {name_it} {anyway} {known_first}{or_not}"
@@ -249,9 +291,9 @@ impl Alert {
                 },
             )
         } else if is(Reason::OriginalLives) {
-            let both = match to_cancel {
-                ToCancel::Nothing => "",
-                ToCancel::Any | ToCancel::Invoice(_) | ToCancel::BeingCancelled(_) => {
+            let both = match to_cancel.is_bill() {
+                false => "",
+                true => {
                     " The customer could then pay both, so cancel the one that is not to be paid."
                 }
             };
@@ -309,18 +351,47 @@ impl Alert {
                 format!("{look}, if {}: {name_it} {or_not}", sight.done),
             )
         };
-        let found = found.map_or_else(String::new, |found| format!(": {found}"));
+        let found: Vec<&str> = found.into_iter().chain(since).collect();
+        let found = match found.join("; ") {
+            none if none.is_empty() => none,
+            found => format!(": {found}"),
+        };
         Alert {
             kind,
             severity: "critical",
             text: AlertText {
                 summary: format!("Job {id} of account {account} is {what}{found}."),
                 action: format!("{action} All held jobs: select * from apipay.uncertain;"),
-                details: json!({ "job": id.0, "reason": reason }),
+                details: details(&job),
             },
             renews: false,
         }
     }
+}
+
+fn details(job: &HeldJob<'_>) -> Value {
+    let mut details = json!({ "job": job.id.0, "reason": job.reason });
+    if let Some(since) = job.known.since {
+        details["since"] = json!(since);
+    }
+    if let ToCancel::Paid(invoice) = job.known.to_cancel {
+        details["paid_invoice"] = json!(invoice);
+    }
+    details
+}
+
+/// What helps about the invoice of a held bill that the customer has paid: the job is not sent again beside it.
+fn keep_paid(id: JobId, invoice: i64, differs: bool) -> String {
+    let (anyway, although) = match differs {
+        true => (", anyway => true", " although it differs"),
+        false => ("", ""),
+    };
+    format!(
+        "the customer has paid invoice {invoice}, so it cannot be cancelled, and the job is not sent again beside it. If it is \
+         that one{although}: select apipay.resolve({id}, true, {invoice}, 'why'{anyway}); if it is not what was to be paid, \
+         say the same, have it refunded in the ApiPay dashboard, or by your program with apipay.refund_invoice, and enqueue a \
+         new job."
+    )
 }
 
 /// What has to be done about an invoice that is wrong before its job is sent again.

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::earlier;
 use crate::db::entry::Entry;
 use crate::db::mirrors::{AcceptedJob, DueMirror};
-use crate::domain::object::{Object, Outlook};
+use crate::domain::object::{Object, Outlook, Standing};
 use crate::domain::state::State;
 use crate::policy::checks::{NextCheck, Sighting, next_check};
 use crate::policy::finding::Subject;
@@ -19,7 +19,7 @@ use crate::policy::judge::Circumstances;
 use crate::policy::reconcile::lives_after_all;
 use crate::policy::rules::Jitter;
 use crate::policy::verdict::{Next, Reason};
-use crate::worker::alerting::{Alert, Known};
+use crate::worker::alerting::{Alert, Known, ToCancel};
 use crate::worker::guard::Guard;
 use crate::worker::jitter::jitter;
 use crate::worker::outcome::{self, Following};
@@ -88,6 +88,11 @@ pub(super) async fn decide_waiting(
         let known = Known {
             found,
             is_anothers: followed.is_anothers,
+            to_cancel: ToCancel::of_one(
+                &job.operation,
+                shown.object.id(),
+                Some(Standing::of(&**shown.object)),
+            ),
             ..Known::nothing_of(&job.operation)
         };
         let next = followed.next.as_ref();

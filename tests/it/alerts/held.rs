@@ -27,7 +27,7 @@ async fn parked() -> (World, Daemon) {
 }
 
 /// Waits until the webhook was told so often that something fires with these words.
-async fn until_told(world: &World, words: &str, times: usize) {
+pub(super) async fn until_told(world: &World, words: &str, times: usize) {
     world
         .until_holds(&format!("{words:?} is told {times} times"), async || {
             let told = world.alerts.deliveries("firing");
@@ -131,7 +131,7 @@ async fn ten_held_jobs_are_told_one_by_one_and_more_by_one_alert_that_is_told_ag
 }
 
 /// The alert of a job, which is the only one about it.
-async fn only(world: &World, job: Job) -> Value {
+pub(super) async fn only(world: &World, job: Job) -> Value {
     let mut alerts = world
         .rows(&format!(
             "select * from apipay.alerts where kind in ('job_held', 'duplicate_detected') and resolved_at is null
@@ -142,13 +142,13 @@ async fn only(world: &World, job: Job) -> Value {
     alerts.remove(0)
 }
 
-async fn say_not_done(world: &World, job: Job) {
+pub(super) async fn say_not_done(world: &World, job: Job) {
     let statement = format!("select apipay.resolve({job}, false, null, 'I do not see it')");
     as_operator(world, &statement).await.unwrap();
 }
 
 /// Says so, and waits until the job is held again.
-async fn not_done(world: &World, job: Job) -> Value {
+pub(super) async fn not_done(world: &World, job: Job) -> Value {
     let epoch = world.job(job).await["epoch"].as_i64();
     say_not_done(world, job).await;
     let is_held_again = |row: &Value| {
@@ -158,7 +158,7 @@ async fn not_done(world: &World, job: Job) -> Value {
 }
 
 /// A bill that the gateway has with another amount, and that invoice.
-async fn mismatched() -> (World, Daemon, Job, i64) {
+pub(super) async fn mismatched() -> (World, Daemon, Job, i64) {
     let (world, daemon) = World::running().await;
     world
         .sandbox
@@ -347,7 +347,7 @@ async fn the_alert_says_which_payment_to_look_up() {
 
 /// The calls that a text names, but for those that say the same with `and_cancel`, and what ApiPay has to show before a job is
 /// sent again.
-fn ways_out(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+pub(super) fn ways_out(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let calls = text.split("apipay.").skip(1).filter_map(|rest| {
         let is_way_out = rest.starts_with("resolve(") || rest.starts_with("cancel_invoice(");
         let call = rest.split(')').next()?;

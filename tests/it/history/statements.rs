@@ -120,22 +120,14 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     // refused
-    (
-        "jsonb_array_elements_text(l.details -> 'jobs')",
-        "{ACCOUNTS}, 'job_refused'",
-        ALL,
-    ),
+    ("-> 'jobs') as k", "{ACCOUNTS}, 'job_refused'", ALL),
     (
         "-- Jobs that the gateway has refused again and again",
         "{ACCOUNTS}, array[{JOBS} + 1021], 5, 155, 10000, now()",
         ALL,
     ),
     // unserved
-    (
-        "split_part(one.key, ' ', 1) = l.account",
-        "'{gateway_failing,job_refused}', 60",
-        ALL,
-    ),
+    ("' ', 1) = l.account", "'{gateway_failing}', 60", ALL),
     (
         "f.kind = any ($1) and f.account = any ($2)",
         "'{gateway_failing,job_refused}', {ACCOUNTS}, 'It is over.', '1s'",
@@ -153,7 +145,7 @@ const CASES: &[(&str, &str, Limit)] = &[
         FEW,
     ),
     (
-        "apipay._tell_held(",
+        "apipay._tell_held($1, $2,",
         r#"'branch-1', 'job_held', 'critical', 'It is.', 'Look.', '{"job": 7}', '1s'"#,
         FEW,
     ),
@@ -162,7 +154,15 @@ const CASES: &[(&str, &str, Limit)] = &[
         r#"'branch-1', 'critical', 'It is.', 'Look.', '{"job": 7, "case": "P0001"}', false, '1s'"#,
         FEW,
     ),
+    // held
     ("apipay._told_held(a.name)", "", ALL),
+    ("shown.since is distinct from l.details", "", ALL),
+    (
+        "apipay._tell_held($1, $3,",
+        r#"'branch-1', 7, 'job_held', 'It is.', 'Look.', '{"job": 7}', '1s'"#,
+        FEW,
+    ),
+    // alerts
     ("a.parked_message as said, a.parked_remedy", "", ALL),
     ("apipay._all_changed('apipay.alerts', 1, 0)", "", FEW),
     ("'the job is not held any more'", "3600, 60, 3600", ALL),

@@ -13,15 +13,19 @@ const ALIVE_FOR: Duration = Duration::from_secs(60);
 /// it has left.
 type Told = (&'static str, &'static str, u32, u32, bool);
 
-/// What is seen of account b1, of which a job is due, with these daemons.
-async fn seen(world: &World, daemons: &[Told]) -> DueWork {
+/// What is seen of account b1 with these daemons, if anything is.
+async fn found(world: &World, daemons: &[Told]) -> Option<DueWork> {
     world.sql("truncate apipay.daemons").await;
     for (host, accounts, came, seen, has_left) in daemons {
         tell(world, host, accounts, *came, *seen, *has_left).await;
     }
     let all = due(&world.daemon_pool(), ALIVE_FOR, &Unstored::default()).await;
-    let mut of_b1 = all.unwrap().into_iter().filter(|due| due.account == "b1");
-    of_b1.next().unwrap()
+    all.unwrap().into_iter().find(|due| due.account == "b1")
+}
+
+/// The same, of which a job is due.
+async fn seen(world: &World, daemons: &[Told]) -> DueWork {
+    found(world, daemons).await.unwrap()
 }
 
 async fn tell(world: &World, host: &str, accounts: &str, came: u32, seen: u32, has_left: bool) {
@@ -55,14 +59,7 @@ async fn what_the_daemon_has_parked_is_missed_once_it_is_in_no_configuration() {
              select apipay._park('b1', 'key_rejected', '{who}', interval '10 minutes', 'It is.', 'Look.', '{{}}')"
         )
     };
-    let seen = async |daemons: &[Told]| {
-        world.sql("truncate apipay.daemons").await;
-        for (host, accounts, came, seen, has_left) in daemons {
-            tell(&world, host, accounts, *came, *seen, *has_left).await;
-        }
-        let all = due(&world.daemon_pool(), ALIVE_FOR, &Unstored::default()).await;
-        all.unwrap().into_iter().find(|due| due.account == "b1")
-    };
+    let seen = async |daemons: &[Told]| found(&world, daemons).await;
     let other = [("h2", "b2", 500, 1, false)];
     world.sql(&park("apipayd")).await;
     let missed = seen(&other).await.unwrap();
@@ -72,6 +69,38 @@ async fn what_the_daemon_has_parked_is_missed_once_it_is_in_no_configuration() {
     // A person who has parked it needs nobody to serve it.
     world.sql(&park("aida")).await;
     assert!(seen(&other).await.is_none());
+    world.end_unchecked().await;
+}
+
+/// What a cap, or a block, has wait is not due, and who is to send it once that is over is missed before that.
+#[tokio::test]
+async fn an_account_behind_a_cap_or_a_block_misses_its_daemon_as_without_it() {
+    let world = world().await;
+    let seen = async |daemons: &[Told]| found(&world, daemons).await;
+    let died = [("h1", "b1", 5_000, 300, false), ("h2", "b2", 500, 1, false)];
+    for behind in [
+        "capped_until = now() + interval '1 hour', capped_operations = '{invoice.create}', capped_reason = 'kyc_limit_reached'",
+        "capped_until = null, capped_operations = null, capped_reason = null, blocked_until = now() + interval '1 hour', blocked_reason = 'retry_after'",
+    ] {
+        world
+            .sql(&format!(
+                "update apipay.accounts set {behind} where name = 'b1'"
+            ))
+            .await;
+        let missed = seen(&died).await.unwrap();
+        assert_eq!((missed.served_by, missed.due_jobs), (0, 0), "{behind}");
+        assert_eq!(missed.stopped_host.as_deref(), Some("h1"), "{behind}");
+        // Whoever serves it has nothing to do now.
+        assert!(
+            seen(&[("h2", "b1", 500, 1, false)]).await.is_none(),
+            "{behind}"
+        );
+    }
+    // Nothing waits for one.
+    world
+        .sql("select apipay.cancel(id, 'why') from apipay.jobs")
+        .await;
+    assert!(seen(&died).await.is_none());
     world.end_unchecked().await;
 }
 
