@@ -580,23 +580,35 @@ language sql immutable parallel safe
 return case when invoice.is_sandbox then ' in ApiPay''s sandbox, where no money moves' end;
 comment on function apipay._sandbox_note(apipay.invoices) is 'Part of a sentence about a payment that is none; null where nothing says so.';
 
+-- Of an invoice that ended early nothing else says whether the customer ever had it. It reads with the owner's rights, as
+-- apipay._explain_alive does.
+create function apipay._was_delivered(invoice apipay.invoices) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return exists (
+  select from apipay.events e
+   where e.job_id = invoice.job_id and e.subject = 'invoice' and e.account = invoice.account and e.subject_id = invoice.id::text
+     and e.to_state in ('pending', 'paid', 'partially_refunded'));
+comment on function apipay._was_delivered(apipay.invoices) is
+  'Whether an invoice was ever seen as one that had reached the customer; false as well where that is not known.';
+
 create function apipay._explain_bill(job apipay.jobs, invoice apipay.invoices, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('Invoice ', job.invoice_id, ' ', case invoice.status
   when 'processing' then 'is being delivered to the customer'
   when 'pending' then 'was delivered and waits for the customer to pay'
-  when 'cancelling' then 'was delivered and is being cancelled'
+  when 'cancelling' then case when apipay._was_delivered(invoice) then 'was delivered and is being cancelled' else 'is being cancelled' end
   when 'paid' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at), apipay._sandbox_note(invoice),
     case when invoice.total_refunded >= invoice.amount then ' and fully refunded'
          when invoice.total_refunded > 0 then ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded' end)
   when 'partially_refunded' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at), apipay._sandbox_note(invoice),
     case when invoice.total_refunded >= invoice.amount then ' and fully refunded'
          else ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded' end)
-  when 'expired' then 'was delivered; the customer let it expire unpaid'
-  when 'cancelled' then 'was delivered and then cancelled, unpaid'
+  when 'expired' then case when apipay._was_delivered(invoice) then 'was delivered; the customer let it expire unpaid' else 'expired unpaid' end
+  when 'cancelled' then case when apipay._was_delivered(invoice) then 'was delivered and then cancelled, unpaid' else 'was cancelled, unpaid' end
   when 'error' then concat('was accepted and then ended in error',
     ' (' || concat_ws(': ', apipay._mask_phones(invoice.error_code), apipay._mask_phones(left(invoice.error_message, 500))) || ')')
-  else concat('was delivered', '; its status is ' || apipay._mask_phones(left(invoice.status, 100))) end,
+  else concat(case when apipay._was_delivered(invoice) then 'was delivered' else 'was made' end,
+    '; its status is ' || apipay._mask_phones(left(invoice.status, 100))) end,
   case when not invoice.settled
        then '; it is asked about again ' || apipay._when(greatest(invoice.next_check_at, asked_from)) || coalesce(', once this is over: ' || obstacle, '') end, '.');
 comment on function apipay._explain_bill(apipay.jobs, apipay.invoices, timestamptz, text) is 'explain of an invoice.create that succeeded: what the customer did.';
@@ -687,6 +699,32 @@ return coalesce((
 comment on function apipay._explain_alive(apipay.jobs) is
   'explain of a job that is over although an invoice of it may be paid, or was, or a refund of it was made; null when there is none.';
 
+-- A bill may have another invoice than the one that its row names, and so may what it repeats and its copies. It reads with
+-- the owner's rights, as apipay._explain_alive does.
+create function apipay._explain_other(job apipay.jobs, invoice apipay.invoices) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return (
+  select concat(case when own.is_over then ' But' end, case when other.job_id = job.id then case when own.is_over then ' its' else ' Its' end || ' invoice ' || other.id
+                     else concat(case when own.is_over then ' invoice ' else ' Invoice ' end, other.id, ' of job ', other.job_id, ', for the same bill,') end,
+    case when other.status in ('paid', 'partially_refunded') then concat(' was paid by the customer', case when own.is_paid then ' as well' end,
+        ' at ' || apipay._clock(other.paid_at), apipay._sandbox_note(other), case
+          when other.total_refunded >= other.amount then ' and fully refunded.'
+          when own.is_paid then ': have one of the two refunded.'
+          when own.is_over then ': deliver what was ordered, or have it refunded. Another bill would make the customer pay twice.'
+          else format(': the customer could pay twice. To prevent that: select apipay.cancel_invoice(%s, account => ''%s'').', job.invoice_id, job.account) end)
+      else concat(case when own.is_over then ' lives' else ' lives as well' end, ' (status ', apipay._mask_phones(left(other.status, 100)), '): ', case
+          when own.is_over then 'the customer may pay it, and another bill would be a second one. Unless it is to be paid'
+          when own.is_paid then 'the customer could pay twice. To prevent that'
+          else 'the customer could pay both. Unless that one is to be paid' end,
+        format(': select apipay.cancel_invoice(%s, account => ''%s'').', other.id, job.account)) end)
+  from apipay._other_living(job.id, job.invoice_id) as other
+  cross join lateral (
+    select coalesce(invoice.status in ('cancelled', 'expired', 'error') or invoice.total_refunded >= invoice.amount, false) as is_over,
+           coalesce(invoice.status in ('paid', 'partially_refunded') and (invoice.total_refunded >= invoice.amount) is not true, false) as is_paid) as own
+  where job.operation = 'invoice.create' and other.id is not null);
+comment on function apipay._explain_other(apipay.jobs, apipay.invoices) is
+  'What explain says, of a bill that was taken, of another invoice than this one that may be paid, or was, of it, of what it repeats or of its copies; null when there is none.';
+
 -- It may have to read what ApiPay has shown of the job's invoice or refund, with the owner's rights, as apipay._explain_alive does.
 create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
 language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
@@ -762,6 +800,7 @@ begin
   when 'cancelled' then coalesce(apipay._explain_alive(job), apipay._explain_cancelled(job, who, why))
   when 'expired' then coalesce(apipay._explain_alive(job), apipay._explain_expired(job)) end)
   || case when job.state <> 'queued' then coalesce(' ' || unanswered || '.', '') else '' end
+  || case when job.state in ('accepted', 'succeeded') then coalesce(apipay._explain_other(job, invoice), '') else '' end
   || coalesce(' ApiPay has not shown ' || case when job.refund_id is null then 'invoice ' || job.invoice_id else 'refund ' || job.refund_id end
        || ' ' || apipay._since(unshown) || ', although it is asked for it: what to do stands in the alert invoice_missing, in apipay.alerts.', '')
   || coalesce(' It repeats job ' || job.retry_of || '.', '');

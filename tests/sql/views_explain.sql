@@ -474,7 +474,7 @@ begin
   delete from apipay.jobs j where j.state in ('held', 'uncertain') and j.expires_at is not null;
 
   -- succeeded: what the customer did
-  perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 700}', 'Invoice 700 was delivered.');
+  perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 700}', 'Invoice 700 was made.');
   perform pg_temp.invoice(701, 'pending', '{"settled": false, "account": "sick"}');
   perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 701}',
     'Invoice 701 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s), once this is over: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min).');
@@ -502,21 +502,95 @@ begin
   perform pg_temp.invoice(13, 'partially_refunded', '{"amount": 2000000, "total_refunded": 1234567.5}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 13}', 'Invoice 13 was paid by the customer, of which 1 234 567.5 tenge were refunded.');
   perform pg_temp.invoice(14, 'expired');
-  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 14}', 'Invoice 14 was delivered; the customer let it expire unpaid.');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 14}', 'Invoice 14 expired unpaid.');
   perform pg_temp.invoice(15, 'cancelled');
-  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 15}', 'Invoice 15 was delivered and then cancelled, unpaid.');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 15}', 'Invoice 15 was cancelled, unpaid.');
   perform pg_temp.invoice(16, 'error', '{"error_code": "client_not_found", "error_message": "no Kaspi at 87007654321"}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 16}', 'Invoice 16 was accepted and then ended in error (client_not_found: no Kaspi at 8700***4321).');
   perform pg_temp.invoice(17, 'reversed');
-  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 17}', 'Invoice 17 was delivered; its status is reversed.');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 17}', 'Invoice 17 was made; its status is reversed.');
   perform pg_temp.invoice(18, 'processing');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 18}', 'Invoice 18 is being delivered to the customer.');
-  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 998}', 'Invoice 998 was delivered.');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 998}', 'Invoice 998 was made.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 15}}', 'Invoice 15 is cancelled.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 11}}', 'Invoice 11 was seen cancelled, and after that paid: the customer''s money is in.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 14}}', 'Invoice 14 is dead: it expired unpaid.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 18}}', 'Invoice 18 was cancelled, but ApiPay has it as processing now: it may be paid.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.refund", "params": {"invoice_id": 3}, "invoice_id": 3, "refund_id": 7}', 'Refund 7 of 200 tenge from invoice 3 was made.');
+
+  -- It was delivered where it was seen so.
+  declare
+    job bigint;
+    token uuid;
+    seen text;
+    ended text;
+    sentence text;
+  begin
+    for seen, ended, sentence in values
+      ('pending', 'expired', 'was delivered; the customer let it expire unpaid'), ('processing', 'expired', 'expired unpaid'),
+      ('pending', 'cancelled', 'was delivered and then cancelled, unpaid'), ('processing', 'cancelled', 'was cancelled, unpaid'),
+      ('pending', 'cancelling', 'was delivered and is being cancelled'), ('processing', 'cancelling', 'is being cancelled'),
+      ('pending', 'reversed', 'was delivered; its status is reversed'), ('processing', 'reversed', 'was made; its status is reversed')
+    loop
+      job := nextval('apipay.jobs_id_seq');
+      token := gen_random_uuid();
+      perform pg_temp.invoice(800, seen, jsonb_build_object('job_id', job, 'job_token', token));
+      update apipay.invoices i set status = ended where i.id = 800;
+      perform pg_temp.explains(jsonb_build_object('id', job, 'token', token, 'state', 'succeeded', 'invoice_id', 800), format('Invoice 800 %s.', sentence));
+      delete from apipay.invoices i where i.id = 800;
+      delete from apipay.jobs j where j.id = job;
+    end loop;
+  end;
+
+  -- Another invoice of the same bill is paid, or can be.
+  declare
+    job constant bigint := nextval('apipay.jobs_id_seq');
+    token constant uuid := gen_random_uuid();
+    its_copy constant bigint := nextval('apipay.jobs_id_seq');
+    copy_token constant uuid := gen_random_uuid();
+    states text;
+    own jsonb;
+    other jsonb;
+    starts text;
+    ends text;
+    columns jsonb;
+  begin
+    for states, own, other, starts, ends in values
+      ('succeeded', '{"status": "cancelled"}'::jsonb, jsonb_build_object('status', 'paid', 'paid_at', now()), 'Invoice 810 was cancelled, unpaid.',
+       ' But its invoice 811 was paid by the customer at MOMENT: deliver what was ordered, or have it refunded. Another bill would make the customer pay twice.'),
+      ('succeeded', '{"status": "cancelled"}', '{"status": "pending"}', 'Invoice 810 was cancelled, unpaid.',
+       ' But its invoice 811 lives (status pending): the customer may pay it, and another bill would be a second one. Unless it is to be paid: select apipay.cancel_invoice(811, account => ''default'').'),
+      ('succeeded', '{"status": "cancelled"}', '{"status": "paid", "total_refunded": 15000}', 'Invoice 810 was cancelled, unpaid.',
+       ' But its invoice 811 was paid by the customer and fully refunded.'),
+      ('succeeded', '{"status": "cancelled"}', '{"status": "expired"}', 'Invoice 810 was cancelled, unpaid.', ''),
+      ('succeeded', '{"status": "paid"}', '{"status": "paid"}', 'Invoice 810 was paid by the customer.',
+       ' Its invoice 811 was paid by the customer as well: have one of the two refunded.'),
+      ('succeeded', '{"status": "paid", "total_refunded": 15000}', '{"status": "paid"}', 'Invoice 810 was paid by the customer and fully refunded.',
+       ' But its invoice 811 was paid by the customer: deliver what was ordered, or have it refunded. Another bill would make the customer pay twice.'),
+      ('succeeded', '{"status": "paid"}', '{"status": "pending"}', 'Invoice 810 was paid by the customer.',
+       ' Its invoice 811 lives as well (status pending): the customer could pay twice. To prevent that: select apipay.cancel_invoice(811, account => ''default'').'),
+      ('succeeded', '{"status": "pending"}', '{"status": "paid"}', 'Invoice 810 was delivered and waits for the customer to pay.',
+       ' Its invoice 811 was paid by the customer: the customer could pay twice. To prevent that: select apipay.cancel_invoice(810, account => ''default'').'),
+      ('accepted', '{"status": "processing"}', '{"status": "pending"}',
+       'The gateway has taken it as invoice 810 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s).',
+       ' Its invoice 811 lives as well (status pending): the customer could pay both. Unless that one is to be paid: select apipay.cancel_invoice(811, account => ''default'').')
+    loop
+      perform pg_temp.invoice(810, own ->> 'status', own || jsonb_build_object('job_id', job, 'job_token', token));
+      perform pg_temp.invoice(811, other ->> 'status', other || jsonb_build_object('job_id', job, 'job_token', token));
+      columns := jsonb_build_object('id', job, 'token', token, 'state', states, 'invoice_id', 810);
+      perform pg_temp.explains(columns, starts || ends);
+      delete from apipay.jobs j where j.id = job;
+      -- The same of its copy.
+      insert into apipay.jobs overriding system value
+      select * from jsonb_populate_record(null::apipay.jobs, (select to_jsonb(j) from apipay.jobs j where j.invoice_id = 11 limit 1)
+        || jsonb_build_object('id', its_copy, 'token', copy_token, 'retry_of', job, 'invoice_id', 811));
+      update apipay.invoices i set job_id = its_copy, job_token = copy_token where i.id = 811;
+      perform pg_temp.explains(columns, starts || replace(replace(ends, 'its invoice 811', format('invoice 811 of job %s, for the same bill,', its_copy)),
+                                                         'Its invoice 811', format('Invoice 811 of job %s, for the same bill,', its_copy)));
+      delete from apipay.jobs j where j.id in (job, its_copy);
+      delete from apipay.invoices i where i.id in (810, 811);
+    end loop;
+  end;
 
   -- failed
   perform pg_temp.explains('{"state": "failed", "reason": "refused", "http_status": 422, "error_code": "content_rejected", "error_message": "text refused for +7 700 765-43-21", "errors": {"description": ["bad word", "too long"]}}',
