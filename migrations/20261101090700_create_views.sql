@@ -432,13 +432,22 @@ return least(coalesce(job.unproven_since, job.updated_at), (
 comment on function apipay._unproven_from(apipay.jobs) is
   'From when a request of a job may have had its effect: when it was sent, or when an earlier one was found to be unproven.';
 
+-- While such questions get no clear answer, one is asked at a time, and whichever is due first: the moment is true for one.
+create function apipay._asked(due timestamptz, asked_from timestamptz) returns text
+language sql stable parallel safe
+return case
+  when asked_from is null then apipay._when(due)
+  else concat(case when greatest(due, asked_from) > now() then apipay._when(greatest(due, asked_from)) || ' at the earliest' else 'in its turn' end,
+    ': one at a time is asked about, the others wait for its answer') end;
+comment on function apipay._asked(timestamptz, timestamptz) is
+  'When the gateway is asked about something that is due at a moment, for a sentence, given from when one thing at a time is asked about; null while that is not so.';
+
 create function apipay._explain_uncertain(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('A request for ', apipay._deed(job), ' may or may not have had its effect, ',
   apipay._since(apipay._unproven_from(job)), ' (last: ' || apipay._last_answer(job) || ')',
   '. The gateway is asked ', case when job.lookups > 0 then 'again (' || case job.lookups when 1 then 'once' else job.lookups || ' times' end || ' so far) ' end,
-  -- While look-ups get no clear answer either, they wait for one another.
-  apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
+  apipay._asked(job.run_at, asked_from), ', ' || 'once this is over: ' || obstacle,
   case when job.stated_unwanted
        then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done and is to end: it does when nothing alive with its name is found, or when there was no clear answer for reconcile.give_up; otherwise it is held again. Nothing is sent, and nothing is to do until then.')
        when job.absent_since = apipay._denied()
@@ -455,7 +464,7 @@ return concat('Somebody said that ', apipay._deed(job), ' was done: ', apipay._o
   case when job.absent_since is null then '. ApiPay is asked whether that is so '
        else '. Nothing with the job''s own name was found beside it; before it is taken, ApiPay is asked once more ' end,
   case when job.lookups > 0 then '(' || case job.lookups when 1 then 'once' else job.lookups || ' times' end || ' so far; last: ' || apipay._last_answer(job) || ') ' end,
-  apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
+  apipay._asked(job.run_at, asked_from), ', ' || 'once this is over: ' || obstacle,
   '. If it is not, the job is held again; until then nothing is sent.');
 comment on function apipay._explain_stated(apipay.jobs, timestamptz, text) is
   'explain of a job of which somebody said in apipay.resolve what the gateway did, while that is checked.';
@@ -485,7 +494,9 @@ return concat(case when apipay._fallen(job, invoice, refund) is not null then co
   ' (status ' || case when job.operation = 'invoice.refund' then refund.status else invoice.status end || ')') end,
   case when job.operation = 'invoice.cancel' and invoice.status in ('pending', 'processing') then ', which can still be paid' end,
   '. It is asked again ',
-  apipay._when(greatest(case when job.operation = 'invoice.refund' then refund.next_check_at else invoice.next_check_at end, asked_from)),
+  -- Of bills very many are asked about at once.
+  case when job.operation = 'invoice.refund' then apipay._asked(refund.next_check_at, asked_from)
+       else apipay._when(greatest(invoice.next_check_at, asked_from)) end,
   ', ' || 'once this is over: ' || obstacle, '.',
   case when apipay._fallen(job, invoice, refund) is not null
        then ' If it has still failed then, a new one is sent, unless it has failed as often as retry.async_error.attempts allows, which does not count what its account was to blame for.' end,

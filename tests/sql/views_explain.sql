@@ -128,7 +128,20 @@ begin
   update apipay.accounts a set failing_trial_at = now() + interval '40.9 s' where a.name = 'slow';
   delete from apipay.jobs j where j.account = 'slow' and j.run_at > now();
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
-    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s) at the earliest: one at a time is asked about, the others wait for its answer. Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+  -- Whichever is due first is asked about: its own moment may be later than that of the next question, or long over.
+  perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now(),
+      'lookups', 2, 'run_at', now() + interval '80.9 s'),
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked again (2 times so far) at MOMENT (in 80 s) at the earliest: one at a time is asked about, the others wait for its answer. Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+  update apipay._reads r set trial_at = now() - interval '3 min' where r.account = 'slow' and r.kind = 'look_up';
+  perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'stated_id', 18, 'params', '{"amount": 15000}'::jsonb, 'unproven_since', now()),
+    'Somebody said that the invoice of 15 000 tenge was done: invoice 18. ApiPay is asked whether that is so in its turn: one at a time is asked about, the others wait for its answer. If it is not, the job is held again; until then nothing is sent. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+  update apipay._reads r set trial_at = now() + interval '50.9 s' where r.account = 'slow' and r.kind = 'look_up';
+  insert into apipay.refunds select * from jsonb_populate_record(null::apipay.refunds, jsonb_build_object('account', 'slow', 'id', 17, 'invoice_id', 17, 'status', 'processing',
+    'amount', 200, 'settled', false, 'created_at', now(), 'changed_at', now(), 'next_check_at', now() + interval '1 s'));
+  perform pg_temp.explains('{"account": "slow", "state": "accepted", "operation": "invoice.refund", "params": {"invoice_id": 17}, "invoice_id": 17, "refund_id": 17}',
+    'The gateway is making refund 17 of invoice 17 (status processing). It is asked again at MOMENT (in 1 min) at the earliest: one at a time is asked about, the others wait for its answer. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+  delete from apipay.jobs j where j.account = 'slow' and j.state in ('uncertain', 'accepted') and (j.lookups = 2 or j.stated_id = 18 or j.refund_id = 17);
 
   -- its time may run out while it waits
   perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', now() + interval '20 min'),
