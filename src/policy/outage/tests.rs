@@ -147,7 +147,12 @@ fn a_job_that_is_given_up_with_its_look_up_keeps_the_next_one_waiting_no_longer_
     assert_eq!((wait(&first), first.failing.is_some()), (None, true));
     // What was under way when look-ups slowed down says nothing of the next.
     let late = sign_of_lookup(&unanswered, &verdict(unknown()));
-    let late = slow.after(Errand::Read(Read::LookUp), Some(JobId(9)), &late, at(&rules));
+    let late = slow.after(
+        Errand::Read(Read::LookUp),
+        Some(JobId(9)),
+        &late,
+        at(&rules),
+    );
     assert_eq!(wait(&late), Some(160));
 }
 
