@@ -862,14 +862,17 @@ left join lateral (
    where invoice.account = j.account and invoice.id = j.invoice_id limit 1) as i on true
 left join lateral (
   select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
--- While what asks gets no clear answer, one asks at a time.
+-- While what asks gets no clear answer, one asks at a time. A page of a proxy before ApiPay has no words of ApiPay's, and denies
+-- nothing in its name; and what says that the account is unwell has a remedy of its own (policy::remedy::of_fault).
 left join lateral (
   select reads.trial_at, case when reads.failing_since is not null then concat(
-           case when j.state = 'queued' then 'ApiPay shows no refunds ' when reads.status = 403 then 'ApiPay denies the account''s key an answer to such questions '
+           case when j.state = 'queued' then 'ApiPay shows no refunds ' when denied.yes then 'ApiPay denies the account''s key an answer to such questions '
                 else 'ApiPay gives no clear answer to such questions ' end,
            apipay._since(reads.failing_since), ' (' || coalesce('HTTP ' || reads.status, reads.code) || coalesce(': ' || reads.message, '') || ')',
-           case when j.state <> 'queued' and reads.status = 403 then ': ask its support why' end) end as unanswered
+           case when j.state <> 'queued' and denied.yes then ': ask its support why' end) end as unanswered
     from apipay._reads reads
+   cross join lateral (
+     select reads.status = 403 and reads.message is not null and reads.code in ('unlisted_answer', 'access_denied') as yes) as denied
    where (j.state in ('uncertain', 'accepted') or (j.state = 'succeeded' and (i.invoice).settled is false)
           -- A refund is sent once the others of its invoice are shown.
           or (j.state = 'queued' and j.operation = 'invoice.refund'))
@@ -1253,15 +1256,17 @@ comment on function apipay._unwritten(bigint) is 'Says of so many jobs that thei
 
 create function apipay._explain_account(
   account apipay.accounts, control apipay._control, served_at timestamptz, halted text, used bigint, waiting bigint, tenge numeric, unsure bigint, under_way bigint,
-  doubted text default null, failed bigint default 0, unwritten bigint default 0, to_be_shown text default null) returns text
+  doubted text default null, failed bigint default 0, unwritten bigint default 0, to_be_shown text default null, silent_since timestamptz default null) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at, doubted),
     upper(left(halted, 1)) || substr(halted, 2),
+    case when silent_since is not null then format('Perhaps nothing is sent: the apipayd that serves account %s has given no sign of life %s; see that it runs (systemctl status apipayd)',
+      account.name, apipay._since(silent_since)) end,
     case when waiting + under_way > 0 then 'Hardly anything is sent: ' || apipay._slowness(account)
          when account.failing_trial_at is not null then concat('Nothing waits to be sent; the last that was got no clear answer from ApiPay, ',
            apipay._since(account.failing_since), ' (' || apipay._failure(account) || ')', ': the next payment will show whether it answers') end,
     concat(format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute), '; but ' || to_be_shown)),
-  case when apipay._obstacle(account, control, served_at, doubted) is null and halted is null and account.failing_trial_at is null
+  case when apipay._obstacle(account, control, served_at, doubted) is null and halted is null and silent_since is null and account.failing_trial_at is null
        then '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on'
        else '; besides, ' || apipay._cap_of(account, account.capped_operations) end, '. ',
   case when waiting = 0 and unsure = 0 and failed > 0
@@ -1273,7 +1278,7 @@ return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control,
   case when waiting > 0 and unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end,
   case when waiting + unsure > 0 and failed > 0 then ', ' || apipay._counted(failed) || ' that failed at Kaspi' end,
   case when waiting + unsure + failed > 0 and unwritten > 0 then '; ' || apipay._unwritten(unwritten) end, '.');
-comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text, bigint, bigint, text) is
+comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text, bigint, bigint, text, timestamptz) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
 create view apipay.account_status as
@@ -1285,7 +1290,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
        apipay._explain_account(a, c.control, served.seen_at, halted.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
-         coalesce(s.jobs, 0), doubted.summary, n.failed, coalesce(unwritten.jobs, 0), (apipay._to_be_shown(a.name)).in_words) as explain
+         coalesce(s.jobs, 0), doubted.summary, n.failed, coalesce(unwritten.jobs, 0), (apipay._to_be_shown(a.name)).in_words, served.silent_since) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (
@@ -1294,7 +1299,10 @@ cross join lateral (
                    from apipay._quotas q where q.account = a.name), 0) as used) as quota
 left join lateral (
   select case when bool_or(d.has_it and not d.has_left and d.seen_at >= now() - interval '1 minute') then 'infinity'
-              else max(case when d.has_it then d.seen_at else (d.dropped ->> a.name)::timestamptz end) end as seen_at
+              else max(case when d.has_it then d.seen_at else (d.dropped ->> a.name)::timestamptz end) end as seen_at,
+         -- A sign of life is half a minute old at most; after a minute nobody serves it.
+         case when max(d.seen_at) filter (where d.has_it and not d.has_left) between now() - interval '1 minute' and now() - interval '30 s'
+              then max(d.seen_at) filter (where d.has_it and not d.has_left) end as silent_since
     from (select a.name = any (all_of.accounts) as has_it, all_of.has_left, all_of.seen_at, all_of.dropped from apipay.daemons all_of) d
    where d.has_it or d.dropped ? a.name) as served on true
 left join lateral (

@@ -1,7 +1,7 @@
 -- The views: one sentence per job for every state and combination, no phone in full, no failure
 -- whatever stands in params.
 
-insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited'), ('told'), ('slow'), ('undelivered'), ('unlisted');
+insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited'), ('told'), ('slow'), ('undelivered'), ('unlisted'), ('paged');
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        probe_at = now() + interval '630 s' where name = 'sick';
 update apipay.accounts set state = 'parked', parked_at = now() - interval '3 h', parked_reason = 'parked_by_user', parked_by = 'aida', parked_message = 'stocktaking' where name = 'owned';
@@ -18,7 +18,9 @@ values ('slow', 'look_up', now() - interval '330 s', 4, now() + interval '50.9 s
 insert into apipay._reads (account, kind, failing_since, code, status, message, requests)
 values ('unlisted', 'refunds', now() - interval '330 s', 'server_error', 500, 'Server Error', 1),
        ('unlisted', 'look_up', now() - interval '330 s', 'access_denied', 403, 'This action is unauthorized.', 2),
-       ('unlisted', 'check', now() - interval '330 s', 'timeout', null, 'no complete answer in time', 2);
+       ('unlisted', 'check', now() - interval '330 s', 'timeout', null, 'no complete answer in time', 2),
+       -- A proxy before ApiPay denies nothing in its name.
+       ('paged', 'look_up', now() - interval '330 s', 'unreadable_answer', 403, null, 2);
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        delivery_error = 'kaspi_session_invalid', probe_at = now() + interval '630 s' where name = 'undelivered';
 insert into apipay.accounts (name) values ('left'), ('strange');
@@ -387,6 +389,9 @@ begin
   perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'account', 'unlisted', 'unproven_since', now(), 'lookups', 2, 'http_status', 403, 'error_message', 'This action is unauthorized.'),
     'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (0 s ago) (last: HTTP 403: This action is unauthorized.). The gateway is asked again (2 times so far) now. Nothing is sent before that is known. ApiPay denies the account''s key an answer to such questions since MOMENT (5 min ago) (HTTP 403: This action is unauthorized.): ask its support why.');
   delete from apipay.jobs j where j.account = 'unlisted' and j.state in ('accepted', 'uncertain');
+  perform pg_temp.explains('{"account": "paged", "state": "uncertain", "operation": "invoice.cancel", "params": {"invoice_id": 17}}',
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked now. Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago) (HTTP 403).');
+  delete from apipay.jobs j where j.account = 'paged';
   -- It has not been shown since its copy was made.
   perform apipay._open_alert('default', 'invoice_missing', 'critical', 's', 'a',
     (select jsonb_build_object('invoices', jsonb_build_object('1', i.created_at), 'refunds', '{}'::jsonb) from apipay.invoices i where i.account = 'default' and i.id = 1));
@@ -758,6 +763,20 @@ begin
   end;
   assert (select a.explain from apipay.account_status a where a.account = 'slow') like
     'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
+  -- A daemon that is silent for longer than one may be (src/db/progress.sql) may be gone, and is not said to send.
+  begin
+    update apipay.daemons d set seen_at = now() - interval '40 s' where d.host = 'here';
+    assert (select a.explain from apipay.account_status a where a.account = 'default') like
+      'Perhaps nothing is sent: the apipayd that serves account default has given no sign of life since % (40 s ago); see that it runs (systemctl status apipayd). % jobs wait for %',
+      (select a.explain from apipay.account_status a where a.account = 'default');
+    assert (select a.explain from apipay.account_status a where a.account = 'slow') like 'Perhaps nothing is sent: %';
+    assert (select a.explain from apipay.account_status a where a.account = 'sick') like 'Nothing is sent: account sick is parked %';
+    -- One of two is enough.
+    update apipay.daemons d set seen_at = now() - interval '20 s' where d.host = 'there';
+    assert (select a.explain from apipay.account_status a where a.account = 'default') like 'Sending: %';
+    raise exception using errcode = 'UNDO1';
+  exception when sqlstate 'UNDO1' then null;
+  end;
   -- That ApiPay's health says well, and only a payment to try is missing, is known once a probe has found none.
   begin
     update apipay.accounts set state = 'parked', parked_reason = 'session_expired', parked_by = 'apipayd', parked_at = now(), delivery_error = 'kaspi_session_invalid',
