@@ -793,16 +793,20 @@ end $$;
 comment on function apipay._ask_now(text) is
   'Makes the jobs of an account due that wait for an answer to a question about them: before they are sent, or whether they were done. Returns how many, of 10000 at most.';
 
-create function apipay._said_of_resume(account_name text, ended text, asked int, tries boolean) returns text
+create function apipay._said_of_resume(account_name text, ended text, asked int, asking int, tries boolean) returns text
 language sql immutable parallel safe
 return coalesce(
   nullif(concat_ws('; ',
     case when ended <> '' then format('account "%s" sends again; ended: %s', account_name, ended) end,
-    case when asked > 0 then format('ApiPay is asked at once about %s of account "%s" of which it had not answered', case asked when 1 then '1 job' else asked || ' jobs' end, account_name) end), ''),
+    case when asked > 0 then format('ApiPay is asked at once about %s of account "%s" of which it had not answered', case asked when 1 then '1 job' else asked || ' jobs' end, account_name) end,
+    -- It is known already what becomes of those, and only a daemon could say otherwise.
+    case when asking > 0 and asked > 0 then concat('it is being asked about ', asking, ' more')
+         when asking > 0 then format('ApiPay is being asked about %s of account "%s" of which it had not answered', case asking when 1 then '1 job' else asking || ' jobs' end, account_name) end
+      || case asking when 1 then ': without an answer that one waits as long as it would have' else ': without an answer those wait as long as they would have' end), ''),
   case when tries then format('account "%s" does not wait: what it tries next is due already, and goes out as fast as its quota allows', account_name) end,
   format('account "%s" was neither parked nor made to wait', account_name));
-comment on function apipay._said_of_resume(text, text, int, boolean) is
-  'What apipay.resume answers in words: which waits it ended, how many jobs it has asked about, and else whether something is due of which ApiPay had not answered.';
+comment on function apipay._said_of_resume(text, text, int, int, boolean) is
+  'What apipay.resume answers in words: which waits it ended, how many jobs it has asked about, how many are being asked about already, and else whether something is due of which ApiPay had not answered.';
 
 create function apipay.resume(account text, reason text default null) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -837,7 +841,9 @@ begin
     put_back := apipay._resume(resume.account, coalesce(nullif(resume.reason, ''), format('resumed by %s', who)), who);
   end if;
   -- The number alone would say of a wait that nothing had been there to end.
-  raise notice '%', apipay._said_of_resume(resume.account, ended, asked, tries);
+  raise notice '%', apipay._said_of_resume(resume.account, ended, asked, (
+    select count(*)::int from (select j from apipay.jobs j where j.account = resume.account and j.state = 'sending' and j.failing_since is not null offset 0) sent
+     where apipay._waits_to_be_shown(sent.j)), tries);
   if asked > 0 then
     perform apipay._notify('apipay_jobs', '');
   end if;

@@ -432,13 +432,22 @@ return least(coalesce(job.unproven_since, job.updated_at), (
 comment on function apipay._unproven_from(apipay.jobs) is
   'From when a request of a job may have had its effect: when it was sent, or when an earlier one was found to be unproven.';
 
+-- While such questions get no clear answer, one is asked at a time, and whichever is due first: the moment is true for one.
+create function apipay._asked(due timestamptz, asked_from timestamptz) returns text
+language sql stable parallel safe
+return case
+  when asked_from is null then apipay._when(due)
+  else concat(case when greatest(due, asked_from) > now() then apipay._when(greatest(due, asked_from)) || ' at the earliest' else 'in its turn' end,
+    ': one at a time is asked about, the others wait for its answer') end;
+comment on function apipay._asked(timestamptz, timestamptz) is
+  'When the gateway is asked about something that is due at a moment, for a sentence, given from when one thing at a time is asked about; null while that is not so.';
+
 create function apipay._explain_uncertain(job apipay.jobs, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('A request for ', apipay._deed(job), ' may or may not have had its effect, ',
   apipay._since(apipay._unproven_from(job)), ' (last: ' || apipay._last_answer(job) || ')',
   '. The gateway is asked ', case when job.lookups > 0 then 'again (' || case job.lookups when 1 then 'once' else job.lookups || ' times' end || ' so far) ' end,
-  -- While look-ups get no clear answer either, they wait for one another.
-  apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
+  apipay._asked(job.run_at, asked_from), ', ' || 'once this is over: ' || obstacle,
   case when job.stated_unwanted
        then concat('. Somebody said', ' at ' || apipay._clock(job.denied_at), ' that it was not done and is to end: it does when nothing alive with its name is found, or when there was no clear answer for reconcile.give_up; otherwise it is held again. Nothing is sent, and nothing is to do until then.')
        when job.absent_since = apipay._denied()
@@ -455,7 +464,7 @@ return concat('Somebody said that ', apipay._deed(job), ' was done: ', apipay._o
   case when job.absent_since is null then '. ApiPay is asked whether that is so '
        else '. Nothing with the job''s own name was found beside it; before it is taken, ApiPay is asked once more ' end,
   case when job.lookups > 0 then '(' || case job.lookups when 1 then 'once' else job.lookups || ' times' end || ' so far; last: ' || apipay._last_answer(job) || ') ' end,
-  apipay._when(greatest(job.run_at, asked_from)), ', ' || 'once this is over: ' || obstacle,
+  apipay._asked(job.run_at, asked_from), ', ' || 'once this is over: ' || obstacle,
   '. If it is not, the job is held again; until then nothing is sent.');
 comment on function apipay._explain_stated(apipay.jobs, timestamptz, text) is
   'explain of a job of which somebody said in apipay.resolve what the gateway did, while that is checked.';
@@ -485,7 +494,9 @@ return concat(case when apipay._fallen(job, invoice, refund) is not null then co
   ' (status ' || case when job.operation = 'invoice.refund' then refund.status else invoice.status end || ')') end,
   case when job.operation = 'invoice.cancel' and invoice.status in ('pending', 'processing') then ', which can still be paid' end,
   '. It is asked again ',
-  apipay._when(greatest(case when job.operation = 'invoice.refund' then refund.next_check_at else invoice.next_check_at end, asked_from)),
+  -- Of bills very many are asked about at once.
+  case when job.operation = 'invoice.refund' then apipay._asked(refund.next_check_at, asked_from)
+       else apipay._when(greatest(invoice.next_check_at, asked_from)) end,
   ', ' || 'once this is over: ' || obstacle, '.',
   case when apipay._fallen(job, invoice, refund) is not null
        then ' If it has still failed then, a new one is sent, unless it has failed as often as retry.async_error.attempts allows, which does not count what its account was to blame for.' end,
@@ -650,23 +661,35 @@ language sql immutable parallel safe
 return case when invoice.is_sandbox then ' in ApiPay''s sandbox, where no money moves' end;
 comment on function apipay._sandbox_note(apipay.invoices) is 'Part of a sentence about a payment that is none; null where nothing says so.';
 
+-- Of an invoice that ended early nothing else says whether the customer ever had it. It reads with the owner's rights, as
+-- apipay._explain_alive does.
+create function apipay._was_delivered(invoice apipay.invoices) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return exists (
+  select from apipay.events e
+   where e.job_id = invoice.job_id and e.subject = 'invoice' and e.account = invoice.account and e.subject_id = invoice.id::text
+     and e.to_state in ('pending', 'paid', 'partially_refunded'));
+comment on function apipay._was_delivered(apipay.invoices) is
+  'Whether an invoice was ever seen as one that had reached the customer; false as well where that is not known.';
+
 create function apipay._explain_bill(job apipay.jobs, invoice apipay.invoices, asked_from timestamptz, obstacle text) returns text
 language sql stable parallel safe
 return concat('Invoice ', job.invoice_id, ' ', case invoice.status
   when 'processing' then 'is being delivered to the customer'
   when 'pending' then 'was delivered and waits for the customer to pay'
-  when 'cancelling' then 'was delivered and is being cancelled'
+  when 'cancelling' then case when apipay._was_delivered(invoice) then 'was delivered and is being cancelled' else 'is being cancelled' end
   when 'paid' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at), apipay._sandbox_note(invoice),
     case when invoice.total_refunded >= invoice.amount then ' and fully refunded'
          when invoice.total_refunded > 0 then ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded' end)
   when 'partially_refunded' then concat('was paid by the customer', ' at ' || apipay._clock(invoice.paid_at), apipay._sandbox_note(invoice),
     case when invoice.total_refunded >= invoice.amount then ' and fully refunded'
          else ', of which ' || apipay._tenge(invoice.total_refunded) || ' were refunded' end)
-  when 'expired' then 'was delivered; the customer let it expire unpaid'
-  when 'cancelled' then 'was delivered and then cancelled, unpaid'
+  when 'expired' then case when apipay._was_delivered(invoice) then 'was delivered; the customer let it expire unpaid' else 'expired unpaid' end
+  when 'cancelled' then case when apipay._was_delivered(invoice) then 'was delivered and then cancelled, unpaid' else 'was cancelled, unpaid' end
   when 'error' then concat('was accepted and then ended in error',
     ' (' || concat_ws(': ', apipay._mask_phones(invoice.error_code), apipay._mask_phones(left(invoice.error_message, 500))) || ')')
-  else concat('was delivered', '; its status is ' || apipay._mask_phones(left(invoice.status, 100))) end,
+  else concat(case when apipay._was_delivered(invoice) then 'was delivered' else 'was made' end,
+    '; its status is ' || apipay._mask_phones(left(invoice.status, 100))) end,
   case when not invoice.settled
        then '; it is asked about again ' || apipay._when(greatest(invoice.next_check_at, asked_from)) || coalesce(', once this is over: ' || obstacle, '') end, '.');
 comment on function apipay._explain_bill(apipay.jobs, apipay.invoices, timestamptz, text) is 'explain of an invoice.create that succeeded: what the customer did.';
@@ -757,6 +780,32 @@ return coalesce((
 comment on function apipay._explain_alive(apipay.jobs) is
   'explain of a job that is over although an invoice of it may be paid, or was, or a refund of it was made; null when there is none.';
 
+-- A bill may have another invoice than the one that its row names, and so may what it repeats and its copies. It reads with
+-- the owner's rights, as apipay._explain_alive does.
+create function apipay._explain_other(job apipay.jobs, invoice apipay.invoices) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return (
+  select concat(case when own.is_over then ' But' end, case when other.job_id = job.id then case when own.is_over then ' its' else ' Its' end || ' invoice ' || other.id
+                     else concat(case when own.is_over then ' invoice ' else ' Invoice ' end, other.id, ' of job ', other.job_id, ', for the same bill,') end,
+    case when other.status in ('paid', 'partially_refunded') then concat(' was paid by the customer', case when own.is_paid then ' as well' end,
+        ' at ' || apipay._clock(other.paid_at), apipay._sandbox_note(other), case
+          when other.total_refunded >= other.amount then ' and fully refunded.'
+          when own.is_paid then ': have one of the two refunded.'
+          when own.is_over then ': deliver what was ordered, or have it refunded. Another bill would make the customer pay twice.'
+          else format(': the customer could pay twice. To prevent that: select apipay.cancel_invoice(%s, account => ''%s'').', job.invoice_id, job.account) end)
+      else concat(case when own.is_over then ' lives' else ' lives as well' end, ' (status ', apipay._mask_phones(left(other.status, 100)), '): ', case
+          when own.is_over then 'the customer may pay it, and another bill would be a second one. Unless it is to be paid'
+          when own.is_paid then 'the customer could pay twice. To prevent that'
+          else 'the customer could pay both. Unless that one is to be paid' end,
+        format(': select apipay.cancel_invoice(%s, account => ''%s'').', other.id, job.account)) end)
+  from apipay._other_living(job.id, job.invoice_id) as other
+  cross join lateral (
+    select coalesce(invoice.status in ('cancelled', 'expired', 'error') or invoice.total_refunded >= invoice.amount, false) as is_over,
+           coalesce(invoice.status in ('paid', 'partially_refunded') and (invoice.total_refunded >= invoice.amount) is not true, false) as is_paid) as own
+  where job.operation = 'invoice.create' and other.id is not null);
+comment on function apipay._explain_other(apipay.jobs, apipay.invoices) is
+  'What explain says, of a bill that was taken, of another invoice than this one that may be paid, or was, of it, of what it repeats or of its copies; null when there is none.';
+
 -- It may have to read what ApiPay has shown of the job's invoice or refund, with the owner's rights, as apipay._explain_alive does.
 create function apipay._explain_cancelled(job apipay.jobs, who text, why text) returns text
 language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
@@ -832,6 +881,7 @@ begin
   when 'cancelled' then coalesce(apipay._explain_alive(job), apipay._explain_cancelled(job, who, why))
   when 'expired' then coalesce(apipay._explain_alive(job), apipay._explain_expired(job)) end)
   || case when job.state <> 'queued' then coalesce(' ' || unanswered || '.', '') else '' end
+  || case when job.state in ('accepted', 'succeeded') then coalesce(apipay._explain_other(job, invoice), '') else '' end
   || coalesce(' ApiPay has not shown ' || case when job.refund_id is null then 'invoice ' || job.invoice_id else 'refund ' || job.refund_id end
        || ' ' || apipay._since(unshown) || ', although it is asked for it: what to do stands in the alert invoice_missing, in apipay.alerts.', '')
   || coalesce(' It repeats job ' || job.retry_of || '.', '');
@@ -882,14 +932,17 @@ left join lateral (
    where invoice.account = j.account and invoice.id = j.invoice_id limit 1) as i on true
 left join lateral (
   select refund from apipay.refunds as refund where refund.account = j.account and refund.id = j.refund_id limit 1) as r on true
--- While what asks gets no clear answer, one asks at a time.
+-- While what asks gets no clear answer, one asks at a time. A page of a proxy before ApiPay has no words of ApiPay's, and denies
+-- nothing in its name; and what says that the account is unwell has a remedy of its own (policy::remedy::of_fault).
 left join lateral (
   select reads.trial_at, case when reads.failing_since is not null then concat(
-           case when j.state = 'queued' then 'ApiPay shows no refunds ' when reads.status = 403 then 'ApiPay denies the account''s key an answer to such questions '
+           case when j.state = 'queued' then 'ApiPay shows no refunds ' when denied.yes then 'ApiPay denies the account''s key an answer to such questions '
                 else 'ApiPay gives no clear answer to such questions ' end,
            apipay._since(reads.failing_since), ' (' || coalesce('HTTP ' || reads.status, reads.code) || coalesce(': ' || reads.message, '') || ')',
-           case when j.state <> 'queued' and reads.status = 403 then ': ask its support why' end) end as unanswered
+           case when j.state <> 'queued' and denied.yes then ': ask its support why' end) end as unanswered
     from apipay._reads reads
+   cross join lateral (
+     select reads.status = 403 and reads.message is not null and reads.code in ('unlisted_answer', 'access_denied') as yes) as denied
    where (j.state in ('uncertain', 'accepted') or (j.state = 'succeeded' and (i.invoice).settled is false)
           -- A refund is sent once the others of its invoice are shown.
           or (j.state = 'queued' and j.operation = 'invoice.refund'))
@@ -1273,15 +1326,17 @@ comment on function apipay._unwritten(bigint) is 'Says of so many jobs that thei
 
 create function apipay._explain_account(
   account apipay.accounts, control apipay._control, served_at timestamptz, halted text, used bigint, waiting bigint, tenge numeric, unsure bigint, under_way bigint,
-  doubted text default null, failed bigint default 0, unwritten bigint default 0, to_be_shown text default null) returns text
+  doubted text default null, failed bigint default 0, unwritten bigint default 0, to_be_shown text default null, silent_since timestamptz default null) returns text
 language sql stable parallel safe
 return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control, served_at, doubted),
     upper(left(halted, 1)) || substr(halted, 2),
+    case when silent_since is not null then format('Perhaps nothing is sent: the apipayd that serves account %s has given no sign of life %s; see that it runs (systemctl status apipayd)',
+      account.name, apipay._since(silent_since)) end,
     case when waiting + under_way > 0 then 'Hardly anything is sent: ' || apipay._slowness(account)
          when account.failing_trial_at is not null then concat('Nothing waits to be sent; the last that was got no clear answer from ApiPay, ',
            apipay._since(account.failing_since), ' (' || apipay._failure(account) || ')', ': the next payment will show whether it answers') end,
     concat(format('Sending: %s of %s requests a minute are taken', used, account.requests_per_minute), '; but ' || to_be_shown)),
-  case when apipay._obstacle(account, control, served_at, doubted) is null and halted is null and account.failing_trial_at is null
+  case when apipay._obstacle(account, control, served_at, doubted) is null and halted is null and silent_since is null and account.failing_trial_at is null
        then '; ' || apipay._cap_of(account, account.capped_operations) || ', and everything else goes on'
        else '; besides, ' || apipay._cap_of(account, account.capped_operations) end, '. ',
   case when waiting = 0 and unsure = 0 and failed > 0
@@ -1293,7 +1348,7 @@ return concat(coalesce('Nothing is sent: ' || apipay._obstacle(account, control,
   case when waiting > 0 and unsure > 0 then ', ' || apipay._counted(unsure) || ' of unknown outcome' end,
   case when waiting + unsure > 0 and failed > 0 then ', ' || apipay._counted(failed) || ' that failed at Kaspi' end,
   case when waiting + unsure + failed > 0 and unwritten > 0 then '; ' || apipay._unwritten(unwritten) end, '.');
-comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text, bigint, bigint, text) is
+comment on function apipay._explain_account(apipay.accounts, apipay._control, timestamptz, text, bigint, bigint, numeric, bigint, bigint, text, bigint, bigint, text, timestamptz) is
   'The sentence of an account: whether it sends, why not, what waits.';
 
 create view apipay.account_status as
@@ -1305,7 +1360,7 @@ select a.name as account, a.mode, a.state, apipay._mask_phones(a.parked_reason) 
        n.queued, coalesce(s.jobs, 0) as sending, n.uncertain, n.accepted, n.parked, n.held, n.tenge_waiting, n.oldest_waiting_at,
        (select count(*) from apipay.alerts l where coalesce(l.account, '') = a.name and l.resolved_at is null) as open_alerts,
        apipay._explain_account(a, c.control, served.seen_at, halted.summary, quota.used, n.queued + n.parked, n.tenge_waiting, n.uncertain + n.held,
-         coalesce(s.jobs, 0), doubted.summary, n.failed, coalesce(unwritten.jobs, 0), (apipay._to_be_shown(a.name)).in_words) as explain
+         coalesce(s.jobs, 0), doubted.summary, n.failed, coalesce(unwritten.jobs, 0), (apipay._to_be_shown(a.name)).in_words, served.silent_since) as explain
 from apipay.accounts a
 cross join (select control from apipay._control as control limit 1) as c
 cross join lateral (
@@ -1314,7 +1369,10 @@ cross join lateral (
                    from apipay._quotas q where q.account = a.name), 0) as used) as quota
 left join lateral (
   select case when bool_or(d.has_it and not d.has_left and d.seen_at >= now() - interval '1 minute') then 'infinity'
-              else max(case when d.has_it then d.seen_at else (d.dropped ->> a.name)::timestamptz end) end as seen_at
+              else max(case when d.has_it then d.seen_at else (d.dropped ->> a.name)::timestamptz end) end as seen_at,
+         -- A sign of life is half a minute old at most; after a minute nobody serves it.
+         case when max(d.seen_at) filter (where d.has_it and not d.has_left) between now() - interval '1 minute' and now() - interval '30 s'
+              then max(d.seen_at) filter (where d.has_it and not d.has_left) end as silent_since
     from (select a.name = any (all_of.accounts) as has_it, all_of.has_left, all_of.seen_at, all_of.dropped from apipay.daemons all_of) d
    where d.has_it or d.dropped ? a.name) as served on true
 left join lateral (

@@ -27,11 +27,11 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   views constant text := 'apipay.overview, apipay.waiting, apipay.uncertain, apipay.parked, apipay.daily, apipay.account_status';
   -- A view's functions run with the rights of its reader, who may read no table. These show nothing but their arguments;
-  -- _explain_alive, _explain_cancelled, _shown_of_held, _unproven_from, _never_left, _or_its_copy and _to_be_shown, which read with the owner's rights, no more than the view does.
+  -- _explain_alive, _explain_other, _was_delivered, _explain_cancelled, _shown_of_held, _unproven_from, _never_left, _or_its_copy and _to_be_shown, which read with the owner's rights, no more than the view does.
   of_views constant text[] := array['_phone', '_number_within', '_id', '_amount', '_job_amount', '_mask_phone', '_mask_phones',
     '_tenge', '_span', '_clock', '_seconds_until', '_when', '_since', '_until_probed', '_age', '_deed', '_trace', '_sought', '_last_answer', '_field_errors', '_obstacle', '_failure', '_slowness',
-    '_blocked', '_capped', '_in_plural', '_cap_of', '_of_alert', '_obstacle_to_asking', '_explain', '_explain_queued', '_unseen', '_if_none_lives', '_time_limit', '_sent_from', '_explain_sending', '_unproven_from', '_never_left', '_explain_uncertain', '_explain_stated', '_id_to_name', '_sent_again', '_shown_before_again', '_or_its_copy', '_standing', '_shown_of_held', '_ways_out', '_denied', '_bears_name', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
-    '_sandbox_note', '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_alive', '_explain_cancelled', '_explain_expired', '_explain_account', '_unwritten', '_to_be_shown',
+    '_blocked', '_capped', '_in_plural', '_cap_of', '_of_alert', '_obstacle_to_asking', '_explain', '_explain_queued', '_unseen', '_if_none_lives', '_time_limit', '_sent_from', '_explain_sending', '_unproven_from', '_never_left', '_asked', '_explain_uncertain', '_explain_stated', '_id_to_name', '_sent_again', '_shown_before_again', '_or_its_copy', '_standing', '_shown_of_held', '_ways_out', '_denied', '_bears_name', '_unserved', '_fallen', '_object_of', '_explain_accepted', '_explain_parked', '_explain_held',
+    '_sandbox_note', '_explain_bill', '_explain_succeeded', '_explain_failed', '_explain_alive', '_explain_other', '_was_delivered', '_explain_cancelled', '_explain_expired', '_explain_account', '_unwritten', '_to_be_shown',
     '_quota_seconds', '_quota_newest', '_quota_slide', '_quota_sum',
     '_day', '_most_counted', '_counted'];
   of_enqueuer constant text[] := array['create_invoice', 'cancel_invoice', 'refund_invoice', '_enqueue', '_all_changed', '_phone', '_number_within', '_id',

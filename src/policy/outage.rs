@@ -25,6 +25,8 @@ pub enum Sign {
     Clear,
     /// No clear answer.
     Failing(Fault),
+    /// No clear answer, and the job that it was asked about is not asked about any more.
+    GivenUp(Fault),
     /// Refused for the account's limit.
     Refused,
     /// Refused for a cap, of which its own alert tells: the limit let it through.
@@ -54,7 +56,12 @@ pub fn sign_of_lookup(timed: &Timed, verdict: &Verdict) -> Sign {
         Next::CalledOff { is_seen, .. } => !is_seen,
         _ => false,
     };
-    sign_of_read(timed, !is_unclear)
+    match sign_of_read(timed, !is_unclear) {
+        Sign::Failing(fault) if !matches!(verdict.next, Next::Uncertain { .. }) => {
+            Sign::GivenUp(fault)
+        }
+        sign => sign,
+    }
 }
 
 /// What a read says, of reads of its kind only. `is_usable` when it brought what was asked for.
@@ -88,7 +95,9 @@ pub fn sign_of_alone(timed: &Timed, makes_invoice: bool) -> Sign {
 pub fn sign_of_question(of_bill: &Sign) -> Sign {
     match of_bill {
         Sign::Refused => Sign::Refused,
-        Sign::Clear | Sign::Failing(_) | Sign::Capped | Sign::Silent => Sign::Silent,
+        Sign::Clear | Sign::Failing(_) | Sign::GivenUp(_) | Sign::Capped | Sign::Silent => {
+            Sign::Silent
+        }
     }
 }
 
@@ -291,20 +300,8 @@ impl Course {
     ) -> Course {
         match sign {
             Sign::Clear => Course::default(),
-            Sign::Failing(fault) => Course {
-                failing: Some(match self.failing {
-                    None => Row {
-                        since: at.now,
-                        fault: fault.clone(),
-                        failed_at: at.now,
-                        job,
-                        failures: 1,
-                        trial_at: None,
-                    },
-                    Some(row) => row.failed(errand, fault, job, at),
-                }),
-                refused_since: None,
-            },
+            Sign::Failing(fault) => self.failed(errand, fault, job, at),
+            Sign::GivenUp(fault) => self.failed(errand, fault, job, at).next_soon(errand, at),
             Sign::Refused => Course {
                 refused_since: self.refused_since.or(Some(at.now)),
                 ..self.unproven(errand, at)
@@ -314,6 +311,45 @@ impl Course {
                 ..self.unproven(errand, at)
             },
             Sign::Silent => self.unproven(errand, at),
+        }
+    }
+
+    fn failed(
+        self,
+        errand: Errand,
+        fault: &Fault,
+        job: Option<JobId>,
+        at: Circumstances<'_>,
+    ) -> Course {
+        Course {
+            failing: Some(match self.failing {
+                None => Row {
+                    since: at.now,
+                    fault: fault.clone(),
+                    failed_at: at.now,
+                    job,
+                    failures: 1,
+                    trial_at: None,
+                },
+                Some(row) => row.failed(errand, fault, job, at),
+            }),
+            refused_since: None,
+        }
+    }
+
+    /// The time of others may be over like that of the job of this trial: so that none of them waits for many long
+    /// distances, the next trial has the shortest.
+    fn next_soon(self, errand: Errand, at: Circumstances<'_>) -> Course {
+        if !errand.is_trial() {
+            return self;
+        }
+        let soon = |row: &Row| at.now + errand.distance(&row.fault, 1, at);
+        Course {
+            failing: self.failing.map(|row| Row {
+                trial_at: row.trial_at.map(|due| due.min(soon(&row))),
+                ..row
+            }),
+            ..self
         }
     }
 

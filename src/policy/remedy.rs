@@ -229,6 +229,13 @@ pub fn of_fault(fault: &Fault) -> Remedy {
             "nothing at first: after a short delay the daemon tries again; if it persists, contact ApiPay's \
              support",
         ),
+        // What `explain` says as well (the view `apipay._job_facts`).
+        Some(403) if is_in_its_words(fault) => {
+            return Remedy {
+                what: "denies the account's key an answer",
+                ..of_park(Reason::AccessDenied)
+            };
+        }
         // A 404 in its words may be about the path.
         Some(status @ 400..) if status != 404 && is_in_its_words(fault) => {
             return Remedy {
@@ -371,6 +378,23 @@ mod tests {
                 "{page:?}"
             );
         }
+    }
+
+    /// `explain` says the same (the view `apipay._job_facts`).
+    #[test]
+    fn a_403_in_apipays_own_words_denies_the_key_an_answer() {
+        let of_words = |said: Option<&str>| {
+            of_fault(&Fault {
+                code: "unlisted_answer".to_owned(),
+                status: Some(403),
+                said: said.map(str::to_owned),
+            })
+        };
+        let own = of_words(Some("Доступ не выдан"));
+        assert_eq!(own.what, "denies the account's key an answer");
+        assert_eq!(own.action, "ask ApiPay's support why");
+        let page = of_words(Some("not in ApiPay's words: <html>"));
+        assert!(page.action.contains("proxy"), "{page:?}");
     }
 
     /// An action is read by itself, in a pager: what it speaks of has a name in it.

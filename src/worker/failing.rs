@@ -54,7 +54,7 @@ pub async fn note(room: &Room, kind: Option<Read>, signs: &[Signed]) -> Result<(
 pub fn is_news(room: &Room, signed: &Signed) -> bool {
     let course = || room.outages.course(signed.errand.kind());
     match signed.sign {
-        Sign::Failing(_) => true,
+        Sign::Failing(_) | Sign::GivenUp(_) => true,
         Sign::Clear => course() != Course::default(),
         Sign::Refused => signed.errand.is_trial() || course().refused_since.is_none(),
         Sign::Capped => signed.errand.is_trial() || course().refused_since.is_some(),

@@ -231,7 +231,7 @@ impl Organizations {
                             Answer::NotSent(_) | Answer::Lost(_) => None,
                         },
                         fault: match sign_of(&asked.answer, doubt) {
-                            Sign::Failing(fault) => Some(fault),
+                            Sign::Failing(fault) | Sign::GivenUp(fault) => Some(fault),
                             Sign::Clear | Sign::Refused | Sign::Capped | Sign::Silent => None,
                         },
                     };

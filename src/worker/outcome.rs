@@ -96,7 +96,7 @@ pub fn entry(evidence: &Evidence<'_>, verdict: &Verdict, following: Following<'_
         looked: kind == AttemptKind::First,
         // A look-up is a read: what may be unproven is an earlier send, which is noted already.
         unproven: kind != AttemptKind::Lookup && is_unproven(verdict),
-        failing: matches!(signed.sign, Sign::Failing(_)),
+        failing: matches!(signed.sign, Sign::Failing(_) | Sign::GivenUp(_)),
         answered: kind == AttemptKind::Send && signed.sign == Sign::Clear,
         request: Some(written(request)),
         request_sha256: request.body.as_ref().map(|body| sha256(&body.to_string())),

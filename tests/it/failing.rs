@@ -5,6 +5,7 @@ mod alone;
 mod awaited;
 mod beside;
 mod doubted;
+mod given_up;
 mod held_up;
 mod lasting;
 mod reading;

@@ -773,12 +773,17 @@ end $$;
 -- What it answers in words.
 do $$
 begin
-  assert apipay._said_of_resume('shop', 'the park, the wait for the next trial', 0, true) = 'account "shop" sends again; ended: the park, the wait for the next trial';
-  assert apipay._said_of_resume('shop', '', 12, true) = 'ApiPay is asked at once about 12 jobs of account "shop" of which it had not answered';
-  assert apipay._said_of_resume('shop', 'the wait for the next trial', 1, true)
+  assert apipay._said_of_resume('shop', 'the park, the wait for the next trial', 0, 0, true) = 'account "shop" sends again; ended: the park, the wait for the next trial';
+  assert apipay._said_of_resume('shop', '', 12, 0, true) = 'ApiPay is asked at once about 12 jobs of account "shop" of which it had not answered';
+  assert apipay._said_of_resume('shop', 'the wait for the next trial', 1, 0, true)
        = 'account "shop" sends again; ended: the wait for the next trial; ApiPay is asked at once about 1 job of account "shop" of which it had not answered';
-  assert apipay._said_of_resume('shop', '', 0, true) = 'account "shop" does not wait: what it tries next is due already, and goes out as fast as its quota allows';
-  assert apipay._said_of_resume('shop', '', 0, false) = 'account "shop" was neither parked nor made to wait';
+  assert apipay._said_of_resume('shop', '', 0, 0, true) = 'account "shop" does not wait: what it tries next is due already, and goes out as fast as its quota allows';
+  assert apipay._said_of_resume('shop', '', 0, 0, false) = 'account "shop" was neither parked nor made to wait';
+  -- Of those that are being asked about nothing can be moved.
+  assert apipay._said_of_resume('shop', '', 12, 1, true)
+       = 'ApiPay is asked at once about 12 jobs of account "shop" of which it had not answered; it is being asked about 1 more: without an answer that one waits as long as it would have';
+  assert apipay._said_of_resume('shop', '', 0, 3, true)
+       = 'ApiPay is being asked about 3 jobs of account "shop" of which it had not answered: without an answer those wait as long as they would have';
 end $$;
 
 -- stop and start

@@ -1,7 +1,7 @@
 -- The views: one sentence per job for every state and combination, no phone in full, no failure
 -- whatever stands in params.
 
-insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited'), ('told'), ('slow'), ('undelivered'), ('unlisted');
+insert into apipay.accounts (name) values ('default'), ('sick'), ('owned'), ('limited'), ('told'), ('slow'), ('undelivered'), ('unlisted'), ('paged');
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        probe_at = now() + interval '630 s' where name = 'sick';
 update apipay.accounts set state = 'parked', parked_at = now() - interval '3 h', parked_reason = 'parked_by_user', parked_by = 'aida', parked_message = 'stocktaking' where name = 'owned';
@@ -18,7 +18,9 @@ values ('slow', 'look_up', now() - interval '330 s', 4, now() + interval '50.9 s
 insert into apipay._reads (account, kind, failing_since, code, status, message, requests)
 values ('unlisted', 'refunds', now() - interval '330 s', 'server_error', 500, 'Server Error', 1),
        ('unlisted', 'look_up', now() - interval '330 s', 'access_denied', 403, 'This action is unauthorized.', 2),
-       ('unlisted', 'check', now() - interval '330 s', 'timeout', null, 'no complete answer in time', 2);
+       ('unlisted', 'check', now() - interval '330 s', 'timeout', null, 'no complete answer in time', 2),
+       -- A proxy before ApiPay denies nothing in its name.
+       ('paged', 'look_up', now() - interval '330 s', 'unreadable_answer', 403, null, 2);
 update apipay.accounts set state = 'parked', parked_at = now() - interval '330 s', parked_reason = 'session_expired', parked_by = 'apipayd',
        delivery_error = 'kaspi_session_invalid', probe_at = now() + interval '630 s' where name = 'undelivered';
 insert into apipay.accounts (name) values ('left'), ('strange');
@@ -128,7 +130,20 @@ begin
   update apipay.accounts a set failing_trial_at = now() + interval '40.9 s' where a.name = 'slow';
   delete from apipay.jobs j where j.account = 'slow' and j.run_at > now();
   perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now()),
-    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s). Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked at MOMENT (in 50 s) at the earliest: one at a time is asked about, the others wait for its answer. Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+  -- Whichever is due first is asked about: its own moment may be later than that of the next question, or long over.
+  perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'operation', 'invoice.cancel', 'params', '{"invoice_id": 17}'::jsonb, 'unproven_since', now(),
+      'lookups', 2, 'run_at', now() + interval '80.9 s'),
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked again (2 times so far) at MOMENT (in 80 s) at the earliest: one at a time is asked about, the others wait for its answer. Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+  update apipay._reads r set trial_at = now() - interval '3 min' where r.account = 'slow' and r.kind = 'look_up';
+  perform pg_temp.explains(jsonb_build_object('account', 'slow', 'state', 'uncertain', 'stated_id', 18, 'params', '{"amount": 15000}'::jsonb, 'unproven_since', now()),
+    'Somebody said that the invoice of 15 000 tenge was done: invoice 18. ApiPay is asked whether that is so in its turn: one at a time is asked about, the others wait for its answer. If it is not, the job is held again; until then nothing is sent. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+  update apipay._reads r set trial_at = now() + interval '50.9 s' where r.account = 'slow' and r.kind = 'look_up';
+  insert into apipay.refunds select * from jsonb_populate_record(null::apipay.refunds, jsonb_build_object('account', 'slow', 'id', 17, 'invoice_id', 17, 'status', 'processing',
+    'amount', 200, 'settled', false, 'created_at', now(), 'changed_at', now(), 'next_check_at', now() + interval '1 s'));
+  perform pg_temp.explains('{"account": "slow", "state": "accepted", "operation": "invoice.refund", "params": {"invoice_id": 17}, "invoice_id": 17, "refund_id": 17}',
+    'The gateway is making refund 17 of invoice 17 (status processing). It is asked again at MOMENT (in 1 min) at the earliest: one at a time is asked about, the others wait for its answer. ApiPay gives no clear answer to such questions since MOMENT (5 min ago).');
+  delete from apipay.jobs j where j.account = 'slow' and j.state in ('uncertain', 'accepted') and (j.lookups = 2 or j.stated_id = 18 or j.refund_id = 17);
 
   -- its time may run out while it waits
   perform pg_temp.explains(jsonb_build_object('account', 'limited', 'expires_at', now() + interval '20 min'),
@@ -374,6 +389,9 @@ begin
   perform pg_temp.explains(jsonb_build_object('state', 'uncertain', 'account', 'unlisted', 'unproven_since', now(), 'lookups', 2, 'http_status', 403, 'error_message', 'This action is unauthorized.'),
     'A request for the invoice of 15 000 tenge to 8700***4321 may or may not have had its effect, since MOMENT (0 s ago) (last: HTTP 403: This action is unauthorized.). The gateway is asked again (2 times so far) now. Nothing is sent before that is known. ApiPay denies the account''s key an answer to such questions since MOMENT (5 min ago) (HTTP 403: This action is unauthorized.): ask its support why.');
   delete from apipay.jobs j where j.account = 'unlisted' and j.state in ('accepted', 'uncertain');
+  perform pg_temp.explains('{"account": "paged", "state": "uncertain", "operation": "invoice.cancel", "params": {"invoice_id": 17}}',
+    'A request for the cancellation of invoice 17 may or may not have had its effect, since MOMENT (0 s ago). The gateway is asked now. Nothing is sent before that is known. ApiPay gives no clear answer to such questions since MOMENT (5 min ago) (HTTP 403).');
+  delete from apipay.jobs j where j.account = 'paged';
   -- It has not been shown since its copy was made.
   perform apipay._open_alert('default', 'invoice_missing', 'critical', 's', 'a',
     (select jsonb_build_object('invoices', jsonb_build_object('1', i.created_at), 'refunds', '{}'::jsonb) from apipay.invoices i where i.account = 'default' and i.id = 1));
@@ -495,7 +513,7 @@ begin
   delete from apipay.jobs j where j.state in ('held', 'uncertain') and j.expires_at is not null;
 
   -- succeeded: what the customer did
-  perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 700}', 'Invoice 700 was delivered.');
+  perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 700}', 'Invoice 700 was made.');
   perform pg_temp.invoice(701, 'pending', '{"settled": false, "account": "sick"}');
   perform pg_temp.explains('{"state": "succeeded", "account": "sick", "invoice_id": 701}',
     'Invoice 701 was delivered and waits for the customer to pay; it is asked about again at MOMENT (in 60 s), once this is over: account sick is parked since MOMENT (5 min ago) (session_expired, by apipayd), until it is well again, which is probed next at MOMENT (in 10 min).');
@@ -523,21 +541,95 @@ begin
   perform pg_temp.invoice(13, 'partially_refunded', '{"amount": 2000000, "total_refunded": 1234567.5}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 13}', 'Invoice 13 was paid by the customer, of which 1 234 567.5 tenge were refunded.');
   perform pg_temp.invoice(14, 'expired');
-  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 14}', 'Invoice 14 was delivered; the customer let it expire unpaid.');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 14}', 'Invoice 14 expired unpaid.');
   perform pg_temp.invoice(15, 'cancelled');
-  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 15}', 'Invoice 15 was delivered and then cancelled, unpaid.');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 15}', 'Invoice 15 was cancelled, unpaid.');
   perform pg_temp.invoice(16, 'error', '{"error_code": "client_not_found", "error_message": "no Kaspi at 87007654321"}');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 16}', 'Invoice 16 was accepted and then ended in error (client_not_found: no Kaspi at 8700***4321).');
   perform pg_temp.invoice(17, 'reversed');
-  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 17}', 'Invoice 17 was delivered; its status is reversed.');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 17}', 'Invoice 17 was made; its status is reversed.');
   perform pg_temp.invoice(18, 'processing');
   perform pg_temp.explains('{"state": "succeeded", "invoice_id": 18}', 'Invoice 18 is being delivered to the customer.');
-  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 998}', 'Invoice 998 was delivered.');
+  perform pg_temp.explains('{"state": "succeeded", "invoice_id": 998}', 'Invoice 998 was made.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 15}}', 'Invoice 15 is cancelled.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 11}}', 'Invoice 11 was seen cancelled, and after that paid: the customer''s money is in.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 14}}', 'Invoice 14 is dead: it expired unpaid.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.cancel", "params": {"invoice_id": 18}}', 'Invoice 18 was cancelled, but ApiPay has it as processing now: it may be paid.');
   perform pg_temp.explains('{"state": "succeeded", "operation": "invoice.refund", "params": {"invoice_id": 3}, "invoice_id": 3, "refund_id": 7}', 'Refund 7 of 200 tenge from invoice 3 was made.');
+
+  -- It was delivered where it was seen so.
+  declare
+    job bigint;
+    token uuid;
+    seen text;
+    ended text;
+    sentence text;
+  begin
+    for seen, ended, sentence in values
+      ('pending', 'expired', 'was delivered; the customer let it expire unpaid'), ('processing', 'expired', 'expired unpaid'),
+      ('pending', 'cancelled', 'was delivered and then cancelled, unpaid'), ('processing', 'cancelled', 'was cancelled, unpaid'),
+      ('pending', 'cancelling', 'was delivered and is being cancelled'), ('processing', 'cancelling', 'is being cancelled'),
+      ('pending', 'reversed', 'was delivered; its status is reversed'), ('processing', 'reversed', 'was made; its status is reversed')
+    loop
+      job := nextval('apipay.jobs_id_seq');
+      token := gen_random_uuid();
+      perform pg_temp.invoice(800, seen, jsonb_build_object('job_id', job, 'job_token', token));
+      update apipay.invoices i set status = ended where i.id = 800;
+      perform pg_temp.explains(jsonb_build_object('id', job, 'token', token, 'state', 'succeeded', 'invoice_id', 800), format('Invoice 800 %s.', sentence));
+      delete from apipay.invoices i where i.id = 800;
+      delete from apipay.jobs j where j.id = job;
+    end loop;
+  end;
+
+  -- Another invoice of the same bill is paid, or can be.
+  declare
+    job constant bigint := nextval('apipay.jobs_id_seq');
+    token constant uuid := gen_random_uuid();
+    its_copy constant bigint := nextval('apipay.jobs_id_seq');
+    copy_token constant uuid := gen_random_uuid();
+    states text;
+    own jsonb;
+    other jsonb;
+    starts text;
+    ends text;
+    columns jsonb;
+  begin
+    for states, own, other, starts, ends in values
+      ('succeeded', '{"status": "cancelled"}'::jsonb, jsonb_build_object('status', 'paid', 'paid_at', now()), 'Invoice 810 was cancelled, unpaid.',
+       ' But its invoice 811 was paid by the customer at MOMENT: deliver what was ordered, or have it refunded. Another bill would make the customer pay twice.'),
+      ('succeeded', '{"status": "cancelled"}', '{"status": "pending"}', 'Invoice 810 was cancelled, unpaid.',
+       ' But its invoice 811 lives (status pending): the customer may pay it, and another bill would be a second one. Unless it is to be paid: select apipay.cancel_invoice(811, account => ''default'').'),
+      ('succeeded', '{"status": "cancelled"}', '{"status": "paid", "total_refunded": 15000}', 'Invoice 810 was cancelled, unpaid.',
+       ' But its invoice 811 was paid by the customer and fully refunded.'),
+      ('succeeded', '{"status": "cancelled"}', '{"status": "expired"}', 'Invoice 810 was cancelled, unpaid.', ''),
+      ('succeeded', '{"status": "paid"}', '{"status": "paid"}', 'Invoice 810 was paid by the customer.',
+       ' Its invoice 811 was paid by the customer as well: have one of the two refunded.'),
+      ('succeeded', '{"status": "paid", "total_refunded": 15000}', '{"status": "paid"}', 'Invoice 810 was paid by the customer and fully refunded.',
+       ' But its invoice 811 was paid by the customer: deliver what was ordered, or have it refunded. Another bill would make the customer pay twice.'),
+      ('succeeded', '{"status": "paid"}', '{"status": "pending"}', 'Invoice 810 was paid by the customer.',
+       ' Its invoice 811 lives as well (status pending): the customer could pay twice. To prevent that: select apipay.cancel_invoice(811, account => ''default'').'),
+      ('succeeded', '{"status": "pending"}', '{"status": "paid"}', 'Invoice 810 was delivered and waits for the customer to pay.',
+       ' Its invoice 811 was paid by the customer: the customer could pay twice. To prevent that: select apipay.cancel_invoice(810, account => ''default'').'),
+      ('accepted', '{"status": "processing"}', '{"status": "pending"}',
+       'The gateway has taken it as invoice 810 and delivers it to the customer (status processing). It is asked again at MOMENT (in 60 s).',
+       ' Its invoice 811 lives as well (status pending): the customer could pay both. Unless that one is to be paid: select apipay.cancel_invoice(811, account => ''default'').')
+    loop
+      perform pg_temp.invoice(810, own ->> 'status', own || jsonb_build_object('job_id', job, 'job_token', token));
+      perform pg_temp.invoice(811, other ->> 'status', other || jsonb_build_object('job_id', job, 'job_token', token));
+      columns := jsonb_build_object('id', job, 'token', token, 'state', states, 'invoice_id', 810);
+      perform pg_temp.explains(columns, starts || ends);
+      delete from apipay.jobs j where j.id = job;
+      -- The same of its copy.
+      insert into apipay.jobs overriding system value
+      select * from jsonb_populate_record(null::apipay.jobs, (select to_jsonb(j) from apipay.jobs j where j.invoice_id = 11 limit 1)
+        || jsonb_build_object('id', its_copy, 'token', copy_token, 'retry_of', job, 'invoice_id', 811));
+      update apipay.invoices i set job_id = its_copy, job_token = copy_token where i.id = 811;
+      perform pg_temp.explains(columns, starts || replace(replace(ends, 'its invoice 811', format('invoice 811 of job %s, for the same bill,', its_copy)),
+                                                         'Its invoice 811', format('Invoice 811 of job %s, for the same bill,', its_copy)));
+      delete from apipay.jobs j where j.id in (job, its_copy);
+      delete from apipay.invoices i where i.id in (810, 811);
+    end loop;
+  end;
 
   -- failed
   perform pg_temp.explains('{"state": "failed", "reason": "refused", "http_status": 422, "error_code": "content_rejected", "error_message": "text refused for +7 700 765-43-21", "errors": {"description": ["bad word", "too long"]}}',
@@ -692,6 +784,20 @@ begin
   end;
   assert (select a.explain from apipay.account_status a where a.account = 'slow') like
     'Hardly anything is sent: ApiPay gives account slow no clear answer since % (5 min ago) (HTTP 502: Kaspi API error): one job at a time tries, the next at % (in 40 s), the others wait for its answer. 1 job waits for 15 000 tenge, 1 of unknown outcome.';
+  -- A daemon that is silent for longer than one may be (src/db/progress.sql) may be gone, and is not said to send.
+  begin
+    update apipay.daemons d set seen_at = now() - interval '40 s' where d.host = 'here';
+    assert (select a.explain from apipay.account_status a where a.account = 'default') like
+      'Perhaps nothing is sent: the apipayd that serves account default has given no sign of life since % (40 s ago); see that it runs (systemctl status apipayd). % jobs wait for %',
+      (select a.explain from apipay.account_status a where a.account = 'default');
+    assert (select a.explain from apipay.account_status a where a.account = 'slow') like 'Perhaps nothing is sent: %';
+    assert (select a.explain from apipay.account_status a where a.account = 'sick') like 'Nothing is sent: account sick is parked %';
+    -- One of two is enough.
+    update apipay.daemons d set seen_at = now() - interval '20 s' where d.host = 'there';
+    assert (select a.explain from apipay.account_status a where a.account = 'default') like 'Sending: %';
+    raise exception using errcode = 'UNDO1';
+  exception when sqlstate 'UNDO1' then null;
+  end;
   -- That ApiPay's health says well, and only a payment to try is missing, is known once a probe has found none.
   begin
     update apipay.accounts set state = 'parked', parked_reason = 'session_expired', parked_by = 'apipayd', parked_at = now(), delivery_error = 'kaspi_session_invalid',

@@ -106,6 +106,57 @@ fn reads_slow_down_and_are_told_as_sends_are_and_what_follows_is_asked_as_often_
 }
 
 #[test]
+fn a_job_that_is_given_up_with_its_look_up_keeps_the_next_one_waiting_no_longer_than_the_first() {
+    let rules = rules();
+    let unanswered = timed(coded(502, "x"));
+    let verdict = |next| Verdict {
+        effect: Effect::Unknown,
+        next,
+        counts: false,
+        signal: None,
+    };
+    let again = || Next::Uncertain {
+        after: seconds(900),
+        reason: Reason::LookupUnclear,
+        invoice_id: None,
+        absent: false,
+    };
+    let called_off = || Next::CalledOff {
+        dead: None,
+        is_seen: false,
+    };
+    let unknown = || Next::Held(Reason::UnknownOutcome);
+    let unconfirmed = || Next::Held(Reason::Unconfirmed);
+    let after = |course: Course, job, next| {
+        let errand = Errand::read(Read::LookUp, course.is_slow());
+        let sign = sign_of_lookup(&unanswered, &verdict(next));
+        course.after(errand, Some(JobId(job)), &sign, at(&rules))
+    };
+    let wait = |course: &Course| course.trial_at().map(|at| (at - NOW).whole_seconds());
+    let slow = (0..8).fold(Course::default(), |course, job| after(course, job, again()));
+    assert_eq!(wait(&slow), Some(160));
+    for ended in [unknown(), unconfirmed(), called_off()] {
+        let given_up = after(slow.clone(), 8, ended);
+        assert_eq!(wait(&given_up), Some(5));
+        // It has failed all the same, and a person goes on being told.
+        assert!(given_up.tells());
+        assert_eq!(wait(&after(given_up, 9, again())), Some(640));
+    }
+    // Before the slow-down each job is looked up at its own time.
+    let first = after(Course::default(), 1, unknown());
+    assert_eq!((wait(&first), first.failing.is_some()), (None, true));
+    // What was under way when look-ups slowed down says nothing of the next.
+    let late = sign_of_lookup(&unanswered, &verdict(unknown()));
+    let late = slow.after(
+        Errand::Read(Read::LookUp),
+        Some(JobId(9)),
+        &late,
+        at(&rules),
+    );
+    assert_eq!(wait(&late), Some(160));
+}
+
+#[test]
 fn what_was_asked_before_the_slow_down_is_no_trial_of_it() {
     let rules = rules();
     let failing = Sign::Failing(fault(&timed(coded(502, "x"))));

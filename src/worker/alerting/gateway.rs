@@ -389,10 +389,12 @@ fn many_at_once(account: &AccountName, job: &FailingJob) -> String {
 /// What waits for reads of these kinds, and this job, as a condition for a query.
 fn waiting(reads: &[Read], job: Option<&FailingJob>, to_be_shown: &ToBeShown) -> String {
     let all_queued = reads.contains(&Read::Refunds) || to_be_shown.refunds > 0;
-    let mut waiting = vec![match all_queued {
-        true => "state in ('queued', 'accepted', 'uncertain')".to_owned(),
-        false => "state in ('accepted', 'uncertain')".to_owned(),
-    }];
+    let queued = all_queued.then_some("'queued'");
+    // Of those the question may be under way.
+    let sending = (all_queued || to_be_shown.bills > 0).then_some("'sending'");
+    let states = queued.into_iter().chain(sending);
+    let states: Vec<&str> = states.chain(["'accepted'", "'uncertain'"]).collect();
+    let mut waiting = vec![format!("state in ({})", states.join(", "))];
     if let Some(job) = job {
         waiting.insert(0, format!("id = {}", job.id));
     }

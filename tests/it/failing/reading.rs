@@ -54,6 +54,11 @@ fn faults() -> Vec<(Value, &'static str, &'static str)> {
             "base_url",
         ),
         (json!({"answer": {"preset": "404"}}), "HTTP 404", "base_url"),
+        (
+            json!({"answer": {"preset": "403_grant_not_granted"}}),
+            "denies the account's key an answer",
+            "ask ApiPay's support why",
+        ),
     ]
 }
 

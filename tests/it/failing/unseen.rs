@@ -176,9 +176,11 @@ async fn copies_that_wait_while_all_checks_fail_are_counted_listed_and_tried_by_
     // The bills that are open are no part of it.
     let lists = advised(&world, "select * from apipay.overview").await;
     let counted = format!(
-        "select count(*) = {COPIES} from ({lists}) as listed where state = 'queued' and retry_of is not null"
+        "select count(*) = {COPIES} from ({lists}) as listed where state in ('queued', 'sending') and retry_of is not null"
     );
     world.until_true(&counted).await;
+    // Those that are being asked about are counted, too.
+    assert!(lists.contains("'sending'"), "{lists}");
     // They are asked about ever less often.
     let far = format!(
         "with far as (update apipay.jobs set run_at = now() + interval '1 hour' where state = 'queued' and reason = 'earlier_unseen' returning 1)
