@@ -553,7 +553,7 @@ as $$
             select o.id from (select id, account from apipay.invoices where job_id = job.id and job_token = job.token offset 0) o
              where o.account = job.account
             union
-            select job.invoice_id where is_known.yes) n
+            select job.invoice_id where is_known.yes or job.operation = 'invoice.cancel') n
       cross join lateral (
         select id, status, amount, total_refunded, job_id, job_token from apipay.invoices where account = job.account and id = n.id offset 0) m
       -- Each is told with its status in the first parentheses after its number (policy::found).
@@ -562,7 +562,10 @@ as $$
       cross join lateral (select apipay._standing(m.status) as standing, apipay._standing(told.status) as alike) s
      where job.operation in ('invoice.create', 'invoice.cancel') and job.reason is distinct from 'other_organization'
   ), news as (
-    select *, case when told is null then is_own and standing = 'paid' else standing <> alike end as is_news from seen
+    -- Of a cancellation its invoice is told of once that stands as after its end.
+    select *, case when told is not null then standing <> alike
+                   when job.operation = 'invoice.cancel' and id = job.invoice_id then standing in ('paid', 'dead')
+                   else is_own and standing = 'paid' end as is_news from seen
   ), own as (
     -- What is dead and was not told of is an earlier one, which had been seen to.
     select * from news
@@ -626,7 +629,8 @@ return concat('Held', ' (' || apipay._mask_phones(job.reason) || ')', ' ', apipa
     apipay._id_to_name(job), ', ''why'').',
     case when job.operation = 'invoice.create' then concat(
       ' An invoice that is not kept can still be paid, so cancel each of those: select apipay.cancel_invoice(INVOICE_ID, account => ''',
-      job.account, '''); one that was paid too has to be refunded.') end)
+      job.account, '''); one that was paid too has to be refunded. Once none of them lives: select apipay.resolve(', job.id,
+      ', false, null, ''why'', and_cancel => true) ends it, and after that select apipay.retry(', job.id, ', ''why'') bills anew.') end)
   when job.reason = 'unconfirmed' then concat('somebody said that ', apipay._deed(job), ' was not done, and ApiPay has given ',
     case when job.http_status = 403 then 'no answer about it' else 'no clear answer about it' end, ' ' || apipay._since(job.denied_at),
     ' (last: ' || apipay._last_answer(job) || case when job.http_status = 403 then '; the account''s key may not ask that, and ApiPay''s support can say why' else '' end || ')',

@@ -62,8 +62,9 @@ pub fn own<'a>(subject: &Subject<'_>, findings: &[&'a Finding]) -> Vec<&'a Objec
     all.filter(is_own).collect()
 }
 
-/// The invoices of a job to follow from now on besides the one that it goes by, if any: each of them may still be paid, and
-/// a person must hear of that.
+/// The invoices of a job to follow from now on besides the one that it goes by, if any, whatever becomes of it: those that
+/// are not dead may be paid, so may those that are dead and rise, and a person must hear of that. That one counts which the
+/// gateway named for the job's key only where it is known to be the job's, or is one of several.
 pub fn to_watch<'a>(
     subject: &Subject<'_>,
     findings: &[&'a Finding],
@@ -72,19 +73,18 @@ pub fn to_watch<'a>(
     if !subject.operation.makes_invoice() {
         return Vec::new();
     }
-    match next {
-        Next::Held(Reason::DuplicateDetected) => own(subject, findings),
-        Next::Accepted { .. }
-        | Next::Succeeded(_)
-        | Next::Held(Reason::Mismatch | Reason::NotAsStated) => {
-            // An earlier generation is watched since it died.
-            let mut named = own(subject, findings);
-            named.retain(|object| subject.name.names(object));
-            let goes_by_it = !matches!(next, Next::Held(_)) && named.len() < 2;
-            if goes_by_it { Vec::new() } else { named }
-        }
-        _ => Vec::new(),
-    }
+    let goes_by = match next {
+        Next::Accepted { seen, .. } | Next::Succeeded(seen) => Some(seen.id()),
+        Next::CalledOff { dead, .. } => dead.as_ref().map(|seen| seen.id()),
+        _ => None,
+    };
+    let are_several = *next == Next::Held(Reason::DuplicateDetected);
+    let seen = own(subject, findings).into_iter();
+    let others = seen.filter(|object| {
+        goes_by != Some(object.id()) && (are_several || subject.name.owns(object))
+    });
+    let each: BTreeMap<i64, &Object> = others.map(|object| (object.id(), object)).collect();
+    each.into_values().collect()
 }
 
 fn of_finding(subject: &Subject<'_>, finding: &Finding, next: &Next) -> Option<String> {

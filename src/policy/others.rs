@@ -20,15 +20,17 @@ pub fn after_send(plan: &Plan, history: &History) -> bool {
 }
 
 /// Whether a bill for which a look-up has just brought an invoice may have another one: what a repeated request made, or one
-/// before it. A search shows all of them, once they must be listed; what is read by its number shows itself only.
+/// before it. A search shows all of them, once they must be listed; what is read by its number shows itself only. One that
+/// does not carry the job's `name` is taken only after such a search.
 pub fn after_look_up(
     plan: &Plan,
+    name: JobName,
     history: &History,
     finding: &Finding,
     at: Circumstances<'_>,
 ) -> bool {
     let may_hide_another = match finding {
-        Finding::Read(_) => true,
+        Finding::Read(seen) => name.owns(seen),
         Finding::Listed(_) => until_listed(history, at).is_some(),
         Finding::Unclear(_) => false,
     };
@@ -55,6 +57,17 @@ pub fn unknown<'a>(
         is_no_later && other.id() != invoice && !known.contains(&other.id())
     };
     Some(listed.iter().filter(is_unknown).collect())
+}
+
+/// What a search by a job's name shows of the job's own that is not `known` to be.
+pub fn unrecorded<'a>(
+    job: JobName,
+    known: &'a [i64],
+    listed: &'a [Object],
+) -> impl Iterator<Item = &'a Object> {
+    listed
+        .iter()
+        .filter(move |object| job.owns(object) && !known.contains(&object.id()))
 }
 
 /// The generation in the name of this job that an object carries, if it does.
@@ -100,17 +113,27 @@ mod tests {
             now: sent_at + passed,
             ..crate::policy::fixtures::at(&rules)
         };
-        let invoice = Invoice::read(&json!({"id": 7, "status": "pending"})).expect("an invoice");
+        let row = json!({"id": 7, "status": "pending", "internal_comment": NAME.mark()});
+        let invoice = Invoice::read(&row).expect("an invoice");
         let read = Finding::read(invoice.clone());
+        let by_hand = json!({"id": 8, "status": "pending"});
+        let by_hand = Finding::read(Invoice::read(&by_hand).expect("an invoice"));
         let settled = at(rules.settle);
-        assert!(after_look_up(&bill.plan, &repeated, &read, settled));
-        assert!(!after_look_up(&bill.plan, &unproven, &read, settled));
+        assert!(after_look_up(&bill.plan, NAME, &repeated, &read, settled));
+        assert!(!after_look_up(&bill.plan, NAME, &unproven, &read, settled));
+        assert!(!after_look_up(
+            &bill.plan, NAME, &repeated, &by_hand, settled
+        ));
         let listed = Finding::listed([invoice]);
-        assert!(!after_look_up(&bill.plan, &repeated, &listed, settled));
+        assert!(!after_look_up(
+            &bill.plan, NAME, &repeated, &listed, settled
+        ));
         // Until then the list may show one of them and not the other.
         let earlier = at(rules.settle / 2);
-        assert!(after_look_up(&bill.plan, &repeated, &listed, earlier));
-        assert!(!after_look_up(&bill.plan, &unproven, &listed, earlier));
+        assert!(after_look_up(&bill.plan, NAME, &repeated, &listed, earlier));
+        assert!(!after_look_up(
+            &bill.plan, NAME, &unproven, &listed, earlier
+        ));
     }
 
     #[test]

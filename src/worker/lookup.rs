@@ -40,6 +40,7 @@ use crate::worker::room::Room;
 use crate::worker::room::places::Work;
 use crate::worker::rooms::named;
 use crate::worker::send::{conclude, guard, hear_lookup};
+use crate::worker::watch::watch;
 
 /// Claims the jobs that are due, but for those that make their claim fail, and hands each to a task of its room. As
 /// many of an account as it has places for.
@@ -168,7 +169,7 @@ async fn look_up(room: &Room, mut claim: Claim, claimed_at: Moment, errand: Erra
             asked_later(&claim.history, at),
         )
         .filter(|_| !is_taken_as_own(claim.stated.as_ref(), claim.name, &verdict.next)),
-        may_have_others: others::after_look_up(&plan, &claim.history, finding, at),
+        may_have_others: others::after_look_up(&plan, claim.name, &claim.history, finding, at),
         known: Known {
             found: found.as_deref(),
             since: None,
@@ -180,12 +181,8 @@ async fn look_up(room: &Room, mut claim: Claim, claimed_at: Moment, errand: Erra
             sight: subject.operation.sight(),
         },
     };
-    watch(
-        room,
-        &guard,
-        &found::to_watch(&subject, &findings, &verdict.next),
-    )
-    .await;
+    let others = found::to_watch(&subject, &findings, &verdict.next);
+    watch(room, guard.maker(), others).await;
     let heard = hear_lookup(room, verdict);
     conclude(room, &evidence, heard, true).await;
 }
@@ -284,19 +281,6 @@ fn is_taken_as_own(stated: Option<&Stated>, name: JobName, next: &Next) -> bool 
     match next {
         Next::Succeeded(seen) | Next::Accepted { seen, .. } => is_said && name.names(seen),
         _ => false,
-    }
-}
-
-/// Follows each of the invoices that a bill has from now on: whichever its job goes by in the end, the other one may be paid
-/// as well, and a person must hear of that. Recorded before the job is held: nobody looks for them after that.
-async fn watch(room: &Room, guard: &Guard, invoices: &[&Object]) {
-    let following = room.following();
-    for invoice in invoices {
-        let entry = outcome::first_mirror(&room.name, Some(guard.maker()), invoice, following);
-        room.handles
-            .recorder
-            .record_now(Outcome::plain(&room.name, entry))
-            .await;
     }
 }
 

@@ -91,6 +91,7 @@ pub mod tell_refused;
 pub mod unserved;
 pub mod unstored;
 pub mod wake;
+pub mod watch;
 pub mod writer;
 pub mod written;
 

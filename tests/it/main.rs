@@ -73,4 +73,5 @@ mod uncertain;
 mod undelivered;
 mod unread;
 mod watchdog;
+mod watched;
 mod world;

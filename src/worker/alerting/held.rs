@@ -245,7 +245,9 @@ impl Alert {
             false => String::new(),
             true => format!(
                 " An invoice that is not kept can still be paid, so cancel each of those: \
-                 select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); one that was paid too has to be refunded."
+                 select apipay.cancel_invoice(INVOICE_ID, account => '{account}'); one that was paid too has to be refunded. Once \
+                 none of them lives: select apipay.resolve({id}, false, null, 'why', and_cancel => true); ends it, and after \
+                 that select apipay.retry({id}, 'why'); bills anew."
             ),
         };
         // What helps where the one invoice that is meant is seen paid, or dead.

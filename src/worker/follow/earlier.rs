@@ -10,12 +10,15 @@ use crate::domain::object::Object;
 use crate::domain::outage::Read;
 use crate::gateway::wire;
 use crate::policy::finding::Finding;
+use crate::policy::others::unrecorded;
 use crate::policy::outage::Errand;
 use crate::policy::reconcile::asked_for;
 use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::find;
+use crate::worker::guard::Maker;
 use crate::worker::room::Room;
+use crate::worker::watch::watch;
 
 /// What all invoices of a bill look like now.
 pub(super) struct Earlier {
@@ -59,7 +62,14 @@ pub(super) async fn look_back(
     let is_found = matches!(asked.finding, Finding::Listed(_));
     note(room, errand, &asked.timed, is_found, due).await;
     match asked.finding {
-        Finding::Listed(named) => Some(Earlier { known, named }),
+        Finding::Listed(named) => {
+            let maker = Maker {
+                id: job.id,
+                token: job.name.token,
+            };
+            watch(room, maker, unrecorded(job.name, &ids, &named)).await;
+            Some(Earlier { known, named })
+        }
         Finding::Read(_) | Finding::Unclear(_) => None,
     }
 }

@@ -21,10 +21,9 @@ use crate::telemetry::Chain;
 use crate::worker::clock::Moment;
 use crate::worker::find;
 use crate::worker::guard::Maker;
-use crate::worker::outcome;
-use crate::worker::recorder::Outcome;
 use crate::worker::revived;
 use crate::worker::room::Room;
+use crate::worker::watch::watch;
 
 /// Searches for them if there may be any and it is time. What is found is told, if it lives, then recorded as the job's, and
 /// followed. Returns whether the search is still to be made, or made once more: it is over when it shows nothing that is not
@@ -100,9 +99,7 @@ async fn record(room: &Room, job: Maker, other: &Object) -> Result<(), DbError> 
         revived::tell(room, job.id, other.id(), &status).await?;
     }
     crash::reach(Point::OthersBeforeRecord);
-    let entry = outcome::first_mirror(&room.name, Some(job), other, room.following());
-    let outcome = Outcome::plain(&room.name, entry);
-    room.handles.recorder.record_now(outcome).await;
+    watch(room, job, [other]).await;
     crash::reach(Point::OthersAfterRecord);
     Ok(())
 }

@@ -16,9 +16,10 @@ use crate::domain::operation::{Operation, Plan, Request};
 use crate::gateway::wire;
 use crate::policy::breaker::{Trial, trial_of_read};
 use crate::policy::finding::{Finding, Subject};
+use crate::policy::others::unrecorded;
 use crate::policy::outage::{sign_of_question, sign_of_send};
 use crate::policy::reconcile::{
-    Living, asked_for, left_out, lives_after_all, lives_as_own, original_lives, without_earlier,
+    Living, asked_for, left_out, lives_after_all, original_lives, without_earlier,
 };
 use crate::policy::unseen::{First, unseen};
 use crate::policy::verdict::{Reason, Verdict};
@@ -28,9 +29,9 @@ use crate::worker::clock::Moment;
 use crate::worker::find::{self, Asked};
 use crate::worker::guard::{Guard, Maker};
 use crate::worker::outcome::{self, AttemptKind, Evidence};
-use crate::worker::recorder::Outcome;
 use crate::worker::room::Room;
 use crate::worker::slots::Slot;
+use crate::worker::watch::watch;
 
 /// The bill, and who sends it.
 struct Asking<'a> {
@@ -93,6 +94,8 @@ pub(super) async fn look_back(
         protection: room.protection,
         baseline: None,
     };
+    let unrecorded = unrecorded(job.claim.name, &ids, &named);
+    watch(room, guard.maker(), unrecorded).await;
     match lives_after_all(&subject, &known, &named) {
         None => {
             crash::reach(Point::EarlierAfterAnswer);
@@ -152,9 +155,14 @@ pub(super) async fn look_at_originals(
             timed,
             invoices,
         } = asking.search(original.name(), first, slot).await?;
+        let made_by = Maker {
+            id: original.id,
+            token: original.token,
+        };
+        let unrecorded = unrecorded(original.name(), &original.invoices, &invoices);
+        watch(room, made_by, unrecorded).await;
         let names = [original.name()];
         if let Some(living) = original_lives(&job.claim.history, &names, &[], &invoices) {
-            asking.record_found(original, &invoices).await;
             return Err(asking.end(&request, &timed, living).await);
         }
     }
@@ -223,22 +231,6 @@ impl Asking<'_> {
             timed,
             invoices,
         })
-    }
-
-    /// Records the invoices of an original that were found by its name, as its own: they are followed, and a person is told of
-    /// those that live.
-    async fn record_found(&self, original: &Original, invoices: &[Object]) {
-        let made_by = Maker {
-            id: original.id,
-            token: original.token,
-        };
-        let following = self.room.following();
-        let own = invoices.iter();
-        for invoice in own.filter(|invoice| lives_as_own(original.name(), invoice)) {
-            let entry = outcome::first_mirror(&self.room.name, Some(made_by), invoice, following);
-            let outcome = Outcome::plain(&self.room.name, entry);
-            self.room.handles.recorder.record(outcome).await;
-        }
     }
 
     /// One lives, so nothing is sent.

@@ -100,7 +100,10 @@ async fn expect_all_found(world: &World) {
     let tried = world.rows(&tries).await;
     assert!(!tried.is_empty(), "{tries}");
     for row in tried {
-        assert!(row["why_not"].is_null(), "{row}");
+        // One of which it is being asked just now needs no other try.
+        let why_not = row["why_not"].as_str();
+        let is_tried = why_not.is_none_or(|why_not| why_not.contains(" is sending: "));
+        assert!(is_tried, "{row}");
     }
     advised(world, "select * from apipay.cancel_jobs(array[").await;
 }
