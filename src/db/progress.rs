@@ -340,6 +340,8 @@ pub async fn resolve(
 pub struct AccountNow {
     /// Whether it is parked.
     pub is_parked: bool,
+    /// Whether an operator has parked it.
+    pub is_left_alone: bool,
     /// Whether a living daemon has it in its configuration.
     pub is_served: bool,
     /// Whether something of it is due to be sent or looked up, was told to wait, or is being sent.
@@ -365,7 +367,7 @@ pub async fn standing(
 ) -> Result<Option<AccountNow>, DbError> {
     sqlx::query_as!(
         AccountNow,
-        r#"select a.state = 'parked' as "is_parked!",
+        r#"select a.state = 'parked' as "is_parked!", coalesce(a.state = 'parked' and a.parked_by <> 'apipayd', false) as "is_left_alone!",
                   exists (select from apipay.daemons d
                            where d.seen_at > now() - make_interval(secs => $2) and not d.has_left and a.name = any (d.accounts)) as "is_served!",
                   exists (select from apipay.jobs j where j.account = a.name and j.state = 'sending')

@@ -87,7 +87,7 @@ pub fn of_park(reason: Reason) -> Remedy {
         Reason::TariffInactive => ("the tariff is not paid", "pay it in the ApiPay dashboard"),
         Reason::InvoicesDisabled => (
             "ApiPay takes no invoices now",
-            "wait, the daemon asks again by itself; if it lasts, contact ApiPay's support",
+            "wait, an apipayd that serves the account asks again by itself; if it lasts, contact ApiPay's support",
         ),
         Reason::RouteNotFound => (
             "its base_url does not lead to ApiPay's API (HTTP 404)",
@@ -97,7 +97,7 @@ pub fn of_park(reason: Reason) -> Remedy {
         Reason::AccessDenied => ("ApiPay denies access", "ask ApiPay's support why"),
         _ => (
             "ApiPay is out of service (HTTP 503)",
-            "wait, the daemon asks again by itself; if it lasts, contact ApiPay's support, who also \
+            "wait, an apipayd that serves the account asks again by itself; if it lasts, contact ApiPay's support, who also \
              reconnect a Kaspi Business session; where the words are not ApiPay's, look at the proxy that base_url \
              leads through",
         ),

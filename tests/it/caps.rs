@@ -143,7 +143,7 @@ async fn behind_every_cap_bills_wait_and_everything_else_goes_on() {
         for part in [
             *code,
             said,
-            "What waits for it: new bills; cancellations and refunds go on, and payments are still seen.",
+            "What waits for it: new bills; cancellations and refunds go on, and payments are still seen, as long as an apipayd serves the account.",
         ] {
             assert!(summary.contains(part), "{summary}");
         }
@@ -223,11 +223,11 @@ async fn what_is_no_bill_and_is_answered_with_a_cap_waits_as_well() {
     for (account, words) in [
         (
             "cancels",
-            "What waits for it: cancellations and new bills; refunds go on, and payments are still seen.",
+            "What waits for it: cancellations and new bills; refunds go on, and payments are still seen, as long as an apipayd serves the account.",
         ),
         (
             "refunds",
-            "What waits for it: new bills and refunds; cancellations go on, and payments are still seen.",
+            "What waits for it: new bills and refunds; cancellations go on, and payments are still seen, as long as an apipayd serves the account.",
         ),
         ("checks", "they are not seen."),
     ] {
@@ -366,7 +366,7 @@ async fn a_long_cap_of_bills_keeps_no_refund_beyond_the_short_cap_of_its_own() {
     world
         .until_true(
             "select count(*) = 1 from apipay.alerts where kind = 'cap_reached' and resolved_at is null
-                and summary like '%What waits for it: new bills; cancellations and refunds go on, and payments are still seen.'",
+                and summary like '%What waits for it: new bills; cancellations and refunds go on, and payments are still seen, as long as an apipayd serves the account.'",
         )
         .await;
     world.sandbox.mend().await;

@@ -4,7 +4,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::Alert;
-use super::wording::{machines, on_machine, quoted};
+use super::wording::{IF_NOT_SERVED, SERVED, machines, on_machine, quoted};
 use crate::db::accounts::AlertText;
 use crate::db::mirrors::{AcceptedJob, DueMirror};
 use crate::db::refused;
@@ -115,7 +115,7 @@ impl Alert {
                 let waiting = named(true).unwrap_or_default();
                 let others = named(false)
                     .map_or_else(String::new, |others| format!("{others} go on, and "));
-                (None, format!("What waits for it: {waiting}; {others}payments are still seen"))
+                (None, format!("What waits for it: {waiting}; {others}payments are still seen, {SERVED}"))
             }
         };
         Alert {
@@ -129,7 +129,7 @@ impl Alert {
                     "{action}. Nothing is tried before the wait is over that ApiPay asked for; until when that is: \
                      select explain from apipay.account_status where account = '{account}'; so once the cause is mended: \
                      select apipay.resume('{account}', 'why'); which has one tried at once, and the others go on if it is \
-                     taken."
+                     taken. All of this goes by itself {SERVED}: {IF_NOT_SERVED}."
                 ),
                 details: json!({ "code": code, "stops": stops }),
             },

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::wording::{machines, on_machine, quoted};
+use super::wording::{IF_NOT_SERVED, SERVED, machines, on_machine, quoted};
 use crate::db::accounts::{AlertText, Alone, Park};
 use crate::db::alerts::UntoldPark;
 use crate::domain::account::AccountName;
 use crate::domain::job::JobId;
 use crate::domain::outage::Undelivered;
 use crate::policy::combined::RefusedSend;
-use crate::policy::remedy::{self, Remedy};
+use crate::policy::remedy::{self, Remedy, capitalized};
 use crate::policy::verdict::Reason;
 
 /// A park for this reason, with what the gateway said of it to this machine, and what it has refused so.
@@ -59,8 +59,9 @@ pub fn parked(
 /// What ends a park because of an answer, in a sentence.
 fn goes_on(account: &AccountName) -> String {
     format!(
-        "Payments go on by themselves once a probe succeeds, or at once with: \
-         select apipay.resume('{account}', 'why');"
+        "{} ({IF_NOT_SERVED}), payments go on by themselves once a probe \
+         succeeds, or at once with: select apipay.resume('{account}', 'why');",
+        capitalized(SERVED)
     )
 }
 
@@ -156,8 +157,9 @@ pub fn undelivered(
              Its payments wait."
         ),
         action: format!(
-            "{action}. One payment is tried with each probe, and all go on by themselves once one is delivered, \
-             or at once with: select apipay.resume('{account}', 'why');"
+            "{action}. {} ({IF_NOT_SERVED}), one payment is tried with each probe, and all go on by themselves once \
+             one is delivered, or at once with: select apipay.resume('{account}', 'why');",
+            capitalized(SERVED)
         ),
         details: json!({ "reason": reason.code(), "delivery_error": code, "job": null }),
     }
@@ -166,6 +168,8 @@ pub fn undelivered(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::verdict::Scope;
+    use crate::worker::alerting::Alert;
 
     #[test]
     fn a_park_names_what_was_refused_and_what_ends_it_also_when_it_is_told_late() {
@@ -223,5 +227,32 @@ mod tests {
         let asked = parked(&account, reason, None, None, "till-1");
         assert!(!asked.text.summary.contains("job") && !asked.text.action.contains("job"));
         assert!(asked.alone.is_none());
+    }
+
+    /// An alert stays open while its daemon is gone, and what it promises then is done by nobody.
+    #[test]
+    fn no_park_or_cap_promises_what_nobody_does_while_no_daemon_serves_the_account() {
+        let account = AccountName::parse("shop").unwrap();
+        let condition = "as long as an apipayd serves the account";
+        for reason in Reason::ALL {
+            let park = parked(&account, *reason, None, None, "till-1").text;
+            let failed = undelivered(&account, *reason, "x", Appearance::Unknown);
+            for action in [park.action, failed.action] {
+                assert!(action.to_lowercase().contains(condition), "{action}");
+                assert!(action.contains("no_progress"), "{action}");
+                assert!(!action.contains("the daemon asks"), "{action}");
+            }
+        }
+        let sends = Scope::Sends(vec!["invoice.create"]);
+        for scope in [Scope::Everything, sends] {
+            let cap = Alert::capped(&account, "tariff_limit_reached", None, &scope).text;
+            assert!(cap.action.contains(condition), "{}", cap.action);
+            assert!(cap.action.contains("no_progress"), "{}", cap.action);
+            assert!(
+                !cap.summary.contains("still seen") || cap.summary.contains(condition),
+                "{}",
+                cap.summary
+            );
+        }
     }
 }

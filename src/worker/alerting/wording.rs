@@ -10,6 +10,13 @@ pub(super) fn on_machine(remedy: &Remedy, machine: &str) -> String {
     }
 }
 
+/// What it takes that what is promised happens: the alert of a park or a cap stays open while nobody serves the account.
+pub(super) const SERVED: &str = "as long as an apipayd serves the account";
+
+/// Where it is said that nobody serves the account.
+pub(super) const IF_NOT_SERVED: &str =
+    "if none does, the alert no_progress or apipay.account_status says so";
+
 /// Where requests are made, for a sentence.
 pub(super) fn machines(hosts: &[String]) -> String {
     match hosts {

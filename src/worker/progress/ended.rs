@@ -16,6 +16,14 @@ pub(super) enum InPlace<'a> {
     All,
 }
 
+/// What is found of a parked account as well, and so does not end because it is parked.
+const FOUND_WHILE_PARKED: [Concern; 4] = [
+    Concern::Service,
+    Concern::Probing,
+    Concern::Probes,
+    Concern::Leases,
+];
+
 /// How it ended for one account, given how the account stands now.
 pub(super) fn of_account(
     concerns: &[String],
@@ -41,7 +49,7 @@ fn how(
     stop: Option<&Stop>,
     in_place: Option<InPlace<'_>>,
 ) -> String {
-    if standing.is_parked {
+    if is_ended_by_park(concerns, standing) {
         return alerting::PARKED_NOW.to_owned();
     }
     match in_place {
@@ -56,6 +64,10 @@ fn how(
     }
     if standing.is_served && concerns == [Concern::Service.code()] {
         return "an apipayd serves it again".to_owned();
+    }
+    if standing.is_parked {
+        return "it is not found any more; the account is parked: its alert account_parked says why"
+            .to_owned();
     }
     if !standing.is_waiting {
         let served = match standing.is_served {
@@ -85,6 +97,19 @@ fn how(
         return format!("ApiPay limits it until {until}, and it waits until then");
     }
     "it moves again".to_owned()
+}
+
+/// Whether the account is parked, and that is why it is not found any more. Of one that an operator has parked nothing is
+/// asked, so nobody is missed.
+fn is_ended_by_park(concerns: &[String], standing: &AccountNow) -> bool {
+    let is_found_while_parked = |code: &String| {
+        FOUND_WHILE_PARKED
+            .iter()
+            .any(|concern| concern.code() == code)
+    };
+    standing.is_left_alone
+        || standing.is_parked
+            && (concerns.is_empty() || !concerns.iter().all(is_found_while_parked))
 }
 
 fn stopped(stop: &Stop) -> String {
@@ -230,6 +255,40 @@ mod tests {
         ] {
             let ended = of_account(&[], Some(&standing()), None, Some(in_place));
             assert_eq!(ended, how);
+        }
+    }
+
+    /// What is found of a parked account as well does not end because it is parked.
+    #[test]
+    fn a_park_ends_only_what_is_not_found_of_a_parked_account() {
+        let parked = AccountNow {
+            is_parked: true,
+            ..standing()
+        };
+        let unserved = AccountNow {
+            is_served: false,
+            ..parked.clone()
+        };
+        let of = |code: &str, standing: &AccountNow, in_place| {
+            of_account(&[code.to_owned()], Some(standing), None, in_place)
+        };
+        assert_eq!(
+            of("service", &unserved, Some(InPlace::Daemon("vm"))),
+            "the alert about the apipayd on vm says now why it waits"
+        );
+        assert_eq!(of("service", &parked, None), "an apipayd serves it again");
+        for code in ["service", "probing", "probes", "leases"] {
+            let ended = of(code, &unserved, None);
+            assert!(ended.starts_with("it is not found any more"), "{ended}");
+        }
+        let left_alone = AccountNow {
+            is_left_alone: true,
+            ..unserved.clone()
+        };
+        assert_eq!(of("service", &left_alone, None), alerting::PARKED_NOW);
+        for code in ["claims", "checks"] {
+            let ended = of(code, &unserved, Some(InPlace::Daemon("vm")));
+            assert_eq!(ended, alerting::PARKED_NOW);
         }
     }
 

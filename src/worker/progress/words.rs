@@ -230,7 +230,8 @@ fn of_all(waiting: &Behind<'_>) -> Option<String> {
         false => String::new(),
     };
     Some(format!(
-        "When last counted{at}: {jobs}{amount}, of {accounts}."
+        "When last counted{at}: {jobs}{amount}, of {accounts}; what is not due now, such as what is blocked, capped or \
+         parked, is not counted."
     ))
 }
 
@@ -285,7 +286,8 @@ mod tests {
         assert_eq!(
             text.summary,
             "The database cannot be used: connection refused. When last counted, at 2026-11-01T14:02:03Z: 12 payments \
-             wait, 15000 KZT, of a, b, c, d, e and 2 more."
+             wait, 15000 KZT, of a, b, c, d, e and 2 more; what is not due now, such as what is blocked, capped or \
+             parked, is not counted."
         );
         assert!(text.action.contains("apipayd check"), "{}", text.action);
     }
@@ -443,7 +445,8 @@ mod tests {
             text.summary,
             "The apipayd that served accounts shop1, shop2, shop3, shop4, shop5 and 2 more on kassa-2 has given no sign of \
              life since 2026-11-01T14:02:03Z, and no other one serves them: their payments wait, and what becomes of their \
-             invoices is not seen. When last counted: 12 payments wait, 15000 KZT, of shop3."
+             invoices is not seen. When last counted: 12 payments wait, 15000 KZT, of shop3; what is not due now, such as \
+             what is blocked, capped or parked, is not counted."
         );
         assert!(
             text.action
