@@ -19,6 +19,8 @@ update apipay.alerts l
                                when j.state in ('accepted', 'succeeded') and exists (
                                  select from apipay.attempts t where t.job_id = j.id and t.kind = 'send' and t.started_at >= l.opened_at)
                                then 'ApiPay showed ' || apipay._shown_before_again(j.operation) || ', so it was sent again, and the job is ' || j.state || ' now'
+                               when j.state = 'queued' and j.reason = 'not_applied'
+                               then 'ApiPay showed ' || apipay._shown_before_again(j.operation) || ', and it is sent again in its turn'
                                when j.state in ('accepted', 'succeeded') then 'ApiPay shows that it was done, and the job is ' || j.state || ' now' end
                                from apipay.jobs j where j.id = (l.details ->> 'job')::bigint),
                             'the job is not held any more')
