@@ -62,6 +62,8 @@ async fn begin_to_refuse(world: &World, statement: &str) -> i64 {
             .unwrap();
     }
     admin.close().await.unwrap();
+    // The postmaster hands a reload on to the sessions by and by, and until then one may commit a claim.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     now_us()
 }
 
