@@ -42,7 +42,10 @@ due as (
 ),
 claimed as (
   update apipay.invoices m
-     set next_check_at = now() + make_interval(secs => $3)
+     set next_check_at = now() + make_interval(secs => $3),
+         -- Once the job is gone there is nothing to search for.
+         others_unsought = m.others_unsought and exists (
+           select from apipay.jobs o where o.id = m.job_id and o.token = m.job_token)
    where m.ctid = any (array(select place_in_table from due))
   returning m.account, m.id, m.job_id, m.job_token, m.status, m.amount, m.next_check_at, m.changed_at, m.created_at, m.others_unsought, coalesce(m.checked_at, m.created_at) as last_shown
 )

@@ -198,6 +198,26 @@ async fn a_search_that_brings_nothing_is_made_again() {
     world.end_unchecked().await;
 }
 
+/// A job that somebody has deleted has no others: what it made is settled like any other.
+#[tokio::test]
+async fn of_a_job_that_is_gone_nothing_is_searched_for() {
+    let (world, daemon) = running().await;
+    let (job, first) = lost(&world, phone::PAID).await;
+    goes_by_another(&world, job, first).await;
+    world.until(job, "succeeded").await;
+    world
+        .sql(&format!(
+            "set session_replication_role = replica; delete from apipay.jobs where id = {job};
+             set session_replication_role = origin"
+        ))
+        .await;
+    world
+        .until_true("select bool_and(settled and not others_unsought) from apipay.invoices")
+        .await;
+    drop(daemon);
+    world.end_unchecked().await;
+}
+
 /// Nobody searches for others where the key has protected all requests.
 #[tokio::test]
 async fn a_bill_with_one_request_is_not_searched_for() {

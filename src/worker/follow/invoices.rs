@@ -86,6 +86,7 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
     room.division().shown(question);
     let mut shown = by_id(rows);
     let mut left_out = Vec::new();
+    let mut searches = 0;
     for mirror in due {
         // What is not shown stays claimed until that claim runs out, and is asked about again then.
         let Some(invoice) = shown.remove(&mirror.invoice_id) else {
@@ -123,7 +124,7 @@ pub(super) async fn check(room: &Room, due: &[DueMirror], claimed_at: Moment) {
             warn_in_spells!(invoice.id; invoice = invoice.id, error = %Chain(&error), "an invoice that no job goes by lives, and could not be told of yet");
             continue;
         }
-        let has_unsought = others::search(room, mirror, unchanged_for).await;
+        let has_unsought = others::search(room, mirror, unchanged_for, &mut searches).await;
         let object = Object::Invoice(invoice.clone());
         let sighting = Sighting {
             unchanged_for,

@@ -25,16 +25,26 @@ use crate::worker::revived;
 use crate::worker::room::Room;
 use crate::worker::watch::watch;
 
+/// Searches by one check at most: what else it has shown waits to be recorded meanwhile.
+const SEARCHES: usize = 4;
+
 /// Searches for them if there may be any and it is time. What is found is told, if it lives, then recorded as the job's, and
 /// followed. Returns whether the search is still to be made, or made once more: it is over when it shows nothing that is not
-/// recorded yet.
-pub(super) async fn search(room: &Room, mirror: &DueMirror, unchanged_for: Duration) -> bool {
+/// recorded yet. `searches` counts those of the check.
+pub(super) async fn search(
+    room: &Room,
+    mirror: &DueMirror,
+    unchanged_for: Duration,
+    searches: &mut usize,
+) -> bool {
     let Some((id, token)) = mirror.made_by.map(JobId).zip(mirror.unsought_of) else {
         return false;
     };
-    if !are_listed(mirror.mirrored_for, room.handles.rules.settle) {
+    let is_due = are_listed(mirror.mirrored_for, room.handles.rules.settle);
+    if !is_due || *searches == SEARCHES {
         return true;
     }
+    *searches += 1;
     let job = Maker { id, token };
     match find_unknown(room, mirror, job, unchanged_for).await {
         Ok(is_over) => !is_over,
